@@ -1,0 +1,76 @@
+"""Calibration for post-training quantization: measure once, decide as often as you like.
+
+Observe a network's activations in one streaming pass, keep one small exact histogram per
+tensor, and compute ranges, scales and zero points from it by any method.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from quantcal import _core
+except ImportError as error:  # pragma: no cover - only without the compiled part
+    msg = (
+        "quantcal's compiled part is missing. In a checkout, build it with `make build`; "
+        "otherwise reinstall with `pip install --force-reinstall quantcal`."
+    )
+    raise ImportError(msg) from error
+
+from quantcal._core import (
+    CalibrationError,
+    Histogram,
+    get_num_threads,
+    set_num_threads,
+)
+from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.params import QuantParams
+from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
+from quantcal.table import CalibrationTable, TensorReport
+
+if TYPE_CHECKING:
+    from quantcal import demo, onnx
+
+__all__ = [
+    "KL",
+    "MSE",
+    "CalibrationError",
+    "CalibrationTable",
+    "Calibrator",
+    "Histogram",
+    "MinMax",
+    "Percentile",
+    "QuantParams",
+    "Strategy",
+    "TensorReport",
+    "calibrate",
+    "get_num_threads",
+    "load",
+    "set_num_threads",
+]
+
+__version__: str = _core.__version__
+
+_SUBMODULES = ("demo", "onnx")  # imported when first used: their frameworks are optional
+
+if _core.DEBUG_BUILD:
+    import warnings
+
+    warnings.warn(
+        "This quantcal was compiled without optimisation and is many times slower. "
+        "Build it with `maturin develop --release` or `make build`.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"quantcal.{name}")
+    msg = f"module 'quantcal' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBMODULES, "__version__"])

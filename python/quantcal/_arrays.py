@@ -1,0 +1,91 @@
+"""Arrays of any origin as numpy arrays that the engine can read.
+
+The engine takes native float16, float32 and float64 arrays by itself and calls `as_floats`
+for everything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACCEPTED = "float16, bfloat16, float32 and float64"
+
+
+def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
+    """Return a native float array, and whether it holds the bits of bfloat16 (as uint16).
+
+    Parameters
+    ----------
+    values
+        A numpy array, a torch tensor (moved to the CPU if it is elsewhere), or anything with
+        DLPack or `__array__`. Of a masked array only the unmasked elements are taken.
+
+    Raises
+    ------
+    TypeError
+        If the elements are not of one of the accepted float types.
+    """
+    array = _as_numpy(values)
+    if isinstance(array, np.ma.MaskedArray):
+        array = array.compressed()
+    if array.dtype.name == "bfloat16":
+        return np.ascontiguousarray(array).view(np.uint16), True
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
+        msg = (
+            f"elements of type {array.dtype} cannot be observed; quantcal takes {ACCEPTED}: "
+            "convert the array first, for instance with .astype(numpy.float32)"
+        )
+        raise TypeError(msg)
+    native = array.dtype.newbyteorder("=")
+    return np.require(array, dtype=native, requirements="A"), False
+
+
+def as_float32(values: Any, /) -> NDArray[np.float32]:
+    """Return the values as a C-contiguous float32 array of the same shape.
+
+    Raises
+    ------
+    TypeError
+        If the elements are not of one of the accepted float types.
+    """
+    array, is_bfloat16 = as_floats(values)
+    if is_bfloat16:
+        import ml_dtypes
+
+        array = array.view(ml_dtypes.bfloat16)
+    # ascontiguousarray would turn a single number into an array of one dimension
+    return np.asarray(array, dtype=np.float32, order="C")
+
+
+def _as_numpy(values: Any) -> NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return _from_torch(values, torch)
+    if hasattr(values, "__dlpack__"):
+        try:
+            return np.from_dlpack(values)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            pass  # another device or type; __array__ may know how
+    try:
+        return np.asarray(values)
+    except Exception as error:
+        msg = f"{type(values).__name__} cannot be read as an array: {error}"
+        raise TypeError(msg) from error
+
+
+def _from_torch(tensor: Any, torch: Any) -> NDArray[Any]:
+    """numpy has no bfloat16 of its own, so it travels as its bits."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        bits: NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    array: NDArray[Any] = tensor.numpy()
+    return array

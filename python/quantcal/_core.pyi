@@ -1,0 +1,225 @@
+"""The compiled part of quantcal. Private: import from `quantcal`."""
+
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+DEBUG_BUILD: Final[bool]
+
+class CalibrationError(ValueError): ...
+
+@final
+class Histogram:
+    """Exact counts of one tensor's values over float codes.
+
+    A float's own bits are a logarithmic bucket number: sign, exponent and the top
+    `mantissa_bits` bits of the mantissa. No range has to be known beforehand, an outlier
+    costs no resolution elsewhere, and every bit pattern has a bin or a counter.
+
+    The state depends on the values alone: any split, order, number of threads or merge tree
+    gives an equal histogram with equal bytes. Safe to use from several threads at once.
+
+    Parameters
+    ----------
+    mantissa_bits
+        Bins an octave, as a power of two, 3 to 12. The default follows the data: 10 for
+        float16 and 7 for bfloat16 (every value is its own bin, so all answers are exact),
+        8 for float32 and float64 (bins of 0.4 %); the least of them when types are mixed.
+
+    Raises
+    ------
+    CalibrationError
+        If `mantissa_bits` is outside 3 to 12.
+
+    Examples
+    --------
+    >>> import numpy as np, quantcal as qc
+    >>> h = qc.Histogram()
+    >>> h.observe(np.array([0.0, 1.0, -2.0, np.nan], dtype=np.float32))
+    Histogram(count=4, min=-2, max=1, nan=1, mantissa_bits=8)
+    >>> h.zeros, h.nan, h.min, h.max
+    (1, 1, -2.0, 1.0)
+    >>> h == qc.Histogram.from_bytes(h.to_bytes())
+    True
+    """
+
+    def __new__(cls, mantissa_bits: int | None = None) -> Histogram: ...
+    def observe(self, values: Any, /) -> Histogram:
+        """Count every element of an array; return the histogram itself.
+
+        Parameters
+        ----------
+        values
+            Any shape; float16, bfloat16, float32 or float64; a numpy array, or anything
+            with DLPack or `__array__`. Read without a copy where its memory allows;
+            do not modify it until the call returns. float64 is rounded to float32.
+
+        Raises
+        ------
+        TypeError
+            For any other element type. Nothing is counted then.
+        """
+    def merge(self, other: Histogram, /) -> None:
+        """Add another histogram to this one, exactly. The coarser resolution is kept."""
+    def __add__(self, other: Histogram, /) -> Histogram: ...
+    def __radd__(self, other: int, /) -> Histogram: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def coarsen(self, mantissa_bits: int) -> Histogram:
+        """Return a copy at a lower resolution: just what observing at it would have given.
+
+        Raises
+        ------
+        CalibrationError
+            If `mantissa_bits` is outside 3 to 12 or above the present resolution.
+        """
+    @property
+    def mantissa_bits(self) -> int | None:
+        """Bins an octave, as a power of two; None while nothing has set it."""
+    @property
+    def exact(self) -> bool:
+        """Whether every value seen is its bin's edge: then the histogram is the data."""
+    @property
+    def count(self) -> int:
+        """All elements observed, zeros and non-finite ones included."""
+    @property
+    def finite(self) -> int:
+        """Elements that are neither NaN nor infinite."""
+    @property
+    def zeros(self) -> int:
+        """Elements equal to zero, of either sign."""
+    @property
+    def nan(self) -> int:
+        """Elements that are not a number."""
+    @property
+    def posinf(self) -> int:
+        """Elements equal to positive infinity."""
+    @property
+    def neginf(self) -> int:
+        """Elements equal to negative infinity."""
+    @property
+    def min(self) -> float | None:
+        """Smallest finite value, exactly; None without one."""
+    @property
+    def max(self) -> float | None:
+        """Largest finite value, exactly; None without one."""
+    @property
+    def nbytes(self) -> int:
+        """Memory that the counters occupy, in bytes."""
+    def quantile(self, q: float) -> float | None:
+        """Return the smallest value with a share of at least `q` (0 to 1) at or below it.
+
+        Non-finite values are left out; None without finite ones. It is the order statistic
+        itself for 16-bit data, and within its bin otherwise.
+
+        Raises
+        ------
+        CalibrationError
+            If `q` is outside 0 to 1.
+        """
+    def abs_quantile(self, q: float) -> float | None:
+        """Return the `q`-quantile of the magnitudes; otherwise as `quantile`."""
+    def mean(self) -> float | None:
+        """Return the mean of the finite values; None without one."""
+    def std(self) -> float | None:
+        """Return the standard deviation (divided by n) of the finite values."""
+    def mean_abs_deviation(self) -> float | None:
+        """Return the mean of |x - mean|: the scale of a Laplace distribution."""
+    def kurtosis(self) -> float | None:
+        """Return the fourth central moment over the squared variance (Gauss: 3)."""
+    def bins(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]:
+        """Return low ends, high ends and counts of the non-empty bins, rising.
+
+        Bins are cut to the exact minimum and maximum; where values are known exactly (zeros,
+        16-bit data) both ends are equal. The counts sum to `finite`.
+        """
+    def rebin(
+        self, num_bins: int, low: float, high: float
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """Return counts and edges of `num_bins` equal bins from `low` to `high`.
+
+        As `numpy.histogram` has them: each bin holds its left edge, the last one both. No
+        value inside [low, high] is lost or invented; values outside are left out.
+
+        Raises
+        ------
+        CalibrationError
+            If `num_bins` is not between 1 and 2**24, or the ends are not finite and in order.
+        """
+    def to_bytes(self) -> bytes:
+        """Return the state as versioned, checksummed bytes; equal state, equal bytes."""
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Histogram:
+        """Read what `to_bytes` returned.
+
+        Raises
+        ------
+        CalibrationError
+            If the bytes are foreign, cut off, altered, or from a newer version.
+        """
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]: ...
+
+@final
+class TensorStats:
+    """Histogram and per-observation extremes of one tensor: what a calibrator keeps."""
+
+    def __new__(cls, mantissa_bits: int | None = None) -> TensorStats: ...
+    def observe(self, values: Any, /, *, finite_only: bool = False) -> None: ...
+    def merge(self, other: TensorStats, /) -> None: ...
+    def copy(self) -> TensorStats: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    @property
+    def histogram(self) -> Histogram: ...
+    @property
+    def minima(self) -> Histogram: ...
+    @property
+    def maxima(self) -> Histogram: ...
+    @property
+    def observations(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def write_archive(settings: str, tensors: list[tuple[str, TensorStats]]) -> bytes: ...
+def read_archive(data: bytes) -> tuple[str, list[tuple[str, TensorStats]]]: ...
+def minmax(histogram: Histogram) -> tuple[float, float]: ...
+def percentile(
+    histogram: Histogram, q: float, symmetric: bool
+) -> tuple[float, float]: ...
+def kl(
+    histogram: Histogram, num_bins: int, format: str, symmetric: bool
+) -> tuple[float, float]: ...
+def mse(histogram: Histogram, format: str, symmetric: bool) -> tuple[float, float]: ...
+def grid(
+    format: str, low: float, high: float, symmetric: bool
+) -> tuple[float, int, float, float]: ...
+def grid_error(
+    histogram: Histogram, format: str, scale: float, zero_point: int
+) -> tuple[float, float, float, float]: ...
+def quantize(
+    values: NDArray[np.float32], format: str, scale: float, zero_point: int
+) -> NDArray[Any]: ...
+def dequantize(
+    codes: NDArray[Any], format: str, scale: float, zero_point: int
+) -> NDArray[np.float32]: ...
+def fake_quantize(
+    values: NDArray[np.float32], format: str, scale: float, zero_point: int
+) -> NDArray[np.float32]: ...
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of threads that quantcal uses in this process.
+
+    The default is the environment variable QUANTCAL_NUM_THREADS, else the number of
+    processors. Results never depend on it.
+
+    Raises
+    ------
+    CalibrationError
+        If `num_threads` is 0.
+    """
+
+def get_num_threads() -> int:
+    """Return the number of threads that quantcal uses in this process."""

@@ -1,0 +1,115 @@
+"""`QuantParams`: scale, zero point and range of one tensor, and what they do to arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantcal import _core
+from quantcal._arrays import as_float32
+from quantcal.formats import resolve
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """Scale, zero point and range of one tensor: real = (code - zero_point) * scale.
+
+    Parameters
+    ----------
+    scale
+        Real distance of two neighbouring codes; a float32 value, finite and positive.
+    zero_point
+        The code of zero.
+    low, high
+        The real interval that is represented without clipping, as the rounded zero point
+        really gives it.
+    format
+        "int8" or "uint8".
+    symmetric
+        Whether the range is as wide to the left of zero as to the right.
+    strategy
+        Name of the method that chose the range.
+    """
+
+    scale: float
+    zero_point: int
+    low: float
+    high: float
+    format: str
+    symmetric: bool
+    strategy: str = "fixed"
+
+    @classmethod
+    def from_range(
+        cls,
+        low: float,
+        high: float,
+        *,
+        format: str = "int8",
+        symmetric: bool | None = None,
+        strategy: str = "fixed",
+    ) -> QuantParams:
+        """Return the parameters that represent the real interval [low, high].
+
+        Symmetric: scale = max(|low|, |high|) / 127 for 8 bits. Affine: the interval is
+        widened to contain 0, scale = (high - low) / 255, and the zero point is the nearest
+        code. The scale is 1 for [0, 0], and never below the smallest normal float32.
+
+        Raises
+        ------
+        CalibrationError
+            If the format is not known, or the ends are not finite and in order.
+        """
+        format, symmetric = resolve(format, symmetric)
+        scale, zero_point, low, high = _core.grid(format, low, high, symmetric)
+        return cls(scale, zero_point, low, high, format, symmetric, strategy)
+
+    def quantize(self, values: Any) -> NDArray[Any]:
+        """Return the codes of `values`, as ONNX QuantizeLinear computes them.
+
+        saturate(round_half_even(x / scale) + zero_point) in float32, at the ends of the
+        integer type; NaN becomes the lowest code.
+
+        Parameters
+        ----------
+        values
+            float16, bfloat16, float32 or float64, any shape.
+
+        Returns
+        -------
+        Array of the format's integer type, of the same shape.
+
+        Raises
+        ------
+        TypeError
+            If the values are not floats.
+        """
+        array = as_float32(values)
+        return _core.quantize(array, self.format, self.scale, self.zero_point)
+
+    def dequantize(self, codes: Any) -> NDArray[np.float32]:
+        """Return the real values of `codes`, as ONNX DequantizeLinear computes them.
+
+        Parameters
+        ----------
+        codes
+            Array of the format's integer type, any shape.
+
+        Raises
+        ------
+        TypeError
+            If the codes are of another type.
+        """
+        array = np.asarray(codes, order="C")
+        if array.dtype != self.format:
+            msg = f"codes are {array.dtype}, but this format is {self.format}"
+            raise TypeError(msg)
+        return _core.dequantize(array, self.format, self.scale, self.zero_point)
+
+    def fake_quantize(self, values: Any) -> NDArray[np.float32]:
+        """Return `dequantize(quantize(values))`, without the codes between."""
+        array = as_float32(values)
+        return _core.fake_quantize(array, self.format, self.scale, self.zero_point)

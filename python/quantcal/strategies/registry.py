@@ -1,0 +1,90 @@
+"""Strategies by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from quantcal._core import CalibrationError
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.kl import KL
+from quantcal.strategies.minmax import MinMax
+from quantcal.strategies.mse import MSE
+from quantcal.strategies.percentile import Percentile
+
+_BY_NAME: dict[str, Callable[..., Strategy]] = {
+    "minmax": MinMax,
+    "percentile": Percentile,
+    "kl": KL,
+    "kl_divergence": KL,
+    "mse": MSE,
+}
+
+
+def names() -> list[str]:
+    """Return the names that `resolve` knows."""
+    return [*_BY_NAME, "percentile_<number>"]
+
+
+def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
+    """Return a strategy object for a name or an object.
+
+    Parameters
+    ----------
+    strategy
+        A name such as "mse" or "percentile_99.9", or an object, which is returned as it is.
+    options
+        Passed to the named strategy, for instance `percentile=99.9`.
+
+    Raises
+    ------
+    CalibrationError
+        If the name or an option is not known; the message lists what exists.
+    TypeError
+        If `strategy` is neither a name nor a strategy object, or options are given to an
+        object.
+    """
+    if not isinstance(strategy, str):
+        return _as_object(strategy, options)
+    factory = _BY_NAME.get(strategy)
+    if factory is not None:
+        return _create(strategy, factory, options)
+    prefix, _, number = strategy.partition("percentile_")
+    if not prefix and number:
+        try:
+            percentile = float(number)
+        except ValueError:
+            pass
+        else:
+            return _create(strategy, Percentile, {"percentile": percentile, **options})
+    close = difflib.get_close_matches(strategy, _BY_NAME, n=1)
+    hint = f' Did you mean "{close[0]}"?' if close else ""
+    msg = f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}.'
+    raise CalibrationError(msg)
+
+
+def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
+    if isinstance(strategy, type) or not isinstance(strategy, Strategy):
+        msg = (
+            f"{strategy!r} is not a strategy; give a name ({', '.join(names())}) "
+            "or an object such as quantcal.MSE()"
+        )
+        raise TypeError(msg)
+    if options:
+        given = ", ".join(options)
+        msg = f"options ({given}) go with a name; {strategy!r} carries its own"
+        raise TypeError(msg)
+    return strategy
+
+
+def _create(
+    name: str, factory: Callable[..., Strategy], options: dict[str, Any]
+) -> Strategy:
+    known = list(getattr(factory, "__dataclass_fields__", ()))
+    for option in options:
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            msg = f'Strategy "{name}" has no option "{option}"; {takes}.'
+            raise CalibrationError(msg)
+    return factory(**options)

@@ -1,0 +1,191 @@
+"""`CalibrationTable`: the parameters of all tensors, and why they are what they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from quantcal import _core
+from quantcal._files import read_bytes, write_bytes
+from quantcal.params import QuantParams
+
+_KIND = "quantcal calibration table"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """What was seen of one tensor, and what its parameters do to it.
+
+    Shares are of the finite values.
+
+    Parameters
+    ----------
+    count
+        Elements observed, non-finite ones included.
+    minimum, maximum
+        Finite extremes, exactly; None without finite values.
+    zeros, nan, posinf, neginf
+        How many elements were these.
+    clipped
+        Share of the values outside the range.
+    rounded_to_zero
+        Share of the values that become zero, exact zeros included.
+    mse
+        Expected squared error of a value.
+    sqnr_db
+        Signal to quantisation noise, in decibels; infinite without error.
+    rule
+        The pattern of the policy that decided.
+    """
+
+    count: int
+    minimum: float | None
+    maximum: float | None
+    zeros: int
+    nan: int
+    posinf: int
+    neginf: int
+    clipped: float
+    rounded_to_zero: float
+    mse: float
+    sqnr_db: float
+    rule: str
+
+    @classmethod
+    def of(
+        cls, histogram: _core.Histogram, params: QuantParams, rule: str
+    ) -> TensorReport:
+        """Score parameters against the histogram of what was observed."""
+        mse, sqnr_db, clipped, rounded_to_zero = _core.grid_error(
+            histogram, params.format, params.scale, params.zero_point
+        )
+        return cls(
+            count=histogram.count,
+            minimum=histogram.min,
+            maximum=histogram.max,
+            zeros=histogram.zeros,
+            nan=histogram.nan,
+            posinf=histogram.posinf,
+            neginf=histogram.neginf,
+            clipped=clipped,
+            rounded_to_zero=rounded_to_zero,
+            mse=mse,
+            sqnr_db=sqnr_db,
+            rule=rule,
+        )
+
+
+class CalibrationTable(Mapping[str, QuantParams]):
+    """Tensor name to `QuantParams`, with a `TensorReport` for each in `report`.
+
+    Immutable; equal when all parameters are.
+
+    Parameters
+    ----------
+    params
+        Parameters by tensor name.
+    report
+        Reports by tensor name; may lack tensors whose data were never seen.
+    """
+
+    __slots__ = ("_params", "_report")
+
+    def __init__(
+        self,
+        params: Mapping[str, QuantParams],
+        report: Mapping[str, TensorReport] | None = None,
+    ) -> None:
+        self._params = dict(params)
+        self._report = dict(report or {})
+
+    @property
+    def report(self) -> Mapping[str, TensorReport]:
+        """What was seen of each tensor, and what its parameters do to it."""
+        return dict(self._report)
+
+    def __getitem__(self, name: str) -> QuantParams:
+        return self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._params)
+
+    def __len__(self) -> int:
+        return len(self._params)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CalibrationTable):
+            return NotImplemented
+        return self._params == other._params
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"CalibrationTable({len(self)} tensors)"
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON, atomically. Numbers are kept to the last bit."""
+        tensors = {
+            name: {
+                **asdict(params),
+                "report": _finite(asdict(self._report[name]))
+                if name in self._report
+                else None,
+            }
+            for name, params in self._params.items()
+        }
+        content = {"kind": _KIND, "version": _VERSION, "tensors": tensors}
+        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+        write_bytes(path, f"{text}\n".encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> CalibrationTable:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be read, is something else, or is from a newer version; the
+            message names it.
+        """
+        data = read_bytes(path)
+        try:
+            return cls._parse(json.loads(data))
+        except _core.CalibrationError as error:
+            msg = f"{path}: {error}"
+            raise _core.CalibrationError(msg) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            msg = f"{path} is not a calibration table: {error!r}"
+            raise _core.CalibrationError(msg) from error
+
+    @classmethod
+    def _parse(cls, content: Any) -> CalibrationTable:
+        if not isinstance(content, dict) or content.get("kind") != _KIND:
+            msg = "not a calibration table that quantcal wrote"
+            raise _core.CalibrationError(msg)
+        if content["version"] > _VERSION:
+            msg = f"table version {content['version']} is newer than {_VERSION}; upgrade quantcal"
+            raise _core.CalibrationError(msg)
+        params: dict[str, QuantParams] = {}
+        report: dict[str, TensorReport] = {}
+        for name, fields in content["tensors"].items():
+            seen = fields.pop("report")
+            params[name] = QuantParams(**fields)
+            if seen is not None:
+                sqnr_db = seen.pop("sqnr_db")
+                infinite = sqnr_db is None
+                report[name] = TensorReport(
+                    **seen, sqnr_db=math.inf if infinite else sqnr_db
+                )
+        return cls(params, report)
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity; an SQNR without error is written as null."""
+    if math.isinf(fields["sqnr_db"]):
+        fields["sqnr_db"] = None
+    return fields

@@ -1,0 +1,124 @@
+//! The one error type of the crate: what was wrong, the value, and what to do about it.
+
+use std::fmt;
+
+/// Everything that can be refused. Nothing that is *observed* can: every bit pattern of an
+/// element has a bin or a counter.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A resolution outside 3…12 mantissa bits. Below 3 a bin is wider than an eighth of its
+    /// value; above 12 a table no longer fits any cache and answers no question better.
+    MantissaBits(u32),
+    /// `coarsen` was asked for more resolution than there is.
+    Refine {
+        /// mantissa bits that the histogram has
+        have: u32,
+        /// mantissa bits that were asked for
+        want: u32,
+    },
+    /// A quantile outside 0…1, or NaN.
+    Quantile(f64),
+    /// A uniform view needs at least one bin.
+    NumBins(usize),
+    /// An interval whose ends are not finite, or not in order.
+    Interval {
+        /// the lower end as given
+        low: f64,
+        /// the upper end as given
+        high: f64,
+    },
+    /// A format name that is not known.
+    Format(String),
+    /// A scale that is not a finite positive number.
+    Scale(f32),
+    /// A zero point that the format has no code for.
+    ZeroPoint {
+        /// the zero point as given
+        zero_point: i32,
+        /// lowest code of the format
+        qmin: i32,
+        /// highest code of the format
+        qmax: i32,
+    },
+    /// A thread count of zero.
+    Threads,
+    /// The bytes do not begin as a file of this library does.
+    Foreign,
+    /// The bytes were written by a later version of the library.
+    Newer {
+        /// version found in the bytes
+        found: u8,
+        /// newest version that this build reads
+        known: u8,
+    },
+    /// The bytes hold something else, for instance a calibrator where a histogram was expected.
+    Kind {
+        /// what was expected
+        want: &'static str,
+        /// what the bytes say they are
+        found: u8,
+    },
+    /// The bytes end too early.
+    Truncated {
+        /// bytes that there are
+        len: usize,
+    },
+    /// The bytes were altered: checksum, structure or sums do not fit.
+    Altered(&'static str),
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MantissaBits(m) => {
+                write!(f, "mantissa_bits is {m}, but it must be 3 to 12; 8 suits float32")
+            }
+            Self::Refine { have, want } => write!(
+                f,
+                "cannot coarsen from {have} to {want} mantissa bits: detail that was not \
+                 recorded cannot be added; observe again with mantissa_bits={want}"
+            ),
+            Self::Quantile(q) => write!(f, "quantile is {q}, but it must be between 0 and 1"),
+            Self::NumBins(n) => {
+                write!(f, "num_bins is {n}, but it must be between 1 and 16777216")
+            }
+            Self::Interval { low, high } => write!(
+                f,
+                "the interval [{low}, {high}] is not usable: both ends must be finite and low \
+                 must not exceed high"
+            ),
+            Self::Format(name) => {
+                write!(f, "format \"{name}\" is not known; known formats: int8, uint8")
+            }
+            Self::Scale(s) => write!(f, "scale is {s}, but it must be finite and positive"),
+            Self::ZeroPoint { zero_point, qmin, qmax } => write!(
+                f,
+                "zero_point is {zero_point}, but the format has codes {qmin} to {qmax} only"
+            ),
+            Self::Threads => write!(f, "the number of threads is 0, but it must be at least 1"),
+            Self::Foreign => {
+                write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")
+            }
+            Self::Newer { found, known } => write!(
+                f,
+                "these bytes have format version {found}, but this quantcal reads up to {known}; \
+                 upgrade quantcal"
+            ),
+            Self::Kind { want, found } => {
+                write!(f, "these bytes hold another kind of object ({found}), not a {want}")
+            }
+            Self::Truncated { len } => {
+                write!(f, "the data end too early, after {len} bytes; the file was cut off")
+            }
+            Self::Altered(what) => {
+                write!(f, "the data were altered: {what}; restore the file or observe again")
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Floats and their bits: the element types that can be observed, and the codes of their bins.
+
+mod code;
+mod element;
+
+pub use code::{Layout, MAX_MANTISSA_BITS, MIN_MANTISSA_BITS};
+pub use element::{BLOCK, Element};

@@ -1,0 +1,62 @@
+//! Calibration for post-training quantization: measure once, decide as often as you like.
+//!
+//! A network's activations are recorded into one small exact [`Histogram`] per tensor, in one
+//! streaming pass; ranges, scales and zero points are computed from it afterwards, by any method,
+//! without running the network again.
+//!
+//! # Example: from values to a scale
+//!
+//! ```
+//! use quantcal::{Density, Histogram, QuantFormat, search};
+//!
+//! let values: Vec<f32> = (0..10_000).map(|i| (i as f32 * 0.37).sin()).collect();
+//! let histogram = Histogram::of(&values);
+//! let format = QuantFormat::parse("int8")?;
+//! let range = search::mse(&Density::new(&histogram), format, true);
+//! let grid = format.grid(range, true);
+//! assert!(grid.scale() > 0.0 && grid.zero_point() == 0);
+//! # Ok::<(), quantcal::Error>(())
+//! ```
+//!
+//! # Example: merging two shards
+//!
+//! ```
+//! use quantcal::Histogram;
+//!
+//! let (first, second) = ([1.0f32, -2.0, 0.0], [f32::NAN, 3.5]);
+//! let mut merged = Histogram::of(&first);
+//! merged.merge(&Histogram::of(&second));
+//! assert_eq!(merged, Histogram::of(&[1.0f32, -2.0, 0.0, f32::NAN, 3.5]));
+//! assert_eq!((merged.count(), merged.zeros(), merged.nan()), (5, 1, 1));
+//! ```
+//!
+//! # The map
+//!
+//! * [`float`]: the bits of a float and the code of its bin
+//! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
+//! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
+//! * [`wire`]: the one checked format for files, pickles and the network
+//! * [`format`](mod@format): integer grids: scales, rounding, saturation
+//! * [`search`]: the methods that choose a range
+//! * [`parallel`]: the one thread pool
+//!
+//! Each module uses those above it only. The Python bindings (feature `python`) use them all and
+//! compute nothing.
+#![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
+
+pub mod error;
+pub mod float;
+pub mod format;
+pub mod histogram;
+pub mod parallel;
+pub mod search;
+pub mod tensor;
+pub mod wire;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::{Error, Result};
+pub use format::{Grid, QuantFormat, Range};
+pub use histogram::{Density, Histogram, Mass, Moments};
+pub use tensor::TensorStats;

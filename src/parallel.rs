@@ -1,0 +1,108 @@
+//! The one decision about threads: how many, in which pool, and what happens after a `fork`.
+//!
+//! A rayon pool does not survive `fork`: the child has the pool's memory but not its threads, and
+//! would wait for them for ever. Data loaders, Dask and Ray do fork. So the pool is kept beside
+//! the id of the process that built it, and a child builds its own at first use.
+
+use std::sync::{Arc, Mutex, TryLockError};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
+
+struct Slot {
+    pid: u32,
+    pool: Arc<ThreadPool>,
+}
+
+static SLOT: Mutex<Option<Slot>> = Mutex::new(None);
+
+/// Environment variable that sets the number of threads before first use.
+pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
+
+/// Runs `op`, and tells it whether rayon's parallel iterators may be used.
+///
+/// They may if the work is worth it and there is a pool of several threads: this library's, or the
+/// one that a Rust caller is inside already. `op` must return the same either way; sums of counts
+/// do, whatever the split.
+pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
+    if !worth_it {
+        return op(false);
+    }
+    if rayon::current_thread_index().is_some() {
+        return op(true);
+    }
+    match pool() {
+        Some(pool) if pool.current_num_threads() > 1 => pool.install(|| op(true)),
+        _ => op(false),
+    }
+}
+
+/// Sets the number of threads for the whole process.
+///
+/// # Errors
+/// [`Error::Threads`] for zero.
+pub fn set_num_threads(threads: usize) -> Result<()> {
+    if threads == 0 {
+        return Err(Error::Threads);
+    }
+    if let Some(pool) = build(threads) {
+        replace(&mut SLOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner), pool);
+    }
+    Ok(())
+}
+
+/// Number of threads that [`run`] uses.
+pub fn num_threads() -> usize {
+    pool().map_or(1, |pool| pool.current_num_threads())
+}
+
+fn pool() -> Option<Arc<ThreadPool>> {
+    // A fork may have copied the lock while another thread of the parent held it. Nobody in the
+    // child will ever open it, so the wait is bounded; the lock is held for nanoseconds otherwise.
+    for _ in 0..10_000 {
+        match SLOT.try_lock() {
+            Ok(mut slot) => return current(&mut slot),
+            Err(TryLockError::Poisoned(poisoned)) => return current(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
+fn current(slot: &mut Option<Slot>) -> Option<Arc<ThreadPool>> {
+    match slot {
+        Some(Slot { pid, pool }) if *pid == std::process::id() => Some(Arc::clone(pool)),
+        _ => {
+            let threads = slot.as_ref().map_or_else(default_threads, |s| {
+                s.pool.current_num_threads() // a child keeps its parent's setting
+            });
+            let pool = build(threads)?;
+            replace(slot, Arc::clone(&pool));
+            Some(pool)
+        }
+    }
+}
+
+fn build(threads: usize) -> Option<Arc<ThreadPool>> {
+    let name = |i| format!("quantcal-{i}");
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok().map(Arc::new)
+}
+
+fn replace(slot: &mut Option<Slot>, pool: Arc<ThreadPool>) {
+    let pid = std::process::id();
+    if let Some(old) = slot.replace(Slot { pid, pool })
+        && old.pid != pid
+    {
+        // Dropping it would wait for threads that exist in the parent only.
+        std::mem::forget(old);
+    }
+}
+
+fn default_threads() -> usize {
+    std::env::var(NUM_THREADS_VARIABLE)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|&n| n > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}

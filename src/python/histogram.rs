@@ -1,0 +1,250 @@
+//! `quantcal.Histogram`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyType},
+};
+
+use super::arrays::Floats;
+use crate::{Density, Histogram as Core, histogram::Moments};
+
+/// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
+/// wait for the lock.
+pub(super) const IN_PLACE: usize = 1 << 15;
+
+/// Exact counts of one tensor's values over float codes.
+#[pyclass(module = "quantcal", frozen, weakref)]
+pub(super) struct Histogram {
+    state: Mutex<Core>,
+}
+
+impl From<Core> for Histogram {
+    fn from(core: Core) -> Self {
+        Self { state: Mutex::new(core) }
+    }
+}
+
+impl Histogram {
+    /// The state. Held for microseconds, never while the interpreter is wanted.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the state, to work on without the lock.
+    pub(super) fn snapshot(&self) -> Core {
+        self.lock().clone()
+    }
+
+    fn moments(&self, py: Python<'_>) -> Option<Moments> {
+        let state = self.snapshot();
+        (state.finite() > 0).then(|| py.detach(|| state.moments()))
+    }
+}
+
+/// `None` follows the element types; a number is kept whatever is observed.
+pub(super) fn empty(mantissa_bits: Option<u32>) -> PyResult<Core> {
+    Ok(mantissa_bits.map_or_else(|| Ok(Core::new()), Core::with_mantissa_bits)?)
+}
+
+type Bins<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u64>>);
+type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f64>>);
+
+#[pymethods]
+impl Histogram {
+    #[new]
+    #[pyo3(signature = (mantissa_bits = None))]
+    fn new(mantissa_bits: Option<u32>) -> PyResult<Self> {
+        Ok(empty(mantissa_bits)?.into())
+    }
+
+    #[pyo3(signature = (values, /))]
+    fn observe<'py>(slf: Bound<'py, Self>, values: Floats<'py>) -> PyResult<Bound<'py, Self>> {
+        let (py, this) = (slf.py(), slf.get());
+        let data = values.data()?;
+        if data.len() < IN_PLACE {
+            data.record(&mut this.lock());
+        } else {
+            let mut part = this.lock().like();
+            py.detach(|| {
+                data.record(&mut part);
+                this.lock().merge(&part);
+            });
+        }
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (other, /))]
+    fn merge(&self, other: &Self) {
+        let other = other.snapshot(); // first, so that merging with itself does not lock twice
+        self.lock().merge(&other);
+    }
+
+    fn __add__(&self, other: &Self) -> Self {
+        let mut sum = self.snapshot();
+        sum.merge(&other.snapshot());
+        sum.into()
+    }
+
+    /// `0 + h`, so that `sum(histograms)` needs no start value.
+    fn __radd__<'py>(slf: Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if other.extract::<i64>().is_ok_and(|zero| zero == 0) {
+            return Ok(Py::new(py, Self::from(slf.get().snapshot()))?.into_any());
+        }
+        Ok(py.NotImplemented())
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        let other = other.snapshot();
+        *self.lock() == other
+    }
+
+    fn coarsen(&self, mantissa_bits: u32) -> PyResult<Self> {
+        Ok(self.snapshot().coarsen(mantissa_bits)?.into())
+    }
+
+    #[getter]
+    fn mantissa_bits(&self) -> Option<u32> {
+        self.lock().mantissa_bits()
+    }
+
+    #[getter]
+    fn exact(&self) -> bool {
+        self.lock().is_exact()
+    }
+
+    #[getter]
+    fn count(&self) -> u64 {
+        self.lock().count()
+    }
+
+    #[getter]
+    fn finite(&self) -> u64 {
+        self.lock().finite()
+    }
+
+    #[getter]
+    fn zeros(&self) -> u64 {
+        self.lock().zeros()
+    }
+
+    #[getter]
+    fn nan(&self) -> u64 {
+        self.lock().nan()
+    }
+
+    #[getter]
+    fn posinf(&self) -> u64 {
+        self.lock().posinf()
+    }
+
+    #[getter]
+    fn neginf(&self) -> u64 {
+        self.lock().neginf()
+    }
+
+    #[getter]
+    fn min(&self) -> Option<f32> {
+        self.lock().min()
+    }
+
+    #[getter]
+    fn max(&self) -> Option<f32> {
+        self.lock().max()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.lock().memory()
+    }
+
+    fn quantile(&self, py: Python<'_>, q: f64) -> PyResult<Option<f64>> {
+        let state = self.snapshot();
+        Ok(py.detach(|| state.quantile(q))?)
+    }
+
+    fn abs_quantile(&self, py: Python<'_>, q: f64) -> PyResult<Option<f64>> {
+        let state = self.snapshot();
+        Ok(py.detach(|| state.abs_quantile(q))?)
+    }
+
+    fn mean(&self, py: Python<'_>) -> Option<f64> {
+        self.moments(py).map(|m| m.mean)
+    }
+
+    fn std(&self, py: Python<'_>) -> Option<f64> {
+        self.moments(py).map(|m| m.std)
+    }
+
+    fn mean_abs_deviation(&self, py: Python<'_>) -> Option<f64> {
+        self.moments(py).map(|m| m.mean_abs_deviation)
+    }
+
+    fn kurtosis(&self, py: Python<'_>) -> Option<f64> {
+        self.moments(py).map(|m| m.kurtosis)
+    }
+
+    fn bins<'py>(&self, py: Python<'py>) -> Bins<'py> {
+        let state = self.snapshot();
+        let density = py.detach(|| Density::new(&state));
+        let segments = || density.segments().iter();
+        (
+            segments().map(|s| s.low).collect::<Vec<_>>().into_pyarray(py),
+            segments().map(|s| s.high).collect::<Vec<_>>().into_pyarray(py),
+            segments().map(|s| s.count).collect::<Vec<_>>().into_pyarray(py),
+        )
+    }
+
+    fn rebin<'py>(
+        &self,
+        py: Python<'py>,
+        num_bins: usize,
+        low: f64,
+        high: f64,
+    ) -> PyResult<Counts<'py>> {
+        let state = self.snapshot();
+        let counts = py.detach(|| state.rebin(num_bins, low, high))?;
+        let edges: Vec<f64> =
+            (0..=num_bins).map(|i| crate::histogram::edge(i, num_bins, low, high)).collect();
+        Ok((counts.into_pyarray(py), edges.into_pyarray(py)))
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let state = self.snapshot();
+        PyBytes::new(py, &py.detach(|| state.to_bytes()))
+    }
+
+    #[classmethod]
+    fn from_bytes(_cls: &Bound<'_, PyType>, py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        Ok(py.detach(|| Core::from_bytes(data))?.into())
+    }
+
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let from_bytes = slf.get_type().getattr("from_bytes")?;
+        Ok((from_bytes, (slf.get().to_bytes(slf.py()),)))
+    }
+
+    fn __repr__(&self) -> String {
+        let state = self.lock();
+        let mut text = format!("Histogram(count={}", state.count());
+        if let (Some(min), Some(max)) = (state.min(), state.max()) {
+            text += &format!(", min={min}, max={max}");
+        }
+        for (name, count) in
+            [("nan", state.nan()), ("posinf", state.posinf()), ("neginf", state.neginf())]
+        {
+            if count > 0 {
+                text += &format!(", {name}={count}");
+            }
+        }
+        if let Some(mantissa_bits) = state.mantissa_bits() {
+            text += &format!(", mantissa_bits={mantissa_bits}");
+        }
+        text + ")"
+    }
+}

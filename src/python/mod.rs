@@ -1,0 +1,49 @@
+//! The Python border: `quantcal._core`. It converts arguments, releases the interpreter, calls the
+//! engine and converts the result; it computes nothing.
+
+mod archive;
+mod arrays;
+mod error;
+mod grid;
+mod histogram;
+mod search;
+mod tensor;
+
+use pyo3::prelude::*;
+
+/// The compiled part of quantcal. Private: import from `quantcal`.
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::{
+        archive::{read_archive, write_archive},
+        error::CalibrationError,
+        grid::{dequantize, fake_quantize, grid, grid_error, quantize},
+        histogram::Histogram,
+        search::{kl, minmax, mse, percentile},
+        tensor::TensorStats,
+        {get_num_threads, set_num_threads},
+    };
+
+    #[pymodule_export]
+    const DEBUG_BUILD: bool = cfg!(debug_assertions);
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Set the number of threads that quantcal uses in this process.
+#[pyfunction]
+fn set_num_threads(num_threads: usize) -> PyResult<()> {
+    Ok(crate::parallel::set_num_threads(num_threads)?)
+}
+
+/// Number of threads that quantcal uses in this process.
+#[pyfunction]
+fn get_num_threads(py: Python<'_>) -> usize {
+    py.detach(crate::parallel::num_threads)
+}

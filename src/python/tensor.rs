@@ -1,0 +1,104 @@
+//! `_core.TensorStats`: what a calibrator keeps of one tensor.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+
+use super::{
+    arrays::Floats,
+    error::CalibrationError,
+    histogram::{Histogram, IN_PLACE, empty},
+};
+use crate::TensorStats as Core;
+
+/// Histogram and per-observation extremes of one tensor.
+#[pyclass(module = "quantcal._core", frozen)]
+pub(super) struct TensorStats {
+    state: Mutex<Core>,
+}
+
+impl From<Core> for TensorStats {
+    fn from(core: Core) -> Self {
+        Self { state: Mutex::new(core) }
+    }
+}
+
+impl TensorStats {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn snapshot(&self) -> Core {
+        self.lock().clone()
+    }
+}
+
+#[pymethods]
+impl TensorStats {
+    #[new]
+    #[pyo3(signature = (mantissa_bits = None))]
+    fn new(mantissa_bits: Option<u32>) -> PyResult<Self> {
+        Ok(Core::new(empty(mantissa_bits)?).into())
+    }
+
+    /// Adds one observation, unless `finite_only` and some value is not finite.
+    #[pyo3(signature = (values, /, *, finite_only = false))]
+    fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
+        let data = values.data()?;
+        if data.len() < IN_PLACE && !finite_only {
+            self.lock().observe_with(|histogram| data.record(histogram));
+            return Ok(());
+        }
+        let mut part = self.lock().histogram.like();
+        py.detach(|| data.record(&mut part));
+        if finite_only && part.finite() < part.count() {
+            let (nan, posinf, neginf) = (part.nan(), part.posinf(), part.neginf());
+            return Err(CalibrationError::new_err(format!(
+                "{nan} NaN, {posinf} +inf and {neginf} -inf among {} values",
+                part.count()
+            )));
+        }
+        py.detach(|| self.lock().include(&part));
+        Ok(())
+    }
+
+    #[pyo3(signature = (other, /))]
+    fn merge(&self, other: &Self) {
+        let other = other.snapshot();
+        self.lock().merge(&other);
+    }
+
+    fn copy(&self) -> Self {
+        self.snapshot().into()
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        let other = other.snapshot();
+        *self.lock() == other
+    }
+
+    #[getter]
+    fn histogram(&self) -> Histogram {
+        self.lock().histogram.clone().into()
+    }
+
+    #[getter]
+    fn minima(&self) -> Histogram {
+        self.lock().minima.clone().into()
+    }
+
+    #[getter]
+    fn maxima(&self) -> Histogram {
+        self.lock().maxima.clone().into()
+    }
+
+    #[getter]
+    fn observations(&self) -> u64 {
+        self.lock().observations
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.lock().memory()
+    }
+}

@@ -1,0 +1,23 @@
+//! The searches: each maps a [`Density`](crate::Density) and a format to a [`Range`](crate::Range).
+//!
+//! All are functions of the density alone, deterministic, and scale with the data: multiplying the
+//! values by 2^k multiplies the range by exactly 2^k. Without values, or with zeros only, every
+//! search returns [0, 0], from which [`QuantFormat::grid`](crate::QuantFormat::grid) makes a
+//! usable grid.
+
+mod error;
+mod kl;
+mod mse;
+mod percentile;
+
+pub use error::{GridError, grid_error};
+pub use kl::{divergences, kl};
+pub use mse::mse;
+pub use percentile::percentile;
+
+use crate::{Density, Range};
+
+/// The finite minimum and maximum.
+pub fn minmax(density: &Density) -> Range {
+    Range { low: density.min().unwrap_or(0.0), high: density.max().unwrap_or(0.0) }
+}

@@ -1,0 +1,65 @@
+//! What a calibrator keeps of one tensor: its histogram, and the extremes of each observation.
+//!
+//! The histogram is a function of the values alone. How often they were observed, and the minimum
+//! and maximum of each observation, depend on how the data were split, so they stand beside it;
+//! they do not depend on order, threads or merging.
+
+use crate::{Histogram, float::Element};
+
+/// Histogram and per-observation extremes of one tensor.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorStats {
+    /// all values
+    pub histogram: Histogram,
+    /// number of observations, those of nothing included
+    pub observations: u64,
+    /// the minimum of each observation that had a finite value
+    pub minima: Histogram,
+    /// the maximum of each observation that had a finite value
+    pub maxima: Histogram,
+}
+
+impl TensorStats {
+    /// Statistics of nothing yet, with a histogram of the given kind.
+    pub fn new(histogram: Histogram) -> Self {
+        Self { histogram, ..Self::default() }
+    }
+
+    /// Adds one observation.
+    pub fn observe<T: Element>(&mut self, values: &[T]) {
+        self.observe_with(|histogram| histogram.record(values));
+    }
+
+    /// Adds one observation that `record` makes: it returns the extremes of the finite values.
+    pub fn observe_with(&mut self, record: impl FnOnce(&mut Histogram) -> Option<(f32, f32)>) {
+        let extremes = record(&mut self.histogram);
+        self.note(extremes);
+    }
+
+    /// Adds one observation that was recorded apart, into a histogram [like](Histogram::like) this one.
+    pub fn include(&mut self, observation: &Histogram) {
+        self.histogram.merge(observation);
+        self.note(observation.min().zip(observation.max()));
+    }
+
+    fn note(&mut self, extremes: Option<(f32, f32)>) {
+        self.observations = self.observations.saturating_add(1);
+        if let Some((min, max)) = extremes {
+            self.minima.record(&[min]);
+            self.maxima.record(&[max]);
+        }
+    }
+
+    /// Adds the statistics of the same tensor from elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        self.histogram.merge(&other.histogram);
+        self.observations = self.observations.saturating_add(other.observations);
+        self.minima.merge(&other.minima);
+        self.maxima.merge(&other.maxima);
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        self.histogram.memory() + self.minima.memory() + self.maxima.memory()
+    }
+}

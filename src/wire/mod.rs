@@ -1,0 +1,182 @@
+//! The one format for files, pickles and the network: versioned, checked, never executable.
+//!
+//! ```text
+//! "QCAL"  version: u8  kind: u8  body  crc32 of all before: u32 little-endian
+//! ```
+//!
+//! Whole numbers in the body are LEB128. A histogram is its counters and the non-empty bins as
+//! (gap to the previous code, count) by rising code, so equal state gives equal bytes. A
+//! calibrator is a text of settings (JSON, which this crate does not interpret) and the tensors in
+//! the order given.
+//!
+//! Reading checks everything before it believes it: the checksum, every code, every sum, and the
+//! place of the extremes. Hostile bytes give an [`Error`]; a histogram never takes more than the
+//! 16 MiB of all pages at the finest resolution, and nothing is reserved for what is only claimed.
+
+mod bytes;
+mod histogram;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Reader, Writer};
+
+use crate::{
+    Histogram, TensorStats,
+    error::{Error, Result},
+};
+
+const MAGIC: &[u8; 4] = b"QCAL";
+const VERSION: u8 = 1;
+const CHECKSUM: usize = 4;
+
+/// What the bytes hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Histogram = 1,
+    Calibrator = 2,
+    Tensor = 3,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Histogram => "histogram",
+            Self::Calibrator => "calibrator",
+            Self::Tensor => "tensor",
+        }
+    }
+}
+
+/// Named tensors with their settings: what a calibrator file holds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Archive {
+    /// settings as text, usually JSON
+    pub settings: String,
+    /// names and statistics, in order
+    pub tensors: Vec<(String, TensorStats)>,
+}
+
+impl Histogram {
+    /// The bytes of this histogram; equal histograms have equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        seal(Kind::Histogram, |w| histogram::write(w, self))
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::Newer`], [`Error::Kind`], [`Error::Truncated`] or
+    /// [`Error::Altered`]; never a panic.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        open(Kind::Histogram, bytes, histogram::read)
+    }
+}
+
+impl TensorStats {
+    /// The bytes of these statistics.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        seal(Kind::Tensor, |w| write_tensor(w, self))
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// As [`Histogram::from_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        open(Kind::Tensor, bytes, read_tensor)
+    }
+}
+
+impl Archive {
+    /// The bytes of named tensors, in the order given.
+    pub fn write<'a>(
+        settings: &str,
+        tensors: impl ExactSizeIterator<Item = (&'a str, &'a TensorStats)>,
+    ) -> Vec<u8> {
+        seal(Kind::Calibrator, |w| {
+            w.text(settings);
+            w.number(tensors.len() as u64);
+            for (name, stats) in tensors {
+                w.text(name);
+                write_tensor(w, stats);
+            }
+        })
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// As [`Histogram::from_bytes`].
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        open(Kind::Calibrator, bytes, |r| {
+            let settings = r.text()?;
+            let count = r.number()?;
+            let mut tensors = Vec::new(); // grows with the bytes read, not with what they claim
+            for _ in 0..count {
+                tensors.push((r.text()?, read_tensor(r)?));
+            }
+            Ok(Self { settings, tensors })
+        })
+    }
+}
+
+fn write_tensor(w: &mut Writer, stats: &TensorStats) {
+    w.number(stats.observations);
+    for h in [&stats.histogram, &stats.minima, &stats.maxima] {
+        histogram::write(w, h);
+    }
+}
+
+fn read_tensor(r: &mut Reader) -> Result<TensorStats> {
+    let stats = TensorStats {
+        observations: r.number()?,
+        histogram: histogram::read(r)?,
+        minima: histogram::read(r)?,
+        maxima: histogram::read(r)?,
+    };
+    let extremes = stats.minima.count();
+    if extremes != stats.maxima.count() || extremes > stats.observations {
+        return Err(Error::Altered("the extremes do not match the observations"));
+    }
+    Ok(stats)
+}
+
+fn seal(kind: Kind, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.raw(MAGIC);
+    writer.raw(&[VERSION, kind as u8]);
+    body(&mut writer);
+    let checksum = crc32fast::hash(writer.bytes());
+    writer.raw(&checksum.to_le_bytes());
+    writer.into_bytes()
+}
+
+fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(&mut Reader) -> Result<T>) -> Result<T> {
+    if !bytes.starts_with(&MAGIC[..bytes.len().min(4)]) {
+        return Err(Error::Foreign);
+    }
+    let truncated = Error::Truncated { len: bytes.len() };
+    let [_, _, _, _, version, found, rest @ ..] = bytes else {
+        return Err(truncated);
+    };
+    if *version > VERSION {
+        return Err(Error::Newer { found: *version, known: VERSION });
+    }
+    let Some((inside, checksum)) = rest.split_last_chunk::<CHECKSUM>() else {
+        return Err(truncated);
+    };
+    let sound = crc32fast::hash(&bytes[..bytes.len() - CHECKSUM]).to_le_bytes() == *checksum;
+    if *found != kind as u8 && sound {
+        return Err(Error::Kind { want: kind.name(), found: *found });
+    }
+    // Parsed before the checksum is judged, so that a file cut off is called just that.
+    let mut reader = Reader::new(inside, bytes.len());
+    let result = body(&mut reader);
+    if !sound {
+        return Err(match result {
+            Err(error @ Error::Truncated { .. }) => error,
+            _ => Error::Altered("the checksum does not match"),
+        });
+    }
+    if reader.is_empty() { result } else { result.and(Err(Error::Altered("bytes are left over"))) }
+}
