@@ -3,8 +3,9 @@
 //! The error over the range is smooth in the large (clipping falls, rounding rises with the range)
 //! and jagged in the small (values fall onto and off the grid), and with outliers it has several
 //! minima octaves apart. So the search is global and coarse to fine: geometric candidates from the
-//! extremes down to where nearly everything would be clipped, then the best few are polished by
-//! a pattern search with shrinking steps. An affine range has two ends, searched together.
+//! extremes down to where nearly everything would be clipped; around the best few a dense grid,
+//! fine enough to see the jags; and the best of those polished by a pattern search with shrinking
+//! steps. An affine range has two ends, searched together.
 //!
 //! Each candidate is scored through the very grid that would be deployed, with its rounded zero
 //! point, in O(levels).
@@ -16,12 +17,17 @@ use crate::{Density, QuantFormat, Range};
 const COARSE: usize = 26;
 /// Coarse candidates for the only end that is searched.
 const COARSE_SINGLE: usize = 129;
-/// Minima of the coarse grid that are polished.
-const STARTS: usize = 5;
+/// Minima of the coarse grid around which the dense one is laid.
+const STARTS: usize = 3;
+/// Points of the dense grid that are polished.
+const POLISHED: usize = 4;
+/// Dense steps to either side, in one dimension and in each of two; they reach one coarse step.
+const DENSE_SINGLE: i32 = 24;
+const DENSE: i32 = 6;
 /// Below this share of the magnitudes (zeros apart) no range is tried: it would clip the rest.
 const LEAST_COVERED: f64 = 0.1;
-/// Step of the pattern search, as a power of two, at which it ends: 2^(1/256) is 0.3 %.
-const FINEST: f64 = 1.0 / 256.0;
+/// Step in octaves at which the pattern search ends: 2^(1/1024) is 0.07 %.
+const FINEST: f64 = 1.0 / 1024.0;
 
 /// The range whose grid has the least expected squared error. O(levels · candidates), about
 /// 10^3 of these.
@@ -113,15 +119,32 @@ fn best(
         .flat_map(|i| (0..right.count).map(move |j| (i, j)))
         .map(|(i, j)| point(i as f64 * left.step, j as f64 * right.step))
         .collect();
-    let mut starts: Vec<Point> = (0..grid.len())
+    let minima = (0..grid.len())
         .filter(|&k| is_local_minimum(&grid, left.count, right.count, k))
-        .map(|k| grid[k])
-        .collect();
-    starts.sort_by(|a, b| a.score.total_cmp(&b.score)); // stable: the widest first among equals
-    starts.truncate(STARTS);
-    let polished = starts.into_iter().map(|start| polish(start, left.step, right.step, point));
-    let found = polished.min_by(|a, b| a.score.total_cmp(&b.score));
+        .map(|k| grid[k]);
+    let reach = if left.step > 0.0 && right.step > 0.0 { DENSE } else { DENSE_SINGLE };
+    let share = 1.0 / f64::from(reach);
+    let offsets = |step: f64| if step > 0.0 { -reach..=reach } else { 0..=0 };
+    let mut dense = Vec::new();
+    for start in least(minima.collect(), STARTS) {
+        dense.push(start);
+        for (i, j) in offsets(left.step).flat_map(|i| offsets(right.step).map(move |j| (i, j))) {
+            let (l, r) = (f64::from(i) * share * left.step, f64::from(j) * share * right.step);
+            dense.push(point(start.left + l, start.right + r));
+        }
+    }
+    let starts = least(dense, POLISHED).into_iter();
+    let polished =
+        starts.map(|start| polish(start, share * left.step, share * right.step, point)).collect();
+    let found = least(polished, 1).pop();
     found.map_or(Range::symmetric(0.0), |p| range(left.at(p.left), right.at(p.right)))
+}
+
+/// The best few, the earliest among equals.
+fn least(mut points: Vec<Point>, count: usize) -> Vec<Point> {
+    points.sort_by(|a, b| a.score.total_cmp(&b.score));
+    points.truncate(count);
+    points
 }
 
 /// Whether no neighbour of candidate `k` (row-major) is better.

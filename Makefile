@@ -1,0 +1,82 @@
+# Everything that developers and continuous integration run. `make help` lists it.
+#
+# Each target sets up what it needs: a virtual environment in .venv, the packages of
+# pyproject.toml, and the extension built with optimisation. Needed beforehand: Python >= 3.10,
+# a Rust toolchain, make, and the network for the first run.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet
+# The extension is rebuilt when one of these changes.
+SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help build test test-rust test-python lint format bench bench-smoke demo ci torch clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.10 or later, or name it with PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) -V), but quantcal needs 3.10 or later: name another with PYTHON=/path/to/python3."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "The virtual environment could not be made: on Debian and Ubuntu, apt-get install python3-venv."; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.packages: $(VENV)/.created pyproject.toml
+	$(UV) -r pyproject.toml --extra demo --group test --group lint "maturin>=1.14,<2"
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.packages $(SOURCES)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain from https://rustup.rs."; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --uv --quiet
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.created pyproject.toml
+	$(UV) --group torch
+	@touch $@
+
+build: $(VENV)/.built  ## Build the extension, optimised, into .venv
+
+torch: $(VENV)/.torch  ## Install torch (about 3 GB), which some tests and benches use
+
+test: test-rust test-python  ## Run all tests
+
+test-rust:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain from https://rustup.rs."; exit 1; }
+	cargo test --quiet
+
+test-python: $(VENV)/.built
+	$(PY) -m pytest --quiet
+
+lint: $(VENV)/.built  ## Check formatting, lints, types and stubs
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	PYO3_PYTHON=$(CURDIR)/$(PY) cargo clippy --quiet --features python -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PY) -m mypy.stubtest quantcal._core --allowlist tests/python/stubtest-allowlist.txt
+
+format: $(VENV)/.packages  ## Format Rust and Python
+	cargo fmt
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.built  ## Run all benches (about ten minutes on two cores)
+	cargo bench
+	$(PY) benches/python/run.py
+
+bench-smoke: $(VENV)/.built  ## See that all benches still run
+	cargo bench --quiet -- --test
+	$(PY) benches/python/run.py --smoke
+
+demo: $(VENV)/.built  ## Quantise a real network and compare its accuracy before and after
+	$(BIN)/quantcal demo
+
+ci: lint torch test bench-smoke demo  ## What continuous integration runs
+
+clean:  ## Remove everything that was built
+	rm -rf $(VENV) target demo-output

@@ -1,0 +1,73 @@
+//! The searches, on one tensor's histogram of a million values.
+
+#[path = "../tests/rust/data.rs"]
+mod data;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use quantcal::{Density, Histogram, QuantFormat, TensorStats, search, wire::Archive};
+
+fn searches(c: &mut Criterion) {
+    let mut r = data::Random::new(1);
+    let values: Vec<f32> = (0..1 << 20).map(|_| r.gauss() as f32).collect();
+    let histogram = Histogram::of(&values);
+    let density = Density::new(&histogram);
+    let (int8, uint8) = (QuantFormat::INT8, QuantFormat::UINT8);
+    // Checked before it is timed: clipping a little beats clipping nothing.
+    let error = |range| search::grid_error(&density, uint8.grid(range, false)).mse;
+    assert!(error(search::mse(&density, uint8, false)) < error(search::minmax(&density)));
+
+    let mut group = c.benchmark_group("search");
+    group.sample_size(20);
+    group.bench_function("density", |b| b.iter(|| Density::new(black_box(&histogram))));
+    group.bench_function("percentile, symmetric", |b| {
+        b.iter(|| search::percentile(black_box(&histogram), 0.9999, true));
+    });
+    group.bench_function("kl, int8, 2048 bins", |b| {
+        b.iter(|| search::kl(black_box(&histogram), 2048, int8, true));
+    });
+    group.bench_function("kl, uint8 two-sided, 2048 bins", |b| {
+        b.iter(|| search::kl(black_box(&histogram), 2048, uint8, false));
+    });
+    group.bench_function("mse, int8", |b| b.iter(|| search::mse(black_box(&density), int8, true)));
+    group.bench_function("mse, uint8", |b| {
+        b.iter(|| search::mse(black_box(&density), uint8, false));
+    });
+    group.bench_function("grid error", |b| {
+        let grid = uint8.grid(search::minmax(&density), false);
+        b.iter(|| search::grid_error(black_box(&density), grid));
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("grid");
+    group.sample_size(20);
+    let grid = int8.grid(search::minmax(&density), true);
+    let mut codes = vec![0i8; values.len()];
+    let mut back = vec![0f32; values.len()];
+    group.bench_function("floor: copy of the values", |b| {
+        b.iter(|| back.copy_from_slice(black_box(&values)));
+    });
+    group.bench_function("quantize + dequantize, int8", |b| {
+        b.iter(|| {
+            grid.quantize(black_box(&values), &mut codes);
+            grid.dequantize(&codes, &mut back);
+        });
+    });
+    group.finish();
+
+    let mut stats = TensorStats::default();
+    stats.observe(&values);
+    let tensors: Vec<(String, TensorStats)> =
+        (0..100).map(|i| (format!("tensor {i}"), stats.clone())).collect();
+    let write = || Archive::write("{}", tensors.iter().map(|(n, s)| (n.as_str(), s)));
+    let bytes = write();
+    assert_eq!(Archive::read(&bytes).expect("just written").tensors, tensors);
+    let mut group = c.benchmark_group("files of 100 tensors");
+    group.sample_size(10);
+    group.bench_function("write", |b| b.iter(write));
+    group.bench_function("read", |b| b.iter(|| Archive::read(black_box(&bytes))));
+}
+
+criterion_group!(benches, searches);
+criterion_main!(benches);

@@ -1,0 +1,168 @@
+//! What is counted, and the answers that need no search.
+
+use half::{bf16, f16};
+use quantcal::{Density, Error, Histogram};
+
+use crate::{data, naive};
+
+/// The histogram's bins as the oracle has them, read through the public segments.
+fn assert_counts(histogram: &Histogram, values: &[f32]) {
+    let count = |f: &dyn Fn(&f32) -> bool| values.iter().filter(|x| f(x)).count() as u64;
+    assert_eq!(histogram.count(), values.len() as u64);
+    assert_eq!(histogram.zeros(), count(&|x| *x == 0.0));
+    assert_eq!(histogram.nan(), count(&|x| x.is_nan()));
+    assert_eq!(histogram.posinf(), count(&|x| *x == f32::INFINITY));
+    assert_eq!(histogram.neginf(), count(&|x| *x == f32::NEG_INFINITY));
+    let finite = || values.iter().copied().filter(|x| x.is_finite());
+    assert_eq!(histogram.min(), finite().reduce(f32::min).map(|x| x + 0.0));
+    assert_eq!(histogram.max(), finite().reduce(f32::max).map(|x| x + 0.0));
+    let mantissa_bits = histogram.mantissa_bits().expect("something was observed");
+    let density = Density::new(histogram);
+    let found: Vec<u64> = density
+        .segments()
+        .iter()
+        .filter(|s| s.low != 0.0 || s.high != 0.0)
+        .map(|s| s.count)
+        .collect();
+    let bins = naive::bins(values, mantissa_bits);
+    let negative = bins.iter().rev().filter(|((negative, _), _)| *negative);
+    let positive = bins.iter().filter(|((negative, _), _)| !negative);
+    let expected: Vec<u64> = negative.chain(positive).map(|(_, &n)| n).collect();
+    assert_eq!(found, expected);
+}
+
+fn hostile(n: usize) -> Vec<f32> {
+    let special = [
+        0.0,
+        -0.0,
+        f32::NAN,
+        -f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        f32::MIN,
+        f32::MIN_POSITIVE,
+        1e-45,
+        -1e-45,
+        1e-40,
+        1.0,
+        -1.0,
+    ];
+    let mut r = data::Random::new(n as u64);
+    (0..n)
+        .map(|_| match r.bits() % 4 {
+            0 => special[(r.bits() % special.len() as u64) as usize],
+            1 => f32::from_bits(r.bits() as u32),
+            _ => r.gauss() as f32,
+        })
+        .collect()
+}
+
+#[test]
+fn every_bit_pattern_is_counted_at_every_size_and_resolution() {
+    // Around the limits between the ways of counting, and at the awkward sizes.
+    for n in [0, 1, 2, 15, 17, 1535, 1536, 1537, 2049, 10_003, (1 << 18) + 1, (1 << 20) + 3] {
+        let values = hostile(n);
+        for m in [3, 7, 8, 10, 12] {
+            let mut histogram = Histogram::with_mantissa_bits(m).expect("in range");
+            histogram.record(&values);
+            assert_counts(&histogram, &values);
+        }
+    }
+}
+
+#[test]
+fn all_sixteen_bit_patterns_are_their_own_bins() {
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    let histogram = Histogram::of(&halves);
+    assert!(histogram.is_exact());
+    assert_eq!(histogram.mantissa_bits(), Some(10));
+    assert_counts(&histogram, &halves.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
+    assert_eq!(Density::new(&histogram).segments().len(), 2 * (31 * 1024 - 1) + 1);
+
+    let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    let histogram = Histogram::of(&brains);
+    assert!(histogram.is_exact());
+    assert_eq!(histogram.mantissa_bits(), Some(7));
+    assert_counts(&histogram, &brains.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
+    assert_eq!(Density::new(&histogram).segments().len(), 2 * (255 * 128 - 1) + 1);
+}
+
+#[test]
+fn double_precision_is_rounded_first_and_overflow_is_infinite() {
+    let values = [0.1f64, 1e39, -1e300, 1e-60, f64::NAN];
+    let histogram = Histogram::of(&values);
+    assert_counts(&histogram, &values.map(|x| x as f32));
+    assert_eq!((histogram.posinf(), histogram.neginf(), histogram.zeros()), (1, 1, 1));
+}
+
+#[test]
+fn the_resolution_follows_the_coarsest_element_type() {
+    let mut histogram = Histogram::new();
+    assert_eq!(histogram.mantissa_bits(), None);
+    histogram.record(&[f16::from_f32(1.5)]);
+    assert_eq!(histogram.mantissa_bits(), Some(10));
+    histogram.record(&[1.0f32]);
+    assert_eq!((histogram.mantissa_bits(), histogram.is_exact()), (Some(8), true));
+    histogram.record(&[f32::from_bits(1.0f32.to_bits() + 1)]);
+    assert!(!histogram.is_exact());
+    histogram.record(&[bf16::from_f32(1.0)]);
+    assert_eq!(histogram.mantissa_bits(), Some(7));
+
+    let mut fixed = Histogram::with_mantissa_bits(12).expect("in range");
+    fixed.record(&[bf16::from_f32(1.0)]);
+    assert_eq!(fixed.mantissa_bits(), Some(12));
+}
+
+#[test]
+fn quantiles_are_order_statistics_of_sixteen_bit_data_and_within_a_bin_otherwise() {
+    for (name, values) in data::shapes(4096) {
+        let exact: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+        let rounded: Vec<f32> = exact.iter().map(|x| x.to_f32()).collect();
+        let (exact, binned) = (Histogram::of(&exact), Histogram::of(&values));
+        let magnitudes: Vec<f32> = rounded.iter().map(|x| x.abs()).collect();
+        for q in [0.0, 1.0 / 4096.0, 0.25, 0.5, 0.75, 1023.0 / 1024.0, 1.0 - 1.0 / 4096.0, 1.0] {
+            let found = exact.quantile(q).expect("q").expect("values");
+            assert_eq!(found, f64::from(naive::quantile(&rounded, q)), "{name} {q}");
+            let found = exact.abs_quantile(q).expect("q").expect("values");
+            assert_eq!(found, f64::from(naive::quantile(&magnitudes, q)), "{name} |{q}|");
+            let found = binned.quantile(q).expect("q").expect("values");
+            let truth = f64::from(naive::quantile(&values, q));
+            assert!((found - truth).abs() <= truth.abs() / 256.0, "{name} {q}: {found} {truth}");
+        }
+        assert_eq!(binned.quantile(0.0), Ok(binned.min().map(f64::from)), "{name}");
+        assert_eq!(binned.quantile(1.0), Ok(binned.max().map(f64::from)), "{name}");
+    }
+    assert_eq!(Histogram::new().quantile(0.5), Ok(None));
+    assert_eq!(Histogram::new().quantile(1.5), Err(Error::Quantile(1.5)));
+    assert!(Histogram::new().quantile(f64::NAN).is_err());
+}
+
+#[test]
+fn moments_are_those_of_the_data() {
+    for (name, values) in data::shapes(10_000) {
+        let values: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+        let moments = Histogram::of(&values).moments();
+        let x: Vec<f64> = values.iter().map(|x| x.to_f64()).collect();
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let central = |p: i32| x.iter().map(|x| (x - mean).powi(p)).sum::<f64>() / n;
+        let deviation = x.iter().map(|x| (x - mean).abs()).sum::<f64>() / n;
+        // 10^4 additions in another order: 10^4 · 2^-53 relative, with room to spare.
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-10 * (1.0 + b.abs());
+        assert!(near(moments.mean, mean), "{name}");
+        assert!(near(moments.std, central(2).sqrt()), "{name}");
+        assert!(near(moments.mean_abs_deviation, deviation), "{name}");
+        if central(2) > 0.0 {
+            assert!(near(moments.kurtosis, central(4) / central(2).powi(2)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn coarsening_refuses_to_invent_detail() {
+    let histogram = Histogram::of(&[1.0f32, 2.0]);
+    assert_eq!(histogram.coarsen(9), Err(Error::Refine { have: 8, want: 9 }));
+    assert_eq!(histogram.coarsen(2), Err(Error::MantissaBits(2)));
+    assert_eq!(histogram.coarsen(5).map(|h| h.mantissa_bits()), Ok(Some(5)));
+}

@@ -1,0 +1,150 @@
+//! The laws that make a histogram trustworthy, as properties.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use quantcal::{Density, Histogram, QuantFormat, TensorStats, search, wire::Archive};
+
+fn floats() -> impl Strategy<Value = Vec<f32>> {
+    let value = prop_oneof![
+        4 => (-4.0f32..4.0).boxed(),
+        1 => any::<u32>().prop_map(f32::from_bits).boxed(),
+        1 => Just(0.0).boxed(),
+    ];
+    prop::collection::vec(value, 0..4000)
+}
+
+/// Histograms of several kinds: element types, resolutions, none.
+fn histograms() -> impl Strategy<Value = Histogram> {
+    (floats(), 0..7u32).prop_map(|(values, kind)| match kind {
+        0 => Histogram::new(),
+        1 => Histogram::of(&values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>()),
+        2 => Histogram::of(&values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>()),
+        3 => Histogram::of(&values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+        4 | 5 => {
+            let mut h = Histogram::with_mantissa_bits(if kind == 4 { 3 } else { 12 }).expect("ok");
+            h.record(&values);
+            h
+        }
+        _ => Histogram::of(&values),
+    })
+}
+
+fn sum(a: &Histogram, b: &Histogram) -> Histogram {
+    let mut sum = a.clone();
+    sum.merge(b);
+    sum
+}
+
+proptest! {
+    #[test]
+    fn any_split_and_order_gives_the_same_bytes(
+        values in floats(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        rotate in any::<prop::sample::Index>(),
+    ) {
+        let whole = Histogram::of(&values);
+        let mut turned = values.clone();
+        if !turned.is_empty() {
+            turned.rotate_left(rotate.index(values.len()));
+            turned.reverse();
+        }
+        let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(values.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut pieces = Histogram::new();
+        pieces.record::<f32>(&[]); // an observation of nothing settles the type all the same
+        let mut start = 0;
+        for end in cuts.into_iter().chain([values.len()]) {
+            pieces.merge(&Histogram::of(&turned[start..end]));
+            start = end;
+        }
+        prop_assert_eq!(&pieces, &whole);
+        prop_assert_eq!(pieces.to_bytes(), whole.to_bytes());
+    }
+
+    #[test]
+    fn merging_is_associative_commutative_and_has_an_identity(
+        a in histograms(), b in histograms(), c in histograms(),
+    ) {
+        prop_assert_eq!(sum(&a, &b), sum(&b, &a));
+        prop_assert_eq!(sum(&sum(&a, &b), &c), sum(&a, &sum(&b, &c)));
+        prop_assert_eq!(&sum(&a, &Histogram::new()), &a);
+        prop_assert_eq!(&sum(&Histogram::new(), &a), &a);
+        prop_assert_eq!(sum(&a, &b).to_bytes(), sum(&b, &a).to_bytes());
+    }
+
+    #[test]
+    fn coarsening_is_recording_at_that_resolution(values in floats(), fine in 3..=12u32, coarse in 3..=12u32) {
+        let at = |m| {
+            let mut h = Histogram::with_mantissa_bits(m).expect("in range");
+            h.record(&values);
+            h
+        };
+        let (fine, coarse) = (fine.max(coarse), fine.min(coarse));
+        prop_assert_eq!(at(fine).coarsen(coarse), Ok(at(coarse)));
+    }
+
+    #[test]
+    fn bytes_come_back_as_they_went(h in histograms(), name in ".{0,20}", observations in 0..3usize) {
+        prop_assert_eq!(Histogram::from_bytes(&h.to_bytes()), Ok(h.clone()));
+        let mut stats = TensorStats::default();
+        for _ in 0..observations {
+            stats.include(&h);
+        }
+        let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
+        let archive = Archive::read(&bytes).expect("just written");
+        prop_assert_eq!(archive.settings, "{}");
+        prop_assert_eq!(archive.tensors, vec![(name, stats)]);
+    }
+
+    #[test]
+    fn hostile_bytes_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..200), h in histograms(),
+        at in any::<prop::sample::Index>(), new in any::<u8>()) {
+        prop_assert!(Histogram::from_bytes(&bytes).is_err());
+        prop_assert!(Archive::read(&bytes).is_err());
+        let mut altered = h.to_bytes();
+        let at = at.index(altered.len());
+        prop_assume!(altered[at] != new);
+        altered[at] = new;
+        prop_assert!(Histogram::from_bytes(&altered).is_err());
+    }
+
+    #[test]
+    fn scaling_by_a_power_of_two_scales_every_range_exactly(
+        values in prop::collection::vec(-4.0f32..4.0, 1..500), power in -30..30i32,
+    ) {
+        // Values that stay normal, so that scaling them is exact.
+        let values: Vec<f32> = values.into_iter().filter(|x| x.abs() > 1e-3).collect();
+        prop_assume!(!values.is_empty());
+        let factor = 2f32.powi(power);
+        let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
+        let (h, g) = (Histogram::of(&values), Histogram::of(&scaled));
+        for (format, symmetric) in [(QuantFormat::INT8, true), (QuantFormat::UINT8, false)] {
+            let ranges = |h: &Histogram| [
+                search::minmax(&Density::new(h)),
+                search::percentile(h, 0.99, symmetric).expect("q"),
+                search::kl(h, 512, format, symmetric).expect("bins"),
+                search::mse(&Density::new(h), format, symmetric),
+            ];
+            for (r, s) in ranges(&h).into_iter().zip(ranges(&g)) {
+                prop_assert_eq!(r.low * f64::from(factor), s.low);
+                prop_assert_eq!(r.high * f64::from(factor), s.high);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let mut r = crate::data::Random::new(3);
+    // Every way of counting takes part: more than one piece for each thread, and a remainder.
+    let values: Vec<f32> = (0..(3 << 20) + 17).map(|_| r.gauss() as f32).collect();
+    let expected = Histogram::of(&values[..1000]);
+    let mut rest = Histogram::of(&values[1000..]);
+    rest.merge(&expected);
+    for threads in [1, 2, 7] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
+        let histogram = pool.install(|| Histogram::of(&values));
+        assert_eq!(histogram, rest, "{threads} threads");
+        assert_eq!(histogram.to_bytes(), rest.to_bytes(), "{threads} threads");
+    }
+}
