@@ -9,8 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use quantcal::{Density, Histogram, QuantFormat, TensorStats, search, wire::Archive};
 
 fn searches(c: &mut Criterion) {
-    let mut r = data::Random::new(1);
-    let values: Vec<f32> = (0..1 << 20).map(|_| r.gauss() as f32).collect();
+    let (_, values) = data::shapes(1 << 20).swap_remove(0); // gauss
     let histogram = Histogram::of(&values);
     let density = Density::new(&histogram);
     let (int8, uint8) = (QuantFormat::INT8, QuantFormat::UINT8);
