@@ -58,7 +58,7 @@ lint: $(VENV)/.built  ## Check formatting, lints, types and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PY) -m mypy.stubtest quantcal._core --allowlist tests/python/stubtest-allowlist.txt
+	$(PY) -m mypy.stubtest quantcal._core
 
 format: $(VENV)/.packages  ## Format Rust and Python
 	cargo fmt

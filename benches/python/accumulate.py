@@ -44,7 +44,7 @@ def main(*, smoke: bool) -> None:
     rounds = 1 if smoke else 5
     x = np.random.default_rng(0).standard_normal(n, dtype=np.float32)
     counts = qc.Histogram().observe(x)
-    assert counts.count == n and counts.min == x.min() and counts.max == x.max()
+    assert (counts.count, counts.min, counts.max) == (n, x.min(), x.max())
     cores = os.cpu_count() or 1
 
     def ours(threads: int):

@@ -28,6 +28,8 @@ if __name__ == "__main__":
     parser.add_argument("--smoke", action="store_true")
     smoke = parser.parse_args().smoke
     threads = qc.get_num_threads()
-    print(f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads")
+    print(
+        f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads"
+    )
     for bench in (accumulate, search, memory):
         bench.main(smoke=smoke)

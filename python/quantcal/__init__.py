@@ -30,7 +30,8 @@ from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
-    from quantcal import demo, onnx
+    from quantcal import demo as demo
+    from quantcal import onnx as onnx
 
 __all__ = [
     "KL",
@@ -52,7 +53,10 @@ __all__ = [
 
 __version__: str = _core.__version__
 
-_SUBMODULES = ("demo", "onnx")  # imported when first used: their frameworks are optional
+_SUBMODULES = (
+    "demo",
+    "onnx",
+)  # imported when first used: their frameworks are optional
 
 if _core.DEBUG_BUILD:
     import warnings

@@ -5,6 +5,27 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "DEBUG_BUILD",
+    "CalibrationError",
+    "Histogram",
+    "TensorStats",
+    "__version__",
+    "dequantize",
+    "fake_quantize",
+    "get_num_threads",
+    "grid",
+    "grid_error",
+    "kl",
+    "minmax",
+    "mse",
+    "percentile",
+    "quantize",
+    "read_archive",
+    "set_num_threads",
+    "write_archive",
+]
+
 __version__: str
 DEBUG_BUILD: Final[bool]
 

@@ -61,9 +61,13 @@ class Calibrator:
         on_nonfinite: OnNonfinite = "ignore",
     ) -> None:
         if on_nonfinite not in get_args(OnNonfinite):
-            msg = f'on_nonfinite is {on_nonfinite!r}, but it must be "ignore" or "raise"'
+            msg = (
+                f'on_nonfinite is {on_nonfinite!r}, but it must be "ignore" or "raise"'
+            )
             raise CalibrationError(msg)
-        _core.TensorStats(mantissa_bits)  # refuses a bad resolution now, not at first use
+        _core.TensorStats(
+            mantissa_bits
+        )  # refuses a bad resolution now, not at first use
         self._mantissa_bits = mantissa_bits
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._tensors: dict[str, _core.TensorStats] = {}

@@ -168,7 +168,8 @@ class CalibrationTable(Mapping[str, QuantParams]):
             msg = "not a calibration table that quantcal wrote"
             raise _core.CalibrationError(msg)
         if content["version"] > _VERSION:
-            msg = f"table version {content['version']} is newer than {_VERSION}; upgrade quantcal"
+            found = content["version"]
+            msg = f"table version {found} is newer than {_VERSION}; upgrade quantcal"
             raise _core.CalibrationError(msg)
         params: dict[str, QuantParams] = {}
         report: dict[str, TensorReport] = {}
