@@ -1,0 +1,26 @@
+"""ONNX models: observe their activations, and write quantised copies.
+
+onnx and onnxruntime are imported when a function needs them, not before.
+
+>>> result = qc.onnx.quantize("model.onnx", "model.int8.onnx", "calibration/")
+"""
+
+from __future__ import annotations
+
+from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
+from quantcal.onnx.observer import observe
+from quantcal.onnx.quantizer import quantize
+from quantcal.onnx.result import Clipped, QuantizeResult
+from quantcal.onnx.writer import Written, write
+
+__all__ = [
+    "Clipped",
+    "Feeds",
+    "InputSpec",
+    "QuantizeResult",
+    "Written",
+    "load_feeds",
+    "observe",
+    "quantize",
+    "write",
+]

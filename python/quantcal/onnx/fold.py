@@ -1,0 +1,150 @@
+"""Graph rewrites that leave the float model's results as they are.
+
+They serve :mod:`quantcal.onnx.prepare`, which says why each is needed. All take the
+names of the nodes that may be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal.onnx.model import Loaded, Workspace, constants_of, inputs_of
+from quantcal.onnx.weights import Weights, uses_of
+
+if TYPE_CHECKING:
+    import onnx
+
+_FLOAT = "tensor(float)"
+
+
+def fold_constants(
+    proto: onnx.ModelProto, chosen: set[str], types: Mapping[str, str]
+) -> None:
+    """Turn computed constants that the chosen nodes read into initializers.
+
+    The quantizer takes only initializers for weights; anything else it would treat as
+    an activation. onnxruntime itself computes the values. What DequantizeLinear gives
+    stays: such weights are quantised already.
+    """
+    import onnx
+
+    graph = proto.graph
+    fixed = constants_of(graph)
+    outputs = {value.name for value in graph.output}
+    maker = {name: node for node in graph.node for name in node.output if name}
+    wanted = {
+        name
+        for node in graph.node
+        if node.name in chosen or node.op_type == "BatchNormalization"
+        for name in node.input
+        if name in fixed & maker.keys() - outputs
+        and types.get(name) == _FLOAT
+        and len(maker[name].output) == 1
+        and maker[name].op_type != "DequantizeLinear"
+    }
+    if not wanted:
+        return
+    names = sorted(wanted)
+    arrays = _compute(proto, names, [n for n in graph.node if set(n.output) <= fixed])
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name)
+        for array, name in zip(arrays, names, strict=True)
+    )
+    _replace_nodes(graph, [n for n in graph.node if not wanted & set(n.output)])
+    _drop_unused(graph, fixed)
+
+
+def _compute(
+    proto: onnx.ModelProto, names: list[str], nodes: list[onnx.NodeProto]
+) -> list[np.ndarray[Any, Any]]:
+    """Run the constant part of a model, which needs no inputs."""
+    import onnx
+
+    read = {name for node in nodes for name in node.input}
+    weights = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    part = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "constants", [], [], initializer=weights),
+        opset_imports=proto.opset_import,
+        ir_version=proto.ir_version,
+        functions=proto.functions,
+    )
+    with Workspace(Loaded(part, "the constants of the model")) as work:
+        return list(work.open(names).run(names, {}))
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
+    """Remove the nodes that only served what is folded now, last ones first."""
+    used = uses_of(graph)
+    kept = []
+    for node in reversed(list(graph.node)):
+        if set(node.output) <= fixed and not any(used[name] for name in node.output):
+            used.subtract(inputs_of(node))
+        else:
+            kept.append(node)
+    _replace_nodes(graph, kept[::-1])
+
+
+def fold_batch_norms(graph: onnx.GraphProto, chosen: set[str]) -> None:
+    """Fold each BatchNormalization into the chosen Conv that alone feeds it.
+
+    The Conv keeps its name and takes over the output of the BatchNormalization.
+    Computed in double precision: results change by float32 rounding only.
+    """
+    weights = Weights(graph)
+    convs = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Conv" and node.name in chosen
+    }
+    kept = []
+    for node in graph.node:
+        conv = convs.get(node.input[0]) if node.input else None
+        if conv is not None and _foldable(conv, node, weights):
+            _fold(conv, node, weights)
+        else:
+            kept.append(node)
+    _replace_nodes(graph, kept)
+
+
+def _foldable(conv: onnx.NodeProto, norm: onnx.NodeProto, weights: Weights) -> bool:
+    attributes = {a.name: a for a in norm.attribute}
+    training = attributes.get("training_mode")
+    return (
+        norm.op_type == "BatchNormalization"
+        and not (training and training.i)
+        and sum(1 for name in norm.output if name) == 1
+        and weights.used[conv.output[0]] == 1
+        and weights.is_float(*norm.input[1:], *[n for n in conv.input[1:] if n])
+    )
+
+
+def _fold(conv: onnx.NodeProto, norm: onnx.NodeProto, weights: Weights) -> None:
+    epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
+    gain, shift, mean, variance = (
+        weights.array(name).astype(np.float64) for name in norm.input[1:]
+    )
+    factor = gain / np.sqrt(variance + epsilon)
+    kernel = weights.array(conv.input[1]).astype(np.float64)
+    kernel *= factor.reshape(-1, *[1] * (kernel.ndim - 1))
+    bias: np.ndarray[Any, Any] = np.zeros(())
+    if len(conv.input) > 2 and conv.input[2]:
+        bias = weights.array(conv.input[2]).astype(np.float64)
+    old = [name for name in conv.input[2:] if name]
+    name = old[0] if old else f"{conv.name}_bias"
+    bias = (bias - mean) * factor + shift
+    inputs = [
+        conv.input[0],
+        weights.put(conv.input[1], kernel),
+        weights.put(name, bias),
+    ]
+    del conv.input[:]
+    conv.input.extend(inputs)
+    conv.output[0] = norm.output[0]

@@ -1,0 +1,118 @@
+"""Giving the weights and biases of a node the form that is quantised rightly.
+
+The float model's results stay; see :mod:`quantcal.onnx.prepare` for when it happens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal.onnx.model import inputs_of
+from quantcal.onnx.weights import Weights
+
+if TYPE_CHECKING:
+    import onnx
+
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
+
+
+def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
+    """Bring constant weights and biases of chosen nodes into the one form that works.
+
+    * A weight is not shared with nodes that stay in float, or are quantised along
+      another axis: quantising it replaces it for all its readers.
+    * A bias is a vector with one value a channel (``[1, N]`` and scalars fail per
+      channel) and read by one node only (its scale is that node's).
+    * A Gemm's alpha and beta are multiplied into weight and bias (the quantizer loses
+      beta, and some kernels apply alpha to the bias).
+
+    Parameters
+    ----------
+    graph : GraphProto
+        Changed in place.
+    chosen : set of str
+        Names of the nodes to be quantised.
+
+    Returns
+    -------
+    dict of str to str
+        Nodes that must stay in float after all: name → reason.
+    """
+    weights = Weights(graph)
+    outside = {value.name for value in graph.output}
+    for node in graph.node:
+        if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
+            outside.update(inputs_of(node))
+    odd: dict[str, str] = {}
+    own: dict[tuple[str, int, float], str] = {}
+    for node in graph.node:
+        if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
+            continue
+        if len(node.input) < 2 or not weights.is_float(node.input[1]):
+            continue
+        reason = _why_odd(node, weights)
+        if reason:
+            odd[node.name] = reason
+            outside.update(node.input)
+            continue
+        _shape_weight(node, weights, outside, own)
+        _shape_bias(node, weights)
+    return odd
+
+
+def _axis(node: onnx.NodeProto, rank: int) -> int:
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if transposed else _CHANNEL_AXIS[node.op_type] % max(rank, 1)
+
+
+def _take_factor(node: onnx.NodeProto, name: str) -> float:
+    """Return a Gemm's alpha or beta, and set it to 1."""
+    for attribute in node.attribute:
+        if node.op_type == "Gemm" and attribute.name == name:
+            factor, attribute.f = attribute.f, 1.0
+            return float(factor)
+    return 1.0
+
+
+def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
+    if len(node.input) < 3 or not weights.is_float(node.input[2]):
+        return None
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    if node.op_type == "ConvTranspose" and groups > 1:
+        return "a grouped ConvTranspose with a bias"
+    bias, kernel = weights.array(node.input[2]), weights.array(node.input[1])
+    channels = kernel.shape[_axis(node, kernel.ndim)]
+    if bias.size > channels or (bias.size > 1 and bias.shape[-1] != channels):
+        return "a bias that differs from row to row"
+    return None
+
+
+def _shape_weight(
+    node: onnx.NodeProto,
+    weights: Weights,
+    outside: set[str],
+    own: dict[tuple[str, int, float], str],
+) -> None:
+    name = node.input[1]
+    kernel = weights.array(name)
+    factor = _take_factor(node, "alpha")
+    key = (name, _axis(node, kernel.ndim), factor)
+    if key not in own:
+        first = name not in outside and all(name != other for other, *_ in own)
+        alone = first and factor == 1.0
+        own[key] = name if alone else weights.add(f"{name}_copy", kernel * factor)
+    node.input[1] = own[key]
+
+
+def _shape_bias(node: onnx.NodeProto, weights: Weights) -> None:
+    if len(node.input) < 3 or not weights.is_float(node.input[2]):
+        return
+    kernel = weights.array(node.input[1])
+    bias: np.ndarray[Any, Any] = weights.array(node.input[2])
+    factor = _take_factor(node, "beta")
+    shape = (kernel.shape[_axis(node, kernel.ndim)],)
+    if weights.used[node.input[2]] > 1 or factor != 1.0 or bias.shape != shape:
+        vector = np.broadcast_to(bias.reshape(-1) * np.float32(factor), shape)
+        node.input[2] = weights.put(node.input[2], vector)

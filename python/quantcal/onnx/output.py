@@ -1,0 +1,74 @@
+"""Putting a finished model in its place: checked, at once, and nothing else written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantcal import CalibrationError
+from quantcal.onnx.feeds import Feed
+from quantcal.onnx.model import open_session
+from quantcal.onnx.sizes import run
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx.model import Model
+
+# A protobuf file holds at most 2 GiB; beyond, the weights go to a file beside it.
+_MAX_FILE = 2**31 - 2**20
+
+
+def check_output(model: Model, output: str | os.PathLike[str]) -> Path:
+    """Refuse an output that cannot be written, before any work is done."""
+    target = Path(output)
+    if target.is_dir():
+        raise CalibrationError(f"The output {target} is a folder. Give a file's path.")
+    if not target.parent.is_dir():
+        raise CalibrationError(f"The folder {target.parent} of the output is missing.")
+    if not os.access(target.parent, os.W_OK):
+        raise CalibrationError(f"The folder {target.parent} cannot be written to.")
+    source = Path(model) if isinstance(model, (str, os.PathLike)) else None
+    if source and source.exists() and target.exists() and target.samefile(source):
+        raise CalibrationError(
+            f"The output {target} is the model itself, which is never changed. "
+            "Give another path."
+        )
+    return target
+
+
+def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) -> None:
+    """Write beside the target, check and load it there, then replace the target."""
+    import onnx
+
+    external = proto.ByteSize() > _MAX_FILE
+    weights = f"{target.name}.data"
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name}.", dir=target.parent
+    ) as folder:
+        made = Path(folder) / target.name
+        onnx.save_model(
+            proto,
+            str(made),
+            save_as_external_data=external,
+            location=weights if external else None,
+        )
+        _check_file(made, f"the quantised copy of {label}", sample)
+        if external:
+            made.with_name(weights).replace(target.with_name(weights))
+        made.replace(target)
+
+
+def _check_file(path: Path, label: str, sample: Feed | None) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except Exception as error:  # the checker's errors and protobuf's
+        raise CalibrationError(f"{label} is not valid: {error}") from error
+    session = open_session(str(path), label, ["CPUExecutionProvider"], optimise=True)
+    if sample is not None:
+        names = [value.name for value in session.get_outputs()]
+        run(session, names, sample, f"{label}, sample 0")

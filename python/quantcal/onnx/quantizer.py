@@ -1,0 +1,139 @@
+"""The main job in one call: observe, choose ranges, write the quantised model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from quantcal import CalibrationError, Calibrator, Strategy
+from quantcal.onnx.model import load_model
+from quantcal.onnx.observer import MAX_MEMORY, Source, record
+from quantcal.onnx.output import check_output
+from quantcal.onnx.plan import OP_TYPES
+from quantcal.onnx.prepare import prepare
+from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
+from quantcal.onnx.writer import FORMATS, check_weight, write_prepared
+from quantcal.strategies.policy import Policy
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import OnNonfinite
+    from quantcal.onnx.model import Model
+
+
+def quantize(
+    model: Model,
+    output: str | os.PathLike[str],
+    reader: object,
+    *,
+    strategy: str | Strategy | Mapping[str, str | Strategy] | Policy = "mse",
+    activation: str = "uint8",
+    weight: str = "int8",
+    per_channel: bool = True,
+    reduce_range: bool | str = "auto",
+    op_types: Sequence[str] = OP_TYPES,
+    exclude: Sequence[str] = (),
+    progress: bool = True,
+    max_memory: int = MAX_MEMORY,
+    mantissa_bits: int | None = None,
+    on_nonfinite: OnNonfinite = "ignore",
+    providers: Sequence[str] | None = None,
+) -> QuantizeResult:
+    """Quantise a float model for onnxruntime with the ranges that its data show.
+
+    To try several strategies, observe once with :func:`quantcal.onnx.observe` and
+    call :func:`quantcal.onnx.write` for each.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        Never changed. Opset below 13 is converted in the copy.
+    output : path
+        Replaced at once when the new model is complete and checked.
+    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
+        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`.
+    strategy : str, strategy object, or {pattern: strategy}
+        How ranges are chosen, as for ``Calibrator.compute``.
+    activation, weight : "uint8" or "int8"
+        ``uint8`` is affine, ``int8`` symmetric.
+    per_channel : bool
+        One scale for each output channel of a weight (default), or one for all.
+    reduce_range : bool or "auto"
+        7-bit weights. ``"auto"`` (default) takes them when this machine's CPU has no
+        VNNI, where 8 bits overflow inside onnxruntime's kernels; decide yourself when
+        the model will run elsewhere.
+    op_types, exclude : sequence of str
+        Operator types to quantise; node names or patterns (``*``) to leave in float.
+        Unnamed nodes go by type and position, such as ``Conv_12``.
+    progress : bool
+        Show a bar on stderr when it is a terminal and rich is installed.
+    max_memory, mantissa_bits, on_nonfinite, providers
+        As for :func:`quantcal.onnx.observe`.
+
+    Returns
+    -------
+    QuantizeResult
+
+    Raises
+    ------
+    CalibrationError
+        For anything wrong with the model, the data, the options or the output. The
+        output is then as it was.
+
+    Examples
+    --------
+    >>> result = qc.onnx.quantize("model.onnx", "model.int8.onnx", "calibration/")
+    >>> print(result.summary())
+    """
+    target = check_output(model, output)
+    bits = check_weight(weight, reduce_range)
+    if activation not in FORMATS:
+        raise CalibrationError(
+            f"activation={activation!r} is not known. Known formats: "
+            f"{', '.join(FORMATS)}."
+        )
+    policy = Policy.of(strategy)
+    started = time.perf_counter()
+    prepared = prepare(load_model(model), op_types=op_types, exclude=exclude)
+    policy.check(prepared.plan.tensors)  # before the data, which may take long
+    for name in prepared.plan.tensors:
+        policy.match(name)
+    calibrator = Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
+    samples, first = record(
+        Source(prepared.converted, prepared.types, prepared.plan.tensors),
+        reader,
+        calibrator,
+        max_memory=max_memory,
+        progress=progress,
+        providers=providers,
+    )
+    observed = time.perf_counter()
+    table = calibrator.compute(policy, format=activation)
+    computed = time.perf_counter()
+    written = write_prepared(
+        prepared,
+        target,
+        table,
+        weight=weight,
+        per_channel=per_channel,
+        bits=bits,
+        sample=first,
+    )
+    return QuantizeResult(
+        output=target,
+        table=table,
+        samples=samples,
+        tensors_observed=len(prepared.plan.tensors),
+        quantized_nodes=written.quantized_nodes,
+        quantize_nodes=written.quantize_nodes,
+        dequantize_nodes=written.dequantize_nodes,
+        left_in_float=written.left_in_float,
+        reduce_range=bits.reduce,
+        reduce_range_reason=bits.reason,
+        seconds_observe=observed - started,
+        seconds_compute=computed - observed,
+        seconds_write=time.perf_counter() - computed,
+        peak_memory=peak_memory(),
+        widest_clipped=widest_clipped(table),
+    )

@@ -1,0 +1,113 @@
+"""What a quantisation did, for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantcal import CalibrationTable
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """A tensor and the share of its finite values that its range cuts off (0…1)."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeResult:
+    """What :func:`quantcal.onnx.quantize` did.
+
+    Attributes
+    ----------
+    output : pathlib.Path
+        The written model.
+    table : CalibrationTable
+        The ranges of all activations, with a report on each.
+    samples : int
+        The number of calibration samples.
+    tensors_observed : int
+    quantized_nodes : dict of str to int
+        Operator type → number of nodes that compute on quantised data.
+    quantize_nodes, dequantize_nodes : int
+        Numbers of QuantizeLinear and DequantizeLinear nodes in the written model.
+    left_in_float : dict of str to int
+        Reason → number of nodes of the chosen operator types left as they were.
+    reduce_range : bool
+        Whether the weights take 7 bits instead of 8.
+    reduce_range_reason : str
+        Why.
+    seconds_observe, seconds_compute, seconds_write : float
+    peak_memory : int or None
+        The largest resident size of this process so far, in bytes; None where unknown.
+    widest_clipped : tuple of Clipped
+        The tensors that lose the largest share of values, at most five, largest first.
+    """
+
+    output: Path
+    table: CalibrationTable
+    samples: int
+    tensors_observed: int
+    quantized_nodes: dict[str, int]
+    quantize_nodes: int
+    dequantize_nodes: int
+    left_in_float: dict[str, int]
+    reduce_range: bool
+    reduce_range_reason: str
+    seconds_observe: float
+    seconds_compute: float
+    seconds_write: float
+    peak_memory: int | None
+    widest_clipped: tuple[Clipped, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time of all three steps together."""
+        return self.seconds_observe + self.seconds_compute + self.seconds_write
+
+    def summary(self) -> str:
+        """Return a few lines of plain text."""
+        bits = 7 if self.reduce_range else 8
+        rows = [
+            ("written", str(self.output)),
+            ("samples", str(self.samples)),
+            ("tensors observed", str(self.tensors_observed)),
+            ("quantised", _counts(self.quantized_nodes)),
+            ("left in float", _counts(self.left_in_float) or "none"),
+            ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),
+            ("weights", f"{bits} bits: {self.reduce_range_reason}"),
+            (
+                "seconds",
+                f"{self.seconds:.1f} (observe {self.seconds_observe:.1f}, compute "
+                f"{self.seconds_compute:.1f}, write {self.seconds_write:.1f})",
+            ),
+        ]
+        if self.peak_memory is not None:
+            rows.append(("peak memory", f"{self.peak_memory / 1e6:.0f} MB"))
+        clipped = [f"{c.name} {c.share:.3%}" for c in self.widest_clipped]
+        rows.append(("most clipped", ", ".join(clipped) or "none"))
+        return "\n".join(f"{key:<17} {value}" for key, value in rows)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def widest_clipped(table: CalibrationTable, most: int = 5) -> tuple[Clipped, ...]:
+    """Return the tensors that lose the largest share of their values."""
+    shares = [Clipped(name, report.clipped) for name, report in table.report.items()]
+    shares.sort(key=lambda clipped: (-clipped.share, clipped.name))
+    return tuple(clipped for clipped in shares[:most] if clipped.share > 0)
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident size of this process in bytes; None where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

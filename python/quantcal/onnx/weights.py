@@ -1,0 +1,64 @@
+"""The constants of a graph: who reads them, and changing them for one reader only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal.onnx.model import inputs_of, names_of, unique_name
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def uses_of(graph: onnx.GraphProto) -> Counter[str]:
+    """Count who reads each tensor: nodes, subgraphs, and the outputs of the model."""
+    used = Counter(name for node in graph.node for name in inputs_of(node))
+    used.update(value.name for value in graph.output)
+    return used
+
+
+class Weights:
+    """Initializers by name, changed without touching what others read."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.used = uses_of(graph)
+        self.taken = names_of(graph)
+        self.found = {tensor.name: tensor for tensor in graph.initializer}
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self.found[name]))
+
+    def is_float(self, *names: str) -> bool:
+        import onnx
+
+        kind = onnx.TensorProto.FLOAT
+        return all(n in self.found and self.found[n].data_type == kind for n in names)
+
+    def put(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        """Store float32 data; under a new name when ``name`` has other readers."""
+        if self.used[name] == 1 and name in self.found:
+            self.found[name].CopyFrom(_float32(array, name))
+            return name
+        self.used[name] -= 1
+        new = self.add(f"{name}_copy" if name in self.found else name, array)
+        self.used[new] = 1
+        return new
+
+    def add(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        """Store float32 data under ``name`` or, when that is taken, one like it."""
+        new = unique_name(name, self.taken)
+        self.graph.initializer.append(_float32(array, new))
+        self.found[new] = self.graph.initializer[-1]
+        return new
+
+
+def _float32(array: np.ndarray[Any, Any], name: str) -> onnx.TensorProto:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.asarray(array, dtype=np.float32), name)
