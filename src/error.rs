@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Error {
     /// A resolution outside 3…12 mantissa bits. Below 3 a bin is wider than an eighth of its
     /// value; above 12 a table no longer fits any cache and answers no question better.
-    MantissaBits(u32),
+    MantissaBits(i64),
     /// `coarsen` was asked for more resolution than there is.
     Refine {
         /// mantissa bits that the histogram has
@@ -20,7 +20,7 @@ pub enum Error {
     /// A quantile outside 0…1, or NaN.
     Quantile(f64),
     /// A uniform view needs at least one bin.
-    NumBins(usize),
+    NumBins(i64),
     /// An interval whose ends are not finite, or not in order.
     Interval {
         /// the lower end as given
@@ -41,8 +41,8 @@ pub enum Error {
         /// highest code of the format
         qmax: i32,
     },
-    /// A thread count of zero.
-    Threads,
+    /// A thread count below one.
+    Threads(i64),
     /// The bytes do not begin as a file of this library does.
     Foreign,
     /// The bytes were written by a later version of the library.
@@ -101,7 +101,9 @@ impl fmt::Display for Error {
                 f,
                 "zero_point is {zero_point}, but the format has codes {qmin} to {qmax} only"
             ),
-            Self::Threads => write!(f, "the number of threads is 0, but it must be at least 1"),
+            Self::Threads(n) => {
+                write!(f, "the number of threads is {n}, but it must be at least 1")
+            }
             Self::Foreign => {
                 write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")
             }

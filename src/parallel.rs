@@ -44,7 +44,7 @@ pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
 /// [`Error::Threads`] for zero.
 pub fn set_num_threads(threads: usize) -> Result<()> {
     if threads == 0 {
-        return Err(Error::Threads);
+        return Err(Error::Threads(0));
     }
     if let Some(pool) = build(threads) {
         replace(&mut SLOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner), pool);

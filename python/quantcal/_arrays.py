@@ -33,7 +33,7 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
     if isinstance(array, np.ma.MaskedArray):
         array = array.compressed()
     if array.dtype.name == "bfloat16":
-        return np.ascontiguousarray(array).view(np.uint16), True
+        return np.require(array, requirements=["C", "A"]).view(np.uint16), True
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
         msg = (
             f"elements of type {array.dtype} cannot be observed; quantcal takes {ACCEPTED}: "
@@ -52,7 +52,9 @@ def as_float32(values: Any, /) -> NDArray[np.float32]:
     TypeError
         If the elements are not of one of the accepted float types.
     """
-    array, is_bfloat16 = as_floats(values)
+    array = _as_numpy(values)
+    # Of a masked array all elements: the shape must stay.
+    array, is_bfloat16 = as_floats(np.ma.getdata(array))
     if is_bfloat16:
         import ml_dtypes
 

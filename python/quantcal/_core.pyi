@@ -11,6 +11,7 @@ __all__ = [
     "Histogram",
     "TensorStats",
     "__version__",
+    "check_grid",
     "dequantize",
     "fake_quantize",
     "get_num_threads",
@@ -218,6 +219,7 @@ def mse(histogram: Histogram, format: str, symmetric: bool) -> tuple[float, floa
 def grid(
     format: str, low: float, high: float, symmetric: bool
 ) -> tuple[float, int, float, float]: ...
+def check_grid(format: str, scale: float, zero_point: int) -> None: ...
 def grid_error(
     histogram: Histogram, format: str, scale: float, zero_point: int
 ) -> tuple[float, float, float, float]: ...

@@ -49,7 +49,7 @@ class Calibrator:
     ...     cal.observe("layer.input", batch)
     >>> table = cal.compute("mse", format="int8")
     >>> round(table["layer.input"].high, 2)
-    1.0
+    0.99
     """
 
     __slots__ = ("__weakref__", "_lock", "_mantissa_bits", "_on_nonfinite", "_tensors")
@@ -118,9 +118,6 @@ class Calibrator:
         if stats is not None:
             self._record(name, stats, values)
             return
-        if not isinstance(name, str):
-            msg = f"a tensor's name must be a str, not {type(name).__name__}"
-            raise TypeError(msg)
         stats = self._record(name, self._empty(), values)
         self._include(name, stats)
 
@@ -139,6 +136,9 @@ class Calibrator:
     def _record(
         self, name: str, stats: _core.TensorStats, values: Any
     ) -> _core.TensorStats:
+        if not isinstance(name, str):
+            msg = f"a tensor's name must be a str, not {type(name).__name__}"
+            raise TypeError(msg)
         try:
             stats.observe(values, finite_only=self._on_nonfinite == "raise")
         except CalibrationError as error:

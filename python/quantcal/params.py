@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,17 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._arrays import as_float32
+from quantcal._core import CalibrationError
 from quantcal.formats import resolve
+
+_KINDS: dict[str, Any] = {
+    "scale": (float, int),
+    "zero_point": int,
+    "low": (float, int),
+    "high": (float, int),
+    "symmetric": bool,
+    "strategy": str,
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,19 @@ class QuantParams:
         The code of zero.
     low, high
         The real interval that is represented without clipping, as the rounded zero point
-        really gives it.
+        really gives it; it contains 0. Symmetric int8 has one code more below it, -128.
     format
         "int8" or "uint8".
     symmetric
         Whether the range is as wide to the left of zero as to the right.
     strategy
         Name of the method that chose the range.
+
+    Raises
+    ------
+    CalibrationError
+        If the scale is not finite and positive, the zero point no code of the format, or the
+        range not finite or without 0.
     """
 
     scale: float
@@ -41,6 +58,24 @@ class QuantParams:
     format: str
     symmetric: bool
     strategy: str = "fixed"
+
+    def __post_init__(self) -> None:
+        resolve(self.format, None)
+        for field, kind in _KINDS.items():
+            value = getattr(self, field)
+            is_bool = isinstance(value, bool)  # which Python takes for an integer
+            if is_bool != (kind is bool) or not isinstance(value, kind):
+                name = kind.__name__ if isinstance(kind, type) else "a number"
+                msg = f"{field} is {value!r}, but it must be {name}"
+                raise CalibrationError(msg)
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            msg = f"the range [{self.low}, {self.high}] is not finite"
+            raise CalibrationError(msg)
+        if not self.low <= 0 <= self.high:
+            msg = f"the range [{self.low}, {self.high}] does not contain 0"
+            raise CalibrationError(msg)
+        zero_point = max(-(1 << 31), min(self.zero_point, (1 << 31) - 1))
+        _core.check_grid(self.format, self.scale, zero_point)
 
     @classmethod
     def from_range(

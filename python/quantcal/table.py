@@ -12,6 +12,7 @@ from typing import Any
 from quantcal import _core
 from quantcal._files import read_bytes, write_bytes
 from quantcal.params import QuantParams
+from quantcal.strategies.policy import unknown_name
 
 _KIND = "quantcal calibration table"
 _VERSION = 1
@@ -32,9 +33,9 @@ class TensorReport:
     zeros, nan, posinf, neginf
         How many elements were these.
     clipped
-        Share of the values outside the range.
+        Share of the values beyond the lowest or the highest code.
     rounded_to_zero
-        Share of the values that become zero, exact zeros included.
+        Share of the values that round to zero, exact zeros included: |x| <= scale / 2.
     mse
         Expected squared error of a value.
     sqnr_db
@@ -109,7 +110,19 @@ class CalibrationTable(Mapping[str, QuantParams]):
         return dict(self._report)
 
     def __getitem__(self, name: str) -> QuantParams:
+        """Return a tensor's parameters.
+
+        Raises
+        ------
+        KeyError
+            If the table has no such tensor; the message lists names like it.
+        """
+        if name not in self._params:
+            raise KeyError(unknown_name(name, self._params))
         return self._params[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._params
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._params)
@@ -175,7 +188,11 @@ class CalibrationTable(Mapping[str, QuantParams]):
         report: dict[str, TensorReport] = {}
         for name, fields in content["tensors"].items():
             seen = fields.pop("report")
-            params[name] = QuantParams(**fields)
+            try:
+                params[name] = QuantParams(**fields)
+            except _core.CalibrationError as error:
+                msg = f'tensor "{name}": {error}'
+                raise _core.CalibrationError(msg) from None
             if seen is not None:
                 sqnr_db = seen.pop("sqnr_db")
                 infinite = sqnr_db is None

@@ -32,7 +32,7 @@ impl Layout {
         if (MIN_MANTISSA_BITS..=MAX_MANTISSA_BITS).contains(&mantissa_bits) {
             Ok(Self { mantissa_bits })
         } else {
-            Err(Error::MantissaBits(mantissa_bits))
+            Err(Error::MantissaBits(mantissa_bits.into()))
         }
     }
 

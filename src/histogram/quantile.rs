@@ -97,7 +97,7 @@ impl Density {
 fn rank(q: f64, count: u64) -> u64 {
     let exact = q * count as f64;
     let nearest = exact.round();
-    let noise = 4.0 * f64::EPSILON * exact;
+    let noise = 4.0 * f64::EPSILON * count as f64; // of q itself: tails are differences to 1
     let rank = if (exact - nearest).abs() <= noise { nearest } else { exact.ceil() };
     (rank as u64).clamp(1, count)
 }

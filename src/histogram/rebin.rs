@@ -29,7 +29,7 @@ impl Density {
     /// As [`Histogram::rebin`].
     pub fn rebin(&self, num_bins: usize, low: f64, high: f64) -> Result<Vec<u64>> {
         if !(1..=MAX_UNIFORM_BINS).contains(&num_bins) {
-            return Err(Error::NumBins(num_bins));
+            return Err(Error::NumBins(num_bins as i64));
         }
         // The last comparison refuses a width that overflows.
         if !(low.is_finite() && high.is_finite() && low <= high && (high - low).is_finite()) {

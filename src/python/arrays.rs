@@ -1,7 +1,7 @@
 //! Arrays from Python, without a copy where their memory can be read as it is.
 
 use half::{bf16, f16, slice::HalfBitsSliceExt};
-use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, ndarray::ArrayViewD};
+use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray, ndarray::ArrayViewD};
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use crate::{Histogram, float::Element};
@@ -21,9 +21,11 @@ impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
     type Error = PyErr;
 
     /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`, which
-    /// knows DLPack, `__array__`, bfloat16 and the error to raise.
+    /// knows `DLPack`, `__array__`, bfloat16 and the error to raise.
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if let Some(floats) = Self::native(&object) {
+        if is_plain(&object)?
+            && let Some(floats) = Self::native(&object)
+        {
             return Ok(floats);
         }
         let helper = object.py().import("quantcal._arrays")?.getattr("as_floats")?;
@@ -35,6 +37,13 @@ impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
             PyTypeError::new_err(format!("as_floats returned {array:?}, which is not float"))
         })
     }
+}
+
+/// Whether the memory may be read as it is: an ndarray itself, not a subclass (a masked array
+/// hides elements), and aligned (else strides need not be multiples of the element size).
+fn is_plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Ok(array) = object.cast_exact::<PyUntypedArray>() else { return Ok(false) };
+    array.getattr("flags")?.getattr("aligned")?.extract()
 }
 
 impl<'py> Floats<'py> {

@@ -1,6 +1,6 @@
 //! Grids: ranges to scales, arrays to codes and back.
 
-use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
 use super::histogram::Histogram;
@@ -20,6 +20,13 @@ pub(super) fn grid(
     let grid = QuantFormat::parse(format)?.grid(Range { low, high }, symmetric);
     let range = grid.range(symmetric);
     Ok((grid.scale(), grid.zero_point(), range.low, range.high))
+}
+
+/// Refuses a scale or a zero point that the format cannot have.
+#[pyfunction]
+pub(super) fn check_grid(format: &str, scale: f32, zero_point: i32) -> PyResult<()> {
+    Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
+    Ok(())
 }
 
 /// Mean squared error, SQNR in decibels, share clipped and share rounded to zero.

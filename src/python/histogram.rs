@@ -8,8 +8,8 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::arrays::Floats;
-use crate::{Density, Histogram as Core, histogram::Moments};
+use super::{arrays::Floats, whole::Whole};
+use crate::{Density, Error, Histogram as Core, histogram::Moments};
 
 /// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
 /// wait for the lock.
@@ -45,8 +45,11 @@ impl Histogram {
 }
 
 /// `None` follows the element types; a number is kept whatever is observed.
-pub(super) fn empty(mantissa_bits: Option<u32>) -> PyResult<Core> {
-    Ok(mantissa_bits.map_or_else(|| Ok(Core::new()), Core::with_mantissa_bits)?)
+pub(super) fn empty(mantissa_bits: Option<Whole>) -> PyResult<Core> {
+    Ok(match mantissa_bits {
+        None => Core::new(),
+        Some(bits) => Core::with_mantissa_bits(bits.within(Error::MantissaBits)?)?,
+    })
 }
 
 type Bins<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u64>>);
@@ -56,7 +59,7 @@ type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f64>>);
 impl Histogram {
     #[new]
     #[pyo3(signature = (mantissa_bits = None))]
-    fn new(mantissa_bits: Option<u32>) -> PyResult<Self> {
+    fn new(mantissa_bits: Option<Whole>) -> PyResult<Self> {
         Ok(empty(mantissa_bits)?.into())
     }
 
@@ -102,8 +105,8 @@ impl Histogram {
         *self.lock() == other
     }
 
-    fn coarsen(&self, mantissa_bits: u32) -> PyResult<Self> {
-        Ok(self.snapshot().coarsen(mantissa_bits)?.into())
+    fn coarsen(&self, mantissa_bits: Whole) -> PyResult<Self> {
+        Ok(self.snapshot().coarsen(mantissa_bits.within(Error::MantissaBits)?)?.into())
     }
 
     #[getter]
@@ -201,10 +204,11 @@ impl Histogram {
     fn rebin<'py>(
         &self,
         py: Python<'py>,
-        num_bins: usize,
+        num_bins: Whole,
         low: f64,
         high: f64,
     ) -> PyResult<Counts<'py>> {
+        let num_bins = num_bins.within(Error::NumBins)?;
         let state = self.snapshot();
         let counts = py.detach(|| state.rebin(num_bins, low, high))?;
         let edges: Vec<f64> =
@@ -231,20 +235,15 @@ impl Histogram {
 
     fn __repr__(&self) -> String {
         let state = self.lock();
-        let mut text = format!("Histogram(count={}", state.count());
+        let mut parts = vec![format!("count={}", state.count())];
         if let (Some(min), Some(max)) = (state.min(), state.max()) {
-            text += &format!(", min={min}, max={max}");
+            parts.push(format!("min={min}, max={max}"));
         }
-        for (name, count) in
-            [("nan", state.nan()), ("posinf", state.posinf()), ("neginf", state.neginf())]
-        {
-            if count > 0 {
-                text += &format!(", {name}={count}");
-            }
-        }
-        if let Some(mantissa_bits) = state.mantissa_bits() {
-            text += &format!(", mantissa_bits={mantissa_bits}");
-        }
-        text + ")"
+        let non_finite =
+            [("nan", state.nan()), ("posinf", state.posinf()), ("neginf", state.neginf())];
+        let non_finite = non_finite.iter().filter(|(_, count)| *count > 0);
+        parts.extend(non_finite.map(|(name, count)| format!("{name}={count}")));
+        parts.extend(state.mantissa_bits().map(|m| format!("mantissa_bits={m}")));
+        format!("Histogram({})", parts.join(", "))
     }
 }

@@ -1,6 +1,9 @@
 //! The Python border: `quantcal._core`. It converts arguments, releases the interpreter, calls the
 //! engine and converts the result; it computes nothing.
 
+// pyo3 hands arguments over by value.
+#![allow(clippy::needless_pass_by_value)]
+
 mod archive;
 mod arrays;
 mod error;
@@ -8,8 +11,12 @@ mod grid;
 mod histogram;
 mod search;
 mod tensor;
+mod whole;
 
 use pyo3::prelude::*;
+
+use crate::Error;
+use whole::Whole;
 
 /// The compiled part of quantcal. Private: import from `quantcal`.
 #[pymodule(gil_used = false)]
@@ -20,7 +27,7 @@ mod _core {
     use super::{
         archive::{read_archive, write_archive},
         error::CalibrationError,
-        grid::{dequantize, fake_quantize, grid, grid_error, quantize},
+        grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,
         search::{kl, minmax, mse, percentile},
         tensor::TensorStats,
@@ -38,8 +45,8 @@ mod _core {
 
 /// Set the number of threads that quantcal uses in this process.
 #[pyfunction]
-fn set_num_threads(num_threads: usize) -> PyResult<()> {
-    Ok(crate::parallel::set_num_threads(num_threads)?)
+fn set_num_threads(num_threads: Whole) -> PyResult<()> {
+    Ok(crate::parallel::set_num_threads(num_threads.within(Error::Threads)?)?)
 }
 
 /// Number of threads that quantcal uses in this process.

@@ -2,8 +2,8 @@
 
 use pyo3::prelude::*;
 
-use super::histogram::Histogram;
-use crate::{Density, QuantFormat, Range, search};
+use super::{histogram::Histogram, whole::Whole};
+use crate::{Density, Error, QuantFormat, Range, search};
 
 type Ends = (f64, f64);
 
@@ -36,11 +36,12 @@ pub(super) fn percentile(
 pub(super) fn kl(
     py: Python<'_>,
     histogram: &Histogram,
-    num_bins: usize,
+    num_bins: Whole,
     format: &str,
     symmetric: bool,
 ) -> PyResult<Ends> {
     let format = QuantFormat::parse(format)?;
+    let num_bins = num_bins.within(Error::NumBins)?;
     let state = histogram.snapshot();
     Ok(py.detach(|| search::kl(&state, num_bins, format, symmetric)).map(ends)?)
 }

@@ -8,6 +8,7 @@ use super::{
     arrays::Floats,
     error::CalibrationError,
     histogram::{Histogram, IN_PLACE, empty},
+    whole::Whole,
 };
 use crate::TensorStats as Core;
 
@@ -37,7 +38,7 @@ impl TensorStats {
 impl TensorStats {
     #[new]
     #[pyo3(signature = (mantissa_bits = None))]
-    fn new(mantissa_bits: Option<u32>) -> PyResult<Self> {
+    fn new(mantissa_bits: Option<Whole>) -> PyResult<Self> {
         Ok(Core::new(empty(mantissa_bits)?).into())
     }
 

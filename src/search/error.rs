@@ -11,7 +11,8 @@ pub struct GridError {
     pub sqnr_db: f64,
     /// share of the values outside the representable range
     pub clipped: f64,
-    /// share of the values that become zero, exact zeros included: |x| < scale / 2
+    /// share of the values that round to zero, exact zeros included: |x| ≤ scale / 2, as halves
+    /// round to even
     pub rounded_to_zero: f64,
 }
 
@@ -25,7 +26,7 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
     let range = grid.range(false);
     let above = density.count().saturating_sub(density.count_up_to(range.high));
     let half = 0.5 * f64::from(grid.scale());
-    let zeroed = density.count_below(half).saturating_sub(density.count_up_to(-half));
+    let zeroed = density.count_up_to(half).saturating_sub(density.count_below(-half));
     GridError {
         mse: squared / n,
         sqnr_db: if squared > 0.0 {

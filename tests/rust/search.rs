@@ -80,7 +80,7 @@ fn the_expected_error_is_the_true_one() {
                 let outside = outside.filter(|&x| x < limits.low || x > limits.high).count();
                 assert_eq!(found.clipped, outside as f64 / 20_000.0, "{name}");
                 let half = 0.5 * f64::from(grid.scale());
-                let zeroed = rounded.iter().filter(|x| f64::from(x.abs()) < half).count();
+                let zeroed = rounded.iter().filter(|x| f64::from(x.abs()) <= half).count();
                 assert_eq!(found.rounded_to_zero, zeroed as f64 / 20_000.0, "{name}");
             }
             // With bins instead of values: within a third of a percent at 8 mantissa bits.

@@ -32,7 +32,7 @@ class KL:
     num_bins: int = 2048
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_bins <= 1 << 24:
+        if not (isinstance(self.num_bins, int) and 1 <= self.num_bins <= 1 << 24):
             msg = f"num_bins is {self.num_bins}, but it must be between 1 and {1 << 24}"
             raise _core.CalibrationError(msg)
 

@@ -1,0 +1,30 @@
+"""Settings and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import quantcal as qc
+
+# Seeds are fixed, so that a failure comes back. QUANTCAL_MAX_EXAMPLES turns the properties up.
+settings.register_profile(
+    "quantcal",
+    max_examples=int(os.environ.get("QUANTCAL_MAX_EXAMPLES", "50")),
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("quantcal")
+
+
+@pytest.fixture
+def keep_num_threads() -> Iterator[None]:
+    """Put the number of threads back after a test that changes it."""
+    before = qc.get_num_threads()
+    yield
+    qc.set_num_threads(before)

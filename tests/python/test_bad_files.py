@@ -1,0 +1,274 @@
+"""Files that are no use, or cannot be written, are named; the old file stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quantcal as qc
+import samples
+
+
+def calibrator() -> qc.Calibrator:
+    cal = qc.Calibrator()
+    for name in ("conv1.input", "conv2.input"):
+        cal.observe(name, samples.shape("gaussian", 1000))
+    return cal
+
+
+def fails(message: str) -> Any:
+    return pytest.raises(qc.CalibrationError, match=message)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "stats.qcal"
+    calibrator().save(path)
+    return path
+
+
+@pytest.fixture
+def json_file(tmp_path: Path) -> Path:
+    path = tmp_path / "table.json"
+    calibrator().compute("mse").save(path)
+    return path
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "calibrator": qc.load,
+    "table": qc.CalibrationTable.load,
+}
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_a_file_that_cannot_be_read_is_named(
+    load: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    with fails("missing.file cannot be read: No such file"):
+        load(tmp_path / "missing.file")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with fails("folder cannot be read: Is a directory"):
+        load(folder)
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 a zip",
+        b"\x00" * 100,
+        b"[1, 2]",
+        b"3",
+        b'{"a": 1}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_foreign_file_is_named(
+    load: Callable[[Path], Any], content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "foreign.file"
+    path.write_bytes(content)
+    with fails("foreign.file"):
+        load(path)
+
+
+def test_files_of_each_kind_are_told_apart(file: Path, json_file: Path) -> None:
+    with fails("table.json: these bytes were not written by quantcal"):
+        qc.load(json_file)
+    with fails("stats.qcal is not a calibration table"):
+        qc.CalibrationTable.load(file)
+    file.write_bytes(qc.Histogram().to_bytes())
+    with fails("stats.qcal: these bytes hold another kind of object"):
+        qc.load(file)
+
+
+def test_a_truncated_file_is_called_that(file: Path) -> None:
+    whole = file.read_bytes()
+    for length in (1, 5, 20, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with fails(f"stats.qcal: the data end too early, after {length} bytes"):
+            qc.load(file)
+
+
+def test_an_altered_file_is_called_that(file: Path) -> None:
+    whole = file.read_bytes()
+    for at in (8, len(whole) // 3, len(whole) - 2):
+        altered = bytearray(whole)
+        altered[at] ^= 1
+        file.write_bytes(altered)
+        with fails("stats.qcal: the data (were altered|end too early)"):
+            qc.load(file)
+    file.write_bytes(whole + b"more")
+    with fails("stats.qcal: the data were altered"):
+        qc.load(file)
+
+
+def test_a_newer_file_asks_for_an_upgrade(file: Path, json_file: Path) -> None:
+    newer = bytearray(file.read_bytes())
+    newer[4] += 1
+    file.write_bytes(newer)
+    with fails("stats.qcal: these bytes have format version 2.*upgrade quantcal"):
+        qc.load(file)
+    content = json.loads(json_file.read_text("utf-8"))
+    content["version"] += 1
+    json_file.write_text(json.dumps(content), "utf-8")
+    with fails("table.json: table version 2 is newer than 1; upgrade quantcal"):
+        qc.CalibrationTable.load(json_file)
+
+
+def test_a_truncated_table_is_named(json_file: Path) -> None:
+    whole = json_file.read_text("utf-8")
+    for length in (0, 1, 30, len(whole) // 2, len(whole) - 2):
+        json_file.write_text(whole[:length], "utf-8")
+        with fails("table.json"):
+            qc.CalibrationTable.load(json_file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("tensors"),
+        lambda c: c.pop("version"),
+        lambda c: c.update(tensors=[1, 2]),
+        lambda c: c["tensors"]["conv1.input"].pop("scale"),
+        lambda c: c["tensors"]["conv1.input"].update(colour="red"),
+        lambda c: c["tensors"]["conv1.input"]["report"].pop("count"),
+        lambda c: c["tensors"].update({"conv1.input": None}),
+        lambda c: c.update(version="one"),
+    ],
+)
+def test_a_table_with_other_content_is_named(
+    change: Callable[[Any], Any], json_file: Path
+) -> None:
+    content = json.loads(json_file.read_text("utf-8"))
+    change(content)
+    json_file.write_text(json.dumps(content), "utf-8")
+    with fails("table.json is not a calibration table"):
+        qc.CalibrationTable.load(json_file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scale", -1.0),
+        ("scale", 0.0),
+        ("scale", "0.1"),
+        ("zero_point", 1000),
+        ("zero_point", 0.5),
+        ("format", "int3"),
+        ("low", None),
+        ("symmetric", "yes"),
+    ],
+)
+def test_a_table_with_impossible_values_names_the_file_and_the_tensor(
+    field: str, value: Any, json_file: Path
+) -> None:
+    content = json.loads(json_file.read_text("utf-8"))
+    content["tensors"]["conv1.input"][field] = value
+    json_file.write_text(json.dumps(content), "utf-8")
+    with fails(r"table\.json.*conv1\.input"):
+        qc.CalibrationTable.load(json_file)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '{"mantissa_bits": -1}',
+        '{"mantissa_bits": 99}',
+        '{"on_nonfinite": 3}',
+        "[1]",
+        "x",
+    ],
+)
+def test_settings_that_no_calibrator_has_are_named(
+    settings: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "stats.qcal"
+    path.write_bytes(qc._core.write_archive(settings, []))
+    with fails(r"stats\.qcal"):
+        qc.load(path)
+
+
+# Saving.
+
+
+def both_files(tmp_path: Path) -> dict[str, Callable[[Path], None]]:
+    cal = calibrator()
+    return {"stats.qcal": cal.save, "table.json": cal.compute("minmax").save}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for name, save in both_files(tmp_path).items():
+        with fails(f"missing/{name} cannot be written: No such file"):
+            save(tmp_path / "missing" / name)
+        with fails(f"file/{name} cannot be written: Not a directory"):
+            save(tmp_path / "file" / name)
+
+
+def test_saving_over_a_folder_fails_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inside").mkdir(parents=True)
+    for save in both_files(tmp_path).values():
+        with fails("folder cannot be written: Is a directory"):
+            save(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_save_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name, save in both_files(tmp_path).items():
+        path = tmp_path / name
+        path.write_text("the old file")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", full)
+            with fails(f"{name} cannot be written: No space left on device"):
+                save(path)
+        assert path.read_text() == "the old file"
+        save(path)
+        assert path.read_text(errors="replace") != "the old file"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stats.qcal", "table.json"]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while the new file is written."""
+    path = tmp_path / "stats.qcal"
+    cal = calibrator()
+    cal.save(path)
+    before = path.read_bytes()
+    cal.observe("more", samples.shape("laplace", 100))
+    with monkeypatch.context() as patch:
+        patch.setattr("quantcal._files.tempfile.NamedTemporaryFile", FullDisk)
+        with fails("stats.qcal cannot be written: No space left on device"):
+            cal.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class FullDisk:
+    """A temporary file of which half of what is written arrives."""
+
+    def __init__(self, dir: Path, prefix: str, **_: Any) -> None:
+        self.name = str(dir / f"{prefix}half")
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        Path(self.name).write_bytes(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")

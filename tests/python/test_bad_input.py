@@ -1,0 +1,269 @@
+"""Bad input is an error that names it and says what to do; nothing is lost by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import quantcal as qc
+import samples
+
+X = samples.shape("gaussian", 1000)
+
+
+def calibrator() -> qc.Calibrator:
+    cal = qc.Calibrator()
+    for name in ("conv1.input", "conv2.input", "dense.output"):
+        cal.observe(name, X)
+    return cal
+
+
+def fails(message: str, error: type[Exception] = qc.CalibrationError) -> Any:
+    return pytest.raises(error, match=message)
+
+
+# Values.
+
+
+def test_a_calibration_error_is_a_value_error() -> None:
+    assert issubclass(qc.CalibrationError, ValueError)
+    assert qc.CalibrationError.__module__ == "quantcal"
+
+
+@pytest.mark.parametrize("values", [np.arange(3), 1j, None, "abc", [1, 2]])
+def test_arrays_of_other_types_name_the_tensor_and_the_types_accepted(
+    values: Any,
+) -> None:
+    cal = calibrator()
+    before = cal.to_bytes()
+    for name in ("conv1.input", "new.name"):
+        with fails(
+            f'Tensor "{name}": .*float16, bfloat16, float32 and float64', TypeError
+        ):
+            cal.observe(name, values)
+        with fails(f'Tensor "{name}": ', TypeError):
+            cal.observe_many({"dense.output": X, name: values})
+    assert cal.to_bytes() == before
+
+
+@pytest.mark.parametrize("name", [5, None, b"x", 1.5, ("a",)])
+def test_names_must_be_text(name: Any) -> None:
+    cal = calibrator()
+    before = cal.to_bytes()
+    with fails("name must be a str, not", TypeError):
+        cal.observe(name, X)
+    with fails("name must be a str, not", TypeError):
+        cal.observe_many({"conv1.input": X, name: X})
+    assert cal.to_bytes() == before
+
+
+# Names, formats and options.
+
+
+def test_an_unknown_strategy_lists_those_that_exist() -> None:
+    for call in (calibrator().compute, lambda s: qc.calibrate(X, s)):
+        with fails(
+            '"msee" is not known. Did you mean "mse"?.*minmax, .*, percentile_<number>'
+        ):
+            call("msee")
+        with fails('Strategy "percentile_high" is not known'):
+            call("percentile_high")
+        with fails('Strategy "" is not known'):
+            call("")
+        with fails("percentile is 101.0, but it must be above 0 and at most 100"):
+            call("percentile_101")
+        with fails("percentile is nan"):
+            call("percentile_nan")
+
+
+@pytest.mark.parametrize("strategy", [3, None, qc.MSE, ["mse"], object()])
+def test_what_is_no_strategy_is_refused(strategy: Any) -> None:
+    with fails("is not a strategy; give a name .*mse.* or an object", TypeError):
+        calibrator().compute(strategy)
+    with fails("is not a strategy", TypeError):
+        calibrator().compute({"*": strategy})
+
+
+def test_an_unknown_format_lists_those_that_exist() -> None:
+    message = 'Format "int3" is not known. Known formats: int8, uint8'
+    for call in (
+        lambda: calibrator().compute("mse", format="int3"),
+        lambda: qc.calibrate(X, format="int3"),
+        lambda: qc.QuantParams.from_range(-1, 1, format="int3"),
+    ):
+        with fails(message):
+            call()
+
+
+def test_an_unknown_option_lists_those_that_exist() -> None:
+    cal = calibrator()
+    with fails('Strategy "mse" has no option "bins"; it takes none'):
+        cal.compute("mse", bins=3)
+    with fails('"percentile_99" has no option "num_bins"; it takes percentile'):
+        cal.compute("percentile_99", num_bins=3)
+    with fails('"kl" has no option "bins"; it takes num_bins'):
+        cal.compute("kl", bins=3)
+    with fails(r"options \(bins\) go with a name", TypeError):
+        cal.compute(qc.KL(), bins=3)
+    with fails(r"options \(num_bins\) go with one name, not with a mapping", TypeError):
+        cal.compute({"*": "kl"}, num_bins=3)
+
+
+@pytest.mark.parametrize("percentile", [0, -1, 100.001, float("nan"), float("inf")])
+def test_percentiles_outside_their_range_are_refused(percentile: float) -> None:
+    with fails(f"percentile is {percentile}, but it must be above 0 and at most 100"):
+        qc.Percentile(percentile)
+    with fails(f"percentile is {percentile}"):
+        calibrator().compute("percentile", percentile=percentile)
+
+
+@pytest.mark.parametrize("num_bins", [0, -5, (1 << 24) + 1])
+def test_numbers_of_bins_outside_their_range_are_refused(num_bins: int) -> None:
+    with fails(f"num_bins is {num_bins}, but it must be between 1 and 16777216"):
+        qc.KL(num_bins)
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 2, 13, 300, -1, 1 << 40])
+def test_resolutions_outside_their_range_are_refused(mantissa_bits: int) -> None:
+    message = f"mantissa_bits is {mantissa_bits}, but it must be 3 to 12"
+    h = qc.Histogram().observe(X)
+    for call in (
+        lambda: qc.Histogram(mantissa_bits),
+        lambda: qc.Calibrator(mantissa_bits=mantissa_bits),
+        lambda: h.coarsen(mantissa_bits),
+    ):
+        with fails(message):
+            call()
+
+
+def test_a_histogram_cannot_be_made_finer() -> None:
+    with fails(
+        "cannot coarsen from 5 to 9 mantissa bits.*observe again with mantissa_bits=9"
+    ):
+        qc.Histogram(5).observe(X).coarsen(9)
+
+
+@pytest.mark.parametrize("q", [-0.001, 1.001, float("nan"), float("inf")])
+def test_quantiles_outside_their_range_are_refused(q: float) -> None:
+    for h in (qc.Histogram(), qc.Histogram().observe(X)):
+        with fails("quantile is .*, but it must be between 0 and 1"):
+            h.quantile(q)
+        with fails("quantile is .*, but it must be between 0 and 1"):
+            h.abs_quantile(q)
+
+
+def test_uniform_views_need_bins_and_ends_in_order() -> None:
+    h = qc.Histogram().observe(X)
+    for num_bins in (0, (1 << 24) + 1, -1):
+        with fails(f"num_bins is {num_bins}, but it must be between 1 and 16777216"):
+            h.rebin(num_bins, 0.0, 1.0)
+    infinity, nan = float("inf"), float("nan")
+    for low, high in [
+        (1, 0),
+        (nan, 1),
+        (0, infinity),
+        (-infinity, 0),
+        (-1.7e308, 1.7e308),
+    ]:
+        with fails("the interval .* is not usable: both ends must be finite"):
+            h.rebin(10, low, high)
+
+
+def test_ranges_must_be_finite_and_in_order() -> None:
+    for low, high in [(1.0, -1.0), (float("nan"), 1.0), (0.0, float("inf"))]:
+        with fails(r"the interval \[.*\] is not usable"):
+            qc.QuantParams.from_range(low, high)
+
+
+def test_a_strategy_that_returns_no_range_is_named_with_the_tensor() -> None:
+    class Wrong:
+        def range(self, *_: Any) -> tuple[float, float]:
+            return float("nan"), 1.0
+
+        def __str__(self) -> str:
+            return "my own"
+
+    with fails('Tensor "conv1.input", strategy my own: the interval'):
+        calibrator().compute(Wrong())
+
+
+def test_non_finite_is_ignored_or_raised_and_nothing_else() -> None:
+    wrong: Any = "warn"
+    with fails('on_nonfinite is \'warn\', but it must be "ignore" or "raise"'):
+        qc.Calibrator(on_nonfinite=wrong)
+
+
+def test_no_threads_are_too_few() -> None:
+    before = qc.get_num_threads()
+    for threads in (0, -1):
+        with fails(f"the number of threads is {threads}, but it must be at least 1"):
+            qc.set_num_threads(threads)
+    assert qc.get_num_threads() == before
+
+
+def test_unusable_parameters_are_refused_when_used() -> None:
+    good = qc.QuantParams.from_range(-1, 1)
+    fields: dict[str, Any] = {
+        "low": -1.0,
+        "high": 1.0,
+        "format": "int8",
+        "symmetric": True,
+    }
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with fails("scale is .*, but it must be finite and positive"):
+            qc.QuantParams(scale=scale, zero_point=0, **fields).quantize(X)
+    with fails("zero_point is 128, but the format has codes -128 to 127 only"):
+        qc.QuantParams(scale=1.0, zero_point=128, **fields).fake_quantize(X)
+    with fails("elements of type int64", TypeError):
+        good.quantize(np.arange(3))
+    with fails("codes are uint8, but this format is int8", TypeError):
+        good.dequantize(np.arange(3, dtype=np.uint8))
+    with fails("codes are float32", TypeError):
+        good.dequantize(X)
+
+
+# Names that were never observed.
+
+
+def test_a_name_never_observed_is_refused_with_names_like_it() -> None:
+    cal = calibrator()
+    for call in (lambda: cal["conv.input"], lambda: cal.stats("conv.input")):
+        with fails(
+            '"conv.input" was never observed.*Did you mean conv[12].input or', KeyError
+        ):
+            call()
+    with fails(r'"zzz" was never observed \(3 tensors were\)', KeyError):
+        cal["zzz"]
+    assert len(cal) == 3
+
+
+def test_a_rule_for_a_name_never_observed_is_refused() -> None:
+    with fails('"conv3.input" was never observed.*Did you mean'):
+        calibrator().compute({"conv3.input": "kl", "*": "mse"})
+
+
+def test_patterns_may_match_nothing() -> None:
+    table = calibrator().compute({"attention*": "kl", "*": "mse"})
+    assert {p.strategy for p in table.values()} == {"mse"}
+
+
+def test_a_tensor_that_no_rule_matches_is_named() -> None:
+    with fails('No rule matches tensor "dense.output".*"conv\\*".*add a rule "\\*"'):
+        calibrator().compute({"conv*": "mse"})
+
+
+def test_a_policy_needs_rules() -> None:
+    with fails("The policy has no rules"):
+        calibrator().compute({})
+
+
+def test_patterns_are_case_sensitive() -> None:
+    with fails('No rule matches tensor "conv1.input"'):
+        calibrator().compute({"CONV*": "mse"})
+
+
+def test_an_empty_calibrator_has_nothing_to_compute() -> None:
+    with fails(r"has observed nothing; call observe\(\) first"):
+        qc.Calibrator().compute("mse")
