@@ -1,0 +1,63 @@
+"""Puts the commands together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quantcal import __version__
+from quantcal.cli.compute import compute
+from quantcal.cli.demo import demo
+from quantcal.cli.errors import Commands
+from quantcal.cli.inspect import inspect
+from quantcal.cli.merge import merge
+from quantcal.cli.observe import observe
+from quantcal.cli.quantize import quantize
+
+app = typer.Typer(
+    name="quantcal",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"quantcal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Quantization calibration: measure once, decide as often as you like.
+
+    In one step:
+      $ quantcal quantize model.onnx -o model.int8.onnx --data calibration/
+
+    Or observe once, and try ranges without running the model again:
+      $ quantcal observe model.onnx -o stats.qcal --data calibration/
+      $ quantcal inspect stats.qcal --sort max
+      $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
+
+    Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+    """
+
+
+# In the order in which a newcomer needs them; --help lists them so.
+for command in (quantize, observe, inspect, compute, merge, demo):
+    app.command(no_args_is_help=command is not demo)(command)

@@ -1,0 +1,117 @@
+"""`quantcal compute`: choose ranges from saved histograms."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantcal import CalibrationTable, load
+from quantcal.cli import records, views
+from quantcal.cli.console import show, stdout
+from quantcal.cli.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.options import (
+    RANGES,
+    Format,
+    JsonOption,
+    StatsArgument,
+    StrategyOption,
+    parse_strategy,
+)
+
+_MOST = 5
+
+
+def compute(
+    stats: StatsArgument,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="Where to write the table of ranges (.json). Needed unless --json is "
+            "given.",
+        ),
+    ] = None,
+    strategy: StrategyOption = None,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            rich_help_panel=RANGES,
+            help="Integer format: 'int8' is symmetric unless told otherwise (codes "
+            "-127 to 127), 'uint8' affine.",
+        ),
+    ] = Format.INT8,
+    symmetric: Annotated[
+        bool | None,
+        typer.Option(
+            "--symmetric/--affine",
+            show_default="of the format",
+            rich_help_panel=RANGES,
+            help="A range with zero in its middle, or one that follows the data and "
+            "needs a zero point.",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Choose range, scale and zero point of every tensor from histograms.
+
+    Takes milliseconds a tensor and needs neither the model nor the data, so try
+    several strategies.
+
+    Examples:
+      $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
+      $ quantcal compute stats.qcal -o table.json -s mse -s '*attn*=minmax'
+    """
+    if output is None and not json_:
+        raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
+    rules = parse_strategy(strategy)
+    calibrator = load(stats)
+    started = time.perf_counter()
+    table = calibrator.compute(rules, format=format_.value, symmetric=symmetric)
+    seconds = time.perf_counter() - started
+    if output is not None:
+        table.save(output)
+    if json_:
+        records.print_json("ranges", output, records.of_table(table, table))
+        return
+    print_facts(
+        stdout(),
+        {
+            "written": str(output),
+            "tensors": str(len(table)),
+            "format": f"{format_.value}, {_scaling(table)}",
+            "time": f"{seconds:.2f} s",
+        },
+    )
+    print_most_affected(table)
+
+
+def _scaling(table: CalibrationTable) -> str:
+    symmetric = next(iter(table.values())).symmetric
+    return "symmetric" if symmetric else "affine"
+
+
+def print_most_affected(table: CalibrationTable) -> None:
+    """Print the tensors that lose the largest share of values, and name odd ones."""
+    from quantcal.onnx.result import widest_clipped
+
+    out = stdout()
+    names = [clipped.name for clipped in widest_clipped(table, _MOST)]
+    out.print()
+    if names:
+        more = sum(report.clipped > 0 for report in table.report.values()) - len(names)
+        tail = f", of {more + len(names)}" if more else ""
+        out.print(f"Most clipped{tail}:", style="bold")
+        show(out, views.ranges(table, names, out))
+    else:
+        out.print("No tensor is clipped.", style="bold")
+    warn_of_nonfinite(
+        [name for name, r in table.report.items() if r.nan or r.posinf or r.neginf]
+    )

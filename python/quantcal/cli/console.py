@@ -1,0 +1,56 @@
+"""Where output goes and how wide it is: results to stdout, all else to stderr.
+
+A terminal gets tables that fit it. A file or a pipe gets lines as long as they need to
+be, without colours, so that nothing is cut off that another program may want.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+_UNLIMITED = 10_000
+"""Columns; no line of ours is as long, and rich pads nothing to this width."""
+
+
+def stdout() -> Console:
+    """Return the console for results."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """Return the console for errors, warnings and progress."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.file.isatty():  # whatever FORCE_COLOR says
+        console.width = _UNLIMITED
+    return console
+
+
+def show(out: Console, renderable: RenderableType) -> None:
+    """Print a table; in a pipe without the spaces that fill its last column."""
+    if out.file.isatty():
+        out.print(renderable)
+        return
+    with out.capture() as captured:
+        out.print(renderable)
+    lines = captured.get().splitlines()
+    out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def say_error(message: str) -> None:
+    """Print an error in red, as one line where its width is not limited."""
+    _say(f"error: {message}", "red")
+
+
+def say_warning(message: str) -> None:
+    """Print a warning in yellow."""
+    _say(f"warning: {message}", "yellow")
+
+
+def _say(message: str, style: str) -> None:
+    out = stderr()
+    out.print(Text(message, style=style), soft_wrap=not out.file.isatty())

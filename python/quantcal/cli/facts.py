@@ -1,0 +1,38 @@
+"""A list of facts with their names, and the notes on tensors that need a look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quantcal.cli import text
+from quantcal.cli.console import say_warning, show
+
+
+def print_facts(out: Console, facts: Mapping[str, str]) -> None:
+    """Print names and values in two columns; long values go on below themselves."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True, style="bold")
+    rows.add_column(overflow="fold")
+    for name, value in facts.items():
+        rows.add_row(name, Text(value))
+    show(out, rows)
+
+
+def warn_of_nonfinite(names: Sequence[str]) -> None:
+    """Name the tensors that held NaN or infinities."""
+    if names:
+        verb = "holds" if len(names) == 1 else "hold"
+        say_warning(
+            f"{text.plural(len(names), 'tensor')} {verb} NaN or infinite values, which "
+            f"are counted but left out of the ranges: {text.listed(list(names))}"
+        )
+
+
+def timing(seconds: float, samples: int) -> str:
+    """Return the time and, when it is long enough to tell, the samples a second."""
+    rate = f" ({samples / seconds:.3g} samples/s)" if seconds > 0.05 else ""
+    return f"{seconds:.1f} s{rate}"

@@ -1,0 +1,83 @@
+"""`quantcal merge`: add histograms of several runs or machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantcal import Calibrator, load
+from quantcal.cli import text
+from quantcal.cli.console import say_warning, stdout
+from quantcal.cli.errors import CommandError
+from quantcal.cli.facts import print_facts
+
+
+def merge(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STATS", help="Files that `quantcal observe` wrote (.qcal)."
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write the sum; replaced when complete.",
+        ),
+    ],
+) -> None:
+    """Add the histograms of several files: shards of the data, runs, machines.
+
+    The result is, bit for bit, what one run over all the data would have
+    written. Of two resolutions the coarser one is kept.
+
+    Example:
+      $ quantcal merge shard-*.qcal -o all.qcal
+    """
+    _refuse_doubles(files)
+    total: Calibrator | None = None
+    partial: dict[str, list[str]] = {}
+    for file in files:  # one at a time: memory is that of two files
+        part = load(file)
+        if total is None:
+            total = part
+            continue
+        names = set(total.names) ^ set(part.names)
+        if names:
+            partial[str(file)] = sorted(names)
+        total.merge(part)
+    assert total is not None  # typer asks for one file at least
+    total.save(output)
+    values = sum(total[name].count for name in total)
+    print_facts(
+        stdout(),
+        {
+            "written": f"{output} ({text.size(output.stat().st_size)})",
+            "files": str(len(files)),
+            "tensors": str(len(total)),
+            "values": text.amount(values),
+        },
+    )
+    for name, differ in partial.items():
+        say_warning(
+            f"{name} and the files before it do not hold the same tensors: "
+            f"{text.plural(len(differ), 'tensor')} in one of them only "
+            f"({text.listed(differ, 3)})"
+        )
+
+
+def _refuse_doubles(files: list[Path]) -> None:
+    seen: set[Path] = set()
+    for file in files:
+        place = file.resolve()
+        if place in seen:
+            raise CommandError(
+                f"{file} is given twice; its values would count twice. Give it once."
+            )
+        seen.add(place)

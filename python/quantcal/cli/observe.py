@@ -1,0 +1,135 @@
+"""`quantcal observe`: run the samples once and keep the histograms."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quantcal import Calibrator
+from quantcal.cli import text
+from quantcal.cli.console import stdout
+from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
+from quantcal.cli.options import (
+    MB,
+    NODES,
+    DataOption,
+    ExcludeOption,
+    MantissaOption,
+    MemoryOption,
+    ModelArgument,
+    NonfiniteOption,
+    OnNonfinite,
+    OpTypeOption,
+)
+
+
+def observe(
+    model: ModelArgument,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write the histograms (.qcal); replaced when complete.",
+        ),
+    ],
+    data: DataOption,
+    op_type: OpTypeOption = None,
+    exclude: ExcludeOption = None,
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensor",
+            rich_help_panel=NODES,
+            metavar="NAME",
+            show_default="what quantising needs",
+            help="Observe exactly this tensor. Repeat it for several.",
+        ),
+    ] = None,
+    all_tensors: Annotated[
+        bool,
+        typer.Option(
+            "--all-tensors",
+            rich_help_panel=NODES,
+            help="Observe every float tensor, not only those that quantising needs.",
+        ),
+    ] = False,
+    mantissa_bits: MantissaOption = None,
+    on_nonfinite: NonfiniteOption = OnNonfinite.IGNORE,
+    max_memory: MemoryOption = None,
+) -> None:
+    """Run the samples through a model once and save its histograms.
+
+    Everything else is decided afterwards, as often as you like, without the
+    model. Memory does not grow with the number of samples.
+
+    Examples:
+      $ quantcal observe model.onnx -o stats.qcal --data calibration/
+      $ quantcal observe model.onnx -o stats.qcal --data python:mydata:batches
+    """
+    from quantcal.onnx import observe as observe_model
+    from quantcal.onnx.result import peak_memory
+    from quantcal.onnx.writer import check_output
+
+    if tensor and all_tensors:
+        raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
+    check_output(model, output)
+    started = time.perf_counter()
+    calibrator = observe_model(
+        model,
+        data,
+        tensors="all" if all_tensors else tensor or None,
+        mantissa_bits=mantissa_bits,
+        on_nonfinite=on_nonfinite.value,
+        progress=True,
+        max_memory=megabytes(max_memory),
+        **nodes(op_type, exclude),
+    )
+    seconds = time.perf_counter() - started
+    calibrator.save(output)
+    samples = samples_of(calibrator)
+    facts = {
+        "written": f"{output} ({text.size(output.stat().st_size)})",
+        "samples": str(samples),
+        "tensors": str(len(calibrator)),
+        "values": text.amount(sum(calibrator[name].count for name in calibrator)),
+        "time": timing(seconds, samples),
+    }
+    peak = peak_memory()
+    if peak is not None:
+        facts["peak memory"] = text.size(peak)
+    print_facts(stdout(), facts)
+    warn_of_nonfinite(with_nonfinite(calibrator))
+
+
+def megabytes(max_memory: int | None) -> int:
+    """Return `--max-memory` in bytes, or the library's default."""
+    from quantcal.onnx.observer import MAX_MEMORY
+
+    return MAX_MEMORY if max_memory is None else max_memory * MB
+
+
+def nodes(op_type: list[str] | None, exclude: list[str] | None) -> dict[str, Any]:
+    """Return the options that choose nodes; what is not given keeps its default."""
+    options: dict[str, Any] = {"exclude": tuple(exclude or ())}
+    if op_type:
+        options["op_types"] = tuple(op_type)
+    return options
+
+
+def samples_of(calibrator: Calibrator) -> int:
+    """Return the number of samples: each adds one observation to every tensor."""
+    return max(
+        (calibrator.stats(name).observations for name in calibrator.names), default=0
+    )
+
+
+def with_nonfinite(calibrator: Calibrator) -> list[str]:
+    """Return the names of the tensors that held NaN or infinities."""
+    histograms = ((name, calibrator[name]) for name in calibrator.names)
+    return [name for name, h in histograms if h.nan or h.posinf or h.neginf]

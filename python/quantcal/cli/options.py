@@ -1,0 +1,177 @@
+"""Options that several commands share, declared once: name, unit, default and why."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MB = 1_000_000
+"""Bytes; memory is given and shown in these."""
+
+# Panels of --help.
+RANGES = "Ranges of activations"
+WEIGHTS = "Weights"
+NODES = "What is quantised"
+OBSERVING = "Observing"
+KEEP = "Other files"
+
+
+class Format(str, Enum):
+    """Integer formats by name."""
+
+    INT8 = "int8"
+    UINT8 = "uint8"
+
+
+class OnNonfinite(str, Enum):
+    """What happens to NaN and infinities."""
+
+    IGNORE = "ignore"
+    RAISE = "raise"
+
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="The float ONNX model. It is never changed."),
+]
+StatsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STATS", help="Histograms that `quantcal observe` wrote (.qcal)."
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Calibration samples: a folder of .npz files, one each, whose keys are "
+        "the input names; a single .npz; .npy files for a model with one input; or "
+        "python:MODULE:CALLABLE, which yields {input name: array}. 100 to 1000 typical "
+        "samples are usual.",
+    ),
+]
+StrategyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strategy",
+        "-s",
+        metavar="RULE",
+        show_default="mse, which clips only where it lowers the error",
+        rich_help_panel=RANGES,
+        help="How ranges are chosen: minmax, percentile_99.99 (or any number), kl, "
+        "mse. Or PATTERN=NAME for the tensors whose names match, such as "
+        "'*attn*=minmax': repeat it, the first match counts, and a plain name decides "
+        "for the rest.",
+    ),
+]
+OpTypeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--op-type",
+        rich_help_panel=NODES,
+        metavar="TYPE",
+        show_default="Conv, MatMul, Gemm: most of the work",
+        help="Operator type to quantise. Repeat it for several.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        rich_help_panel=NODES,
+        metavar="NODE",
+        show_default="none",
+        help="Node to leave in float, by name or pattern ('*head*'). Repeat it for "
+        "several.",
+    ),
+]
+MantissaOption = Annotated[
+    int | None,
+    typer.Option(
+        "--mantissa-bits",
+        rich_help_panel=OBSERVING,
+        min=3,
+        max=12,
+        metavar="N",
+        show_default="8 for float32: bins of 0.4 %",
+        help="Resolution of the histograms: 2^N bins an octave, N from 3 to 12. The "
+        "default for float16, 10, is exact.",
+    ),
+]
+NonfiniteOption = Annotated[
+    OnNonfinite,
+    typer.Option(
+        "--on-nonfinite",
+        rich_help_panel=OBSERVING,
+        help="What to do with NaN and infinite activations: 'ignore' counts them and "
+        "leaves them out of the ranges, 'raise' stops and names the tensor.",
+    ),
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        rich_help_panel=OBSERVING,
+        min=1,
+        metavar="MB",
+        show_default="1074: 1 GiB, which a laptop can spare",
+        help="Megabytes that the observed tensors of one sample may take together. "
+        "Beyond, the model runs several times on each sample, with a group of tensors "
+        "each time.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON with all figures to stdout instead.")
+]
+
+
+def parse_strategy(given: list[str] | None) -> str | dict[str, str]:
+    """Return what `--strategy` says as `Calibrator.compute` takes it.
+
+    Parameters
+    ----------
+    given
+        Names and `PATTERN=NAME` rules, in the order of the command line. A tensor's
+        name may contain "=", the name of a strategy does not: the last one divides.
+
+    Returns
+    -------
+    A name, or a mapping of patterns to names; a plain name among rules becomes the
+    last rule, "*".
+
+    Raises
+    ------
+    typer.BadParameter
+        If two plain names are given, or a rule has an empty side, occurs twice, or
+        cannot ever match.
+    """
+    rules: dict[str, str] = {}
+    plain: list[str] = []
+    for text in given or ["mse"]:
+        pattern, equals, name = text.rpartition("=")
+        if not equals:
+            plain.append(name)
+        elif not pattern or not name:
+            raise _wrong(f"{text!r} is not of the form PATTERN=NAME.")
+        elif pattern in rules:
+            raise _wrong(f"There are two rules for the pattern {pattern!r}.")
+        else:
+            rules[pattern] = name
+    if len(plain) > 1:
+        raise _wrong(
+            f"There are {len(plain)} plain names ({', '.join(plain)}). Give one; "
+            "others need a pattern, such as '*attn*=minmax'."
+        )
+    if not plain:
+        return rules
+    if "*" in rules:
+        raise _wrong(f"The rule '*' leaves nothing for the plain name {plain[0]!r}.")
+    return {**rules, "*": plain[0]} if rules else plain[0]
+
+
+def _wrong(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint="'--strategy'")

@@ -1,0 +1,78 @@
+"""What is told of each tensor, as plain data: for tables and for JSON alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from quantcal import CalibrationTable, Calibrator
+
+PERCENTILES = (0.01, 0.1, 1.0, 50.0, 99.0, 99.9, 99.99)
+
+Record = dict[str, Any]
+
+
+def of_histograms(calibrator: Calibrator, names: Iterable[str]) -> list[Record]:
+    """Return one record a tensor; figures without finite values are None."""
+    records = []
+    for name in names:
+        stats = calibrator.stats(name)
+        h = stats.histogram
+        records.append(
+            _numbers(
+                {
+                    "name": name,
+                    "count": h.count,
+                    "finite": h.finite,
+                    "zeros": h.zeros,
+                    "nan": h.nan,
+                    "posinf": h.posinf,
+                    "neginf": h.neginf,
+                    "min": h.min,
+                    "max": h.max,
+                    "mean": h.mean(),
+                    "std": h.std(),
+                    "kurtosis": h.kurtosis(),
+                    "percentiles": {f"{p:g}": h.quantile(p / 100) for p in PERCENTILES},
+                    "observations": stats.observations,
+                    "mantissa_bits": h.mantissa_bits,
+                    "exact": h.exact,
+                }
+            )
+        )
+    return records
+
+
+def of_table(table: CalibrationTable, names: Iterable[str]) -> list[Record]:
+    """Return one record a tensor; "report" is None where the data were never seen."""
+    report = table.report
+    return [
+        {
+            "name": name,
+            **asdict(table[name]),
+            "report": _numbers(asdict(report[name])) if name in report else None,
+        }
+        for name in names
+    ]
+
+
+def _numbers(fields: Record) -> Record:
+    """JSON has no infinity and no NaN: they become null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in fields.items()
+    }
+
+
+def print_json(kind: str, file: Path | None, records: list[Record]) -> None:
+    """Print records to stdout as one JSON object."""
+    content = {
+        "kind": kind,
+        "file": None if file is None else str(file),
+        "tensors": records,
+    }
+    print(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))

@@ -1,0 +1,106 @@
+"""What is told of histograms and of ranges, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quantcal import CalibrationTable, Calibrator, TensorReport
+from quantcal.cli import text
+from quantcal.cli.records import Record
+from quantcal.cli.sparkline import sparkline
+from quantcal.cli.tables import Column, tensor_table
+
+_WIDE = 100
+"""Columns of a terminal that have room for distributions of full width."""
+
+
+def histograms(
+    calibrator: Calibrator, records: Sequence[Record], out: Console
+) -> Table:
+    """Return the table of histograms that fits a console."""
+
+    def drawn(name: str) -> Text:
+        line = sparkline(
+            calibrator[name],
+            20 if out.width >= _WIDE else 14,
+            ascii_only=out.options.ascii_only,
+        )
+        return Text(line, style="cyan")
+
+    def told(tell: Callable[[Record], str]) -> list[str]:
+        return [tell(record) for record in records]
+
+    def percentile(p: str, rank: int) -> Column:
+        cells = told(lambda r: text.real(r["percentiles"][p]))
+        return Column(f"{p} %", cells, rank=rank)
+
+    names = [record["name"] for record in records]
+    nonfinite = [_nonfinite(record) for record in records]
+    columns = [Column("count", told(lambda r: text.amount(r["count"])))]
+    if any(map(str, nonfinite)):
+        columns.append(Column("NaN/inf", nonfinite))
+    columns += [
+        Column("zeros", told(_zeros), rank=4),
+        Column("min", told(lambda r: text.real(r["min"]))),
+        percentile("0.1", rank=2),
+        percentile("50", rank=3),
+        percentile("99.9", rank=1),
+        Column("max", told(lambda r: text.real(r["max"]))),
+        Column("distribution", list(map(drawn, names)), left=True),
+    ]
+    if len(set(map(bins, records))) > 1:
+        columns.append(Column("bins", told(bins), rank=5))
+    return tensor_table(names, columns, out)
+
+
+def _nonfinite(record: Record) -> Text:
+    """Return how many NaN and infinities there are, in red; empty without any."""
+    infinite = record["posinf"] + record["neginf"]
+    parts = []
+    if record["nan"]:
+        parts.append(f"{text.amount(record['nan'])} NaN")
+    if infinite:
+        parts.append(f"{text.amount(infinite)} inf")
+    return Text(" ".join(parts), style="bold red")
+
+
+def _zeros(record: Record) -> str:
+    finite = record["finite"]
+    return text.share(record["zeros"] / finite) if finite else text.NONE
+
+
+def bins(record: Record) -> str:
+    """Return how finely a tensor's values are known."""
+    if not record["finite"]:
+        return text.NONE
+    return (
+        "exact" if record["exact"] else f"{100 / (1 << record['mantissa_bits']):.2g} %"
+    )
+
+
+def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table:
+    """Return the table of ranges, and of what they do to the data, for a console."""
+    params = [table[name] for name in names]
+    report = table.report
+
+    def told(tell: Callable[[TensorReport], str]) -> list[str]:
+        seen = (report.get(name) for name in names)
+        return [text.NONE if r is None else tell(r) for r in seen]
+
+    columns = [
+        Column("low", [text.real(p.low) for p in params]),
+        Column("high", [text.real(p.high) for p in params]),
+        Column("min seen", told(lambda r: text.real(r.minimum)), rank=2),
+        Column("max seen", told(lambda r: text.real(r.maximum)), rank=2),
+        Column("clipped", told(lambda r: text.share(r.clipped))),
+        Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
+        Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),
+        Column("scale", [text.real(p.scale) for p in params], rank=3),
+        Column("zero point", [str(p.zero_point) for p in params], rank=4),
+        Column("strategy", [p.strategy for p in params], left=True, rank=1),
+    ]
+    return tensor_table(names, columns, out)

