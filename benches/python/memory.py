@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ def feeds(samples: int, side: int):
 def run_case(case: str, samples: int, side: int) -> None:
     """Observe `samples` images in this process and print time and peak memory."""
     from quantcal.demo.fetch import MODELS
+    from quantcal.onnx.result import peak_memory
 
     path = MODELS["pp-ocr-det"].fetch()
     start = time.perf_counter()
@@ -47,7 +47,7 @@ def run_case(case: str, samples: int, side: int) -> None:
         calibrator = qc.onnx.observe(path, feeds(samples, side), tensors=tensors)
         calibrator.compute("mse", format="uint8")
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = (peak_memory() or 0) / 1e6
     print(f"  {case:<26} {samples:4d} samples {seconds:8.1f} s {peak:8.0f} MB peak")
 
 

@@ -33,7 +33,8 @@ class TensorReport:
     zeros, nan, posinf, neginf
         How many elements were these.
     clipped
-        Share of the values beyond the lowest or the highest code.
+        Share of the values that saturation moves further than rounding would: those more than
+        half a step beyond the lowest or the highest code.
     rounded_to_zero
         Share of the values that round to zero, exact zeros included: |x| <= scale / 2.
     mse

@@ -9,7 +9,8 @@ pub struct GridError {
     pub mse: f64,
     /// mean of x² over that of (x − x̂)², in decibels; +inf without error
     pub sqnr_db: f64,
-    /// share of the values outside the representable range
+    /// share of the values that saturation moves further than rounding would: those more than half
+    /// a step beyond the lowest or the highest code
     pub clipped: f64,
     /// share of the values that round to zero, exact zeros included: |x| ≤ scale / 2, as halves
     /// round to even
@@ -23,9 +24,9 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
         return GridError { mse: 0.0, sqnr_db: f64::INFINITY, clipped: 0.0, rounded_to_zero: 0.0 };
     }
     let squared = squared_error(density, grid);
-    let range = grid.range(false);
-    let above = density.count().saturating_sub(density.count_up_to(range.high));
     let half = 0.5 * f64::from(grid.scale());
+    let range = grid.range(false);
+    let above = density.count().saturating_sub(density.count_up_to(range.high + half));
     let zeroed = density.count_up_to(half).saturating_sub(density.count_below(-half));
     GridError {
         mse: squared / n,
@@ -34,7 +35,7 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
         } else {
             f64::INFINITY
         },
-        clipped: (density.count_below(range.low) + above) as f64 / n,
+        clipped: (density.count_below(range.low - half) + above) as f64 / n,
         rounded_to_zero: zeroed as f64 / n,
     }
 }

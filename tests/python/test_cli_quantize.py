@@ -93,13 +93,20 @@ def test_tables_and_histograms_are_kept_on_request(tmp_path: Path) -> None:
     assert alone.read_bytes() == made[2].read_bytes()
 
 
-def test_histograms_survive_when_a_rule_names_no_tensor(tmp_path: Path) -> None:
+def test_histograms_survive_when_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The long part is over then; the ranges can be computed from what was saved."""
+    from quantcal.onnx import quantizer
+
+    def no_room(*_args: object, **_options: object) -> None:
+        raise qc.CalibrationError("No space left on the disk.")
+
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made, stats = tmp_path / "m.onnx", tmp_path / "s.qcal"
-    rules = ["-s", "mse", "-s", "r2=kl", "--save-stats", stats]
-    told = call("quantize", model, "-o", made, "--data", data, *rules).told()
-    assert '"r2" was never observed' in told
+    monkeypatch.setattr(quantizer, "write_prepared", no_room)
+    asked = ["quantize", model, "-o", made, "--data", data, "--save-stats", stats]
+    assert "No space left" in call(*asked).told()
     assert len(qc.load(stats)) == 4
     assert not made.exists()
 
@@ -110,6 +117,8 @@ def test_mistakes_are_told_before_any_sample_runs(tmp_path: Path) -> None:
     made = tmp_path / "m.onnx"
     start = ["quantize", model, "--data", "/nonexistent", "-o", made]
     assert '"mean"' in call(*start, "-s", "mean").told()
+    rule = ["-s", "mse", "-s", "r2=kl"]
+    assert '"r2" was never observed' in call(*start, *rule).told()
     assert (
         str(tmp_path / "no") in call(*start, "--save-stats", tmp_path / "no/s").told()
     )

@@ -76,10 +76,11 @@ fn the_expected_error_is_the_true_one() {
                     "{name} {found:?} {truth}"
                 );
                 let limits = grid.range(false);
-                let outside = rounded.iter().map(|&x| f64::from(x));
-                let outside = outside.filter(|&x| x < limits.low || x > limits.high).count();
-                assert_eq!(found.clipped, outside as f64 / 20_000.0, "{name}");
                 let half = 0.5 * f64::from(grid.scale());
+                let outside = rounded.iter().map(|&x| f64::from(x));
+                let outside =
+                    outside.filter(|&x| x < limits.low - half || x > limits.high + half).count();
+                assert_eq!(found.clipped, outside as f64 / 20_000.0, "{name}");
                 let zeroed = rounded.iter().filter(|x| f64::from(x.abs()) <= half).count();
                 assert_eq!(found.rounded_to_zero, zeroed as f64 / 20_000.0, "{name}");
             }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from quantcal.cli.observe import megabytes, nodes, samples_of
+from quantcal import Calibrator
+from quantcal.cli.observe import megabytes, nodes
 from quantcal.cli.options import (
     KEEP,
     RANGES,
@@ -29,9 +29,6 @@ from quantcal.cli.options import (
 from quantcal.cli.summary import print_result
 from quantcal.strategies import Policy
 
-if TYPE_CHECKING:
-    from quantcal.onnx import QuantizeResult
-
 
 class ReduceRange(str, Enum):
     """Whether weights take 7 bits."""
@@ -40,6 +37,12 @@ class ReduceRange(str, Enum):
     YES = "yes"
     NO = "no"
 
+
+_REDUCE_RANGE: dict[ReduceRange, bool | str] = {
+    ReduceRange.AUTO: "auto",
+    ReduceRange.YES: True,
+    ReduceRange.NO: False,
+}
 
 OutputOption = Annotated[
     Path,
@@ -142,31 +145,26 @@ def quantize(
     _check_outputs(model, output, save_stats, save_table)
     rules = parse_strategy(strategy)
     Policy.of(rules)  # an unknown name is told before the samples run
-    observing: dict[str, Any] = {
-        "mantissa_bits": mantissa_bits,
-        "on_nonfinite": on_nonfinite.value,
-        "max_memory": megabytes(max_memory),
-    }
-    writing: dict[str, Any] = {
-        "weight": weight.value,
-        "per_channel": per_channel,
-        "reduce_range": {"auto": "auto", "yes": True, "no": False}[reduce_range.value],
-        **nodes(op_type, exclude),
-    }
-    choosing: dict[str, Any] = {"strategy": rules, "activation": activation.value}
-    if save_stats is None:
-        options = choosing | observing | writing
-        result = quantize_model(model, output, data, **options)
-    else:
-        result = _keep_stats(
+    calibrator = Calibrator(
+        mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite.value
+    )
+    try:
+        result = quantize_model(
             model,
             output,
             data,
-            save_stats,
-            **choosing,
-            observe=observing,
-            write=writing,
+            strategy=rules,
+            activation=activation.value,
+            weight=weight.value,
+            per_channel=per_channel,
+            reduce_range=_REDUCE_RANGE[reduce_range],
+            calibrator=calibrator,
+            max_memory=megabytes(max_memory),
+            **nodes(op_type, exclude),
         )
+    finally:
+        if save_stats is not None and len(calibrator):
+            calibrator.save(save_stats)  # also when writing the model failed
     if save_table is not None:
         result.table.save(save_table)
     print_result(result, model, kept=[p for p in (save_stats, save_table) if p])
@@ -184,45 +182,3 @@ def _check_outputs(model: Path, *targets: Path | None) -> None:
         if target.resolve() in seen:
             raise typer.BadParameter(f"{target} is to be written twice.")
         seen.add(target.resolve())
-
-
-def _keep_stats(
-    model: Path,
-    output: Path,
-    data: str,
-    stats: Path,
-    *,
-    strategy: str | dict[str, str],
-    activation: str,
-    observe: dict[str, Any],
-    write: dict[str, Any],
-) -> QuantizeResult:
-    """Do the same in steps, with the histograms saved as soon as they are complete."""
-    from quantcal import onnx
-    from quantcal.onnx.result import peak_memory, widest_clipped
-
-    started = time.perf_counter()
-    which = {key: write[key] for key in ("op_types", "exclude") if key in write}
-    calibrator = onnx.observe(model, data, progress=True, **observe, **which)
-    calibrator.save(stats)
-    observed = time.perf_counter()
-    table = calibrator.compute(strategy, format=activation)
-    computed = time.perf_counter()
-    written = onnx.write(model, output, table, **write)
-    return onnx.QuantizeResult(
-        output=written.output,
-        table=table,
-        samples=samples_of(calibrator),
-        tensors_observed=len(calibrator),
-        quantized_nodes=written.quantized_nodes,
-        quantize_nodes=written.quantize_nodes,
-        dequantize_nodes=written.dequantize_nodes,
-        left_in_float=written.left_in_float,
-        reduce_range=written.weight_bits == 7,
-        reduce_range_reason=written.weight_bits_reason,
-        seconds_observe=observed - started,
-        seconds_compute=computed - observed,
-        seconds_write=time.perf_counter() - computed,
-        peak_memory=peak_memory(),
-        widest_clipped=widest_clipped(table),
-    )

@@ -25,6 +25,7 @@ _COLUMNS: Final = (
 def show(result: DemoResult) -> None:
     """Print the table and the sentences: with rich on a terminal, else plain."""
     try:
+        from rich import box
         from rich.console import Console
         from rich.table import Table
     except ImportError:
@@ -35,9 +36,10 @@ def show(result: DemoResult) -> None:
         print(plain_table(result))
         print("\n" + "\n".join(sentences(result)))
         return
-    table = Table(title=_title(result))
+    table = Table(title=_title(result), box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(_COLUMNS):
-        table.add_column(name, justify="right" if number else "left")
+        heading = name.replace(", ", "\n")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows(result):
         table.add_row(*row)
     console = Console()

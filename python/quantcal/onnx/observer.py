@@ -106,14 +106,7 @@ def observe(
         source = Source(prepared.converted, prepared.types, prepared.plan.tensors)
     else:
         source = _chosen(loaded, tensors)
-    if calibrator is not None and mantissa_bits is not None:
-        raise CalibrationError(
-            "Give calibrator= or mantissa_bits=, not both: a calibrator has its own."
-        )
-    if calibrator is not None:
-        mantissa_bits = calibrator.mantissa_bits
-        on_nonfinite = calibrator.on_nonfinite
-    new = Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
+    new = fresh(calibrator, mantissa_bits, on_nonfinite)
     record(
         source,
         reader,
@@ -126,6 +119,25 @@ def observe(
         return new
     calibrator.merge(new)
     return calibrator
+
+
+def fresh(
+    calibrator: Calibrator | None, mantissa_bits: int | None, on_nonfinite: OnNonfinite
+) -> Calibrator:
+    """Return an empty calibrator with the settings of a given one, or with these.
+
+    A pass is recorded apart and merged when it is complete, so that an error leaves the
+    given one as it was.
+    """
+    if calibrator is None:
+        return Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
+    if mantissa_bits is not None:
+        raise CalibrationError(
+            "Give calibrator= or mantissa_bits=, not both: a calibrator has its own."
+        )
+    return Calibrator(
+        mantissa_bits=calibrator.mantissa_bits, on_nonfinite=calibrator.on_nonfinite
+    )
 
 
 @dataclass(frozen=True, slots=True)

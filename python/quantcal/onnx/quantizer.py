@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator, Strategy
 from quantcal.onnx.model import load_model
-from quantcal.onnx.observer import MAX_MEMORY, Source, record
+from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
 from quantcal.onnx.output import check_output
 from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
@@ -39,6 +39,7 @@ def quantize(
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
     providers: Sequence[str] | None = None,
+    calibrator: Calibrator | None = None,
 ) -> QuantizeResult:
     """Quantise a float model for onnxruntime with the ranges that its data show.
 
@@ -70,6 +71,9 @@ def quantize(
         Show a bar on stderr when it is a terminal and rich is installed.
     max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
+    calibrator : Calibrator, optional
+        Add the samples to this one, and decide from all that it has seen. Give an empty
+        one to keep the histograms, also when writing fails.
 
     Returns
     -------
@@ -99,16 +103,20 @@ def quantize(
     policy.check(prepared.plan.tensors)  # before the data, which may take long
     for name in prepared.plan.tensors:
         policy.match(name)
-    calibrator = Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
+    new = fresh(calibrator, mantissa_bits, on_nonfinite)
     samples, first = record(
         Source(prepared.converted, prepared.types, prepared.plan.tensors),
         reader,
-        calibrator,
+        new,
         max_memory=max_memory,
         progress=progress,
         providers=providers,
     )
     observed = time.perf_counter()
+    if calibrator is None:
+        calibrator = new
+    else:
+        calibrator.merge(new)
     table = calibrator.compute(policy, format=activation)
     computed = time.perf_counter()
     written = write_prepared(

@@ -104,7 +104,16 @@ def widest_clipped(table: CalibrationTable, most: int = 5) -> tuple[Clipped, ...
 
 
 def peak_memory() -> int | None:
-    """Return the largest resident size of this process in bytes; None where unknown."""
+    """Return the largest resident size of this process in bytes; None where unknown.
+
+    Linux keeps it by program; what `getrusage` tells there includes the process that
+    started this one, before it did.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows
