@@ -21,6 +21,10 @@ pub enum Error {
     Quantile(f64),
     /// A uniform view needs at least one bin.
     NumBins(i64),
+    /// A number of levels that leaves nothing to search.
+    NumLevels(i64),
+    /// A norm outside 1…4.
+    Norm(f64),
     /// An interval whose ends are not finite, or not in order.
     Interval {
         /// the lower end as given
@@ -88,13 +92,19 @@ impl fmt::Display for Error {
             Self::NumBins(n) => {
                 write!(f, "num_bins is {n}, but it must be between 1 and 16777216")
             }
+            Self::NumLevels(n) => write!(f, "num_levels is {n}, but it must be at least 2"),
+            Self::Norm(p) => write!(f, "p is {p}, but it must be between 1 and 4"),
             Self::Interval { low, high } => write!(
                 f,
                 "the interval [{low}, {high}] is not usable: both ends must be finite and low \
                  must not exceed high"
             ),
             Self::Format(name) => {
-                write!(f, "format \"{name}\" is not known; known formats: int8, uint8")
+                write!(
+                    f,
+                    "format \"{name}\" is not known; known formats: int2 to int16, uint2 to uint16, \
+                     float8_e4m3fn, float8_e5m2, float4_e2m1fn"
+                )
             }
             Self::Scale(s) => write!(f, "scale is {s}, but it must be finite and positive"),
             Self::ZeroPoint { zero_point, qmin, qmax } => write!(

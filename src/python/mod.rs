@@ -7,6 +7,7 @@
 mod archive;
 mod arrays;
 mod error;
+mod format;
 mod grid;
 mod histogram;
 mod search;
@@ -27,9 +28,12 @@ mod _core {
     use super::{
         archive::{read_archive, write_archive},
         error::CalibrationError,
+        format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,
-        search::{kl, minmax, mse, percentile},
+        search::{
+            aciq, code_entropy, divergence, fits, kl, max_entropy, minmax, mse, octav, percentile,
+        },
         tensor::TensorStats,
         {get_num_threads, set_num_threads},
     };

@@ -2,9 +2,11 @@
 
 mod data;
 mod density;
+mod float;
 mod format;
 mod histogram;
 mod laws;
+mod methods;
 mod naive;
 mod purity;
 mod search;
