@@ -50,6 +50,12 @@ class Pattern:
         """Whether it is a name and nothing else."""
         return self._test is None
 
+    @property
+    def bracketed(self) -> bool:
+        """Whether it has brackets and no other sign of a glob, as names may have."""
+        special = self.text.startswith((_REGEX, _LAYER)) or {"*", "?"} & set(self.text)
+        return not special and "[" in self.text
+
     def matches(self, name: str) -> bool:
         """Whether it is the name itself, or matches it."""
         return name == self.text or (self._test is not None and self._test(name))

@@ -261,8 +261,8 @@ class Policy:
     def assign(self, names: Iterable[str]) -> tuple[dict[str, Rule], tuple[str, ...]]:
         """Return the rule of each of all tensors, and the patterns of rules without any.
 
-        A pattern that is the name of one of the tensors means that tensor alone, whatever
-        characters it has: "a[0]" then does not match "a0". O(tensors * rules).
+        A name with brackets means that tensor alone if it was observed: "a[0]" does not
+        match "a0" then. O(tensors * rules).
 
         Parameters
         ----------
@@ -289,8 +289,8 @@ class Policy:
         rules: dict[str, Rule] = {}
         for name in observed:
             for pattern, rule in zip(self._patterns, self._rules, strict=True):
-                literal = pattern.text in observed
-                if name == pattern.text if literal else pattern.matches(name):
+                alone = pattern.bracketed and pattern.text in observed
+                if name == pattern.text if alone else pattern.matches(name):
                     rules[name] = rule
                     break
         unmatched = [name for name in observed if name not in rules]

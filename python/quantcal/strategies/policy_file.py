@@ -157,7 +157,14 @@ def _what(value: Any) -> str:
     """Return what a value is, in words of TOML and JSON, with its beginning."""
     if value is None:
         return "null"
-    names = {dict: "a table", list: "a list", str: "text", bool: "a truth value"}
+    names = {
+        dict: "a table",
+        list: "a list",
+        str: "text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     text = repr(value)
     shown = text if len(text) <= 60 else f"{text[:57]}…"
     return f"{names.get(type(value), f'a {type(value).__name__}')}: {shown}"
