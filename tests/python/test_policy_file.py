@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,20 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     ):
         half.save(tmp_path / "p.toml")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_the_guide_are_what_is_written(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text("utf-8")
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (as_json,) = re.findall(r"^```json\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    policy = qc.Policy.load(written(tmp_path, toml))
+    assert qc.Policy.load(written(tmp_path, as_json, "policy.json")) == policy
+    policy.save(tmp_path / "again.toml")
+    assert (tmp_path / "again.toml").read_text("utf-8") == toml
+
+
+def test_the_guide_lists_the_rules_of_llm_layers() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text("utf-8")
+    section = guide.split("## `llm_layers`")[1]
+    rows = re.findall(r"^\| `([^`]+)`[^|]*\| `([^`]+)` \|$", section, re.MULTILINE)
+    assert qc.Policy(rows) == qc.Policy.named("llm_layers")

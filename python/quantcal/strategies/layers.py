@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 # Every name is searched in lower and upper case alike. `_` divides as `.` and `/` do, for
@@ -14,8 +15,10 @@ _FFN = rf"(?:ffn|mlp|feed_forward){_DOT}"
 _EXPERT = rf"(?:feed_forward|experts{_DOT}\d+){_DOT}"  # LLaMA as published, Mixtral
 
 
-def _any(*alternatives: str) -> re.Pattern[str]:
-    return re.compile(f"{_START}(?:{'|'.join(alternatives)}){_END}", re.IGNORECASE)
+def _any(*whole: str, ending: tuple[str, ...] = ()) -> re.Pattern[str]:
+    """Match any of these words, or of those that other letters may precede."""
+    words = f"{_START}(?:{'|'.join(whole)})"
+    return re.compile(f"(?:{'|'.join([words, *ending])}){_END}", re.IGNORECASE)
 
 
 # The first kind that is found counts: "attention.output.dense" ends like an FFN's
@@ -24,8 +27,8 @@ _LAYERS = {
     "lm_head": _any(
         r"lm_head|embed_out",
         rf"cls{_DOT}predictions",
-        rf"\w*predictions{_DOT}(?:transform|dense|decoder)",
         r"vocab_(?:transform|projector)",  # DistilBERT
+        ending=(rf"predictions{_DOT}(?:transform|dense|decoder)",),
     ),
     "embedding": _any(
         r"embed_(?:tokens|positions|in)|wte|wpe|tok_embeddings",
@@ -36,13 +39,17 @@ _LAYERS = {
     ),
     "attention_qkv": _any(
         r"(?:[qkv]|kv|qkv)(?:_[ab])?_proj(?:_with_mqa)?|query_key_value",
-        rf"\w*{_ATTENTION}(?:(?:self|attention){_DOT})?(?:query|key|value)(?:_proj)?",
-        rf"\w*{_ATTENTION}(?:w?[qkv]|w?qkv|[qkv]_lin|[cq]_attn|in_proj)",
+        ending=(
+            rf"{_ATTENTION}(?:(?:self|attention){_DOT})?(?:query|key|value)(?:_proj)?",
+            rf"{_ATTENTION}(?:w?[qkv]|w?qkv|[qkv]_lin|[cq]_attn|in_proj)",
+        ),
     ),
     "attention_out": _any(
         r"o_proj",
-        rf"\w*{_ATTENTION}(?:attention{_DOT})?(?:out_proj|output{_DOT}dense)",
-        rf"\w*{_ATTENTION}(?:dense|c_proj|proj|out_lin|out|w?o)",
+        ending=(
+            rf"{_ATTENTION}(?:attention{_DOT})?(?:out_proj|output{_DOT}dense)",
+            rf"{_ATTENTION}(?:dense|c_proj|proj|out_lin|out|w?o)",
+        ),
     ),
     "ffn_up": _any(
         r"gate_proj|up_proj|gate_up_proj|c_fc|fc1|fc_in|dense_h_to_4h",
@@ -66,6 +73,7 @@ KINDS = tuple(_LAYERS)
 """The kinds that `layer_kind` knows."""
 
 
+@functools.lru_cache(maxsize=1024)  # each rule of a policy asks anew
 def layer_kind(name: str) -> str | None:
     """Return which kind of transformer layer a tensor's name speaks of.
 
