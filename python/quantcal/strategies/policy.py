@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.express import express
+from quantcal.strategies.express import express, strategy_of
 from quantcal.strategies.named import NAMED
 from quantcal.strategies.patterns import Pattern
 from quantcal.strategies.registry import resolve
@@ -309,28 +309,6 @@ class Policy:
         head = "tensor" if len(names) == 1 else f"{len(names)} tensors:"
         patterns = _quoted([text for text, _ in self._rules])
         return f'No rule matches {head} {_quoted(names)} (rules: {patterns}); add a rule "*".'
-
-
-def strategy_of(given: Any) -> Strategy:
-    """Return a rule's strategy from a name, an object, or a mapping with its options.
-
-    Raises
-    ------
-    CalibrationError
-        If the name or an option is not known, or the mapping has no name.
-    TypeError
-        If it is none of these, or an option is of a wrong type.
-    """
-    if not isinstance(given, Mapping):
-        return resolve(given)
-    options = dict(given)
-    if "strategy" not in options:
-        msg = (
-            f'{options} has no "strategy"; give a name and its options, such as '
-            '{"strategy": "kl", "num_bins": 4096}'
-        )
-        raise CalibrationError(msg)
-    return resolve(options.pop("strategy"), **options)
 
 
 def unknown_name(name: str, observed: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes, write_bytes
 from quantcal.strategies.base import Strategy
+from quantcal.strategies.express import strategy_of
 from quantcal.strategies.patterns import Pattern
-from quantcal.strategies.policy import strategy_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -112,16 +112,19 @@ def _create(
 
 
 def _mistyped(field: dataclasses.Field[Any], value: Any) -> str | None:
-    """Return what an option must be, by its default, if its value is something else."""
-    types: dict[type, tuple[type, str]] = {
-        bool: (bool, "True or False"),
-        int: (numbers.Integral, "a whole number"),
-        float: (numbers.Real, "a number"),
-        str: (str, "text"),
+    """Return what an option must be if its value is something else.
+
+    Annotations of one simple type are looked at; a strategy checks the others itself.
+    """
+    types: dict[str, tuple[type, str]] = {
+        "bool": (bool, "True or False"),
+        "int": (numbers.Integral, "a whole number"),
+        "float": (numbers.Real, "a number"),
+        "str": (str, "text"),
     }
-    kind = type(field.default)
+    kind = getattr(field.type, "__name__", field.type)
     if kind not in types:
         return None
     allowed, wanted = types[kind]
-    fits = isinstance(value, allowed) and isinstance(value, bool) <= (kind is bool)
+    fits = isinstance(value, allowed) and isinstance(value, bool) <= (kind == "bool")
     return None if fits else wanted
