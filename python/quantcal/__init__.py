@@ -26,7 +26,7 @@ from quantcal._core import (
 )
 from quantcal.calibrator import Calibrator, calibrate, load
 from quantcal.params import QuantParams
-from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
+from quantcal.strategies import KL, MSE, MinMax, Percentile, Policy, Strategy
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "Histogram",
     "MinMax",
     "Percentile",
+    "Policy",
     "QuantParams",
     "Strategy",
     "TensorReport",

@@ -15,7 +15,7 @@ from quantcal._files import read_bytes, write_bytes
 from quantcal.formats import resolve
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.policy import Policy, unknown_name
+from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable, TensorReport
 
 OnNonfinite = Literal["ignore", "raise"]
@@ -254,7 +254,7 @@ class Calibrator:
 
     def compute(
         self,
-        strategy: str | Strategy | Mapping[str, str | Strategy] | Policy = "mse",
+        strategy: StrategyLike = "mse",
         *,
         format: str = "int8",
         symmetric: bool | None = None,
@@ -266,7 +266,8 @@ class Calibrator:
         ----------
         strategy
             A name ("minmax", "percentile", "percentile_99.9", "kl", "mse"), a strategy object,
-            or a mapping of name patterns to these, of which the first that matches decides.
+            or a mapping of name patterns to these, of which the first that matches decides; a
+            `Policy`, the name of one ("llm_layers"), or the `Path` of a policy file.
         format
             "int8" or "uint8".
         symmetric
@@ -285,9 +286,9 @@ class Calibrator:
             raise CalibrationError(msg)
         format, symmetric = resolve(format, symmetric)
         policy = Policy.of(strategy, **options)
-        policy.check(self._tensors)
         tensors = list(self._tensors.items())
-        rules = [policy.match(name) for name, _ in tensors]
+        assigned, unused = policy.assign(name for name, _ in tensors)
+        rules = [assigned[name] for name, _ in tensors]
 
         def decide(
             item: tuple[tuple[str, _core.TensorStats], tuple[str, Strategy]],
@@ -305,6 +306,7 @@ class Calibrator:
         return CalibrationTable(
             dict(zip(names, (params for params, _ in decided), strict=True)),
             dict(zip(names, (report for _, report in decided), strict=True)),
+            unused_rules=unused,
         )
 
 

@@ -28,6 +28,7 @@ NAMES = {
     "Histogram",
     "MinMax",
     "Percentile",
+    "Policy",
     "QuantParams",
     "Strategy",
     "TensorReport",
