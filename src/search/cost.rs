@@ -5,34 +5,23 @@
 //! spaced grid the cost of a segment from a to b is (F(b) − F(a)) / (b − a), where F is the integral
 //! of |u − round(u)|^p, known in closed form; p need not be 2, and 16-bit grids cost no more.
 
+use super::powers::Power;
 use crate::{Density, Grid, Mass, QuantFormat};
 
 /// Segments narrower than this, in steps, cost as much as their middle.
 const NARROW: f64 = 1.0 / 64.0;
-/// Intervals of the table of powers over half a step.
-const TABLE: usize = 2048;
 
 /// The cost of single values, by the p-norm.
 pub(crate) struct Cost {
     p: f64,
-    powers: Vec<f64>,    // u^p for u = 0 … 1/2 in TABLE intervals; empty for p = 2
-    integrals: Vec<f64>, // u^(p+1) / (p+1)
+    power: Power,     // u^p
+    primitive: Power, // u^(p+1), of which the integral is 1/(p+1)
 }
 
 impl Cost {
     /// The cost |x − x̂|^p, p from 1 to 4.
     pub(crate) fn new(p: f64) -> Self {
-        let table = |f: &dyn Fn(f64) -> f64| {
-            if p == 2.0 {
-                return Vec::new();
-            }
-            (0..=TABLE + 1).map(|i| f(i as f64 * (0.5 / TABLE as f64))).collect()
-        };
-        Self {
-            p,
-            powers: table(&|u| u.powf(p)),
-            integrals: table(&|u| u.powf(p + 1.0) / (p + 1.0)),
-        }
+        Self { p, power: Power::new(p), primitive: Power::new(p + 1.0) }
     }
 
     /// The sum of the costs of all values.
@@ -77,25 +66,15 @@ impl Cost {
     }
 
     /// u^p.
+    #[inline]
     fn power(&self, u: f64) -> f64 {
-        if self.p == 2.0 {
-            u * u
-        } else if u <= 0.5 {
-            interpolate(&self.powers, u)
-        } else {
-            u.powf(self.p)
-        }
+        if self.p == 2.0 { u * u } else { self.power.of(u) }
     }
 
     /// u^(p+1) / (p+1).
+    #[inline]
     fn primitive(&self, u: f64) -> f64 {
-        if self.p == 2.0 {
-            u * u * u / 3.0
-        } else if u <= 0.5 {
-            interpolate(&self.integrals, u)
-        } else {
-            u.powf(self.p + 1.0) / (self.p + 1.0)
-        }
+        if self.p == 2.0 { u * u * u / 3.0 } else { self.primitive.of(u) / (self.p + 1.0) }
     }
 
     /// Over any grid: each segment is cut at the ends of the cells.
@@ -111,7 +90,7 @@ impl Cost {
                 }
                 let n = segment.count as f64;
                 sum += if segment.low == segment.high {
-                    n * (a - value).abs().powf(self.p)
+                    n * self.power((a - value).abs())
                 } else {
                     let signed = |d: f64| self.primitive(d.abs()).copysign(d);
                     n * (signed(b - value) - signed(a - value)) / (segment.high - segment.low)
@@ -133,14 +112,6 @@ impl Cost {
 pub(super) fn nearest(x: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it leaves no fraction
     if x.abs() < 2_251_799_813_685_248.0 { (x + MAGIC) - MAGIC } else { x }
-}
-
-/// Linear in between; `u` from 0 to 1/2.
-#[inline]
-fn interpolate(table: &[f64], u: f64) -> f64 {
-    let position = u * (2 * TABLE) as f64;
-    let i = position as usize;
-    table[i] + (table[i + 1] - table[i]) * (position - i as f64)
 }
 
 /// The sum of squared errors: one look-up a level.

@@ -15,6 +15,7 @@ mod octav;
 mod optimum;
 mod percentile;
 mod power;
+mod powers;
 
 pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
 pub use entropy::{code_entropy, max_entropy};
