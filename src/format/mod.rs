@@ -1,6 +1,9 @@
 //! Integer grids: from a real range to scale and zero point, and from values to codes and back.
 
+mod float;
 mod quantize;
+
+pub use float::FloatFormat;
 
 use crate::error::{Error, Result};
 

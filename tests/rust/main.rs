@@ -2,6 +2,7 @@
 
 mod data;
 mod density;
+mod float;
 mod format;
 mod histogram;
 mod laws;
