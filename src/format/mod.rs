@@ -1,8 +1,10 @@
 //! Integer grids: from a real range to scale and zero point, and from values to codes and back.
 
+mod blocks;
 mod float;
 mod quantize;
 
+pub use blocks::{BlockFormat, BlockStatistics};
 pub use float::FloatFormat;
 
 use crate::error::{Error, Result};
