@@ -11,7 +11,7 @@ Signal over quantisation noise (SQNR) of 2^22 values, in decibels, measured:
 | | MXFP8, e4m3fn | MXFP8, e5m2 | MXFP4 | NVFP4 |
 |---|---|---|---|---|
 | N(0, 1) | 30.6 | 25.4 | 18.8 | 20.4 |
-| Student t, 3 degrees of freedom | 29.4 | 25.0 | 17.0 | 20.9 |
+| Laplace | 30.0 | 25.2 | 17.9 | 20.7 |
 
 Blocks lie along the last axis; move the axis that is summed over there first, for instance
 with `numpy.moveaxis`. A last block that is not full counts as filled up with zeros, which are
@@ -21,7 +21,8 @@ Sources: OCP Microscaling Formats (MX) Specification v1.0, 2023; NVIDIA, "Pretra
 Language Models with NVFP4", 2025.
 """
 
-from quantcal.blocks.formats import MXFP4, MXFP8, NVFP4, BlockFormat
+from quantcal.blocks.base import BlockFormat
+from quantcal.blocks.formats import MXFP4, MXFP8, NVFP4
 from quantcal.blocks.statistics import BlockStatistics
 from quantcal.blocks.tensor import BlockTensor
 

@@ -12,7 +12,7 @@ import numpy as np
 from quantcal._core import CalibrationError, Histogram
 
 if TYPE_CHECKING:
-    from quantcal.blocks.formats import BlockFormat
+    from quantcal.blocks.base import BlockFormat
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError
 
 if TYPE_CHECKING:
-    from quantcal.blocks.formats import BlockFormat
+    from quantcal.blocks.base import BlockFormat
 
 
 @dataclass(frozen=True, eq=False)
