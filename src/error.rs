@@ -45,6 +45,19 @@ pub enum Error {
         /// highest code of the format
         qmax: i32,
     },
+    /// A block format name that is not known, or not with (or without) a global scale.
+    BlockFormat(String),
+    /// A global scale of NVFP4 that is not a positive normal number, or too large.
+    GlobalScale(f32),
+    /// Codes and scales of a block format that do not belong together.
+    BlockLengths {
+        /// codes of elements that there are
+        codes: usize,
+        /// codes of scales that there are
+        scales: usize,
+        /// codes of scales that these elements need
+        expected: usize,
+    },
     /// A thread count below one.
     Threads(i64),
     /// The bytes do not begin as a file of this library does.
@@ -110,6 +123,21 @@ impl fmt::Display for Error {
             Self::ZeroPoint { zero_point, qmin, qmax } => write!(
                 f,
                 "zero_point is {zero_point}, but the format has codes {qmin} to {qmax} only"
+            ),
+            Self::BlockFormat(name) => write!(
+                f,
+                "block format \"{name}\" is not known; known: mxfp8_e4m3fn, mxfp8_e5m2, mxfp4, \
+                 and nvfp4, which alone has a global scale"
+            ),
+            Self::GlobalScale(s) => write!(
+                f,
+                "global_scale is {s}, but it must be between 1.2e-38 and 1.26e35, so that 2688 \
+                 times it, the largest value represented, is a float32"
+            ),
+            Self::BlockLengths { codes, scales, expected } => write!(
+                f,
+                "{codes} codes need {expected} scales, one for each block of a row, but there \
+                 are {scales}"
             ),
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be at least 1")

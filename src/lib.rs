@@ -36,7 +36,8 @@
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
 //! * [`wire`]: the one checked format for files, pickles and the network
-//! * [`format`](mod@format): integer and floating grids: scales, rounding, saturation
+//! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
+//!   saturation
 //! * [`search`]: the methods that choose a range
 //! * [`parallel`]: the one thread pool
 //!

@@ -30,6 +30,7 @@ from quantcal.strategies import KL, MSE, MinMax, Percentile, Policy, Strategy
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
+    from quantcal import blocks as blocks
     from quantcal import demo as demo
     from quantcal import onnx as onnx
 
@@ -55,6 +56,7 @@ __all__ = [
 __version__: str = _core.__version__
 
 _SUBMODULES = (
+    "blocks",
     "demo",
     "onnx",
 )  # imported when first used: their frameworks are optional

@@ -86,7 +86,8 @@ impl FloatFormat {
     ///
     /// What lies beyond the largest finite value becomes that value, infinities included, as ONNX
     /// `QuantizeLinear` has it with `saturate=1`. Zeros, and values that round to zero, keep their
-    /// sign. NaN becomes the NaN of its sign (`0x7f` or `0xff`; `0x7e` or `0xfe` in E5M2). E2M1FN
+    /// sign. NaN becomes the NaN of its sign: `0x7f` or `0xff`; in E5M2 `0x7e` or `0xfe`, as in
+    /// `ml_dtypes` (onnxruntime writes `0x7f` or `0xff` there, which is NaN just as well). E2M1FN
     /// has none: there NaN becomes a zero of the other sign, as in `ml_dtypes`.
     #[inline]
     pub fn encode(self, x: f32) -> u8 {

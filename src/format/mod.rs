@@ -1,9 +1,11 @@
 //! Formats and grids: from a real range to scale and zero point, from values to codes and back.
 
+mod blocks;
 mod float;
 mod grid;
 mod quantize;
 
+pub use blocks::{BlockFormat, BlockStatistics};
 pub use float::FloatFormat;
 pub use grid::Grid;
 pub use quantize::Code;

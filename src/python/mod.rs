@@ -6,6 +6,7 @@
 
 mod archive;
 mod arrays;
+mod blocks;
 mod error;
 mod format;
 mod grid;
@@ -27,6 +28,9 @@ mod _core {
     #[pymodule_export]
     use super::{
         archive::{read_archive, write_archive},
+        blocks::{
+            block_dequantize, block_fake_quantize, block_maxima, block_quantize, block_statistics,
+        },
         error::CalibrationError,
         format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},

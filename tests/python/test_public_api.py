@@ -37,7 +37,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"demo", "onnx"}
+SUBMODULES = {"blocks", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 
