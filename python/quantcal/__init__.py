@@ -25,8 +25,20 @@ from quantcal._core import (
     set_num_threads,
 )
 from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.strategies import KL, MSE, MinMax, Percentile, Policy, Strategy
+from quantcal.strategies import (
+    ACIQ,
+    KL,
+    MSE,
+    Fixed,
+    Hybrid,
+    MaxEntropy,
+    MinMax,
+    Percentile,
+    Policy,
+    Strategy,
+)
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
@@ -35,15 +47,20 @@ if TYPE_CHECKING:
     from quantcal import onnx as onnx
 
 __all__ = [
+    "ACIQ",
     "KL",
     "MSE",
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Fixed",
     "Histogram",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
+    "QuantFormat",
     "QuantParams",
     "Strategy",
     "TensorReport",

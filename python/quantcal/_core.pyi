@@ -5,26 +5,36 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.formats import QuantFormat
+
 __all__ = [
     "DEBUG_BUILD",
     "CalibrationError",
     "Histogram",
     "TensorStats",
     "__version__",
+    "aciq",
+    "analytic_threshold",
     "block_dequantize",
     "block_fake_quantize",
     "block_maxima",
     "block_quantize",
     "block_statistics",
     "check_grid",
+    "code_entropy",
     "dequantize",
+    "divergence",
     "fake_quantize",
+    "fits",
+    "format_names",
     "get_num_threads",
     "grid",
     "grid_error",
     "kl",
+    "max_entropy",
     "minmax",
     "mse",
+    "octav",
     "percentile",
     "quantize",
     "read_archive",
@@ -101,6 +111,17 @@ class Histogram:
         ------
         CalibrationError
             If `mantissa_bits` is outside 3 to 12 or above the present resolution.
+        """
+    def cut(self, low: float, high: float) -> Histogram:
+        """Return the part between two values, both included.
+
+        As if nothing else had been observed. Of a bin that an end divides, the part inside
+        counts; NaN and infinities are left out. Exact where the histogram is. O(bins).
+
+        Raises
+        ------
+        CalibrationError
+            If the ends are not finite or not in order.
         """
     @property
     def mantissa_bits(self) -> int | None:
@@ -198,6 +219,8 @@ class TensorStats:
     def observe(self, values: Any, /, *, finite_only: bool = False) -> None: ...
     def merge(self, other: TensorStats, /) -> None: ...
     def copy(self) -> TensorStats: ...
+    @staticmethod
+    def from_histogram(histogram: Histogram) -> TensorStats: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     @property
@@ -213,21 +236,42 @@ class TensorStats:
 
 def write_archive(settings: str, tensors: list[tuple[str, TensorStats]]) -> bytes: ...
 def read_archive(data: bytes) -> tuple[str, list[tuple[str, TensorStats]]]: ...
+def format_names() -> list[str]: ...
 def minmax(histogram: Histogram) -> tuple[float, float]: ...
 def percentile(
-    histogram: Histogram, q: float, symmetric: bool
+    histogram: Histogram, q: float, each_tail: bool, format: QuantFormat
 ) -> tuple[float, float]: ...
 def kl(
-    histogram: Histogram, num_bins: int, format: str, symmetric: bool
+    histogram: Histogram,
+    num_bins: int,
+    num_levels: int | None,
+    two_sided: bool | None,
+    format: QuantFormat,
 ) -> tuple[float, float]: ...
-def mse(histogram: Histogram, format: str, symmetric: bool) -> tuple[float, float]: ...
+def divergence(
+    histogram: Histogram, low: float, high: float, num_bins: int, format: QuantFormat
+) -> float: ...
+def mse(histogram: Histogram, p: float, format: QuantFormat) -> tuple[float, float]: ...
+def octav(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
+def max_entropy(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
+def code_entropy(
+    histogram: Histogram, format: QuantFormat, scale: float, zero_point: int
+) -> float: ...
+def fits(histogram: Histogram) -> list[tuple[str, float, float]]: ...
+def aciq(
+    histogram: Histogram,
+    distribution: str | None,
+    closed_form: bool,
+    format: QuantFormat,
+) -> tuple[float, float]: ...
+def analytic_threshold(distribution: str, bits: int) -> float: ...
 def grid(
-    format: str, low: float, high: float, symmetric: bool
+    format: QuantFormat, low: float, high: float
 ) -> tuple[float, int, float, float]: ...
 def check_grid(format: str, scale: float, zero_point: int) -> None: ...
 def grid_error(
     histogram: Histogram, format: str, scale: float, zero_point: int
-) -> tuple[float, float, float, float]: ...
+) -> tuple[float, float, float, float, float]: ...
 def quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
 ) -> NDArray[Any]: ...

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
 from quantcal._files import read_bytes, write_bytes
-from quantcal.formats import resolve
+from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.strategies.base import Strategy
+from quantcal.strategies.base import Explains, Strategy, UsesObservations
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable, TensorReport
 
@@ -256,8 +256,9 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str = "int8",
+        format: str | QuantFormat = "int8",
         symmetric: bool | None = None,
+        power_of_two: bool | None = None,
         **options: Any,
     ) -> CalibrationTable:
         """Choose range, scale and zero point of every tensor.
@@ -265,13 +266,15 @@ class Calibrator:
         Parameters
         ----------
         strategy
-            A name ("minmax", "percentile", "percentile_99.9", "kl", "mse"), a strategy object,
-            or a mapping of name patterns to these, of which the first that matches decides; a
-            `Policy`, the name of one ("llm_layers"), or the `Path` of a policy file.
+            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"), a
+            strategy object, or a mapping of name patterns to these, of which the first that
+            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a policy
+            file.
         format
-            "int8" or "uint8".
-        symmetric
-            None for the format's default: int8 symmetric, uint8 affine.
+            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
+        symmetric, power_of_two
+            Scaling, where it is not to be the format's: signed integers and floats are
+            symmetric by default, unsigned integers affine; scales are any number.
         options
             Of the named strategy, for instance `percentile=99.9`.
 
@@ -284,7 +287,7 @@ class Calibrator:
         if not self._tensors:
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
-        format, symmetric = resolve(format, symmetric)
+        format = QuantFormat.of(format, symmetric, power_of_two)
         policy = Policy.of(strategy, **options)
         tensors = list(self._tensors.items())
         assigned, unused = policy.assign(name for name, _ in tensors)
@@ -294,7 +297,7 @@ class Calibrator:
             item: tuple[tuple[str, _core.TensorStats], tuple[str, Strategy]],
         ) -> tuple[QuantParams, TensorReport]:
             (name, stats), (pattern, chosen) = item
-            return _decide(name, stats.histogram, pattern, chosen, format, symmetric)
+            return _decide(name, stats, pattern, chosen, format)
 
         work = list(zip(tensors, rules, strict=True))
         if len(work) < _FEW:
@@ -312,22 +315,28 @@ class Calibrator:
 
 def _decide(
     name: str,
-    histogram: Histogram,
+    stats: _core.TensorStats,
     pattern: str,
     strategy: Strategy,
-    format: str,
-    symmetric: bool,
+    format: QuantFormat,
 ) -> tuple[QuantParams, TensorReport]:
     """Parameters and report of one tensor."""
+    histogram = stats.histogram
     try:
-        low, high = strategy.range(histogram, format, symmetric)
+        if isinstance(strategy, UsesObservations):
+            low, high = strategy.range_of(stats, format)
+        else:
+            low, high = strategy.range(histogram, format)
         params = QuantParams.from_range(
-            low, high, format=format, symmetric=symmetric, strategy=str(strategy)
+            low, high, format=format, strategy=str(strategy)
         )
     except CalibrationError as error:
         msg = f'Tensor "{name}", strategy {strategy}: {error}'
         raise CalibrationError(msg) from error
-    return params, TensorReport.of(histogram, params, pattern)
+    reason = (
+        strategy.explain(histogram, format) if isinstance(strategy, Explains) else ""
+    )
+    return params, TensorReport.of(histogram, params, pattern, reason)
 
 
 def load(path: str | Path) -> Calibrator:
@@ -351,8 +360,9 @@ def calibrate(
     values: Any,
     strategy: str | Strategy = "mse",
     *,
-    format: str = "int8",
+    format: str | QuantFormat = "int8",
     symmetric: bool | None = None,
+    power_of_two: bool | None = None,
     **options: Any,
 ) -> QuantParams:
     """Return the parameters for one array.
@@ -361,7 +371,7 @@ def calibrate(
     ----------
     values
         An array (any shape, float) or a `Histogram`.
-    strategy, format, symmetric, options
+    strategy, format, symmetric, power_of_two, options
         As in `Calibrator.compute`.
 
     Raises
@@ -379,7 +389,11 @@ def calibrate(
     >>> p.format, p.zero_point, p.strategy
     ('uint8', 128, 'percentile_99.99')
     """
-    histogram = values if isinstance(values, Histogram) else Histogram().observe(values)
-    format, symmetric = resolve(format, symmetric)
+    stats = _core.TensorStats()
+    if isinstance(values, Histogram):
+        stats = _core.TensorStats.from_histogram(values)
+    else:
+        stats.observe(values)
+    format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
-    return _decide("values", histogram, pattern, chosen, format, symmetric)[0]
+    return _decide("values", stats, pattern, chosen, format)[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32
 from quantcal._core import CalibrationError
-from quantcal.formats import resolve
+from quantcal.formats import QuantFormat
 
 _KINDS: dict[str, Any] = {
     "scale": (float, int),
@@ -38,7 +38,7 @@ class QuantParams:
         The real interval that is represented without clipping, as the rounded zero point
         really gives it; it contains 0. Symmetric int8 has one code more below it, -128.
     format
-        "int8" or "uint8".
+        Name of the format; see `QuantFormat`.
     symmetric
         Whether the range is as wide to the left of zero as to the right.
     strategy
@@ -60,7 +60,7 @@ class QuantParams:
     strategy: str = "fixed"
 
     def __post_init__(self) -> None:
-        resolve(self.format, None)
+        format = QuantFormat(self.format)
         for field, kind in _KINDS.items():
             value = getattr(self, field)
             is_bool = isinstance(value, bool)  # which Python takes for an integer
@@ -74,6 +74,8 @@ class QuantParams:
         if not self.low <= 0 <= self.high:
             msg = f"the range [{self.low}, {self.high}] does not contain 0"
             raise CalibrationError(msg)
+        if format.is_float and not self.symmetric:
+            QuantFormat(self.format, self.symmetric)  # refuses
         zero_point = max(-(1 << 31), min(self.zero_point, (1 << 31) - 1))
         _core.check_grid(self.format, self.scale, zero_point)
 
@@ -83,30 +85,43 @@ class QuantParams:
         low: float,
         high: float,
         *,
-        format: str = "int8",
+        format: str | QuantFormat = "int8",
         symmetric: bool | None = None,
+        power_of_two: bool | None = None,
         strategy: str = "fixed",
     ) -> QuantParams:
         """Return the parameters that represent the real interval [low, high].
 
-        Symmetric: scale = max(|low|, |high|) / 127 for 8 bits. Affine: the interval is
-        widened to contain 0, scale = (high - low) / 255, and the zero point is the nearest
-        code. The scale is 1 for [0, 0], and never below the smallest normal float32.
+        The scale is 1 for [0, 0], and never below the smallest normal float32.
+
+        Parameters
+        ----------
+        low, high
+            The real interval. For symmetric scaling only the larger magnitude counts; affine
+            scaling widens it to contain 0.
+        format, symmetric, power_of_two
+            See `QuantFormat`; the scaling given here replaces the format's.
+        strategy
+            A name for what chose the interval.
 
         Raises
         ------
         CalibrationError
             If the format is not known, or the ends are not finite and in order.
         """
-        format, symmetric = resolve(format, symmetric)
-        scale, zero_point, low, high = _core.grid(format, low, high, symmetric)
-        return cls(scale, zero_point, low, high, format, symmetric, strategy)
+        format = QuantFormat.of(format, symmetric, power_of_two)
+        scale, zero_point, low, high = _core.grid(format, low, high)
+        return cls(
+            scale, zero_point, low, high, format.name, format.symmetric, strategy
+        )
 
     def quantize(self, values: Any) -> NDArray[Any]:
         """Return the codes of `values`, as ONNX QuantizeLinear computes them.
 
         saturate(round_half_even(x / scale) + zero_point) in float32, at the ends of the
-        integer type; NaN becomes the lowest code.
+        integer type; NaN becomes the lowest code. For floats x / scale is rounded to the
+        format, half to even, and saturates at its largest value; NaN stays NaN where the
+        format has it.
 
         Parameters
         ----------
@@ -115,7 +130,8 @@ class QuantParams:
 
         Returns
         -------
-        Array of the format's integer type, of the same shape.
+        Array of the same shape and of the format's dtype: that of numpy or ml_dtypes where
+        there is one (int4, float8_e4m3fn, ...), else the smallest integer that holds the codes.
 
         Raises
         ------
@@ -123,7 +139,8 @@ class QuantParams:
             If the values are not floats.
         """
         array = as_float32(values)
-        return _core.quantize(array, self.format, self.scale, self.zero_point)
+        codes = _core.quantize(array, self.format, self.scale, self.zero_point)
+        return codes.view(QuantFormat(self.format).dtype)
 
     def dequantize(self, codes: Any) -> NDArray[np.float32]:
         """Return the real values of `codes`, as ONNX DequantizeLinear computes them.
@@ -131,7 +148,8 @@ class QuantParams:
         Parameters
         ----------
         codes
-            Array of the format's integer type, any shape.
+            Array of any shape, of the dtype that `quantize` returns, or of the standard integer
+            dtype that stores it.
 
         Raises
         ------
@@ -139,10 +157,12 @@ class QuantParams:
             If the codes are of another type.
         """
         array = np.asarray(codes, order="C")
-        if array.dtype != self.format:
-            msg = f"codes are {array.dtype}, but this format is {self.format}"
+        format = QuantFormat(self.format)
+        if array.dtype not in (format.dtype, format.storage):
+            msg = f"codes are {array.dtype}, but this format has {format.dtype}"
             raise TypeError(msg)
-        return _core.dequantize(array, self.format, self.scale, self.zero_point)
+        stored = array.view(format.storage)
+        return _core.dequantize(stored, self.format, self.scale, self.zero_point)
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
         """Return `dequantize(quantize(values))`, without the codes between."""

@@ -41,8 +41,12 @@ class TensorReport:
         Expected squared error of a value.
     sqnr_db
         Signal to quantisation noise, in decibels; infinite without error.
+    cosine
+        Cosine of the angle between the values and what becomes of them: 1 without error.
     rule
         The pattern of the policy that decided.
+    reason
+        What the strategy says of its choice, such as the distribution that fits; may be empty.
     """
 
     count: int
@@ -56,14 +60,20 @@ class TensorReport:
     rounded_to_zero: float
     mse: float
     sqnr_db: float
+    cosine: float
     rule: str
+    reason: str = ""
 
     @classmethod
     def of(
-        cls, histogram: _core.Histogram, params: QuantParams, rule: str
+        cls,
+        histogram: _core.Histogram,
+        params: QuantParams,
+        rule: str,
+        reason: str = "",
     ) -> TensorReport:
         """Score parameters against the histogram of what was observed."""
-        mse, sqnr_db, clipped, rounded_to_zero = _core.grid_error(
+        mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
             histogram, params.format, params.scale, params.zero_point
         )
         return cls(
@@ -78,7 +88,9 @@ class TensorReport:
             rounded_to_zero=rounded_to_zero,
             mse=mse,
             sqnr_db=sqnr_db,
+            cosine=cosine,
             rule=rule,
+            reason=reason,
         )
 
 
