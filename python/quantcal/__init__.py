@@ -30,6 +30,7 @@ from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
+    from quantcal import compat as compat
     from quantcal import demo as demo
     from quantcal import onnx as onnx
 
@@ -54,6 +55,7 @@ __all__ = [
 __version__: str = _core.__version__
 
 _SUBMODULES = (
+    "compat",
     "demo",
     "onnx",
 )  # imported when first used: their frameworks are optional

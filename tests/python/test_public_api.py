@@ -36,7 +36,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"demo", "onnx"}
+SUBMODULES = {"compat", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 
