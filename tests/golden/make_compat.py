@@ -122,6 +122,30 @@ def drawn(rng):
     yield "empty", lambda rng, n: np.zeros(n, dtype=np.int64)
 
 
+def delicate():
+    """Yield names, counts and T on which the originals' roundings decide (found by trying).
+
+    Without them, a search in exact arithmetic would pass.
+    """
+    for seed in (22, 30):  # ties that only the original's order of adding breaks
+        rng = np.random.default_rng([seed, 300])
+        yield (
+            f"tie-{seed}",
+            np.where(np.arange(300) % 3, 0, rng.integers(1, 3, 300)),
+            4.0,
+        )
+    for seed in (
+        38,
+        63,
+    ):  # float32 sums: torch's order gives another answer than numpy's
+        rng = np.random.default_rng([seed, 2048])
+        yield f"sum-{seed}", rng.integers(0, 1000, 2048), 3000.0
+    for seed in (4, 36):  # onnxruntime's whole numbers
+        rng = np.random.default_rng([seed, 300])
+        counts = rng.poisson(30 * np.exp(-np.arange(300) / 50))
+        yield f"whole-{seed}", np.concatenate([counts[::2][::-1], counts[::2]]), 4.0
+
+
 def activations():
     """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
     from quantcal.demo import MODELS, LineFeeds, render_lines
@@ -162,6 +186,13 @@ def make_histograms():
             "magnitude": folded(seen, size, end),
         }
         ends[f"real:{name}"] = end
+    for name, counts, end in delicate():
+        arrays[name] = {
+            "signed": counts,
+            "odd": np.append(counts, 0),
+            "magnitude": counts,
+        }
+        ends[name] = end
     packed = {
         f"{name}/{form}": counts.astype(np.uint32)
         for name, parts in arrays.items()

@@ -41,8 +41,7 @@ def modelopt_entropy(
 
     Equal to nvidia-modelopt 0.47.0 (and scipy 1.17.1, which it calls). Running totals find
     the few best candidates, O(candidates * levels); those are computed as the original does,
-    to the last bit. some 300 times faster than the original at
-    2048 bins.
+    to the last bit. Some 250 times faster than the original at 2048 bins.
 
     Parameters
     ----------
@@ -243,7 +242,7 @@ def modelopt_mse(
     Equal to nvidia-modelopt 0.47.0 with torch 2.15.0 on x86-64, down to the order of torch's
     float32 sums. Running totals find the few best candidates, O(candidates * levels); those
     are computed as the original does. 7 times faster at 2048 bins,
-    some 400 times as released.
+    40 times and more as released.
 
     Parameters
     ----------
