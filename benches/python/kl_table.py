@@ -101,7 +101,6 @@ def quantcal(strategy: Any) -> Callable[[Floats], float]:
 METHODS: dict[str, Callable[[Floats], float]] = {
     "quantcal MSE": quantcal(qc.MSE()),
     "quantcal KL": quantcal(qc.KL()),
-    "quantcal KL of the values without zeros": lambda x: quantcal(qc.KL())(x[x != 0]),
     "ModelOpt entropy": lambda x: compat.modelopt_entropy(*magnitude(x)),
     "MXNet entropy, 8001 bins": lambda x: compat.mxnet_entropy(*signed(x, 8001))[1],
     "ncnn KL": ncnn,
