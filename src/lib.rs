@@ -43,7 +43,7 @@
 //!
 //! Each module uses those above it only. The Python bindings (feature `python`) use them all and
 //! compute nothing.
-#![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
+#![cfg_attr(not(feature = "python"), deny(unsafe_code))]
 
 pub mod error;
 pub mod float;
@@ -51,6 +51,7 @@ pub mod format;
 pub mod histogram;
 pub mod parallel;
 pub mod search;
+pub mod simd;
 pub mod tensor;
 pub mod wire;
 

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::{Histogram, Pages};
 use crate::{
     float::{BLOCK, Element, Layout},
-    parallel,
+    parallel, simd,
 };
 
 /// Elements counted between two emptyings of the scratch table; far below the 2^32 at which a
@@ -104,20 +104,31 @@ impl Histogram {
     fn record_piece<T: Element>(&mut self, piece: &[T]) -> Summary {
         let layout = self.layout();
         SCRATCH.with_borrow_mut(|scratch| {
-            if scratch.len() < 2 * layout.codes() {
-                *scratch = vec![0; 2 * layout.codes()];
+            let size = 2 * layout.codes();
+            if scratch.len() < 2 * size {
+                *scratch = vec![0; 2 * size];
             }
-            let (even, odd) = scratch.split_at_mut(layout.codes());
-            let odd = &mut odd[..layout.codes()];
+            let (even, odd) = scratch.split_at_mut(size);
+            let odd = &mut odd[..size];
             let mut buffer = [0.0; BLOCK];
+            let mut codes = [0u32; BLOCK];
             let mut seen = Summary::new();
             for block in piece.chunks(BLOCK) {
                 let block = T::widen(block, &mut buffer);
-                seen.add(block);
+                let codes = &mut codes[..block.len()];
+                let lone = simd::dispatch(|| encode(block, layout, codes, &mut seen));
                 if self.exact {
                     self.exact = drops_nothing(block, layout);
                 }
-                count(block, layout, even, odd);
+                if let Some(code) = lone {
+                    even[code as usize] += codes.len() as u32;
+                } else {
+                    count(codes, even, odd);
+                }
+            }
+            for lane in layout.codes()..layout.codes() + ZERO_LANES {
+                seen.zeros += u64::from(even[lane]) + u64::from(odd[lane]);
+                (even[lane], odd[lane]) = (0, 0);
             }
             if self.empty_scratch(&seen, piece.len() as u64, even, odd) {
                 seen = Summary::new();
@@ -144,12 +155,6 @@ impl Histogram {
     ) -> bool {
         let layout = self.layout();
         let size = layout.bins_per_octave();
-        for (octave, zeros) in [(0, seen.positive_zeros), (Layout::OCTAVES, seen.negative_zeros)] {
-            // Exact zeros are counted apart, so the lowest bin keeps the rest.
-            let slot = octave * size;
-            let rest = u64::from(even[slot]) + u64::from(odd[slot]) - zeros;
-            (even[slot], odd[slot]) = (rest as u32, 0);
-        }
         let mut take = |exponent: usize, pages: Option<&mut Pages>| {
             let octaves = [exponent, Layout::OCTAVES + exponent];
             let mut pages = pages;
@@ -161,7 +166,7 @@ impl Histogram {
         };
         let [posinf_or_nan, neginf_or_nan] = take(Layout::OCTAVES - 1, None);
         let non_finite = posinf_or_nan + neginf_or_nan;
-        let mut left = len - seen.positive_zeros - seen.negative_zeros - non_finite;
+        let mut left = len - seen.zeros - non_finite;
         let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> layout.mantissa_bits();
         for exponent in (0..=largest.min(Layout::OCTAVES - 2)).rev() {
             if left == 0 {
@@ -219,7 +224,7 @@ impl Histogram {
 
     fn include(&mut self, seen: &Summary, len: usize) {
         self.count = self.count.saturating_add(len as u64);
-        self.zeros = self.zeros.saturating_add(seen.positive_zeros + seen.negative_zeros);
+        self.zeros = self.zeros.saturating_add(seen.zeros);
         // Adding +0 turns -0 into +0 and changes nothing else.
         self.min = self.min.min(seen.min) + 0.0;
         self.max = self.max.max(seen.max) + 0.0;
@@ -248,13 +253,12 @@ fn take_octave(even: &mut [u32], odd: &mut [u32], page: Option<(&mut Pages, usiz
 struct Summary {
     min: f32,
     max: f32,
-    positive_zeros: u64,
-    negative_zeros: u64,
+    zeros: u64,
 }
 
 impl Summary {
     fn new() -> Self {
-        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, positive_zeros: 0, negative_zeros: 0 }
+        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, zeros: 0 }
     }
 
     fn join(&mut self, other: &Self) {
@@ -267,32 +271,51 @@ impl Summary {
     }
 
     fn add(&mut self, block: &[f32]) {
-        const LANES: usize = 16; // four SSE registers: independent chains
-        let mut min = [f32::INFINITY; LANES];
-        let mut max = [f32::NEG_INFINITY; LANES];
-        let mut zeros = [[0u32; LANES]; 2];
-        let (chunks, rest) = block.as_chunks::<LANES>();
-        for chunk in chunks {
-            for i in 0..LANES {
-                let x = chunk[i];
-                // Comparisons with NaN are false, so NaN is passed over.
-                min[i] = if x < min[i] { x } else { min[i] };
-                max[i] = if x > max[i] { x } else { max[i] };
-                zeros[0][i] += u32::from(x.to_bits() == 0);
-                zeros[1][i] += u32::from(x.to_bits() == 1 << 31);
-            }
+        for &x in block {
+            // Comparisons with NaN are false, so NaN is passed over.
+            self.min = if x < self.min { x } else { self.min };
+            self.max = if x > self.max { x } else { self.max };
+            self.zeros += u64::from(x == 0.0);
         }
-        for (i, &x) in rest.iter().enumerate() {
+    }
+}
+
+/// Counters for zeros, behind those of the codes: one a lane, so that the zeros of a `ReLU` do not
+/// wait for each other's increment.
+const ZERO_LANES: usize = 16;
+
+/// Writes the code of each value, and finds the extremes. If all codes are one, returns it.
+#[inline(always)]
+fn encode(block: &[f32], layout: Layout, codes: &mut [u32], seen: &mut Summary) -> Option<u32> {
+    let (shift, zero) = (layout.shift(), layout.codes() as u32);
+    let mut min = [f32::INFINITY; ZERO_LANES];
+    let mut max = [f32::NEG_INFINITY; ZERO_LANES];
+    let first = block.first()?.to_bits() >> shift;
+    let mut differ = [0u32; ZERO_LANES];
+    let (values, rest) = block.as_chunks::<ZERO_LANES>();
+    let (out, out_rest) = codes.as_chunks_mut::<ZERO_LANES>();
+    for (values, out) in values.iter().zip(out) {
+        for i in 0..ZERO_LANES {
+            let x = values[i];
             min[i] = if x < min[i] { x } else { min[i] };
             max[i] = if x > max[i] { x } else { max[i] };
-            zeros[0][i] += u32::from(x.to_bits() == 0);
-            zeros[1][i] += u32::from(x.to_bits() == 1 << 31);
+            let code = x.to_bits() >> shift;
+            differ[i] |= code ^ first;
+            out[i] = if x.to_bits() << 1 == 0 { zero + i as u32 } else { code };
         }
-        self.min = min.into_iter().fold(self.min, f32::min);
-        self.max = max.into_iter().fold(self.max, f32::max);
-        self.positive_zeros += zeros[0].iter().map(|&n| u64::from(n)).sum::<u64>();
-        self.negative_zeros += zeros[1].iter().map(|&n| u64::from(n)).sum::<u64>();
     }
+    for (i, (&x, out)) in rest.iter().zip(out_rest).enumerate() {
+        min[i] = if x < min[i] { x } else { min[i] };
+        max[i] = if x > max[i] { x } else { max[i] };
+        let code = x.to_bits() >> shift;
+        differ[i] |= code ^ first;
+        *out = if x.to_bits() << 1 == 0 { zero + i as u32 } else { code };
+    }
+    seen.min = min.into_iter().fold(seen.min, |a, b| if b < a { b } else { a });
+    seen.max = max.into_iter().fold(seen.max, |a, b| if b > a { b } else { a });
+    let one = differ.into_iter().fold(0, |a, b| a | b) == 0;
+    // The lowest bin holds zeros and subnormals.
+    (one && first << 1 != 0 && first & (zero / 2 - 1) != 0).then_some(first)
 }
 
 /// Whether the code keeps all bits of every finite value of the block.
@@ -302,38 +325,19 @@ fn drops_nothing(block: &[f32], layout: Layout) -> bool {
     all & mask == 0
 }
 
-/// The hot loop. Both tables have one counter for each code.
-fn count(block: &[f32], layout: Layout, even: &mut [u32], odd: &mut [u32]) {
-    // Fixing the shift lets the compiler see that no index is out of bounds.
-    match layout.mantissa_bits() {
-        7 => count_at::<16>(block, even, odd),
-        8 => count_at::<15>(block, even, odd),
-        10 => count_at::<13>(block, even, odd),
-        _ => {
-            let shift = layout.shift();
-            let (pairs, rest) = block.as_chunks::<2>();
-            for [a, b] in pairs {
-                even[(a.to_bits() >> shift) as usize] += 1;
-                odd[(b.to_bits() >> shift) as usize] += 1;
-            }
-            for x in rest {
-                even[(x.to_bits() >> shift) as usize] += 1;
-            }
-        }
-    }
-}
-
-fn count_at<const SHIFT: u32>(block: &[f32], even: &mut [u32], odd: &mut [u32]) {
-    let codes = 1usize << (32 - SHIFT);
-    let (even, odd) = (&mut even[..codes], &mut odd[..codes]);
-    let (chunks, rest) = block.as_chunks::<8>();
+/// The hot loop. Both tables have a power of two of counters, more than there are codes.
+#[inline]
+fn count(codes: &[u32], even: &mut [u32], odd: &mut [u32]) {
+    let mask = even.len() - 1;
+    let (even, odd) = (&mut even[..=mask], &mut odd[..=mask]);
+    let (chunks, rest) = codes.as_chunks::<8>();
     for chunk in chunks {
         for pair in chunk.as_chunks::<2>().0 {
-            even[(pair[0].to_bits() >> SHIFT) as usize] += 1;
-            odd[(pair[1].to_bits() >> SHIFT) as usize] += 1;
+            even[pair[0] as usize & mask] += 1;
+            odd[pair[1] as usize & mask] += 1;
         }
     }
-    for x in rest {
-        even[(x.to_bits() >> SHIFT) as usize] += 1;
+    for &code in rest {
+        even[code as usize & mask] += 1;
     }
 }
