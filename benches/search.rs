@@ -6,7 +6,10 @@ mod data;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use quantcal::{Density, Histogram, QuantFormat, TensorStats, search, wire::Archive};
+use quantcal::{
+    Density, Histogram, QuantFormat, TensorStats, search,
+    wire::{Archive, Entry},
+};
 
 fn searches(c: &mut Criterion) {
     let (_, values) = data::shapes(1 << 20).swap_remove(0); // gauss
@@ -57,7 +60,8 @@ fn searches(c: &mut Criterion) {
 
     let mut stats = TensorStats::default();
     stats.observe(&values);
-    let tensors: Vec<(String, TensorStats)> =
+    let stats = Entry::Whole(stats);
+    let tensors: Vec<(String, Entry)> =
         (0..100).map(|i| (format!("tensor {i}"), stats.clone())).collect();
     let write = || Archive::write("{}", tensors.iter().map(|(n, s)| (n.as_str(), s)));
     let bytes = write();

@@ -43,6 +43,34 @@ pub enum Error {
     },
     /// A thread count below one.
     Threads(i64),
+    /// An axis that the array does not have.
+    AxisRange {
+        /// the axis as given
+        axis: i64,
+        /// sizes of the array
+        shape: Vec<usize>,
+    },
+    /// An axis of size 0.
+    NoChannels {
+        /// the axis as given
+        axis: i64,
+        /// sizes of the array
+        shape: Vec<usize>,
+    },
+    /// Channels along another axis than before.
+    Axis {
+        /// the axis before
+        have: i64,
+        /// the axis now
+        want: i64,
+    },
+    /// Another number of channels than before.
+    Channels {
+        /// how many there were
+        have: usize,
+        /// how many there are now
+        want: usize,
+    },
     /// The bytes do not begin as a file of this library does.
     Foreign,
     /// The bytes were written by a later version of the library.
@@ -104,6 +132,32 @@ impl fmt::Display for Error {
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be at least 1")
             }
+            Self::AxisRange { axis, shape } if shape.is_empty() => {
+                write!(f, "axis is {axis}, but a single number has no axes; observe it without one")
+            }
+            Self::AxisRange { axis, shape } => {
+                let rank = shape.len();
+                let last = rank - 1;
+                write!(
+                    f,
+                    "axis is {axis}, but an array of shape {shape:?} has axes -{rank} to {last}"
+                )
+            }
+            Self::NoChannels { axis, shape } => write!(
+                f,
+                "axis {axis} of an array of shape {shape:?} has no channels; give the axis of \
+                 the channels"
+            ),
+            Self::Axis { have, want } => write!(
+                f,
+                "axis is {want}, but earlier observations had axis {have}; name the axis in the \
+                 same way each time, or give the tensor another name"
+            ),
+            Self::Channels { have, want } => write!(
+                f,
+                "there are {want} channels, but earlier observations had {have}; check the axis, \
+                 or give the tensor another name"
+            ),
             Self::Foreign => {
                 write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")
             }

@@ -35,6 +35,7 @@
 //! * [`float`]: the bits of a float and the code of its bin
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
+//! * [`channels`]: one histogram for each channel of a tensor
 //! * [`wire`]: the one checked format for files, pickles and the network
 //! * [`format`](mod@format): integer grids: scales, rounding, saturation
 //! * [`search`]: the methods that choose a range
@@ -44,6 +45,7 @@
 //! compute nothing.
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
+pub mod channels;
 pub mod error;
 pub mod float;
 pub mod format;
@@ -56,6 +58,7 @@ pub mod wire;
 #[cfg(feature = "python")]
 mod python;
 
+pub use channels::ChannelStats;
 pub use error::{Error, Result};
 pub use format::{Grid, QuantFormat, Range};
 pub use histogram::{Density, Histogram, Mass, Moments};

@@ -6,6 +6,7 @@
 
 mod archive;
 mod arrays;
+mod channels;
 mod error;
 mod grid;
 mod histogram;
@@ -26,6 +27,7 @@ mod _core {
     #[pymodule_export]
     use super::{
         archive::{read_archive, write_archive},
+        channels::ChannelStats,
         error::CalibrationError,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,

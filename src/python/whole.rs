@@ -22,6 +22,11 @@ impl<'py> FromPyObject<'_, 'py> for Whole {
 }
 
 impl Whole {
+    /// The number, or the nearest of 64 bits.
+    pub(super) fn clamped(self) -> i64 {
+        self.0
+    }
+
     /// The number as the engine has it, or the engine's error for numbers that its type lacks.
     pub(super) fn within<T: TryFrom<i64>>(self, error: fn(i64) -> Error) -> Result<T> {
         T::try_from(self.0).map_err(|_| error(self.0))

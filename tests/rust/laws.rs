@@ -2,7 +2,10 @@
 
 use half::{bf16, f16};
 use proptest::prelude::*;
-use quantcal::{Density, Histogram, QuantFormat, TensorStats, search, wire::Archive};
+use quantcal::{
+    Density, Histogram, QuantFormat, TensorStats, search,
+    wire::{Archive, Entry},
+};
 
 fn floats() -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![
@@ -90,6 +93,7 @@ proptest! {
         for _ in 0..observations {
             stats.include(&h);
         }
+        let stats = Entry::Whole(stats);
         let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
         let archive = Archive::read(&bytes).expect("just written");
         prop_assert_eq!(archive.settings, "{}");

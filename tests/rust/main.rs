@@ -1,5 +1,6 @@
 //! Black-box tests of the engine, against oracles that are too simple to be wrong.
 
+mod channels;
 mod data;
 mod density;
 mod format;
