@@ -7,7 +7,7 @@ use pyo3::{exceptions::PyIndexError, prelude::*};
 
 use super::{
     arrays::{ByChannel, Floats},
-    error::CalibrationError,
+    error::NonFiniteError,
     histogram::Histogram,
     whole::Whole,
 };
@@ -72,7 +72,7 @@ impl ChannelStats {
         let data: ByChannel<'_> = values.by_channel(axis)?;
         if finite_only && let Some(found) = py.detach(|| data.non_finite()) {
             let h = &found.histogram;
-            return Err(CalibrationError::new_err(format!(
+            return Err(NonFiniteError::new_err(format!(
                 "channel {} has {} NaN, {} +inf and {} -inf among {} values ({} of {} channels \
                  have such)",
                 found.channel,
@@ -114,7 +114,7 @@ impl ChannelStats {
 
     /// A copy of one channel's histogram.
     #[pyo3(signature = (channel, /))]
-    fn histogram(&self, py: Python<'_>, channel: usize) -> PyResult<Histogram> {
+    fn channel(&self, py: Python<'_>, channel: usize) -> PyResult<Histogram> {
         let found = self.with(py, |state| state.channels().get(channel).cloned());
         let found = found.ok_or_else(|| PyIndexError::new_err(format!("no channel {channel}")))?;
         Ok(found.into())
@@ -125,8 +125,9 @@ impl ChannelStats {
         self.snapshot(py).channels().iter().cloned().map(Histogram::from).collect()
     }
 
-    /// The histogram of all channels together.
-    fn total(&self, py: Python<'_>) -> Histogram {
+    /// All channels together.
+    #[getter]
+    fn histogram(&self, py: Python<'_>) -> Histogram {
         self.with(py, |state| state.total()).into()
     }
 

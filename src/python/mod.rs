@@ -28,7 +28,7 @@ mod _core {
     use super::{
         archive::{read_archive, write_archive},
         channels::ChannelStats,
-        error::CalibrationError,
+        error::{CalibrationError, NonFiniteError},
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,
         search::{kl, minmax, mse, percentile},
