@@ -25,6 +25,7 @@ from quantcal._core import (
     set_num_threads,
 )
 from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.channels import Channels
 from quantcal.params import QuantParams
 from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
 from quantcal.table import CalibrationTable, TensorReport
@@ -39,6 +40,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
     "Histogram",
     "MinMax",
     "Percentile",

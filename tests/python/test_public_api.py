@@ -25,6 +25,7 @@ NAMES = {
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
     "Histogram",
     "MinMax",
     "Percentile",

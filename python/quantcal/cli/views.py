@@ -41,6 +41,8 @@ def histograms(
     names = [record["name"] for record in records]
     nonfinite = [_nonfinite(record) for record in records]
     columns = [Column("count", told(lambda r: text.amount(r["count"])))]
+    if any(record["channels"] for record in records):
+        columns.append(Column("channels", told(_channels)))
     if any(map(str, nonfinite)):
         columns.append(Column("NaN/inf", nonfinite))
     columns += [
@@ -55,6 +57,12 @@ def histograms(
     if len(set(map(bins, records))) > 1:
         columns.append(Column("bins", told(bins), rank=5))
     return tensor_table(names, columns, out)
+
+
+def _channels(record: Record) -> str:
+    """Return how many channels there are and along which axis; empty without any."""
+    channels = record["channels"]
+    return f"{channels} × axis {record['axis']}" if channels else ""
 
 
 def _nonfinite(record: Record) -> Text:
