@@ -7,9 +7,14 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantcal::{
-    Density, Histogram, QuantFormat, TensorStats, search,
+    Density, Histogram, QuantFormat, Scaling, TensorStats, search,
+    search::Tails,
     wire::{Archive, Entry},
 };
+
+fn options(num_bins: usize) -> search::KlOptions {
+    search::KlOptions { num_bins, ..search::KlOptions::default() }
+}
 
 fn searches(c: &mut Criterion) {
     let (_, values) = data::shapes(1 << 20).swap_remove(0); // gauss
@@ -17,34 +22,58 @@ fn searches(c: &mut Criterion) {
     let density = Density::new(&histogram);
     let (int8, uint8) = (QuantFormat::INT8, QuantFormat::UINT8);
     // Checked before it is timed: clipping a little beats clipping nothing.
-    let error = |range| search::grid_error(&density, uint8.grid(range, false)).mse;
-    assert!(error(search::mse(&density, uint8, false)) < error(search::minmax(&density)));
+    let error = |range| search::grid_error(&density, uint8.grid(range, Scaling::AFFINE)).mse;
+    assert!(
+        error(search::mse(&density, 2.0, uint8, Scaling::AFFINE).expect("p"))
+            < error(search::minmax(&density))
+    );
 
     let mut group = c.benchmark_group("search");
     group.sample_size(20);
     group.bench_function("density", |b| b.iter(|| Density::new(black_box(&histogram))));
     group.bench_function("percentile, symmetric", |b| {
-        b.iter(|| search::percentile(black_box(&histogram), 0.9999, true));
+        b.iter(|| search::percentile(black_box(&histogram), 0.9999, Tails::Split, true));
     });
     group.bench_function("kl, int8, 2048 bins", |b| {
-        b.iter(|| search::kl(black_box(&histogram), 2048, int8, true));
+        b.iter(|| search::kl(black_box(&histogram), options(2048), int8, Scaling::SYMMETRIC));
     });
     group.bench_function("kl, uint8 two-sided, 2048 bins", |b| {
-        b.iter(|| search::kl(black_box(&histogram), 2048, uint8, false));
+        b.iter(|| search::kl(black_box(&histogram), options(2048), uint8, Scaling::AFFINE));
     });
-    group.bench_function("mse, int8", |b| b.iter(|| search::mse(black_box(&density), int8, true)));
+    group.bench_function("mse, int8", |b| {
+        b.iter(|| search::mse(black_box(&density), 2.0, int8, Scaling::SYMMETRIC));
+    });
     group.bench_function("mse, uint8", |b| {
-        b.iter(|| search::mse(black_box(&density), uint8, false));
+        b.iter(|| search::mse(black_box(&density), 2.0, uint8, Scaling::AFFINE));
+    });
+    for name in ["int4", "int8", "uint8", "int16", "float8_e4m3fn"] {
+        let format = QuantFormat::parse(name).expect("known");
+        let scaling = if name == "uint8" { Scaling::AFFINE } else { Scaling::SYMMETRIC };
+        group.bench_function(format!("mse, p = 2.4, {name}"), |b| {
+            b.iter(|| search::mse(black_box(&density), 2.4, format, scaling));
+        });
+        group.bench_function(format!("max entropy, {name}"), |b| {
+            b.iter(|| search::max_entropy(black_box(&density), format, scaling));
+        });
+    }
+    group.bench_function("octav, uint8", |b| {
+        b.iter(|| search::octav(black_box(&histogram), uint8, Scaling::AFFINE));
+    });
+    group.bench_function("best fit and aciq, uint8", |b| {
+        b.iter(|| {
+            let fit = search::best_fit(black_box(&histogram)).expect("values");
+            search::aciq(&density, fit, uint8, Scaling::AFFINE)
+        });
     });
     group.bench_function("grid error", |b| {
-        let grid = uint8.grid(search::minmax(&density), false);
+        let grid = uint8.grid(search::minmax(&density), Scaling::AFFINE);
         b.iter(|| search::grid_error(black_box(&density), grid));
     });
     group.finish();
 
     let mut group = c.benchmark_group("grid");
     group.sample_size(20);
-    let grid = int8.grid(search::minmax(&density), true);
+    let grid = int8.grid(search::minmax(&density), Scaling::SYMMETRIC);
     let mut codes = vec![0i8; values.len()];
     let mut back = vec![0f32; values.len()];
     group.bench_function("floor: copy of the values", |b| {

@@ -21,6 +21,10 @@ pub enum Error {
     Quantile(f64),
     /// A uniform view needs at least one bin.
     NumBins(i64),
+    /// A number of levels that leaves nothing to search.
+    NumLevels(i64),
+    /// A norm outside 1…4.
+    Norm(f64),
     /// An interval whose ends are not finite, or not in order.
     Interval {
         /// the lower end as given
@@ -40,6 +44,19 @@ pub enum Error {
         qmin: i32,
         /// highest code of the format
         qmax: i32,
+    },
+    /// A block format name that is not known, or not with (or without) a global scale.
+    BlockFormat(String),
+    /// A global scale of NVFP4 that is not a positive normal number, or too large.
+    GlobalScale(f32),
+    /// Codes and scales of a block format that do not belong together.
+    BlockLengths {
+        /// codes of elements that there are
+        codes: usize,
+        /// codes of scales that there are
+        scales: usize,
+        /// codes of scales that these elements need
+        expected: usize,
     },
     /// A thread count below one.
     Threads(i64),
@@ -116,18 +133,39 @@ impl fmt::Display for Error {
             Self::NumBins(n) => {
                 write!(f, "num_bins is {n}, but it must be between 1 and 16777216")
             }
+            Self::NumLevels(n) => write!(f, "num_levels is {n}, but it must be at least 2"),
+            Self::Norm(p) => write!(f, "p is {p}, but it must be between 1 and 4"),
             Self::Interval { low, high } => write!(
                 f,
                 "the interval [{low}, {high}] is not usable: both ends must be finite and low \
                  must not exceed high"
             ),
             Self::Format(name) => {
-                write!(f, "format \"{name}\" is not known; known formats: int8, uint8")
+                write!(
+                    f,
+                    "format \"{name}\" is not known; known formats: int2 to int16, uint2 to uint16, \
+                     float8_e4m3fn, float8_e5m2, float4_e2m1fn"
+                )
             }
             Self::Scale(s) => write!(f, "scale is {s}, but it must be finite and positive"),
             Self::ZeroPoint { zero_point, qmin, qmax } => write!(
                 f,
                 "zero_point is {zero_point}, but the format has codes {qmin} to {qmax} only"
+            ),
+            Self::BlockFormat(name) => write!(
+                f,
+                "block format \"{name}\" is not known; known: mxfp8_e4m3fn, mxfp8_e5m2, mxfp4, \
+                 and nvfp4, which alone has a global scale"
+            ),
+            Self::GlobalScale(s) => write!(
+                f,
+                "global_scale is {s}, but it must be between 1.2e-38 and 1.26e35, so that 2688 \
+                 times it, the largest value represented, is a float32"
+            ),
+            Self::BlockLengths { codes, scales, expected } => write!(
+                f,
+                "{codes} codes need {expected} scales, one for each block of a row, but there \
+                 are {scales}"
             ),
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be at least 1")

@@ -7,13 +7,13 @@
 //! # Example: from values to a scale
 //!
 //! ```
-//! use quantcal::{Density, Histogram, QuantFormat, search};
+//! use quantcal::{Density, Histogram, QuantFormat, Scaling, search};
 //!
 //! let values: Vec<f32> = (0..10_000).map(|i| (i as f32 * 0.37).sin()).collect();
 //! let histogram = Histogram::of(&values);
 //! let format = QuantFormat::parse("int8")?;
-//! let range = search::mse(&Density::new(&histogram), format, true);
-//! let grid = format.grid(range, true);
+//! let range = search::mse(&Density::new(&histogram), 2.0, format, Scaling::SYMMETRIC)?;
+//! let grid = format.grid(range, Scaling::SYMMETRIC);
 //! assert!(grid.scale() > 0.0 && grid.zero_point() == 0);
 //! # Ok::<(), quantcal::Error>(())
 //! ```
@@ -37,7 +37,8 @@
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
 //! * [`channels`]: one histogram for each channel of a tensor
 //! * [`wire`]: the one checked format for files, pickles and the network
-//! * [`format`](mod@format): integer grids: scales, rounding, saturation
+//! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
+//!   saturation
 //! * [`search`]: the methods that choose a range
 //! * [`parallel`]: the one thread pool
 //!
@@ -60,6 +61,6 @@ mod python;
 
 pub use channels::ChannelStats;
 pub use error::{Error, Result};
-pub use format::{Grid, QuantFormat, Range};
-pub use histogram::{Density, Histogram, Mass, Moments};
+pub use format::{FloatFormat, Grid, QuantFormat, Range, Scaling};
+pub use histogram::{Density, Histogram, Mass, Moments, Segment};
 pub use tensor::TensorStats;

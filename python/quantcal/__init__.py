@@ -27,10 +27,11 @@ from quantcal._core import (
 from quantcal.calibrator import Calibrator, calibrate, load
 from quantcal.channels import Channels
 from quantcal.params import QuantParams
-from quantcal.strategies import KL, MSE, MinMax, Percentile, Strategy
+from quantcal.strategies import KL, MSE, MinMax, Percentile, Policy, Strategy
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
+    from quantcal import blocks as blocks
     from quantcal import demo as demo
     from quantcal import onnx as onnx
 
@@ -44,6 +45,7 @@ __all__ = [
     "Histogram",
     "MinMax",
     "Percentile",
+    "Policy",
     "QuantParams",
     "Strategy",
     "TensorReport",
@@ -56,6 +58,7 @@ __all__ = [
 __version__: str = _core.__version__
 
 _SUBMODULES = (
+    "blocks",
     "demo",
     "onnx",
 )  # imported when first used: their frameworks are optional

@@ -14,6 +14,11 @@ __all__ = [
     "NonFiniteError",
     "TensorStats",
     "__version__",
+    "block_dequantize",
+    "block_fake_quantize",
+    "block_maxima",
+    "block_quantize",
+    "block_statistics",
     "check_grid",
     "dequantize",
     "fake_quantize",
@@ -267,6 +272,24 @@ def dequantize(
 def fake_quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
 ) -> NDArray[np.float32]: ...
+def block_quantize(
+    values: NDArray[np.float32], format: str, global_scale: float | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
+def block_dequantize(
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.uint8],
+    format: str,
+    global_scale: float | None,
+) -> NDArray[np.float32]: ...
+def block_fake_quantize(
+    values: NDArray[np.float32], format: str, global_scale: float | None
+) -> NDArray[np.float32]: ...
+def block_statistics(
+    values: NDArray[np.float32], format: str, global_scale: float | None
+) -> tuple[Histogram, NDArray[np.uint64], int, int, int]: ...
+def block_maxima(
+    values: NDArray[np.float32], format: str, global_scale: float | None
+) -> Histogram: ...
 def set_num_threads(num_threads: int) -> None:
     """Set the number of threads that quantcal uses in this process.
 

@@ -18,7 +18,7 @@ from quantcal.channels import Channels
 from quantcal.formats import resolve
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.policy import Policy, unknown_name
+from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable, TensorReport
 
 _Stats = _core.TensorStats | _core.ChannelStats
@@ -344,7 +344,7 @@ class Calibrator:
 
     def compute(
         self,
-        strategy: str | Strategy | Mapping[str, str | Strategy] | Policy = "mse",
+        strategy: StrategyLike = "mse",
         *,
         format: str = "int8",
         symmetric: bool | None = None,
@@ -356,7 +356,8 @@ class Calibrator:
         ----------
         strategy
             A name ("minmax", "percentile", "percentile_99.9", "kl", "mse"), a strategy object,
-            or a mapping of name patterns to these, of which the first that matches decides.
+            or a mapping of name patterns to these, of which the first that matches decides; a
+            `Policy`, the name of one ("llm_layers"), or the `Path` of a policy file.
         format
             "int8" or "uint8".
         symmetric
@@ -375,9 +376,9 @@ class Calibrator:
             raise CalibrationError(msg)
         format, symmetric = resolve(format, symmetric)
         policy = Policy.of(strategy, **options)
-        policy.check(self._tensors)
         tensors = list(self._tensors.items())
-        rules = [policy.match(name) for name, _ in tensors]
+        assigned, unused = policy.assign(name for name, _ in tensors)
+        rules = [assigned[name] for name, _ in tensors]
 
         def decide(
             item: tuple[tuple[str, _Stats], tuple[str, Strategy]],
@@ -395,6 +396,7 @@ class Calibrator:
         return CalibrationTable(
             dict(zip(names, (params for params, _ in decided), strict=True)),
             dict(zip(names, (report for _, report in decided), strict=True)),
+            unused_rules=unused,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,22 +93,34 @@ class CalibrationTable(Mapping[str, QuantParams]):
         Parameters by tensor name.
     report
         Reports by tensor name; may lack tensors whose data were never seen.
+    unused_rules
+        Patterns of the policy's rules that decided for no tensor.
     """
 
-    __slots__ = ("_params", "_report")
+    __slots__ = ("_params", "_report", "_unused_rules")
 
     def __init__(
         self,
         params: Mapping[str, QuantParams],
         report: Mapping[str, TensorReport] | None = None,
+        *,
+        unused_rules: Iterable[str] = (),
     ) -> None:
         self._params = dict(params)
         self._report = dict(report or {})
+        self._unused_rules = tuple(unused_rules)
 
     @property
     def report(self) -> Mapping[str, TensorReport]:
         """What was seen of each tensor, and what its parameters do to it."""
         return dict(self._report)
+
+    @property
+    def unused_rules(self) -> tuple[str, ...]:
+        """Patterns of rules that decided for no tensor: they match none, or an earlier rule
+        matches all of theirs. "*" is never among them. A rule here is often a mistyped one.
+        """
+        return self._unused_rules
 
     def __getitem__(self, name: str) -> QuantParams:
         """Return a tensor's parameters.
@@ -152,7 +164,12 @@ class CalibrationTable(Mapping[str, QuantParams]):
             }
             for name, params in self._params.items()
         }
-        content = {"kind": _KIND, "version": _VERSION, "tensors": tensors}
+        content = {
+            "kind": _KIND,
+            "version": _VERSION,
+            "unused_rules": self._unused_rules,
+            "tensors": tensors,
+        }
         text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
         write_bytes(path, f"{text}\n".encode())
 
@@ -200,7 +217,11 @@ class CalibrationTable(Mapping[str, QuantParams]):
                 report[name] = TensorReport(
                     **seen, sqnr_db=math.inf if infinite else sqnr_db
                 )
-        return cls(params, report)
+        unused = content.get("unused_rules", [])
+        if not (isinstance(unused, list) and all(isinstance(p, str) for p in unused)):
+            msg = f"unused_rules is {unused!r}, but it must be a list of patterns"
+            raise _core.CalibrationError(msg)
+        return cls(params, report, unused_rules=unused)
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

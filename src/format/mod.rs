@@ -1,6 +1,14 @@
-//! Integer grids: from a real range to scale and zero point, and from values to codes and back.
+//! Formats and grids: from a real range to scale and zero point, from values to codes and back.
 
+mod blocks;
+mod float;
+mod grid;
 mod quantize;
+
+pub use blocks::{BlockFormat, BlockStatistics};
+pub use float::FloatFormat;
+pub use grid::Grid;
+pub use quantize::Code;
 
 use crate::error::{Error, Result};
 
@@ -25,33 +33,44 @@ impl Range {
     }
 }
 
+/// How a range becomes a scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaling {
+    /// Zero in the middle of the range, and no zero point for signed codes; otherwise affine.
+    pub symmetric: bool,
+    /// The scale is a power of two, so that scaling is a shift.
+    pub power_of_two: bool,
+}
+
+impl Scaling {
+    /// As far to the left of zero as to the right.
+    pub const SYMMETRIC: Self = Self { symmetric: true, power_of_two: false };
+    /// Two ends of their own and a zero point.
+    pub const AFFINE: Self = Self { symmetric: false, power_of_two: false };
+
+    /// The same with a scale that is a power of two.
+    #[must_use]
+    pub fn power_of_two(self) -> Self {
+        Self { power_of_two: true, ..self }
+    }
+}
+
 /// An integer format: how many bits, and whether codes are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuantFormat {
+pub struct IntFormat {
     bits: u32, // in [2, 16]
     signed: bool,
 }
 
-impl QuantFormat {
-    /// Signed 8 bits: codes −128…127.
-    pub const INT8: Self = Self { bits: 8, signed: true };
-    /// Unsigned 8 bits: codes 0…255.
-    pub const UINT8: Self = Self { bits: 8, signed: false };
-    /// All formats, by name.
-    pub const ALL: [(&'static str, Self); 2] = [("int8", Self::INT8), ("uint8", Self::UINT8)];
-
-    /// The format of that name.
-    ///
-    /// # Errors
-    /// [`Error::Format`], which lists the known names.
-    pub fn parse(name: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name);
-        found.map(|&(_, format)| format).ok_or_else(|| Error::Format(name.to_owned()))
-    }
-
+impl IntFormat {
     /// Bits of a code.
     pub fn bits(self) -> u32 {
         self.bits
+    }
+
+    /// Whether codes can be negative.
+    pub fn signed(self) -> bool {
+        self.signed
     }
 
     /// Lowest code.
@@ -73,86 +92,87 @@ impl QuantFormat {
     pub fn symmetric_zero_point(self) -> i32 {
         if self.signed { 0 } else { 1 << (self.bits - 1) }
     }
-
-    /// The grid that represents `range`.
-    ///
-    /// Symmetric: scale = max(|low|, |high|) / (2^(bits−1) − 1). Affine: the range is first widened
-    /// to contain 0; scale = (high − low) / (2^bits − 1), and the zero point is the nearest code, so
-    /// that 0 is represented exactly.
-    ///
-    /// The scale is always finite and positive: 1 for a range of [0, 0], and never below the
-    /// smallest normal `f32`, whose reciprocal and products are well defined everywhere.
-    pub fn grid(self, range: Range, symmetric: bool) -> Grid {
-        if symmetric {
-            let scale = usable(range.abs_max() / f64::from(self.symmetric_steps()));
-            return Grid { format: self, scale, zero_point: self.symmetric_zero_point() };
-        }
-        let (low, high) = (range.low.min(0.0), range.high.max(0.0));
-        let scale = usable((high - low) / f64::from(self.qmax() - self.qmin()));
-        let zero_point = f64::from(self.qmin()) - low / f64::from(scale);
-        let zero_point = (zero_point.round_ties_even() as i32).clamp(self.qmin(), self.qmax());
-        Grid { format: self, scale, zero_point }
-    }
 }
 
-/// A finite positive `f32` as near to the wanted scale as that allows.
-fn usable(scale: f64) -> f32 {
-    if scale == 0.0 || scale.is_nan() {
-        return 1.0;
-    }
-    (scale as f32).clamp(f32::MIN_POSITIVE, f32::MAX)
+/// The codes that values are to be stored in: integers, or small floats.
+///
+/// A floating format has no zero point: its scaling is symmetric whatever is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantFormat {
+    /// evenly spaced levels
+    Int(IntFormat),
+    /// levels that are denser near zero
+    Float(FloatFormat),
 }
 
-/// A format with its scale and zero point: real = (code − zero point) · scale.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Grid {
-    format: QuantFormat,
-    scale: f32,      // finite, positive
-    zero_point: i32, // a code of the format
-}
+const INTEGER_BITS: std::ops::RangeInclusive<u32> = 2..=16;
 
-impl Grid {
-    /// A grid of given parameters.
+impl QuantFormat {
+    /// Signed 8 bits: codes −128…127.
+    pub const INT8: Self = Self::Int(IntFormat { bits: 8, signed: true });
+    /// Unsigned 8 bits: codes 0…255.
+    pub const UINT8: Self = Self::Int(IntFormat { bits: 8, signed: false });
+    /// Signed 4 bits: codes −8…7.
+    pub const INT4: Self = Self::Int(IntFormat { bits: 4, signed: true });
+    /// Unsigned 4 bits: codes 0…15.
+    pub const UINT4: Self = Self::Int(IntFormat { bits: 4, signed: false });
+
+    /// The format of that name: `int2` to `int16`, `uint2` to `uint16`, `float8_e4m3fn`,
+    /// `float8_e5m2`, `float4_e2m1fn`.
     ///
     /// # Errors
-    /// [`Error::Scale`] unless finite and positive; [`Error::ZeroPoint`] unless a code.
-    pub fn new(format: QuantFormat, scale: f32, zero_point: i32) -> Result<Self> {
-        if !(scale.is_finite() && scale > 0.0) {
-            return Err(Error::Scale(scale));
+    /// [`Error::Format`], which lists the known names.
+    pub fn parse(name: &str) -> Result<Self> {
+        let unknown = || Error::Format(name.to_owned());
+        if let Some(&(_, float)) = FloatFormat::ALL.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::Float(float));
         }
-        let (qmin, qmax) = (format.qmin(), format.qmax());
-        if !(qmin..=qmax).contains(&zero_point) {
-            return Err(Error::ZeroPoint { zero_point, qmin, qmax });
+        let (signed, digits) = match name.strip_prefix('u') {
+            Some(rest) => (false, rest.strip_prefix("int")),
+            None => (true, name.strip_prefix("int")),
+        };
+        let bits = digits.and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
+        // Comparing with the name again refuses forms such as "int08".
+        let found = Self::Int(IntFormat { bits, signed });
+        if INTEGER_BITS.contains(&bits) && found.name() == name {
+            Ok(found)
+        } else {
+            Err(unknown())
         }
-        Ok(Self { format, scale, zero_point })
     }
 
-    /// The format.
-    pub fn format(self) -> QuantFormat {
-        self.format
-    }
-
-    /// The real distance of two codes.
-    pub fn scale(self) -> f32 {
-        self.scale
-    }
-
-    /// The code of zero.
-    pub fn zero_point(self) -> i32 {
-        self.zero_point
-    }
-
-    /// The real value of a code, before rounding to `f32`.
-    pub fn value(self, code: i32) -> f64 {
-        f64::from(code - self.zero_point) * f64::from(self.scale)
-    }
-
-    /// The range that the grid represents without clipping: from its lowest to its highest code,
-    /// or as far to the left as to the right where scaling is symmetric.
-    pub fn range(self, symmetric: bool) -> Range {
-        if symmetric {
-            return Range::symmetric(self.value(self.format.qmax()));
+    /// The name that [`parse`](Self::parse) takes.
+    pub fn name(self) -> String {
+        match self {
+            Self::Int(int) => format!("{}int{}", if int.signed { "" } else { "u" }, int.bits),
+            Self::Float(float) => float.name().to_owned(),
         }
-        Range { low: self.value(self.format.qmin()), high: self.value(self.format.qmax()) }
+    }
+
+    /// All formats.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |signed| INTEGER_BITS.map(move |bits| Self::Int(IntFormat { bits, signed }));
+        of(true).chain(of(false)).chain(FloatFormat::ALL.map(|(_, float)| Self::Float(float)))
+    }
+
+    /// Bits of a code.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Int(int) => int.bits,
+            Self::Float(float) => float.bits(),
+        }
+    }
+
+    /// The integer format, if it is one.
+    pub fn int(self) -> Option<IntFormat> {
+        match self {
+            Self::Int(int) => Some(int),
+            Self::Float(_) => None,
+        }
+    }
+
+    /// Whether the grid has its zero in the middle under this scaling.
+    pub fn is_symmetric(self, scaling: Scaling) -> bool {
+        scaling.symmetric || matches!(self, Self::Float(_))
     }
 }

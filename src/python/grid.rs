@@ -3,22 +3,18 @@
 use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
-use super::histogram::Histogram;
-use crate::{Density, Grid, QuantFormat, Range, search};
+use super::{format::Format, histogram::Histogram};
+use crate::{Density, Grid, QuantFormat, Range, format::Code, search};
 
 /// Scale, zero point and representable range for a real range.
 #[pyfunction]
-pub(super) fn grid(
-    format: &str,
-    low: f64,
-    high: f64,
-    symmetric: bool,
-) -> PyResult<(f32, i32, f64, f64)> {
+pub(super) fn grid(format: Format, low: f64, high: f64) -> PyResult<(f32, i32, f64, f64)> {
     if !(low.is_finite() && high.is_finite() && low <= high) {
         return Err(crate::Error::Interval { low, high }.into());
     }
-    let grid = QuantFormat::parse(format)?.grid(Range { low, high }, symmetric);
-    let range = grid.range(symmetric);
+    let (format, scaling) = format.resolve()?;
+    let grid = format.grid(Range { low, high }, scaling);
+    let range = grid.range(scaling);
     Ok((grid.scale(), grid.zero_point(), range.low, range.high))
 }
 
@@ -29,7 +25,7 @@ pub(super) fn check_grid(format: &str, scale: f32, zero_point: i32) -> PyResult<
     Ok(())
 }
 
-/// Mean squared error, SQNR in decibels, share clipped and share rounded to zero.
+/// Mean squared error, SQNR in decibels, share clipped, share rounded to zero, cosine.
 #[pyfunction]
 pub(super) fn grid_error(
     py: Python<'_>,
@@ -37,16 +33,17 @@ pub(super) fn grid_error(
     format: &str,
     scale: f32,
     zero_point: i32,
-) -> PyResult<(f64, f64, f64, f64)> {
+) -> PyResult<(f64, f64, f64, f64, f64)> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
     let state = histogram.snapshot();
     let error = py.detach(|| search::grid_error(&Density::new(&state), grid));
-    Ok((error.mse, error.sqnr_db, error.clipped, error.rounded_to_zero))
+    Ok((error.mse, error.sqnr_db, error.clipped, error.rounded_to_zero, error.cosine))
 }
 
 type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
 
-/// Codes of a C-contiguous float32 array, as int8 or uint8 of the same shape.
+/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those of a
+/// floating format as their bits.
 #[pyfunction]
 pub(super) fn quantize<'py>(
     py: Python<'py>,
@@ -57,17 +54,24 @@ pub(super) fn quantize<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let format = QuantFormat::parse(format)?;
     let grid = Grid::new(format, scale, zero_point)?;
+    let signed = format.int().is_some_and(crate::format::IntFormat::signed);
+    match (signed, format.bits() > 8) {
+        (true, false) => codes::<i8>(py, &values, grid),
+        (false, false) => codes::<u8>(py, &values, grid),
+        (true, true) => codes::<i16>(py, &values, grid),
+        (false, true) => codes::<u16>(py, &values, grid),
+    }
+}
+
+fn codes<'py, C: Code + Default + numpy::Element>(
+    py: Python<'py>,
+    values: &F32s<'py>,
+    grid: Grid,
+) -> PyResult<Bound<'py, PyAny>> {
     let input = values.as_slice()?;
-    let shape = values.as_array().shape().to_vec();
-    Ok(if format.qmin() < 0 {
-        let mut codes = vec![0i8; input.len()];
-        py.detach(|| grid.quantize(input, &mut codes));
-        shaped(py, codes, &shape)?.into_any()
-    } else {
-        let mut codes = vec![0u8; input.len()];
-        py.detach(|| grid.quantize(input, &mut codes));
-        shaped(py, codes, &shape)?.into_any()
-    })
+    let mut codes = vec![C::default(); input.len()];
+    py.detach(|| grid.quantize(input, &mut codes));
+    Ok(shaped(py, codes, values.as_array().shape())?.into_any())
 }
 
 /// Codes as they come from Python.
@@ -75,6 +79,8 @@ pub(super) fn quantize<'py>(
 pub(super) enum Codes<'py> {
     I8(PyReadonlyArrayDyn<'py, i8>),
     U8(PyReadonlyArrayDyn<'py, u8>),
+    I16(PyReadonlyArrayDyn<'py, i16>),
+    U16(PyReadonlyArrayDyn<'py, u16>),
 }
 
 /// Real values of a C-contiguous array of codes, as float32 of the same shape.
@@ -88,19 +94,22 @@ pub(super) fn dequantize<'py>(
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
     match codes {
-        Codes::I8(codes) => {
-            let input = codes.as_slice()?;
-            let mut values = vec![0.0; input.len()];
-            py.detach(|| grid.dequantize(input, &mut values));
-            shaped(py, values, codes.as_array().shape())
-        }
-        Codes::U8(codes) => {
-            let input = codes.as_slice()?;
-            let mut values = vec![0.0; input.len()];
-            py.detach(|| grid.dequantize(input, &mut values));
-            shaped(py, values, codes.as_array().shape())
-        }
+        Codes::I8(codes) => real(py, &codes, grid),
+        Codes::U8(codes) => real(py, &codes, grid),
+        Codes::I16(codes) => real(py, &codes, grid),
+        Codes::U16(codes) => real(py, &codes, grid),
     }
+}
+
+fn real<'py, C: Code + numpy::Element>(
+    py: Python<'py>,
+    codes: &PyReadonlyArrayDyn<'py, C>,
+    grid: Grid,
+) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    let input = codes.as_slice()?;
+    let mut values = vec![0.0; input.len()];
+    py.detach(|| grid.dequantize(input, &mut values));
+    shaped(py, values, codes.as_array().shape())
 }
 
 /// A C-contiguous float32 array quantised and dequantised.

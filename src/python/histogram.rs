@@ -109,6 +109,10 @@ impl Histogram {
         Ok(self.snapshot().coarsen(mantissa_bits.within(Error::MantissaBits)?)?.into())
     }
 
+    fn cut(&self, low: f64, high: f64) -> PyResult<Self> {
+        Ok(self.snapshot().cut(low, high)?.into())
+    }
+
     #[getter]
     fn mantissa_bits(&self) -> Option<u32> {
         self.lock().mantissa_bits()

@@ -6,8 +6,10 @@
 
 mod archive;
 mod arrays;
+mod blocks;
 mod channels;
 mod error;
+mod format;
 mod grid;
 mod histogram;
 mod search;
@@ -27,11 +29,17 @@ mod _core {
     #[pymodule_export]
     use super::{
         archive::{read_archive, write_archive},
+        blocks::{
+            block_dequantize, block_fake_quantize, block_maxima, block_quantize, block_statistics,
+        },
         channels::ChannelStats,
         error::{CalibrationError, NonFiniteError},
+        format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,
-        search::{kl, minmax, mse, percentile},
+        search::{
+            aciq, code_entropy, divergence, fits, kl, max_entropy, minmax, mse, octav, percentile,
+        },
         tensor::TensorStats,
         {get_num_threads, set_num_threads},
     };

@@ -2,8 +2,11 @@
 
 use pyo3::prelude::*;
 
-use super::{histogram::Histogram, whole::Whole};
-use crate::{Density, Error, QuantFormat, Range, search};
+use super::{format::Format, histogram::Histogram, whole::Whole};
+use crate::{
+    Density, Error, Range,
+    search::{self, Distribution, Fit, KlOptions, Tails},
+};
 
 type Ends = (f64, f64);
 
@@ -19,16 +22,20 @@ pub(super) fn minmax(histogram: &Histogram) -> Ends {
     (end(state.min()), end(state.max()))
 }
 
-/// The range that covers a share `q` of the values.
+/// The range that covers a share `q` of the values, or leaves out 1 − q at each end.
 #[pyfunction]
 pub(super) fn percentile(
     py: Python<'_>,
     histogram: &Histogram,
     q: f64,
-    symmetric: bool,
+    each_tail: bool,
+    format: Format,
 ) -> PyResult<Ends> {
+    let (format, scaling) = format.resolve()?;
+    let tails = if each_tail { Tails::Each } else { Tails::Split };
     let state = histogram.snapshot();
-    Ok(py.detach(|| search::percentile(&state, q, symmetric)).map(ends)?)
+    let symmetric = format.is_symmetric(scaling);
+    Ok(py.detach(|| search::percentile(&state, q, tails, symmetric)).map(ends)?)
 }
 
 /// The range of least divergence on a view of `num_bins` bins.
@@ -37,24 +44,115 @@ pub(super) fn kl(
     py: Python<'_>,
     histogram: &Histogram,
     num_bins: Whole,
-    format: &str,
-    symmetric: bool,
+    num_levels: Option<Whole>,
+    two_sided: Option<bool>,
+    format: Format,
 ) -> PyResult<Ends> {
-    let format = QuantFormat::parse(format)?;
-    let num_bins = num_bins.within(Error::NumBins)?;
+    let (format, scaling) = format.resolve()?;
+    let num_levels = num_levels.map(|n| n.within(Error::NumLevels)).transpose()?;
+    let options = KlOptions { num_bins: num_bins.within(Error::NumBins)?, num_levels, two_sided };
     let state = histogram.snapshot();
-    Ok(py.detach(|| search::kl(&state, num_bins, format, symmetric)).map(ends)?)
+    Ok(py.detach(|| search::kl(&state, options, format, scaling)).map(ends)?)
 }
 
-/// The range of least squared error.
+/// The divergence of keeping what lies in a range, in nats.
 #[pyfunction]
-pub(super) fn mse(
+pub(super) fn divergence(
     py: Python<'_>,
     histogram: &Histogram,
-    format: &str,
-    symmetric: bool,
-) -> PyResult<Ends> {
-    let format = QuantFormat::parse(format)?;
+    low: f64,
+    high: f64,
+    num_bins: Whole,
+    format: Format,
+) -> PyResult<f64> {
+    let (format, scaling) = format.resolve()?;
+    let num_bins = num_bins.within(Error::NumBins)?;
     let state = histogram.snapshot();
-    Ok(ends(py.detach(|| search::mse(&Density::new(&state), format, symmetric))))
+    let range = Range { low, high };
+    Ok(py.detach(|| search::divergence(&state, range, num_bins, format, scaling))?)
+}
+
+/// The range of least error to the power `p`.
+#[pyfunction]
+pub(super) fn mse(py: Python<'_>, histogram: &Histogram, p: f64, format: Format) -> PyResult<Ends> {
+    let (format, scaling) = format.resolve()?;
+    let state = histogram.snapshot();
+    Ok(py.detach(|| search::mse(&Density::new(&state), p, format, scaling)).map(ends)?)
+}
+
+/// The range of least squared error by the fixed point.
+#[pyfunction]
+pub(super) fn octav(py: Python<'_>, histogram: &Histogram, format: Format) -> PyResult<Ends> {
+    let (format, scaling) = format.resolve()?;
+    let state = histogram.snapshot();
+    Ok(py.detach(|| search::octav(&state, format, scaling)).map(ends)?)
+}
+
+/// The range whose codes have the highest entropy.
+#[pyfunction]
+pub(super) fn max_entropy(py: Python<'_>, histogram: &Histogram, format: Format) -> PyResult<Ends> {
+    let (format, scaling) = format.resolve()?;
+    let state = histogram.snapshot();
+    Ok(ends(py.detach(|| search::max_entropy(&Density::new(&state), format, scaling))))
+}
+
+/// The entropy of the codes, in bits.
+#[pyfunction]
+pub(super) fn code_entropy(
+    py: Python<'_>,
+    histogram: &Histogram,
+    format: Format,
+    scale: f32,
+    zero_point: i32,
+) -> PyResult<f64> {
+    let grid = crate::Grid::new(format.resolve()?.0, scale, zero_point)?;
+    let state = histogram.snapshot();
+    Ok(py.detach(|| search::code_entropy(&Density::new(&state), grid)))
+}
+
+const DISTRIBUTIONS: [(&str, Distribution); 4] = [
+    ("gauss", Distribution::Gauss),
+    ("laplace", Distribution::Laplace),
+    ("half_gauss", Distribution::HalfGauss),
+    ("half_laplace", Distribution::HalfLaplace),
+];
+
+/// Each distribution that can be fitted: name, spread, Kolmogorov distance; the best fit first.
+#[pyfunction]
+pub(super) fn fits(py: Python<'_>, histogram: &Histogram) -> Vec<(&'static str, f64, f64)> {
+    let state = histogram.snapshot();
+    let mut fits: Vec<_> = py.detach(|| {
+        let fit = |(name, d)| Some((name, search::fit(&state, d)?));
+        DISTRIBUTIONS.into_iter().filter_map(fit).collect()
+    });
+    fits.sort_by(|(_, a), (_, b): &(_, Fit)| a.distance.total_cmp(&b.distance));
+    fits.into_iter().map(|(name, fit)| (name, fit.spread, fit.distance)).collect()
+}
+
+/// The analytic range: by the named distribution, or by the best fit; [min, max] without a fit.
+#[pyfunction]
+pub(super) fn aciq(
+    py: Python<'_>,
+    histogram: &Histogram,
+    distribution: Option<&str>,
+    closed_form: bool,
+    format: Format,
+) -> PyResult<Ends> {
+    let (format, scaling) = format.resolve()?;
+    let state = histogram.snapshot();
+    let named = DISTRIBUTIONS.iter().find(|(name, _)| distribution == Some(*name));
+    Ok(ends(py.detach(|| {
+        let density = Density::new(&state);
+        let fit = match named {
+            Some((_, named)) => search::fit(&state, *named),
+            None => search::best_fit(&state),
+        };
+        match fit {
+            Some(fit) if closed_form => {
+                search::closed_form(&density, fit, state.moments().std, format, scaling)
+            }
+            Some(fit) => search::aciq(&density, fit, format, scaling),
+            None => search::minmax(&density),
+        }
+    })))
 }

@@ -1,6 +1,7 @@
 //! What a grid does to the values: the one measure by which ranges are compared.
 
-use crate::{Density, Grid, Mass};
+use super::cost::Cost;
+use crate::{Density, Grid, Mass, Scaling};
 
 /// Expected effect of quantising the values of a density. Shares are of the finite values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,24 +11,27 @@ pub struct GridError {
     /// mean of x² over that of (x − x̂)², in decibels; +inf without error
     pub sqnr_db: f64,
     /// share of the values that saturation moves further than rounding would: those more than half
-    /// a step beyond the lowest or the highest code
+    /// a step beyond the lowest or the highest level
     pub clipped: f64,
-    /// share of the values that round to zero, exact zeros included: |x| ≤ scale / 2, as halves
-    /// round to even
+    /// share of the values that round to zero, exact zeros included: halves round to even, so
+    /// |x| ≤ scale / 2 for integers
     pub rounded_to_zero: f64,
+    /// Σ x x̂ over the root of Σ x² Σ x̂²; 1 where there is nothing but zeros before and after
+    pub cosine: f64,
 }
 
-/// Scores a grid. O(levels). All is 0, and the SQNR infinite, without values.
+/// Scores a grid. O(min(levels, segments)). All is 0, and the SQNR infinite, without values.
 pub fn grid_error(density: &Density, grid: Grid) -> GridError {
     let n = density.count() as f64;
     if n == 0.0 {
-        return GridError { mse: 0.0, sqnr_db: f64::INFINITY, clipped: 0.0, rounded_to_zero: 0.0 };
+        let (mse, clipped, rounded_to_zero) = (0.0, 0.0, 0.0);
+        return GridError { mse, sqnr_db: f64::INFINITY, clipped, rounded_to_zero, cosine: 1.0 };
     }
-    let squared = squared_error(density, grid);
-    let half = 0.5 * f64::from(grid.scale());
-    let range = grid.range(false);
+    let squared = Cost::new(2.0).of(density, grid);
+    let (zero, half) = (grid.zero_reach(), grid.reach());
+    let range = grid.range(Scaling::AFFINE);
     let above = density.count().saturating_sub(density.count_up_to(range.high + half));
-    let zeroed = density.count_up_to(half).saturating_sub(density.count_below(-half));
+    let zeroed = density.count_up_to(zero).saturating_sub(density.count_below(-zero));
     GridError {
         mse: squared / n,
         sqnr_db: if squared > 0.0 {
@@ -37,22 +41,23 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
         },
         clipped: (density.count_below(range.low - half) + above) as f64 / n,
         rounded_to_zero: zeroed as f64 / n,
+        cosine: cosine(density, grid, squared),
     }
 }
 
-/// The sum of (x − x̂)² over all values: one look-up a level.
-pub(crate) fn squared_error(density: &Density, grid: Grid) -> f64 {
-    let (qmin, qmax) = (grid.format().qmin(), grid.format().qmax());
-    let (scale, zero_point) = (f64::from(grid.scale()), grid.zero_point());
-    let mut before = Mass::default();
-    let mut sum = 0.0;
-    for code in qmin..qmax {
-        let steps = f64::from(code - zero_point);
-        // Which side a value exactly between two codes falls to does not change its error.
-        let here = density.below((steps + 0.5) * scale);
-        sum += (here - before).squared_error(steps * scale);
+/// The cosine between the values and what becomes of them.
+fn cosine(density: &Density, grid: Grid, squared_error: f64) -> f64 {
+    let total = density.total();
+    let (mut before, mut dot, mut norm) = (Mass::default(), 0.0, 0.0);
+    grid.for_each_cell(|value, upper| {
+        let here = if upper == f64::INFINITY { total } else { density.below(upper) };
+        let cell = here - before;
+        dot += value * cell.s1;
+        norm += value * value * cell.n;
         before = here;
+    });
+    if total.s2 == 0.0 || norm == 0.0 {
+        return if squared_error == 0.0 { 1.0 } else { 0.0 };
     }
-    sum += (density.total() - before).squared_error(f64::from(qmax - zero_point) * scale);
-    sum.max(0.0) // rounding of the prefix sums may leave a tiny negative rest
+    (dot / (total.s2 * norm).sqrt()).clamp(-1.0, 1.0)
 }

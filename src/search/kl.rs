@@ -16,62 +16,203 @@
 //! Σ P ln P, `S_g` and `z_g` are differences of prefix sums of h ln h, h and [h > 0], so a candidate
 //! costs O(levels), where the textbook loop visits every bin.
 
-use crate::{Density, Histogram, QuantFormat, Range, error::Result, histogram::edge};
+use crate::{
+    Density, FloatFormat, Histogram, QuantFormat, Range, Scaling,
+    error::{Error, Result},
+    histogram::edge,
+};
 
-/// The range of least divergence, on a view of `num_bins` equal bins.
+/// Windows tried at first in two-sided searches: about this many ends to either side of zero.
+const COARSE: usize = 64;
+/// Windows of the coarse grid that are refined.
+const STARTS: usize = 4;
+
+/// What a search by divergence can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KlOptions {
+    /// equal bins of the view
+    pub num_bins: usize,
+    /// groups that the kept bins are merged to; `None`: the levels of the format
+    pub num_levels: Option<usize>,
+    /// whether values of both signs are searched as they are, and not by magnitude; `None`: for
+    /// affine scaling only
+    pub two_sided: Option<bool>,
+}
+
+impl Default for KlOptions {
+    fn default() -> Self {
+        Self { num_bins: 2048, num_levels: None, two_sided: None }
+    }
+}
+
+/// How the kept bins are merged.
+#[derive(Debug, Clone)]
+enum Groups {
+    /// into this many of equal width
+    Even(usize),
+    /// at these shares of the kept width, rising, the last one 1
+    Ends(Vec<f64>),
+}
+
+impl Groups {
+    /// The cells of a floating format: over the magnitudes, or over both signs.
+    fn of(float: FloatFormat, both_signs: bool) -> Self {
+        let levels = float.levels();
+        let levels = if both_signs { levels } else { &levels[levels.len() / 2..] };
+        let (first, last) = (f64::from(levels[0]), f64::from(float.max()));
+        let mut ends: Vec<f64> = levels
+            .windows(2)
+            .map(|pair| (0.5 * f64::from(pair[0] + pair[1]) - first) / (last - first))
+            .collect();
+        ends.push(1.0);
+        Self::Ends(ends)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Even(groups) => *groups,
+            Self::Ends(ends) => ends.len(),
+        }
+    }
+
+    /// The first bin after group `g`, of `width` bins in `groups` groups.
+    #[inline]
+    fn end(&self, g: usize, groups: usize, width: usize) -> usize {
+        match self {
+            // bin k is in ⌊k · groups / width⌋
+            Self::Even(_) => ((g + 1) * width).div_ceil(groups),
+            Self::Ends(ends) => (ends[g] * width as f64).ceil() as usize,
+        }
+    }
+}
+
+/// The range of least divergence, on a view of equal bins.
 ///
-/// One-sided over the magnitudes for symmetric scaling (2^(bits−1) levels), and over the values for
-/// affine scaling of data on one side of zero (2^bits levels). Affine scaling of data on both sides
-/// searches both ends. O(`num_bins` · levels).
+/// Symmetric scaling: one-sided over the magnitudes, as many groups as the format has levels from
+/// zero on (2^(bits−1), or the real levels of a floating format); two-sided, if asked for: windows
+/// about zero over both signs, 2^bits − 1 groups. Affine scaling: one-sided for data on one side
+/// of zero (2^bits groups), otherwise both ends are searched; with `two_sided` false one threshold
+/// of the magnitudes cuts both. With at least as many groups as bins there is one candidate,
+/// which keeps all. O(`num_bins` · levels).
 ///
 /// # Errors
-/// [`Error::NumBins`](crate::Error::NumBins) for no bins or more than 2^24.
+/// [`Error::NumBins`] for no bins or more than 2^24; [`Error::NumLevels`] for fewer than 2 levels.
 pub fn kl(
     histogram: &Histogram,
-    num_bins: usize,
+    options: KlOptions,
     format: QuantFormat,
-    symmetric: bool,
+    scaling: Scaling,
 ) -> Result<Range> {
+    let KlOptions { num_bins, num_levels, two_sided } = options;
+    if let Some(levels) = num_levels
+        && levels < 2
+    {
+        return Err(Error::NumLevels(levels as i64));
+    }
+    let symmetric = format.is_symmetric(scaling);
     let density = Density::new(histogram);
     let (min, max) = (density.min().unwrap_or(0.0), density.max().unwrap_or(0.0));
+    let groups = |both_signs: bool| match (num_levels, format) {
+        (Some(levels), _) => Groups::Even(levels),
+        (None, QuantFormat::Float(float)) => Groups::of(float, both_signs),
+        (None, QuantFormat::Int(int)) if !symmetric => Groups::Even(1 << int.bits()),
+        (None, QuantFormat::Int(int)) if both_signs => Groups::Even((1 << int.bits()) - 1),
+        (None, QuantFormat::Int(int)) => Groups::Even(1 << (int.bits() - 1)),
+    };
+    let by_magnitude =
+        |groups| threshold(&Density::new(&histogram.magnitudes()), num_bins, &groups);
     if symmetric {
-        let levels = 1 << (format.bits() - 1);
-        let t = threshold(&Density::new(&histogram.magnitudes()), num_bins, levels)?;
+        let t = if two_sided == Some(true) && min < 0.0 && max > 0.0 {
+            about_zero(&density, num_bins, &groups(true))?
+        } else {
+            by_magnitude(groups(false))?
+        };
         return Ok(Range::symmetric(t));
     }
-    let levels = 1 << format.bits();
-    if min >= 0.0 {
-        return Ok(Range { low: 0.0, high: threshold(&density, num_bins, levels)? });
+    if min >= 0.0 || max <= 0.0 || two_sided == Some(false) {
+        let t = by_magnitude(groups(false))?;
+        return Ok(Range { low: min.max(-t).min(0.0), high: max.min(t).max(0.0) });
     }
-    if max <= 0.0 {
-        let mirrored = Density::new(&histogram.magnitudes());
-        return Ok(Range { low: -threshold(&mirrored, num_bins, levels)?, high: 0.0 });
-    }
-    Ok(two_sided(&density.rebin(num_bins, min, max)?, levels, min, max))
+    Ok(two_sided_search(&density.rebin(num_bins, min, max)?, &groups(false), min, max))
 }
 
 /// The upper end of the best candidate, for values that are not negative.
-fn threshold(density: &Density, num_bins: usize, levels: usize) -> Result<f64> {
+fn threshold(density: &Density, num_bins: usize, groups: &Groups) -> Result<f64> {
     let max = density.max().unwrap_or(0.0);
     let counts = density.rebin(num_bins, 0.0, max)?;
-    let first = levels.min(num_bins);
-    let divergence = divergences(&counts, levels);
-    let mut best = (f64::INFINITY, num_bins);
-    for (k, &d) in divergence.iter().enumerate() {
-        // The widest wins among equals, so later candidates need only be as good.
-        if d <= best.0 {
-            best = (d, first + k);
+    let first = groups.len().min(num_bins);
+    let sums = Sums::new(&counts);
+    let candidates = (first..=num_bins).map(|end| (end, sums.divergence(0, end, groups)));
+    Ok(edge(widest_of_best(candidates, num_bins), num_bins, 0.0, max))
+}
+
+/// The upper end of the best window about zero, over values of both signs.
+fn about_zero(density: &Density, num_bins: usize, groups: &Groups) -> Result<f64> {
+    let max = density.abs_max();
+    let counts = density.rebin(num_bins, -max, max)?;
+    let sums = Sums::new(&counts);
+    // Windows of bins k … num_bins − k about the middle.
+    let middle = num_bins / 2;
+    let first = groups.len().min(num_bins).div_ceil(2).min(middle.max(1));
+    let candidates = (first..=middle.max(1)).map(|half| {
+        let (start, end) = (middle.saturating_sub(half), (num_bins - middle + half).min(num_bins));
+        (half, sums.divergence(start, end, groups))
+    });
+    let half = widest_of_best(candidates, middle.max(1));
+    Ok(max * (half as f64 / middle.max(1) as f64).min(1.0))
+}
+
+/// Candidates come from the narrowest to the widest; the widest wins among equals.
+fn widest_of_best(candidates: impl Iterator<Item = (usize, f64)>, widest: usize) -> usize {
+    let mut best = (widest, f64::INFINITY);
+    for (size, divergence) in candidates {
+        if divergence <= best.1 {
+            best = (size, divergence);
         }
     }
-    Ok(edge(best.1, num_bins, 0.0, max))
+    best.0
+}
+
+/// KL(P‖Q) of keeping what lies in `range`, as [`kl`] scores it, in nats; on `num_bins` equal bins
+/// over the data.
+///
+/// # Errors
+/// As [`kl`].
+pub fn divergence(
+    histogram: &Histogram,
+    range: Range,
+    num_bins: usize,
+    format: QuantFormat,
+    scaling: Scaling,
+) -> Result<f64> {
+    let density = Density::new(histogram);
+    let (min, max) = (density.min().unwrap_or(0.0), density.max().unwrap_or(0.0));
+    let counts = density.rebin(num_bins, min, max)?;
+    if min == max {
+        return Ok(0.0);
+    }
+    let bin = |x: f64| ((x - min) / (max - min) * num_bins as f64).round();
+    let last = num_bins as f64;
+    let start = bin(range.low).clamp(0.0, last - 1.0) as usize;
+    let end = (bin(range.high).clamp(0.0, last) as usize).max(start + 1);
+    let (first, last) = (start_of_mass(&counts), end_of_mass(&counts));
+    let start = first[start].min(num_bins - 1);
+    let end = last[end].max(start + 1);
+    // The share of the levels that the window takes of the range.
+    let levels = format.grid(range, scaling).num_levels() as f64;
+    let window = edge(end, num_bins, min, max) - edge(start, num_bins, min, max);
+    let share = (window / (range.high - range.low).max(window)).clamp(0.0, 1.0);
+    let groups = Groups::Even(((levels * share).round() as usize).max(1));
+    Ok(Sums::new(&counts).divergence(start, end, &groups))
 }
 
 /// KL(P‖Q) of every candidate that keeps the first `levels`, `levels` + 1, … of `counts`, in nats.
 /// Fewer bins than levels leave the one candidate that keeps all.
 pub fn divergences(counts: &[u64], levels: usize) -> Vec<f64> {
     let sums = Sums::new(counts);
+    let groups = Groups::Even(levels);
     let first = levels.min(counts.len());
-    (first..=counts.len()).map(|end| sums.divergence(0, end, levels)).collect()
+    (first..=counts.len()).map(|end| sums.divergence(0, end, &groups)).collect()
 }
 
 /// Prefix sums over uniform bins.
@@ -97,8 +238,8 @@ impl Sums {
         sums
     }
 
-    /// The divergence of keeping bins `start`..`end`, in `levels` groups.
-    fn divergence(&self, start: usize, end: usize, levels: usize) -> f64 {
+    /// The divergence of keeping bins `start`..`end`, merged to `groups`.
+    fn divergence(&self, start: usize, end: usize, groups: &Groups) -> f64 {
         let total = self.mass[self.mass.len() - 1];
         let inside = self.mass[end] - self.mass[start];
         if total == 0.0 {
@@ -108,7 +249,8 @@ impl Sums {
             return f64::INFINITY;
         }
         let width = end - start;
-        let groups = levels.min(width);
+        let len = groups.len();
+        let len = if matches!(groups, Groups::Even(_)) { len.min(width) } else { len };
         let (below, above) = (self.mass[start], total - self.mass[end]);
         // Σ P ln P: that of the inside bins, with the outermost two replaced by their folded mass.
         let mut p = self.entropy[end] - self.entropy[start];
@@ -124,14 +266,14 @@ impl Sums {
         // Σ P ln Q over the groups; P differs from the inside mass in the outermost bins only.
         let mut q = 0.0;
         let mut previous = start;
-        for g in 0..groups {
-            let next = start + ((g + 1) * width).div_ceil(groups); // bin k is in ⌊k · groups / width⌋
+        for g in 0..len {
+            let next = start + groups.end(g, len, width);
             let mass = self.mass[next] - self.mass[previous];
             if mass > 0.0 {
                 let bins = f64::from(self.non_empty[next] - self.non_empty[previous]);
                 let mut weight = mass;
-                weight += if g == 0 { below } else { 0.0 };
-                weight += if g == groups - 1 { above } else { 0.0 };
+                weight += if previous == start { below } else { 0.0 };
+                weight += if next == end { above } else { 0.0 };
                 q += weight * (mass / bins).ln();
             }
             previous = next;
@@ -144,45 +286,62 @@ fn x_ln_x(x: f64) -> f64 {
     if x > 0.0 { x * x.ln() } else { 0.0 }
 }
 
-/// The best window around zero: coarse over both ends, then finer and finer about the best.
-fn two_sided(counts: &[u64], levels: usize, min: f64, max: f64) -> Range {
+/// The best window that contains zero: coarse over both ends, then finer and finer about the best
+/// few.
+fn two_sided_search(counts: &[u64], groups: &Groups, min: f64, max: f64) -> Range {
     let n = counts.len();
     let sums = Sums::new(counts);
     // The bin of zero; windows contain it, and at least as many bins as there are levels.
     let zero = ((-min / (max - min)) * n as f64) as usize;
     let zero = zero.min(n - 1);
-    let least = levels.min(n);
+    let least = groups.len().min(n);
     let (first, last) = (start_of_mass(counts), end_of_mass(counts));
-    let mut best = (f64::INFINITY, 0, n);
-    let consider = |start: usize, end: usize, best: &mut (f64, usize, usize)| {
+    let window = |start: usize, end: usize| {
         // Windows that end in empty bins diverge without bound; shrunk to the mass they are finite.
         let (start, end) = (first[start].min(zero), last[end].max(zero + 1));
-        if end - start >= least || (start, end) == (0, n) {
-            let d = sums.divergence(start, end, levels);
-            if d < best.0 {
-                *best = (d, start, end);
-            }
-        }
+        let usable = end - start >= least || (start, end) == (0, n);
+        let d = if usable { sums.divergence(start, end, groups) } else { f64::INFINITY };
+        Window { divergence: d, start, end }
     };
-    consider(0, n, &mut best);
-    let mut stride = n.div_ceil(32).next_power_of_two();
-    let (mut starts, mut ends) = ((0, zero), (zero + 1, n));
-    loop {
-        for start in (starts.0..=starts.1).step_by(stride) {
-            // From the widest inwards, so that the widest wins among equals.
-            for end in (ends.0..=ends.1).rev().step_by(stride) {
-                consider(start, end, &mut best);
+    let mut stride = n.div_ceil(COARSE).next_power_of_two();
+    let mut best = vec![window(0, n)];
+    for start in (0..=zero).step_by(stride) {
+        best.extend((zero + 1..=n).rev().step_by(stride).map(|end| window(start, end)));
+    }
+    keep_best(&mut best);
+    while stride > 1 {
+        let reach = stride;
+        stride = (stride / 4).max(1);
+        for Window { start, end, .. } in best.clone() {
+            let starts = start.saturating_sub(reach)..=(start + reach).min(zero);
+            for start in starts.step_by(stride) {
+                let ends = end.saturating_sub(reach).max(zero + 1)..=(end + reach).min(n);
+                best.extend(ends.rev().step_by(stride).map(|end| window(start, end)));
             }
         }
-        if stride == 1 {
-            break;
-        }
-        let reach = 2 * stride;
-        starts = (best.1.saturating_sub(reach), (best.1 + reach).min(zero));
-        ends = (best.2.saturating_sub(reach).max(zero + 1), (best.2 + reach).min(n));
-        stride = (stride / 4).max(1);
+        keep_best(&mut best);
     }
-    Range { low: edge(best.1, n, min, max), high: edge(best.2, n, min, max) }
+    let Window { start, end, .. } = best[0];
+    Range { low: edge(start, n, min, max), high: edge(end, n, min, max) }
+}
+
+/// Bins that are kept, and what that costs.
+#[derive(Clone, Copy, PartialEq)]
+struct Window {
+    divergence: f64,
+    start: usize,
+    end: usize,
+}
+
+/// The best few different windows; the widest first among equals.
+fn keep_best(windows: &mut Vec<Window>) {
+    windows.sort_by(|a, b| {
+        let width = |w: &Window| w.end - w.start;
+        let by_width = width(b).cmp(&width(a));
+        a.divergence.total_cmp(&b.divergence).then(by_width).then(a.start.cmp(&b.start))
+    });
+    windows.dedup();
+    windows.truncate(STARTS);
 }
 
 /// For each bin, the first bin from there on that is not empty.

@@ -5,15 +5,25 @@
 //! search returns [0, 0], from which [`QuantFormat::grid`](crate::QuantFormat::grid) makes a
 //! usable grid.
 
+mod aciq;
+mod cost;
+mod entropy;
 mod error;
 mod kl;
 mod mse;
+mod octav;
+mod optimum;
 mod percentile;
+mod power;
+mod powers;
 
+pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
+pub use entropy::{code_entropy, max_entropy};
 pub use error::{GridError, grid_error};
-pub use kl::{divergences, kl};
+pub use kl::{KlOptions, divergence, divergences, kl};
 pub use mse::mse;
-pub use percentile::percentile;
+pub use octav::octav;
+pub use percentile::{Tails, percentile};
 
 use crate::{Density, Range};
 

@@ -260,7 +260,7 @@ def test_a_policy_needs_rules() -> None:
 
 
 def test_patterns_are_case_sensitive() -> None:
-    with fails('No rule matches tensor "conv1.input"'):
+    with fails('No rule matches 3 tensors: "conv1.input", '):
         calibrator().compute({"CONV*": "mse"})
 
 

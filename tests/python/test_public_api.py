@@ -29,6 +29,7 @@ NAMES = {
     "Histogram",
     "MinMax",
     "Percentile",
+    "Policy",
     "QuantParams",
     "Strategy",
     "TensorReport",
@@ -37,7 +38,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"demo", "onnx"}
+SUBMODULES = {"blocks", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 

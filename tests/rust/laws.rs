@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
-    Density, Histogram, QuantFormat, TensorStats, search,
+    Density, Histogram, QuantFormat, Scaling, TensorStats,
+    search::{self, KlOptions, Tails},
     wire::{Archive, Entry},
 };
 
@@ -122,12 +123,12 @@ proptest! {
         let factor = 2f32.powi(power);
         let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
         let (h, g) = (Histogram::of(&values), Histogram::of(&scaled));
-        for (format, symmetric) in [(QuantFormat::INT8, true), (QuantFormat::UINT8, false)] {
+        for (format, scaling) in [(QuantFormat::INT8, Scaling::SYMMETRIC), (QuantFormat::UINT8, Scaling::AFFINE)] {
             let ranges = |h: &Histogram| [
                 search::minmax(&Density::new(h)),
-                search::percentile(h, 0.99, symmetric).expect("q"),
-                search::kl(h, 512, format, symmetric).expect("bins"),
-                search::mse(&Density::new(h), format, symmetric),
+                search::percentile(h, 0.99, Tails::Split, scaling.symmetric).expect("q"),
+                search::kl(h, KlOptions { num_bins: 512, ..KlOptions::default() }, format, scaling).expect("bins"),
+                search::mse(&Density::new(h), 2.0, format, scaling).expect("p"),
             ];
             for (r, s) in ranges(&h).into_iter().zip(ranges(&g)) {
                 prop_assert_eq!(r.low * f64::from(factor), s.low);

@@ -2,7 +2,7 @@
 //! codes beyond one shift, no cleverness, so that they are unlikely to be wrong in the same way
 //! as what they judge.
 
-use quantcal::Grid;
+use quantcal::{Grid, QuantFormat};
 
 /// Counts of non-zero finite values by (negative, magnitude code), by one shift of the bits.
 pub(crate) fn bins(
@@ -28,10 +28,27 @@ pub(crate) fn quantile(values: &[f32], q: f64) -> f32 {
 
 /// One value through the grid, step by step in f64.
 pub(crate) fn fake_quantize(x: f32, grid: Grid) -> f64 {
-    let format = grid.format();
-    let code =
-        (f64::from(x) / f64::from(grid.scale())).round_ties_even() + f64::from(grid.zero_point());
-    grid.value(code.clamp(f64::from(format.qmin()), f64::from(format.qmax())) as i32)
+    let scale = f64::from(grid.scale());
+    let QuantFormat::Int(int) = grid.format() else {
+        return nearest_level(f64::from(x) / scale, grid) * scale;
+    };
+    let zero_point = f64::from(grid.zero_point());
+    let code = (f64::from(x) / scale).round_ties_even() + zero_point;
+    (code.clamp(f64::from(int.qmin()), f64::from(int.qmax())) - zero_point) * scale
+}
+
+/// The level of a floating format next to `u`, by looking at all of them; of two as near the one
+/// with the even code.
+fn nearest_level(u: f64, grid: Grid) -> f64 {
+    let QuantFormat::Float(float) = grid.format() else { return u };
+    let levels = float.levels();
+    let zero = levels.len() / 2;
+    let key = |i: usize| ((f64::from(levels[i]) - u).abs(), i.abs_diff(zero) % 2);
+    let order = |&a: &usize, &b: &usize| {
+        let (a, b) = (key(a), key(b));
+        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+    };
+    f64::from((0..levels.len()).min_by(order).map_or(0.0, |i| levels[i]))
 }
 
 /// The mean squared error of a grid over the raw values.
@@ -42,17 +59,37 @@ pub(crate) fn mse(values: &[f32], grid: Grid) -> f64 {
 
 /// KL(P‖Q) of keeping the first `end` bins, written as the textbook has it.
 pub(crate) fn divergence(counts: &[u64], end: usize, levels: usize) -> f64 {
-    let outside: u64 = counts[end..].iter().sum();
-    let mut p: Vec<f64> = counts[..end].iter().map(|&n| n as f64).collect();
-    p[end - 1] += outside as f64;
-    let mut q = vec![0.0; end];
-    for level in 0..levels {
-        let group: Vec<usize> = (0..end).filter(|k| k * levels / end == level).collect();
-        let sum: u64 = group.iter().map(|&k| counts[k]).sum();
-        let filled = group.iter().filter(|&&k| counts[k] > 0).count();
-        for &k in group.iter().filter(|&&k| counts[k] > 0) {
+    window_divergence(counts, 0, end, levels)
+}
+
+/// The same of keeping bins `start` to `end`.
+pub(crate) fn window_divergence(counts: &[u64], start: usize, end: usize, levels: usize) -> f64 {
+    let width = end - start;
+    let levels = levels.min(width);
+    grouped_divergence(counts, start, end, &|k| k * levels / width)
+}
+
+/// The same with kept bin k in group `group(k)`.
+pub(crate) fn grouped_divergence(
+    counts: &[u64],
+    start: usize,
+    end: usize,
+    group: &dyn Fn(usize) -> usize,
+) -> f64 {
+    let kept = &counts[start..end];
+    let mut p: Vec<f64> = kept.iter().map(|&n| n as f64).collect();
+    p[0] += counts[..start].iter().sum::<u64>() as f64;
+    p[end - start - 1] += counts[end..].iter().sum::<u64>() as f64;
+    let mut q = vec![0.0; kept.len()];
+    let mut at = 0;
+    while at < kept.len() {
+        let stop = (at..kept.len()).find(|&k| group(k) != group(at)).unwrap_or(kept.len());
+        let sum: u64 = kept[at..stop].iter().sum();
+        let filled = kept[at..stop].iter().filter(|&&n| n > 0).count();
+        for k in (at..stop).filter(|&k| kept[k] > 0) {
             q[k] = sum as f64 / filled as f64;
         }
+        at = stop;
     }
     let (p_sum, q_sum): (f64, f64) = (p.iter().sum(), q.iter().sum());
     let mut kl = 0.0;

@@ -1,13 +1,17 @@
 //! Each search against an exhaustive one with the textbook formula.
 
 use half::f16;
-use quantcal::{Density, Histogram, QuantFormat, Range, search};
+use quantcal::{Density, Histogram, QuantFormat, Range, Scaling, search, search::Tails};
 
 use crate::{data, naive};
 
+fn options(num_bins: usize) -> search::KlOptions {
+    search::KlOptions { num_bins, ..search::KlOptions::default() }
+}
+
 /// What the range really costs on the raw values, over the least of an exhaustive scan.
-fn regret(values: &[f32], format: QuantFormat, symmetric: bool, range: Range, scan: f64) -> f64 {
-    naive::mse(values, format.grid(range, symmetric)) / scan - 1.0
+fn regret(values: &[f32], format: QuantFormat, scaling: Scaling, range: Range, scan: f64) -> f64 {
+    naive::mse(values, format.grid(range, scaling)) / scan - 1.0
 }
 
 #[test]
@@ -18,15 +22,16 @@ fn mse_finds_the_best_symmetric_threshold() {
         let format = QuantFormat::INT8;
         let candidates = (1..=800).map(|i| most * f64::from(i) / 800.0);
         let least = candidates
-            .map(|t| naive::mse(&values, format.grid(Range::symmetric(t), true)))
+            .map(|t| naive::mse(&values, format.grid(Range::symmetric(t), Scaling::SYMMETRIC)))
             .fold(f64::INFINITY, f64::min);
-        let range = search::mse(&Density::new(&histogram), format, true);
+        let range =
+            search::mse(&Density::new(&histogram), 2.0, format, Scaling::SYMMETRIC).expect("p");
         if least > 1e-14 * most * most {
-            let regret = regret(&values, format, true, range, least);
+            let regret = regret(&values, format, Scaling::SYMMETRIC, range, least);
             assert!(regret <= 0.002, "{name}: {:.3} % worse than the scan", regret * 100.0);
         } else {
             // Constants sit on a grid point exactly; no search can do better than rounding noise.
-            let found = naive::mse(&values, format.grid(range, true));
+            let found = naive::mse(&values, format.grid(range, Scaling::SYMMETRIC));
             assert!(found <= 1e-9 * most * most, "{name}: {found}");
         }
     }
@@ -46,12 +51,13 @@ fn mse_finds_the_best_affine_range() {
                     low: min.min(0.0) * f64::from(i) / 40.0,
                     high: max.max(0.0) * f64::from(j) / 40.0,
                 };
-                least = least.min(naive::mse(&values, format.grid(range, false)));
+                least = least.min(naive::mse(&values, format.grid(range, Scaling::AFFINE)));
             }
         }
-        let range = search::mse(&Density::new(&histogram), format, false);
+        let range =
+            search::mse(&Density::new(&histogram), 2.0, format, Scaling::AFFINE).expect("p");
         if least > 1e-14 {
-            let regret = regret(&values, format, false, range, least);
+            let regret = regret(&values, format, Scaling::AFFINE, range, least);
             assert!(regret <= 0.002, "{name}: {:.3} % worse than the scan", regret * 100.0);
         }
     }
@@ -62,12 +68,14 @@ fn the_expected_error_is_the_true_one() {
     for (name, values) in data::shapes(20_000) {
         let exact: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
         let rounded: Vec<f32> = exact.iter().map(|x| x.to_f32()).collect();
-        for (format, symmetric) in [(QuantFormat::INT8, true), (QuantFormat::UINT8, false)] {
+        for (format, scaling) in
+            [(QuantFormat::INT8, Scaling::SYMMETRIC), (QuantFormat::UINT8, Scaling::AFFINE)]
+        {
             let density = Density::new(&Histogram::of(&exact));
             for share in [0.2, 0.7, 1.0] {
                 let range = search::minmax(&density);
                 let range = Range { low: range.low * share, high: range.high * share };
-                let grid = format.grid(range, symmetric);
+                let grid = format.grid(range, scaling);
                 let truth = naive::mse(&rounded, grid);
                 let found = search::grid_error(&density, grid);
                 let noise = 1e-12 * density.abs_max().powi(2); // of the prefix sums
@@ -75,7 +83,7 @@ fn the_expected_error_is_the_true_one() {
                     (found.mse - truth).abs() <= 1e-9 * truth + noise,
                     "{name} {found:?} {truth}"
                 );
-                let limits = grid.range(false);
+                let limits = grid.range(Scaling::AFFINE);
                 let half = 0.5 * f64::from(grid.scale());
                 let outside = rounded.iter().map(|&x| f64::from(x));
                 let outside =
@@ -86,7 +94,8 @@ fn the_expected_error_is_the_true_one() {
             }
             // With bins instead of values: within a third of a percent at 8 mantissa bits.
             let density = Density::new(&Histogram::of(&values));
-            let grid = format.grid(search::mse(&density, format, symmetric), symmetric);
+            let grid =
+                format.grid(search::mse(&density, 2.0, format, scaling).expect("p"), scaling);
             let (truth, found) =
                 (naive::mse(&values, grid), search::grid_error(&density, grid).mse);
             if truth > 1e-12 {
@@ -132,7 +141,8 @@ fn kl_picks_the_least_divergence_and_the_widest_of_equals() {
         let counts = histogram.rebin(512, 0.0, max).expect("in order");
         let truth: Vec<f64> = (128..=512).map(|end| naive::divergence(&counts, end, 128)).collect();
         let least = truth.iter().copied().fold(f64::INFINITY, f64::min);
-        let range = search::kl(&histogram, 512, QuantFormat::INT8, true).expect("bins");
+        let range = search::kl(&histogram, options(512), QuantFormat::INT8, Scaling::SYMMETRIC)
+            .expect("bins");
         let end = (range.high / max * 512.0).round() as usize;
         assert!(truth[end - 128] <= least + 1e-9, "seed {seed}: {end}");
     }
@@ -146,7 +156,8 @@ fn two_sided_kl_is_near_the_best_of_all_windows() {
         if range.low >= 0.0 || range.high <= 0.0 {
             continue;
         }
-        let found = search::kl(&histogram, 2048, QuantFormat::UINT8, false).expect("bins");
+        let found = search::kl(&histogram, options(2048), QuantFormat::UINT8, Scaling::AFFINE)
+            .expect("bins");
         assert!(found.low <= 0.0 && found.high >= 0.0, "{name}");
         assert!(found.low >= range.low && found.high <= range.high, "{name}");
     }
@@ -160,10 +171,10 @@ fn percentiles_cover_what_they_say() {
         let magnitudes: Vec<f32> = rounded.iter().map(|x| x.abs()).collect();
         let histogram = Histogram::of(&exact);
         for q in [0.5, 0.75, 0.9375, 1.0] {
-            let range = search::percentile(&histogram, q, true).expect("q");
+            let range = search::percentile(&histogram, q, Tails::Split, true).expect("q");
             assert_eq!(range.high, f64::from(naive::quantile(&magnitudes, q)), "{name} {q}");
             assert_eq!(range.low, -range.high);
-            let range = search::percentile(&histogram, q, false).expect("q");
+            let range = search::percentile(&histogram, q, Tails::Split, false).expect("q");
             let tail = (1.0 - q) / 2.0;
             assert_eq!(range.low, f64::from(naive::quantile(&rounded, tail)), "{name} {q}");
             assert_eq!(range.high, f64::from(naive::quantile(&rounded, 1.0 - tail)), "{name} {q}");
@@ -176,17 +187,19 @@ fn nothing_and_only_zeros_have_an_answer() {
     let nan = [f32::NAN; 3];
     for values in [&[][..], &[0.0f32, -0.0][..], &nan[..]] {
         let histogram = Histogram::of(values);
-        for (format, symmetric) in [(QuantFormat::INT8, true), (QuantFormat::UINT8, false)] {
+        for (format, scaling) in
+            [(QuantFormat::INT8, Scaling::SYMMETRIC), (QuantFormat::UINT8, Scaling::AFFINE)]
+        {
             let density = Density::new(&histogram);
             let ranges = [
                 search::minmax(&density),
-                search::percentile(&histogram, 0.99, symmetric).expect("q"),
-                search::kl(&histogram, 2048, format, symmetric).expect("bins"),
-                search::mse(&density, format, symmetric),
+                search::percentile(&histogram, 0.99, Tails::Split, scaling.symmetric).expect("q"),
+                search::kl(&histogram, options(2048), format, scaling).expect("bins"),
+                search::mse(&density, 2.0, format, scaling).expect("p"),
             ];
             for range in ranges {
                 assert_eq!((range.low.abs(), range.high), (0.0, 0.0));
-                let error = search::grid_error(&density, format.grid(range, symmetric));
+                let error = search::grid_error(&density, format.grid(range, scaling));
                 assert_eq!((error.mse, error.clipped), (0.0, 0.0));
                 assert_eq!(error.sqnr_db, f64::INFINITY);
             }

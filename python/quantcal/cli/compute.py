@@ -11,7 +11,7 @@ import typer
 from quantcal import CalibrationTable, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
 from quantcal.cli.options import (
     RANGES,
     Format,
@@ -68,6 +68,7 @@ def compute(
     Examples:
       $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
       $ quantcal compute stats.qcal -o table.json -s mse -s '*attn*=minmax'
+      $ quantcal compute stats.qcal -o table.json -s policy.toml
     """
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
@@ -78,6 +79,7 @@ def compute(
     seconds = time.perf_counter() - started
     if output is not None:
         table.save(output)
+    warn_of_unused_rules(table)
     if json_:
         records.print_json("ranges", output, records.of_table(table, table))
         return

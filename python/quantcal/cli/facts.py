@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quantcal import CalibrationTable
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, show
+from quantcal.strategies.patterns import Pattern
 
 
 def print_facts(out: Console, facts: Mapping[str, str]) -> None:
@@ -30,6 +32,30 @@ def warn_of_nonfinite(names: Sequence[str]) -> None:
             f"{text.plural(len(names), 'tensor')} {verb} NaN or infinite values, which "
             f"are counted but left out of the ranges: {text.listed(list(names))}"
         )
+
+
+def warn_of_unused_rules(table: CalibrationTable) -> None:
+    """Name the rules of the policy that decided for no tensor, and say why."""
+    late: list[str] = []
+    idle: list[str] = []
+    for pattern in table.unused_rules:
+        matches = Pattern(pattern).matches
+        (late if any(map(matches, table)) else idle).append(pattern)
+    if idle:
+        verb = "matches" if len(idle) == 1 else "match"
+        say_warning(
+            f"{text.plural(len(idle), 'rule')} {verb} no tensor: {_quoted(idle)}"
+        )
+    if late:
+        verb = "decides" if len(late) == 1 else "decide"
+        say_warning(
+            f"{text.plural(len(late), 'rule')} {verb} nothing, because earlier rules "
+            f"match all the same tensors: {_quoted(late)}"
+        )
+
+
+def _quoted(patterns: list[str]) -> str:
+    return text.listed([f"'{pattern}'" for pattern in patterns], 10)
 
 
 def timing(seconds: float, samples: int) -> str:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from quantcal import Policy
+from quantcal.strategies.named import NAMED
+
 MB = 1_000_000
 """Bytes; memory is given and shown in these."""
 
@@ -63,9 +66,10 @@ StrategyOption = Annotated[
         show_default="mse, which clips only where it lowers the error",
         rich_help_panel=RANGES,
         help="How ranges are chosen: minmax, percentile_99.99 (or any number), kl, "
-        "mse. Or PATTERN=NAME for the tensors whose names match, such as "
-        "'*attn*=minmax': repeat it, the first match counts, and a plain name decides "
-        "for the rest.",
+        "mse; llm_layers, by kind of transformer layer; or a policy file, .toml or "
+        ".json. Or PATTERN=NAME for the tensors whose names match, such as "
+        "'*attn*=minmax' or 're:layers[.]0[.]=minmax': repeat it, the first match "
+        "counts, and a plain name or a file decides for the rest.",
     ),
 ]
 OpTypeOption = Annotated[
@@ -129,32 +133,35 @@ JsonOption = Annotated[
 ]
 
 
-def parse_strategy(given: list[str] | None) -> str | dict[str, str]:
+def parse_strategy(given: list[str] | None) -> str | dict[str, str] | Policy:
     """Return what `--strategy` says as `Calibrator.compute` takes it.
 
     Parameters
     ----------
     given
-        Names and `PATTERN=NAME` rules, in the order of the command line. A tensor's
-        name may contain "=", the name of a strategy does not: the last one divides.
+        Names, policy files and `PATTERN=NAME` rules, in the order of the command line.
+        A tensor's name may contain "=", the name of a strategy does not: the last one
+        divides. What ends in .toml or .json is a file.
 
     Returns
     -------
-    A name, or a mapping of patterns to names; a plain name among rules becomes the
-    last rule, "*".
+    A name, a mapping of patterns to names, or a policy. A plain name among rules becomes
+    the last rule, "*"; the rules of a policy go behind the others.
 
     Raises
     ------
     typer.BadParameter
         If two plain names are given, or a rule has an empty side, occurs twice, or
         cannot ever match.
+    CalibrationError
+        If a policy file is no use.
     """
     rules: dict[str, str] = {}
     plain: list[str] = []
     for text in given or ["mse"]:
         pattern, equals, name = text.rpartition("=")
-        if not equals:
-            plain.append(name)
+        if not equals or _is_file(text):
+            plain.append(text)
         elif not pattern or not name:
             raise _wrong(f"{text!r} is not of the form PATTERN=NAME.")
         elif pattern in rules:
@@ -170,7 +177,21 @@ def parse_strategy(given: list[str] | None) -> str | dict[str, str]:
         return rules
     if "*" in rules:
         raise _wrong(f"The rule '*' leaves nothing for the plain name {plain[0]!r}.")
+    policy = _policy(plain[0])
+    if policy is not None:
+        return Policy(rules) + policy if rules else policy
     return {**rules, "*": plain[0]} if rules else plain[0]
+
+
+def _is_file(text: str) -> bool:
+    return Path(text).suffix.lower() in {".toml", ".json"}
+
+
+def _policy(text: str) -> Policy | None:
+    """Return the policy that a plain name or a file is; None for a strategy's name."""
+    if _is_file(text):
+        return Policy.load(text)
+    return Policy.named(text) if text in NAMED else None
 
 
 def _wrong(message: str) -> typer.BadParameter:

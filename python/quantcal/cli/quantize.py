@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from quantcal import Calibrator
+from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import megabytes, nodes
 from quantcal.cli.options import (
     KEEP,
@@ -167,6 +168,7 @@ def quantize(
             calibrator.save(save_stats)  # also when writing the model failed
     if save_table is not None:
         result.table.save(save_table)
+    warn_of_unused_rules(result.table)
     print_result(result, model, kept=[p for p in (save_stats, save_table) if p])
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, Calibrator, Strategy
+from quantcal import CalibrationError, Calibrator
 from quantcal.onnx.model import load_model
 from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
 from quantcal.onnx.output import check_output
@@ -15,7 +15,7 @@ from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.writer import FORMATS, check_weight, write_prepared
-from quantcal.strategies.policy import Policy
+from quantcal.strategies.policy import Policy, StrategyLike
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
@@ -27,7 +27,7 @@ def quantize(
     output: str | os.PathLike[str],
     reader: object,
     *,
-    strategy: str | Strategy | Mapping[str, str | Strategy] | Policy = "mse",
+    strategy: StrategyLike = "mse",
     activation: str = "uint8",
     weight: str = "int8",
     per_channel: bool = True,
@@ -54,7 +54,7 @@ def quantize(
         Replaced at once when the new model is complete and checked.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`.
-    strategy : str, strategy object, or {pattern: strategy}
+    strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
         How ranges are chosen, as for ``Calibrator.compute``.
     activation, weight : "uint8" or "int8"
         ``uint8`` is affine, ``int8`` symmetric.
@@ -100,9 +100,8 @@ def quantize(
     policy = Policy.of(strategy)
     started = time.perf_counter()
     prepared = prepare(load_model(model), op_types=op_types, exclude=exclude)
-    policy.check(prepared.plan.tensors)  # before the data, which may take long
-    for name in prepared.plan.tensors:
-        policy.match(name)
+    # Before the data, which may take long; a given calibrator may know more tensors.
+    policy.assign([*(calibrator or ()), *prepared.plan.tensors])
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
     samples, first = record(
         Source(prepared.converted, prepared.types, prepared.plan.tensors),

@@ -3,77 +3,312 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
 from quantcal.strategies.base import Strategy
+from quantcal.strategies.express import express, strategy_of
+from quantcal.strategies.named import NAMED
+from quantcal.strategies.patterns import Pattern
 from quantcal.strategies.registry import resolve
 
-_GLOB = frozenset("*?[")
+Rule: TypeAlias = tuple[str, Strategy]
+StrategyLike: TypeAlias = (
+    "str | os.PathLike[str] | Strategy | Mapping[str, Any] | Policy"
+)
+"""What can be given where a strategy is expected; `Policy.of` reads it."""
+
+_MOST = 10  # names in one message
 
 
-@dataclass(frozen=True)
 class Policy:
     """Ordered rules, pattern to strategy; the first that matches a tensor's name decides.
 
-    A pattern is a name, or a glob with `*`, `?` and `[…]`, case-sensitive.
+    Immutable. See docs/policies.md for a guide.
+
+    Parameters
+    ----------
+    rules
+        A mapping, or pairs, of patterns and strategies. A pattern is the name of a tensor; a
+        glob with `*`, `?` and `[…]`, which must match the whole name (`*` matches dots and
+        slashes too); `re:` and a regular expression, which need only be found in the name
+        (`re.search`; anchor it with `^` and `$`); or `layer:` and a kind of transformer layer:
+        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`. Case
+        counts, except in `layer:`. A strategy is a name ("percentile_99.9"), an object
+        (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
+
+    Raises
+    ------
+    CalibrationError
+        If there are no rules, two have the same pattern, a regular expression is invalid, or
+        a name, an option or a kind of layer is not known; the message names the rule.
+    TypeError
+        If a pattern is not a str, a strategy is none of the above, or an option is of a
+        wrong type.
+
+    Examples
+    --------
+    >>> import quantcal as qc
+    >>> policy = qc.Policy({"re:layers[.][01][.]": "minmax", "*mlp*": "kl", "*": "mse"})
+    >>> policy.match("layers.1.mlp.fc1")
+    ('re:layers[.][01][.]', MinMax())
+    >>> policy.match("layers.7.mlp.fc1")
+    ('*mlp*', KL(num_bins=2048))
     """
 
-    rules: tuple[tuple[str, Strategy], ...]
+    __slots__ = ("_optional", "_patterns", "_rules")
+
+    def __init__(self, rules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        pairs = rules.items() if isinstance(rules, Mapping) else rules
+        patterns: list[Pattern] = []
+        resolved: list[Rule] = []
+        for text, strategy in pairs:
+            try:
+                patterns.append(Pattern(text))
+                resolved.append((text, strategy_of(strategy)))
+            except CalibrationError as error:
+                msg = f'Rule "{text}": {error}'
+                raise CalibrationError(msg) from error
+            except TypeError as error:
+                msg = f'Rule "{text}": {error}'
+                raise TypeError(msg) from error
+        if not resolved:
+            msg = 'The policy has no rules; give at least {"*": "mse"}.'
+            raise CalibrationError(msg)
+        texts = [text for text, _ in resolved]
+        for number, text in enumerate(texts):
+            if text in texts[:number]:
+                msg = f'Two rules have the pattern "{text}"; the second could never match.'
+                raise CalibrationError(msg)
+        self._patterns = tuple(patterns)
+        self._rules = tuple(resolved)
+        self._optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, strategy: Any, **options: Any) -> Policy:
-        """Return a policy for a name, a strategy object, a mapping, or a policy.
+        """Return the policy that `Calibrator.compute` understands by its argument.
+
+        Parameters
+        ----------
+        strategy
+            The name of a strategy or of a policy, a strategy object, a mapping of patterns
+            to strategies, the path of a policy file as a `Path`, or a policy.
+        options
+            Of the named strategy.
 
         Raises
         ------
         CalibrationError
-            If a name or an option is not known, or the mapping is empty.
+            If a name or an option is not known, the mapping is empty, or the file cannot be
+            read or holds something else.
         TypeError
-            If it is none of these.
+            If it is none of these, or options are given to what takes none.
         """
+        if isinstance(strategy, str) and strategy not in NAMED:
+            if Path(strategy).suffix.lower() in {".toml", ".json"}:
+                msg = (
+                    f'Strategy "{strategy}" is not known. If it is a policy file, give '
+                    f'pathlib.Path("{strategy}").'
+                )
+                raise CalibrationError(msg)
+            return cls({"*": resolve(strategy, **options)})
+        if not isinstance(strategy, (str, Mapping, Policy, os.PathLike)):
+            return cls({"*": resolve(strategy, **options)})
+        if options:
+            given = ", ".join(options)
+            what = "mapping" if isinstance(strategy, Mapping) else "policy"
+            msg = f"options ({given}) go with one name, not with a {what}"
+            raise TypeError(msg)
         if isinstance(strategy, Policy):
             return strategy
-        if not isinstance(strategy, Mapping):
-            return cls((("*", resolve(strategy, **options)),))
-        if options:
-            msg = f"options ({', '.join(options)}) go with one name, not with a mapping"
-            raise TypeError(msg)
-        if not strategy:
-            msg = 'The policy has no rules; give at least {"*": "mse"}.'
-            raise CalibrationError(msg)
-        return cls(tuple((p, resolve(s)) for p, s in strategy.items()))
+        if isinstance(strategy, str):
+            return cls.named(strategy)
+        return cls(strategy) if isinstance(strategy, Mapping) else cls.load(strategy)
 
-    def match(self, name: str) -> tuple[str, Strategy]:
-        """Return the rule that decides for a tensor.
+    @classmethod
+    def named(cls, name: str) -> Policy:
+        """Return a policy that comes with quantcal.
+
+        Parameters
+        ----------
+        name
+            "llm_layers": the customary strategy for each kind of transformer layer, "mse"
+            for every other tensor. docs/policies.md lists them and says where they fail:
+            try "mse" alone beside it.
+
+        Raises
+        ------
+        CalibrationError
+            If there is no policy of this name.
+
+        Examples
+        --------
+        >>> import quantcal as qc
+        >>> qc.Policy.named("llm_layers").match("model.layers.0.self_attn.q_proj")
+        ('layer:attention_qkv', Percentile(percentile=99.99))
+        """
+        if name not in NAMED:
+            msg = f'Policy "{name}" is not known. Known: {", ".join(NAMED)}.'
+            raise CalibrationError(msg)
+        policy = cls(NAMED[name])
+        policy._optional = frozenset(NAMED[name])
+        return policy
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Policy:
+        """Read a policy from a file.
+
+        Parameters
+        ----------
+        path
+            Of a .toml or .json file with a list `rules`, in order; each rule has a `pattern`,
+            the name of a `strategy` and, beside them, the strategy's options.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be read or anything in it is wrong; the message names the
+            file and the line or the rule.
+        """
+        from quantcal.strategies.policy_file import read
+
+        return cls(read(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the rules to a .toml or .json file, atomically; `load` gives an equal policy.
+
+        Raises
+        ------
+        CalibrationError
+            If a strategy is one of your own, which text cannot hold, the file is of another
+            kind, or it cannot be written.
+        """
+        from quantcal.strategies.policy_file import write
+
+        write(path, self.to_dict())
+
+    def to_dict(self) -> dict[str, str | dict[str, Any]]:
+        """Return the rules as plain data, which `Policy` takes again.
+
+        Raises
+        ------
+        CalibrationError
+            If a strategy is one of your own, which text cannot hold; names the rule.
+
+        Examples
+        --------
+        >>> import quantcal as qc
+        >>> qc.Policy({"*mlp*": qc.KL(4096), "*": qc.MSE()}).to_dict()
+        {'*mlp*': {'strategy': 'kl', 'num_bins': 4096}, '*': 'mse'}
+        """
+        written = {}
+        for text, strategy in self._rules:
+            try:
+                written[text] = express(strategy)
+            except CalibrationError as error:
+                msg = f'Rule "{text}": {error}'
+                raise CalibrationError(msg) from error
+        return written
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Patterns and strategies, in order."""
+        return self._rules
+
+    def __add__(self, other: Policy) -> Policy:
+        """Return a policy with the rules of both, these first.
+
+        Of two rules with the same pattern only the first stays.
+        """
+        if not isinstance(other, Policy):
+            return NotImplemented
+        own = dict(self._rules)
+        more = {text: rule for text, rule in other._rules if text not in own}
+        total = Policy({**own, **more})
+        total._optional = self._optional | other._optional.intersection(more)
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Policy):
+            return NotImplemented
+        return self._rules == other._rules
+
+    def __hash__(self) -> int:
+        return hash(self._rules)
+
+    def __repr__(self) -> str:
+        return f"Policy({dict(self._rules)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._rules, self._optional)
+
+    def match(self, name: str) -> Rule:
+        """Return the rule that decides for a tensor: its pattern and its strategy.
 
         Raises
         ------
         CalibrationError
             If no rule matches.
         """
-        for pattern, strategy in self.rules:
-            if name == pattern or fnmatchcase(name, pattern):
-                return pattern, strategy
-        patterns = ", ".join(f'"{pattern}"' for pattern, _ in self.rules)
-        msg = f'No rule matches tensor "{name}" (rules: {patterns}); add a rule "*".'
-        raise CalibrationError(msg)
+        for pattern, rule in zip(self._patterns, self._rules, strict=True):
+            if pattern.matches(name):
+                return rule
+        raise CalibrationError(self._unmatched([name]))
 
-    def check(self, observed: Iterable[str]) -> None:
-        """Refuse rules for plain names that were never observed.
+    def assign(self, names: Iterable[str]) -> tuple[dict[str, Rule], tuple[str, ...]]:
+        """Return the rule of each of all tensors, and the patterns of rules without any.
+
+        A name with brackets means that tensor alone if it was observed: "a[0]" does not
+        match "a0" then. O(tensors * rules).
+
+        Parameters
+        ----------
+        names
+            Of all tensors that were observed.
+
+        Returns
+        -------
+        The rule, pattern and strategy, for each name; and the patterns that decide for no
+        tensor, because they match none or earlier rules match all of theirs. "*" is no
+        remark, nor are rules of a named policy as long as one of them decides: no model
+        has all kinds of layers.
 
         Raises
         ------
         CalibrationError
-            Names the rule, and observed names like it.
+            If a rule is for a plain name that was never observed, or tensors match no rule;
+            the message lists them.
         """
-        known = list(observed)
-        for pattern, _ in self.rules:
-            if pattern not in known and not _GLOB.intersection(pattern):
-                raise CalibrationError(unknown_name(pattern, known))
+        observed = dict.fromkeys(names)
+        for pattern in self._patterns:
+            if pattern.plain and pattern.text not in observed:
+                raise CalibrationError(unknown_name(pattern.text, observed))
+        rules: dict[str, Rule] = {}
+        for name in observed:
+            for pattern, rule in zip(self._patterns, self._rules, strict=True):
+                alone = pattern.bracketed and pattern.text in observed
+                if name == pattern.text if alone else pattern.matches(name):
+                    rules[name] = rule
+                    break
+        unmatched = [name for name in observed if name not in rules]
+        if unmatched:
+            raise CalibrationError(self._unmatched(unmatched))
+        return rules, self._unused({text for text, _ in rules.values()})
+
+    def _unused(self, used: set[str]) -> tuple[str, ...]:
+        layers = self._optional - {"*"}
+        silent = {"*"} | (layers if layers & used else set())
+        return tuple(
+            text for text, _ in self._rules if text not in used and text not in silent
+        )
+
+    def _unmatched(self, names: list[str]) -> str:
+        head = "tensor" if len(names) == 1 else f"{len(names)} tensors:"
+        patterns = _quoted([text for text, _ in self._rules])
+        return f'No rule matches {head} {_quoted(names)} (rules: {patterns}); add a rule "*".'
 
 
 def unknown_name(name: str, observed: Iterable[str]) -> str:
@@ -82,3 +317,15 @@ def unknown_name(name: str, observed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return f'Tensor "{name}" was never observed ({len(known)} tensors were).{hint}'
+
+
+def _quoted(names: list[str]) -> str:
+    more = len(names) - _MOST
+    listed = ", ".join(f'"{name}"' for name in names[:_MOST])
+    return listed + (f" and {more} more" if more > 0 else "")
+
+
+def _restore(rules: tuple[Rule, ...], optional: frozenset[str]) -> Policy:
+    policy = Policy(rules)
+    policy._optional = optional
+    return policy

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from quantcal.strategies.base import Strategy
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
+from quantcal.strategies.named import NAMED
 from quantcal.strategies.percentile import Percentile
 
 _BY_NAME: dict[str, Callable[..., Strategy]] = {
@@ -25,6 +28,11 @@ _BY_NAME: dict[str, Callable[..., Strategy]] = {
 def names() -> list[str]:
     """Return the names that `resolve` knows."""
     return [*_BY_NAME, "percentile_<number>"]
+
+
+def factories() -> dict[str, Callable[..., Strategy]]:
+    """Return what makes a strategy, by name."""
+    return dict(_BY_NAME)
 
 
 def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
@@ -42,8 +50,8 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     CalibrationError
         If the name or an option is not known; the message lists what exists.
     TypeError
-        If `strategy` is neither a name nor a strategy object, or options are given to an
-        object.
+        If `strategy` is neither a name nor a strategy object, an option is of a wrong type,
+        or options are given to an object.
     """
     if not isinstance(strategy, str):
         return _as_object(strategy, options)
@@ -58,9 +66,18 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
             pass
         else:
             return _create(strategy, Percentile, {"percentile": percentile, **options})
-    close = difflib.get_close_matches(strategy, _BY_NAME, n=1)
+    if strategy in NAMED:
+        msg = (
+            f'"{strategy}" is a policy, not a strategy. Give it alone, or behind rules of '
+            f'your own: Policy({{…}}) + Policy.named("{strategy}").'
+        )
+        raise CalibrationError(msg)
+    close = difflib.get_close_matches(strategy, [*_BY_NAME, *NAMED], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
-    msg = f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}.'
+    msg = (
+        f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}; '
+        f"policies: {', '.join(NAMED)}."
+    )
     raise CalibrationError(msg)
 
 
@@ -81,10 +98,33 @@ def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
 def _create(
     name: str, factory: Callable[..., Strategy], options: dict[str, Any]
 ) -> Strategy:
-    known = list(getattr(factory, "__dataclass_fields__", ()))
-    for option in options:
+    known: dict[str, Any] = getattr(factory, "__dataclass_fields__", {})
+    for option, value in options.items():
         if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             msg = f'Strategy "{name}" has no option "{option}"; {takes}.'
             raise CalibrationError(msg)
+        wanted = _mistyped(known[option], value)
+        if wanted:
+            msg = f'Strategy "{name}": {option} is {value!r}, but it must be {wanted}.'
+            raise TypeError(msg)
     return factory(**options)
+
+
+def _mistyped(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """Return what an option must be if its value is something else.
+
+    Annotations of one simple type are looked at; a strategy checks the others itself.
+    """
+    types: dict[str, tuple[type, str]] = {
+        "bool": (bool, "True or False"),
+        "int": (numbers.Integral, "a whole number"),
+        "float": (numbers.Real, "a number"),
+        "str": (str, "text"),
+    }
+    kind = getattr(field.type, "__name__", field.type)
+    if kind not in types:
+        return None
+    allowed, wanted = types[kind]
+    fits = isinstance(value, allowed) and isinstance(value, bool) <= (kind == "bool")
+    return None if fits else wanted

@@ -1,0 +1,74 @@
+"""Strategies as plain data: a name, or a name with options, as dicts and files hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from quantcal._core import CalibrationError
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.registry import factories, names, resolve
+
+
+def strategy_of(given: Any) -> Strategy:
+    """Return a rule's strategy from a name, an object, or a mapping with its options.
+
+    Raises
+    ------
+    CalibrationError
+        If the name or an option is not known, or the mapping has no name.
+    TypeError
+        If it is none of these, or an option is of a wrong type.
+    """
+    if not isinstance(given, Mapping):
+        return resolve(given)
+    options = dict(given)
+    if "strategy" not in options:
+        msg = (
+            f'{options} has no "strategy"; give a name and its options, such as '
+            '{"strategy": "kl", "num_bins": 4096}'
+        )
+        raise CalibrationError(msg)
+    return resolve(options.pop("strategy"), **options)
+
+
+def express(strategy: Strategy) -> str | dict[str, Any]:
+    """Return a strategy's name, or its name and options: {"strategy": "kl", "num_bins": 512}.
+
+    Raises
+    ------
+    CalibrationError
+        If it has no name, as strategies of one's own, or an option that is not a bool, a
+        number or text.
+    """
+    written = _written(strategy)
+    if written is None:
+        msg = (
+            f"{strategy!r} cannot be written as text; strategies that can: "
+            f"{', '.join(names())}"
+        )
+        raise CalibrationError(msg)
+    return written
+
+
+def _written(strategy: Strategy) -> str | dict[str, Any] | None:
+    known = {factory: name for name, factory in reversed(factories().items())}
+    name = known.get(type(strategy))
+    if name is None or not dataclasses.is_dataclass(strategy):
+        return None
+    options = {
+        field.name: getattr(strategy, field.name)
+        for field in dataclasses.fields(strategy)
+        if getattr(strategy, field.name) != field.default
+    }
+    if any(
+        not isinstance(value, (bool, int, float, str)) for value in options.values()
+    ):
+        return None
+    if isinstance(strategy, Percentile) and set(options) <= {"percentile"}:
+        name, options = f"{name}_{float(strategy.percentile)!r}", {}
+    if resolve(name, **options) != strategy:
+        return None
+    return {"strategy": name, **options} if options else name

@@ -1,0 +1,209 @@
+"""Policies in files: TOML or JSON with a list of rules."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from quantcal._core import CalibrationError
+from quantcal._files import read_bytes, write_bytes
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.express import strategy_of
+from quantcal.strategies.patterns import Pattern
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_EXAMPLE = 'rules = [{pattern = "*", strategy = "mse"}]'
+
+
+def read(path: str | os.PathLike[str]) -> list[tuple[str, Strategy]]:
+    """Return the rules of a file, in order. `Policy.load` documents it.
+
+    Raises
+    ------
+    CalibrationError
+        If the file cannot be read or anything in it is wrong.
+    """
+    parse = _known_kind(path, {".toml": tomllib.loads, ".json": _parse_json})
+    data = read_bytes(Path(path))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text: byte {error.start} is {data[error.start]:#x}"
+        raise CalibrationError(msg) from error
+    kind = Path(path).suffix[1:].upper()
+    try:
+        content = parse(text)
+    except (ValueError, RecursionError) as error:  # the parsers' own are ValueErrors
+        msg = f"{path} is not valid {kind}: {error}"
+        raise CalibrationError(msg) from error
+    try:
+        return _rules(content, kind)
+    except CalibrationError as error:
+        msg = f"{path}: {error}"
+        raise CalibrationError(msg) from error
+
+
+def write(
+    path: str | os.PathLike[str], rules: Mapping[str, str | dict[str, Any]]
+) -> None:
+    """Write rules to a file, atomically. `Policy.save` documents it.
+
+    Raises
+    ------
+    CalibrationError
+        If the file is of another kind, or cannot be written.
+    """
+    text = _known_kind(path, {".toml": _to_toml, ".json": _to_json})
+    entries = [
+        {"pattern": pattern, **(_named(strategy))}
+        for pattern, strategy in rules.items()
+    ]
+    try:
+        data = text(entries).encode()
+    except UnicodeEncodeError as error:
+        msg = (
+            f"{path} cannot be written: a pattern holds half a surrogate pair: {error}"
+        )
+        raise CalibrationError(msg) from error
+    write_bytes(Path(path), data)
+
+
+def _named(strategy: str | dict[str, Any]) -> dict[str, Any]:
+    return {"strategy": strategy} if isinstance(strategy, str) else strategy
+
+
+def _known_kind(
+    path: str | os.PathLike[str], kinds: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    suffix = Path(path).suffix.lower()
+    if suffix not in kinds:
+        msg = f"{path}: a policy file is called *.toml or *.json"
+        raise CalibrationError(msg)
+    return kinds[suffix]
+
+
+def _rules(content: Any, kind: str) -> list[tuple[str, Strategy]]:
+    """Check what a file holds, from the outside in."""
+    if not isinstance(content, dict):
+        msg = f'a policy is an object {{"rules": […]}}, not {_what(content)}'
+        raise CalibrationError(msg)
+    for key in content:
+        if key != "rules":
+            close = difflib.get_close_matches(key, ["rules"])
+            hint = ' Did you mean "rules"?' if close else ""
+            msg = f'key "{key}" is not known; a policy file has "rules" only.{hint}'
+            raise CalibrationError(msg)
+    entries = content.get("rules", [])
+    if not isinstance(entries, list):
+        msg = f'"rules" must be a list of rules, not {_what(entries)}; {_shape(kind)}'
+        raise CalibrationError(msg)
+    if not entries:
+        msg = f"there are no rules; {_shape(kind)}"
+        raise CalibrationError(msg)
+    rules: dict[str, Strategy] = {}
+    numbers: dict[str, int] = {}
+    for number, entry in enumerate(entries, 1):
+        pattern = entry.get("pattern") if isinstance(entry, dict) else None
+        label = f'rule {number} ("{pattern}")' if pattern else f"rule {number}"
+        try:
+            pattern, strategy = _rule(entry)
+        except (CalibrationError, TypeError) as error:
+            msg = f"{label}: {error}"
+            raise CalibrationError(msg) from error
+        if pattern in rules:
+            msg = f"{label} has the pattern of rule {numbers[pattern]} again"
+            raise CalibrationError(msg)
+        rules[pattern], numbers[pattern] = strategy, number
+    return list(rules.items())
+
+
+def _rule(entry: Any) -> tuple[str, Strategy]:
+    if not isinstance(entry, dict):
+        msg = f"a rule must have a pattern and a strategy, but it is {_what(entry)}"
+        raise CalibrationError(msg)
+    for key in ("pattern", "strategy"):
+        if key not in entry:
+            has = ", ".join(f'"{other}"' for other in entry) or "nothing"
+            msg = f'"{key}" is missing; the rule has {has}'
+            raise CalibrationError(msg)
+        if not isinstance(entry[key], str):
+            msg = f'"{key}" must be text, not {_what(entry[key])}'
+            raise CalibrationError(msg)
+    options = dict(entry)
+    pattern = options.pop("pattern")
+    Pattern(pattern)
+    return pattern, strategy_of(options)
+
+
+def _shape(kind: str) -> str:
+    example = (
+        _EXAMPLE
+        if kind == "TOML"
+        else '{"rules": [{"pattern": "*", "strategy": "mse"}]}'
+    )
+    return f"write for instance: {example}"
+
+
+def _what(value: Any) -> str:
+    """Return what a value is, in words of TOML and JSON, with its beginning."""
+    if value is None:
+        return "null"
+    names = {
+        dict: "a table",
+        list: "a list",
+        str: "text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
+    text = repr(value)
+    shown = text if len(text) <= 60 else f"{text[:57]}…"
+    return f"{names.get(type(value), f'a {type(value).__name__}')}: {shown}"
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_duplicates)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            msg = f'key "{key}" occurs twice in one object'
+            raise ValueError(msg)
+        found[key] = value
+    return found
+
+
+def _to_json(entries: Iterable[Mapping[str, Any]]) -> str:
+    content = {"rules": list(entries)}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _to_toml(entries: Iterable[Mapping[str, Any]]) -> str:
+    blocks = [
+        "\n".join(["[[rules]]", *(f"{k} = {_toml(v)}" for k, v in entry.items())])
+        for entry in entries
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a bool, a number or text as TOML; backslashes stay single where they can."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if "\\" in value and "'" not in value and value.isprintable():
+        return f"'{value}'"
+    # JSON's escapes are TOML's, but TOML also wants DEL escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

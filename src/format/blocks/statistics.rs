@@ -1,0 +1,115 @@
+//! What a block format does to an array, counted: any split into whole rows gives the same sums.
+
+use rayon::prelude::*;
+
+use super::{BlockFormat, PARALLEL, block_max};
+use crate::{histogram::Histogram, parallel};
+
+/// What a block format does to an array. Of blocks with NaN no element is counted but in
+/// `elements`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockStatistics {
+    /// the largest magnitude of each block
+    pub block_maxima: Histogram,
+    /// blocks by the code of their scale
+    pub scales: [u64; 256],
+    /// all elements
+    pub elements: u64,
+    /// elements that saturation moves further than rounding would: more than half a step beyond
+    /// the largest
+    pub saturated: u64,
+    /// elements that become zero, exact zeros included
+    pub rounded_to_zero: u64,
+}
+
+impl Default for BlockStatistics {
+    fn default() -> Self {
+        Self {
+            block_maxima: Histogram::new(),
+            scales: [0; 256],
+            elements: 0,
+            saturated: 0,
+            rounded_to_zero: 0,
+        }
+    }
+}
+
+impl BlockStatistics {
+    fn merged(mut self, other: &Self) -> Self {
+        self.block_maxima.merge(&other.block_maxima);
+        for (sum, count) in self.scales.iter_mut().zip(&other.scales) {
+            *sum += count;
+        }
+        self.elements += other.elements;
+        self.saturated += other.saturated;
+        self.rounded_to_zero += other.rounded_to_zero;
+        self
+    }
+}
+
+impl BlockFormat {
+    /// What quantising `values` does to them. Sums of counts: independent of threads.
+    pub fn statistics(self, row_len: usize, values: &[f32]) -> BlockStatistics {
+        let piece = self.piece(values.len(), row_len);
+        parallel::run(values.len() >= PARALLEL, |parallel| {
+            let empty = BlockStatistics::default;
+            let add = |sum, values: &[f32]| self.add_rows(piece.row, sum, values);
+            if parallel {
+                let pieces = values.par_chunks(piece.elements);
+                pieces.fold(empty, add).reduce(empty, |a, b| a.merged(&b))
+            } else {
+                values.chunks(piece.elements).fold(empty(), add)
+            }
+        })
+    }
+
+    fn add_rows(self, row: usize, mut sum: BlockStatistics, values: &[f32]) -> BlockStatistics {
+        let limit = self.element.max() + self.half_step();
+        let mut maxima = Vec::with_capacity(values.len().div_ceil(self.block_size));
+        for values in self.rows(row, values) {
+            let amax = block_max(values);
+            let scale = self.scale(amax);
+            maxima.push(amax);
+            sum.scales[usize::from(scale.code)] += 1;
+            let (mut saturated, mut zeroed) = (0u32, 0u32); // both 0 where the scale is NaN
+            for &x in values {
+                let steps = x / scale.real;
+                saturated += u32::from(steps.abs() > limit);
+                zeroed += u32::from(self.element.round(steps) == 0.0 && !scale.real.is_nan());
+            }
+            sum.saturated += u64::from(saturated);
+            sum.rounded_to_zero += u64::from(zeroed);
+        }
+        sum.elements += values.len() as u64;
+        sum.block_maxima.record(&maxima);
+        sum
+    }
+
+    /// Half the distance of the two largest elements.
+    fn half_step(self) -> f32 {
+        let levels = self.element.levels();
+        (levels[levels.len() - 1] - levels[levels.len() - 2]) / 2.0
+    }
+
+    /// The largest magnitude of each block, whose rows have `row_len` elements. NaN and infinity
+    /// are the largest magnitude of the blocks that hold them.
+    pub fn block_maxima(self, row_len: usize, values: &[f32]) -> Histogram {
+        let piece = self.piece(values.len(), row_len);
+        let add = |mut histogram: Histogram, values: &[f32]| {
+            let maxima: Vec<f32> = self.rows(piece.row, values).map(block_max).collect();
+            histogram.record(&maxima);
+            histogram
+        };
+        parallel::run(values.len() >= PARALLEL, |parallel| {
+            if parallel {
+                let pieces = values.par_chunks(piece.elements);
+                pieces.fold(Histogram::new, add).reduce(Histogram::new, |mut a, b| {
+                    a.merge(&b);
+                    a
+                })
+            } else {
+                values.chunks(piece.elements).fold(Histogram::new(), add)
+            }
+        })
+    }
+}

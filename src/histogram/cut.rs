@@ -1,0 +1,49 @@
+//! The part of a histogram between two values.
+
+use super::{Density, Histogram, Pages};
+use crate::error::{Error, Result};
+
+impl Histogram {
+    /// The values from `low` to `high`, both included: as if nothing else had been recorded. Of a
+    /// bin that an end divides, the part inside counts; non-finite values are left out. Exact where
+    /// the histogram is. O(bins).
+    ///
+    /// # Errors
+    /// [`Error::Interval`] for ends that are not finite or not in order.
+    pub fn cut(&self, low: f64, high: f64) -> Result<Self> {
+        if !(low.is_finite() && high.is_finite() && low <= high) {
+            return Err(Error::Interval { low, high });
+        }
+        let density = Density::new(self);
+        let layout = self.layout();
+        let mut pages = Pages::new(layout);
+        let mut part = Self { fixed: self.fixed, exact: self.exact, ..Self::new() };
+        let segments = density.segments().iter().enumerate();
+        for (k, segment) in segments.filter(|(_, s)| s.high >= low && s.low <= high) {
+            let below = density.count_below(low).max(density.rank(k));
+            let up_to = density.count_up_to(high).min(density.rank(k + 1));
+            let count = up_to.saturating_sub(below);
+            if count == 0 {
+                continue;
+            }
+            part.count += count;
+            // The middle of a segment lies in its bin, also where the extremes cut it.
+            let middle = (0.5 * (segment.low + segment.high)) as f32;
+            if middle == 0.0 {
+                part.zeros += count;
+            } else {
+                pages.add(layout.code(middle), count);
+            }
+            // The outer edge of a bin belongs to the next one.
+            let inside = |x: f64| {
+                let x = x as f32;
+                let same = middle == 0.0 || layout.code(x) == layout.code(middle);
+                if same { x } else { f32::from_bits(x.to_bits() - 1) }
+            };
+            part.min = part.min.min(inside(segment.low.max(low)));
+            part.max = part.max.max(inside(segment.high.min(high)));
+        }
+        part.pages = Some(pages);
+        Ok(part)
+    }
+}

@@ -1,0 +1,61 @@
+//! Real powers of many numbers: a table instead of `powf`, which costs more than all the rest.
+
+/// Intervals of an octave: linear interpolation is off by less than 3·10⁻⁷ for powers up to 5.
+const INTERVALS: usize = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 11;
+/// Octaves below and above 1 that have an entry; below them the power is taken for 0.
+const OCTAVES: i64 = 128;
+
+/// x ↦ x^exponent for x ≥ 0.
+pub(super) struct Power {
+    exponent: f64,
+    octaves: Vec<f64>,   // 2^(e·exponent), e from −128 to 127
+    mantissas: Vec<f64>, // m^exponent, m from 1 to 2
+}
+
+impl Power {
+    pub(super) fn new(exponent: f64) -> Self {
+        let mantissa = |i: usize| (1.0 + i as f64 / INTERVALS as f64).powf(exponent);
+        Self {
+            exponent,
+            octaves: (-OCTAVES..OCTAVES).map(|e| (e as f64 * exponent).exp2()).collect(),
+            mantissas: (0..=INTERVALS).map(mantissa).collect(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn of(&self, x: f64) -> f64 {
+        const REST_BITS: u32 = 52 - INDEX_BITS;
+        let bits = x.to_bits();
+        let octave = (bits >> 52) as i64 - 1023 + OCTAVES;
+        if octave < 0 {
+            return 0.0;
+        }
+        let Some(scale) = self.octaves.get(octave as usize) else {
+            return x.powf(self.exponent);
+        };
+        let i = (bits >> REST_BITS) as usize & (INTERVALS - 1);
+        let rest = (bits & ((1 << REST_BITS) - 1)) as f64 * 2f64.powi(-(REST_BITS as i32));
+        let (a, b) = (self.mantissas[i], self.mantissas[i + 1]);
+        scale * (a + (b - a) * rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Power;
+
+    #[test]
+    fn powers_are_close_everywhere() {
+        for exponent in [1.0, 2.4, 3.0, 3.4, 5.0] {
+            let power = Power::new(exponent);
+            assert_eq!(power.of(0.0), 0.0);
+            for i in 1..200_000 {
+                let x = f64::from(i) * 0.001_37;
+                let want = x.powf(exponent);
+                assert!((power.of(x) / want - 1.0).abs() < 3e-7, "{x}^{exponent}");
+            }
+            assert_eq!(power.of(2f64.powi(200)), 2f64.powi(200).powf(exponent));
+        }
+    }
+}
