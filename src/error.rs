@@ -58,6 +58,27 @@ pub enum Error {
         /// codes of scales that these elements need
         expected: usize,
     },
+    /// Something is wrong with the parameters of one channel.
+    InChannel {
+        /// the channel
+        channel: usize,
+        /// what is wrong
+        error: Box<Error>,
+    },
+    /// Another number of zero points than of scales.
+    Lengths {
+        /// how many scales there are
+        scales: usize,
+        /// how many zero points there are
+        zero_points: usize,
+    },
+    /// An array whose channels are not as many as the grids.
+    Grids {
+        /// how many grids there are
+        have: usize,
+        /// how many channels the array has
+        want: usize,
+    },
     /// A thread count below one.
     Threads(i64),
     /// An axis that the array does not have.
@@ -119,6 +140,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
+    #[allow(clippy::too_many_lines)] // one sentence for each
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MantissaBits(m) => {
@@ -170,6 +192,16 @@ impl fmt::Display for Error {
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be at least 1")
             }
+            Self::InChannel { channel, error } => write!(f, "channel {channel}: {error}"),
+            Self::Lengths { scales, zero_points } => write!(
+                f,
+                "there are {scales} scales and {zero_points} zero points, but every channel \
+                 needs one of each"
+            ),
+            Self::Grids { have, want } => write!(
+                f,
+                "the array has {want} channels, but there are parameters for {have}; check the axis"
+            ),
             Self::AxisRange { axis, shape } if shape.is_empty() => {
                 write!(f, "axis is {axis}, but a single number has no axes; observe it without one")
             }

@@ -41,6 +41,7 @@
 //!   saturation
 //! * [`search`]: the methods that choose a range
 //! * [`parallel`]: the one thread pool
+//! * [`shape`]: where the channels of an array lie in memory
 //!
 //! Each module uses those above it only. The Python bindings (feature `python`) use them all and
 //! compute nothing.
@@ -53,6 +54,7 @@ pub mod format;
 pub mod histogram;
 pub mod parallel;
 pub mod search;
+pub mod shape;
 pub mod tensor;
 pub mod wire;
 
@@ -61,6 +63,6 @@ mod python;
 
 pub use channels::ChannelStats;
 pub use error::{Error, Result};
-pub use format::{FloatFormat, Grid, QuantFormat, Range, Scaling};
+pub use format::{FloatFormat, Grid, Grids, QuantFormat, Range, Scaling};
 pub use histogram::{Density, Histogram, Mass, Moments, Segment};
 pub use tensor::TensorStats;

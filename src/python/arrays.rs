@@ -6,11 +6,7 @@ use half::{bf16, f16, slice::HalfBitsSliceExt};
 use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray, ndarray::ArrayViewD};
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
-use crate::{
-    ChannelStats, Histogram, Result,
-    channels::{NonFinite, Shape},
-    float::Element,
-};
+use crate::{ChannelStats, Histogram, Result, channels::NonFinite, float::Element, shape::Shape};
 
 /// Elements gathered at a time from an array that is not contiguous.
 const GATHER: usize = 1 << 16;

@@ -11,6 +11,7 @@ mod channels;
 mod error;
 mod format;
 mod grid;
+mod grids;
 mod histogram;
 mod search;
 mod tensor;
@@ -36,6 +37,10 @@ mod _core {
         error::{CalibrationError, NonFiniteError},
         format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
+        grids::{
+            channel_grid_error, channel_grids, check_channel_grids, dequantize_channels,
+            fake_quantize_channels, quantize_channels,
+        },
         histogram::Histogram,
         search::{
             aciq, code_entropy, divergence, fits, kl, max_entropy, minmax, mse, octav, percentile,

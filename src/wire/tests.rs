@@ -64,7 +64,7 @@ fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
 fn by_channel() -> Archive {
     let values: Vec<f32> = (0..30).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.37).collect();
     let mut stats = ChannelStats::new(-1, 5).expect("in range");
-    let shape = crate::channels::Shape { outer: 10, channels: 3, inner: 1 };
+    let shape = crate::shape::Shape { outer: 10, channels: 3, inner: 1 };
     stats.observe(&values, shape).expect("first");
     Archive { settings: "{}".into(), tensors: vec![("x".into(), Entry::Channels(stats))] }
 }

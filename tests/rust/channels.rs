@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
     ChannelStats, Error, Histogram, TensorStats,
-    channels::Shape,
     float::Element,
+    shape::Shape,
     wire::{Archive, Entry},
 };
 
@@ -235,5 +235,126 @@ proptest! {
         ];
         let bytes = Archive::write("{}", tensors.iter().map(|(n, e)| (n.as_str(), e)));
         prop_assert_eq!(Archive::read(&bytes).map(|a| a.tensors), Ok(tensors));
+    }
+}
+
+mod grids {
+    //! Grids by channel, against the grid of each channel on its values taken apart.
+
+    use quantcal::{
+        ChannelStats, Density, Error, Grid, Grids, Histogram, QuantFormat, Scaling, search,
+        shape::Shape,
+    };
+
+    use crate::data::Random;
+
+    fn values(n: usize) -> Vec<f32> {
+        let mut r = Random::new(9);
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0];
+        (0..n).map(|i| if i % 97 == 5 { special[i % 4] } else { 3.0 * r.gauss() as f32 }).collect()
+    }
+
+    /// Different scales and zero points, of which the ends of the format.
+    fn grids_of(format: QuantFormat, channels: usize) -> Grids {
+        let scales: Vec<f32> = (0..channels).map(|k| 0.01 * (1 + k) as f32).collect();
+        let (qmin, qmax) = format.int().map_or((0, 0), |int| (int.qmin(), int.qmax()));
+        let zero_points: Vec<i32> =
+            (0..channels as i32).map(|k| qmin + k % (qmax - qmin + 1)).collect();
+        Grids::new(format, &scales, &zero_points).expect("usable")
+    }
+
+    #[test]
+    fn every_element_is_treated_by_the_grid_of_its_channel() {
+        for name in ["int8", "uint8", "int4", "float8_e4m3fn"] {
+            let format = QuantFormat::parse(name).expect("known");
+            for (outer, channels, inner) in
+                [(1, 1, 1), (5, 7, 1), (3000, 50, 1), (2, 3, 70_000), (1, 70_000, 2), (0, 3, 4)]
+            {
+                let shape = Shape { outer, channels, inner };
+                let x = values(shape.len());
+                let grids = grids_of(format, channels);
+                let (mut codes, mut back) = (vec![0i8; x.len()], vec![0.0; x.len()]);
+                let mut fake = back.clone();
+                grids.quantize(&x, shape, &mut codes).expect("fits");
+                grids.dequantize(&codes, shape, &mut back).expect("fits");
+                grids.fake_quantize(&x, shape, &mut fake).expect("fits");
+                for (i, &x) in x.iter().enumerate() {
+                    let grid: Grid = grids.grids()[i / inner % channels];
+                    let (mut code, mut real, mut direct) = ([0i8], [0.0], [0.0]);
+                    grid.quantize(&[x], &mut code);
+                    grid.dequantize(&code, &mut real);
+                    grid.fake_quantize(&[x], &mut direct);
+                    assert_eq!(codes[i], code[0], "{name} {shape:?} {i}");
+                    assert_eq!(back[i].to_bits(), real[0].to_bits(), "{name} {shape:?} {i}");
+                    assert_eq!(fake[i].to_bits(), direct[0].to_bits(), "{name} {shape:?} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_that_do_not_fit_are_refused() {
+        let int8 = QuantFormat::parse("int8").expect("known");
+        let zero = Error::InChannel { channel: 1, error: Box::new(Error::Scale(0.0)) };
+        assert_eq!(Grids::new(int8, &[1.0, 0.0], &[0, 0]), Err(zero));
+        let beyond = Error::ZeroPoint { zero_point: 128, qmin: -128, qmax: 127 };
+        let beyond = Error::InChannel { channel: 0, error: Box::new(beyond) };
+        assert_eq!(Grids::new(int8, &[1.0], &[128]), Err(beyond));
+        let lengths = Error::Lengths { scales: 2, zero_points: 1 };
+        assert_eq!(Grids::new(int8, &[1.0, 1.0], &[0]), Err(lengths));
+        let shape = Shape { outer: 1, channels: 3, inner: 1 };
+        let refused = grids_of(int8, 2).quantize(&[0.0; 3], shape, &mut [0i8; 3]);
+        assert_eq!(refused, Err(Error::Grids { have: 2, want: 3 }));
+    }
+
+    #[test]
+    fn the_error_of_channels_is_that_of_all_their_values() {
+        let format = QuantFormat::parse("uint8").expect("known");
+        for channels in [1, 5, 40] {
+            let shape = Shape { outer: 700, channels, inner: 2 };
+            let x: Vec<f32> =
+                values(shape.len()).iter().map(|x| if x.is_finite() { *x } else { 0.0 }).collect();
+            // At 12 bits the density is nearly the data.
+            let mut stats = ChannelStats::new(1, 12).expect("in range");
+            stats.observe(&x, shape).expect("first");
+            let ranges = stats.channels().iter().map(|h| search::minmax(&Density::new(h)));
+            let grids: Vec<Grid> = ranges
+                .map(|mut range| {
+                    range.high *= 0.4; // so that much is clipped
+                    format.grid(range, Scaling::AFFINE)
+                })
+                .collect();
+            let error = search::grid_errors(stats.channels(), &grids);
+            let (mut squared, mut energy, mut zeros, mut dot, mut norm) = (0., 0., 0., 0., 0.);
+            for (i, &x) in x.iter().enumerate() {
+                let mut y = [0.0];
+                grids[i / 2 % channels].fake_quantize(&[x], &mut y);
+                let (x, y) = (f64::from(x), f64::from(y[0]));
+                squared += (x - y).powi(2);
+                energy += x * x;
+                dot += x * y;
+                norm += y * y;
+                zeros += f64::from(u8::from(y == 0.0));
+            }
+            let n = x.len() as f64;
+            // Within what spreading values over bins of 1/4096 and rounding at their edges may shift.
+            let near = |a: f64, b: f64, tolerance: f64| {
+                assert!((a - b).abs() <= tolerance * b.abs(), "{a} {b} ({channels} channels)");
+            };
+            near(error.mse, squared / n, 0.01);
+            near(error.sqnr_db, 10.0 * (energy / squared).log10(), 0.01);
+            near(error.rounded_to_zero, zeros / n, 0.05);
+            near(error.cosine, dot / (energy * norm).sqrt(), 1e-3);
+            if channels == 1 {
+                let alone = search::grid_error(&Density::new(&stats.channels()[0]), grids[0]);
+                assert_eq!(error, alone);
+            }
+        }
+        let nothing = search::grid_errors(
+            &[Histogram::new()],
+            &[format.grid(quantcal::Range { low: 0.0, high: 1.0 }, Scaling::AFFINE)],
+        );
+        assert_eq!((nothing.mse, nothing.clipped, nothing.cosine), (0.0, 0.0, 1.0));
+        assert_eq!(nothing.sqnr_db, f64::INFINITY);
     }
 }
