@@ -26,8 +26,20 @@ from quantcal._core import (
 )
 from quantcal.calibrator import Calibrator, calibrate, load
 from quantcal.channels import Channels
+from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.strategies import KL, MSE, MinMax, Percentile, Policy, Strategy
+from quantcal.strategies import (
+    ACIQ,
+    KL,
+    MSE,
+    Fixed,
+    Hybrid,
+    MaxEntropy,
+    MinMax,
+    Percentile,
+    Policy,
+    Strategy,
+)
 from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
@@ -36,16 +48,21 @@ if TYPE_CHECKING:
     from quantcal import onnx as onnx
 
 __all__ = [
+    "ACIQ",
     "KL",
     "MSE",
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
     "Channels",
+    "Fixed",
     "Histogram",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
+    "QuantFormat",
     "QuantParams",
     "Strategy",
     "TensorReport",

@@ -6,6 +6,8 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.formats import QuantFormat
+
 __all__ = [
     "DEBUG_BUILD",
     "CalibrationError",
@@ -14,22 +16,36 @@ __all__ = [
     "NonFiniteError",
     "TensorStats",
     "__version__",
+    "aciq",
+    "analytic_threshold",
     "block_dequantize",
     "block_fake_quantize",
     "block_maxima",
     "block_quantize",
     "block_statistics",
+    "channel_grid_error",
+    "channel_grids",
+    "check_channel_grids",
     "check_grid",
+    "code_entropy",
     "dequantize",
+    "dequantize_channels",
+    "divergence",
     "fake_quantize",
+    "fake_quantize_channels",
+    "fits",
+    "format_names",
     "get_num_threads",
     "grid",
     "grid_error",
     "kl",
+    "max_entropy",
     "minmax",
     "mse",
+    "octav",
     "percentile",
     "quantize",
+    "quantize_channels",
     "read_archive",
     "set_num_threads",
     "write_archive",
@@ -105,6 +121,17 @@ class Histogram:
         ------
         CalibrationError
             If `mantissa_bits` is outside 3 to 12 or above the present resolution.
+        """
+    def cut(self, low: float, high: float) -> Histogram:
+        """Return the part between two values, both included.
+
+        As if nothing else had been observed. Of a bin that an end divides, the part inside
+        counts; NaN and infinities are left out. Exact where the histogram is. O(bins).
+
+        Raises
+        ------
+        CalibrationError
+            If the ends are not finite or not in order.
         """
     @property
     def mantissa_bits(self) -> int | None:
@@ -202,6 +229,8 @@ class TensorStats:
     def observe(self, values: Any, /, *, finite_only: bool = False) -> None: ...
     def merge(self, other: TensorStats, /) -> None: ...
     def copy(self) -> TensorStats: ...
+    @staticmethod
+    def from_histogram(histogram: Histogram) -> TensorStats: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     @property
@@ -248,21 +277,42 @@ def write_archive(
 def read_archive(
     data: bytes,
 ) -> tuple[str, list[tuple[str, TensorStats | ChannelStats]]]: ...
+def format_names() -> list[str]: ...
 def minmax(histogram: Histogram) -> tuple[float, float]: ...
 def percentile(
-    histogram: Histogram, q: float, symmetric: bool
+    histogram: Histogram, q: float, each_tail: bool, format: QuantFormat
 ) -> tuple[float, float]: ...
 def kl(
-    histogram: Histogram, num_bins: int, format: str, symmetric: bool
+    histogram: Histogram,
+    num_bins: int,
+    num_levels: int | None,
+    two_sided: bool | None,
+    format: QuantFormat,
 ) -> tuple[float, float]: ...
-def mse(histogram: Histogram, format: str, symmetric: bool) -> tuple[float, float]: ...
+def divergence(
+    histogram: Histogram, low: float, high: float, num_bins: int, format: QuantFormat
+) -> float: ...
+def mse(histogram: Histogram, p: float, format: QuantFormat) -> tuple[float, float]: ...
+def octav(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
+def max_entropy(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
+def code_entropy(
+    histogram: Histogram, format: QuantFormat, scale: float, zero_point: int
+) -> float: ...
+def fits(histogram: Histogram) -> list[tuple[str, float, float]]: ...
+def aciq(
+    histogram: Histogram,
+    distribution: str | None,
+    closed_form: bool,
+    format: QuantFormat,
+) -> tuple[float, float]: ...
+def analytic_threshold(distribution: str, bits: int) -> float: ...
 def grid(
-    format: str, low: float, high: float, symmetric: bool
+    format: QuantFormat, low: float, high: float
 ) -> tuple[float, int, float, float]: ...
 def check_grid(format: str, scale: float, zero_point: int) -> None: ...
 def grid_error(
     histogram: Histogram, format: str, scale: float, zero_point: int
-) -> tuple[float, float, float, float]: ...
+) -> tuple[float, float, float, float, float]: ...
 def quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
 ) -> NDArray[Any]: ...
@@ -271,6 +321,41 @@ def dequantize(
 ) -> NDArray[np.float32]: ...
 def fake_quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
+) -> NDArray[np.float32]: ...
+def channel_grids(
+    format: QuantFormat, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[
+    NDArray[np.float32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]
+]: ...
+def check_channel_grids(
+    format: str, scale: NDArray[np.float32], zero_point: NDArray[np.int32]
+) -> None: ...
+def channel_grid_error(
+    channels: ChannelStats,
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+) -> tuple[float, float, float, float, float]: ...
+def quantize_channels(
+    values: NDArray[np.float32],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
+) -> NDArray[Any]: ...
+def dequantize_channels(
+    codes: NDArray[Any],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
+) -> NDArray[np.float32]: ...
+def fake_quantize_channels(
+    values: NDArray[np.float32],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
 ) -> NDArray[np.float32]: ...
 def block_quantize(
     values: NDArray[np.float32], format: str, global_scale: float | None

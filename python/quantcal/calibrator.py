@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,17 +12,16 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
+from quantcal._decide import Stats, decide
 from quantcal._files import read_bytes, write_bytes
 from quantcal.channels import Channels
-from quantcal.formats import resolve
+from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
-from quantcal.table import CalibrationTable, TensorReport
+from quantcal.table import CalibrationTable
 
-_Stats = _core.TensorStats | _core.ChannelStats
 OnNonfinite = Literal["ignore", "raise"]
-_FEW = 8  # tensors; below, threads cost more than they save
 
 
 class Calibrator:
@@ -76,7 +74,7 @@ class Calibrator:
         )  # refuses a bad resolution now, not at first use
         self._mantissa_bits = mantissa_bits
         self._on_nonfinite: OnNonfinite = on_nonfinite
-        self._tensors: dict[str, _Stats] = {}
+        self._tensors: dict[str, Stats] = {}
         self._lock = threading.Lock()
 
     @property
@@ -159,12 +157,12 @@ class Calibrator:
         ]
         self._include(parts)
 
-    def _empty(self, axis: int | None) -> _Stats:
+    def _empty(self, axis: int | None) -> Stats:
         if axis is None:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
 
-    def _record(self, name: str, stats: _Stats, values: Any) -> _Stats:
+    def _record(self, name: str, stats: Stats, values: Any) -> Stats:
         if not isinstance(name, str):
             msg = f"a tensor's name must be a str, not {type(name).__name__}"
             raise TypeError(msg)
@@ -189,7 +187,7 @@ class Calibrator:
             raise type(error)(msg) from error
         return stats
 
-    def _include(self, parts: Iterable[tuple[str, _Stats]]) -> None:
+    def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
         """Add statistics that nobody else holds: all of them, or none after an error."""
         added = []
         with self._lock:
@@ -216,7 +214,7 @@ class Calibrator:
         """
         return self.stats(name).histogram
 
-    def stats(self, name: str) -> _Stats:
+    def stats(self, name: str) -> Stats:
         """Return what is kept of a tensor.
 
         That is its histogram with the number and extremes of its observations, or its
@@ -346,22 +344,29 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str = "int8",
+        format: str | QuantFormat = "int8",
         symmetric: bool | None = None,
+        power_of_two: bool | None = None,
         **options: Any,
     ) -> CalibrationTable:
         """Choose range, scale and zero point of every tensor.
 
+        Tensors that were observed by channel get a range for every channel, by the same
+        strategy, and one report for all of it. Strategies that need the extremes of each
+        observation (`MinMax(reduce="mean")`) are refused there.
+
         Parameters
         ----------
         strategy
-            A name ("minmax", "percentile", "percentile_99.9", "kl", "mse"), a strategy object,
-            or a mapping of name patterns to these, of which the first that matches decides; a
-            `Policy`, the name of one ("llm_layers"), or the `Path` of a policy file.
+            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"), a
+            strategy object, or a mapping of name patterns to these, of which the first that
+            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a policy
+            file.
         format
-            "int8" or "uint8".
-        symmetric
-            None for the format's default: int8 symmetric, uint8 affine.
+            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
+        symmetric, power_of_two
+            Scaling, where it is not to be the format's: signed integers and floats are
+            symmetric by default, unsigned integers affine; scales are any number.
         options
             Of the named strategy, for instance `percentile=99.9`.
 
@@ -374,24 +379,13 @@ class Calibrator:
         if not self._tensors:
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
-        format, symmetric = resolve(format, symmetric)
+        format = QuantFormat.of(format, symmetric, power_of_two)
         policy = Policy.of(strategy, **options)
         tensors = list(self._tensors.items())
         assigned, unused = policy.assign(name for name, _ in tensors)
-        rules = [assigned[name] for name, _ in tensors]
-
-        def decide(
-            item: tuple[tuple[str, _Stats], tuple[str, Strategy]],
-        ) -> tuple[QuantParams, TensorReport]:
-            (name, stats), (pattern, chosen) = item
-            return _decide(name, stats.histogram, pattern, chosen, format, symmetric)
-
-        work = list(zip(tensors, rules, strict=True))
-        if len(work) < _FEW:
-            decided = [decide(item) for item in work]
-        else:
-            with ThreadPoolExecutor(_core.get_num_threads()) as pool:
-                decided = list(pool.map(decide, work))
+        decided = decide(
+            ((name, stats, *assigned[name]) for name, stats in tensors), format
+        )
         names = [name for name, _ in tensors]
         return CalibrationTable(
             dict(zip(names, (params for params, _ in decided), strict=True)),
@@ -400,7 +394,7 @@ class Calibrator:
         )
 
 
-def _check_kind(name: str, stats: _Stats, axis: int | None) -> None:
+def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     """Refuse another axis than a tensor has; None is that of whole tensors."""
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
     if have == axis:
@@ -412,7 +406,7 @@ def _check_kind(name: str, stats: _Stats, axis: int | None) -> None:
     raise CalibrationError(msg)
 
 
-def _check_same(name: str, stats: _Stats, part: _Stats) -> None:
+def _check_same(name: str, stats: Stats, part: Stats) -> None:
     """Refuse what could not be merged."""
     if not isinstance(part, _core.ChannelStats):
         _check_kind(name, stats, None)
@@ -424,26 +418,6 @@ def _check_same(name: str, stats: _Stats, part: _Stats) -> None:
     except CalibrationError as error:
         msg = f'Tensor "{name}": {error}'
         raise CalibrationError(msg) from None
-
-
-def _decide(
-    name: str,
-    histogram: Histogram,
-    pattern: str,
-    strategy: Strategy,
-    format: str,
-    symmetric: bool,
-) -> tuple[QuantParams, TensorReport]:
-    """Parameters and report of one tensor."""
-    try:
-        low, high = strategy.range(histogram, format, symmetric)
-        params = QuantParams.from_range(
-            low, high, format=format, symmetric=symmetric, strategy=str(strategy)
-        )
-    except CalibrationError as error:
-        msg = f'Tensor "{name}", strategy {strategy}: {error}'
-        raise CalibrationError(msg) from error
-    return params, TensorReport.of(histogram, params, pattern)
 
 
 def load(path: str | Path) -> Calibrator:
@@ -467,8 +441,10 @@ def calibrate(
     values: Any,
     strategy: str | Strategy = "mse",
     *,
-    format: str = "int8",
+    format: str | QuantFormat = "int8",
     symmetric: bool | None = None,
+    power_of_two: bool | None = None,
+    axis: int | None = None,
     **options: Any,
 ) -> QuantParams:
     """Return the parameters for one array.
@@ -476,16 +452,19 @@ def calibrate(
     Parameters
     ----------
     values
-        An array (any shape, float) or a `Histogram`.
-    strategy, format, symmetric, options
+        An array (any shape, float), a `Histogram` or `Channels`.
+    strategy, format, symmetric, power_of_two, options
         As in `Calibrator.compute`.
+    axis
+        The axis of the channels, each of which gets parameters of its own: then they are
+        arrays. Negative axes count from the end. None for one range of the whole array.
 
     Raises
     ------
     TypeError
-        If the values are not floats.
+        If the values are not floats, or an axis is given with a histogram.
     CalibrationError
-        If a name, format or option is not known.
+        If a name, format or option is not known, or the array has no such axis.
 
     Examples
     --------
@@ -495,7 +474,20 @@ def calibrate(
     >>> p.format, p.zero_point, p.strategy
     ('uint8', 128, 'percentile_99.99')
     """
-    histogram = values if isinstance(values, Histogram) else Histogram().observe(values)
-    format, symmetric = resolve(format, symmetric)
+    format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
-    return _decide("values", histogram, pattern, chosen, format, symmetric)[0]
+    stats = _stats_of(values, axis)
+    return decide([("values", stats, pattern, chosen)], format)[0][0]
+
+
+def _stats_of(values: Any, axis: int | None) -> Stats:
+    if isinstance(values, (Histogram, Channels)):
+        if axis is not None:
+            msg = f"axis is {axis}, but it goes with an array, not with histograms"
+            raise TypeError(msg)
+        if isinstance(values, Channels):
+            return values._stats
+        return _core.TensorStats.from_histogram(values)
+    cal = Calibrator()
+    cal.observe("values", values, axis=axis)
+    return cal.stats("values")

@@ -1,32 +1,124 @@
-"""The formats that can be calibrated for, and how each is scaled unless told otherwise."""
+"""`QuantFormat`: the grid that values are stored in, and how it is scaled."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ml_dtypes
+import numpy as np
+
+from quantcal import _core
 from quantcal._core import CalibrationError
 
-# Symmetric scaling keeps zero at code 0, which signed kernels want; unsigned codes would
-# lose half of their range to it.
-SYMMETRIC_BY_DEFAULT = {"int8": True, "uint8": False}
+FORMATS: tuple[str, ...] = tuple(_core.format_names())
+"""Names of all formats."""
+
+KNOWN = "int2 to int16, uint2 to uint16, float8_e4m3fn, float8_e5m2, float4_e2m1fn"
+_INTEGER = re.compile(r"(u?)int(\d+)")
 
 
-def resolve(format: str, symmetric: bool | None) -> tuple[str, bool]:
-    """Check a format's name and settle its scaling.
+@dataclass(frozen=True)
+class QuantFormat:
+    """An integer or floating grid with its scaling.
+
+    Symmetric: zero lies in the middle of the range; scale = T / (2^(bits-1) - 1) for integers
+    and T / m for floats, m being the largest value of the format (448 for float8_e4m3fn,
+    57344 for float8_e5m2, 6 for float4_e2m1fn). Affine: the range has two ends and is widened
+    to contain 0; scale = (high - low) / (2^bits - 1), and the zero point is the nearest code.
+    Rounding is half to even, and saturates.
 
     Parameters
     ----------
-    format
-        "int8" or "uint8".
+    name
+        "int2" to "int16", "uint2" to "uint16", "float8_e4m3fn", "float8_e5m2" or
+        "float4_e2m1fn" (the names of ONNX and ml_dtypes).
     symmetric
-        None for the format's own default: symmetric for int8, affine for uint8.
+        None for the format's own default: symmetric for signed integers and floats, which keeps
+        zero at code 0 as signed kernels want it; affine for unsigned integers, which would lose
+        half of their codes. Floats have no zero point, so they cannot be affine.
+    power_of_two
+        Whether the scale must be a power of two, so that scaling is a shift: the smallest one
+        that clips nothing of the range chosen; "mse" and "entropy" search among these scales.
 
     Raises
     ------
     CalibrationError
-        If the format is not known; the message lists those that are.
+        If the name is not known, or a float is to be affine.
+
+    Examples
+    --------
+    >>> import quantcal as qc
+    >>> qc.QuantFormat("uint4")
+    QuantFormat(name='uint4', symmetric=False, power_of_two=False)
+    >>> qc.QuantFormat("int4").dtype
+    dtype(int4)
     """
-    default = SYMMETRIC_BY_DEFAULT.get(format)
-    if default is None:
-        known = ", ".join(SYMMETRIC_BY_DEFAULT)
-        msg = f'Format "{format}" is not known. Known formats: {known}.'
-        raise CalibrationError(msg)
-    return format, default if symmetric is None else bool(symmetric)
+
+    name: str
+    symmetric: bool = cast("bool", None)  # settled below
+    power_of_two: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in FORMATS:
+            msg = f'Format "{self.name}" is not known. Known formats: {KNOWN}.'
+            raise CalibrationError(msg)
+        if self.symmetric is None:
+            object.__setattr__(self, "symmetric", not self.name.startswith("u"))
+        for field in ("symmetric", "power_of_two"):
+            value = getattr(self, field)
+            if not isinstance(value, (bool, np.bool_)):
+                msg = f"{field} is {value!r}, but it must be True or False"
+                raise CalibrationError(msg)
+            object.__setattr__(self, field, bool(value))
+        if self.is_float and not self.symmetric:
+            msg = f"{self.name} has no zero point, so it cannot be affine; leave symmetric out"
+            raise CalibrationError(msg)
+
+    @classmethod
+    def of(
+        cls,
+        format: str | QuantFormat,
+        symmetric: bool | None = None,
+        power_of_two: bool | None = None,
+    ) -> QuantFormat:
+        """Return the format for a name or a format, with other scaling where it is given."""
+        if isinstance(format, str):
+            return cls(format, cast("bool", symmetric), bool(power_of_two))
+        if not isinstance(format, QuantFormat):
+            msg = f"format is {format!r}, but it must be a name or a QuantFormat"
+            raise TypeError(msg)
+        return cls(
+            format.name,
+            format.symmetric if symmetric is None else symmetric,
+            format.power_of_two if power_of_two is None else power_of_two,
+        )
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the levels are those of a small float."""
+        return self.name.startswith("float")
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        found = _INTEGER.fullmatch(self.name)
+        return int(found[2]) if found else int(self.name[5])
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """The smallest standard integer dtype that holds a code; for floats, its bits."""
+        sign = "i" if self.name.startswith("int") else "u"
+        return np.dtype(f"{sign}{1 if self.bits <= 8 else 2}")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of codes: the format's own where numpy or ml_dtypes has it."""
+        own = getattr(np, self.name, None) or getattr(ml_dtypes, self.name, None)
+        return np.dtype(own) if own is not None else self.storage
+
+    def __str__(self) -> str:
+        scaling = "symmetric" if self.symmetric else "affine"
+        power = ", power-of-two scale" if self.power_of_two else ""
+        return f"{self.name} ({scaling}{power})"

@@ -43,7 +43,8 @@ mod _core {
         },
         histogram::Histogram,
         search::{
-            aciq, code_entropy, divergence, fits, kl, max_entropy, minmax, mse, octav, percentile,
+            aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
+            octav, percentile,
         },
         tensor::TensorStats,
         {get_num_threads, set_num_threads},

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::{format::Format, histogram::Histogram, whole::Whole};
+use super::{error::CalibrationError, format::Format, histogram::Histogram, whole::Whole};
 use crate::{
     Density, Error, Range,
     search::{self, Distribution, Fit, KlOptions, Tails},
@@ -155,4 +155,14 @@ pub(super) fn aciq(
             None => search::minmax(&density),
         }
     })))
+}
+
+/// The analytic threshold in units of the spread.
+#[pyfunction]
+pub(super) fn analytic_threshold(distribution: &str, bits: u32) -> PyResult<f64> {
+    let found = DISTRIBUTIONS.iter().find(|(name, _)| distribution == *name);
+    let (_, known) = found.ok_or_else(|| {
+        CalibrationError::new_err(format!("distribution \"{distribution}\" is not known"))
+    })?;
+    Ok(search::threshold(*known, bits))
 }

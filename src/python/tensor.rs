@@ -42,6 +42,15 @@ impl TensorStats {
         Ok(Core::new(empty(mantissa_bits)?).into())
     }
 
+    /// A histogram taken for one observation.
+    #[staticmethod]
+    fn from_histogram(histogram: &Histogram) -> Self {
+        let histogram = histogram.snapshot();
+        let mut stats = Core::new(histogram.like());
+        stats.include(&histogram);
+        stats.into()
+    }
+
     /// Adds one observation, unless `finite_only` and some value is not finite.
     #[pyo3(signature = (values, /, *, finite_only = false))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {

@@ -13,6 +13,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
 from quantcal.blocks.base import BlockFormat, with_axis
 from quantcal.blocks.statistics import BlockStatistics
+from quantcal.formats import QuantFormat
 from quantcal.strategies import Strategy, resolve
 
 _LARGEST = 6.0 * 448.0  # element times block scale of NVFP4
@@ -176,7 +177,7 @@ class NVFP4(BlockFormat):
             If the strategy, or an option, is not known, or its range is not finite.
         """
         chosen = resolve(strategy, **options)
-        low, high = chosen.range(block_maxima, cls.scale_format, True)
+        low, high = chosen.range(block_maxima, QuantFormat(cls.scale_format))
         if not (math.isfinite(low) and math.isfinite(high)):
             msg = f"{chosen} chose the range [{low}, {high}], which is not finite"
             raise CalibrationError(msg)

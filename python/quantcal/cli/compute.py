@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationTable, load
+from quantcal import CalibrationTable, QuantFormat, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
 from quantcal.cli.options import (
     RANGES,
-    Format,
     JsonOption,
     StatsArgument,
     StrategyOption,
@@ -40,14 +39,15 @@ def compute(
     ] = None,
     strategy: StrategyOption = None,
     format_: Annotated[
-        Format,
+        str,
         typer.Option(
             "--format",
+            metavar="NAME",
             rich_help_panel=RANGES,
-            help="Integer format: 'int8' is symmetric unless told otherwise (codes "
-            "-127 to 127), 'uint8' affine.",
+            help="Format of the codes: int2 to int16 (symmetric unless told otherwise), "
+            "uint2 to uint16 (affine), float8_e4m3fn, float8_e5m2, float4_e2m1fn.",
         ),
-    ] = Format.INT8,
+    ] = "int8",
     symmetric: Annotated[
         bool | None,
         typer.Option(
@@ -58,6 +58,14 @@ def compute(
             "needs a zero point.",
         ),
     ] = None,
+    power_of_two: Annotated[
+        bool,
+        typer.Option(
+            "--power-of-two",
+            rich_help_panel=RANGES,
+            help="Only scales that are powers of two, so that scaling is a shift.",
+        ),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Choose range, scale and zero point of every tensor from histograms.
@@ -75,7 +83,8 @@ def compute(
     rules = parse_strategy(strategy)
     calibrator = load(stats)
     started = time.perf_counter()
-    table = calibrator.compute(rules, format=format_.value, symmetric=symmetric)
+    format = QuantFormat.of(format_, symmetric, power_of_two)
+    table = calibrator.compute(rules, format=format)
     seconds = time.perf_counter() - started
     if output is not None:
         table.save(output)
@@ -88,16 +97,11 @@ def compute(
         {
             "written": str(output),
             "tensors": str(len(table)),
-            "format": f"{format_.value}, {_scaling(table)}",
+            "format": str(format),
             "time": f"{seconds:.2f} s",
         },
     )
     print_most_affected(table)
-
-
-def _scaling(table: CalibrationTable) -> str:
-    symmetric = next(iter(table.values())).symmetric
-    return "symmetric" if symmetric else "affine"
 
 
 def print_most_affected(table: CalibrationTable) -> None:

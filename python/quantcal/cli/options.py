@@ -23,7 +23,7 @@ KEEP = "Other files"
 
 
 class Format(str, Enum):
-    """Integer formats by name."""
+    """Integer formats that onnxruntime has fast kernels for."""
 
     INT8 = "int8"
     UINT8 = "uint8"

@@ -59,7 +59,7 @@ def of_table(table: CalibrationTable, names: Iterable[str]) -> list[Record]:
     return [
         {
             "name": name,
-            **asdict(table[name]),
+            **table[name].to_dict(),
             "report": _numbers(asdict(report[name])) if name in report else None,
         }
         for name in names

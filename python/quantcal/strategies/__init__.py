@@ -1,6 +1,10 @@
 """Strategies: each maps a histogram and a format to a range. One file a strategy."""
 
-from quantcal.strategies.base import Strategy
+from quantcal.strategies.aciq import ACIQ
+from quantcal.strategies.base import Explains, Strategy, UsesObservations
+from quantcal.strategies.entropy import MaxEntropy
+from quantcal.strategies.fixed import Fixed
+from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
@@ -9,12 +13,18 @@ from quantcal.strategies.policy import Policy
 from quantcal.strategies.registry import names, resolve
 
 __all__ = [
+    "ACIQ",
     "KL",
     "MSE",
+    "Explains",
+    "Fixed",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
     "Strategy",
+    "UsesObservations",
     "names",
     "resolve",
 ]

@@ -53,13 +53,18 @@ def express(strategy: Strategy) -> str | dict[str, Any]:
     return written
 
 
+def _plain(value: Any) -> Any:
+    """A strategy within a strategy goes by its name, if that says all."""
+    return _written(value) if isinstance(value, Strategy) else value
+
+
 def _written(strategy: Strategy) -> str | dict[str, Any] | None:
     known = {factory: name for name, factory in reversed(factories().items())}
     name = known.get(type(strategy))
     if name is None or not dataclasses.is_dataclass(strategy):
         return None
     options = {
-        field.name: getattr(strategy, field.name)
+        field.name: _plain(getattr(strategy, field.name))
         for field in dataclasses.fields(strategy)
         if getattr(strategy, field.name) != field.default
     }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal.formats import QuantFormat
+
+_MOST_BINS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -14,33 +17,73 @@ class KL:
     The form that TensorRT made known (S. Migacz, "8-bit Inference with TensorRT", 2017): on
     `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
     quantised one spreads each level's mass over its non-empty bins, and the range with the
-    least divergence wins. One-sided over |x| for symmetric scaling; affine scaling searches
-    both ends. Good for bell-shaped activations with thin tails; on heavy tails it may clip
-    far too much. O(num_bins * levels).
+    least divergence wins, the widest among equals. Zeros count as any other value. Good for
+    bell-shaped activations with thin tails; on heavy tails it may clip far too much.
+    O(num_bins * levels).
 
     Parameters
     ----------
     num_bins
-        Equal bins between zero and the extreme. 2048 is what TensorRT uses.
+        Equal bins over the values that are searched. 2048 is what TensorRT uses.
+    num_levels
+        Groups that the kept bins are merged to. None takes the levels of the format: of one
+        side of zero for symmetric scaling (128 for int8; the real levels of a float), all of
+        them for affine scaling. With as many levels as bins nothing is left to search and the
+        range is that of the data; formats beyond 11 bits need more bins than the default.
+    two_sided
+        None: one-sided over |x| for symmetric scaling and over data of one sign, both ends
+        for affine scaling of other data. True searches windows about zero over both signs in
+        symmetric scaling; False cuts both ends of affine data at one threshold of |x|.
 
     Raises
     ------
     CalibrationError
-        If `num_bins` is not between 1 and 2**24.
+        If `num_bins` is not between 1 and 2**24, or `num_levels` below 2.
     """
 
     num_bins: int = 2048
+    num_levels: int | None = None
+    two_sided: bool | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.num_bins, int) and 1 <= self.num_bins <= 1 << 24):
-            msg = f"num_bins is {self.num_bins}, but it must be between 1 and {1 << 24}"
+        if not (_is_whole(self.num_bins) and 1 <= self.num_bins <= _MOST_BINS):
+            msg = (
+                f"num_bins is {self.num_bins}, but it must be a whole number between 1 "
+                f"and {_MOST_BINS}"
+            )
+            raise _core.CalibrationError(msg)
+        levels = self.num_levels
+        if levels is not None and not (_is_whole(levels) and levels >= 2):
+            msg = f"num_levels is {levels}, but it must be a whole number of at least 2"
+            raise _core.CalibrationError(msg)
+        if self.two_sided not in (None, True, False):
+            msg = f"two_sided is {self.two_sided!r}, but it must be True, False or None"
             raise _core.CalibrationError(msg)
 
     def range(
-        self, histogram: _core.Histogram, format: str, symmetric: bool
+        self, histogram: _core.Histogram, format: QuantFormat
     ) -> tuple[float, float]:
         """Return the range of least divergence; [0, 0] without finite values."""
-        return _core.kl(histogram, self.num_bins, format, symmetric)
+        return _core.kl(
+            histogram, self.num_bins, self.num_levels, self.two_sided, format
+        )
+
+    def explain(self, histogram: _core.Histogram, format: QuantFormat) -> str:
+        """Return a warning if the bins leave nothing to search."""
+        levels = self.num_levels or 1 << (format.bits - format.symmetric)
+        if levels < self.num_bins:
+            return ""
+        return f"{self.num_bins} bins for {levels} levels leave nothing to search"
 
     def __str__(self) -> str:
-        return "kl" if self.num_bins == 2048 else f"kl(num_bins={self.num_bins})"
+        default = KL()
+        options = [
+            f"{name}={getattr(self, name)}"
+            for name in ("num_bins", "num_levels", "two_sided")
+            if getattr(self, name) != getattr(default, name)
+        ]
+        return f"kl({', '.join(options)})" if options else "kl"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

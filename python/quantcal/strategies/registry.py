@@ -9,19 +9,35 @@ from collections.abc import Callable
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy
+from quantcal.strategies.entropy import MaxEntropy
+from quantcal.strategies.fixed import Fixed, softmax
+from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
 from quantcal.strategies.named import NAMED
 from quantcal.strategies.percentile import Percentile
 
+
+def _adaptive() -> Percentile:
+    return Percentile(adaptive=True)
+
+
 _BY_NAME: dict[str, Callable[..., Strategy]] = {
     "minmax": MinMax,
     "percentile": Percentile,
+    "percentile_adaptive": _adaptive,
     "kl": KL,
     "kl_divergence": KL,
     "mse": MSE,
+    "entropy": MaxEntropy,
+    "max_entropy": MaxEntropy,
+    "aciq": ACIQ,
+    "hybrid": Hybrid,
+    "fixed": Fixed,
+    "softmax": softmax,
 }
 
 
@@ -108,6 +124,16 @@ def _create(
         if wanted:
             msg = f'Strategy "{name}": {option} is {value!r}, but it must be {wanted}.'
             raise TypeError(msg)
+    missing = [
+        option
+        for option, field in known.items()
+        if option not in options
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        msg = f'Strategy "{name}" needs {" and ".join(missing)}.'
+        raise CalibrationError(msg)
     return factory(**options)
 
 

@@ -1,0 +1,76 @@
+"""Hybrid: one strategy clips coarsely, another refines what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from quantcal import _core
+from quantcal.formats import QuantFormat
+from quantcal.strategies.base import Strategy, needs_observations, range_of
+from quantcal.strategies.kl import KL
+from quantcal.strategies.percentile import Percentile
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Two strategies in a row: `then` sees only the values inside the range of `first`.
+
+    A search on equal bins wastes them on outliers; a percentile first gives them back to the
+    bulk. The histogram is cut, so there is no second pass over the data. O(first + then).
+
+    Parameters
+    ----------
+    first, then
+        Strategies, or names of strategies.
+
+    Raises
+    ------
+    CalibrationError
+        If a name is not known.
+
+    Examples
+    --------
+    >>> import quantcal as qc
+    >>> str(qc.Hybrid("percentile_99.9", "mse"))
+    'hybrid(percentile_99.9, mse)'
+    """
+
+    first: Strategy = field(default=Percentile(99.99))
+    then: Strategy = field(default=KL())
+
+    def __post_init__(self) -> None:
+        from quantcal.strategies.registry import resolve
+
+        object.__setattr__(self, "first", resolve(self.first))
+        object.__setattr__(self, "then", resolve(self.then))
+
+    @property
+    def needs_observations(self) -> bool:
+        """Whether `first` asks for the extremes of each observation."""
+        return needs_observations(self.first)
+
+    def range(
+        self, histogram: _core.Histogram, format: QuantFormat
+    ) -> tuple[float, float]:
+        """Return the refined range."""
+        return self._refined(histogram, self.first.range(histogram, format), format)
+
+    def range_of(
+        self, stats: _core.TensorStats, format: QuantFormat
+    ) -> tuple[float, float]:
+        """Return the refined range; `first` may ask for the observations."""
+        return self._refined(
+            stats.histogram, range_of(self.first, stats, format), format
+        )
+
+    def _refined(
+        self,
+        histogram: _core.Histogram,
+        coarse: tuple[float, float],
+        format: QuantFormat,
+    ) -> tuple[float, float]:
+        inside = histogram.cut(*coarse)
+        return self.then.range(inside, format) if inside.count else coarse
+
+    def __str__(self) -> str:
+        return f"hybrid({self.first}, {self.then})"
