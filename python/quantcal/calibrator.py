@@ -360,8 +360,8 @@ class Calibrator:
         strategy
             A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"), a
             strategy object, or a mapping of name patterns to these, of which the first that
-            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a policy
-            file.
+            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a
+            policy file.
         format
             A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
         symmetric, power_of_two

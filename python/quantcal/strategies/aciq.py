@@ -19,9 +19,10 @@ class ACIQ:
     R. Banner, Y. Nahshan, D. Soudry, "Post training 4-bit quantization of convolutional
     networks for rapid-deployment", NeurIPS 2019. The range reaches a * b to either side of
     the mean, b being mean |x - mean|, for Laplace, with a = W0(3 * 4^bits) (W0: Lambert's
-    function); a * std for Gauss, with a from the stationarity of their equation 5. Half forms, for
-    values on one side of zero as a ReLU leaves them, start at zero and have the threshold of
-    one bit more; their spread is that of the values that are not zero. Any bit width; for
+    function); a * std for Gauss, with a from the stationarity of their equation 5. Half
+    forms, for values on one side of zero as a ReLU leaves them, start at zero and have the
+    threshold of one bit more; their spread is that of the values that are not zero. Any bit
+    width; for
     floats the fitted distribution's error is minimised numerically over the real levels. The
     range is never wider than the data. O(bins).
 
