@@ -5,8 +5,9 @@
 //! exact all the same. The extremes of each observation are not kept by channel.
 //!
 //! Recording works on blocks of channels, each the property of one task, so nothing is merged
-//! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each channel; a run is
-//! then counted like any other slice. Rows that are long already are counted where they lie.
+//! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each
+//! channel; a run is then counted like any other slice. Rows that are long already are counted
+//! where they lie.
 
 use rayon::prelude::*;
 
@@ -25,8 +26,8 @@ const RUN: usize = 2048;
 const WIDTH: usize = 128;
 /// Fewest channels of a block, one cache line of `f32`, if there are so many.
 const NARROW: usize = 16;
-/// Rows that are distributed to the runs together, half a cache line of each: writing to every run for every
-/// row would wait for the processor's table of pages.
+/// Rows that are distributed to the runs together, half a cache line of each: writing to every run
+/// for every row would wait for the processor's table of pages.
 const STAGED: usize = 8;
 /// Between two runs, so that runs of a power of two do not fall onto the same cache lines.
 const PAD: usize = 16;
@@ -70,7 +71,7 @@ impl ChannelStats {
     /// number of threads. O(elements).
     ///
     /// # Errors
-    /// [`Error::Channels`] if there were another number of channels before; nothing is counted then.
+    /// [`Error::Channels`] if there was another number of channels before; nothing is counted then.
     ///
     /// # Panics
     /// If `values` has not as many elements as `shape` says.
@@ -150,7 +151,8 @@ impl ChannelStats {
         Ok(())
     }
 
-    /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into these.
+    /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into
+    /// these.
     ///
     /// # Errors
     /// [`Error::Axis`] or [`Error::Channels`] if not.
@@ -175,7 +177,8 @@ impl ChannelStats {
         self.channels.len()
     }
 
-    /// The first channel with NaN or infinities among contiguous data, if there is one. O(elements).
+    /// The first channel with NaN or infinities among contiguous data, if there is one.
+    /// O(elements).
     ///
     /// # Panics
     /// If `values` has not as many elements as `shape` says.

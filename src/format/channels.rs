@@ -112,7 +112,8 @@ impl Grids {
         if from.is_empty() {
             return Ok(());
         }
-        // `rows` are the elements of one channel that lie together, `first` the number of the first.
+        // `rows` are the elements of one channel that lie together, `first` the number of the
+        // first.
         let work = |first: usize, from: &[A], to: &mut [B]| {
             let (mut from, mut to, mut channel) = (from, to, first % channels);
             while !from.is_empty() {

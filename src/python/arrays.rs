@@ -22,8 +22,8 @@ pub(super) enum Floats<'py> {
 impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
     type Error = PyErr;
 
-    /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`, which
-    /// knows `DLPack`, `__array__`, bfloat16 and the error to raise.
+    /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`,
+    /// which knows `DLPack`, `__array__`, bfloat16 and the error to raise.
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if is_plain(&object)?
             && let Some(floats) = Self::native(&object)
@@ -122,8 +122,8 @@ impl ByChannel<'_> {
     }
 }
 
-/// The elements row by row, with the axes from the longest stride to the shortest: inside a channel the
-/// order does not matter, so transposed arrays need no copy. Arrays with gaps are copied.
+/// The elements row by row, with the axes from the longest stride to the shortest: inside a channel
+/// the order does not matter, so transposed arrays need no copy. Arrays with gaps are copied.
 fn lay_out<'a, T: NumpyElement + Copy>(
     array: &'a PyReadonlyArrayDyn<'_, T>,
     axis: i64,

@@ -26,8 +26,8 @@ impl From<Core> for ChannelStats {
 }
 
 impl ChannelStats {
-    /// The state. It is held while an array is recorded: parts of thousands of channels, merged afterwards,
-    /// would cost more than counting. So it is waited for without the interpreter.
+    /// The state. It is held while an array is recorded: parts of thousands of channels, merged
+    /// afterwards, would cost more than counting. So it is waited for without the interpreter.
     fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
         py.detach(|| work(&mut self.lock()))
     }

@@ -47,8 +47,8 @@ pub(super) fn score(error: search::GridError) -> GridScore {
 
 pub(super) type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
 
-/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those of a
-/// floating format as their bits.
+/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those
+/// of a floating format as their bits.
 #[pyfunction]
 pub(super) fn quantize<'py>(
     py: Python<'py>,

@@ -30,8 +30,8 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
     Sums::of(density, grid).error()
 }
 
-/// Scores the grids of channels together: the error of all their values, each through the grid of its
-/// channel. Channels are scored in parallel and added in order.
+/// Scores the grids of channels together: the error of all their values, each through the grid of
+/// its channel. Channels are scored in parallel and added in order.
 ///
 /// # Panics
 /// Unless there is a grid for each channel.

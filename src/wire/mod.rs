@@ -9,8 +9,8 @@
 //! calibrator is a text of settings (JSON, which this crate does not interpret) and the tensors in
 //! the order given, each with its name.
 //!
-//! Version 2 has statistics by channel too, so its tensors begin with their kind. What needs no more
-//! than version 1 is written as such: the version is the least that can hold the content, and
+//! Version 2 has statistics by channel too, so its tensors begin with their kind. What needs no
+//! more than version 1 is written as such: the version is the least that can hold the content, and
 //! older readers keep reading what they can.
 //!
 //! Reading checks everything before it believes it: the checksum, every code, every sum, and the
