@@ -38,7 +38,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"blocks", "demo", "onnx"}
+SUBMODULES = {"blocks", "compat", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 
