@@ -120,11 +120,6 @@ impl ChannelStats {
         Ok(found.into())
     }
 
-    /// Copies of all channels' histograms.
-    fn histograms(&self, py: Python<'_>) -> Vec<Histogram> {
-        self.snapshot(py).channels().iter().cloned().map(Histogram::from).collect()
-    }
-
     /// All channels together.
     #[getter]
     fn histogram(&self, py: Python<'_>) -> Histogram {
