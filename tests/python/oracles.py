@@ -6,12 +6,34 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-QMIN = {"int8": -128, "uint8": 0}
-QMAX = {"int8": 127, "uint8": 255}
+WIDTHS = range(2, 17)
+QMIN = {f"int{b}": -(2 ** (b - 1)) for b in WIDTHS} | {f"uint{b}": 0 for b in WIDTHS}
+QMAX = {f"int{b}": 2 ** (b - 1) - 1 for b in WIDTHS}
+QMAX |= {f"uint{b}": 2**b - 1 for b in WIDTHS}
+
+
+def levels(format: str) -> Array:
+    """Return the finite values of all codes, rising, as float64.
+
+    To be trusted because those of floats are what ml_dtypes makes of each bit pattern.
+    """
+    if format in QMIN:
+        return np.arange(QMIN[format], QMAX[format] + 1, dtype=np.float64)
+    bits = 4 if format == "float4_e2m1fn" else 8
+    codes = np.arange(2**bits, dtype=np.uint8).view(getattr(ml_dtypes, format))
+    values = codes.astype(np.float64)
+    return np.unique(values[np.isfinite(values)] + 0.0)
+
+
+def ends(format: str) -> tuple[float, float]:
+    """Return the lowest and the highest level."""
+    all_levels = levels(format)
+    return float(all_levels[0]), float(all_levels[-1])
 
 
 def bins(values: Array, mantissa_bits: int) -> list[tuple[float, float, int]]:
@@ -68,12 +90,17 @@ def grid(low: float, high: float, format: str, symmetric: bool) -> tuple[float, 
 
     To be trusted because these are the two formulas that the documentation states, in numpy.
     """
-    if symmetric:
-        scale = np.float32(max(abs(low), abs(high)) / 127)
-        return float(scale), 0 if format == "int8" else 128
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32((high - low) / 255)
+    end = max(abs(low), abs(high))
+    if format not in QMIN:
+        return float(np.float32(end / ends(format)[1])), 0
     qmin, qmax = QMIN[format], QMAX[format]
+    if symmetric:
+        middle = 0 if qmin < 0 else (qmax + 1) // 2
+        return float(np.float32(end / (qmax - middle))), middle
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / (qmax - qmin))
+    if scale == 0:
+        return 0.0, 0
     zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
     return float(scale), zero_point
 
@@ -86,8 +113,9 @@ def codes(
     To be trusted because `numpy.rint` rounds half to even, as ONNX prescribes, and the division
     is in float32, as ONNX prescribes.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN is invalid
         steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(scale))
+    steps = np.where(np.isnan(steps), -np.inf, steps)  # NaN becomes the lowest code
     limited = np.clip(steps.astype(np.float64) + zero_point, QMIN[format], QMAX[format])
     whole: NDArray[np.int64] = limited.astype(np.int64)
     return whole

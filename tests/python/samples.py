@@ -9,6 +9,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+import quantcal as qc
+
 Array = NDArray[Any]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -22,6 +24,9 @@ DTYPES = {
 
 EXACT_BITS = {"float16": 10, "bfloat16": 7}
 """Mantissa bits at which every value of a 16-bit type has its own bin."""
+
+INT8, UINT8 = qc.QuantFormat("int8"), qc.QuantFormat("uint8")
+"""Symmetric and affine, as they are by default."""
 
 TARGETS = [("int8", True), ("int8", False), ("uint8", True), ("uint8", False)]
 """All (format, symmetric)."""

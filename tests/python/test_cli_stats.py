@@ -216,6 +216,20 @@ def test_an_empty_calibrator_is_shown_and_computes_nothing(tmp_path: Path) -> No
             "percentile_99.9",
             {"format": "uint8", "symmetric": True},
         ),
+        (["--format", "int4"], "mse", {"format": "int4"}),
+        (
+            ["--format", "float8_e4m3fn", "--power-of-two", "-s", "entropy"],
+            "entropy",
+            {"format": "float8_e4m3fn", "power_of_two": True},
+        ),
+        (["-s", "percentile_adaptive"], "percentile_adaptive", {}),
+        (["-s", "aciq", "--format", "uint4"], "aciq", {"format": "uint4"}),
+        (["-s", "hybrid"], "hybrid", {}),
+        (
+            ["-s", "*logits*=softmax", "-s", "mse"],
+            {"*logits*": "softmax", "*": "mse"},
+            {},
+        ),
         (
             ["-s", "mse", "-s", "*layers*=minmax", "-s", "broken=kl"],
             {"*layers*": "minmax", "broken": "kl", "*": "mse"},
@@ -237,7 +251,8 @@ def test_compute_writes_the_librarys_table(
     assert done.facts["tensors"] == str(len(table))
     first = next(iter(table.values()))
     scaling = "symmetric" if first.symmetric else "affine"
-    assert done.facts["format"] == f"{first.format}, {scaling}"
+    power = ", power-of-two scale" if "--power-of-two" in arguments else ""
+    assert done.facts["format"] == f"{first.format} ({scaling}{power})"
 
 
 def test_compute_json_is_the_table_with_its_report(tmp_path: Path) -> None:

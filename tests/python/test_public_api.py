@@ -20,15 +20,20 @@ import quantcal as qc
 OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"]
 
 NAMES = {
+    "ACIQ",
     "KL",
     "MSE",
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Fixed",
     "Histogram",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
+    "QuantFormat",
     "QuantParams",
     "Strategy",
     "TensorReport",
