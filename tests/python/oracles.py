@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -121,6 +122,61 @@ def codes(
     return whole
 
 
+def fake_quantize(values: Array, format: str, scale: float, zero_point: int) -> Array:
+    """Return the real values that become of values, as float64.
+
+    To be trusted because integers go by `codes`, and floats through a conversion of ml_dtypes.
+    """
+    if format in QMIN:
+        return (codes(values, format, scale, zero_point) - zero_point) * float(scale)
+    steps = np.asarray(values, dtype=np.float32) / np.float32(scale)
+    limited = np.clip(steps, *ends(format)).astype(getattr(ml_dtypes, format))
+    return limited.astype(np.float64) * float(scale)
+
+
+def norm(values: Array, p: float, format: str, scale: float, zero_point: int) -> float:
+    """Return the mean of |x - x_hat|^p over the raw data.
+
+    To be trusted because it is the definition.
+    """
+    back = fake_quantize(values, format, scale, zero_point)
+    return float((np.abs(np.asarray(values, dtype=np.float64) - back) ** p).mean())
+
+
+def code_entropy(values: Array, format: str, scale: float, zero_point: int) -> float:
+    """Return the Shannon entropy of the codes of the raw data, in bits.
+
+    To be trusted because it counts what values become and takes the definition.
+    """
+    back = fake_quantize(values, format, scale, zero_point) + 0.0  # one zero
+    shares = np.unique(back, return_counts=True)[1] / back.size
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def least_of_ranges(
+    values: Array,
+    format: str,
+    symmetric: bool,
+    score: Callable[[float, int], float],
+    count: int,
+) -> float:
+    """Return the least score over the grids of `count` ranges, evenly spaced at each end.
+
+    To be trusted because it tries them all.
+    """
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    if symmetric:
+        end = max(-low, high)
+        ranges = [(-end * k / count, end * k / count) for k in range(1, count + 1)]
+    else:
+        side = round(count**0.5) if low < 0 < high else count
+        shares = np.arange(1, side + 1) / side
+        lows = low * shares if low < 0 else [0.0]
+        highs = high * shares if high > 0 else [0.0]
+        ranges = [(float(a), float(b)) for a in lows for b in highs]
+    return min(score(*grid(*ends_, format, symmetric)) for ends_ in ranges)
+
+
 def squared_error(values: Array, format: str, scale: float, zero_point: int) -> float:
     """Return the mean squared error of quantising and dequantising the raw data.
 
@@ -200,11 +256,20 @@ def kl_divergence(counts: Array, end: int, levels: int) -> float:
     clipped histogram with the outside mass in its last bin; Q spreads each group's inside mass
     over the group's non-empty bins; both are normalised; then the definition of KL.
     """
-    inside = np.asarray(counts[:end], dtype=np.float64)
-    p = inside.copy()
-    p[-1] += counts[end:].sum()
     groups = min(levels, end)
-    group_of = np.arange(end) * groups // end
+    return divergence(counts, 0, end, np.arange(end) * groups // end)
+
+
+def divergence(counts: Array, start: int, end: int, group_of: Array) -> float:
+    """Return KL(P || Q) in nats of keeping bins `start` to `end`, merged as `group_of` says.
+
+    As `kl_divergence`, with the mass below the window in its first bin.
+    """
+    inside = np.asarray(counts[start:end], dtype=np.float64)
+    p = inside.copy()
+    p[0] += counts[:start].sum()
+    p[-1] += counts[end:].sum()
+    groups = int(group_of[-1]) + 1
     mass = np.bincount(group_of, weights=inside, minlength=groups)
     filled = np.bincount(group_of, weights=inside > 0, minlength=groups)
     share = np.divide(mass, filled, out=np.zeros(groups), where=filled > 0)

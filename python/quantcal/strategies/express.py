@@ -69,7 +69,8 @@ def _written(strategy: Strategy) -> str | dict[str, Any] | None:
         if getattr(strategy, field.name) != field.default
     }
     if any(
-        not isinstance(value, (bool, int, float, str, dict)) for value in options.values()
+        not isinstance(value, (bool, int, float, str, dict))
+        for value in options.values()
     ):
         return None
     if isinstance(strategy, Percentile) and set(options) <= {"percentile"}:
