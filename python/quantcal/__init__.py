@@ -43,6 +43,7 @@ from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
     from quantcal import blocks as blocks
+    from quantcal import compat as compat
     from quantcal import demo as demo
     from quantcal import onnx as onnx
 
@@ -74,6 +75,7 @@ __version__: str = _core.__version__
 
 _SUBMODULES = (
     "blocks",
+    "compat",
     "demo",
     "onnx",
 )  # imported when first used: their frameworks are optional

@@ -42,7 +42,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"blocks", "demo", "onnx"}
+SUBMODULES = {"blocks", "compat", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 

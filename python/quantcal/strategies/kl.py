@@ -18,8 +18,9 @@ class KL:
     The form that TensorRT made known (S. Migacz, "8-bit Inference with TensorRT", 2017): on
     `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
     quantised one spreads each level's mass over its non-empty bins, and the range with the
-    least divergence wins, the widest among equals. Zeros count as any other value. Good for
-    bell-shaped activations with thin tails; on heavy tails it may clip far too much.
+    least divergence wins, the widest among equals. Exact zeros are left out: every range
+    represents them, and as one huge bin they would decide the search. Good for bell-shaped
+    activations with thin tails; on heavy tails it may clip far too much.
     O(num_bins * levels).
 
     Parameters
