@@ -199,9 +199,9 @@ def test_heavier_tails_are_cut_less() -> None:
 
 
 def view(x: Array, num_bins: int, low: float, high: float) -> tuple[Array, Array]:
-    """Return counts and edges of equal bins, the counts by numpy."""
+    """Return counts and edges of equal bins, the counts by numpy and without zeros."""
     edges = observed(x).rebin(num_bins, low, high)[1]
-    return np.histogram(x.astype(np.float64), edges)[0], edges
+    return np.histogram(x[x != 0].astype(np.float64), edges)[0], edges
 
 
 def groups_of(format: qc.QuantFormat, width: int, levels: int | None) -> Array:
