@@ -1,7 +1,7 @@
 """Observe once, then ask the same file for the ranges of several strategies.
 
-Nothing is run again: each strategy takes milliseconds, and the report of every range, its clipped
-share and its noise, comes from the same histograms.
+Nothing is run again: each strategy takes milliseconds, and the report of every range, its
+clipped share and its noise, comes from the same histograms.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Several processes observe a share of the data each; their files merge exactly.
 
-The histograms count, and counts add up: the merged file has the same bytes as that of one process
-which saw everything, however the data were shared.
+The histograms count, and counts add up: the merged file has the same bytes as that of one
+process which saw everything, however the data were shared.
 """
 
 import multiprocessing
