@@ -161,7 +161,7 @@ def test_a_table_with_other_content_is_named(
         ("scale", "0.1"),
         ("zero_point", 1000),
         ("zero_point", 0.5),
-        ("format", "int3"),
+        ("format", "int1"),
         ("low", None),
         ("symmetric", "yes"),
     ],
