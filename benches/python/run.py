@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 import accumulate
+import channels
 import compat
 import memory
 import numpy as np
@@ -32,5 +33,5 @@ if __name__ == "__main__":
     print(
         f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads"
     )
-    for bench in (accumulate, search, compat, memory):
+    for bench in (accumulate, channels, search, compat, memory):
         bench.main(smoke=smoke)

@@ -25,6 +25,7 @@ from quantcal._core import (
     set_num_threads,
 )
 from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies import (
@@ -54,6 +55,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
     "Fixed",
     "Histogram",
     "Hybrid",

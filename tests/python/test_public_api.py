@@ -20,15 +20,21 @@ import quantcal as qc
 OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"]
 
 NAMES = {
+    "ACIQ",
     "KL",
     "MSE",
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
+    "Fixed",
     "Histogram",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
+    "QuantFormat",
     "QuantParams",
     "Strategy",
     "TensorReport",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal import CalibrationTable, Calibrator, TensorReport
+from quantcal import CalibrationTable, Calibrator, QuantParams, TensorReport
 from quantcal.cli import text
 from quantcal.cli.records import Record
 from quantcal.cli.sparkline import sparkline
@@ -41,6 +44,8 @@ def histograms(
     names = [record["name"] for record in records]
     nonfinite = [_nonfinite(record) for record in records]
     columns = [Column("count", told(lambda r: text.amount(r["count"])))]
+    if any(record["channels"] for record in records):
+        columns.append(Column("channels", told(_channels)))
     if any(map(str, nonfinite)):
         columns.append(Column("NaN/inf", nonfinite))
     columns += [
@@ -55,6 +60,18 @@ def histograms(
     if len(set(map(bins, records))) > 1:
         columns.append(Column("bins", told(bins), rank=5))
     return tensor_table(names, columns, out)
+
+
+def _channels(record: Record) -> str:
+    """Return how many channels there are and along which axis; empty without any."""
+    channels = record["channels"]
+    return f"{channels} × axis {record['axis']}" if channels else ""
+
+
+def _channels_of(params: QuantParams) -> str:
+    if params.axis is None:
+        return ""
+    return f"{np.size(params.scale)} × axis {params.axis}"
 
 
 def _nonfinite(record: Record) -> Text:
@@ -82,6 +99,14 @@ def bins(record: Record) -> str:
     )
 
 
+def _least_to_most(values: float | NDArray[Any]) -> str:
+    """Return a number with three digits; of channels, the least and the most."""
+    if not isinstance(values, np.ndarray):
+        return str(values) if isinstance(values, int) else text.real(values)
+    ends = [text.real(float(end)) for end in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else " … ".join(ends)
+
+
 def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table:
     """Return the table of ranges, and of what they do to the data, for a console."""
     params = [table[name] for name in names]
@@ -91,16 +116,19 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
         seen = (report.get(name) for name in names)
         return [text.NONE if r is None else tell(r) for r in seen]
 
-    columns = [
-        Column("low", [text.real(p.low) for p in params]),
-        Column("high", [text.real(p.high) for p in params]),
+    columns = []
+    if any(p.axis is not None for p in params):
+        columns.append(Column("channels", [_channels_of(p) for p in params]))
+    columns += [
+        Column("low", [_least_to_most(p.low) for p in params]),
+        Column("high", [_least_to_most(p.high) for p in params]),
         Column("min seen", told(lambda r: text.real(r.minimum)), rank=2),
         Column("max seen", told(lambda r: text.real(r.maximum)), rank=2),
         Column("clipped", told(lambda r: text.share(r.clipped))),
         Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
         Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),
-        Column("scale", [text.real(p.scale) for p in params], rank=3),
-        Column("zero point", [str(p.zero_point) for p in params], rank=4),
+        Column("scale", [_least_to_most(p.scale) for p in params], rank=3),
+        Column("zero point", [_least_to_most(p.zero_point) for p in params], rank=4),
         Column("strategy", [p.strategy for p in params], left=True, rank=1),
     ]
     return tensor_table(names, columns, out)
