@@ -4,22 +4,32 @@
 //! are written once, in plain Rust that the compiler can vectorise, and compiled twice; integer
 //! work, comparisons and conversions give the same bits either way.
 
-/// Runs `work`, compiled for AVX2 where the processor has it.
+/// Work that is worth compiling twice.
 ///
-/// What `work` calls must be `#[inline(always)]` to be compiled with it.
+/// `run`, and what it calls, must be `#[inline(always)]`, or it is compiled only once. (It is a
+/// trait because closures cannot be told so.)
+pub(crate) trait Work {
+    /// What the work results in.
+    type Output;
+
+    /// Does the work.
+    fn run(self) -> Self::Output;
+}
+
+/// Does the work, compiled for AVX2 where the processor has it.
 #[inline]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(crate) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
-    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,f16c")]
-    fn wide<R>(work: impl FnOnce() -> R) -> R {
-        work()
+pub(crate) fn dispatch<W: Work>(work: W) -> W::Output {
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    fn wide<W: Work>(work: W) -> W::Output {
+        work.run()
     }
     if wide_is_there() {
         // SAFETY: the processor has the features that `wide` is compiled for.
         return unsafe { wide(work) };
     }
-    work()
+    work.run()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -34,8 +44,7 @@ fn wide_is_there() -> bool {
                 && is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("bmi2")
-                && is_x86_feature_detected!("popcnt")
-                && is_x86_feature_detected!("f16c");
+                && is_x86_feature_detected!("popcnt");
             KNOWN.store(if wide { YES } else { NO }, Relaxed);
             wide
         }
@@ -47,9 +56,9 @@ fn wide_is_there() -> bool {
 #[cfg(target_arch = "x86_64")]
 pub const GENERIC_VARIABLE: &str = "QUANTCAL_GENERIC";
 
-/// Runs `work`: other processors have one version.
+/// Does the work: other processors have one version.
 #[inline]
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
-    work()
+pub(crate) fn dispatch<W: Work>(work: W) -> W::Output {
+    work.run()
 }

@@ -14,6 +14,23 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// Mantissa bits of the histogram that suits this type: all of them where the type has 16
     /// bits (so that every value is its own bin), 8 otherwise.
     const MANTISSA_BITS: u32;
+    /// Mantissa bits that values of this type can have; a histogram of as many loses nothing.
+    const ALL_MANTISSA_BITS: u32;
+
+    /// Values of the exponent field.
+    const OCTAVES: usize = 256;
+
+    /// The bits of the values, if there are 16 of them.
+    fn bits(values: &[Self]) -> Option<&[u16]> {
+        let _ = values;
+        None
+    }
+
+    /// The value of 16 bits; 0 for types that have more.
+    fn of_bits(bits: u16) -> Self;
+
+    /// The value as `f32`, in operations that can be vectorised.
+    fn to_f32(self) -> f32;
 
     /// Returns `values` as `f32`, using `buffer` only when they are not `f32` already.
     /// `values` must not be longer than the buffer.
@@ -22,6 +39,16 @@ pub trait Element: Copy + Send + Sync + 'static {
 
 impl Element for f32 {
     const MANTISSA_BITS: u32 = 8;
+    const ALL_MANTISSA_BITS: u32 = 23;
+
+    fn of_bits(_: u16) -> Self {
+        0.0
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
 
     fn widen<'a>(values: &'a [Self], _: &'a mut [f32; BLOCK]) -> &'a [f32] {
         values
@@ -30,6 +57,16 @@ impl Element for f32 {
 
 impl Element for f64 {
     const MANTISSA_BITS: u32 = 8;
+    const ALL_MANTISSA_BITS: u32 = 23; // of the f32 that it is rounded to
+
+    fn of_bits(_: u16) -> Self {
+        0.0
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self as f32
+    }
 
     /// Rounds to nearest; what overflows `f32` becomes ±inf and is counted there.
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
@@ -43,6 +80,26 @@ impl Element for f64 {
 
 impl Element for f16 {
     const MANTISSA_BITS: u32 = 10;
+    const ALL_MANTISSA_BITS: u32 = 10;
+    const OCTAVES: usize = 32;
+
+    fn bits(values: &[Self]) -> Option<&[u16]> {
+        Some(values.reinterpret_cast())
+    }
+
+    fn of_bits(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    /// Shifting exponent and mantissa into place leaves a value 2^112 times too small, subnormals
+    /// included; the product is exact. An exponent of all ones stays one.
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        let bits = u32::from(self.to_bits());
+        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((112 + 127) << 23);
+        let non_finite = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        f32::from_bits(magnitude.to_bits() | non_finite | (bits & 0x8000) << 16)
+    }
 
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
@@ -53,12 +110,42 @@ impl Element for f16 {
 
 impl Element for bf16 {
     const MANTISSA_BITS: u32 = 7;
+    const ALL_MANTISSA_BITS: u32 = 7;
+
+    fn bits(values: &[Self]) -> Option<&[u16]> {
+        Some(values.reinterpret_cast())
+    }
+
+    fn of_bits(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
 
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, v) in out.iter_mut().zip(values) {
-            *o = f32::from_bits(u32::from(v.to_bits()) << 16);
+            *o = Element::to_f32(*v);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_float16_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) =
+                (Element::to_f32(f16::from_bits(bits)), f16::from_bits(bits).to_f32());
+            assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()));
+            let b = bf16::from_bits(bits);
+            assert!(Element::to_f32(b) == b.to_f32() || b.is_nan());
+        }
     }
 }

@@ -18,6 +18,7 @@
 //! m = 8, constants, values that came from 16 bits). Then every answer is that of the data.
 //! Otherwise a bin's values are taken as spread evenly over it.
 
+mod count;
 mod cut;
 mod density;
 mod moments;

@@ -1,11 +1,8 @@
 //! Recording: the one loop over the data.
 //!
-//! A piece of at most 2^20 elements is read a block at a time. For each block one vectorisable
-//! pass finds the minimum, the maximum and the zeros, while the block is in the first-level cache;
-//! a second pass increments counters. Counting goes into a scratch table of the thread, flat
+//! A piece of at most 2^20 elements is counted (`count.rs`) in a scratch table of the thread, flat
 //! and of 32-bit counters, so that the loop needs no look-up of pages; the table is then emptied
-//! into the histogram's pages. Even and odd elements have tables of their own: consecutive equal
-//! values would otherwise wait for each other's increment.
+//! into the histogram's pages.
 //!
 //! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
 //! table is emptied, and then the piece is read once more, slowly.
@@ -16,10 +13,13 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::{Histogram, Pages};
+use super::{
+    Histogram, Pages,
+    count::{Scheme, Summary, Tables, drops_nothing},
+};
 use crate::{
     float::{BLOCK, Element, Layout},
-    parallel, simd,
+    parallel,
 };
 
 /// Elements counted between two emptyings of the scratch table; far below the 2^32 at which a
@@ -58,7 +58,7 @@ impl Histogram {
             parallel.then(|| {
                 let piece = values.len().div_ceil(rayon::current_num_threads() * 4);
                 let pieces = values.par_chunks(piece.clamp(PARALLEL / 64, PIECE));
-                let empty = || Self::empty(layout);
+                let empty = || Self::nothing(layout);
                 pieces.fold(empty, Self::with_piece).reduce(empty, |mut a, b| {
                     a.merge(&b);
                     a
@@ -92,7 +92,7 @@ impl Histogram {
         self.pages.get_or_insert_with(|| Pages::new(native)).layout()
     }
 
-    fn empty(layout: Layout) -> Self {
+    fn nothing(layout: Layout) -> Self {
         Self { pages: Some(Pages::new(layout)), ..Self::new() }
     }
 
@@ -104,35 +104,23 @@ impl Histogram {
     /// Counts one piece by way of the scratch table.
     fn record_piece<T: Element>(&mut self, piece: &[T]) -> Summary {
         let layout = self.layout();
+        let scheme = Scheme::of::<T>(layout);
         SCRATCH.with_borrow_mut(|scratch| {
-            let size = 2 * layout.codes();
+            let size = 2 * scheme.codes();
             if scratch.len() < 2 * size {
                 *scratch = vec![0; 2 * size];
             }
             let (even, odd) = scratch.split_at_mut(size);
-            let odd = &mut odd[..size];
-            let mut buffer = [0.0; BLOCK];
-            let mut codes = [0u32; BLOCK];
+            let mut tables = Tables { even, odd: &mut odd[..size] };
             let mut seen = Summary::new();
             for block in piece.chunks(BLOCK) {
-                let block = T::widen(block, &mut buffer);
-                let codes = &mut codes[..block.len()];
-                let lone = simd::dispatch(|| encode(block, layout, codes, &mut seen));
-                if self.exact {
-                    self.exact = drops_nothing(block, layout);
-                }
-                if let Some(code) = lone {
-                    even[code as usize] += codes.len() as u32;
-                } else {
-                    count(codes, even, odd);
-                }
+                tables.count(block, scheme, &mut seen);
+                self.exact = self.exact && drops_nothing(block, layout);
             }
-            for lane in layout.codes()..layout.codes() + ZERO_LANES {
-                seen.zeros += u64::from(even[lane]) + u64::from(odd[lane]);
-                (even[lane], odd[lane]) = (0, 0);
-            }
-            if self.empty_scratch(&seen, piece.len() as u64, even, odd) {
+            seen.zeros = tables.take_zeros(scheme);
+            if self.empty(&mut tables, scheme, &seen, piece.len() as u64) {
                 seen = Summary::new();
+                let mut buffer = [0.0; BLOCK];
                 for block in piece.chunks(BLOCK) {
                     self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
                 }
@@ -147,34 +135,38 @@ impl Histogram {
     ///
     /// Octaves are visited from that of the largest magnitude down, until all elements are
     /// accounted for: those above and below, where activations never are, are not touched.
-    fn empty_scratch(
-        &mut self,
-        seen: &Summary,
-        len: u64,
-        even: &mut [u32],
-        odd: &mut [u32],
-    ) -> bool {
+    fn empty(&mut self, tables: &mut Tables, scheme: Scheme, seen: &Summary, len: u64) -> bool {
+        let Scheme { mantissa_bits, octaves, offset } = scheme;
         let layout = self.layout();
-        let size = layout.bins_per_octave();
-        let mut take = |exponent: usize, pages: Option<&mut Pages>| {
-            let octaves = [exponent, Layout::OCTAVES + exponent];
+        let mut take = |octave: usize, pages: Option<&mut Pages>| {
             let mut pages = pages;
-            octaves.map(|octave| {
-                let range = octave * size..(octave + 1) * size;
-                let page = pages.as_deref_mut().map(|pages| (pages, octave));
-                take_octave(&mut even[range.clone()], &mut odd[range], page)
-            })
+            let mut sum = 0;
+            for sign in [0, 1] {
+                let first = (sign * octaves + octave) << mantissa_bits;
+                let range = first..first + (1 << mantissa_bits);
+                let (even, odd) = (&mut tables.even[range.clone()], &mut tables.odd[range]);
+                sum += match pages.as_deref_mut() {
+                    Some(pages) if octave == 0 && offset > 0 => {
+                        take_subnormals(even, odd, sign == 1, pages)
+                    }
+                    Some(pages) => take_octave(
+                        even,
+                        odd,
+                        Some((pages, sign * Layout::OCTAVES + offset + octave)),
+                    ),
+                    None => take_octave(even, odd, None),
+                };
+            }
+            sum
         };
-        let [posinf_or_nan, neginf_or_nan] = take(Layout::OCTAVES - 1, None);
-        let non_finite = posinf_or_nan + neginf_or_nan;
+        let non_finite = take(octaves - 1, None);
         let mut left = len - seen.zeros - non_finite;
-        let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> layout.mantissa_bits();
-        for exponent in (0..=largest.min(Layout::OCTAVES - 2)).rev() {
+        let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> mantissa_bits;
+        for octave in (0..=largest.saturating_sub(offset).min(octaves - 2)).rev() {
             if left == 0 {
                 break;
             }
-            let [positive, negative] = take(exponent, self.pages.as_mut());
-            left -= positive + negative;
+            left -= take(octave, self.pages.as_mut());
         }
         debug_assert_eq!(left, 0, "every element has a code");
         non_finite > 0
@@ -182,8 +174,6 @@ impl Histogram {
 
     /// Counts the non-finite values of a block, and finds the extremes among the others.
     fn recount_non_finite(&mut self, block: &[f32], seen: &mut Summary) {
-        let mut finite = [0.0; BLOCK];
-        let mut len = 0;
         for &x in block {
             if x.is_nan() {
                 self.nan = self.nan.saturating_add(1);
@@ -192,18 +182,18 @@ impl Histogram {
             } else if x == f32::NEG_INFINITY {
                 self.neginf = self.neginf.saturating_add(1);
             } else {
-                finite[len] = x;
-                len += 1;
+                seen.add(x);
             }
         }
-        seen.add(&finite[..len]);
     }
 
     /// Counts a few elements straight into the pages.
     fn record_small(&mut self, block: &[f32]) -> Summary {
         let layout = self.layout();
         let mut seen = Summary::new();
-        seen.add(block);
+        for &x in block {
+            seen.add(x);
+        }
         let all_finite = block.iter().fold(true, |all, x| all & x.is_finite());
         if all_finite {
             self.exact = self.exact && drops_nothing(block, layout);
@@ -247,96 +237,17 @@ fn take_octave(even: &mut [u32], odd: &mut [u32], page: Option<(&mut Pages, usiz
     u64::from(sum)
 }
 
-/// What one vectorisable pass finds. The extremes are those of the finite values only if there
-/// are no infinities.
-struct Summary {
-    min: f32,
-    max: f32,
-    zeros: u64,
-}
-
-impl Summary {
-    fn new() -> Self {
-        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, zeros: 0 }
-    }
-
-    fn join(&mut self, other: &Self) {
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
-    }
-
-    fn extremes(&self) -> Option<(f32, f32)> {
-        (self.min <= self.max).then_some((self.min + 0.0, self.max + 0.0))
-    }
-
-    fn add(&mut self, block: &[f32]) {
-        for &x in block {
-            // Comparisons with NaN are false, so NaN is passed over.
-            self.min = if x < self.min { x } else { self.min };
-            self.max = if x > self.max { x } else { self.max };
-            self.zeros += u64::from(x == 0.0);
+/// The subnormals of float16, of which number k is k · 2^-24, at their places in the layout.
+fn take_subnormals(even: &mut [u32], odd: &mut [u32], negative: bool, pages: &mut Pages) -> u64 {
+    let layout = pages.layout();
+    let mut sum = 0;
+    for (k, (even, odd)) in even.iter_mut().zip(odd).enumerate() {
+        let count = u64::from(std::mem::take(even)) + u64::from(std::mem::take(odd));
+        if count > 0 {
+            let magnitude = k as f32 * f32::from_bits((127 - 24) << 23);
+            pages.add(layout.code(if negative { -magnitude } else { magnitude }), count);
         }
+        sum += count;
     }
-}
-
-/// Counters for zeros, behind those of the codes: one a lane, so that the zeros of a `ReLU` do not
-/// wait for each other's increment.
-const ZERO_LANES: usize = 16;
-
-/// Writes the code of each value, and finds the extremes. If all codes are one, returns it.
-#[inline(always)]
-fn encode(block: &[f32], layout: Layout, codes: &mut [u32], seen: &mut Summary) -> Option<u32> {
-    let (shift, zero) = (layout.shift(), layout.codes() as u32);
-    let mut min = [f32::INFINITY; ZERO_LANES];
-    let mut max = [f32::NEG_INFINITY; ZERO_LANES];
-    let first = block.first()?.to_bits() >> shift;
-    let mut differ = [0u32; ZERO_LANES];
-    let (values, rest) = block.as_chunks::<ZERO_LANES>();
-    let (out, out_rest) = codes.as_chunks_mut::<ZERO_LANES>();
-    for (values, out) in values.iter().zip(out) {
-        for i in 0..ZERO_LANES {
-            let x = values[i];
-            min[i] = if x < min[i] { x } else { min[i] };
-            max[i] = if x > max[i] { x } else { max[i] };
-            let code = x.to_bits() >> shift;
-            differ[i] |= code ^ first;
-            out[i] = if x.to_bits() << 1 == 0 { zero + i as u32 } else { code };
-        }
-    }
-    for (i, (&x, out)) in rest.iter().zip(out_rest).enumerate() {
-        min[i] = if x < min[i] { x } else { min[i] };
-        max[i] = if x > max[i] { x } else { max[i] };
-        let code = x.to_bits() >> shift;
-        differ[i] |= code ^ first;
-        *out = if x.to_bits() << 1 == 0 { zero + i as u32 } else { code };
-    }
-    seen.min = min.into_iter().fold(seen.min, |a, b| if b < a { b } else { a });
-    seen.max = max.into_iter().fold(seen.max, |a, b| if b > a { b } else { a });
-    let one = differ.into_iter().fold(0, |a, b| a | b) == 0;
-    // The lowest bin holds zeros and subnormals.
-    (one && first << 1 != 0 && first & (zero / 2 - 1) != 0).then_some(first)
-}
-
-/// Whether the code keeps all bits of every finite value of the block.
-fn drops_nothing(block: &[f32], layout: Layout) -> bool {
-    let mask = (1u32 << layout.shift()) - 1;
-    let all = block.iter().fold(0, |bits, x| bits | if x.is_finite() { x.to_bits() } else { 0 });
-    all & mask == 0
-}
-
-/// The hot loop. Both tables have a power of two of counters, more than there are codes.
-#[inline]
-fn count(codes: &[u32], even: &mut [u32], odd: &mut [u32]) {
-    let mask = even.len() - 1;
-    let (even, odd) = (&mut even[..=mask], &mut odd[..=mask]);
-    let (chunks, rest) = codes.as_chunks::<8>();
-    for chunk in chunks {
-        for pair in chunk.as_chunks::<2>().0 {
-            even[pair[0] as usize & mask] += 1;
-            odd[pair[1] as usize & mask] += 1;
-        }
-    }
-    for &code in rest {
-        even[code as usize & mask] += 1;
-    }
+    sum
 }
