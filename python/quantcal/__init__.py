@@ -25,6 +25,8 @@ from quantcal._core import (
     set_num_threads,
 )
 from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.compare import compare
+from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies import (
@@ -53,6 +55,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Comparison",
     "Fixed",
     "Histogram",
     "Hybrid",
@@ -65,6 +68,7 @@ __all__ = [
     "Strategy",
     "TensorReport",
     "calibrate",
+    "compare",
     "get_num_threads",
     "load",
     "set_num_threads",

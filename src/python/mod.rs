@@ -36,7 +36,8 @@ mod _core {
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
         histogram::Histogram,
         search::{
-            aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse, octav, percentile,
+            aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
+            octav, percentile,
         },
         tensor::TensorStats,
         {get_num_threads, set_num_threads},

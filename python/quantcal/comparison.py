@@ -1,0 +1,407 @@
+"""`Comparison`: what every strategy would do to a tensor, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any, overload
+
+from quantcal import _core
+from quantcal._core import CalibrationError, Histogram
+from quantcal._text import plural
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
+from quantcal.strategies.policy import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEAST_IS_BEST = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
+MOST_IS_BEST = ("sqnr_db", "cosine", "code_entropy")
+FIGURES = (*MOST_IS_BEST, *LEAST_IS_BEST)
+"""What a comparison can be ordered by, besides the names."""
+
+LONE = "values"
+"""What stands for the name of a lone array or histogram."""
+
+_NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one strategy does to one tensor.
+
+    Everything is computed from the histogram of the values; shares are of the finite ones.
+
+    Parameters
+    ----------
+    tensor
+        The tensor's name; "values" for a lone array or histogram.
+    strategy
+        The method.
+    params
+        Range, scale and zero point; None if the strategy does not apply to this tensor. Then
+        the figures are NaN, and `error` says why.
+    clipped
+        Share of the values that saturation moves further than rounding would.
+    rounded_to_zero
+        Share of the values that round to zero, exact zeros included.
+    mse
+        Mean squared error of a value.
+    sqnr_db
+        Signal to quantisation noise, in decibels; infinite without error.
+    cosine
+        Cosine of the angle between the values and what becomes of them.
+    divergence
+        Kullback-Leibler divergence of the quantised distribution from the clipped one, in
+        nats, on 2048 equal bins from the least to the largest value. "kl" minimises it over
+        the magnitudes where scaling is symmetric, so its own figure need not be the least here.
+        All levels count as evenly spaced, those of floats too.
+    code_entropy
+        Shannon entropy of the codes, in bits; at most the bits of the format.
+    seconds
+        Wall time of the search for the range, without the scoring.
+    reason
+        What the strategy says of its choice; may be empty.
+    error
+        Why the strategy does not apply; empty if it does.
+    """
+
+    tensor: str
+    strategy: str
+    params: QuantParams | None
+    clipped: float = _NAN
+    rounded_to_zero: float = _NAN
+    mse: float = _NAN
+    sqnr_db: float = _NAN
+    cosine: float = _NAN
+    divergence: float = _NAN
+    code_entropy: float = _NAN
+    seconds: float = _NAN
+    reason: str = ""
+    error: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Return all fields as one flat dict; what is not a finite number is None."""
+        params = self.params
+        fields: dict[str, Any] = {"tensor": self.tensor, "strategy": self.strategy}
+        for name in ("format", "symmetric", "low", "high", "scale", "zero_point"):
+            fields[name] = getattr(params, name, None)
+        for name in (*FIGURES, "reason", "error"):
+            fields[name] = getattr(self, name)
+        return {
+            name: None
+            if isinstance(value, float) and not math.isfinite(value)
+            else value
+            for name, value in fields.items()
+        }
+
+
+@dataclass(frozen=True)
+class StrategySummary:
+    """How one strategy did over all tensors.
+
+    Parameters
+    ----------
+    strategy
+        The method.
+    tensors
+        Tensors with finite values that it applies to; the other figures are of these.
+    failed
+        Tensors that it does not apply to.
+    median_sqnr_db, min_sqnr_db
+        Median and least SQNR over the tensors, in decibels; NaN without tensors.
+    worst
+        The tensor with the least SQNR; empty without tensors.
+    best
+        On how many tensors no other strategy has a lower squared error.
+    seconds
+        Time of all its searches.
+    """
+
+    strategy: str
+    tensors: int
+    failed: int
+    median_sqnr_db: float
+    min_sqnr_db: float
+    worst: str
+    best: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Sequence[Scored]):
+    """Every strategy's range and error, of one tensor or of many; `quantcal.compare` makes it.
+
+    A sequence of `Scored`, tensor by tensor. Prints as a table: the strategies of one tensor,
+    or a summary of the strategies over several. `comparison["name"]` is the part of one tensor.
+
+    Parameters
+    ----------
+    scored
+        What each strategy does to each tensor.
+    format
+        The format that was compared at.
+    histograms
+        The values, by tensor; for pictures.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    >>> comparison = qc.compare(x, "int4")
+    >>> comparison.best().strategy
+    'mse'
+    >>> [scored.strategy for scored in comparison.sorted("mse")[:2]]
+    ['mse', 'mse(newton)']
+    >>> comparison["values"].best("divergence").params.format
+    'int4'
+    """
+
+    scored: tuple[Scored, ...]
+    format: QuantFormat
+    histograms: Mapping[str, Histogram]
+
+    @property
+    def tensors(self) -> list[str]:
+        """Names of the tensors, in the order of the rows."""
+        return list(dict.fromkeys(row.tensor for row in self.scored))
+
+    @property
+    def strategies(self) -> list[str]:
+        """Names of the strategies, in the order of the rows."""
+        return list(dict.fromkeys(row.strategy for row in self.scored))
+
+    def __len__(self) -> int:
+        return len(self.scored)
+
+    def __iter__(self) -> Iterator[Scored]:
+        return iter(self.scored)
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a row, or a tensor of this name, is here."""
+        if isinstance(item, str):
+            return any(row.tensor == item for row in self.scored)
+        return isinstance(item, Scored) and item in self.scored
+
+    @overload
+    def __getitem__(self, key: int) -> Scored: ...
+    @overload
+    def __getitem__(self, key: slice | str) -> Comparison: ...
+    def __getitem__(self, key: int | slice | str) -> Scored | Comparison:
+        """Return a row by number, rows by slice, or those of a tensor by name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such tensor; the message lists names like it.
+        """
+        if isinstance(key, str):
+            if key not in self.tensors:
+                raise KeyError(unknown_name(key, self.tensors))
+            return self._of(row for row in self.scored if row.tensor == key)
+        if isinstance(key, slice):
+            return self._of(self.scored[key])
+        return self.scored[key]
+
+    def _of(self, rows: Any) -> Comparison:
+        return replace(self, scored=tuple(rows))
+
+    def sorted(
+        self, by: str = "sqnr_db", *, descending: bool | None = None
+    ) -> Comparison:
+        """Return the rows in another order; those that failed stay last.
+
+        Parameters
+        ----------
+        by
+            "sqnr_db", "cosine", "code_entropy", "mse", "clipped", "rounded_to_zero",
+            "divergence", "seconds", "strategy" or "tensor".
+        descending
+            None puts the best first; names go up.
+
+        Raises
+        ------
+        CalibrationError
+            If `by` is none of these.
+        """
+        check_key(by, (*FIGURES, "strategy", "tensor"))
+        if descending is None:
+            descending = by in MOST_IS_BEST
+        rows = [row for row in self.scored if row.params is not None]
+        rows.sort(key=lambda row: getattr(row, by), reverse=descending)
+        failed = (row for row in self.scored if row.params is None)
+        return self._of([*rows, *failed])
+
+    def best(self, by: str = "mse") -> Scored:
+        """Return the best row of one tensor, the first among equals.
+
+        Parameters
+        ----------
+        by
+            A figure, as for `sorted`.
+
+        Raises
+        ------
+        CalibrationError
+            If there are several tensors (`best_of_each` is for these), no strategy applies,
+            or `by` is no figure.
+        """
+        if len(self.tensors) > 1:
+            msg = (
+                f"there are {len(self.tensors)} tensors; name one, comparison[name].best(), "
+                "or take best_of_each()"
+            )
+            raise CalibrationError(msg)
+        check_key(by, FIGURES)
+        first = next(iter(self.sorted(by)), None)
+        if first is None or first.params is None:
+            raise CalibrationError("no strategy applies to this tensor; see its errors")
+        return first
+
+    def best_of_each(self, by: str = "mse") -> Comparison:
+        """Return the best row of each tensor; raises as `best` does."""
+        return self._of(self[name].best(by) for name in self.tensors)
+
+    def summary(self) -> list[StrategySummary]:
+        """Return how each strategy did over all tensors that have finite values."""
+        rows = [row for row in self.scored if self.histograms[row.tensor].finite]
+        least: dict[str, float] = {}
+        for row in rows:
+            if row.params is not None:
+                least[row.tensor] = min(row.mse, least.get(row.tensor, math.inf))
+        found = []
+        for strategy in self.strategies:
+            mine = [row for row in rows if row.strategy == strategy]
+            ok = [row for row in mine if row.params is not None]
+            worst = min(ok, key=lambda row: row.sqnr_db, default=None)
+            found.append(
+                StrategySummary(
+                    strategy=strategy,
+                    tensors=len(ok),
+                    failed=len(mine) - len(ok),
+                    median_sqnr_db=median(r.sqnr_db for r in ok) if ok else _NAN,
+                    min_sqnr_db=worst.sqnr_db if worst else _NAN,
+                    worst=worst.tensor if worst else "",
+                    best=sum(row.mse == least[row.tensor] for row in ok),
+                    seconds=sum(row.seconds for row in ok),
+                )
+            )
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict a row, for pandas or JSON.
+
+        Range, scale and zero point stand beside the figures. What is not a finite number is
+        None: the SQNR without error (`mse` is 0 then), and figures of failed rows.
+        """
+        return [row.record() for row in self.scored]
+
+    def __str__(self) -> str:
+        from quantcal.report import text
+
+        return text.comparison(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.comparison(self)
+
+    def plot(self, ax: Axes | None = None, strategy: str | None = None) -> Axes:
+        """Draw the distribution of one tensor and every strategy's range below it.
+
+        Above, the density of the values (grey, logarithmic) and what one strategy leaves of
+        them (points: the share of the values on each level, by the width that it stands for).
+        Below, a line a strategy, from the low to the high end of its range, with its SQNR and
+        the share that it clips. Exact zeros, from 1 % on, are a line of their own. The axis of
+        the values is linear, or logarithmic far from zero when there are outliers.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+        strategy
+            Whose quantised values are drawn; None for those of least squared error.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing; says how to install it.
+        CalibrationError
+            If there are several tensors, or the strategy is not among those compared.
+        """
+        from quantcal.report.comparison import plot
+
+        return plot(self, ax, strategy)
+
+    @property
+    def title(self) -> str:
+        """What is compared, in one line."""
+        names = self.tensors
+        head = plural(len(self.strategies), "strategy").replace(
+            "strategys", "strategies"
+        )
+        if len(names) != 1:
+            return f"{head} × {plural(len(names), 'tensor')}, {self.format}"
+        count = self.histograms[names[0]].finite
+        name = "" if names[0] == LONE else f"{names[0]}: "
+        return f"{name}{plural(count, 'value')}, {self.format}"
+
+
+def check_key(by: str, allowed: Sequence[str]) -> None:
+    """Refuse what a comparison cannot be ordered by.
+
+    Raises
+    ------
+    CalibrationError
+        If it is none of the allowed names.
+    """
+    if by not in allowed:
+        known = ", ".join(f'"{name}"' for name in allowed)
+        raise CalibrationError(f"by is {by!r}, but it must be one of {known}")
+
+
+def score(
+    tensor: str,
+    strategy: str,
+    histogram: Histogram,
+    params: QuantParams,
+    format: QuantFormat,
+    *,
+    seconds: float,
+    reason: str,
+) -> Scored:
+    """Return what parameters do to the values of a histogram."""
+    mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
+        histogram, params.format, params.scale, params.zero_point
+    )
+    return Scored(
+        tensor=tensor,
+        strategy=strategy,
+        params=params,
+        clipped=clipped,
+        rounded_to_zero=rounded_to_zero,
+        mse=mse,
+        sqnr_db=sqnr_db,
+        cosine=cosine,
+        divergence=_core.divergence(
+            histogram, params.low, params.high, _NUM_BINS, format
+        ),
+        code_entropy=_core.code_entropy(
+            histogram, format, params.scale, params.zero_point
+        ),
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+_NUM_BINS = 2048
+"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimises."""
