@@ -22,6 +22,7 @@ from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
 from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.policy import unknown_name
 from quantcal.strategies.registry import resolve
 
 STRATEGIES: tuple[Strategy, ...] = (
@@ -48,6 +49,7 @@ def compare(
     strategies: str | Strategy | Iterable[str | Strategy] | None = None,
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
+    tensors: Iterable[str] | None = None,
 ) -> Comparison:
     """Return the range of every strategy and what it does to the values.
 
@@ -67,6 +69,8 @@ def compare(
         hybrid.
     symmetric, power_of_two
         Scaling, where it is not to be the format's.
+    tensors
+        Names of a calibrator's tensors; None for all. Not for arrays and histograms.
 
     Returns
     -------
@@ -75,10 +79,10 @@ def compare(
     Raises
     ------
     TypeError
-        If the values are not floats, or a strategy is none.
+        If the values are not floats, a strategy is none, or names come without a calibrator.
     CalibrationError
-        If a name or the format is not known, a strategy is given twice, there is none, or the
-        calibrator has observed nothing.
+        If a name or the format is not known, a strategy is given twice, there is none, or a
+        tensor was never observed.
 
     Examples
     --------
@@ -91,7 +95,7 @@ def compare(
     """
     format = QuantFormat.of(format, symmetric, power_of_two)
     chosen = _strategies(strategies)
-    tensors = _tensors(values)
+    found = _tensors(values, tensors)
 
     def compared(
         item: tuple[str, _core.TensorStats],
@@ -101,12 +105,12 @@ def compare(
         rows = [_score(name, stats, histogram, each, format) for each in chosen]
         return histogram, rows
 
-    if len(tensors) < _FEW:
-        parts = [compared(item) for item in tensors]
+    if len(found) < _FEW:
+        parts = [compared(item) for item in found]
     else:
         with ThreadPoolExecutor(_core.get_num_threads()) as pool:
-            parts = list(pool.map(compared, tensors))
-    names = [name for name, _ in tensors]
+            parts = list(pool.map(compared, found))
+    names = [name for name, _ in found]
     return Comparison(
         scored=tuple(row for _, rows in parts for row in rows),
         format=format,
@@ -133,12 +137,21 @@ def _strategies(
     return chosen
 
 
-def _tensors(values: Any) -> list[tuple[str, _core.TensorStats]]:
+def _tensors(
+    values: Any, names: Iterable[str] | None
+) -> list[tuple[str, _core.TensorStats]]:
     if isinstance(values, Calibrator):
         if not len(values):
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
-        return [(name, values.stats(name)) for name in values]
+        wanted = list(values if names is None else dict.fromkeys(names))
+        for name in wanted:
+            if name not in values:
+                raise CalibrationError(unknown_name(name, list(values)))
+        return [(name, values.stats(name)) for name in wanted]
+    if names is not None:
+        msg = f"tensors are named, but the values are no Calibrator: {type(values).__name__}"
+        raise TypeError(msg)
     if isinstance(values, Histogram):
         return [(LONE, _core.TensorStats.from_histogram(values))]
     stats = _core.TensorStats()

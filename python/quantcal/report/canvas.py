@@ -24,6 +24,29 @@ SMALL = 8.0
 """Points of the labels of rows."""
 
 
+ROW = 0.19
+"""Inches of a strategy's line below a distribution."""
+
+ABOVE = 2.9
+"""Inches of the distribution above the lines of strategies."""
+
+
+def require() -> None:
+    """Import matplotlib, or say how to install it.
+
+    Raises
+    ------
+    ImportError
+        When it is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401, ICN001
+    except ImportError as error:
+        raise ImportError(
+            'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
+        ) from error
+
+
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
     """Return the axes given, or those of a new figure of a size in inches.
 
@@ -32,12 +55,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
     ImportError
         If matplotlib is missing.
     """
-    try:
-        import matplotlib  # noqa: F401, ICN001 - asked for in any case
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
-        ) from error
+    require()
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt

@@ -19,12 +19,6 @@ from quantcal.report.density import Heights
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW = 0.19
-"""Inches of a strategy's line."""
-
-_ABOVE = 2.9
-"""Inches of the distribution above them."""
-
 _POINTS = 1024
 """Levels beyond which points would be a band."""
 
@@ -35,10 +29,10 @@ def plot(
     """Draw one tensor's values and ranges; see `Comparison.plot`."""
     chosen = _chosen(comparison, strategy)
     rows = len(comparison) + 1  # and one of headings
-    height = _ABOVE + _ROW * rows
+    height = canvas.ABOVE + canvas.ROW * rows
     if ax is not None:
         height = ax.get_window_extent().height / ax.figure.dpi
-    share_of_rows = min(_ROW * rows / height, 0.6)
+    share_of_rows = min(canvas.ROW * rows / height, 0.6)
     size = min(SMALL, 60 * height * share_of_rows / rows)  # 72 points are an inch
     ax = canvas.axes(ax, 9.0, height + 0.7)
     histogram = comparison.histograms[chosen.tensor]
