@@ -95,6 +95,10 @@ def synthetic(data: dict[str, np.ndarray]) -> tuple[list[str], dict]:
     return lines, found
 
 
+def lost(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no negative zero
+
+
 def distances(data: dict[str, np.ndarray], found: dict) -> list[str]:
     """Return how far the shortcuts are from the least squared error."""
     lines = ["### How far the shortcuts are from the least squared error", ""]
@@ -103,10 +107,7 @@ def distances(data: dict[str, np.ndarray], found: dict) -> list[str]:
     rows = [
         [
             f"`{method}`, {format}",
-            *(
-                f"{found[format, 'mse', x] - found[format, method, x]:.2f}"
-                for x in data
-            ),
+            *(lost(found[format, "mse", x] - found[format, method, x]) for x in data),
         ]
         for method in shortcuts
         for format in FORMATS[:4]
@@ -194,7 +195,7 @@ def recogniser(counts: dict[str, int], *, only: int | None = None) -> list[str]:
     return [
         f"### PP-OCRv4 text recogniser, {len(live)} tensors",
         "",
-        f"Ranges from {counts['calibration']} lines; SQNR of the raw activations of "
+        f"Ranges from {counts['calibration']} lines of text; SQNR of the raw activations of "
         f"{counts['evaluation']} other lines: median / worst tensor, in dB.",
         "",
         *table(["dB", *FORMATS], rows),

@@ -95,8 +95,9 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
     edges = even_edges(ax, start, end, _COUNT)
     below = mass.below(edges)
     below[-1] = mass.count.sum()
-    density = np.diff(below) / np.diff(edges) / total
-    seen = density[density > 0]
+    counts = np.diff(below)
+    density = counts / np.diff(edges) / total
+    seen = density[counts >= min(0.5, counts.max())]  # less is the rim of a bin
     heights = Heights(float(seen.min()), float(seen.max()))
     floor = heights.least / 1e12  # below any limit: bars stand on the axis
     ax.stairs(
