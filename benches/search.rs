@@ -7,7 +7,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantcal::{
-    Density, Histogram, QuantFormat, Scaling, TensorStats, search, search::Tails, wire::Archive,
+    Density, Histogram, QuantFormat, Scaling, TensorStats, search,
+    search::Tails,
+    wire::{Archive, Entry},
 };
 
 fn options(num_bins: usize) -> search::KlOptions {
@@ -87,7 +89,8 @@ fn searches(c: &mut Criterion) {
 
     let mut stats = TensorStats::default();
     stats.observe(&values);
-    let tensors: Vec<(String, TensorStats)> =
+    let stats = Entry::Whole(stats);
+    let tensors: Vec<(String, Entry)> =
         (0..100).map(|i| (format!("tensor {i}"), stats.clone())).collect();
     let write = || Archive::write("{}", tensors.iter().map(|(n, s)| (n.as_str(), s)));
     let bytes = write();

@@ -58,8 +58,57 @@ pub enum Error {
         /// codes of scales that these elements need
         expected: usize,
     },
+    /// Something is wrong with the parameters of one channel.
+    InChannel {
+        /// the channel
+        channel: usize,
+        /// what is wrong
+        error: Box<Error>,
+    },
+    /// Another number of zero points than of scales.
+    Lengths {
+        /// how many scales there are
+        scales: usize,
+        /// how many zero points there are
+        zero_points: usize,
+    },
+    /// An array whose channels are not as many as the grids.
+    Grids {
+        /// how many grids there are
+        have: usize,
+        /// how many channels the array has
+        want: usize,
+    },
     /// A thread count below one.
     Threads(i64),
+    /// An axis that the array does not have.
+    AxisRange {
+        /// the axis as given
+        axis: i64,
+        /// sizes of the array
+        shape: Vec<usize>,
+    },
+    /// An axis of size 0.
+    NoChannels {
+        /// the axis as given
+        axis: i64,
+        /// sizes of the array
+        shape: Vec<usize>,
+    },
+    /// Channels along another axis than before.
+    Axis {
+        /// the axis before
+        have: i64,
+        /// the axis now
+        want: i64,
+    },
+    /// Another number of channels than before.
+    Channels {
+        /// how many there were
+        have: usize,
+        /// how many there are now
+        want: usize,
+    },
     /// The bytes do not begin as a file of this library does.
     Foreign,
     /// The bytes were written by a later version of the library.
@@ -91,6 +140,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
+    #[allow(clippy::too_many_lines)] // one sentence for each
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MantissaBits(m) => {
@@ -142,6 +192,42 @@ impl fmt::Display for Error {
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be at least 1")
             }
+            Self::InChannel { channel, error } => write!(f, "channel {channel}: {error}"),
+            Self::Lengths { scales, zero_points } => write!(
+                f,
+                "there are {scales} scales and {zero_points} zero points, but every channel \
+                 needs one of each"
+            ),
+            Self::Grids { have, want } => write!(
+                f,
+                "the array has {want} channels, but there are parameters for {have}; check the axis"
+            ),
+            Self::AxisRange { axis, shape } if shape.is_empty() => {
+                write!(f, "axis is {axis}, but a single number has no axes; observe it without one")
+            }
+            Self::AxisRange { axis, shape } => {
+                let rank = shape.len();
+                let last = rank - 1;
+                write!(
+                    f,
+                    "axis is {axis}, but an array of shape {shape:?} has axes -{rank} to {last}"
+                )
+            }
+            Self::NoChannels { axis, shape } => write!(
+                f,
+                "axis {axis} of an array of shape {shape:?} has no channels; give the axis of \
+                 the channels"
+            ),
+            Self::Axis { have, want } => write!(
+                f,
+                "axis is {want}, but earlier observations had axis {have}; name the axis in the \
+                 same way each time, or give the tensor another name"
+            ),
+            Self::Channels { have, want } => write!(
+                f,
+                "there are {want} channels, but earlier observations had {have}; check the axis, \
+                 or give the tensor another name"
+            ),
             Self::Foreign => {
                 write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")
             }

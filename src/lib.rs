@@ -35,29 +35,34 @@
 //! * [`float`]: the bits of a float and the code of its bin
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
+//! * [`channels`]: one histogram for each channel of a tensor
 //! * [`wire`]: the one checked format for files, pickles and the network
 //! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
 //!   saturation
 //! * [`search`]: the methods that choose a range
 //! * [`parallel`]: the one thread pool
+//! * [`shape`]: where the channels of an array lie in memory
 //!
 //! Each module uses those above it only. The Python bindings (feature `python`) use them all and
 //! compute nothing.
 #![cfg_attr(not(feature = "python"), forbid(unsafe_code))]
 
+pub mod channels;
 pub mod error;
 pub mod float;
 pub mod format;
 pub mod histogram;
 pub mod parallel;
 pub mod search;
+pub mod shape;
 pub mod tensor;
 pub mod wire;
 
 #[cfg(feature = "python")]
 mod python;
 
+pub use channels::ChannelStats;
 pub use error::{Error, Result};
-pub use format::{FloatFormat, Grid, QuantFormat, Range, Scaling};
+pub use format::{FloatFormat, Grid, Grids, QuantFormat, Range, Scaling};
 pub use histogram::{Density, Histogram, Mass, Moments, Segment};
 pub use tensor::TensorStats;

@@ -25,6 +25,7 @@ from quantcal._core import (
     set_num_threads,
 )
 from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal.channels import Channels
 from quantcal.compare import compare
 from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
@@ -45,6 +46,7 @@ from quantcal.table import CalibrationTable, TensorReport
 
 if TYPE_CHECKING:
     from quantcal import blocks as blocks
+    from quantcal import compat as compat
     from quantcal import demo as demo
     from quantcal import onnx as onnx
 
@@ -55,6 +57,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
     "Comparison",
     "Fixed",
     "Histogram",
@@ -78,6 +81,7 @@ __version__: str = _core.__version__
 
 _SUBMODULES = (
     "blocks",
+    "compat",
     "demo",
     "onnx",
 )  # imported when first used: their frameworks are optional

@@ -1,5 +1,6 @@
 """The compiled part of quantcal. Private: import from `quantcal`."""
 
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -11,7 +12,9 @@ from quantcal.formats import QuantFormat
 __all__ = [
     "DEBUG_BUILD",
     "CalibrationError",
+    "ChannelStats",
     "Histogram",
+    "NonFiniteError",
     "TensorStats",
     "__version__",
     "aciq",
@@ -21,11 +24,16 @@ __all__ = [
     "block_maxima",
     "block_quantize",
     "block_statistics",
+    "channel_grid_error",
+    "channel_grids",
+    "check_channel_grids",
     "check_grid",
     "code_entropy",
     "dequantize",
+    "dequantize_channels",
     "divergence",
     "fake_quantize",
+    "fake_quantize_channels",
     "fits",
     "format_names",
     "get_num_threads",
@@ -38,6 +46,7 @@ __all__ = [
     "octav",
     "percentile",
     "quantize",
+    "quantize_channels",
     "read_archive",
     "set_num_threads",
     "write_archive",
@@ -47,6 +56,7 @@ __version__: str
 DEBUG_BUILD: Final[bool]
 
 class CalibrationError(ValueError): ...
+class NonFiniteError(CalibrationError): ...
 
 @final
 class Histogram:
@@ -257,8 +267,38 @@ class TensorStats:
     @property
     def nbytes(self) -> int: ...
 
-def write_archive(settings: str, tensors: list[tuple[str, TensorStats]]) -> bytes: ...
-def read_archive(data: bytes) -> tuple[str, list[tuple[str, TensorStats]]]: ...
+@final
+class ChannelStats:
+    """One histogram for each channel of a tensor: what a calibrator keeps of it."""
+
+    def __new__(cls, axis: int, mantissa_bits: int | None = None) -> ChannelStats: ...
+    def observe(self, values: Any, /, *, finite_only: bool = False) -> None: ...
+    def merge(self, other: ChannelStats, /) -> None: ...
+    def check(self, axis: int, channels: int, /) -> None: ...
+    def copy(self) -> ChannelStats: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def channel(self, channel: int, /) -> Histogram: ...
+    @property
+    def histogram(self) -> Histogram: ...
+    @property
+    def min(self) -> NDArray[np.float32]: ...
+    @property
+    def max(self) -> NDArray[np.float32]: ...
+    @property
+    def axis(self) -> int: ...
+    @property
+    def observations(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def write_archive(
+    settings: str, tensors: Sequence[tuple[str, TensorStats | ChannelStats]]
+) -> bytes: ...
+def read_archive(
+    data: bytes,
+) -> tuple[str, list[tuple[str, TensorStats | ChannelStats]]]: ...
 def format_names() -> list[str]: ...
 def minmax(histogram: Histogram) -> tuple[float, float]: ...
 def percentile(
@@ -303,6 +343,41 @@ def dequantize(
 ) -> NDArray[np.float32]: ...
 def fake_quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
+) -> NDArray[np.float32]: ...
+def channel_grids(
+    format: QuantFormat, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[
+    NDArray[np.float32], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]
+]: ...
+def check_channel_grids(
+    format: str, scale: NDArray[np.float32], zero_point: NDArray[np.int32]
+) -> None: ...
+def channel_grid_error(
+    channels: ChannelStats,
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+) -> tuple[float, float, float, float, float]: ...
+def quantize_channels(
+    values: NDArray[np.float32],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
+) -> NDArray[Any]: ...
+def dequantize_channels(
+    codes: NDArray[Any],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
+) -> NDArray[np.float32]: ...
+def fake_quantize_channels(
+    values: NDArray[np.float32],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    axis: int,
 ) -> NDArray[np.float32]: ...
 def block_quantize(
     values: NDArray[np.float32], format: str, global_scale: float | None

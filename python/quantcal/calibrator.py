@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
+from quantcal._decide import Stats, decide
 from quantcal._files import read_bytes, write_bytes
+from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.strategies.base import Explains, Strategy, UsesObservations
+from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
-from quantcal.table import CalibrationTable, TensorReport
+from quantcal.table import CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
-_FEW = 8  # tensors; below, threads cost more than they save
 
 
 class Calibrator:
     """Histograms of named tensors: observe in one pass, compute as often as you like.
 
-    Memory is constant in the amount of data: some ten to a few hundred KB a tensor. All
-    methods may be called from several threads at once.
+    Memory is constant in the amount of data: some ten to a few hundred KB a tensor, some
+    5 KB for each channel of a tensor that is observed by channel. All methods may be called
+    from several threads at once.
 
     Parameters
     ----------
     mantissa_bits
-        Resolution of every histogram; see `Histogram`. The default follows the data.
+        Resolution of every histogram; see `Histogram`. The default follows the data, and is
+        5 by channel (bins of 3 %; the extremes are exact), of which there are many.
     on_nonfinite
         "ignore" counts NaN and infinities and leaves them out of every range; "raise"
         refuses the array that holds them, by name.
@@ -70,7 +74,7 @@ class Calibrator:
         )  # refuses a bad resolution now, not at first use
         self._mantissa_bits = mantissa_bits
         self._on_nonfinite: OnNonfinite = on_nonfinite
-        self._tensors: dict[str, _core.TensorStats] = {}
+        self._tensors: dict[str, Stats] = {}
         self._lock = threading.Lock()
 
     @property
@@ -93,7 +97,7 @@ class Calibrator:
         """Memory that all histograms occupy, in bytes."""
         return sum(stats.nbytes for stats in list(self._tensors.values()))
 
-    def observe(self, name: str, values: Any, /) -> None:
+    def observe(self, name: str, values: Any, /, *, axis: int | None = None) -> None:
         """Add the values of one named tensor.
 
         Parameters
@@ -104,62 +108,104 @@ class Calibrator:
             Any shape; float16, bfloat16, float32 or float64; numpy, DLPack or `__array__`.
             An empty array counts as an observation of nothing. Do not modify the array until
             the call returns.
+        axis
+            The axis of the channels, each of which gets a histogram of its own; negative
+            axes count from the end. None, the default, for one histogram of the whole tensor.
+            A name keeps the axis (as it was named: -1 is not 1) and the number of channels
+            of its first observation; all other sizes may change. Arrays with gaps between
+            their elements are copied.
 
         Raises
         ------
         TypeError
-            For other element types.
+            For other element types, and for masked arrays with an axis.
         CalibrationError
-            With on_nonfinite="raise", if some value is not finite.
+            If the axis is none of the array's, or not that of earlier observations, or there
+            were more or fewer channels. With on_nonfinite="raise", if some value is not
+            finite; by channel, the message says in which.
 
         After an error the calibrator is as it was before.
         """
         stats = self._tensors.get(name)
-        if stats is not None:
-            self._record(name, stats, values)
+        if stats is None:
+            self._include([(name, self._record(name, self._empty(axis), values))])
             return
-        stats = self._record(name, self._empty(), values)
-        self._include(name, stats)
+        _check_kind(name, stats, axis)
+        self._record(name, stats, values)
 
-    def observe_many(self, tensors: Mapping[str, Any], /) -> None:
-        """Add the values of several named tensors: all of them, or none after an error."""
+    def observe_many(
+        self,
+        tensors: Mapping[str, Any],
+        /,
+        *,
+        axis: int | Mapping[str, int] | None = None,
+    ) -> None:
+        """Add the values of several named tensors: all of them, or none after an error.
+
+        Parameters
+        ----------
+        tensors
+            Arrays by name; see `observe`.
+        axis
+            The axis of the channels of all tensors, or a mapping from the names of those
+            that are observed by channel to their axes.
+        """
+        axes = axis if isinstance(axis, Mapping) else dict.fromkeys(tensors, axis)
         parts = [
-            (name, self._record(name, self._empty(), values))
+            (name, self._record(name, self._empty(axes.get(name)), values))
             for name, values in tensors.items()
         ]
-        for name, part in parts:
-            self._include(name, part)
+        self._include(parts)
 
-    def _empty(self) -> _core.TensorStats:
-        return _core.TensorStats(self._mantissa_bits)
+    def _empty(self, axis: int | None) -> Stats:
+        if axis is None:
+            return _core.TensorStats(self._mantissa_bits)
+        return _core.ChannelStats(axis, self._mantissa_bits)
 
-    def _record(
-        self, name: str, stats: _core.TensorStats, values: Any
-    ) -> _core.TensorStats:
+    def _record(self, name: str, stats: Stats, values: Any) -> Stats:
         if not isinstance(name, str):
             msg = f"a tensor's name must be a str, not {type(name).__name__}"
             raise TypeError(msg)
+        by_channel = isinstance(stats, _core.ChannelStats)
+        if by_channel and isinstance(values, np.ma.MaskedArray):
+            msg = (
+                f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '
+                "or observe it without axis"
+            )
+            raise TypeError(msg)
         try:
             stats.observe(values, finite_only=self._on_nonfinite == "raise")
-        except CalibrationError as error:
+        except _core.NonFiniteError as error:
+            link = ", " if by_channel else " has "
             msg = (
-                f'Tensor "{name}" has {error}; on_nonfinite="ignore" would count them '
+                f'Tensor "{name}"{link}{error}; on_nonfinite="ignore" would count them '
                 "and leave them out."
             )
             raise CalibrationError(msg) from None
-        except TypeError as error:
+        except (CalibrationError, TypeError) as error:
             msg = f'Tensor "{name}": {error}'
-            raise TypeError(msg) from error
+            raise type(error)(msg) from error
         return stats
 
-    def _include(self, name: str, part: _core.TensorStats) -> None:
+    def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
+        """Add statistics that nobody else holds: all of them, or none after an error."""
+        added = []
         with self._lock:
-            stats = self._tensors.setdefault(name, part)
-        if stats is not part:
-            stats.merge(part)
+            for name, part in parts:
+                stats = self._tensors.get(name)
+                if stats is not None:
+                    _check_same(name, stats, part)
+                added.append((name, part))
+            # Nothing can fail any more: a name keeps its kind for ever.
+            kept = [
+                (self._tensors.setdefault(name, part), part) for name, part in added
+            ]
+        for stats, part in kept:
+            if stats is not part:
+                stats.merge(part)  # type: ignore[arg-type]
 
     def __getitem__(self, name: str) -> Histogram:
-        """Return a copy of a tensor's histogram.
+        """Return a copy of a tensor's histogram; of all channels together, if by channel.
 
         Raises
         ------
@@ -168,12 +214,46 @@ class Calibrator:
         """
         return self.stats(name).histogram
 
-    def stats(self, name: str) -> _core.TensorStats:
-        """Return a tensor's histogram with the number and extremes of its observations."""
+    def stats(self, name: str) -> Stats:
+        """Return what is kept of a tensor.
+
+        That is its histogram with the number and extremes of its observations, or its
+        histograms by channel with the number of its observations.
+        """
         stats = self._tensors.get(name)
         if stats is None:
             raise KeyError(unknown_name(name, self._tensors))
         return stats
+
+    def axis(self, name: str) -> int | None:
+        """Return the axis along which a tensor was observed by channel, or None.
+
+        Raises
+        ------
+        KeyError
+            If the name was never observed; the message lists names like it.
+        """
+        stats = self.stats(name)
+        return stats.axis if isinstance(stats, _core.ChannelStats) else None
+
+    def channels(self, name: str) -> Channels:
+        """Return the histograms of a tensor by channel.
+
+        Raises
+        ------
+        KeyError
+            If the name was never observed; the message lists names like it.
+        CalibrationError
+            If the tensor was not observed by channel.
+        """
+        stats = self.stats(name)
+        if not isinstance(stats, _core.ChannelStats):
+            msg = (
+                f'Tensor "{name}" was observed as a whole; give observe() the axis of '
+                "its channels."
+            )
+            raise CalibrationError(msg)
+        return Channels(stats)
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
@@ -195,9 +275,17 @@ class Calibrator:
         return f"Calibrator({len(self)} tensors, {self.nbytes / 1024:.0f} KB)"
 
     def merge(self, other: Calibrator, /) -> None:
-        """Add everything that another calibrator observed, exactly."""
-        for name, stats in list(other._tensors.items()):
-            self._include(name, stats.copy())
+        """Add everything that another calibrator observed, exactly.
+
+        Raises
+        ------
+        CalibrationError
+            If a tensor was observed along different axes, or with different numbers of
+            channels; nothing is added then.
+        """
+        self._include(
+            [(name, stats.copy()) for name, stats in list(other._tensors.items())]
+        )
 
     def __add__(self, other: Calibrator) -> Calibrator:
         if not isinstance(other, Calibrator):
@@ -263,6 +351,10 @@ class Calibrator:
     ) -> CalibrationTable:
         """Choose range, scale and zero point of every tensor.
 
+        Tensors that were observed by channel get a range for every channel, by the same
+        strategy, and one report for all of it. Strategies that need the extremes of each
+        observation (`MinMax(reduce="mean")`) are refused there.
+
         Parameters
         ----------
         strategy
@@ -291,20 +383,9 @@ class Calibrator:
         policy = Policy.of(strategy, **options)
         tensors = list(self._tensors.items())
         assigned, unused = policy.assign(name for name, _ in tensors)
-        rules = [assigned[name] for name, _ in tensors]
-
-        def decide(
-            item: tuple[tuple[str, _core.TensorStats], tuple[str, Strategy]],
-        ) -> tuple[QuantParams, TensorReport]:
-            (name, stats), (pattern, chosen) = item
-            return _decide(name, stats, pattern, chosen, format)
-
-        work = list(zip(tensors, rules, strict=True))
-        if len(work) < _FEW:
-            decided = [decide(item) for item in work]
-        else:
-            with ThreadPoolExecutor(_core.get_num_threads()) as pool:
-                decided = list(pool.map(decide, work))
+        decided = decide(
+            ((name, stats, *assigned[name]) for name, stats in tensors), format
+        )
         names = [name for name, _ in tensors]
         return CalibrationTable(
             dict(zip(names, (params for params, _ in decided), strict=True)),
@@ -313,30 +394,30 @@ class Calibrator:
         )
 
 
-def _decide(
-    name: str,
-    stats: _core.TensorStats,
-    pattern: str,
-    strategy: Strategy,
-    format: QuantFormat,
-) -> tuple[QuantParams, TensorReport]:
-    """Parameters and report of one tensor."""
-    histogram = stats.histogram
-    try:
-        if isinstance(strategy, UsesObservations):
-            low, high = strategy.range_of(stats, format)
-        else:
-            low, high = strategy.range(histogram, format)
-        params = QuantParams.from_range(
-            low, high, format=format, strategy=str(strategy)
-        )
-    except CalibrationError as error:
-        msg = f'Tensor "{name}", strategy {strategy}: {error}'
-        raise CalibrationError(msg) from error
-    reason = (
-        strategy.explain(histogram, format) if isinstance(strategy, Explains) else ""
+def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
+    """Refuse another axis than a tensor has; None is that of whole tensors."""
+    have = stats.axis if isinstance(stats, _core.ChannelStats) else None
+    if have == axis:
+        return
+    msg = (
+        f'Tensor "{name}": axis is {axis}, but earlier observations had axis {have}; name '
+        "the axis in the same way each time, or give the tensor another name"
     )
-    return params, TensorReport.of(histogram, params, pattern, reason)
+    raise CalibrationError(msg)
+
+
+def _check_same(name: str, stats: Stats, part: Stats) -> None:
+    """Refuse what could not be merged."""
+    if not isinstance(part, _core.ChannelStats):
+        _check_kind(name, stats, None)
+        return
+    _check_kind(name, stats, part.axis)
+    assert isinstance(stats, _core.ChannelStats)
+    try:
+        stats.check(part.axis, len(part))
+    except CalibrationError as error:
+        msg = f'Tensor "{name}": {error}'
+        raise CalibrationError(msg) from None
 
 
 def load(path: str | Path) -> Calibrator:
@@ -363,6 +444,7 @@ def calibrate(
     format: str | QuantFormat = "int8",
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
+    axis: int | None = None,
     **options: Any,
 ) -> QuantParams:
     """Return the parameters for one array.
@@ -370,16 +452,19 @@ def calibrate(
     Parameters
     ----------
     values
-        An array (any shape, float) or a `Histogram`.
+        An array (any shape, float), a `Histogram` or `Channels`.
     strategy, format, symmetric, power_of_two, options
         As in `Calibrator.compute`.
+    axis
+        The axis of the channels, each of which gets parameters of its own: then they are
+        arrays. Negative axes count from the end. None for one range of the whole array.
 
     Raises
     ------
     TypeError
-        If the values are not floats.
+        If the values are not floats, or an axis is given with a histogram.
     CalibrationError
-        If a name, format or option is not known.
+        If a name, format or option is not known, or the array has no such axis.
 
     Examples
     --------
@@ -389,11 +474,21 @@ def calibrate(
     >>> p.format, p.zero_point, p.strategy
     ('uint8', 128, 'percentile_99.99')
     """
-    stats = _core.TensorStats()
-    if isinstance(values, Histogram):
-        stats = _core.TensorStats.from_histogram(values)
-    else:
-        stats.observe(values)
     format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
-    return _decide("values", stats, pattern, chosen, format)[0]
+    stats = stats_of(values, axis)
+    return decide([("values", stats, pattern, chosen)], format)[0][0]
+
+
+def stats_of(values: Any, axis: int | None) -> Stats:
+    """Return what a calibrator would keep of an array, or what histograms hold."""
+    if isinstance(values, (Histogram, Channels)):
+        if axis is not None:
+            msg = f"axis is {axis}, but it goes with an array, not with histograms"
+            raise TypeError(msg)
+        if isinstance(values, Channels):
+            return values._stats
+        return _core.TensorStats.from_histogram(values)
+    cal = Calibrator()
+    cal.observe("values", values, axis=axis)
+    return cal.stats("values")

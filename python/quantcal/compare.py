@@ -10,7 +10,8 @@ from typing import Any
 
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
-from quantcal.calibrator import Calibrator
+from quantcal._decide import Stats, decide
+from quantcal.calibrator import Calibrator, stats_of
 from quantcal.comparison import LONE, Comparison, Scored, score
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -49,6 +50,7 @@ def compare(
     strategies: str | Strategy | Iterable[str | Strategy] | None = None,
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
+    axis: int | None = None,
     tensors: Iterable[str] | None = None,
 ) -> Comparison:
     """Return the range of every strategy and what it does to the values.
@@ -60,7 +62,9 @@ def compare(
     Parameters
     ----------
     values
-        An array (any shape, float), a `Histogram`, or a `Calibrator` for all of its tensors.
+        An array (any shape, float), a `Histogram`, `Channels`, or a `Calibrator` for all of
+        its tensors. By channel, every channel has a range of its own, the figures are of all
+        channels together, and there is neither divergence nor entropy.
     format
         A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
     strategies
@@ -69,6 +73,8 @@ def compare(
         hybrid.
     symmetric, power_of_two
         Scaling, where it is not to be the format's.
+    axis
+        The axis of an array's channels; None for one range of the whole array.
     tensors
         Names of a calibrator's tensors; None for all. Not for arrays and histograms.
 
@@ -95,15 +101,15 @@ def compare(
     """
     format = QuantFormat.of(format, symmetric, power_of_two)
     chosen = _strategies(strategies)
-    found = _tensors(values, tensors)
+    found = _tensors(values, axis, tensors)
 
-    def compared(
-        item: tuple[str, _core.TensorStats],
-    ) -> tuple[Histogram, list[Scored]]:
+    def compared(item: tuple[str, Stats]) -> tuple[Histogram, list[Scored]]:
         name, stats = item
-        histogram = stats.histogram
-        rows = [_score(name, stats, histogram, each, format) for each in chosen]
-        return histogram, rows
+        if isinstance(stats, _core.ChannelStats):
+            rows = [_score_channels(name, stats, each, format) for each in chosen]
+            return stats.histogram, rows
+        seen = stats.histogram
+        return seen, [_score(name, stats, seen, each, format) for each in chosen]
 
     if len(found) < _FEW:
         parts = [compared(item) for item in found]
@@ -138,9 +144,12 @@ def _strategies(
 
 
 def _tensors(
-    values: Any, names: Iterable[str] | None
-) -> list[tuple[str, _core.TensorStats]]:
+    values: Any, axis: int | None, names: Iterable[str] | None
+) -> list[tuple[str, Stats]]:
     if isinstance(values, Calibrator):
+        if axis is not None:
+            msg = f"axis is {axis}, but it goes with an array, not with a calibrator"
+            raise TypeError(msg)
         if not len(values):
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
@@ -152,11 +161,7 @@ def _tensors(
     if names is not None:
         msg = f"tensors are named, but the values are no Calibrator: {type(values).__name__}"
         raise TypeError(msg)
-    if isinstance(values, Histogram):
-        return [(LONE, _core.TensorStats.from_histogram(values))]
-    stats = _core.TensorStats()
-    stats.observe(values)
-    return [(LONE, stats)]
+    return [(LONE, stats_of(values, axis))]
 
 
 def _score(
@@ -179,3 +184,26 @@ def _score(
         strategy.explain(histogram, format) if isinstance(strategy, Explains) else ""
     )
     return score(name, label, histogram, params, format, seconds=seconds, reason=reason)
+
+
+def _score_channels(
+    name: str, stats: _core.ChannelStats, strategy: Strategy, format: QuantFormat
+) -> Scored:
+    """Ranges and figures of one strategy on one tensor by channel."""
+    label = str(strategy)
+    start = time.perf_counter()
+    try:
+        ((params, report),) = decide([(name, stats, "*", strategy)], format)
+    except CalibrationError as error:
+        return Scored(name, label, None, error=str(error))
+    return Scored(
+        tensor=name,
+        strategy=label,
+        params=params,
+        clipped=report.clipped,
+        rounded_to_zero=report.rounded_to_zero,
+        mse=report.mse,
+        sqnr_db=report.sqnr_db,
+        cosine=report.cosine,
+        seconds=time.perf_counter() - start,
+    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
 from quantcal._text import plural
@@ -60,7 +62,8 @@ class Scored:
         the magnitudes where scaling is symmetric, so its own figure need not be the least here.
         All levels count as evenly spaced, those of floats too.
     code_entropy
-        Shannon entropy of the codes, in bits; at most the bits of the format.
+        Shannon entropy of the codes, in bits; at most the bits of the format. By channel there
+        is neither this nor the divergence: both are NaN.
     seconds
         Wall time of the search for the range, without the scoring.
     reason
@@ -83,12 +86,22 @@ class Scored:
     reason: str = ""
     error: str = ""
 
+    def has(self, figure: str) -> bool:
+        """Whether there is a figure, or a name, of this row."""
+        value = getattr(self, figure)
+        lacking = isinstance(value, float) and math.isnan(value)
+        return self.params is not None and not lacking
+
     def record(self) -> dict[str, Any]:
-        """Return all fields as one flat dict; what is not a finite number is None."""
+        """Return all fields as one flat dict; what is not a finite number is None.
+
+        Of a tensor by channel, low, high, scale and zero_point are lists.
+        """
         params = self.params
         fields: dict[str, Any] = {"tensor": self.tensor, "strategy": self.strategy}
         for name in ("format", "symmetric", "low", "high", "scale", "zero_point"):
-            fields[name] = getattr(params, name, None)
+            value = getattr(params, name, None)
+            fields[name] = value.tolist() if isinstance(value, np.ndarray) else value
         for name in (*FIGURES, "reason", "error"):
             fields[name] = getattr(self, name)
         return {
@@ -211,7 +224,7 @@ class Comparison(Sequence[Scored]):
     def sorted(
         self, by: str = "sqnr_db", *, descending: bool | None = None
     ) -> Comparison:
-        """Return the rows in another order; those that failed stay last.
+        """Return the rows in another order; those without the figure stay last.
 
         Parameters
         ----------
@@ -229,10 +242,9 @@ class Comparison(Sequence[Scored]):
         check_key(by, (*FIGURES, "strategy", "tensor"))
         if descending is None:
             descending = by in MOST_IS_BEST
-        rows = [row for row in self.scored if row.params is not None]
+        rows = [row for row in self.scored if row.has(by)]
         rows.sort(key=lambda row: getattr(row, by), reverse=descending)
-        failed = (row for row in self.scored if row.params is None)
-        return self._of([*rows, *failed])
+        return self._of([*rows, *(row for row in self.scored if not row.has(by))])
 
     def best(self, by: str = "mse") -> Scored:
         """Return the best row of one tensor, the first among equals.
@@ -258,6 +270,8 @@ class Comparison(Sequence[Scored]):
         first = next(iter(self.sorted(by)), None)
         if first is None or first.params is None:
             raise CalibrationError("no strategy applies to this tensor; see its errors")
+        if not first.has(by):
+            raise CalibrationError(f"by channel there is no {by}; take another figure")
         return first
 
     def best_of_each(self, by: str = "mse") -> Comparison:
@@ -379,9 +393,11 @@ def score(
     seconds: float,
     reason: str,
 ) -> Scored:
-    """Return what parameters do to the values of a histogram."""
+    """Return what parameters do to the values of a histogram, all by one range."""
+    low, high = float(params.low), float(params.high)
+    scale, zero_point = float(params.scale), int(params.zero_point)
     mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
-        histogram, params.format, params.scale, params.zero_point
+        histogram, params.format, scale, zero_point
     )
     return Scored(
         tensor=tensor,
@@ -392,12 +408,8 @@ def score(
         mse=mse,
         sqnr_db=sqnr_db,
         cosine=cosine,
-        divergence=_core.divergence(
-            histogram, params.low, params.high, _NUM_BINS, format
-        ),
-        code_entropy=_core.code_entropy(
-            histogram, format, params.scale, params.zero_point
-        ),
+        divergence=_core.divergence(histogram, low, high, _NUM_BINS, format),
+        code_entropy=_core.code_entropy(histogram, format, scale, zero_point),
         seconds=seconds,
         reason=reason,
     )

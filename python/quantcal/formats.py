@@ -85,7 +85,8 @@ class QuantFormat:
     ) -> QuantFormat:
         """Return the format for a name or a format, with other scaling where it is given."""
         if isinstance(format, str):
-            return cls(format, cast("bool", symmetric), bool(power_of_two))
+            power = False if power_of_two is None else power_of_two
+            return cls(format, cast("bool", symmetric), power)
         if not isinstance(format, QuantFormat):
             msg = f"format is {format!r}, but it must be a name or a QuantFormat"
             raise TypeError(msg)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quantcal import _core
 from quantcal._arrays import as_float32
@@ -19,14 +19,22 @@ _KINDS: dict[str, Any] = {
     "zero_point": int,
     "low": (float, int),
     "high": (float, int),
-    "symmetric": bool,
-    "strategy": str,
 }
+_DTYPES: dict[str, Any] = {
+    "scale": np.float32,
+    "zero_point": np.int32,
+    "low": np.float64,
+    "high": np.float64,
+}
+_INT32 = np.iinfo(np.int32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantParams:
     """Scale, zero point and range of one tensor: real = (code - zero_point) * scale.
+
+    Of a tensor by channel, scale, zero_point, low and high are read-only arrays, one element a
+    channel (float32, int32, float64, float64), and `axis` is set. Equal when all fields are.
 
     Parameters
     ----------
@@ -43,52 +51,75 @@ class QuantParams:
         Whether the range is as wide to the left of zero as to the right.
     strategy
         Name of the method that chose the range.
+    axis
+        The axis of the channels; negative ones count from the end. None, the default, for one
+        range of the whole tensor.
 
     Raises
     ------
     CalibrationError
         If the scale is not finite and positive, the zero point no code of the format, or the
-        range not finite or without 0.
+        range not finite or without 0; by channel, the message says of which.
     """
 
-    scale: float
-    zero_point: int
-    low: float
-    high: float
+    scale: float | NDArray[np.float32]
+    zero_point: int | NDArray[np.int32]
+    low: float | NDArray[np.float64]
+    high: float | NDArray[np.float64]
     format: str
     symmetric: bool
     strategy: str = "fixed"
+    axis: int | None = None
 
     def __post_init__(self) -> None:
         format = QuantFormat(self.format)
-        for field, kind in _KINDS.items():
-            value = getattr(self, field)
-            is_bool = isinstance(value, bool)  # which Python takes for an integer
-            if is_bool != (kind is bool) or not isinstance(value, kind):
-                name = kind.__name__ if isinstance(kind, type) else "a number"
-                msg = f"{field} is {value!r}, but it must be {name}"
-                raise CalibrationError(msg)
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            msg = f"the range [{self.low}, {self.high}] is not finite"
-            raise CalibrationError(msg)
-        if not self.low <= 0 <= self.high:
-            msg = f"the range [{self.low}, {self.high}] does not contain 0"
-            raise CalibrationError(msg)
+        _check_kind("symmetric", self.symmetric, bool)
+        _check_kind("strategy", self.strategy, str)
+        if self.axis is None:
+            self._check_whole()
+        else:
+            _check_kind("axis", self.axis, int)
+            self._check_channels()
         if format.is_float and not self.symmetric:
             QuantFormat(self.format, self.symmetric)  # refuses
-        zero_point = max(-(1 << 31), min(self.zero_point, (1 << 31) - 1))
-        _core.check_grid(self.format, self.scale, zero_point)
+
+    def _check_whole(self) -> None:
+        for field, kind in _KINDS.items():
+            _check_kind(field, getattr(self, field), kind)
+        fault = _fault_of_range(float(self.low), float(self.high))
+        if fault:
+            raise CalibrationError(fault)
+        zero_point = max(_INT32.min, min(int(self.zero_point), _INT32.max))
+        _core.check_grid(self.format, float(self.scale), zero_point)
+
+    def _check_channels(self) -> None:
+        for field in _DTYPES:
+            object.__setattr__(self, field, _by_channel(field, getattr(self, field)))
+        lengths = {field: len(getattr(self, field)) for field in _DTYPES}
+        if len(set(lengths.values())) > 1 or not lengths["scale"]:
+            told = ", ".join(f"{n} of {field}" for field, n in lengths.items())
+            msg = f"there must be one of each for every channel, but there are {told}"
+            raise CalibrationError(msg)
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        sound = np.isfinite(low) & np.isfinite(high) & (low <= 0) & (high >= 0)
+        if not sound.all():
+            k = int(np.argmin(sound))
+            msg = f"channel {k}: {_fault_of_range(float(low[k]), float(high[k]))}"
+            raise CalibrationError(msg)
+        scale, zero_point = np.asarray(self.scale), np.asarray(self.zero_point)
+        _core.check_channel_grids(self.format, scale, zero_point)
 
     @classmethod
     def from_range(
         cls,
-        low: float,
-        high: float,
+        low: float | ArrayLike,
+        high: float | ArrayLike,
         *,
         format: str | QuantFormat = "int8",
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         strategy: str = "fixed",
+        axis: int | None = None,
     ) -> QuantParams:
         """Return the parameters that represent the real interval [low, high].
 
@@ -98,11 +129,13 @@ class QuantParams:
         ----------
         low, high
             The real interval. For symmetric scaling only the larger magnitude counts; affine
-            scaling widens it to contain 0.
+            scaling widens it to contain 0. With an axis, one of each for every channel.
         format, symmetric, power_of_two
             See `QuantFormat`; the scaling given here replaces the format's.
         strategy
             A name for what chose the interval.
+        axis
+            The axis of the channels; None for one range of the whole tensor.
 
         Raises
         ------
@@ -110,10 +143,18 @@ class QuantParams:
             If the format is not known, or the ends are not finite and in order.
         """
         format = QuantFormat.of(format, symmetric, power_of_two)
-        scale, zero_point, low, high = _core.grid(format, low, high)
-        return cls(
-            scale, zero_point, low, high, format.name, format.symmetric, strategy
-        )
+        grid: tuple[Any, Any, Any, Any]
+        if axis is None:
+            grid = _core.grid(format, low, high)  # type: ignore[arg-type]
+        else:
+            lows, highs = _by_channel("low", low), _by_channel("high", high)
+            if len(lows) != len(highs):
+                msg = f"there are {len(lows)} lower and {len(highs)} upper ends"
+                raise CalibrationError(msg)
+            grid = _core.channel_grids(format, lows, highs)
+        scale, zero_point, low, high = grid
+        scaling = (format.name, format.symmetric)
+        return cls(scale, zero_point, low, high, *scaling, strategy, axis)
 
     def quantize(self, values: Any) -> NDArray[Any]:
         """Return the codes of `values`, as ONNX QuantizeLinear computes them.
@@ -139,7 +180,9 @@ class QuantParams:
             If the values are not floats.
         """
         array = as_float32(values)
-        codes = _core.quantize(array, self.format, self.scale, self.zero_point)
+        by_channel = self.axis is not None
+        quantize: Any = _core.quantize_channels if by_channel else _core.quantize
+        codes: NDArray[Any] = quantize(array, *self._grid())
         return codes.view(QuantFormat(self.format).dtype)
 
     def dequantize(self, codes: Any) -> NDArray[np.float32]:
@@ -162,9 +205,90 @@ class QuantParams:
             msg = f"codes are {array.dtype}, but this format has {format.dtype}"
             raise TypeError(msg)
         stored = array.view(format.storage)
-        return _core.dequantize(stored, self.format, self.scale, self.zero_point)
+        by_channel = self.axis is not None
+        dequantize: Any = _core.dequantize_channels if by_channel else _core.dequantize
+        real: NDArray[np.float32] = dequantize(stored, *self._grid())
+        return real
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
         """Return `dequantize(quantize(values))`, without the codes between."""
         array = as_float32(values)
-        return _core.fake_quantize(array, self.format, self.scale, self.zero_point)
+        by_channel = self.axis is not None
+        fake: Any = _core.fake_quantize_channels if by_channel else _core.fake_quantize
+        real: NDArray[np.float32] = fake(array, *self._grid())
+        return real
+
+    def _grid(self) -> tuple[Any, ...]:
+        grid = (self.format, self.scale, self.zero_point)
+        return grid if self.axis is None else (*grid, self.axis)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data, arrays as lists; without the axis if it is None.
+
+        `QuantParams(**params.to_dict())` is equal to `params`.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.axis is None:
+            del values["axis"]
+        else:
+            values |= {field: values[field].tolist() for field in _DTYPES}
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantParams):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        values = {"axis": None, **self.to_dict()}.values()
+        return tuple(tuple(v) if isinstance(v, list) else v for v in values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return QuantParams, tuple(getattr(self, field.name) for field in fields(self))
+
+    def __repr__(self) -> str:
+        told = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        if self.axis is None:
+            del told["axis"]
+        else:
+            for field in _DTYPES:
+                values = getattr(self, field)
+                told[field] = f"[{values.min():g} … {values.max():g}]"
+            told["channels"] = str(len(np.asarray(self.scale)))
+        return f"QuantParams({', '.join(f'{k}={v}' for k, v in told.items())})"
+
+
+def _check_kind(field: str, value: object, kind: Any) -> None:
+    is_bool = isinstance(value, bool)  # which Python takes for an integer
+    if is_bool != (kind is bool) or not isinstance(value, kind):
+        name = kind.__name__ if isinstance(kind, type) else "a number"
+        msg = f"{field} is {value!r}, but it must be {name}"
+        raise CalibrationError(msg)
+
+
+def _fault_of_range(low: float, high: float) -> str:
+    """Return what is wrong with a range; empty if nothing is."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"the range [{low}, {high}] is not finite"
+    if not low <= 0 <= high:
+        return f"the range [{low}, {high}] does not contain 0"
+    return ""
+
+
+def _by_channel(field: str, values: ArrayLike) -> NDArray[Any]:
+    """Return a field as a read-only array of its type."""
+    kinds = "iu" if field == "zero_point" else "iuf"
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
+        noun = "integers" if field == "zero_point" else "numbers"
+        msg = f"{field} must hold {noun}, one for each channel, not {values!r:.100}"
+        raise CalibrationError(msg)
+    if field == "zero_point":
+        array = array.clip(_INT32.min, _INT32.max)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        array = array.astype(_DTYPES[field])
+    array.setflags(write=False)
+    return array

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KIND = "quantcal calibration table"
-_VERSION = 1
+_VERSION = 2
+"""The newest version that is read. Tables by channel need it; all others are written as 1."""
 
 
 @dataclass(frozen=True)
 class TensorReport:
     """What was seen of one tensor, and what its parameters do to it.
 
-    Shares are of the finite values.
+    Shares are of the finite values. Of a tensor by channel it tells all channels together, each
+    through the grid of its own.
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ class TensorReport:
     rule
         The pattern of the policy that decided.
     reason
-        What the strategy says of its choice, such as the distribution that fits; may be empty.
+        What the strategy says of its choice, such as the distribution that fits; may be empty,
+        and is by channel.
     """
 
     count: int
@@ -70,15 +73,18 @@ class TensorReport:
     @classmethod
     def of(
         cls,
-        histogram: _core.Histogram,
+        seen: _core.Histogram | _core.ChannelStats,
         params: QuantParams,
         rule: str,
         reason: str = "",
     ) -> TensorReport:
-        """Score parameters against the histogram of what was observed."""
-        mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
-            histogram, params.format, params.scale, params.zero_point
-        )
+        """Score parameters against what was observed, as a whole or by channel."""
+        grid: Any = (params.format, params.scale, params.zero_point)
+        if isinstance(seen, _core.ChannelStats):
+            histogram, score = seen.histogram, _core.channel_grid_error(seen, *grid)
+        else:
+            histogram, score = seen, _core.grid_error(seen, *grid)
+        mse, sqnr_db, clipped, rounded_to_zero, cosine = score
         return cls(
             count=histogram.count,
             minimum=histogram.min,
@@ -173,7 +179,8 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
         A bar a tensor, from the low to the high end of its range; a thin line reaches over what
         was seen, and its ends are coloured where they lie outside the range. The axis is
-        logarithmic far from zero when ranges differ much. Names are cut inside to 44
+        logarithmic far from zero when ranges differ much. By channel, the bar reaches over the
+        ranges of all channels. Names are cut inside to 44
         characters.
 
         Parameters
@@ -199,7 +206,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         """Write the table as JSON, atomically. Numbers are kept to the last bit."""
         tensors = {
             name: {
-                **asdict(params),
+                **params.to_dict(),
                 "report": _finite(asdict(self._report[name]))
                 if name in self._report
                 else None,
@@ -208,7 +215,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         }
         content = {
             "kind": _KIND,
-            "version": _VERSION,
+            "version": 1 if all(p.axis is None for p in self._params.values()) else 2,
             "unused_rules": self._unused_rules,
             "tensors": tensors,
         }

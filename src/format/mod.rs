@@ -1,11 +1,13 @@
 //! Formats and grids: from a real range to scale and zero point, from values to codes and back.
 
 mod blocks;
+mod channels;
 mod float;
 mod grid;
 mod quantize;
 
 pub use blocks::{BlockFormat, BlockStatistics};
+pub use channels::Grids;
 pub use float::FloatFormat;
 pub use grid::Grid;
 pub use quantize::Code;

@@ -76,7 +76,7 @@ impl Grid {
     }
 
     #[inline]
-    fn code(self, int: IntFormat, x: f32) -> i32 {
+    pub(super) fn code(self, int: IntFormat, x: f32) -> i32 {
         let (qmin, qmax) = (int.qmin() as f32, int.qmax() as f32);
         let zero_point = self.zero_point as f32;
         // `max` first: it turns NaN into the lowest code.
@@ -85,7 +85,7 @@ impl Grid {
     }
 
     #[inline]
-    fn real(self, code: i32) -> f32 {
+    pub(super) fn real(self, code: i32) -> f32 {
         (code - self.zero_point) as f32 * self.scale
     }
 }

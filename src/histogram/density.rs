@@ -157,6 +157,25 @@ impl Density {
         &self.segments
     }
 
+    /// The segments with those of one coarser bin joined to one: what searches look at first. As they
+    /// are, where they are few.
+    pub(crate) fn thinned(&self, mantissa_bits: u32) -> Vec<Segment> {
+        const FEW: usize = 512;
+        let layout = Layout::of(mantissa_bits);
+        let bin = |s: &Segment| layout.code((0.5 * (s.low + s.high)) as f32);
+        let mut thin: Vec<Segment> = Vec::new();
+        for segment in &self.segments {
+            match thin.last_mut() {
+                Some(last) if self.segments.len() > FEW && bin(last) == bin(segment) => {
+                    last.high = segment.high;
+                    last.count += segment.count;
+                }
+                _ => thin.push(*segment),
+            }
+        }
+        thin
+    }
+
     /// Number of finite values.
     pub fn count(&self) -> u64 {
         self.ranks[self.segments.len()]

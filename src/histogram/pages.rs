@@ -1,8 +1,13 @@
 //! The counters of a histogram, one page an octave, pages made when first needed.
 //!
 //! Activations fill some 30 of the 512 octaves (two signs, 256 exponents). A flat table of `u64`
-//! would hold 1 MiB at 8 mantissa bits; the pages of N(0, 1) hold 90 KiB, and an outlier far away
+//! would hold 1 MiB at 8 mantissa bits; the pages of N(0, 1) hold 45 KiB, and an outlier far away
 //! costs one page. A page is found through a directory of 512 small integers.
+//!
+//! Counters have 32 bits: half the memory, and half the cache that counting needs. What one cannot
+//! hold is carried into a map, which nearly all histograms leave empty.
+
+use std::collections::BTreeMap;
 
 use crate::float::Layout;
 
@@ -11,65 +16,117 @@ use crate::float::Layout;
 pub(crate) struct Pages {
     layout: Layout,
     directory: Box<[u16; DIRECTORY]>, // 0 where there is no page, else its number, from 1
-    counters: Vec<u64>,               // pages in the order in which they were made
+    counters: Vec<u32>,               // pages in the order in which they were made
+    carried: BTreeMap<usize, u32>,    // by place in `counters`: further counts, in units of 2^32
 }
 
 const DIRECTORY: usize = 2 * Layout::OCTAVES;
 
+/// Pages that are made room for at a time; doubling would leave much of it empty.
+const ROOM: usize = 4;
+
 impl Pages {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, directory: Box::new([0; DIRECTORY]), counters: Vec::new() }
+        let directory = Box::new([0; DIRECTORY]);
+        Self { layout, directory, counters: Vec::new(), carried: BTreeMap::new() }
     }
 
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// The counters of one octave; makes the page.
+    /// Where the counters of one octave begin; makes the page.
     #[inline]
-    pub(crate) fn page_mut(&mut self, octave: usize) -> &mut [u64] {
+    fn make(&mut self, octave: usize) -> usize {
         let size = self.layout.bins_per_octave();
         if self.directory[octave] == 0 {
+            if self.counters.capacity() == self.counters.len() {
+                self.counters.reserve_exact(ROOM * size);
+            }
             self.counters.resize(self.counters.len() + size, 0);
             self.directory[octave] = (self.counters.len() / size) as u16;
         }
-        let end = self.directory[octave] as usize * size;
-        &mut self.counters[end - size..end]
+        (self.directory[octave] as usize - 1) * size
     }
 
-    /// The counters of one octave, if it has any.
-    pub(crate) fn page(&self, octave: usize) -> Option<&[u64]> {
-        let size = self.layout.bins_per_octave();
-        let end = self.directory[octave] as usize * size;
-        (end > 0).then(|| &self.counters[end - size..end])
+    /// Where the counters of one octave begin, if it has any.
+    fn find(&self, octave: usize) -> Option<usize> {
+        let number = self.directory[octave] as usize;
+        (number > 0).then(|| (number - 1) * self.layout.bins_per_octave())
     }
 
+    /// Counts one value.
     #[inline]
+    pub(crate) fn increment(&mut self, code: usize) {
+        let first = self.make(code >> self.layout.mantissa_bits());
+        let at = first + (code & (self.layout.bins_per_octave() - 1));
+        let (sum, full) = self.counters[at].overflowing_add(1);
+        self.counters[at] = sum;
+        if full {
+            self.carry(at, 1);
+        }
+    }
+
     pub(crate) fn add(&mut self, code: usize, count: u64) {
-        let octave = code >> self.layout.mantissa_bits();
-        let bin = code & (self.layout.bins_per_octave() - 1);
-        let counter = &mut self.page_mut(octave)[bin];
-        *counter = counter.saturating_add(count);
+        let first = self.make(code >> self.layout.mantissa_bits());
+        self.add_at(first + (code & (self.layout.bins_per_octave() - 1)), count);
+    }
+
+    /// Adds the sum of two tables to one octave. The numbers must be below 2^30.
+    pub(crate) fn add_octave(&mut self, octave: usize, even: &[u32], odd: &[u32]) {
+        let first = self.make(octave);
+        let page = &mut self.counters[first..][..even.len()];
+        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
+            for ((counter, a), b) in page.iter_mut().zip(even).zip(odd) {
+                *counter += a + b;
+            }
+            return;
+        }
+        for (at, (a, b)) in (first..).zip(even.iter().zip(odd)) {
+            self.add_at(at, u64::from(a + b));
+        }
+    }
+
+    fn add_at(&mut self, at: usize, count: u64) {
+        let sum = u64::from(self.counters[at]) + (count & u64::from(u32::MAX));
+        self.counters[at] = sum as u32;
+        let carry = (sum >> 32) + (count >> 32);
+        if carry > 0 {
+            self.carry(at, carry);
+        }
+    }
+
+    #[cold]
+    fn carry(&mut self, at: usize, carry: u64) {
+        let carried = self.carried.entry(at).or_default();
+        *carried = carried.saturating_add(u32::try_from(carry).unwrap_or(u32::MAX));
+    }
+
+    /// The count at a place.
+    fn count(&self, at: usize) -> u64 {
+        let carried = if self.carried.is_empty() { None } else { self.carried.get(&at) };
+        u64::from(self.counters[at]) | u64::from(carried.copied().unwrap_or(0)) << 32
     }
 
     /// Non-empty bins as (code, count), by rising code: positive ones first.
     pub(crate) fn non_empty(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        (0..DIRECTORY).flat_map(move |octave| {
-            let first = octave << self.layout.mantissa_bits();
-            let page = self.page(octave).unwrap_or_default().iter().enumerate();
-            page.filter(|&(_, &n)| n > 0).map(move |(i, &n)| (first + i, n))
-        })
+        let size = self.layout.bins_per_octave();
+        (0..DIRECTORY).filter_map(|octave| Some((octave, self.find(octave)?))).flat_map(
+            move |(octave, first)| {
+                let counts = (0..size).map(move |i| (octave * size + i, self.count(first + i)));
+                counts.filter(|&(_, n)| n > 0)
+            },
+        )
     }
 
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
         for octave in 0..DIRECTORY {
-            let Some(source) = other.page(octave) else { continue };
-            let target = self.page_mut(octave);
-            for (i, &count) in source.iter().enumerate() {
-                let counter = &mut target[i >> drop];
-                *counter = counter.saturating_add(count);
+            let Some(source) = other.find(octave) else { continue };
+            let target = self.make(octave);
+            for i in 0..other.layout.bins_per_octave() {
+                self.add_at(target + (i >> drop), other.count(source + i));
             }
         }
     }
@@ -82,7 +139,9 @@ impl Pages {
 
     /// Bytes on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.counters.capacity() * size_of::<u64>() + size_of::<[u16; DIRECTORY]>()
+        self.counters.capacity() * size_of::<u32>()
+            + size_of::<[u16; DIRECTORY]>()
+            + self.carried.len() * size_of::<(usize, u32)>()
     }
 }
 

@@ -27,6 +27,32 @@ impl Histogram {
         Ok(Density::new(&self.magnitudes()).quantile(q))
     }
 
+    /// The histogram without its exact zeros. O(bins).
+    #[must_use]
+    pub fn without_zeros(&self) -> Self {
+        let mut rest = self.clone();
+        rest.count = self.count.saturating_sub(self.zeros);
+        rest.zeros = 0;
+        if self.zeros > 0 && rest.finite() > 0 {
+            // Where zero was an extreme, the bin next to it ends the values.
+            let layout = self.layout();
+            let inner = |negative: bool| {
+                let bins = self.codes().map(|(code, _)| layout.split(code));
+                let least = bins.filter(|bin| bin.0 == negative).map(|bin| bin.1).min();
+                least.map_or(0.0, |magnitude| layout.inner_edge(magnitude) as f32)
+            };
+            if rest.min == 0.0 {
+                rest.min = inner(false);
+            }
+            if rest.max == 0.0 {
+                rest.max = -inner(true);
+            }
+        } else if rest.finite() == 0 {
+            (rest.min, rest.max) = (f32::INFINITY, f32::NEG_INFINITY);
+        }
+        rest
+    }
+
     /// The histogram of the magnitudes. O(bins).
     #[must_use]
     pub fn magnitudes(&self) -> Self {

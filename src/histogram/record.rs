@@ -26,8 +26,9 @@ use crate::{
 /// counter would overflow, and enough that emptying costs about one percent.
 const PIECE: usize = 1 << 20;
 
-/// Below this, emptying the scratch table would cost more than looking up pages.
-const SMALL: usize = 1536;
+/// Below this many elements for each bin of an octave, emptying the scratch table would cost more
+/// than looking up pages: 1536 elements at 8 mantissa bits.
+const SMALL: usize = 6;
 
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 18;
@@ -46,7 +47,7 @@ impl Histogram {
     pub fn record<T: Element>(&mut self, values: &[T]) -> Option<(f32, f32)> {
         let layout = self.settle::<T>();
         let mut seen = Summary::new();
-        if values.len() < SMALL {
+        if values.len() < SMALL * layout.bins_per_octave() {
             let mut buffer = [0.0; BLOCK];
             for block in values.chunks(BLOCK) {
                 seen.join(&self.record_small(T::widen(block, &mut buffer)));
@@ -56,7 +57,7 @@ impl Histogram {
         let part = parallel::run(values.len() >= PARALLEL, |parallel| {
             parallel.then(|| {
                 let piece = values.len().div_ceil(rayon::current_num_threads() * 4);
-                let pieces = values.par_chunks(piece.clamp(SMALL, PIECE));
+                let pieces = values.par_chunks(piece.clamp(PARALLEL / 64, PIECE));
                 let empty = || Self::empty(layout);
                 pieces.fold(empty, Self::with_piece).reduce(empty, |mut a, b| {
                     a.merge(&b);
@@ -198,7 +199,7 @@ impl Histogram {
         let layout = self.layout();
         let mut seen = Summary::new();
         seen.add(block);
-        let all_finite = block.iter().fold(0.0, |sum, x| sum + x * 0.0) == 0.0;
+        let all_finite = block.iter().fold(true, |all, x| all & x.is_finite());
         if all_finite {
             self.exact = self.exact && drops_nothing(block, layout);
         } else {
@@ -209,7 +210,7 @@ impl Histogram {
         if let Some(pages) = &mut self.pages {
             for &x in block {
                 if x != 0.0 && (all_finite || x.is_finite()) {
-                    pages.add(layout.code(x), 1);
+                    pages.increment(layout.code(x));
                 }
             }
         }
@@ -234,9 +235,7 @@ fn take_octave(even: &mut [u32], odd: &mut [u32], page: Option<(&mut Pages, usiz
         return 0;
     }
     if let Some((pages, octave)) = page {
-        for ((counter, a), b) in pages.page_mut(octave).iter_mut().zip(&*even).zip(&*odd) {
-            *counter += u64::from(*a) + u64::from(*b);
-        }
+        pages.add_octave(octave, even, odd);
     }
     even.fill(0);
     odd.fill(0);
@@ -306,6 +305,7 @@ fn drops_nothing(block: &[f32], layout: Layout) -> bool {
 fn count(block: &[f32], layout: Layout, even: &mut [u32], odd: &mut [u32]) {
     // Fixing the shift lets the compiler see that no index is out of bounds.
     match layout.mantissa_bits() {
+        5 => count_at::<18>(block, even, odd),
         7 => count_at::<16>(block, even, odd),
         8 => count_at::<15>(block, even, odd),
         10 => count_at::<13>(block, even, odd),

@@ -2,10 +2,33 @@
 
 use pyo3::{prelude::*, types::PyBytes};
 
-use super::tensor::TensorStats;
-use crate::wire::Archive;
+use super::{channels::ChannelStats, tensor::TensorStats};
+use crate::wire::{Archive, Entry};
 
-type Named = (String, Py<TensorStats>);
+/// What is kept of one tensor, of the whole or by channel.
+#[derive(FromPyObject, IntoPyObject)]
+pub(super) enum Stats {
+    Whole(Py<TensorStats>),
+    Channels(Py<ChannelStats>),
+}
+
+impl Stats {
+    fn snapshot(&self, py: Python<'_>) -> Entry {
+        match self {
+            Self::Whole(stats) => Entry::Whole(stats.get().snapshot()),
+            Self::Channels(stats) => Entry::Channels(stats.get().snapshot(py)),
+        }
+    }
+
+    fn new(py: Python<'_>, entry: Entry) -> PyResult<Self> {
+        Ok(match entry {
+            Entry::Whole(stats) => Self::Whole(Py::new(py, TensorStats::from(stats))?),
+            Entry::Channels(stats) => Self::Channels(Py::new(py, ChannelStats::from(stats))?),
+        })
+    }
+}
+
+type Named = (String, Stats);
 
 /// The bytes of named tensors with their settings.
 #[pyfunction]
@@ -15,7 +38,7 @@ pub(super) fn write_archive<'py>(
     tensors: Vec<Named>,
 ) -> Bound<'py, PyBytes> {
     let tensors: Vec<_> =
-        tensors.into_iter().map(|(name, stats)| (name, stats.get().snapshot())).collect();
+        tensors.into_iter().map(|(name, stats)| (name, stats.snapshot(py))).collect();
     let bytes = py.detach(|| {
         Archive::write(settings, tensors.iter().map(|(name, stats)| (name.as_str(), stats)))
     });
@@ -28,7 +51,7 @@ pub(super) fn read_archive(py: Python<'_>, data: &[u8]) -> PyResult<(String, Vec
     let Archive { settings, tensors } = py.detach(|| Archive::read(data))?;
     let tensors = tensors
         .into_iter()
-        .map(|(name, stats)| Ok((name, Py::new(py, TensorStats::from(stats))?)))
+        .map(|(name, entry)| Ok((name, Stats::new(py, entry)?)))
         .collect::<PyResult<_>>()?;
     Ok((settings, tensors))
 }

@@ -1,10 +1,12 @@
 //! Arrays from Python, without a copy where their memory can be read as it is.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16, slice::HalfBitsSliceExt};
 use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray, ndarray::ArrayViewD};
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
-use crate::{Histogram, float::Element};
+use crate::{ChannelStats, Histogram, Result, channels::NonFinite, float::Element, shape::Shape};
 
 /// Elements gathered at a time from an array that is not contiguous.
 const GATHER: usize = 1 << 16;
@@ -20,8 +22,8 @@ pub(super) enum Floats<'py> {
 impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
     type Error = PyErr;
 
-    /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`, which
-    /// knows `DLPack`, `__array__`, bfloat16 and the error to raise.
+    /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`,
+    /// which knows `DLPack`, `__array__`, bfloat16 and the error to raise.
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if is_plain(&object)?
             && let Some(floats) = Self::native(&object)
@@ -66,6 +68,80 @@ impl<'py> Floats<'py> {
             Self::F64(a) => Data::F64(View::of(a)),
         })
     }
+
+    /// The elements with their channels along an axis.
+    pub(super) fn by_channel(&self, axis: i64) -> Result<ByChannel<'_>> {
+        let (values, shape) = match self {
+            Self::F16(a) => lay_out(a, axis, Contiguous::F16),
+            Self::BF16(a) => lay_out(a, axis, Contiguous::BF16),
+            Self::F32(a) => lay_out(a, axis, Contiguous::F32),
+            Self::F64(a) => lay_out(a, axis, Contiguous::F64),
+        }?;
+        Ok(ByChannel { values, shape })
+    }
+}
+
+/// The elements of an array in an order in which channels are found again.
+pub(super) struct ByChannel<'a> {
+    values: Contiguous<'a>,
+    shape: Shape,
+}
+
+enum Contiguous<'a> {
+    F16(Cow<'a, [f16]>),
+    BF16(Cow<'a, [u16]>),
+    F32(Cow<'a, [f32]>),
+    F64(Cow<'a, [f64]>),
+}
+
+impl ByChannel<'_> {
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Records all elements.
+    pub(super) fn observe(&self, stats: &mut ChannelStats) -> Result<()> {
+        match &self.values {
+            Contiguous::F16(values) => stats.observe(values, self.shape),
+            Contiguous::BF16(bits) => stats.observe::<bf16>(bits.reinterpret_cast(), self.shape),
+            Contiguous::F32(values) => stats.observe(values, self.shape),
+            Contiguous::F64(values) => stats.observe(values, self.shape),
+        }
+    }
+
+    /// The first channel with NaN or infinities.
+    pub(super) fn non_finite(&self) -> Option<NonFinite> {
+        match &self.values {
+            Contiguous::F16(values) => ChannelStats::non_finite(values, self.shape),
+            Contiguous::BF16(bits) => {
+                ChannelStats::non_finite::<bf16>(bits.reinterpret_cast(), self.shape)
+            }
+            Contiguous::F32(values) => ChannelStats::non_finite(values, self.shape),
+            Contiguous::F64(values) => ChannelStats::non_finite(values, self.shape),
+        }
+    }
+}
+
+/// The elements row by row, with the axes from the longest stride to the shortest: inside a channel
+/// the order does not matter, so transposed arrays need no copy. Arrays with gaps are copied.
+fn lay_out<'a, T: NumpyElement + Copy>(
+    array: &'a PyReadonlyArrayDyn<'_, T>,
+    axis: i64,
+    wrap: fn(Cow<'a, [T]>) -> Contiguous<'a>,
+) -> Result<(Contiguous<'a>, Shape)> {
+    let view: ArrayViewD<'a, T> = array.as_array();
+    Shape::along(view.shape(), axis)?; // refuses the axis as it was given
+    let at = axis.rem_euclid(view.ndim() as i64) as usize;
+    let mut order: Vec<usize> = (0..view.ndim()).collect();
+    order.sort_by_key(|&axis| std::cmp::Reverse(view.strides()[axis].unsigned_abs()));
+    let moved = order.iter().position(|&axis| axis == at).unwrap_or(at);
+    let view = view.permuted_axes(order);
+    let shape = Shape::along(view.shape(), moved as i64)?;
+    let values = match view.to_slice() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(view.iter().copied().collect()),
+    };
+    Ok((wrap(values), shape))
 }
 
 /// The elements of an array, free of the interpreter.

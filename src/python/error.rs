@@ -9,6 +9,13 @@ create_exception!(
     "Data, a name, a format or a file that quantcal cannot use; the text says what to do."
 );
 
+create_exception!(
+    quantcal,
+    NonFiniteError,
+    CalibrationError,
+    "An array that holds NaN or infinities, where they are refused; the text says how many."
+);
+
 impl From<crate::Error> for PyErr {
     fn from(error: crate::Error) -> Self {
         CalibrationError::new_err(error.to_string())

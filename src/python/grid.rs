@@ -33,17 +33,22 @@ pub(super) fn grid_error(
     format: &str,
     scale: f32,
     zero_point: i32,
-) -> PyResult<(f64, f64, f64, f64, f64)> {
+) -> PyResult<GridScore> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
     let state = histogram.snapshot();
-    let error = py.detach(|| search::grid_error(&Density::new(&state), grid));
-    Ok((error.mse, error.sqnr_db, error.clipped, error.rounded_to_zero, error.cosine))
+    Ok(score(py.detach(|| search::grid_error(&Density::new(&state), grid))))
 }
 
-type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
+pub(super) type GridScore = (f64, f64, f64, f64, f64);
 
-/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those of a
-/// floating format as their bits.
+pub(super) fn score(error: search::GridError) -> GridScore {
+    (error.mse, error.sqnr_db, error.clipped, error.rounded_to_zero, error.cosine)
+}
+
+pub(super) type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
+
+/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those
+/// of a floating format as their bits.
 #[pyfunction]
 pub(super) fn quantize<'py>(
     py: Python<'py>,
@@ -128,7 +133,7 @@ pub(super) fn fake_quantize<'py>(
     shaped(py, out, values.as_array().shape())
 }
 
-fn shaped<'py, T: numpy::Element>(
+pub(super) fn shaped<'py, T: numpy::Element>(
     py: Python<'py>,
     values: Vec<T>,
     shape: &[usize],

@@ -7,9 +7,11 @@
 mod archive;
 mod arrays;
 mod blocks;
+mod channels;
 mod error;
 mod format;
 mod grid;
+mod grids;
 mod histogram;
 mod search;
 mod tensor;
@@ -31,9 +33,14 @@ mod _core {
         blocks::{
             block_dequantize, block_fake_quantize, block_maxima, block_quantize, block_statistics,
         },
-        error::CalibrationError,
+        channels::ChannelStats,
+        error::{CalibrationError, NonFiniteError},
         format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
+        grids::{
+            channel_grid_error, channel_grids, check_channel_grids, dequantize_channels,
+            fake_quantize_channels, quantize_channels,
+        },
         histogram::Histogram,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,

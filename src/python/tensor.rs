@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::{
     arrays::Floats,
-    error::CalibrationError,
+    error::NonFiniteError,
     histogram::{Histogram, IN_PLACE, empty},
     whole::Whole,
 };
@@ -63,7 +63,7 @@ impl TensorStats {
         py.detach(|| data.record(&mut part));
         if finite_only && part.finite() < part.count() {
             let (nan, posinf, neginf) = (part.nan(), part.posinf(), part.neginf());
-            return Err(CalibrationError::new_err(format!(
+            return Err(NonFiniteError::new_err(format!(
                 "{nan} NaN, {posinf} +inf and {neginf} -inf among {} values",
                 part.count()
             )));

@@ -6,7 +6,7 @@
 //! of |u − round(u)|^p, known in closed form; p need not be 2, and 16-bit grids cost no more.
 
 use super::powers::Power;
-use crate::{Density, Grid, Mass, QuantFormat};
+use crate::{Density, Grid, Mass, QuantFormat, Segment};
 
 /// Segments narrower than this, in steps, cost as much as their middle.
 const NARROW: f64 = 1.0 / 64.0;
@@ -26,21 +26,29 @@ impl Cost {
 
     /// The sum of the costs of all values.
     pub(crate) fn of(&self, density: &Density, grid: Grid) -> f64 {
-        let by_levels = grid.num_levels() <= 2 * density.segments().len();
+        let even = grid.format().int().is_some();
+        let many_levels = grid.num_levels() > 2 * density.segments().len();
+        if self.p == 2.0 && !(even && many_levels) {
+            squared_by_levels(density, grid)
+        } else {
+            self.of_segments(density.segments(), grid)
+        }
+    }
+
+    /// The same, segment by segment.
+    pub(crate) fn of_segments(&self, segments: &[Segment], grid: Grid) -> f64 {
         match grid.format() {
-            _ if self.p == 2.0 && by_levels => squared_by_levels(density, grid),
-            QuantFormat::Int(_) => self.by_segments(density, grid),
-            QuantFormat::Float(_) if self.p == 2.0 => squared_by_levels(density, grid),
-            QuantFormat::Float(_) => self.by_pieces(density, grid),
+            QuantFormat::Int(_) => self.by_segments(segments, grid),
+            QuantFormat::Float(_) => self.by_pieces(segments, grid),
         }
     }
 
     /// Over an evenly spaced grid.
-    fn by_segments(&self, density: &Density, grid: Grid) -> f64 {
+    fn by_segments(&self, segments: &[Segment], grid: Grid) -> f64 {
         let (low, high) = grid.ends();
         let inverse = 1.0 / f64::from(grid.scale());
         let (mut sum, mut end, mut at_end) = (0.0, f64::NAN, 0.0);
-        for segment in density.segments() {
+        for segment in segments {
             let (a, b) = (segment.low * inverse, segment.high * inverse);
             let width = b - a;
             let mean = if width < NARROW {
@@ -78,8 +86,7 @@ impl Cost {
     }
 
     /// Over any grid: each segment is cut at the ends of the cells.
-    fn by_pieces(&self, density: &Density, grid: Grid) -> f64 {
-        let segments = density.segments();
+    fn by_pieces(&self, segments: &[Segment], grid: Grid) -> f64 {
         let (mut k, mut done) = (0, f64::NEG_INFINITY);
         let mut sum = 0.0;
         grid.for_each_cell(|value, upper| {

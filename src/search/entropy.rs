@@ -9,7 +9,7 @@ use crate::{Density, Grid, QuantFormat, Range, Scaling};
 /// Spread-out data fill more codes the narrower the range, until clipping piles values onto the
 /// outermost codes; so this method clips more than those that weigh the error.
 pub fn max_entropy(density: &Density, format: QuantFormat, scaling: Scaling) -> Range {
-    optimum(density, format, scaling, |grid| -code_entropy(density, grid))
+    optimum(density, format, scaling, |_, grid| -code_entropy(density, grid))
 }
 
 /// The Shannon entropy of the codes, in bits; 0 without values.

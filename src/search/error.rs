@@ -1,7 +1,12 @@
 //! What a grid does to the values: the one measure by which ranges are compared.
 
+use rayon::prelude::*;
+
 use super::cost::Cost;
-use crate::{Density, Grid, Mass, Scaling};
+use crate::{Density, Grid, Histogram, Mass, Scaling, parallel};
+
+/// Below so many channels, a second thread is not worth waking.
+const PARALLEL: usize = 32;
 
 /// Expected effect of quantising the values of a density. Shares are of the finite values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,42 +27,90 @@ pub struct GridError {
 
 /// Scores a grid. O(min(levels, segments)). All is 0, and the SQNR infinite, without values.
 pub fn grid_error(density: &Density, grid: Grid) -> GridError {
-    let n = density.count() as f64;
-    if n == 0.0 {
-        let (mse, clipped, rounded_to_zero) = (0.0, 0.0, 0.0);
-        return GridError { mse, sqnr_db: f64::INFINITY, clipped, rounded_to_zero, cosine: 1.0 };
-    }
-    let squared = Cost::new(2.0).of(density, grid);
-    let (zero, half) = (grid.zero_reach(), grid.reach());
-    let range = grid.range(Scaling::AFFINE);
-    let above = density.count().saturating_sub(density.count_up_to(range.high + half));
-    let zeroed = density.count_up_to(zero).saturating_sub(density.count_below(-zero));
-    GridError {
-        mse: squared / n,
-        sqnr_db: if squared > 0.0 {
-            10.0 * (density.total().s2 / squared).log10()
-        } else {
-            f64::INFINITY
-        },
-        clipped: (density.count_below(range.low - half) + above) as f64 / n,
-        rounded_to_zero: zeroed as f64 / n,
-        cosine: cosine(density, grid, squared),
-    }
+    Sums::of(density, grid).error()
 }
 
-/// The cosine between the values and what becomes of them.
-fn cosine(density: &Density, grid: Grid, squared_error: f64) -> f64 {
-    let total = density.total();
-    let (mut before, mut dot, mut norm) = (Mass::default(), 0.0, 0.0);
-    grid.for_each_cell(|value, upper| {
-        let here = if upper == f64::INFINITY { total } else { density.below(upper) };
-        let cell = here - before;
-        dot += value * cell.s1;
-        norm += value * value * cell.n;
-        before = here;
+/// Scores the grids of channels together: the error of all their values, each through the grid of
+/// its channel. Channels are scored in parallel and added in order.
+///
+/// # Panics
+/// Unless there is a grid for each channel.
+pub fn grid_errors(channels: &[Histogram], grids: &[Grid]) -> GridError {
+    assert_eq!(channels.len(), grids.len(), "a grid for each channel");
+    let sums: Vec<Sums> = parallel::run(channels.len() >= PARALLEL, |parallel| {
+        let of = |(histogram, &grid)| Sums::of(&Density::new(histogram), grid);
+        if parallel {
+            channels.par_iter().zip(grids).with_min_len(8).map(of).collect()
+        } else {
+            channels.iter().zip(grids).map(of).collect()
+        }
     });
-    if total.s2 == 0.0 || norm == 0.0 {
-        return if squared_error == 0.0 { 1.0 } else { 0.0 };
+    sums.into_iter().fold(Sums::default(), Sums::plus).error()
+}
+
+/// What a score is made of.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    n: u64,
+    clipped: u64,
+    zeroed: u64,
+    energy: f64,  // Σ x²
+    squared: f64, // Σ (x − x̂)²
+    dot: f64,     // Σ x x̂
+    norm: f64,    // Σ x̂²
+}
+
+impl Sums {
+    fn of(density: &Density, grid: Grid) -> Self {
+        let (zero, half) = (grid.zero_reach(), grid.reach());
+        let range = grid.range(Scaling::AFFINE);
+        let above = density.count().saturating_sub(density.count_up_to(range.high + half));
+        let total = density.total();
+        let (mut before, mut dot, mut norm) = (Mass::default(), 0.0, 0.0);
+        grid.for_each_cell(|value, upper| {
+            let here = if upper == f64::INFINITY { total } else { density.below(upper) };
+            let cell = here - before;
+            dot += value * cell.s1;
+            norm += value * value * cell.n;
+            before = here;
+        });
+        Self {
+            n: density.count(),
+            clipped: density.count_below(range.low - half).saturating_add(above),
+            zeroed: density.count_up_to(zero).saturating_sub(density.count_below(-zero)),
+            energy: total.s2,
+            squared: Cost::new(2.0).of(density, grid),
+            dot,
+            norm,
+        }
     }
-    (dot / (total.s2 * norm).sqrt()).clamp(-1.0, 1.0)
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            n: self.n.saturating_add(other.n),
+            clipped: self.clipped.saturating_add(other.clipped),
+            zeroed: self.zeroed.saturating_add(other.zeroed),
+            energy: self.energy + other.energy,
+            squared: self.squared + other.squared,
+            dot: self.dot + other.dot,
+            norm: self.norm + other.norm,
+        }
+    }
+
+    fn error(self) -> GridError {
+        let Self { energy, squared, norm, .. } = self;
+        let n = self.n as f64;
+        let share = |count: u64| if self.n == 0 { 0.0 } else { count as f64 / n };
+        GridError {
+            mse: if self.n == 0 { 0.0 } else { squared / n },
+            sqnr_db: if squared > 0.0 { 10.0 * (energy / squared).log10() } else { f64::INFINITY },
+            clipped: share(self.clipped),
+            rounded_to_zero: share(self.zeroed),
+            cosine: if energy == 0.0 || norm == 0.0 {
+                f64::from(u8::from(squared == 0.0))
+            } else {
+                (self.dot / (energy * norm).sqrt()).clamp(-1.0, 1.0)
+            },
+        }
+    }
 }

@@ -15,6 +15,11 @@
 //!
 //! Σ P ln P, `S_g` and `z_g` are differences of prefix sums of h ln h, h and [h > 0], so a candidate
 //! costs O(levels), where the textbook loop visits every bin.
+//!
+//! Exact zeros are left out: every candidate represents them exactly, so they say nothing about the
+//! range, but as one huge bin beside groups that are spread evenly they would decide it. (On the
+//! output of a `ReLU`, half zeros, the search with them chose a range of 122 times the least squared
+//! error; without them, 1.12 times.)
 
 use crate::{
     Density, FloatFormat, Histogram, QuantFormat, Range, Scaling,
@@ -110,6 +115,7 @@ pub fn kl(
         return Err(Error::NumLevels(levels as i64));
     }
     let symmetric = format.is_symmetric(scaling);
+    let histogram = &histogram.without_zeros();
     let density = Density::new(histogram);
     let (min, max) = (density.min().unwrap_or(0.0), density.max().unwrap_or(0.0));
     let groups = |both_signs: bool| match (num_levels, format) {
@@ -185,7 +191,7 @@ pub fn divergence(
     format: QuantFormat,
     scaling: Scaling,
 ) -> Result<f64> {
-    let density = Density::new(histogram);
+    let density = Density::new(&histogram.without_zeros());
     let (min, max) = (density.min().unwrap_or(0.0), density.max().unwrap_or(0.0));
     let counts = density.rebin(num_bins, min, max)?;
     if min == max {

@@ -19,7 +19,7 @@ mod powers;
 
 pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
 pub use entropy::{code_entropy, max_entropy};
-pub use error::{GridError, grid_error};
+pub use error::{GridError, grid_error, grid_errors};
 pub use kl::{KlOptions, divergence, divergences, kl};
 pub use mse::mse;
 pub use octav::octav;

@@ -2,11 +2,18 @@
 //!
 //! p = 2.4 is what toolkits for language models use: it forgives clipping less.
 
-use super::{cost::Cost, optimum::optimum};
+use super::{
+    cost::Cost,
+    optimum::{Stage, optimum},
+};
 use crate::{
     Density, QuantFormat, Range, Scaling,
     error::{Error, Result},
 };
+
+/// Mantissa bits that the early stages see.
+const ROUGH: u32 = 4;
+const FINER: u32 = 6;
 
 /// The range whose grid has the least expected error to the power `p`, from 1 to 4. O(1000 ·
 /// min(levels, segments)) for two ends, a quarter of it for one.
@@ -18,5 +25,14 @@ pub fn mse(density: &Density, p: f64, format: QuantFormat, scaling: Scaling) -> 
         return Err(Error::Norm(p));
     }
     let cost = Cost::new(p);
-    Ok(optimum(density, format, scaling, |grid| cost.of(density, grid)))
+    if p == 2.0 {
+        return Ok(optimum(density, format, scaling, |_, grid| cost.of(density, grid)));
+    }
+    // Here the cost is that of visiting the segments, so that the early stages see fewer.
+    let (rough, finer) = (density.thinned(ROUGH), density.thinned(FINER));
+    Ok(optimum(density, format, scaling, |stage, grid| match stage {
+        Stage::Coarse => cost.of_segments(&rough, grid),
+        Stage::Dense => cost.of_segments(&finer, grid),
+        Stage::Fine => cost.of_segments(density.segments(), grid),
+    }))
 }

@@ -28,20 +28,32 @@ const LEAST_COVERED: f64 = 0.1;
 /// Step in octaves at which the pattern search ends: 2^(1/1024) is 0.07 %.
 const FINEST: f64 = 1.0 / 1024.0;
 
-/// The range whose grid has the least `score`. About 300 scores for one end, 1300 for two.
+/// How far a search has come: earlier stages may score on less detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// all candidates over the whole range, of which the best few are looked at more closely
+    Coarse,
+    /// the neighbourhood of these, finely
+    Dense,
+    /// the last polish, which decides
+    Fine,
+}
+
+/// The range whose grid has the least `score`. About 300 scores for one end, 1300 for two, of which
+/// 200 are fine ones.
 pub(super) fn optimum(
     density: &Density,
     format: QuantFormat,
     scaling: Scaling,
-    score: impl Fn(Grid) -> f64,
+    score: impl Fn(Stage, Grid) -> f64,
 ) -> Range {
     let (Some(min), Some(max)) = (density.min(), density.max()) else {
         return Range::symmetric(0.0);
     };
     if scaling.power_of_two {
-        return super::power::optimum(density, format, scaling, score);
+        return super::power::optimum(density, format, scaling, |grid| score(Stage::Fine, grid));
     }
-    let score = |range| score(format.grid(range, scaling));
+    let score = |stage, range| score(stage, format.grid(range, scaling));
     if format.is_symmetric(scaling) {
         // The levels of a floating format repeat with each octave: all phases are tried, the one
         // octave above the extreme included.
@@ -119,15 +131,15 @@ fn best(
     left: &End,
     right: &End,
     range: impl Fn(f64, f64) -> Range,
-    score: impl Fn(Range) -> f64,
+    score: impl Fn(Stage, Range) -> f64,
 ) -> Range {
-    let point = |l: f64, r: f64| {
+    let point = |stage: Stage, l: f64, r: f64| {
         let (l, r) = (l.max(0.0), r.max(0.0));
-        Point { left: l, right: r, score: score(range(left.at(l), right.at(r))) }
+        Point { left: l, right: r, score: score(stage, range(left.at(l), right.at(r))) }
     };
     let grid: Vec<Point> = (0..left.count)
         .flat_map(|i| (0..right.count).map(move |j| (i, j)))
-        .map(|(i, j)| point(i as f64 * left.step, j as f64 * right.step))
+        .map(|(i, j)| point(Stage::Coarse, i as f64 * left.step, j as f64 * right.step))
         .collect();
     let minima = (0..grid.len())
         .filter(|&k| is_local_minimum(&grid, left.count, right.count, k))
@@ -137,15 +149,16 @@ fn best(
     let offsets = |step: f64| if step > 0.0 { -reach..=reach } else { 0..=0 };
     let mut dense = Vec::new();
     for start in least(minima.collect(), STARTS) {
-        dense.push(start);
         for (i, j) in offsets(left.step).flat_map(|i| offsets(right.step).map(move |j| (i, j))) {
             let (l, r) = (f64::from(i) * share * left.step, f64::from(j) * share * right.step);
-            dense.push(point(start.left + l, start.right + r));
+            dense.push(point(Stage::Dense, start.left + l, start.right + r));
         }
     }
     let starts = least(dense, POLISHED).into_iter();
-    let polished =
-        starts.map(|start| polish(start, share * left.step, share * right.step, point)).collect();
+    let point = |l, r| point(Stage::Fine, l, r);
+    let polished = starts
+        .map(|p| polish(point(p.left, p.right), share * left.step, share * right.step, point))
+        .collect();
     let found = least(polished, 1).pop();
     found.map_or(Range::symmetric(0.0), |p| range(left.at(p.left), right.at(p.right)))
 }

@@ -7,13 +7,18 @@
 //! Whole numbers in the body are LEB128. A histogram is its counters and the non-empty bins as
 //! (gap to the previous code, count) by rising code, so equal state gives equal bytes. A
 //! calibrator is a text of settings (JSON, which this crate does not interpret) and the tensors in
-//! the order given.
+//! the order given, each with its name.
+//!
+//! Version 2 has statistics by channel too, so its tensors begin with their kind. What needs no
+//! more than version 1 is written as such: the version is the least that can hold the content, and
+//! older readers keep reading what they can.
 //!
 //! Reading checks everything before it believes it: the checksum, every code, every sum, and the
 //! place of the extremes. Hostile bytes give an [`Error`]; a histogram never takes more than the
 //! 16 MiB of all pages at the finest resolution, and nothing is reserved for what is only claimed.
 
 mod bytes;
+mod channels;
 mod histogram;
 #[cfg(test)]
 mod tests;
@@ -21,12 +26,15 @@ mod tests;
 use bytes::{Reader, Writer};
 
 use crate::{
-    Histogram, TensorStats,
+    ChannelStats, Histogram, TensorStats,
     error::{Error, Result},
 };
 
 const MAGIC: &[u8; 4] = b"QCAL";
-const VERSION: u8 = 1;
+/// The newest version that this build reads.
+const VERSION: u8 = 2;
+/// The version of everything without channels.
+const WHOLE: u8 = 1;
 const CHECKSUM: usize = 4;
 
 /// What the bytes hold.
@@ -35,6 +43,7 @@ enum Kind {
     Histogram = 1,
     Calibrator = 2,
     Tensor = 3,
+    Channels = 4,
 }
 
 impl Kind {
@@ -43,8 +52,19 @@ impl Kind {
             Self::Histogram => "histogram",
             Self::Calibrator => "calibrator",
             Self::Tensor => "tensor",
+            Self::Channels => "tensor by channel",
         }
     }
+}
+
+/// What is kept of one tensor.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // nearly all entries are the large one
+pub enum Entry {
+    /// one histogram for all of it
+    Whole(TensorStats),
+    /// one for each channel
+    Channels(ChannelStats),
 }
 
 /// Named tensors with their settings: what a calibrator file holds.
@@ -53,13 +73,13 @@ pub struct Archive {
     /// settings as text, usually JSON
     pub settings: String,
     /// names and statistics, in order
-    pub tensors: Vec<(String, TensorStats)>,
+    pub tensors: Vec<(String, Entry)>,
 }
 
 impl Histogram {
     /// The bytes of this histogram; equal histograms have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        seal(Kind::Histogram, |w| histogram::write(w, self))
+        seal(WHOLE, Kind::Histogram, |w| histogram::write(w, self))
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote.
@@ -68,14 +88,14 @@ impl Histogram {
     /// [`Error::Foreign`], [`Error::Newer`], [`Error::Kind`], [`Error::Truncated`] or
     /// [`Error::Altered`]; never a panic.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        open(Kind::Histogram, bytes, histogram::read)
+        open(Kind::Histogram, bytes, |_, r| histogram::read(r))
     }
 }
 
 impl TensorStats {
     /// The bytes of these statistics.
     pub fn to_bytes(&self) -> Vec<u8> {
-        seal(Kind::Tensor, |w| write_tensor(w, self))
+        seal(WHOLE, Kind::Tensor, |w| write_tensor(w, self))
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote.
@@ -83,7 +103,7 @@ impl TensorStats {
     /// # Errors
     /// As [`Histogram::from_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        open(Kind::Tensor, bytes, read_tensor)
+        open(Kind::Tensor, bytes, |_, r| read_tensor(r))
     }
 }
 
@@ -91,14 +111,16 @@ impl Archive {
     /// The bytes of named tensors, in the order given.
     pub fn write<'a>(
         settings: &str,
-        tensors: impl ExactSizeIterator<Item = (&'a str, &'a TensorStats)>,
+        tensors: impl ExactSizeIterator<Item = (&'a str, &'a Entry)> + Clone,
     ) -> Vec<u8> {
-        seal(Kind::Calibrator, |w| {
+        let whole = tensors.clone().all(|(_, entry)| matches!(entry, Entry::Whole(_)));
+        let version = if whole { WHOLE } else { VERSION };
+        seal(version, Kind::Calibrator, |w| {
             w.text(settings);
             w.number(tensors.len() as u64);
-            for (name, stats) in tensors {
+            for (name, entry) in tensors {
                 w.text(name);
-                write_tensor(w, stats);
+                entry.write(version, w);
             }
         })
     }
@@ -108,15 +130,42 @@ impl Archive {
     /// # Errors
     /// As [`Histogram::from_bytes`].
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        open(Kind::Calibrator, bytes, |r| {
+        open(Kind::Calibrator, bytes, |version, r| {
             let settings = r.text()?;
             let count = r.number()?;
             let mut tensors = Vec::new(); // grows with the bytes read, not with what they claim
             for _ in 0..count {
-                tensors.push((r.text()?, read_tensor(r)?));
+                tensors.push((r.text()?, Entry::read(version, r)?));
             }
             Ok(Self { settings, tensors })
         })
+    }
+}
+
+impl Entry {
+    fn write(&self, version: u8, w: &mut Writer) {
+        let kind = match self {
+            Self::Whole(_) => Kind::Tensor,
+            Self::Channels(_) => Kind::Channels,
+        };
+        if version > WHOLE {
+            w.raw(&[kind as u8]);
+        }
+        match self {
+            Self::Whole(stats) => write_tensor(w, stats),
+            Self::Channels(stats) => channels::write(w, stats),
+        }
+    }
+
+    fn read(version: u8, r: &mut Reader) -> Result<Self> {
+        let kind = if version > WHOLE { r.byte()? } else { Kind::Tensor as u8 };
+        if kind == Kind::Tensor as u8 {
+            Ok(Self::Whole(read_tensor(r)?))
+        } else if kind == Kind::Channels as u8 {
+            Ok(Self::Channels(channels::read(r)?))
+        } else {
+            Err(Error::Altered("the kind of a tensor is not known"))
+        }
     }
 }
 
@@ -141,17 +190,18 @@ fn read_tensor(r: &mut Reader) -> Result<TensorStats> {
     Ok(stats)
 }
 
-fn seal(kind: Kind, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn seal(version: u8, kind: Kind, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.raw(MAGIC);
-    writer.raw(&[VERSION, kind as u8]);
+    writer.raw(&[version, kind as u8]);
     body(&mut writer);
     let checksum = crc32fast::hash(writer.bytes());
     writer.raw(&checksum.to_le_bytes());
     writer.into_bytes()
 }
 
-fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(&mut Reader) -> Result<T>) -> Result<T> {
+/// `body` is given the version, too.
+fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(u8, &mut Reader) -> Result<T>) -> Result<T> {
     if !bytes.starts_with(&MAGIC[..bytes.len().min(4)]) {
         return Err(Error::Foreign);
     }
@@ -171,7 +221,7 @@ fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(&mut Reader) -> Result<T>
     }
     // Parsed before the checksum is judged, so that a file cut off is called just that.
     let mut reader = Reader::new(inside, bytes.len());
-    let result = body(&mut reader);
+    let result = body(*version, &mut reader);
     if !sound {
         return Err(match result {
             Err(error @ Error::Truncated { .. }) => error,

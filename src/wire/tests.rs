@@ -54,9 +54,85 @@ fn foreign_newer_and_other_bytes_are_named() {
 
 #[test]
 fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
-    let bytes = seal(Kind::Calibrator, |w| {
+    let bytes = seal(WHOLE, Kind::Calibrator, |w| {
         w.text("{}");
         w.number(1 << 40);
     });
     assert!(matches!(Archive::read(&bytes), Err(Error::Truncated { .. })));
+}
+
+fn by_channel() -> Archive {
+    let values: Vec<f32> = (0..30).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.37).collect();
+    let mut stats = ChannelStats::new(-1, 5).expect("in range");
+    let shape = crate::shape::Shape { outer: 10, channels: 3, inner: 1 };
+    stats.observe(&values, shape).expect("first");
+    Archive { settings: "{}".into(), tensors: vec![("x".into(), Entry::Channels(stats))] }
+}
+
+fn bytes_of(archive: &Archive) -> Vec<u8> {
+    Archive::write(&archive.settings, archive.tensors.iter().map(|(n, e)| (n.as_str(), e)))
+}
+
+#[test]
+fn altered_channels_are_an_error_or_consistent() {
+    let bytes = bytes_of(&by_channel());
+    for i in 0..bytes.len() - CHECKSUM {
+        for flip in [1u8, 0x40, 0x80, 0xff] {
+            let mut altered = bytes.clone();
+            altered[i] ^= flip;
+            assert!(Archive::read(&altered).is_err(), "byte {i} ^ {flip}");
+            if let Ok(archive) = Archive::read(&resealed(altered)) {
+                assert_eq!(Archive::read(&bytes_of(&archive)), Ok(archive));
+            }
+        }
+        let cut = Archive::read(&bytes[..i]).expect_err("cut");
+        assert!(matches!(cut, Error::Truncated { .. }), "{i}: {cut}");
+    }
+}
+
+#[test]
+fn channels_that_cannot_be_are_altered() {
+    let refused = |write: &dyn Fn(&mut Writer)| {
+        let bytes = seal(VERSION, Kind::Calibrator, |w| {
+            w.text("{}");
+            w.number(1);
+            w.text("x");
+            write(w);
+        });
+        assert!(matches!(Archive::read(&bytes), Err(Error::Altered(_))));
+    };
+    let of = |bits, values: &[f32]| {
+        let mut h = Histogram::with_mantissa_bits(bits).expect("in range");
+        h.record(values);
+        h
+    };
+    let channels = |w: &mut Writer, observations, histograms: &[Histogram]| {
+        w.raw(&[Kind::Channels as u8, 1]); // the axis is -1
+        w.number(observations);
+        w.number(histograms.len() as u64);
+        for h in histograms {
+            histogram::write(w, h);
+        }
+    };
+    refused(&|w| channels(w, 1, &[]));
+    refused(&|w| channels(w, 0, &[of(5, &[1.0])]));
+    refused(&|w| channels(w, 1, &[of(5, &[1.0]), of(6, &[1.0])]));
+    refused(&|w| channels(w, 1, &[of(5, &[1.0]), of(5, &[])]));
+    refused(&|w| channels(w, 1, &[Histogram::of(&[1.0f32])]));
+    refused(&|w| w.raw(&[9]));
+}
+
+#[test]
+fn what_has_no_channels_is_written_as_version_1() {
+    let whole = [("x".to_owned(), Entry::Whole(TensorStats::default()))];
+    let bytes = Archive::write("{}", whole.iter().map(|(n, e)| (n.as_str(), e)));
+    assert_eq!((bytes[4], bytes_of(&by_channel())[4]), (1, 2));
+    // As version 1 had it: no kind before the tensor.
+    let first = seal(WHOLE, Kind::Calibrator, |w| {
+        w.text("{}");
+        w.number(1);
+        w.text("x");
+        write_tensor(w, &TensorStats::default());
+    });
+    assert_eq!(bytes, first);
 }

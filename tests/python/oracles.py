@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-QMIN = {"int8": -128, "uint8": 0}
-QMAX = {"int8": 127, "uint8": 255}
+WIDTHS = range(2, 17)
+QMIN = {f"int{b}": -(2 ** (b - 1)) for b in WIDTHS} | {f"uint{b}": 0 for b in WIDTHS}
+QMAX = {f"int{b}": 2 ** (b - 1) - 1 for b in WIDTHS}
+QMAX |= {f"uint{b}": 2**b - 1 for b in WIDTHS}
+
+
+def levels(format: str) -> Array:
+    """Return the finite values of all codes, rising, as float64.
+
+    To be trusted because those of floats are what ml_dtypes makes of each bit pattern.
+    """
+    if format in QMIN:
+        return np.arange(QMIN[format], QMAX[format] + 1, dtype=np.float64)
+    bits = 4 if format == "float4_e2m1fn" else 8
+    codes = np.arange(2**bits, dtype=np.uint8).view(getattr(ml_dtypes, format))
+    values = codes.astype(np.float64)
+    return np.unique(values[np.isfinite(values)] + 0.0)
+
+
+def ends(format: str) -> tuple[float, float]:
+    """Return the lowest and the highest level."""
+    all_levels = levels(format)
+    return float(all_levels[0]), float(all_levels[-1])
 
 
 def bins(values: Array, mantissa_bits: int) -> list[tuple[float, float, int]]:
@@ -68,12 +91,17 @@ def grid(low: float, high: float, format: str, symmetric: bool) -> tuple[float, 
 
     To be trusted because these are the two formulas that the documentation states, in numpy.
     """
-    if symmetric:
-        scale = np.float32(max(abs(low), abs(high)) / 127)
-        return float(scale), 0 if format == "int8" else 128
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32((high - low) / 255)
+    end = max(abs(low), abs(high))
+    if format not in QMIN:
+        return float(np.float32(end / ends(format)[1])), 0
     qmin, qmax = QMIN[format], QMAX[format]
+    if symmetric:
+        middle = 0 if qmin < 0 else (qmax + 1) // 2
+        return float(np.float32(end / (qmax - middle))), middle
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / (qmax - qmin))
+    if scale == 0:
+        return 0.0, 0
     zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
     return float(scale), zero_point
 
@@ -86,11 +114,67 @@ def codes(
     To be trusted because `numpy.rint` rounds half to even, as ONNX prescribes, and the division
     is in float32, as ONNX prescribes.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN is invalid
         steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(scale))
+    steps = np.where(np.isnan(steps), -np.inf, steps)  # NaN becomes the lowest code
     limited = np.clip(steps.astype(np.float64) + zero_point, QMIN[format], QMAX[format])
     whole: NDArray[np.int64] = limited.astype(np.int64)
     return whole
+
+
+def fake_quantize(values: Array, format: str, scale: float, zero_point: int) -> Array:
+    """Return the real values that become of values, as float64.
+
+    To be trusted because integers go by `codes`, and floats through a conversion of ml_dtypes.
+    """
+    if format in QMIN:
+        return (codes(values, format, scale, zero_point) - zero_point) * float(scale)
+    steps = np.asarray(values, dtype=np.float32) / np.float32(scale)
+    limited = np.clip(steps, *ends(format)).astype(getattr(ml_dtypes, format))
+    return limited.astype(np.float64) * float(scale)
+
+
+def norm(values: Array, p: float, format: str, scale: float, zero_point: int) -> float:
+    """Return the mean of |x - x_hat|^p over the raw data.
+
+    To be trusted because it is the definition.
+    """
+    back = fake_quantize(values, format, scale, zero_point)
+    return float((np.abs(np.asarray(values, dtype=np.float64) - back) ** p).mean())
+
+
+def code_entropy(values: Array, format: str, scale: float, zero_point: int) -> float:
+    """Return the Shannon entropy of the codes of the raw data, in bits.
+
+    To be trusted because it counts what values become and takes the definition.
+    """
+    back = fake_quantize(values, format, scale, zero_point) + 0.0  # one zero
+    shares = np.unique(back, return_counts=True)[1] / back.size
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def least_of_ranges(
+    values: Array,
+    format: str,
+    symmetric: bool,
+    score: Callable[[float, int], float],
+    count: int,
+) -> float:
+    """Return the least score over the grids of `count` ranges, evenly spaced at each end.
+
+    To be trusted because it tries them all.
+    """
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    if symmetric:
+        end = max(-low, high)
+        ranges = [(-end * k / count, end * k / count) for k in range(1, count + 1)]
+    else:
+        side = round(count**0.5) if low < 0 < high else count
+        shares = np.arange(1, side + 1) / side
+        lows = low * shares if low < 0 else [0.0]
+        highs = high * shares if high > 0 else [0.0]
+        ranges = [(float(a), float(b)) for a in lows for b in highs]
+    return min(score(*grid(*ends_, format, symmetric)) for ends_ in ranges)
 
 
 def squared_error(values: Array, format: str, scale: float, zero_point: int) -> float:
@@ -172,11 +256,20 @@ def kl_divergence(counts: Array, end: int, levels: int) -> float:
     clipped histogram with the outside mass in its last bin; Q spreads each group's inside mass
     over the group's non-empty bins; both are normalised; then the definition of KL.
     """
-    inside = np.asarray(counts[:end], dtype=np.float64)
-    p = inside.copy()
-    p[-1] += counts[end:].sum()
     groups = min(levels, end)
-    group_of = np.arange(end) * groups // end
+    return divergence(counts, 0, end, np.arange(end) * groups // end)
+
+
+def divergence(counts: Array, start: int, end: int, group_of: Array) -> float:
+    """Return KL(P || Q) in nats of keeping bins `start` to `end`, merged as `group_of` says.
+
+    As `kl_divergence`, with the mass below the window in its first bin.
+    """
+    inside = np.asarray(counts[start:end], dtype=np.float64)
+    p = inside.copy()
+    p[0] += counts[:start].sum()
+    p[-1] += counts[end:].sum()
+    groups = int(group_of[-1]) + 1
     mass = np.bincount(group_of, weights=inside, minlength=groups)
     filled = np.bincount(group_of, weights=inside > 0, minlength=groups)
     share = np.divide(mass, filled, out=np.zeros(groups), where=filled > 0)

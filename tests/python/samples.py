@@ -9,6 +9,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+import quantcal as qc
+
 Array = NDArray[Any]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -23,10 +25,47 @@ DTYPES = {
 EXACT_BITS = {"float16": 10, "bfloat16": 7}
 """Mantissa bits at which every value of a 16-bit type has its own bin."""
 
+INT8, UINT8 = qc.QuantFormat("int8"), qc.QuantFormat("uint8")
+"""Symmetric and affine, as they are by default."""
+
 TARGETS = [("int8", True), ("int8", False), ("uint8", True), ("uint8", False)]
 """All (format, symmetric)."""
 
 STRATEGIES = ["minmax", "percentile_99.9", "percentile_99.99", "kl", "mse"]
+
+KINDS = [
+    qc.QuantFormat(name)
+    for name in ["int8", "uint8", "int4", "uint4", "float8_e4m3fn", "float4_e2m1fn"]
+]
+"""Formats of every sort: both signs, both scalings, many and few levels, even and not."""
+
+METHODS: dict[str, qc.Strategy] = {
+    str(strategy): strategy
+    for strategy in (
+        qc.MinMax(),
+        qc.MinMax("mean"),
+        qc.MinMax("median"),
+        qc.Percentile(99.9),
+        qc.Percentile(99, "each"),
+        qc.Percentile(adaptive=True),
+        qc.KL(),
+        qc.KL(512, num_levels=64, two_sided=True),
+        qc.KL(two_sided=False),
+        qc.MSE(),
+        qc.MSE(1),
+        qc.MSE(2.4),
+        qc.MSE(4),
+        qc.MSE(newton=True),
+        qc.MaxEntropy(),
+        qc.ACIQ(),
+        qc.ACIQ("gauss"),
+        qc.ACIQ("laplace"),
+        qc.ACIQ(approximation="closed_form"),
+        qc.Hybrid(),
+        qc.Hybrid(qc.MinMax("mean"), "mse"),
+    )
+}
+"""Every strategy that looks at the data, with every option, by the name that it goes by."""
 
 
 def gaussian(rng: np.random.Generator, size: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,13 @@ def test_what_is_no_strategy_is_refused(strategy: Any) -> None:
 
 
 def test_an_unknown_format_lists_those_that_exist() -> None:
-    message = 'Format "int3" is not known. Known formats: int8, uint8'
+    message = (
+        'Format "int1" is not known. Known formats: int2 to int16, uint2 to uint16'
+    )
     for call in (
-        lambda: calibrator().compute("mse", format="int3"),
-        lambda: qc.calibrate(X, format="int3"),
-        lambda: qc.QuantParams.from_range(-1, 1, format="int3"),
+        lambda: calibrator().compute("mse", format="int1"),
+        lambda: qc.calibrate(X, format="int1"),
+        lambda: qc.QuantParams.from_range(-1, 1, format="int1"),
     ):
         with fails(message):
             call()
@@ -99,7 +102,7 @@ def test_an_unknown_format_lists_those_that_exist() -> None:
 
 def test_an_unknown_option_lists_those_that_exist() -> None:
     cal = calibrator()
-    with fails('Strategy "mse" has no option "bins"; it takes none'):
+    with fails('Strategy "mse" has no option "bins"; it takes p, newton'):
         cal.compute("mse", bins=3)
     with fails('"percentile_99" has no option "num_bins"; it takes percentile'):
         cal.compute("percentile_99", num_bins=3)
@@ -121,8 +124,116 @@ def test_percentiles_outside_their_range_are_refused(percentile: float) -> None:
 
 @pytest.mark.parametrize("num_bins", [0, -5, (1 << 24) + 1])
 def test_numbers_of_bins_outside_their_range_are_refused(num_bins: int) -> None:
-    with fails(f"num_bins is {num_bins}, but it must be between 1 and 16777216"):
+    with fails(
+        f"num_bins is {num_bins}, but it must be a whole number between 1 and 16777216"
+    ):
         qc.KL(num_bins)
+
+
+# Each option with values that it must refuse, by its name and the value.
+WRONG: list[tuple[Any, str, list[Any]]] = [
+    (qc.MinMax, "reduce", ["max", None, True, 1, ["mean"]]),
+    (qc.Percentile, "percentile", ["99", None, True, [99], 1j, 10**400]),
+    (qc.Percentile, "tails", ["both", None, True]),
+    (qc.Percentile, "adaptive", [1, 0, "yes", None]),
+    (qc.KL, "num_bins", [2.5, float("nan"), float("inf"), True, "512", None, 1 << 70]),
+    (qc.KL, "num_levels", [1, 0, -4, 2.5, float("nan"), True, "64"]),
+    (qc.KL, "two_sided", [1, 0, "no", 1.0]),
+    (qc.MSE, "p", [0.99, 4.01, float("nan"), float("inf"), "2", None, True, 10**400]),
+    (qc.MSE, "newton", [1, "yes", None]),
+    (qc.ACIQ, "distribution", ["normal", None, True, 3]),
+    (qc.ACIQ, "approximation", ["closed", True, 1]),
+]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "option", "value"),
+    [
+        (strategy, option, value)
+        for strategy, option, values in WRONG
+        for value in values
+    ],
+)
+def test_an_option_of_a_wrong_value_or_type_is_refused_by_name_with_the_value(
+    strategy: Any, option: str, value: Any
+) -> None:
+    message = f"^{option} is {re.escape(repr(value))}, but it must be "
+    with fails(message):
+        strategy(**{option: value})
+    name = strategy.__name__.lower()
+    with pytest.raises((qc.CalibrationError, TypeError)) as caught:
+        calibrator().compute(name, **{option: value})
+    assert f"{option} is {value!r}, but it must be " in str(caught.value)
+
+
+def test_the_fixed_point_is_for_the_squared_error_only() -> None:
+    with fails("p is 2.4, but the fixed point .* is for p=2 only"):
+        qc.MSE(2.4, newton=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (1, 0),
+        (float("nan"), 1),
+        (0, float("inf")),
+        ("0", 1),
+        (False, True),
+        (None, 1),
+        (0, 10**400),
+    ],
+)
+def test_fixed_ranges_must_be_numbers_finite_and_in_order(low: Any, high: Any) -> None:
+    with fails(
+        re.escape(f"the range [{low!r}, {high!r}] must have finite ends, the lower")
+    ):
+        qc.Fixed(low, high)
+
+
+def test_a_fixed_range_needs_both_ends() -> None:
+    with fails('Strategy "fixed" needs low and high'):
+        calibrator().compute("fixed")
+    with fails('Strategy "fixed" needs high'):
+        calibrator().compute("fixed", low=-1)
+    with fails('"softmax" has no option "high"; it takes none'):
+        calibrator().compute("softmax", high=2)
+
+
+@pytest.mark.parametrize("wrong", [3, None, qc.MSE, ["mse"]])
+def test_a_hybrid_takes_strategies_only(wrong: Any) -> None:
+    for parts in ((wrong, "mse"), ("mse", wrong)):
+        with fails("is not a strategy; give a name", TypeError):
+            qc.Hybrid(*parts)
+    with fails('"msee" is not known'):
+        qc.Hybrid("msee", "kl")  # type: ignore[arg-type]
+    with fails('"kl" has no option "bins"'):
+        qc.Hybrid("mse", {"strategy": "kl", "bins": 3})  # type: ignore[arg-type]
+
+
+def test_options_may_be_numpys_numbers_and_are_kept_as_pythons() -> None:
+    for given, plain in (
+        (qc.KL(np.int64(512), np.uint8(64), np.bool_(True)), qc.KL(512, 64, True)),  # type: ignore[arg-type]
+        (qc.MSE(np.float32(2.5), np.False_), qc.MSE(2.5, False)),  # type: ignore[arg-type]
+        (qc.Percentile(np.float64(99.5)), qc.Percentile(99.5)),
+        (qc.Fixed(np.float32(-0.5), np.int8(2)), qc.Fixed(-0.5, 2)),  # type: ignore[arg-type]
+    ):
+        assert repr(given) == repr(plain)
+        assert given == plain
+        assert qc.Policy({"*": given}).to_dict() == qc.Policy({"*": plain}).to_dict()
+
+
+@pytest.mark.parametrize("value", [2.5, float("nan"), "8", True, [8]])
+def test_what_is_no_whole_number_is_refused_with_the_value(value: Any) -> None:
+    h = qc.Histogram().observe(X)
+    for call in (
+        lambda: qc.Histogram(value),
+        lambda: qc.Calibrator(mantissa_bits=value),
+        lambda: h.coarsen(value),
+        lambda: h.rebin(value, 0.0, 1.0),
+        lambda: qc.set_num_threads(value),
+    ):
+        with fails(f"{re.escape(repr(value))} is not a whole number", TypeError):
+            call()
 
 
 @pytest.mark.parametrize("mantissa_bits", [0, 2, 13, 300, -1, 1 << 40])
@@ -218,7 +329,7 @@ def test_unusable_parameters_are_refused_when_used() -> None:
         qc.QuantParams(scale=1.0, zero_point=128, **fields).fake_quantize(X)
     with fails("elements of type int64", TypeError):
         good.quantize(np.arange(3))
-    with fails("codes are uint8, but this format is int8", TypeError):
+    with fails("codes are uint8, but this format has int8", TypeError):
         good.dequantize(np.arange(3, dtype=np.uint8))
     with fails("codes are float32", TypeError):
         good.dequantize(X)

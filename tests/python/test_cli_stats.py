@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from cli_runs import (
 )
 from quantcal.cli.observe import megabytes
 from quantcal.onnx.observer import MAX_MEMORY
+from quantcal.strategies import names
+
+
+def unboxed(text: str) -> str:
+    """Return the words in a box, as one line."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", plain(text)).split())
 
 
 def inspect_json(path: Path, *arguments: object) -> list[dict[str, Any]]:
@@ -216,6 +223,20 @@ def test_an_empty_calibrator_is_shown_and_computes_nothing(tmp_path: Path) -> No
             "percentile_99.9",
             {"format": "uint8", "symmetric": True},
         ),
+        (["--format", "int4"], "mse", {"format": "int4"}),
+        (
+            ["--format", "float8_e4m3fn", "--power-of-two", "-s", "entropy"],
+            "entropy",
+            {"format": "float8_e4m3fn", "power_of_two": True},
+        ),
+        (["-s", "percentile_adaptive"], "percentile_adaptive", {}),
+        (["-s", "aciq", "--format", "uint4"], "aciq", {"format": "uint4"}),
+        (["-s", "hybrid"], "hybrid", {}),
+        (
+            ["-s", "*logits*=softmax", "-s", "mse"],
+            {"*logits*": "softmax", "*": "mse"},
+            {},
+        ),
         (
             ["-s", "mse", "-s", "*layers*=minmax", "-s", "broken=kl"],
             {"*layers*": "minmax", "broken": "kl", "*": "mse"},
@@ -237,7 +258,51 @@ def test_compute_writes_the_librarys_table(
     assert done.facts["tensors"] == str(len(table))
     first = next(iter(table.values()))
     scaling = "symmetric" if first.symmetric else "affine"
-    assert done.facts["format"] == f"{first.format}, {scaling}"
+    power = ", power-of-two scale" if "--power-of-two" in arguments else ""
+    assert done.facts["format"] == f"{first.format} ({scaling}{power})"
+
+
+def test_an_unknown_format_is_told_with_those_that_exist(tmp_path: Path) -> None:
+    stats = save_stats(tmp_path)
+    table = tmp_path / "table.json"
+    for arguments, message in (
+        (["int17"], 'Format "int17" is not known. Known formats: int2 to int16'),
+        (["float8_e4m3fn", "--affine"], "float8_e4m3fn has no zero point"),
+    ):
+        done = call("compute", stats, "-o", table, "--format", *arguments)
+        assert done.code == 2
+        assert f"Invalid value for '--format': {message}" in unboxed(done.err)
+    assert not table.exists()
+
+
+def test_power_of_two_scales_are_written(tmp_path: Path) -> None:
+    stats, written = save_stats(tmp_path), tmp_path / "table.json"
+    arguments = ["--format", "int4", "--power-of-two"]
+    assert call("compute", stats, "-o", written, *arguments).code == 0
+    table = qc.CalibrationTable.load(written)
+    assert {math.frexp(p.scale)[0] for p in table.values()} == {0.5}
+    assert {p.format for p in table.values()} == {"int4"}
+
+
+@pytest.mark.parametrize("command", ["compute", "quantize"])
+def test_the_help_names_the_strategies_that_exist(command: str) -> None:
+    shown = unboxed(run(command, "--help", COLUMNS="200").out)
+    for name in names():
+        if name not in ("percentile", "kl_divergence", "max_entropy", "fixed"):
+            text = name.replace(
+                "<number>", "99.99"
+            )  # the others are aliases or need options
+            assert f"{text}," in shown or f"{text};" in shown or f"{text} (" in shown, (
+                name
+            )
+    if command == "compute":
+        for word in (
+            "int2 to int16",
+            "uint2 to uint16",
+            "float8_e4m3fn",
+            "float4_e2m1fn",
+        ):
+            assert word in shown
 
 
 def test_compute_json_is_the_table_with_its_report(tmp_path: Path) -> None:

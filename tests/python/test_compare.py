@@ -335,6 +335,38 @@ def test_what_cannot_be_compared_is_told(
         qc.compare(**{"values": bell(100), **arguments})
 
 
+def test_by_channel_every_channel_has_its_range() -> None:
+    x = bell(6000).reshape(4, 1500) * np.float32([[1], [10], [100], [1000]])
+    chosen = ["minmax", "mse", qc.MinMax("mean")]
+    comparison = qc.compare(x, "uint8", strategies=chosen, axis=0)
+    minmax, mse, mean = comparison
+    cal = qc.Calibrator()
+    cal.observe("x", x, axis=0)
+    table = cal.compute("mse", format="uint8")
+    assert mse.params == table["x"]
+    assert mse.mse == table.report["x"].mse
+    assert mse.sqnr_db == table.report["x"].sqnr_db
+    # A range for all would leave little of the first channel.
+    assert minmax.sqnr_db > qc.compare(x, "uint8", strategies="minmax")[0].sqnr_db
+    assert "not kept by channel" in mean.error
+    assert math.isnan(mse.divergence)
+    record = mse.record()
+    assert record["scale"] == list(mse.params.scale)
+    assert record["code_entropy"] is None
+    json.dumps(comparison.records(), allow_nan=False)
+    assert " … " in str(comparison)
+    assert comparison.sorted("divergence")[0].strategy == "minmax"  # as they were
+    with pytest.raises(qc.CalibrationError, match="by channel there is no divergence"):
+        comparison.best("divergence")
+    with pytest.raises(qc.CalibrationError, match="values is by channel"):
+        comparison.plot()
+    assert (
+        qc.compare(cal.channels("x"), "uint8", strategies="mse")[0].params == mse.params
+    )
+    with pytest.raises(TypeError, match="goes with an array"):
+        qc.compare(cal, axis=0)
+
+
 def test_only_some_tensors() -> None:
     cal = calibrator(4)
     assert qc.compare(

@@ -21,10 +21,21 @@ def valid_bytes() -> dict[str, bytes]:
     cal.observe("first", samples.any_bits(100))
     cal.observe("second", np.arange(20, dtype=np.float16))
     h = qc.Histogram().observe(samples.any_bits(60)).observe(np.zeros(9, np.float32))
-    return {"histogram": h.to_bytes(), "calibrator": cal.to_bytes()}
+    channels = qc.Calibrator()
+    channels.observe("whole", np.arange(20, dtype=np.float16))
+    channels.observe("channels", samples.any_bits(60).reshape(20, 3), axis=1)
+    return {
+        "histogram": h.to_bytes(),
+        "calibrator": cal.to_bytes(),
+        "channels": channels.to_bytes(),
+    }
 
 
-READERS = {"histogram": qc.Histogram.from_bytes, "calibrator": qc.Calibrator.from_bytes}
+READERS = {
+    "histogram": qc.Histogram.from_bytes,
+    "calibrator": qc.Calibrator.from_bytes,
+    "channels": qc.Calibrator.from_bytes,
+}
 
 
 @st.composite

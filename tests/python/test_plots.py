@@ -332,3 +332,12 @@ def test_a_table_without_reports_or_tensors_is_drawn() -> None:
     params = qc.QuantParams.from_range(-1, 1)
     assert len(qc.CalibrationTable({"x": params}).plot().get_yticklabels()) == 1
     assert qc.CalibrationTable({}).plot().get_title(loc="left") == "ranges of 0 tensors"
+
+
+def test_by_channel_a_bar_reaches_over_all_ranges() -> None:
+    cal = qc.Calibrator()
+    cal.observe("x", np.float32([[-1, -9], [2, 5]]), axis=1)
+    ax = cal.compute("minmax", format="uint8").plot()
+    (bar,) = (line for line in ax.lines if line.get_linewidth() == 3)
+    # The zero point is rounded, so that an end may move by half a step.
+    np.testing.assert_allclose(bar.get_xdata(), [-9, 5], atol=0.5 * 14 / 255 + 1e-6)

@@ -147,7 +147,10 @@ def test_policies_are_values() -> None:
     assert hash(policy) == hash(same)
     assert policy != qc.Policy({"*": "mse", "*a*": "kl"})  # order counts
     assert policy != policy.to_dict()
-    assert repr(policy) == "Policy({'*a*': KL(num_bins=2048), '*': MSE()})"
+    assert repr(policy) == (
+        "Policy({'*a*': KL(num_bins=2048, num_levels=None, two_sided=None), "
+        "'*': MSE(p=2.0, newton=False)})"
+    )
     named = qc.Policy.named("llm_layers")
     for again in (pickle.loads(pickle.dumps(named)), copy.deepcopy(named)):
         assert again == named
@@ -167,7 +170,7 @@ class Own:
     """A strategy that no file can hold."""
 
     def range(
-        self, histogram: qc.Histogram, format: str, symmetric: bool
+        self, histogram: qc.Histogram, format: qc.QuantFormat
     ) -> tuple[float, float]:
         return (-1.0, 1.0)
 

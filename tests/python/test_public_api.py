@@ -20,24 +20,32 @@ import quantcal as qc
 OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"]
 
 NAMES = {
+    "ACIQ",
     "KL",
     "MSE",
     "CalibrationError",
     "CalibrationTable",
     "Calibrator",
+    "Channels",
+    "Comparison",
+    "Fixed",
     "Histogram",
+    "Hybrid",
+    "MaxEntropy",
     "MinMax",
     "Percentile",
     "Policy",
+    "QuantFormat",
     "QuantParams",
     "Strategy",
     "TensorReport",
     "calibrate",
+    "compare",
     "get_num_threads",
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"blocks", "demo", "onnx"}
+SUBMODULES = {"blocks", "compat", "demo", "onnx"}
 SOURCE = Path(str(qc.__file__)).parent
 
 

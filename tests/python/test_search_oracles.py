@@ -10,7 +10,7 @@ import pytest
 import oracles
 import quantcal as qc
 import samples
-from samples import Array
+from samples import INT8, UINT8, Array
 
 SIZE = 100_000
 
@@ -116,9 +116,9 @@ def test_kl_picks_the_candidate_of_the_textbook_loop(seed: int) -> None:
     counts = uniform_histogram(rng, num_bins)
     h = histogram_with(counts)
     # int8 over magnitudes has 128 levels, uint8 over one-sided data has 256.
-    for format, symmetric, levels in (("int8", True, 128), ("uint8", False, 256)):
-        low, high = qc.KL(num_bins).range(h, format, symmetric)
-        assert low == (-high if symmetric else 0.0)
+    for format, levels in ((INT8, 128), (UINT8, 256)):
+        low, high = qc.KL(num_bins).range(h, format)
+        assert low == (-high if format.symmetric else 0.0)
         assert high == int(high)
         divergences = oracles.kl_candidates(counts, levels)
         assert high in best_candidates(divergences, min(levels, num_bins))
@@ -138,9 +138,9 @@ def test_the_textbook_loop_depends_on_the_histogram() -> None:
 
 def test_kl_of_fewer_bins_than_levels_keeps_everything() -> None:
     h = histogram_with(np.array([5, 3, 0, 2, 1]))
-    assert qc.KL(5).range(h, "int8", True) == (-5.0, 5.0)
-    assert qc.KL(5).range(h, "uint8", False) == (0.0, 5.0)
-    assert qc.KL(1).range(h, "int8", True) == (-5.0, 5.0)
+    assert qc.KL(5).range(h, INT8) == (-5.0, 5.0)
+    assert qc.KL(5).range(h, UINT8) == (0.0, 5.0)
+    assert qc.KL(1).range(h, INT8) == (-5.0, 5.0)
 
 
 def test_kl_over_magnitudes_and_mirrored_data_is_the_same_search() -> None:
@@ -151,9 +151,9 @@ def test_kl_over_magnitudes_and_mirrored_data_is_the_same_search() -> None:
     sign = np.where(np.arange(x.size) % 3 == 0, -1, 1).astype(np.float32)
     one_sided, both, mirrored = (qc.Histogram(12).observe(v) for v in (x, sign * x, -x))
     kl = qc.KL(500)
-    assert kl.range(both, "int8", True) == kl.range(one_sided, "int8", True)
-    low, high = kl.range(one_sided, "uint8", False)
-    assert kl.range(mirrored, "uint8", False) == (-high, -low)
+    assert kl.range(both, INT8) == kl.range(one_sided, INT8)
+    low, high = kl.range(one_sided, UINT8)
+    assert kl.range(mirrored, UINT8) == (-high, -low)
 
 
 def two_sided_divergence(counts: Array, start: int, end: int, levels: int) -> float:
@@ -185,7 +185,7 @@ def test_two_sided_kl_is_better_than_keeping_all_and_than_random_windows(
     num_bins = 2048
     x = samples.shape(name, SIZE, seed=5).astype(np.float16).astype(np.float32)
     h = qc.Histogram(12).observe(x)
-    low, high = qc.KL(num_bins).range(h, "uint8", False)
+    low, high = qc.KL(num_bins).range(h, UINT8)
     counts, edges = h.rebin(num_bins, float(x.min()), float(x.max()))
     np.testing.assert_array_equal(counts, np.histogram(x.astype(np.float64), edges)[0])
     start, end = np.searchsorted(edges, [low, high])

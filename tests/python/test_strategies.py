@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ import oracles
 import quantcal as qc
 import samples
 from quantcal.strategies import names
-from samples import f32
+from samples import INT8, UINT8, f32
 
 PERCENTILES = [99.9, 99.99, 99.0, 50.0, 95.5, 100.0]
 
@@ -52,7 +53,7 @@ def test_minmax_is_the_finite_extremes_exactly(name: str) -> None:
     x[:3] = np.nan, np.inf, -np.inf
     finite = x[np.isfinite(x)]
     h = qc.Histogram(3).observe(x)
-    assert qc.MinMax().range(h, "uint8", False) == (finite.min(), finite.max())
+    assert qc.MinMax().range(h, UINT8) == (finite.min(), finite.max())
 
 
 @pytest.mark.parametrize("dtype", samples.EXACT_BITS)
@@ -62,7 +63,7 @@ def test_symmetric_percentiles_of_sixteen_bit_data_are_order_statistics(
 ) -> None:
     x = samples.shape("student_t3", 20_000).astype(samples.DTYPES[dtype])
     h = qc.Histogram().observe(x)
-    low, high = qc.Percentile(percentile).range(h, "int8", True)
+    low, high = qc.Percentile(percentile).range(h, INT8)
     q = float(f"{percentile}e-2")
     assert high == oracles.order_statistic(np.abs(samples.widened(x)), q)
     assert low == -high
@@ -75,7 +76,7 @@ def test_affine_percentiles_cut_half_of_the_rest_on_either_side(
 ) -> None:
     x = samples.shape("student_t3", size, seed=size).astype(np.float16)
     h = qc.Histogram().observe(x)
-    found = qc.Percentile(percentile).range(h, "uint8", False)
+    found = qc.Percentile(percentile).range(h, UINT8)
     tail = (100 - Fraction(str(percentile))) / 200
     ranks = [max(1, math.ceil(share * size)) for share in (tail, 1 - tail)]
     ordered = np.sort(samples.widened(x))
@@ -86,7 +87,7 @@ def test_affine_percentiles_cut_half_of_the_rest_on_either_side(
 def test_percentiles_of_float32_are_within_a_bin(percentile: float) -> None:
     x = samples.shape("laplace", 20_000)
     q = float(f"{percentile}e-2")
-    _, got = qc.Percentile(percentile).range(qc.Histogram().observe(x), "int8", True)
+    _, got = qc.Percentile(percentile).range(qc.Histogram().observe(x), INT8)
     # A bin is 2^-8 of its lower end.
     assert got == pytest.approx(oracles.order_statistic(np.abs(x), q), rel=2.0**-8)
 
@@ -94,9 +95,9 @@ def test_percentiles_of_float32_are_within_a_bin(percentile: float) -> None:
 def test_a_percentile_of_100_clips_nothing() -> None:
     x = samples.shape("outliers", 5000)
     h = qc.Histogram().observe(x)
-    assert qc.Percentile(100).range(h, "uint8", False) == (x.min(), x.max())
+    assert qc.Percentile(100).range(h, UINT8) == (x.min(), x.max())
     end = np.abs(x).max()
-    assert qc.Percentile(100).range(h, "int8", True) == (-end, end)
+    assert qc.Percentile(100).range(h, INT8) == (-end, end)
 
 
 def test_percentiles_clip_the_share_that_they_name() -> None:
@@ -141,6 +142,12 @@ NAMES: dict[str, qc.Strategy] = {
     "kl": qc.KL(2048),
     "kl_divergence": qc.KL(),
     "mse": qc.MSE(),
+    "percentile_adaptive": qc.Percentile(adaptive=True),
+    "entropy": qc.MaxEntropy(),
+    "max_entropy": qc.MaxEntropy(),
+    "aciq": qc.ACIQ(),
+    "hybrid": qc.Hybrid(qc.Percentile(99.99), qc.KL()),
+    "softmax": qc.Fixed(0, 1),
 }
 
 
@@ -154,18 +161,45 @@ def test_a_name_is_the_object_that_it_names(name: str) -> None:
     assert by_name.strategy == str(NAMES[name])
 
 
+OPTIONS: dict[str, qc.Strategy] = {
+    "minmax(mean)": qc.MinMax("mean"),
+    "percentile_99_each": qc.Percentile(99, "each"),
+    "percentile_adaptive_each": qc.Percentile(tails="each", adaptive=True),
+    "kl(num_bins=512)": qc.KL(512),
+    "kl(num_levels=64, two_sided=True)": qc.KL(num_levels=64, two_sided=True),
+    "mse(p=2.4)": qc.MSE(2.4),
+    "mse(newton)": qc.MSE(newton=True),
+    "aciq(half_gauss)": qc.ACIQ("half_gauss"),
+    "aciq(laplace, closed_form)": qc.ACIQ("laplace", "closed_form"),
+    "hybrid(minmax(mean), mse)": qc.Hybrid(qc.MinMax("mean"), "mse"),
+    "fixed(-0.5, 2)": qc.Fixed(-0.5, 2),
+}
+"""The names that tables show, of strategies with options."""
+
+
 def test_the_name_in_the_table_makes_the_same_strategy_again() -> None:
     for strategy in NAMES.values():
-        if not isinstance(strategy, qc.KL):
+        if not isinstance(strategy, (qc.Hybrid, qc.Fixed)):
             x = samples.shape("skewed", 500)
             assert qc.calibrate(x, str(strategy)) == qc.calibrate(x, strategy)
-    assert str(qc.KL(512)) == "kl(num_bins=512)"
-    assert str(qc.KL()) == "kl"
+    assert {str(strategy): strategy for strategy in OPTIONS.values()} == OPTIONS
 
 
 def test_all_known_names_are_listed() -> None:
-    assert set(names()) == {"minmax", "percentile", "kl", "kl_divergence", "mse"} | {
-        "percentile_<number>"
+    assert set(names()) == {
+        "minmax",
+        "percentile",
+        "percentile_adaptive",
+        "percentile_<number>",
+        "kl",
+        "kl_divergence",
+        "mse",
+        "entropy",
+        "max_entropy",
+        "aciq",
+        "hybrid",
+        "fixed",
+        "softmax",
     }
 
 
@@ -178,9 +212,13 @@ def test_options_go_with_a_name() -> None:
 
 @pytest.mark.parametrize("strategy", [s for k, s in NAMES.items() if k != "percentile"])
 def test_strategies_are_frozen_values(strategy: qc.Strategy) -> None:
-    assert strategy == type(strategy)(**dataclasses.asdict(strategy))  # type: ignore[call-overload]
+    fields = dataclasses.fields(strategy)  # type: ignore[arg-type]
+    options = {field.name: getattr(strategy, field.name) for field in fields}
+    assert strategy == type(strategy)(**options)
+    assert hash(strategy) == hash(type(strategy)(**options))
+    assert pickle.loads(pickle.dumps(strategy)) == strategy
     assert isinstance(strategy, qc.Strategy)
-    for field in dataclasses.fields(strategy):  # type: ignore[arg-type]
+    for field in fields:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(strategy, field.name, 1)
 
@@ -192,7 +230,7 @@ class Fixed:
         self.ends = (low, high)
 
     def range(
-        self, histogram: qc.Histogram, format: str, symmetric: bool
+        self, histogram: qc.Histogram, format: qc.QuantFormat
     ) -> tuple[float, float]:
         return self.ends
 

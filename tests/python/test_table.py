@@ -23,7 +23,7 @@ class Ends:
         self.ends = (low, high)
 
     def range(
-        self, histogram: qc.Histogram, format: str, symmetric: bool
+        self, histogram: qc.Histogram, format: qc.QuantFormat
     ) -> tuple[float, float]:
         return self.ends
 

@@ -166,3 +166,31 @@ fn coarsening_refuses_to_invent_detail() {
     assert_eq!(histogram.coarsen(2), Err(Error::MantissaBits(2)));
     assert_eq!(histogram.coarsen(5).map(|h| h.mantissa_bits()), Ok(Some(5)));
 }
+
+#[test]
+fn counts_beyond_32_bits_are_exact_however_they_come_about() {
+    let values = [1.0f32, -3.0, 1.0];
+    let mut doubled = Histogram::of(&values);
+    for _ in 0..31 {
+        let twice = doubled.clone();
+        doubled.merge(&twice);
+    }
+    // 1.0 was counted 2^32 times, -3.0 half as often; now across the limit in every way there is.
+    for n in [5, 100, 5000, 1 << 20] {
+        let mut more = doubled.clone();
+        more.record(&vec![-3.0f32; n]);
+        more.merge(&doubled);
+        more.record(&vec![-3.0f32; n]);
+        more.merge(&Histogram::of(&vec![1.0f32; n]));
+        let counts: Vec<u64> = Density::new(&more).segments().iter().map(|s| s.count).collect();
+        let n = n as u64;
+        assert_eq!(counts, [(1 << 32) + 2 * n, (1 << 33) + n]);
+        assert_eq!(Histogram::from_bytes(&more.to_bytes()).as_ref(), Ok(&more));
+        assert_eq!(more.coarsen(3).expect("coarser").coarsen(3), more.coarsen(3));
+        let coarse = more.coarsen(3).expect("coarser");
+        assert_eq!(Density::new(&coarse).segments(), Density::new(&more).segments());
+    }
+    let mut alone = doubled.clone();
+    alone.merge(&doubled);
+    assert_ne!(alone, doubled);
+}

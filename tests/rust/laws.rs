@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use quantcal::{
     Density, Histogram, QuantFormat, Scaling, TensorStats,
     search::{self, KlOptions, Tails},
-    wire::Archive,
+    wire::{Archive, Entry},
 };
 
 fn floats() -> impl Strategy<Value = Vec<f32>> {
@@ -94,6 +94,7 @@ proptest! {
         for _ in 0..observations {
             stats.include(&h);
         }
+        let stats = Entry::Whole(stats);
         let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
         let archive = Archive::read(&bytes).expect("just written");
         prop_assert_eq!(archive.settings, "{}");

@@ -1,6 +1,7 @@
 //! Black-box tests of the engine, against oracles that are too simple to be wrong.
 
 mod blocks;
+mod channels;
 mod data;
 mod density;
 mod float;

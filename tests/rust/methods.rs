@@ -446,3 +446,27 @@ fn a_cut_is_what_recording_the_rest_would_have_been() {
         assert!(histogram.cut(1.0, 0.0).is_err() && histogram.cut(f64::NAN, 1.0).is_err());
     }
 }
+
+#[test]
+fn zeros_do_not_decide_a_divergence() {
+    let mut r = data::Random::new(11);
+    let values: Vec<f32> = (0..200_000).map(|_| r.gauss().max(0.0) as f32).collect();
+    let positive: Vec<f32> = values.iter().copied().filter(|&x| x > 0.0).collect();
+    let negative: Vec<f32> = values.iter().map(|x| -x).collect();
+    for (format, scaling) in
+        [(QuantFormat::INT8, Scaling::SYMMETRIC), (QuantFormat::UINT8, Scaling::AFFINE)]
+    {
+        let kl = |values: &[f32]| {
+            let options = KlOptions::default();
+            search::kl(&Histogram::of(values), options, format, scaling).expect("bins")
+        };
+        let (all, some, mirrored) = (kl(&values), kl(&positive), kl(&negative));
+        assert_eq!(all, some);
+        assert!((all.high + mirrored.low).abs() < 1e-9 && all.high > 3.0, "{all:?} {mirrored:?}");
+    }
+    let histogram = Histogram::of(&[0.0f32, 0.5, 2.0, 0.0, f32::NAN]);
+    let rest = histogram.without_zeros();
+    assert_eq!(Histogram::from_bytes(&rest.to_bytes()).expect("sound"), rest);
+    assert_eq!((rest.count(), rest.zeros(), rest.min(), rest.max()), (3, 0, Some(0.5), Some(2.0)));
+    assert_eq!(Histogram::of(&[0.0f32; 4]).without_zeros().min(), None);
+}

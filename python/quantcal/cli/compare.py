@@ -180,7 +180,7 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
     sign = -1 if sort.value in MOST_IS_BEST else 1
     figures: dict[str, list[float]] = {name: [] for name in names}
     for row in comparison:
-        if row.params is not None and comparison.histograms[row.tensor].finite:
+        if row.has(sort.value) and comparison.histograms[row.tensor].finite:
             figures[row.strategy].append(getattr(row, sort.value))
     return sorted(
         names, key=lambda n: sign * median(figures[n]) if figures[n] else math.inf

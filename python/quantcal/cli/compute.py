@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationTable, QuantFormat, load
+from quantcal import CalibrationError, CalibrationTable, QuantFormat, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
@@ -80,10 +80,13 @@ def compute(
     """
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
+    try:
+        format = QuantFormat.of(format_, symmetric, power_of_two)
+    except CalibrationError as error:
+        raise typer.BadParameter(str(error), param_hint="'--format'") from error
     rules = parse_strategy(strategy)
     calibrator = load(stats)
     started = time.perf_counter()
-    format = QuantFormat.of(format_, symmetric, power_of_two)
     table = calibrator.compute(rules, format=format)
     seconds = time.perf_counter() - started
     if output is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import Calibrator, load
+from quantcal import CalibrationError, Calibrator, load
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import CommandError
@@ -51,7 +51,12 @@ def merge(
         names = set(total.names) ^ set(part.names)
         if names:
             partial[str(file)] = sorted(names)
-        total.merge(part)
+        try:
+            total.merge(part)
+        except CalibrationError as error:
+            raise CommandError(
+                f"{file} does not fit the files before it: {error}"
+            ) from error
     assert total is not None  # typer asks for one file at least
     total.save(output)
     values = sum(total[name].count for name in total)

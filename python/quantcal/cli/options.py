@@ -65,9 +65,10 @@ StrategyOption = Annotated[
         metavar="RULE",
         show_default="mse, which clips only where it lowers the error",
         rich_help_panel=RANGES,
-        help="How ranges are chosen: minmax, percentile_99.99 (or any number), kl, "
-        "mse; llm_layers, by kind of transformer layer; or a policy file, .toml or "
-        ".json. Or PATTERN=NAME for the tensors whose names match, such as "
+        help="How ranges are chosen: minmax, percentile_99.99 (or any number), "
+        "percentile_adaptive, kl, mse, entropy, aciq, hybrid, softmax; llm_layers, by "
+        "kind of transformer layer; or a policy file, .toml or .json. Or PATTERN=NAME "
+        "for the tensors whose names match, such as "
         "'*attn*=minmax' or 're:layers[.]0[.]=minmax': repeat it, the first match "
         "counts, and a plain name or a file decides for the rest.",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ def of_histograms(calibrator: Calibrator, names: Iterable[str]) -> list[Record]:
                     "kurtosis": h.kurtosis(),
                     "percentiles": {f"{p:g}": h.quantile(p / 100) for p in PERCENTILES},
                     "observations": stats.observations,
+                    "axis": calibrator.axis(name),
+                    "channels": _channels(stats),
                     "mantissa_bits": h.mantissa_bits,
                     "exact": h.exact,
                 }
@@ -47,13 +49,17 @@ def of_histograms(calibrator: Calibrator, names: Iterable[str]) -> list[Record]:
     return records
 
 
+def _channels(stats: object) -> int | None:
+    return len(stats) if isinstance(stats, Sized) else None
+
+
 def of_table(table: CalibrationTable, names: Iterable[str]) -> list[Record]:
     """Return one record a tensor; "report" is None where the data were never seen."""
     report = table.report
     return [
         {
             "name": name,
-            **asdict(table[name]),
+            **table[name].to_dict(),
             "report": _numbers(asdict(report[name])) if name in report else None,
         }
         for name in names

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal import CalibrationTable, Calibrator, TensorReport
+from quantcal import CalibrationTable, Calibrator, QuantParams, TensorReport
 from quantcal.cli import text
 from quantcal.cli.records import Record
 from quantcal.cli.sparkline import sparkline
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.report.columns import spread
 
 _WIDE = 100
 """Columns of a terminal that have room for distributions of full width."""
@@ -41,6 +43,8 @@ def histograms(
     names = [record["name"] for record in records]
     nonfinite = [_nonfinite(record) for record in records]
     columns = [Column("count", told(lambda r: text.amount(r["count"])))]
+    if any(record["channels"] for record in records):
+        columns.append(Column("channels", told(_channels)))
     if any(map(str, nonfinite)):
         columns.append(Column("NaN/inf", nonfinite))
     columns += [
@@ -55,6 +59,18 @@ def histograms(
     if len(set(map(bins, records))) > 1:
         columns.append(Column("bins", told(bins), rank=5))
     return tensor_table(names, columns, out)
+
+
+def _channels(record: Record) -> str:
+    """Return how many channels there are and along which axis; empty without any."""
+    channels = record["channels"]
+    return f"{channels} × axis {record['axis']}" if channels else ""
+
+
+def _channels_of(params: QuantParams) -> str:
+    if params.axis is None:
+        return ""
+    return f"{np.size(params.scale)} × axis {params.axis}"
 
 
 def _nonfinite(record: Record) -> Text:
@@ -91,16 +107,19 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
         seen = (report.get(name) for name in names)
         return [text.NONE if r is None else tell(r) for r in seen]
 
-    columns = [
-        Column("low", [text.real(p.low) for p in params]),
-        Column("high", [text.real(p.high) for p in params]),
+    columns = []
+    if any(p.axis is not None for p in params):
+        columns.append(Column("channels", [_channels_of(p) for p in params]))
+    columns += [
+        Column("low", [spread(p.low) for p in params]),
+        Column("high", [spread(p.high) for p in params]),
         Column("min seen", told(lambda r: text.real(r.minimum)), rank=2),
         Column("max seen", told(lambda r: text.real(r.maximum)), rank=2),
         Column("clipped", told(lambda r: text.share(r.clipped))),
         Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
         Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),
-        Column("scale", [text.real(p.scale) for p in params], rank=3),
-        Column("zero point", [str(p.zero_point) for p in params], rank=4),
+        Column("scale", [spread(p.scale) for p in params], rank=3),
+        Column("zero point", [spread(p.zero_point) for p in params], rank=4),
         Column("strategy", [p.strategy for p in params], left=True, rank=1),
     ]
     return tensor_table(names, columns, out)

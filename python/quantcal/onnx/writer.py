@@ -183,6 +183,11 @@ def _needed_ranges(
                 f"The range of {name!r} is for {params.format}; models are written "
                 f"with {' and '.join(FORMATS)} activations."
             )
+        if params.axis is not None:
+            raise CalibrationError(
+                f"The range of {name!r} is by channel (axis {params.axis}); models are "
+                "written with one range for each activation: observe it without axis."
+            )
     return ranges
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quantcal._text import NONE, decibels, real, share
 from quantcal.comparison import Scored, StrategySummary
@@ -25,28 +28,24 @@ def of_scored(rows: Sequence[Scored], *, by_tensor: bool = False) -> list[Column
         columns.insert(0, Column("tensor", [row.tensor for row in rows], left=True))
     params = [row.params for row in rows]
 
-    def number(heading: str, tell: Callable[[Scored], str]) -> None:
-        cells = [NONE if row.params is None else tell(row) for row in rows]
+    def number(heading: str, figure: str, tell: Callable[[float], str]) -> None:
+        cells = [tell(getattr(r, figure)) if r.has(figure) else NONE for r in rows]
         columns.append(Column(heading, cells))
 
-    columns.append(Column("low", [NONE if p is None else real(p.low) for p in params]))
-    columns.append(
-        Column("high", [NONE if p is None else real(p.high) for p in params])
-    )
-    columns.append(
-        Column("scale", [NONE if p is None else real(p.scale) for p in params])
-    )
-    if any(p is not None and p.zero_point for p in params):
-        cells = [NONE if p is None else str(p.zero_point) for p in params]
+    for heading in ("low", "high", "scale"):
+        cells = [NONE if p is None else spread(getattr(p, heading)) for p in params]
+        columns.append(Column(heading, cells))
+    if any(p is not None and np.any(p.zero_point) for p in params):
+        cells = [NONE if p is None else spread(p.zero_point) for p in params]
         columns.append(Column("zero point", cells))
-    number("clipped", lambda row: share(row.clipped))
-    number("to zero", lambda row: share(row.rounded_to_zero))
-    number("MSE", lambda row: real(row.mse))
-    number("SQNR", lambda row: decibels(row.sqnr_db))
-    number("cosine", lambda row: f"{row.cosine:.6f}")
-    number("KL / nat", lambda row: real(row.divergence))
-    number("entropy / bit", lambda row: f"{row.code_entropy:.2f}")
-    number("time / ms", lambda row: f"{1000 * row.seconds:.2f}")
+    number("clipped", "clipped", share)
+    number("to zero", "rounded_to_zero", share)
+    number("MSE", "mse", real)
+    number("SQNR", "sqnr_db", decibels)
+    number("cosine", "cosine", lambda x: f"{x:.6f}")
+    number("KL / nat", "divergence", real)
+    number("entropy / bit", "code_entropy", lambda x: f"{x:.2f}")
+    number("time / ms", "seconds", lambda x: f"{1000 * x:.2f}")
     return columns
 
 
@@ -64,6 +63,14 @@ def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
         columns.insert(4, Column("not for", cells))
     columns.append(Column("least on", [row.worst or NONE for row in rows], left=True))
     return columns
+
+
+def spread(values: float | NDArray[Any]) -> str:
+    """Return a number with three digits; of channels, the least and the most."""
+    if not isinstance(values, np.ndarray):
+        return str(values) if isinstance(values, int) else real(values)
+    ends = [real(float(end)) for end in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else " … ".join(ends)
 
 
 def _decibels(value: float) -> str:

@@ -27,7 +27,7 @@ def plot(
     comparison: Comparison, ax: Axes | None = None, strategy: str | None = None
 ) -> Axes:
     """Draw one tensor's values and ranges; see `Comparison.plot`."""
-    chosen = _chosen(comparison, strategy)
+    chosen, params = _chosen(comparison, strategy)
     rows = len(comparison) + 1  # and one of headings
     height = canvas.ABOVE + canvas.ROW * rows
     if ax is not None:
@@ -36,12 +36,7 @@ def plot(
     size = min(SMALL, 60 * height * share_of_rows / rows)  # 72 points are an inch
     ax = canvas.axes(ax, 9.0, height + 0.7)
     histogram = comparison.histograms[chosen.tensor]
-    ends = [
-        end
-        for row in comparison
-        if row.params
-        for end in (row.params.low, row.params.high)
-    ]
+    ends = [end for row in comparison if row.params for end in _ends(row.params)]
     heights = density.draw(ax, histogram, low=min(ends), high=max(ends))
     canvas.tidy(ax)
     canvas.title(ax, comparison.title, pad=20)
@@ -50,7 +45,7 @@ def plot(
         roomy = height * (1 - share_of_rows) > 1.8
         label = "share of values per unit" if roomy else "share per unit"
         ax.set_ylabel(label, y=middle, ha="center", va="bottom")
-        used = _draw_levels(ax, histogram, chosen)
+        used = _draw_levels(ax, histogram, params)
         _share_height(
             ax,
             min(used.least, heights.least),
@@ -61,7 +56,7 @@ def plot(
     return ax
 
 
-def _chosen(comparison: Comparison, strategy: str | None) -> Scored:
+def _chosen(comparison: Comparison, strategy: str | None) -> tuple[Scored, QuantParams]:
     if len(comparison.tensors) != 1:
         msg = (
             f"a picture is of one tensor, and there are {len(comparison.tensors)}: "
@@ -69,21 +64,24 @@ def _chosen(comparison: Comparison, strategy: str | None) -> Scored:
         )
         raise CalibrationError(msg)
     if strategy is None:
-        return comparison.best()
+        strategy = comparison.best().strategy
     for row in comparison:
         if row.strategy == strategy:
             if row.params is None:
                 raise CalibrationError(f"{strategy} does not apply here: {row.error}")
-            return row
+            if row.params.axis is not None:
+                msg = (
+                    f"a picture has room for one range, and {row.tensor} is by channel"
+                )
+                raise CalibrationError(f"{msg}; compare calibrator[name] instead")
+            return row, row.params
     known = ", ".join(comparison.strategies)
     msg = f'strategy "{strategy}" was not compared; those that were: {known}'
     raise CalibrationError(msg)
 
 
-def _draw_levels(ax: Axes, histogram: Histogram, chosen: Scored) -> Heights:
+def _draw_levels(ax: Axes, histogram: Histogram, params: QuantParams) -> Heights:
     """Draw what the chosen strategy leaves of the values; return the heights drawn."""
-    params = chosen.params
-    assert params is not None  # _chosen has seen to it
     levels = _levels(params)
     middles = 0.5 * (levels[1:] + levels[:-1])
     below = density.Mass.of(histogram).below(middles)
@@ -107,7 +105,7 @@ def _draw_levels(ax: Axes, histogram: Histogram, chosen: Scored) -> Heights:
         lw=1.0,
         zorder=3,
     )
-    note = f"{int(used.sum())} of {len(levels)} levels used by {chosen.strategy}"
+    note = f"{int(used.sum())} of {len(levels)} levels used by {params.strategy}"
     ax.annotate(
         f"●  {note}",
         (0.0, 1.0),
@@ -118,6 +116,10 @@ def _draw_levels(ax: Axes, histogram: Histogram, chosen: Scored) -> Heights:
         fontsize=SMALL + 1,
     )
     return Heights(float(heights[used].min()), float(heights.max()))
+
+
+def _ends(params: QuantParams) -> list[float]:
+    return [float(params.low), float(params.high)]
 
 
 def _levels(params: QuantParams) -> np.ndarray[Any, Any]:
@@ -172,7 +174,7 @@ def _draw_rows(
                 fontsize=size, color=TEXT, style="italic", zorder=2.4,
             )  # fmt: skip
             continue
-        ends = [row.params.low, row.params.high]
+        ends = _ends(row.params)
         ax.plot(
             ends, [y, y], transform=across, color=color, lw=1.6, marker="|",
             ms=0.9 * size, mew=1.6, zorder=2.3, solid_capstyle="butt", label=row.strategy,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from quantcal._text import plural, shorten
+from quantcal.params import QuantParams
 from quantcal.report import canvas
 from quantcal.report.canvas import CHOSEN, EDGE, METHOD, SMALL
 from quantcal.report.scales import set_values_axis
@@ -32,13 +35,17 @@ def plot(table: CalibrationTable, ax: Axes | None = None) -> Axes:
         ax.set_yticks([])
         return ax
     seen = [_extremes(table, name) for name in names]
-    ranges = [(table[name].low, table[name].high) for name in names]
+    ranges = [_reach(table[name]) for name in names]
     reach = [max(abs(low), abs(high)) for low, high in ranges]
     ends = [end for pair in (*seen, *ranges) if pair for end in pair]
     set_values_axis(ax, min(ends), max(ends), median(reach), room=0.02)
     ax.axvline(0, color=EDGE, lw=0.6, zorder=1)
     for row, name in enumerate(names):
-        extremes, (low, high), step = seen[row], ranges[row], table[name].scale
+        extremes, (low, high), step = (
+            seen[row],
+            ranges[row],
+            float(np.max(table[name].scale)),
+        )
         ax.plot([low, high], [row, row], color=METHOD, lw=3, solid_capstyle="butt")
         if extremes is None:
             continue
@@ -60,6 +67,11 @@ def plot(table: CalibrationTable, ax: Axes | None = None) -> Axes:
 def _title(table: CalibrationTable) -> str:
     formats = sorted({params.format for params in table.values()})
     return ", ".join([f"ranges of {plural(len(table), 'tensor')}", *formats])
+
+
+def _reach(params: QuantParams) -> tuple[float, float]:
+    """Return the ends of the range; by channel, those of all ranges together."""
+    return float(np.min(params.low)), float(np.max(params.high))
 
 
 def _extremes(table: CalibrationTable, name: str) -> tuple[float, float] | None:

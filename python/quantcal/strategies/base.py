@@ -30,7 +30,11 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class UsesObservations(Protocol):
-    """A strategy that asks how the values were spread over the observations."""
+    """A strategy that asks how the values were spread over the observations.
+
+    The extremes of each observation are not kept by channel, so there it is refused; unless it
+    has an attribute `needs_observations` that is false, when its `range` is asked.
+    """
 
     def range_of(self, stats: TensorStats, format: QuantFormat) -> tuple[float, float]:
         """Return the range from a histogram and the extremes of each observation."""
@@ -44,6 +48,12 @@ class Explains(Protocol):
     def explain(self, histogram: Histogram, format: QuantFormat) -> str:
         """Return one short sentence for the report; empty when there is nothing to say."""
         ...
+
+
+def needs_observations(strategy: Strategy) -> bool:
+    """Return whether a strategy cannot do without the extremes of each observation."""
+    uses = isinstance(strategy, UsesObservations)
+    return bool(getattr(strategy, "needs_observations", uses))
 
 
 def range_of(

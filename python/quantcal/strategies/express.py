@@ -41,7 +41,7 @@ def express(strategy: Strategy) -> str | dict[str, Any]:
     ------
     CalibrationError
         If it has no name, as strategies of one's own, or an option that is not a bool, a
-        number or text.
+        number, text or another strategy that can be written.
     """
     written = _written(strategy)
     if written is None:
@@ -54,7 +54,7 @@ def express(strategy: Strategy) -> str | dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A strategy within a strategy goes by its name, if that says all."""
+    """A strategy within a strategy is written as it would be alone."""
     return _written(value) if isinstance(value, Strategy) else value
 
 
@@ -69,7 +69,8 @@ def _written(strategy: Strategy) -> str | dict[str, Any] | None:
         if getattr(strategy, field.name) != field.default
     }
     if any(
-        not isinstance(value, (bool, int, float, str)) for value in options.values()
+        not isinstance(value, (bool, int, float, str, dict))
+        for value in options.values()
     ):
         return None
     if isinstance(strategy, Percentile) and set(options) <= {"percentile"}:

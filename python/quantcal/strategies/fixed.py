@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 
 from quantcal import _core
 from quantcal.formats import QuantFormat
+from quantcal.strategies.checks import as_real
+
+_MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,15 @@ class Fixed:
     high: float
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(end, (int, float)) for end in (self.low, self.high))
-        if not (
-            numbers
-            and math.isfinite(self.low)
-            and math.isfinite(self.high)
-            and self.low <= self.high
-        ):
-            msg = f"the range [{self.low}, {self.high}] must have finite ends, the lower first"
+        low, high = as_real(self.low), as_real(self.high)
+        if low is None or high is None or not -_MOST <= low <= high <= _MOST:
+            msg = (
+                f"the range [{self.low!r}, {self.high!r}] must have finite ends, the "
+                "lower first"
+            )
             raise _core.CalibrationError(msg)
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from quantcal import _core
 from quantcal.formats import QuantFormat
-from quantcal.strategies.base import Strategy, range_of
+from quantcal.strategies.base import Strategy, needs_observations, range_of
 from quantcal.strategies.kl import KL
 from quantcal.strategies.percentile import Percentile
 
@@ -21,12 +21,15 @@ class Hybrid:
     Parameters
     ----------
     first, then
-        Strategies, or names of strategies.
+        Strategies, names of strategies, or mappings such as
+        {"strategy": "minmax", "reduce": "mean"}.
 
     Raises
     ------
     CalibrationError
-        If a name is not known.
+        If a name or an option is not known.
+    TypeError
+        If it is none of these.
 
     Examples
     --------
@@ -39,10 +42,15 @@ class Hybrid:
     then: Strategy = field(default=KL())
 
     def __post_init__(self) -> None:
-        from quantcal.strategies.registry import resolve
+        from quantcal.strategies.express import strategy_of
 
-        object.__setattr__(self, "first", resolve(self.first))
-        object.__setattr__(self, "then", resolve(self.then))
+        object.__setattr__(self, "first", strategy_of(self.first))
+        object.__setattr__(self, "then", strategy_of(self.then))
+
+    @property
+    def needs_observations(self) -> bool:
+        """Whether `first` asks for the extremes of each observation."""
+        return needs_observations(self.first)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat

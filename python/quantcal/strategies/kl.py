@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quantcal import _core
 from quantcal.formats import QuantFormat
+from quantcal.strategies.checks import as_flag, as_whole
 
 _MOST_BINS = 1 << 24
 
@@ -17,8 +18,9 @@ class KL:
     The form that TensorRT made known (S. Migacz, "8-bit Inference with TensorRT", 2017): on
     `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
     quantised one spreads each level's mass over its non-empty bins, and the range with the
-    least divergence wins, the widest among equals. Zeros count as any other value. Good for
-    bell-shaped activations with thin tails; on heavy tails it may clip far too much.
+    least divergence wins, the widest among equals. Exact zeros are left out: every range
+    represents them, and as one huge bin they would decide the search. Good for bell-shaped
+    activations with thin tails; on heavy tails it may clip far too much.
     O(num_bins * levels).
 
     Parameters
@@ -38,7 +40,8 @@ class KL:
     Raises
     ------
     CalibrationError
-        If `num_bins` is not between 1 and 2**24, or `num_levels` below 2.
+        If `num_bins` is not between 1 and 2**24, `num_levels` below 2, or an option of
+        another type.
     """
 
     num_bins: int = 2048
@@ -46,19 +49,32 @@ class KL:
     two_sided: bool | None = None
 
     def __post_init__(self) -> None:
-        if not (_is_whole(self.num_bins) and 1 <= self.num_bins <= _MOST_BINS):
+        num_bins = as_whole(self.num_bins)
+        if num_bins is None or not 1 <= num_bins <= _MOST_BINS:
             msg = (
-                f"num_bins is {self.num_bins}, but it must be a whole number between 1 "
+                f"num_bins is {self.num_bins!r}, but it must be a whole number between 1 "
                 f"and {_MOST_BINS}"
             )
             raise _core.CalibrationError(msg)
-        levels = self.num_levels
-        if levels is not None and not (_is_whole(levels) and levels >= 2):
-            msg = f"num_levels is {levels}, but it must be a whole number of at least 2"
-            raise _core.CalibrationError(msg)
-        if self.two_sided not in (None, True, False):
-            msg = f"two_sided is {self.two_sided!r}, but it must be True, False or None"
-            raise _core.CalibrationError(msg)
+        object.__setattr__(self, "num_bins", num_bins)
+        if self.num_levels is not None:
+            num_levels = as_whole(self.num_levels)
+            if num_levels is None or num_levels < 2:
+                msg = (
+                    f"num_levels is {self.num_levels!r}, but it must be a whole number "
+                    "of at least 2"
+                )
+                raise _core.CalibrationError(msg)
+            object.__setattr__(self, "num_levels", num_levels)
+        if self.two_sided is not None:
+            two_sided = as_flag(self.two_sided)
+            if two_sided is None:
+                msg = (
+                    f"two_sided is {self.two_sided!r}, but it must be True, False or "
+                    "None"
+                )
+                raise _core.CalibrationError(msg)
+            object.__setattr__(self, "two_sided", two_sided)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat
@@ -83,7 +99,3 @@ class KL:
             if getattr(self, name) != getattr(default, name)
         ]
         return f"kl({', '.join(options)})" if options else "kl"
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -46,6 +46,11 @@ class MinMax:
             msg = f"reduce is {self.reduce!r}, but it must be one of {allowed}"
             raise _core.CalibrationError(msg)
 
+    @property
+    def needs_observations(self) -> bool:
+        """Whether the extremes of each observation are asked for."""
+        return self.reduce != "extreme"
+
     def range(
         self, histogram: _core.Histogram, format: QuantFormat
     ) -> tuple[float, float]:

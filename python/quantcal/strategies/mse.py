@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quantcal import _core
 from quantcal.formats import QuantFormat
+from quantcal.strategies.checks import as_flag, as_real
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,25 @@ class MSE:
     Raises
     ------
     CalibrationError
-        If `p` is not between 1 and 4, or not 2 with `newton`.
+        If `p` is not between 1 and 4, or not 2 with `newton`, or an option of another type.
     """
 
     p: float = 2.0
     newton: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.p, bool) or not 1 <= self.p <= 4:
-            msg = f"p is {self.p}, but it must be between 1 and 4"
+        p, newton = as_real(self.p), as_flag(self.newton)
+        if p is None or not 1 <= p <= 4:
+            msg = f"p is {self.p!r}, but it must be between 1 and 4"
             raise _core.CalibrationError(msg)
-        if self.newton and self.p != 2:
-            msg = f"p is {self.p}, but the fixed point (newton=True) is for p=2 only"
+        if newton is None:
+            msg = f"newton is {self.newton!r}, but it must be True or False"
             raise _core.CalibrationError(msg)
+        if newton and p != 2:
+            msg = f"p is {p}, but the fixed point (newton=True) is for p=2 only"
+            raise _core.CalibrationError(msg)
+        object.__setattr__(self, "p", p)
+        object.__setattr__(self, "newton", newton)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from quantcal import _core
 from quantcal.formats import QuantFormat
+from quantcal.strategies.checks import as_flag, as_real
 
 Tails = Literal["split", "each"]
 
@@ -42,7 +43,8 @@ class Percentile:
     Raises
     ------
     CalibrationError
-        If `percentile` is not above 0 and at most 100, or `tails` is none of these.
+        If `percentile` is not above 0 and at most 100, or another option is
+        none of these.
 
     Examples
     --------
@@ -57,12 +59,22 @@ class Percentile:
     adaptive: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            msg = f"percentile is {self.percentile}, but it must be above 0 and at most 100"
+        percentile = as_real(self.percentile)
+        if percentile is None or not 0 < percentile <= 100:
+            msg = (
+                f"percentile is {self.percentile!r}, but it must be above 0 and at most "
+                "100"
+            )
             raise _core.CalibrationError(msg)
+        object.__setattr__(self, "percentile", percentile)
         if self.tails not in get_args(Tails):
             msg = f'tails is {self.tails!r}, but it must be "split" or "each"'
             raise _core.CalibrationError(msg)
+        adaptive = as_flag(self.adaptive)
+        if adaptive is None:
+            msg = f"adaptive is {self.adaptive!r}, but it must be True or False"
+            raise _core.CalibrationError(msg)
+        object.__setattr__(self, "adaptive", adaptive)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat

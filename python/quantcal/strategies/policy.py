@@ -54,9 +54,9 @@ class Policy:
     >>> import quantcal as qc
     >>> policy = qc.Policy({"re:layers[.][01][.]": "minmax", "*mlp*": "kl", "*": "mse"})
     >>> policy.match("layers.1.mlp.fc1")
-    ('re:layers[.][01][.]', MinMax())
+    ('re:layers[.][01][.]', MinMax(reduce='extreme'))
     >>> policy.match("layers.7.mlp.fc1")
-    ('*mlp*', KL(num_bins=2048))
+    ('*mlp*', KL(num_bins=2048, num_levels=None, two_sided=None))
     """
 
     __slots__ = ("_optional", "_patterns", "_rules")
@@ -148,7 +148,7 @@ class Policy:
         --------
         >>> import quantcal as qc
         >>> qc.Policy.named("llm_layers").match("model.layers.0.self_attn.q_proj")
-        ('layer:attention_qkv', Percentile(percentile=99.99))
+        ('layer:attention_qkv', Percentile(percentile=99.99, tails='split', adaptive=False))
         """
         if name not in NAMED:
             msg = f'Policy "{name}" is not known. Known: {", ".join(NAMED)}.'

@@ -198,7 +198,12 @@ def _to_toml(entries: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a bool, a number or text as TOML; backslashes stay single where they can."""
+    """Return a bool, a number, text or a mapping of these as TOML.
+
+    Backslashes stay single where they can.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

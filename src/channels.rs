@@ -1,0 +1,333 @@
+//! Many histograms of one tensor, one for each channel: what per-channel ranges are computed from.
+//!
+//! The channels are the slices along one axis. Their histograms are coarser than those of whole
+//! tensors (5 mantissa bits: bins of 3 %), because there are thousands of them; the extremes are
+//! exact all the same. The extremes of each observation are not kept by channel.
+//!
+//! Recording works on blocks of channels, each the property of one task, so nothing is merged
+//! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each
+//! channel; a run is then counted like any other slice. Rows that are long already are counted
+//! where they lie.
+
+use rayon::prelude::*;
+
+use crate::{
+    Histogram,
+    error::{Error, Result},
+    float::{BLOCK, Element},
+    parallel,
+    shape::Shape,
+};
+
+/// Elements of a channel that are gathered before they are counted.
+const RUN: usize = 2048;
+/// Most channels of a block. A row of a block is then 512 bytes long: enough for the
+/// processor to fetch ahead.
+const WIDTH: usize = 128;
+/// Fewest channels of a block, one cache line of `f32`, if there are so many.
+const NARROW: usize = 16;
+/// Rows that are distributed to the runs together, half a cache line of each: writing to every run
+/// for every row would wait for the processor's table of pages.
+const STAGED: usize = 8;
+/// Between two runs, so that runs of a power of two do not fall onto the same cache lines.
+const PAD: usize = 16;
+/// Below this, a second thread is not worth waking.
+const PARALLEL: usize = 1 << 17;
+
+/// One histogram for each channel of a tensor.
+///
+/// The number of channels is that of the first observation. The axis is kept as it is named, with
+/// its sign: −1 is the last one of arrays of any rank, and not the same as 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelStats {
+    axis: i64,
+    kind: Histogram, // an empty one, as every channel begins
+    channels: Vec<Histogram>,
+    observations: u64,
+}
+
+impl ChannelStats {
+    /// Mantissa bits of every channel unless told otherwise: bins of 3 %.
+    pub const MANTISSA_BITS: u32 = 5;
+
+    /// Statistics of nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::MantissaBits`] outside 3…12.
+    pub fn new(axis: i64, mantissa_bits: u32) -> Result<Self> {
+        let kind = Histogram::with_mantissa_bits(mantissa_bits)?;
+        Ok(Self { axis, kind, channels: Vec::new(), observations: 0 })
+    }
+
+    /// Puts statistics together; the wire format checks the parts first.
+    pub(crate) fn from_parts(axis: i64, channels: Vec<Histogram>, observations: u64) -> Self {
+        let kind = channels.first().map_or_else(Histogram::new, Histogram::like);
+        Self { axis, kind, channels, observations }
+    }
+
+    /// Adds one observation: contiguous data, of which every element is counted in its channel.
+    ///
+    /// The result does not depend on the order or the split of the observations, nor on the
+    /// number of threads. O(elements).
+    ///
+    /// # Errors
+    /// [`Error::Channels`] if there was another number of channels before; nothing is counted then.
+    ///
+    /// # Panics
+    /// If `values` has not as many elements as `shape` says.
+    pub fn observe<T: Element>(&mut self, values: &[T], shape: Shape) -> Result<()> {
+        assert_eq!(values.len(), shape.len(), "the shape is that of the values");
+        self.settle(shape.channels)?;
+        self.observations = self.observations.saturating_add(1);
+        if values.is_empty() {
+            return Ok(());
+        }
+        let data = Data { values, shape };
+        let histograms = &mut self.channels;
+        let kind = &self.kind;
+        parallel::run(values.len() >= PARALLEL, |parallel| {
+            if !parallel {
+                for (block, first) in histograms.chunks_mut(WIDTH).zip((0..).step_by(WIDTH)) {
+                    data.record(block, first, 0..shape.outer, &mut Vec::new());
+                }
+                return;
+            }
+            let threads = rayon::current_num_threads();
+            let width = shape.channels.div_ceil(4 * threads).clamp(NARROW, WIDTH);
+            if shape.channels.div_ceil(width) >= threads || shape.outer < threads {
+                let blocks = histograms.par_chunks_mut(width).enumerate();
+                blocks.for_each_init(Vec::new, |tile, (k, block)| {
+                    data.record(block, k * width, 0..shape.outer, tile);
+                });
+                return;
+            }
+            // Too few channels to go round: every task takes some rows of all of them.
+            let rows = shape.outer.div_ceil(4 * threads);
+            let parts: Vec<Vec<Histogram>> = (0..shape.outer.div_ceil(rows))
+                .into_par_iter()
+                .map(|k| {
+                    let mut part = vec![kind.clone(); shape.channels];
+                    let rows = k * rows..((k + 1) * rows).min(shape.outer);
+                    data.record(&mut part, 0, rows, &mut Vec::new());
+                    part
+                })
+                .collect();
+            for part in parts {
+                merge_each(histograms, &part);
+            }
+        });
+        Ok(())
+    }
+
+    /// Refuses another number of channels than there is; takes the first one.
+    fn settle(&mut self, channels: usize) -> Result<()> {
+        self.check(self.axis, channels)?;
+        if self.channels.is_empty() {
+            self.channels = vec![self.kind.clone(); channels];
+        }
+        Ok(())
+    }
+
+    /// Adds the statistics of the same tensor from elsewhere. Of two resolutions the coarser one
+    /// is kept.
+    ///
+    /// # Errors
+    /// [`Error::Axis`] or [`Error::Channels`] if these differ; nothing is added then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check(other.axis, other.channels.len())?;
+        if !other.channels.is_empty() {
+            self.settle(other.channels.len())?;
+        }
+        self.kind.merge(&other.kind);
+        let channels = &mut self.channels;
+        parallel::run(other.channels.len() >= 4 * NARROW, |parallel| {
+            if !parallel {
+                return merge_each(channels, &other.channels);
+            }
+            let blocks = channels.par_chunks_mut(NARROW).zip(other.channels.par_chunks(NARROW));
+            blocks.for_each(|(ours, theirs)| merge_each(ours, theirs));
+        });
+        self.observations = self.observations.saturating_add(other.observations);
+        Ok(())
+    }
+
+    /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into
+    /// these.
+    ///
+    /// # Errors
+    /// [`Error::Axis`] or [`Error::Channels`] if not.
+    pub fn check(&self, axis: i64, channels: usize) -> Result<()> {
+        if self.axis != axis {
+            return Err(Error::Axis { have: self.axis, want: axis });
+        }
+        let have = self.channels.len();
+        if have == channels || have == 0 || channels == 0 {
+            return Ok(());
+        }
+        Err(Error::Channels { have, want: channels })
+    }
+
+    /// The axis, as it was named: negative ones count from the end.
+    pub fn axis(&self) -> i64 {
+        self.axis
+    }
+
+    /// Number of channels; 0 before the first observation.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The first channel with NaN or infinities among contiguous data, if there is one.
+    /// O(elements).
+    ///
+    /// # Panics
+    /// If `values` has not as many elements as `shape` says.
+    pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFinite> {
+        assert_eq!(values.len(), shape.len(), "the shape is that of the values");
+        let finite = |block: &[T]| {
+            let mut buffer = [0.0; BLOCK];
+            T::widen(block, &mut buffer).iter().fold(true, |all, x| all & x.is_finite())
+        };
+        let all_finite = parallel::run(values.len() >= PARALLEL, |parallel| {
+            if parallel {
+                values.par_chunks(BLOCK).with_min_len(8).all(finite)
+            } else {
+                values.chunks(BLOCK).all(finite)
+            }
+        });
+        if all_finite {
+            return None;
+        }
+        let mut of_channels = Self::new(0, Self::MANTISSA_BITS).ok()?;
+        of_channels.observe(values, shape).ok()?;
+        let tainted = |h: &Histogram| h.finite() < h.count();
+        let channel = of_channels.channels.iter().position(tainted)?;
+        let channels = of_channels.channels.iter().filter(|h| tainted(h)).count();
+        Some(NonFinite { channel, channels, histogram: of_channels.channels.swap_remove(channel) })
+    }
+
+    /// Whether nothing was observed yet.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// The histograms, by channel.
+    pub fn channels(&self) -> &[Histogram] {
+        &self.channels
+    }
+
+    /// Number of observations, those of nothing included.
+    pub fn observations(&self) -> u64 {
+        self.observations
+    }
+
+    /// All channels together: the histogram of the whole tensor, at the channels' resolution.
+    pub fn total(&self) -> Histogram {
+        let mut total = self.kind.clone();
+        for histogram in &self.channels {
+            total.merge(histogram);
+        }
+        total
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.channels.iter().map(Histogram::memory).sum::<usize>()
+    }
+}
+
+/// What [`ChannelStats::non_finite`] finds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NonFinite {
+    /// the first channel with values that are not finite
+    pub channel: usize,
+    /// how many channels have such values
+    pub channels: usize,
+    /// all values of the first
+    pub histogram: Histogram,
+}
+
+fn merge_each(ours: &mut [Histogram], theirs: &[Histogram]) {
+    for (ours, theirs) in ours.iter_mut().zip(theirs) {
+        ours.merge(theirs);
+    }
+}
+
+/// Values with their shape.
+struct Data<'a, T> {
+    values: &'a [T],
+    shape: Shape,
+}
+
+impl<T: Element> Data<'_, T> {
+    /// Records the channels from `first` on, one for each histogram, at the outer positions `rows`.
+    fn record(
+        &self,
+        histograms: &mut [Histogram],
+        first: usize,
+        rows: std::ops::Range<usize>,
+        tile: &mut Vec<f32>,
+    ) {
+        let Shape { channels, inner, .. } = self.shape;
+        if inner >= RUN {
+            for (histogram, channel) in histograms.iter_mut().zip(first..) {
+                for row in rows.clone() {
+                    histogram.record(&self.values[(row * channels + channel) * inner..][..inner]);
+                }
+            }
+            return;
+        }
+        let together = (RUN / inner).min(rows.len()); // rows of one tile
+        let stride = together * inner + PAD;
+        tile.resize(histograms.len() * stride, 0.0);
+        let mut staged = Vec::new();
+        for start in rows.clone().step_by(together) {
+            let rows = start..(start + together).min(rows.end);
+            for at in rows.clone().step_by(STAGED) {
+                let rows = at..(at + STAGED).min(rows.end);
+                staged.clear();
+                for row in rows.clone() {
+                    let row = &self.values[(row * channels + first) * inner..];
+                    widen(&row[..histograms.len() * inner], &mut staged);
+                }
+                let runs = tile.chunks_exact_mut(stride);
+                transpose(&staged, inner, runs.map(|run| &mut run[(at - start) * inner..]));
+            }
+            let filled = rows.len() * inner;
+            for (histogram, run) in histograms.iter_mut().zip(tile.chunks_exact(stride)) {
+                histogram.record(&run[..filled]);
+            }
+        }
+    }
+}
+
+/// Appends a row as `f32`.
+fn widen<T: Element>(row: &[T], staged: &mut Vec<f32>) {
+    let mut buffer = [0.0; BLOCK];
+    for block in row.chunks(BLOCK) {
+        staged.extend_from_slice(T::widen(block, &mut buffer));
+    }
+}
+
+/// Distributes rows of `inner` elements for each channel to the channels' runs.
+fn transpose<'a>(rows: &[f32], inner: usize, runs: impl ExactSizeIterator<Item = &'a mut [f32]>) {
+    let width = runs.len() * inner;
+    if inner > 1 || rows.len() < STAGED * width {
+        for (run, at) in runs.zip((0..).step_by(inner)) {
+            for (piece, row) in run.chunks_exact_mut(inner).zip(rows.chunks_exact(width)) {
+                piece.copy_from_slice(&row[at..at + inner]);
+            }
+        }
+        return;
+    }
+    let mut of: [&[f32]; STAGED] = [&[]; STAGED];
+    for (row, rows) in of.iter_mut().zip(rows.chunks_exact(width)) {
+        *row = &rows[..width];
+    }
+    for (run, k) in runs.zip(0..width) {
+        let run = &mut run[..STAGED];
+        for j in 0..STAGED {
+            run[j] = of[j][k];
+        }
+    }
+}

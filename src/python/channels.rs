@@ -1,0 +1,153 @@
+//! `_core.ChannelStats`: what a calibrator keeps of one tensor by channel.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::{exceptions::PyIndexError, prelude::*};
+
+use super::{
+    arrays::{ByChannel, Floats},
+    error::NonFiniteError,
+    histogram::Histogram,
+    whole::Whole,
+};
+use crate::{ChannelStats as Core, Error};
+
+/// One histogram for each channel of a tensor.
+#[pyclass(module = "quantcal._core", frozen, weakref)]
+pub(super) struct ChannelStats {
+    state: Mutex<Core>,
+}
+
+impl From<Core> for ChannelStats {
+    fn from(core: Core) -> Self {
+        Self { state: Mutex::new(core) }
+    }
+}
+
+impl ChannelStats {
+    /// The state. It is held while an array is recorded: parts of thousands of channels, merged
+    /// afterwards, would cost more than counting. So it is waited for without the interpreter.
+    fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
+        py.detach(|| work(&mut self.lock()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn snapshot(&self, py: Python<'_>) -> Core {
+        self.with(py, |state| state.clone())
+    }
+
+    /// One of the exact extremes of every channel; NaN without finite values.
+    fn extremes<'py>(
+        &self,
+        py: Python<'py>,
+        end: fn(&crate::Histogram) -> Option<f32>,
+    ) -> Bound<'py, PyArray1<f32>> {
+        let ends: Vec<f32> = self.with(py, |state| {
+            state.channels().iter().map(|h| end(h).unwrap_or(f32::NAN)).collect()
+        });
+        ends.into_pyarray(py)
+    }
+}
+
+#[pymethods]
+impl ChannelStats {
+    #[new]
+    #[pyo3(signature = (axis, mantissa_bits = None))]
+    fn new(axis: Whole, mantissa_bits: Option<Whole>) -> PyResult<Self> {
+        let mantissa_bits = match mantissa_bits {
+            None => Core::MANTISSA_BITS,
+            Some(bits) => bits.within(Error::MantissaBits)?,
+        };
+        Ok(Core::new(axis.clamped(), mantissa_bits)?.into())
+    }
+
+    /// Adds one observation, unless `finite_only` and some value is not finite.
+    #[pyo3(signature = (values, /, *, finite_only = false))]
+    fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
+        let axis = self.with(py, |state| state.axis());
+        let data: ByChannel<'_> = values.by_channel(axis)?;
+        if finite_only && let Some(found) = py.detach(|| data.non_finite()) {
+            let h = &found.histogram;
+            return Err(NonFiniteError::new_err(format!(
+                "channel {} has {} NaN, {} +inf and {} -inf among {} values ({} of {} channels \
+                 have such)",
+                found.channel,
+                h.nan(),
+                h.posinf(),
+                h.neginf(),
+                h.count(),
+                found.channels,
+                data.shape().channels,
+            )));
+        }
+        Ok(self.with(py, |state| data.observe(state))?)
+    }
+
+    #[pyo3(signature = (other, /))]
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let other = other.snapshot(py);
+        Ok(self.with(py, |state| state.merge(&other))?)
+    }
+
+    /// Refuses what `merge` would refuse.
+    #[pyo3(signature = (axis, channels, /))]
+    fn check(&self, py: Python<'_>, axis: Whole, channels: usize) -> PyResult<()> {
+        Ok(self.with(py, |state| state.check(axis.clamped(), channels))?)
+    }
+
+    fn copy(&self, py: Python<'_>) -> Self {
+        self.snapshot(py).into()
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Self) -> bool {
+        let other = other.snapshot(py);
+        self.with(py, |state| *state == other)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.with(py, |state| state.len())
+    }
+
+    /// A copy of one channel's histogram.
+    #[pyo3(signature = (channel, /))]
+    fn channel(&self, py: Python<'_>, channel: usize) -> PyResult<Histogram> {
+        let found = self.with(py, |state| state.channels().get(channel).cloned());
+        let found = found.ok_or_else(|| PyIndexError::new_err(format!("no channel {channel}")))?;
+        Ok(found.into())
+    }
+
+    /// All channels together.
+    #[getter]
+    fn histogram(&self, py: Python<'_>) -> Histogram {
+        self.with(py, |state| state.total()).into()
+    }
+
+    #[getter]
+    fn min<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.extremes(py, crate::Histogram::min)
+    }
+
+    #[getter]
+    fn max<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.extremes(py, crate::Histogram::max)
+    }
+
+    #[getter]
+    fn axis(&self, py: Python<'_>) -> i64 {
+        self.with(py, |state| state.axis())
+    }
+
+    #[getter]
+    fn observations(&self, py: Python<'_>) -> u64 {
+        self.with(py, |state| state.observations())
+    }
+
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> usize {
+        self.with(py, |state| state.memory())
+    }
+}
