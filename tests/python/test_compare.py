@@ -311,7 +311,10 @@ def test_html_shows_the_same_and_escapes_names() -> None:
     assert html.count("<tr>") == 3
     assert "one side of zero" in html
     cal.observe("other", bell())
-    assert "median SQNR" in qc.compare(cal, strategies="mse")._repr_html_()
+    summary = qc.compare(cal, strategies="mse")._repr_html_()
+    assert "median SQNR" in summary
+    assert "&lt;b&gt;&amp;" in summary  # the tensor with the least SQNR, of two alike
+    assert "<b>" not in summary
 
 
 @pytest.mark.parametrize(

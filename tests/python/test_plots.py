@@ -205,6 +205,14 @@ def test_mass_below_a_point_is_that_of_sorted_values() -> None:
     assert mass.without_zeros().count.sum() == 6
 
 
+def test_mass_is_spread_evenly_over_a_bin() -> None:
+    # At 8 bits [1, 1 + 1/256) is one bin; 1.001 makes it a density up to there.
+    mass = Mass.of(histogram([1.0, 1.001, 1.001, 1.001]))
+    low, high = 1.0, float(np.float32(1.001))
+    points = np.array([0.0, low, 0.25 * low + 0.75 * high, high, 2.0])
+    np.testing.assert_allclose(mass.below(points), [0, 0, 3, 4, 4], rtol=1e-6)
+
+
 def test_a_comparison_shows_every_range_with_its_name_and_figures() -> None:
     comparison = qc.compare(bell(), "int4")
     ax = comparison.plot()
