@@ -75,7 +75,8 @@ def test_the_summary_tells_what_is_in_the_file(tmp_path: Path) -> None:
     assert facts["left in float"] == "1 excluded"
     assert facts["weights"].endswith(weight_bits().reason)
     assert facts["written"].startswith(f"{made} (")
-    assert float(facts["peak memory"].removesuffix(" MB")) > 10
+    amount, unit = facts["peak memory"].split()
+    assert float(amount) * {"MB": 1, "GB": 1000}[unit] > 10
     assert facts["time"].endswith(" s")
 
 
