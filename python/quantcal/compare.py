@@ -12,9 +12,10 @@ from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
 from quantcal._decide import Stats, decide
 from quantcal.calibrator import Calibrator, stats_of
-from quantcal.comparison import LONE, Comparison, Scored, score
+from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
+from quantcal.scored import LONE, Scored, score
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Explains, Strategy, range_of
 from quantcal.strategies.entropy import MaxEntropy

@@ -13,7 +13,7 @@ import pytest
 
 import quantcal as qc
 from quantcal.compare import STRATEGIES
-from quantcal.comparison import FIGURES, LEAST_IS_BEST, MOST_IS_BEST, Scored
+from quantcal.scored import FIGURES, LEAST_IS_BEST, MOST_IS_BEST, Scored
 
 README = Path(__file__).parents[2] / "README.md"
 DEFAULT = [

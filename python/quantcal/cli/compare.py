@@ -21,9 +21,9 @@ from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import JsonOption, StatsArgument
 from quantcal.cli.tables import Column, tensor_table
-from quantcal.comparison import MOST_IS_BEST
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
+from quantcal.scored import MOST_IS_BEST
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._text import NONE, decibels, real, share
-from quantcal.comparison import Scored, StrategySummary
+from quantcal.scored import Scored, StrategySummary
 
 
 class Column(NamedTuple):
