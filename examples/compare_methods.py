@@ -23,18 +23,19 @@ with tempfile.TemporaryDirectory() as folder:
     cal.save(path)  # the slow part of a real calibration ends here
     stats = qc.load(path)
 
-strategies = ["minmax", "percentile_99.99", "percentile_adaptive", "kl", "mse"]
-strategies += ["entropy", "aciq", "hybrid"]
-tables = {name: stats.compute(name, format="int8") for name in strategies}
-
+comparison = qc.compare(stats, "int8")  # every strategy on every tensor
 for tensor in stats:
     print(f"{tensor}: highest value {stats[tensor].max:.2f}")
-    for name, table in tables.items():
-        report = table.report[tensor]
+    for row in comparison[tensor].sorted():
         print(
-            f"  {name:<20} up to {table[tensor].high:6.2f}, clips "
-            f"{report.clipped:8.4%}, SQNR {report.sqnr_db:5.1f} dB"
+            f"  {row.strategy:<28} up to {row.params.high:6.2f}, clips "
+            f"{row.clipped:8.4%}, SQNR {row.sqnr_db:5.1f} dB"
         )
-    best = max(tables, key=lambda name: tables[name].report[tensor].sqnr_db)
-    print(f"  least noise: {best}")
-print(f"why: {tables['aciq'].report['relu'].reason}")
+    print(f"  least noise: {comparison[tensor].best().strategy}")
+reasons = {row.strategy: row.reason for row in comparison["relu"]}
+print(f"why: {reasons['aciq']}")
+
+safest = max(comparison.summary(), key=lambda strategy: strategy.min_sqnr_db)
+print(
+    f"safest: {safest.strategy}, at least {safest.min_sqnr_db:.1f} dB on every tensor"
+)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import accumulate
 import channels
+import compare
 import compat
 import memory
+import methods
 import numpy as np
 import search
 
@@ -33,5 +35,7 @@ if __name__ == "__main__":
     print(
         f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads"
     )
-    for bench in (accumulate, channels, search, compat, memory):
+    for bench in (accumulate, channels, search, compare, compat, memory):
         bench.main(smoke=smoke)
+    if smoke:  # in earnest it writes docs/methods.md, which is asked for by name
+        methods.main(smoke=True)

@@ -26,6 +26,8 @@ from quantcal._core import (
 )
 from quantcal.calibrator import Calibrator, calibrate, load
 from quantcal.channels import Channels
+from quantcal.compare import compare
+from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies import (
@@ -56,6 +58,7 @@ __all__ = [
     "CalibrationTable",
     "Calibrator",
     "Channels",
+    "Comparison",
     "Fixed",
     "Histogram",
     "Hybrid",
@@ -68,6 +71,7 @@ __all__ = [
     "Strategy",
     "TensorReport",
     "calibrate",
+    "compare",
     "get_num_threads",
     "load",
     "set_num_threads",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from quantcal.formats import QuantFormat
@@ -207,6 +208,28 @@ class Histogram:
         ------
         CalibrationError
             If `num_bins` is not between 1 and 2**24, or the ends are not finite and in order.
+        """
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the distribution of the finite values.
+
+        The density (share of the values per unit, logarithmic) over bins that look equally
+        wide. Exact zeros, from 1 % on, are a line of their own: they have no density. The axis
+        of the values is linear, or logarithmic far from zero when there are outliers.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing; says how to install it.
         """
     def to_bytes(self) -> bytes:
         """Return the state as versioned, checksummed bytes; equal state, equal bytes."""

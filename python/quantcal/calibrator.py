@@ -476,11 +476,12 @@ def calibrate(
     """
     format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
-    stats = _stats_of(values, axis)
+    stats = stats_of(values, axis)
     return decide([("values", stats, pattern, chosen)], format)[0][0]
 
 
-def _stats_of(values: Any, axis: int | None) -> Stats:
+def stats_of(values: Any, axis: int | None) -> Stats:
+    """Return what a calibrator would keep of an array, or what histograms hold."""
     if isinstance(values, (Histogram, Channels)):
         if axis is not None:
             msg = f"axis is {axis}, but it goes with an array, not with histograms"

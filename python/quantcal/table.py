@@ -7,12 +7,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantcal import _core
 from quantcal._files import read_bytes, write_bytes
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _KIND = "quantcal calibration table"
 _VERSION = 2
@@ -170,6 +173,34 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
     def __repr__(self) -> str:
         return f"CalibrationTable({len(self)} tensors)"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the range of every tensor beside the extremes that were seen of it.
+
+        A bar a tensor, from the low to the high end of its range; a thin line reaches over what
+        was seen, and its ends are coloured where they lie outside the range. The axis is
+        logarithmic far from zero when ranges differ much. By channel, the bar reaches over the
+        ranges of all channels. Names are cut inside to 44
+        characters.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; None makes a new figure with pyplot, high enough for all names.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing; says how to install it.
+        """
+        from quantcal.report.table import plot
+
+        return plot(self, ax)
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, atomically. Numbers are kept to the last bit."""

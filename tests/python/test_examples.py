@@ -47,6 +47,7 @@ def compare_methods(shown: str) -> None:
     )
     assert minmax > 30 > kl
     assert "why: half_gauss; Kolmogorov distances: half_gauss 0.0" in shown
+    assert shown.splitlines()[-1].startswith("safest: mse, at least ")
 
 
 def custom_strategy(shown: str) -> None:

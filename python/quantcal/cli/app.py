@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from quantcal import __version__
+from quantcal.cli.compare import compare
 from quantcal.cli.compute import compute
 from quantcal.cli.demo import demo
 from quantcal.cli.errors import Commands
@@ -52,6 +53,7 @@ def _root(
     Or observe once, and try ranges without running the model again:
       $ quantcal observe model.onnx -o stats.qcal --data calibration/
       $ quantcal inspect stats.qcal --sort max
+      $ quantcal compare stats.qcal --format uint8
       $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
 
     Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
@@ -59,5 +61,5 @@ def _root(
 
 
 # In the order in which a newcomer needs them; --help lists them so.
-for command in (quantize, observe, inspect, compute, merge, demo):
+for command in (quantize, observe, inspect, compare, compute, merge, demo):
     app.command(no_args_is_help=command is not demo)(command)

@@ -54,9 +54,13 @@ class Column:
 
 
 def tensor_table(
-    names: Sequence[str], columns: Sequence[Column], out: Console
+    names: Sequence[str],
+    columns: Sequence[Column],
+    out: Console,
+    *,
+    heading: str = "tensor",
 ) -> Table:
-    """Return a table of tensors that fits a console.
+    """Return a table of tensors, or of what `heading` says, that fits a console.
 
     On a narrow terminal columns are left out by rank, and then names lose their
     middle. A pipe takes everything.
@@ -69,7 +73,7 @@ def tensor_table(
         padding=(0, _GAP - 1, 0, 0),
         header_style="bold",
     )
-    table.add_column("tensor", no_wrap=True)
+    table.add_column(heading, no_wrap=True)
     for column in kept:
         justify: Literal["left", "right"] = "left" if column.left else "right"
         table.add_column(column.heading, justify=justify, no_wrap=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +14,7 @@ from quantcal.cli import text
 from quantcal.cli.records import Record
 from quantcal.cli.sparkline import sparkline
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.report.columns import spread
 
 _WIDE = 100
 """Columns of a terminal that have room for distributions of full width."""
@@ -99,14 +98,6 @@ def bins(record: Record) -> str:
     )
 
 
-def _least_to_most(values: float | NDArray[Any]) -> str:
-    """Return a number with three digits; of channels, the least and the most."""
-    if not isinstance(values, np.ndarray):
-        return str(values) if isinstance(values, int) else text.real(values)
-    ends = [text.real(float(end)) for end in (values.min(), values.max())]
-    return ends[0] if ends[0] == ends[1] else " … ".join(ends)
-
-
 def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table:
     """Return the table of ranges, and of what they do to the data, for a console."""
     params = [table[name] for name in names]
@@ -120,15 +111,15 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
     if any(p.axis is not None for p in params):
         columns.append(Column("channels", [_channels_of(p) for p in params]))
     columns += [
-        Column("low", [_least_to_most(p.low) for p in params]),
-        Column("high", [_least_to_most(p.high) for p in params]),
+        Column("low", [spread(p.low) for p in params]),
+        Column("high", [spread(p.high) for p in params]),
         Column("min seen", told(lambda r: text.real(r.minimum)), rank=2),
         Column("max seen", told(lambda r: text.real(r.maximum)), rank=2),
         Column("clipped", told(lambda r: text.share(r.clipped))),
         Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
         Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),
-        Column("scale", [_least_to_most(p.scale) for p in params], rank=3),
-        Column("zero point", [_least_to_most(p.zero_point) for p in params], rank=4),
+        Column("scale", [spread(p.scale) for p in params], rank=3),
+        Column("zero point", [spread(p.zero_point) for p in params], rank=4),
         Column("strategy", [p.strategy for p in params], left=True, rank=1),
     ]
     return tensor_table(names, columns, out)

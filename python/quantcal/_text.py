@@ -1,0 +1,83 @@
+"""Numbers and names as people read them, in tables and in pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+NONE = "–"
+"""Stands where there is nothing to show."""
+
+
+def real(value: float | None) -> str:
+    """Return a real number with three digits."""
+    return NONE if value is None else f"{value:.3g}"
+
+
+def share(part: float) -> str:
+    """Return a share of 0 to 1 in percent; what is not zero never looks like it."""
+    percent = 100 * part
+    if percent in (0, 100):
+        return f"{percent:.0f} %"
+    if percent < 0.001:
+        return "<0.001 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    digits = 3 if percent < 1 else 2 if percent < 10 else 1
+    return f"{percent:.{digits}f} %"
+
+
+def decibels(value: float) -> str:
+    """Return a signal-to-noise ratio."""
+    return "exact" if math.isinf(value) else f"{value:.1f} dB"
+
+
+def amount(count: int) -> str:
+    """Return a count, from ten thousand on in thousands, millions, …: "65.5K"."""
+    if count < 10_000:
+        return str(count)
+    value = float(count)
+    for unit in "KMGTPE":
+        value /= 1000
+        if value < 999.5 or unit == "E":
+            break
+    return f"{value:.3g}{unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 tensor", "2 tensors"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def shorten(names: Sequence[str], width: int) -> list[str]:
+    """Cut names to a width so that they stay apart as far as possible.
+
+    Each loses a piece inside, at the same place: as near to its middle as leaves the
+    most names distinct, so that "/model/layers.11/mlp/MatMul_output_0" keeps its layer.
+
+    Parameters
+    ----------
+    names
+        All that are shown together.
+    width
+        Characters, 3 or more. Names that fit are left whole.
+    """
+    if all(len(name) <= width for name in names):
+        return list(names)
+    middle = (width - 1) // 2
+    heads = sorted(range(1, width), key=lambda head: abs(head - middle))
+    best: list[str] = []
+    distinct = 0
+    for head in heads:
+        cut = [_cut(name, width, head) for name in names]
+        if len(set(cut)) > distinct:
+            best, distinct = cut, len(set(cut))
+        if distinct == len(set(names)):
+            break
+    return best
+
+
+def _cut(name: str, width: int, head: int) -> str:
+    if len(name) <= width:
+        return name
+    return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"

@@ -1,0 +1,234 @@
+"""`quantcal compare`: what every strategy would do, before one is chosen."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import quantcal as qc
+from quantcal import Comparison, QuantFormat
+from quantcal.cli.console import show, stdout
+from quantcal.cli.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.options import JsonOption, StatsArgument
+from quantcal.cli.tables import Column, tensor_table
+from quantcal.report import columns
+from quantcal.report.picture import save_comparison
+from quantcal.scored import MOST_IS_BEST
+
+_RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
+_RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
+"""What goes first on a narrow terminal."""
+
+
+class Sort(str, Enum):
+    """Orders of the strategies."""
+
+    SQNR = "sqnr_db"
+    MSE = "mse"
+    COSINE = "cosine"
+    CLIPPED = "clipped"
+    TO_ZERO = "rounded_to_zero"
+    DIVERGENCE = "divergence"
+    ENTROPY = "code_entropy"
+    SECONDS = "seconds"
+    STRATEGY = "strategy"
+
+
+def compare(
+    stats: StatsArgument,
+    *,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Format of the codes: int2 to int16 (symmetric unless told otherwise), "
+            "uint2 to uint16 (affine), float8_e4m3fn, float8_e5m2, float4_e2m1fn.",
+        ),
+    ] = "int8",
+    symmetric: Annotated[
+        bool | None,
+        typer.Option(
+            "--symmetric/--affine",
+            show_default="of the format",
+            help="A range with zero in its middle, or one that follows the data and "
+            "needs a zero point.",
+        ),
+    ] = None,
+    power_of_two: Annotated[
+        bool, typer.Option("--power-of-two", help="Only scales that are powers of two.")
+    ] = False,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            metavar="NAME",
+            show_default="all",
+            help="A strategy to compare, such as kl or percentile_99.9. Repeat it for "
+            "several.",
+        ),
+    ] = None,
+    tensor: Annotated[
+        str | None,
+        typer.Option(
+            "--tensor",
+            metavar="NAME",
+            show_default="all",
+            help="One tensor, with all figures of each strategy.",
+        ),
+    ] = None,
+    sort: Annotated[
+        Sort | None,
+        typer.Option(
+            "--sort",
+            show_default="as given",
+            help="Puts the best strategies by this figure first; over several tensors, "
+            "by its median.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", min=0, metavar="N", help="How many of the worst tensors to show."
+        ),
+    ] = 10,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            show_default=False,
+            help="Also draw one tensor and the ranges of all strategies: .png, .svg or "
+            ".pdf. Needs --tensor where there are several.",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what every strategy would do to every tensor.
+
+    First how each strategy does over all tensors, then the tensors that even
+    the best strategy serves worst: candidates for more bits or for float. SQNR
+    is the signal to quantisation noise of the activations, computed from their
+    histograms; which tensors a network is sensitive to is another question.
+
+    Examples:
+      $ quantcal compare stats.qcal --format uint8 --sort sqnr_db
+      $ quantcal compare stats.qcal --tensor decoder.0.ffn --plot ffn.png
+      $ quantcal compare stats.qcal -s mse -s kl -s percentile_99.9 --json
+    """
+    format = QuantFormat.of(format_, symmetric, power_of_two)
+    calibrator = qc.load(stats)
+    tensors = calibrator.names if tensor is None else [tensor]
+    if plot is not None and len(tensors) > 1:
+        raise typer.BadParameter(
+            f"A picture is of one tensor, and there are {len(tensors)}: name one with "
+            "--tensor.",
+            param_hint="'--plot'",
+        )
+    started = time.perf_counter()
+    comparison = qc.compare(calibrator, format, strategies=strategy, tensors=tensors)
+    seconds = time.perf_counter() - started
+    if plot is not None:
+        save_comparison(comparison, plot)
+    names = _order(comparison, sort)
+    if json_:
+        _print_json(stats, comparison, names)
+        return
+    out = stdout()
+    facts = {
+        "format": str(format),
+        "tensors": str(len(tensors)),
+        "time": f"{seconds:.2f} s",
+    }
+    if plot is not None:
+        facts = {"written": str(plot), **facts}
+    print_facts(out, facts)
+    out.print()
+    if len(tensors) == 1:
+        rows = sorted(comparison, key=lambda row: names.index(row.strategy))
+        show(out, _table("strategy", columns.of_scored(rows), out))
+        for row in rows:
+            if row.error:
+                out.print(f"{row.strategy}: {row.error}", style="dim")
+    else:
+        summary = sorted(comparison.summary(), key=lambda s: names.index(s.strategy))
+        show(out, _table("strategy", columns.of_summary(summary), out))
+        _print_worst(comparison, limit)
+    warn_of_nonfinite(
+        [n for n, h in comparison.histograms.items() if h.count > h.finite]
+    )
+
+
+def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
+    """Return the names of the strategies, the best first; those that never apply last."""
+    names = comparison.strategies
+    if sort is None:
+        return names
+    if sort is Sort.STRATEGY:
+        return sorted(names)
+    sign = -1 if sort.value in MOST_IS_BEST else 1
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    for row in comparison:
+        if row.has(sort.value) and comparison.histograms[row.tensor].finite:
+            figures[row.strategy].append(getattr(row, sort.value))
+    return sorted(
+        names, key=lambda n: sign * median(figures[n]) if figures[n] else math.inf
+    )
+
+
+def _print_worst(comparison: Comparison, limit: int) -> None:
+    """Print the tensors with the least SQNR under their best strategy."""
+    seen = [name for name in comparison.tensors if comparison.histograms[name].finite]
+    usable = [name for name in seen if any(row.params for row in comparison[name])]
+    best = [comparison[name].best() for name in usable]
+    best.sort(key=lambda row: row.sqnr_db)
+    if not best or not limit:
+        return
+    out = stdout()
+    out.print()
+    of = f" {limit} of {len(best)}" if limit < len(best) else ""
+    out.print(f"Worst{of} tensors, each with its best strategy:", style="bold")
+    shown = columns.of_scored(best[:limit], by_tensor=True)
+    kept = [column for column in shown if column.heading != "time / ms"]
+    show(out, _table("tensor", kept, out))
+
+
+def _table(heading: str, parts: Sequence[columns.Column], out: Any) -> Table:
+    names, *others = parts
+    return tensor_table(
+        names.cells,
+        [Column(c.heading, c.cells, c.left, _RANK.get(c.heading, 0)) for c in others],
+        out,
+        heading=heading,
+    )
+
+
+def _print_json(file: Path, comparison: Comparison, names: list[str]) -> None:
+    summary = sorted(comparison.summary(), key=lambda s: names.index(s.strategy))
+    rows = sorted(comparison, key=lambda row: names.index(row.strategy))
+    content = {
+        "kind": "comparison",
+        "file": str(file),
+        "format": str(comparison.format),
+        "summary": [_finite(asdict(each)) for each in summary],
+        "rows": [row.record() for row in rows],
+    }
+    print(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in fields.items()
+    }

@@ -1,0 +1,76 @@
+"""The one place that asks for matplotlib; axes, colours and sizes that all pictures share.
+
+Nothing here or in the pictures touches rcParams or shows anything. pyplot is imported only to
+make a figure when no axes are given, so that a notebook or `plt.show()` finds it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito, "Color Universal Design", 2008: apart for readers with any colour vision.
+CHOSEN = "#D55E00"
+METHOD = "#0072B2"
+# Greys, apart from these in lightness too.
+FILL = "#D5D8DC"
+EDGE = "#7B828A"
+TEXT = "#30343A"
+GUIDE = "#E8EAED"
+
+SMALL = 8.0
+"""Points of the labels of rows."""
+
+
+ROW = 0.19
+"""Inches of a strategy's line below a distribution."""
+
+ABOVE = 2.9
+"""Inches of the distribution above the lines of strategies."""
+
+
+def require() -> None:
+    """Import matplotlib, or say how to install it.
+
+    Raises
+    ------
+    ImportError
+        When it is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401, ICN001
+    except ImportError as error:
+        raise ImportError(
+            'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
+        ) from error
+
+
+def axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return the axes given, or those of a new figure of a size in inches.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
+    require()
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    _, made = plt.subplots(figsize=(width, height), layout="constrained")
+    return made
+
+
+def tidy(ax: Axes) -> None:
+    """Take away the frame where nothing is read from it."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize=SMALL)
+
+
+def title(ax: Axes, text: str, *, pad: float = 6.0) -> None:
+    """Set a title on the left, where reading starts."""
+    ax.set_title(text, loc="left", fontsize=10, color=TEXT, pad=pad)

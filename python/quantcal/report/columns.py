@@ -1,0 +1,77 @@
+"""The columns of the tables of a comparison, whatever shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantcal._text import NONE, decibels, real, share
+from quantcal.scored import Scored, StrategySummary
+
+
+class Column(NamedTuple):
+    """A heading and a cell a row; text starts on the left, numbers end on the right."""
+
+    heading: str
+    cells: list[str]
+    left: bool = False
+
+
+def of_scored(rows: Sequence[Scored], *, by_tensor: bool = False) -> list[Column]:
+    """Return what strategies do to a tensor; `by_tensor` names the tensor of each row."""
+    columns = [Column("strategy", [row.strategy for row in rows], left=True)]
+    if by_tensor:
+        columns.insert(0, Column("tensor", [row.tensor for row in rows], left=True))
+    params = [row.params for row in rows]
+
+    def number(heading: str, figure: str, tell: Callable[[float], str]) -> None:
+        cells = [tell(getattr(r, figure)) if r.has(figure) else NONE for r in rows]
+        columns.append(Column(heading, cells))
+
+    for heading in ("low", "high", "scale"):
+        cells = [NONE if p is None else spread(getattr(p, heading)) for p in params]
+        columns.append(Column(heading, cells))
+    if any(p is not None and np.any(p.zero_point) for p in params):
+        cells = [NONE if p is None else spread(p.zero_point) for p in params]
+        columns.append(Column("zero point", cells))
+    number("clipped", "clipped", share)
+    number("to zero", "rounded_to_zero", share)
+    number("MSE", "mse", real)
+    number("SQNR", "sqnr_db", decibels)
+    number("cosine", "cosine", lambda x: f"{x:.6f}")
+    number("KL / nat", "divergence", real)
+    number("entropy / bit", "code_entropy", lambda x: f"{x:.2f}")
+    number("time / ms", "seconds", lambda x: f"{1000 * x:.2f}")
+    return columns
+
+
+def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
+    """Return how strategies did over many tensors."""
+    columns = [
+        Column("strategy", [row.strategy for row in rows], left=True),
+        Column("median SQNR", [_decibels(row.median_sqnr_db) for row in rows]),
+        Column("least SQNR", [_decibels(row.min_sqnr_db) for row in rows]),
+        Column("best for", [str(row.best) for row in rows]),
+        Column("time / ms", [f"{1000 * row.seconds:.1f}" for row in rows]),
+    ]
+    if any(row.failed for row in rows):
+        cells = [str(row.failed) for row in rows]
+        columns.insert(4, Column("not for", cells))
+    columns.append(Column("least on", [row.worst or NONE for row in rows], left=True))
+    return columns
+
+
+def spread(values: float | NDArray[Any]) -> str:
+    """Return a number with three digits; of channels, the least and the most."""
+    if not isinstance(values, np.ndarray):
+        return str(values) if isinstance(values, int) else real(values)
+    ends = [real(float(end)) for end in (values.min(), values.max())]
+    return ends[0] if ends[0] == ends[1] else " … ".join(ends)
+
+
+def _decibels(value: float) -> str:
+    return NONE if math.isnan(value) else decibels(value)

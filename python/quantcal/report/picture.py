@@ -1,0 +1,43 @@
+"""Pictures as files, without a screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantcal._core import CalibrationError
+from quantcal.comparison import Comparison
+from quantcal.report import canvas
+
+
+def save_comparison(comparison: Comparison, path: Path) -> None:
+    """Draw a comparison of one tensor into a file.
+
+    Parameters
+    ----------
+    comparison
+        Of one tensor.
+    path
+        Its ending says the kind: .png, .svg, .pdf and what else matplotlib writes.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    CalibrationError
+        If the ending is none of these, or there are several tensors.
+    OSError
+        If the file cannot be written.
+    """
+    canvas.require()
+    from matplotlib.figure import Figure
+
+    height = canvas.ABOVE + canvas.ROW * (len(comparison) + 1)
+    figure = Figure(figsize=(9.0, height + 0.7), layout="constrained")
+    kinds = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        endings = ", ".join(f".{kind}" for kind in kinds)
+        raise CalibrationError(
+            f'{path}: a picture cannot end in "{path.suffix}"; take one of {endings}'
+        )
+    comparison.plot(figure.subplots())
+    figure.savefig(path, dpi=150)
