@@ -244,7 +244,7 @@ impl Lanes<i16> {
             }
             for i in 0..ZERO_LANES {
                 let code = u32::from(values[i]);
-                codes[i] = if code & 0x7fff == 0 { zero + i as u32 } else { code };
+                codes[i] = if code.trailing_zeros() >= 15 { zero + i as u32 } else { code };
                 differ[i] |= codes[i] ^ first;
             }
         }
@@ -252,7 +252,7 @@ impl Lanes<i16> {
             min[i] = min[i].min(Self::turn(bits));
             max[i] = max[i].max(Self::turn(bits));
             let code = u32::from(bits);
-            *out = if code & 0x7fff == 0 { zero + i as u32 } else { code };
+            *out = if code.trailing_zeros() >= 15 { zero + i as u32 } else { code };
             differ[i] |= *out ^ first;
         }
         (self.min, self.max) = (min, max);
@@ -376,14 +376,18 @@ mod tests {
         let wide = tables(values, layout, |t, block, scheme, seen| t.count(block, scheme, seen));
         let generic = tables(values, layout, |tables, block, scheme, seen| match T::bits(block) {
             Some(bits) if scheme.is_bits::<T>() => {
-                if let Some((min, max)) = (CountBits { bits, scheme, tables }).run() {
-                    seen.min = seen.min.min(T::of_bits(min).to_f32());
-                    seen.max = seen.max.max(T::of_bits(max).to_f32());
+                if let Some(ends) = (CountBits { bits, scheme, tables }).run() {
+                    seen.widen::<T>(ends);
                 }
             }
             _ => Count { block, scheme, tables, seen }.run(),
         });
-        assert!(wide == generic, "at {mantissa_bits} mantissa bits");
+        assert_eq!(
+            (wide.1, wide.2, wide.3),
+            (generic.1, generic.2, generic.3),
+            "at {mantissa_bits} mantissa bits"
+        );
+        assert!(wide.0 == generic.0, "at {mantissa_bits} mantissa bits");
     }
 
     #[test]

@@ -30,3 +30,14 @@ fn python_is_named_behind_its_border_only() {
     }
     assert_eq!(gates, 1, "one gate: `mod python` in lib.rs");
 }
+
+#[test]
+fn unsafe_code_is_in_one_place() {
+    let mut found = Vec::new();
+    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
+    for (path, text) in found {
+        let blocks = text.matches("unsafe {").count() + text.matches("unsafe fn").count();
+        let allowed = usize::from(path.ends_with("simd.rs"));
+        assert_eq!(blocks, allowed, "{path}");
+    }
+}
