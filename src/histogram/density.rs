@@ -157,16 +157,25 @@ impl Density {
         &self.segments
     }
 
-    /// The segments with those of one coarser bin joined to one: what searches look at first. As they
-    /// are, where they are few.
-    pub(crate) fn thinned(&self, mantissa_bits: u32) -> Vec<Segment> {
+    /// The segments with those joined that lie in one bin of `mantissa_bits`, or that are no wider
+    /// than `width` together: what a search needs to see. Zeros stay apart; segments are left as they
+    /// are where they are few.
+    pub(crate) fn thinned(&self, mantissa_bits: u32, width: f64) -> Vec<Segment> {
         const FEW: usize = 512;
+        if self.segments.len() <= FEW {
+            return self.segments.clone();
+        }
         let layout = Layout::of(mantissa_bits);
         let bin = |s: &Segment| layout.code((0.5 * (s.low + s.high)) as f32);
+        let is_zero = |s: &Segment| s.low == 0.0 && s.high == 0.0;
         let mut thin: Vec<Segment> = Vec::new();
         for segment in &self.segments {
             match thin.last_mut() {
-                Some(last) if self.segments.len() > FEW && bin(last) == bin(segment) => {
+                Some(last)
+                    if !is_zero(last)
+                        && !is_zero(segment)
+                        && (segment.high - last.low <= width || bin(last) == bin(segment)) =>
+                {
                     last.high = segment.high;
                     last.count += segment.count;
                 }

@@ -15,13 +15,19 @@ const NARROW: f64 = 1.0 / 64.0;
 pub(crate) struct Cost {
     p: f64,
     power: Power,     // u^p
-    primitive: Power, // u^(p+1), of which the integral is 1/(p+1)
+    primitive: Power, // u^(p+1) / (p+1), its integral
+    cell: f64,        // the integral over one cell
 }
 
 impl Cost {
     /// The cost |x − x̂|^p, p from 1 to 4.
     pub(crate) fn new(p: f64) -> Self {
-        Self { p, power: Power::new(p), primitive: Power::new(p + 1.0) }
+        Self {
+            p,
+            power: Power::new(p, 1.0),
+            primitive: Power::new(p + 1.0, 1.0 / (p + 1.0)),
+            cell: 2.0 * 0.5f64.powf(p + 1.0) / (p + 1.0),
+        }
     }
 
     /// The sum of the costs of all values.
@@ -69,8 +75,7 @@ impl Cost {
     fn integral(&self, x: f64, low: f64, high: f64) -> f64 {
         let nearest = nearest(x).clamp(low, high);
         let rest = x - nearest;
-        let cells = (nearest - low) * (2.0 * self.primitive(0.5));
-        cells + self.primitive(rest.abs()).copysign(rest)
+        (nearest - low) * self.cell + self.primitive(rest.abs()).copysign(rest)
     }
 
     /// u^p.
@@ -82,7 +87,7 @@ impl Cost {
     /// u^(p+1) / (p+1).
     #[inline]
     fn primitive(&self, u: f64) -> f64 {
-        if self.p == 2.0 { u * u * u / 3.0 } else { self.primitive.of(u) / (self.p + 1.0) }
+        if self.p == 2.0 { u * u * u / 3.0 } else { self.primitive.of(u) }
     }
 
     /// Over any grid: each segment is cut at the ends of the cells.

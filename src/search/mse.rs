@@ -4,13 +4,16 @@
 
 use super::{
     cost::Cost,
-    optimum::{Stage, optimum},
+    optimum::{Stage, least_magnitude, optimum},
 };
 use crate::{
     Density, QuantFormat, Range, Scaling,
     error::{Error, Result},
+    float::MAX_MANTISSA_BITS,
 };
 
+/// Share of the finest step below which segments are joined.
+const DETAIL: f64 = 1.0 / 64.0;
 /// Mantissa bits that the early stages see.
 const ROUGH: u32 = 4;
 const FINER: u32 = 6;
@@ -28,11 +31,17 @@ pub fn mse(density: &Density, p: f64, format: QuantFormat, scaling: Scaling) -> 
     if p == 2.0 {
         return Ok(optimum(density, format, scaling, |_, grid| cost.of(density, grid)));
     }
-    // Here the cost is that of visiting the segments, so that the early stages see fewer.
-    let (rough, finer) = (density.thinned(ROUGH), density.thinned(FINER));
+    // Here the cost is that of visiting the segments, so that the early stages see fewer, and none
+    // sees detail far below the finest step: that of a range that clips nearly all.
+    let least = least_magnitude(density, f64::abs);
+    let step = f64::from(format.grid(Range::symmetric(least), scaling).scale());
+    let detail = DETAIL * step;
+    let rough = density.thinned(ROUGH, detail);
+    let finer = density.thinned(FINER, detail);
+    let all = density.thinned(MAX_MANTISSA_BITS, detail);
     Ok(optimum(density, format, scaling, |stage, grid| match stage {
         Stage::Coarse => cost.of_segments(&rough, grid),
         Stage::Dense => cost.of_segments(&finer, grid),
-        Stage::Fine => cost.of_segments(density.segments(), grid),
+        Stage::Fine => cost.of_segments(&all, grid),
     }))
 }
