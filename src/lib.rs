@@ -36,6 +36,7 @@
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
 //! * [`channels`]: one histogram for each channel of a tensor
+//! * [`recorder`]: the same with many small observations gathered
 //! * [`wire`]: the one checked format for files, pickles and the network
 //! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
 //!   saturation
@@ -53,6 +54,7 @@ pub mod float;
 pub mod format;
 pub mod histogram;
 pub mod parallel;
+pub mod recorder;
 pub mod search;
 pub mod shape;
 pub mod simd;
@@ -66,4 +68,5 @@ pub use channels::ChannelStats;
 pub use error::{Error, Result};
 pub use format::{FloatFormat, Grid, Grids, QuantFormat, Range, Scaling};
 pub use histogram::{Density, Histogram, Mass, Moments, Segment};
+pub use recorder::Recorder;
 pub use tensor::TensorStats;

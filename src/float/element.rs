@@ -20,6 +20,12 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// Values of the exponent field.
     const OCTAVES: usize = 256;
 
+    /// The values themselves, if they are `f32`.
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        let _ = values;
+        None
+    }
+
     /// The bits of the values, if there are 16 of them.
     fn bits(values: &[Self]) -> Option<&[u16]> {
         let _ = values;
@@ -40,6 +46,10 @@ pub trait Element: Copy + Send + Sync + 'static {
 impl Element for f32 {
     const MANTISSA_BITS: u32 = 8;
     const ALL_MANTISSA_BITS: u32 = 23;
+
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
 
     fn of_bits(_: u16) -> Self {
         0.0

@@ -6,7 +6,9 @@ use half::{bf16, f16, slice::HalfBitsSliceExt};
 use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray, ndarray::ArrayViewD};
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
-use crate::{ChannelStats, Histogram, Result, channels::NonFinite, float::Element, shape::Shape};
+use crate::{
+    ChannelStats, Histogram, Recorder, Result, channels::NonFinite, float::Element, shape::Shape,
+};
 
 /// Elements gathered at a time from an array that is not contiguous.
 const GATHER: usize = 1 << 16;
@@ -163,6 +165,14 @@ impl Data<'_> {
             Self::BF16(view) => view.len(),
             Self::F32(view) => view.len(),
             Self::F64(view) => view.len(),
+        }
+    }
+
+    /// Adds all elements as one observation.
+    pub(super) fn observe(&self, recorder: &mut Recorder) {
+        match self {
+            Self::F32(View::Slice(values)) => recorder.observe(values),
+            _ => recorder.settled().observe_with(|histogram| self.record(histogram)),
         }
     }
 

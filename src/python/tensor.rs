@@ -10,27 +10,27 @@ use super::{
     histogram::{Histogram, IN_PLACE, empty},
     whole::Whole,
 };
-use crate::TensorStats as Core;
+use crate::{Recorder, TensorStats as Core};
 
 /// Histogram and per-observation extremes of one tensor.
 #[pyclass(module = "quantcal._core", frozen)]
 pub(super) struct TensorStats {
-    state: Mutex<Core>,
+    state: Mutex<Recorder>,
 }
 
 impl From<Core> for TensorStats {
     fn from(core: Core) -> Self {
-        Self { state: Mutex::new(core) }
+        Self { state: Mutex::new(core.into()) }
     }
 }
 
 impl TensorStats {
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> MutexGuard<'_, Recorder> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn snapshot(&self) -> Core {
-        self.lock().clone()
+        self.lock().settled().clone()
     }
 }
 
@@ -56,10 +56,10 @@ impl TensorStats {
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
         let data = values.data()?;
         if data.len() < IN_PLACE && !finite_only {
-            self.lock().observe_with(|histogram| data.record(histogram));
+            data.observe(&mut self.lock());
             return Ok(());
         }
-        let mut part = self.lock().histogram.like();
+        let mut part = self.lock().like();
         py.detach(|| data.record(&mut part));
         if finite_only && part.finite() < part.count() {
             let (nan, posinf, neginf) = (part.nan(), part.posinf(), part.neginf());
@@ -68,14 +68,14 @@ impl TensorStats {
                 part.count()
             )));
         }
-        py.detach(|| self.lock().include(&part));
+        py.detach(|| self.lock().settled().include(&part));
         Ok(())
     }
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, other: &Self) {
         let other = other.snapshot();
-        self.lock().merge(&other);
+        self.lock().settled().merge(&other);
     }
 
     fn copy(&self) -> Self {
@@ -84,31 +84,31 @@ impl TensorStats {
 
     fn __eq__(&self, other: &Self) -> bool {
         let other = other.snapshot();
-        *self.lock() == other
+        *self.lock().settled() == other
     }
 
     #[getter]
     fn histogram(&self) -> Histogram {
-        self.lock().histogram.clone().into()
+        self.lock().settled().histogram.clone().into()
     }
 
     #[getter]
     fn minima(&self) -> Histogram {
-        self.lock().minima.clone().into()
+        self.lock().settled().minima.clone().into()
     }
 
     #[getter]
     fn maxima(&self) -> Histogram {
-        self.lock().maxima.clone().into()
+        self.lock().settled().maxima.clone().into()
     }
 
     #[getter]
     fn observations(&self) -> u64 {
-        self.lock().observations
+        self.lock().settled().observations
     }
 
     #[getter]
     fn nbytes(&self) -> usize {
-        self.lock().memory()
+        self.lock().settled().memory()
     }
 }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
-    Density, Histogram, QuantFormat, Scaling, TensorStats,
+    Density, Histogram, QuantFormat, Recorder, Scaling, TensorStats,
     search::{self, KlOptions, Tails},
     wire::{Archive, Entry},
 };
@@ -151,5 +151,30 @@ fn threads_do_not_change_a_byte() {
         let histogram = pool.install(|| Histogram::of(&values));
         assert_eq!(histogram, rest, "{threads} threads");
         assert_eq!(histogram.to_bytes(), rest.to_bytes(), "{threads} threads");
+    }
+}
+
+proptest! {
+    #[test]
+    fn gathering_small_observations_changes_nothing(
+        parts in prop::collection::vec((floats(), 0..4u32), 0..12), step in 1..400usize,
+    ) {
+        let (mut direct, mut gathered) = (TensorStats::default(), Recorder::default());
+        for (values, kind) in &parts {
+            for chunk in values.chunks(if *kind == 0 { values.len().max(1) } else { step }) {
+                if *kind == 3 {
+                    let halves: Vec<f16> = chunk.iter().map(|&x| f16::from_f32(x)).collect();
+                    direct.observe(&halves);
+                    gathered.observe(&halves);
+                } else {
+                    direct.observe(chunk);
+                    gathered.observe(chunk);
+                }
+            }
+            if *kind == 2 {
+                prop_assert_eq!(&*gathered.settled(), &direct); // asked in between
+            }
+        }
+        prop_assert_eq!(gathered.settled().to_bytes(), direct.to_bytes());
     }
 }
