@@ -7,6 +7,7 @@
 
 mod aciq;
 mod cost;
+mod coverage;
 mod entropy;
 mod error;
 mod kl;

@@ -4,7 +4,8 @@
 
 use super::{
     cost::Cost,
-    optimum::{Stage, least_magnitude, optimum},
+    coverage::least_magnitude,
+    optimum::{Stage, optimum},
 };
 use crate::{
     Density, QuantFormat, Range, Scaling,

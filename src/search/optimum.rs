@@ -10,6 +10,7 @@
 //! Each candidate is scored through the very grid that would be deployed, with its rounded zero
 //! point.
 
+use super::coverage::least_magnitude;
 use crate::{Density, Grid, QuantFormat, Range, Scaling};
 
 /// Coarse candidates for one end of the range, at most.
@@ -23,8 +24,6 @@ const POLISHED: usize = 4;
 /// Dense steps to either side, in one dimension and in each of two; they reach one coarse step.
 const DENSE_SINGLE: i32 = 24;
 const DENSE: i32 = 6;
-/// Below this share of the magnitudes (zeros apart) no range is tried: it would clip the rest.
-const LEAST_COVERED: f64 = 0.1;
 /// Step in octaves at which the pattern search ends: 2^(1/1024) is 0.07 %.
 const FINEST: f64 = 1.0 / 1024.0;
 
@@ -67,26 +66,6 @@ pub(super) fn optimum(
     let left = End::new(left, least_magnitude(density, |x| -x), most);
     let right = End::new(right, least_magnitude(density, |x| x), most);
     best(&left, &right, |a, b| Range { low: -a, high: b }, score)
-}
-
-/// The magnitude below which a share [`LEAST_COVERED`] lies of the values whose `side` is positive.
-pub(super) fn least_magnitude(density: &Density, side: impl Fn(f64) -> f64) -> f64 {
-    let mut bins: Vec<(f64, u64)> = density
-        .segments()
-        .iter()
-        .map(|s| (side(s.low).max(side(s.high)), s.count))
-        .filter(|&(magnitude, _)| magnitude > 0.0)
-        .collect();
-    bins.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let total: u64 = bins.iter().map(|&(_, n)| n).sum();
-    let mut covered = 0.0;
-    for (magnitude, count) in bins {
-        covered += count as f64;
-        if covered >= LEAST_COVERED * total as f64 {
-            return magnitude;
-        }
-    }
-    0.0
 }
 
 /// Candidates for one end of the range: `most` · 2^(−k · `step`).

@@ -1,6 +1,6 @@
 //! The best grid among those whose scale is a power of two: there are few, so nearly all are tried.
 
-use super::optimum::least_magnitude;
+use super::coverage::least_magnitude;
 use crate::{Density, Grid, QuantFormat, Range, Scaling};
 
 /// Zero points tried at first, for each scale.

@@ -1,0 +1,26 @@
+//! How far down searches go.
+
+use crate::Density;
+
+/// Below this share of the magnitudes (zeros apart) no range is tried: it would clip the rest.
+const LEAST_COVERED: f64 = 0.1;
+
+/// The magnitude below which a share [`LEAST_COVERED`] lies of the values whose `side` is positive.
+pub(super) fn least_magnitude(density: &Density, side: impl Fn(f64) -> f64) -> f64 {
+    let mut bins: Vec<(f64, u64)> = density
+        .segments()
+        .iter()
+        .map(|s| (side(s.low).max(side(s.high)), s.count))
+        .filter(|&(magnitude, _)| magnitude > 0.0)
+        .collect();
+    bins.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let total: u64 = bins.iter().map(|&(_, n)| n).sum();
+    let mut covered = 0.0;
+    for (magnitude, count) in bins {
+        covered += count as f64;
+        if covered >= LEAST_COVERED * total as f64 {
+            return magnitude;
+        }
+    }
+    0.0
+}
