@@ -6,7 +6,7 @@ import numpy as np
 from timing import interleave, show
 
 import quantcal as qc
-from quantcal.compare import STRATEGIES
+from quantcal.comparing import STRATEGIES
 
 
 def main(*, smoke: bool) -> None:

@@ -26,8 +26,6 @@ from quantcal._core import (
 )
 from quantcal.calibrator import Calibrator, calibrate, load
 from quantcal.channels import Channels
-from quantcal.compare import compare
-from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies import (
@@ -49,6 +47,8 @@ if TYPE_CHECKING:
     from quantcal import compat as compat
     from quantcal import demo as demo
     from quantcal import onnx as onnx
+    from quantcal.comparing import compare
+    from quantcal.comparison import Comparison
 
 __all__ = [
     "ACIQ",
@@ -97,9 +97,17 @@ if _core.DEBUG_BUILD:
     )
 
 
+# Imported when first used: most programs never do.
+_LATE = {"compare": "comparing", "Comparison": "comparison"}
+
+
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"quantcal.{name}")
+    if name in _LATE:
+        found = getattr(importlib.import_module(f"quantcal.{_LATE[name]}"), name)
+        globals()[name] = found
+        return found
     msg = f"module 'quantcal' has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-import ml_dtypes
 import numpy as np
 
 from quantcal import _core
@@ -116,6 +115,8 @@ class QuantFormat:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy dtype of codes: the format's own where numpy or ml_dtypes has it."""
+        import ml_dtypes  # here, as it takes longer to import than all of quantcal
+
         own = getattr(np, self.name, None) or getattr(ml_dtypes, self.name, None)
         return np.dtype(own) if own is not None else self.storage
 

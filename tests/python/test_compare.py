@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import quantcal as qc
-from quantcal.compare import STRATEGIES
+from quantcal.comparing import STRATEGIES
 from quantcal.scored import FIGURES, LEAST_IS_BEST, MOST_IS_BEST, Scored
 
 README = Path(__file__).parents[2] / "README.md"

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import quantcal as qc
-from quantcal.compare import STRATEGIES
+from quantcal.comparing import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "methods.md").read_text("utf-8")
