@@ -11,6 +11,7 @@ import typer
 from quantcal import CalibrationError, CalibrationTable, QuantFormat, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
+from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
 from quantcal.cli.options import (
     RANGES,
@@ -84,6 +85,9 @@ def compute(
         format = QuantFormat.of(format_, symmetric, power_of_two)
     except CalibrationError as error:
         raise typer.BadParameter(str(error), param_hint="'--format'") from error
+    if output is not None:
+        for source in (stats, *(strategy or ())):  # which may be a policy file
+            refuse_overwriting(output, source)
     rules = parse_strategy(strategy)
     calibrator = load(stats)
     started = time.perf_counter()
