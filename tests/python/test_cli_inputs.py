@@ -84,3 +84,15 @@ def test_a_table_given_for_histograms_is_told_apart(tmp_path: Path) -> None:
     cal.compute().save(tmp_path / "table.json")
     told = call("compare", tmp_path / "table.json").told()
     assert "table.json holds a table, not histograms" in told
+
+
+def test_tensors_without_a_finite_value_are_warned_of(tmp_path: Path) -> None:
+    cal = qc.Calibrator()
+    cal.observe("fine", np.ones(3, np.float32))
+    cal.observe("lost", np.full(3, np.nan, np.float32))
+    cal.save(tmp_path / "stats.qcal")
+    done = call("compute", tmp_path / "stats.qcal", "-o", tmp_path / "table.json")
+    assert done.code == 0
+    assert "1 tensor has no finite value, so that the range means nothing: lost" in (
+        " ".join(done.err.split())
+    )

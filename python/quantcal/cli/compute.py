@@ -12,7 +12,12 @@ from quantcal import CalibrationError, CalibrationTable, QuantFormat, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import refuse_overwriting
-from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
+from quantcal.cli.facts import (
+    print_facts,
+    warn_of_nonfinite,
+    warn_of_nothing,
+    warn_of_unused_rules,
+)
 from quantcal.cli.options import (
     RANGES,
     JsonOption,
@@ -125,6 +130,8 @@ def print_most_affected(table: CalibrationTable) -> None:
         show(out, views.ranges(table, names, out))
     else:
         out.print("No tensor is clipped.", style="bold")
+    report = table.report
     warn_of_nonfinite(
-        [name for name, r in table.report.items() if r.nan or r.posinf or r.neginf]
+        [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
     )
+    warn_of_nothing([name for name, r in report.items() if r.minimum is None])
