@@ -72,7 +72,10 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        _check_kind("format", self.format, str)
         format = QuantFormat(self.format)
+        if isinstance(self.symmetric, np.bool_):
+            object.__setattr__(self, "symmetric", bool(self.symmetric))
         _check_kind("symmetric", self.symmetric, bool)
         _check_kind("strategy", self.strategy, str)
         if self.axis is None:
