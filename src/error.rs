@@ -157,11 +157,14 @@ impl fmt::Display for Error {
             }
             Self::NumLevels(n) => write!(f, "num_levels is {n}, but it must be at least 2"),
             Self::Norm(p) => write!(f, "p is {p}, but it must be between 1 and 4"),
-            Self::Interval { low, high } => write!(
-                f,
-                "the interval [{low}, {high}] is not usable: both ends must be finite and low \
-                 must not exceed high"
-            ),
+            Self::Interval { low, high } => {
+                let told = if low.is_finite() && high.is_finite() && low <= high {
+                    "it is wider than the largest float64"
+                } else {
+                    "both ends must be finite and low must not exceed high"
+                };
+                write!(f, "the interval [{}, {}] is not usable: {told}", short(*low), short(*high))
+            }
             Self::Format(name) => {
                 write!(
                     f,
@@ -246,5 +249,15 @@ impl fmt::Display for Error {
                 write!(f, "the data were altered: {what}; restore the file or observe again")
             }
         }
+    }
+}
+
+/// A number as text, without a row of zeros for very large and very small ones.
+pub(crate) fn short<T: fmt::Display + fmt::LowerExp + Copy + Into<f64>>(number: T) -> String {
+    let size = number.into().abs();
+    if size.is_finite() && size != 0.0 && !(1e-5..1e16).contains(&size) {
+        format!("{number:e}")
+    } else {
+        number.to_string()
     }
 }

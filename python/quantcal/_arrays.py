@@ -60,7 +60,8 @@ def as_float32(values: Any, /) -> NDArray[np.float32]:
 
         array = array.view(ml_dtypes.bfloat16)
     # ascontiguousarray would turn a single number into an array of one dimension
-    return np.asarray(array, dtype=np.float32, order="C")
+    with np.errstate(over="ignore"):  # what float32 does not reach becomes infinite
+        return np.asarray(array, dtype=np.float32, order="C")
 
 
 def _as_numpy(values: Any) -> NDArray[Any]:

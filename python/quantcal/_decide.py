@@ -9,7 +9,13 @@ from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.strategies.base import Explains, Strategy, needs_observations, range_of
+from quantcal.strategies.base import (
+    Explains,
+    Strategy,
+    as_range,
+    needs_observations,
+    range_of,
+)
 from quantcal.table import TensorReport
 
 Stats = _core.TensorStats | _core.ChannelStats
@@ -109,7 +115,7 @@ def _block(
     ranges = []
     for channel in range(first, min(first + _BLOCK, len(stats))):
         try:
-            ranges.append(strategy.range(stats.channel(channel), format))
+            ranges.append(as_range(strategy.range(stats.channel(channel), format)))
         except CalibrationError as error:
             msg = f'Tensor "{name}", channel {channel}, strategy {strategy}: {error}'
             raise CalibrationError(msg) from error

@@ -19,7 +19,7 @@ from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
-from quantcal.table import CalibrationTable
+from quantcal.table import KIND, CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
 
@@ -150,6 +150,11 @@ class Calibrator:
             The axis of the channels of all tensors, or a mapping from the names of those
             that are observed by channel to their axes.
         """
+        if not isinstance(tensors, Mapping):
+            msg = (
+                f"tensors must be a mapping of names to arrays, not {_kind_of(tensors)}"
+            )
+            raise TypeError(msg)
         axes = axis if isinstance(axis, Mapping) else dict.fromkeys(tensors, axis)
         parts = [
             (name, self._record(name, self._empty(axes.get(name)), values))
@@ -166,6 +171,9 @@ class Calibrator:
         if not isinstance(name, str):
             msg = f"a tensor's name must be a str, not {type(name).__name__}"
             raise TypeError(msg)
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            msg = f"the name {name!r} holds half a character, which no file can keep"
+            raise CalibrationError(msg)
         by_channel = isinstance(stats, _core.ChannelStats)
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
@@ -283,6 +291,9 @@ class Calibrator:
             If a tensor was observed along different axes, or with different numbers of
             channels; nothing is added then.
         """
+        if not isinstance(other, Calibrator):
+            msg = f"a Calibrator can be merged, not {_kind_of(other)}"
+            raise TypeError(msg)
         self._include(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
         )
@@ -394,6 +405,10 @@ class Calibrator:
         )
 
 
+def _kind_of(value: object) -> str:
+    return type(value).__name__
+
+
 def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     """Refuse another axis than a tensor has; None is that of whole tensors."""
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
@@ -434,6 +449,11 @@ def load(path: str | Path) -> Calibrator:
         return Calibrator.from_bytes(data)
     except CalibrationError as error:
         msg = f"{path}: {error}"
+        if data.startswith(b"{") and KIND.encode() in data:
+            msg = (
+                f"{path} holds a table, not histograms; "
+                "quantcal.CalibrationTable.load reads it"
+            )
         raise CalibrationError(msg) from error
 
 

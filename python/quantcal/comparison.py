@@ -86,7 +86,10 @@ class Comparison(Sequence[Scored]):
         """
         if isinstance(key, str):
             if key not in self.tensors:
-                raise KeyError(unknown_name(key, self.tensors))
+                hint = ""
+                if key in self.strategies:
+                    hint = f' "{key}" is a strategy: give the name of a tensor.'
+                raise KeyError(unknown_name(key, self.tensors) + hint)
             return self._of(row for row in self.scored if row.tensor == key)
         if isinstance(key, slice):
             return self._of(self.scored[key])

@@ -72,7 +72,10 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        _check_kind("format", self.format, str)
         format = QuantFormat(self.format)
+        if isinstance(self.symmetric, np.bool_):
+            object.__setattr__(self, "symmetric", bool(self.symmetric))
         _check_kind("symmetric", self.symmetric, bool)
         _check_kind("strategy", self.strategy, str)
         if self.axis is None:
@@ -281,7 +284,10 @@ def _fault_of_range(low: float, high: float) -> str:
 def _by_channel(field: str, values: ArrayLike) -> NDArray[Any]:
     """Return a field as a read-only array of its type."""
     kinds = "iu" if field == "zero_point" else "iuf"
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
     if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
         noun = "integers" if field == "zero_point" else "numbers"
         msg = f"{field} must hold {noun}, one for each channel, not {values!r:.100}"

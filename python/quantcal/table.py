@@ -17,7 +17,7 @@ from quantcal.strategies.policy import unknown_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_KIND = "quantcal calibration table"
+KIND = "quantcal calibration table"
 _VERSION = 2
 """The newest version that is read. Tables by channel need it; all others are written as 1."""
 
@@ -214,7 +214,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
             for name, params in self._params.items()
         }
         content = {
-            "kind": _KIND,
+            "kind": KIND,
             "version": 1 if all(p.axis is None for p in self._params.values()) else 2,
             "unused_rules": self._unused_rules,
             "tensors": tensors,
@@ -234,7 +234,12 @@ class CalibrationTable(Mapping[str, QuantParams]):
         """
         data = read_bytes(path)
         try:
-            return cls._parse(json.loads(data))
+            return cls._parse(json.loads(data.decode()))
+        except UnicodeDecodeError as error:
+            msg = f"{path} is not a calibration table: it is no text"
+            if data.startswith(b"QCAL"):
+                msg = f"{path} holds histograms, not a table; quantcal.load reads it"
+            raise _core.CalibrationError(msg) from error
         except _core.CalibrationError as error:
             msg = f"{path}: {error}"
             raise _core.CalibrationError(msg) from None
@@ -244,7 +249,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
     @classmethod
     def _parse(cls, content: Any) -> CalibrationTable:
-        if not isinstance(content, dict) or content.get("kind") != _KIND:
+        if not isinstance(content, dict) or content.get("kind") != KIND:
             msg = "not a calibration table that quantcal wrote"
             raise _core.CalibrationError(msg)
         if content["version"] > _VERSION:

@@ -3,12 +3,13 @@
 use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
-use super::{format::Format, histogram::Histogram};
+use super::{format::Format, histogram::Histogram, real::Real};
 use crate::{Density, Grid, QuantFormat, Range, format::Code, search};
 
 /// Scale, zero point and representable range for a real range.
 #[pyfunction]
-pub(super) fn grid(format: Format, low: f64, high: f64) -> PyResult<(f32, i32, f64, f64)> {
+pub(super) fn grid(format: Format, low: Real, high: Real) -> PyResult<(f32, i32, f64, f64)> {
+    let (low, high) = (low.0, high.0);
     if !(low.is_finite() && high.is_finite() && low <= high) {
         return Err(crate::Error::Interval { low, high }.into());
     }

@@ -8,8 +8,8 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::{arrays::Floats, whole::Whole};
-use crate::{Density, Error, Histogram as Core, histogram::Moments};
+use super::{arrays::Floats, real::Real, whole::Whole};
+use crate::{Density, Error, Histogram as Core, error::short, histogram::Moments};
 
 /// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
 /// wait for the lock.
@@ -109,8 +109,8 @@ impl Histogram {
         Ok(self.snapshot().coarsen(mantissa_bits.within(Error::MantissaBits)?)?.into())
     }
 
-    fn cut(&self, low: f64, high: f64) -> PyResult<Self> {
-        Ok(self.snapshot().cut(low, high)?.into())
+    fn cut(&self, low: Real, high: Real) -> PyResult<Self> {
+        Ok(self.snapshot().cut(low.0, high.0)?.into())
     }
 
     #[getter]
@@ -168,14 +168,14 @@ impl Histogram {
         self.lock().memory()
     }
 
-    fn quantile(&self, py: Python<'_>, q: f64) -> PyResult<Option<f64>> {
+    fn quantile(&self, py: Python<'_>, q: Real) -> PyResult<Option<f64>> {
         let state = self.snapshot();
-        Ok(py.detach(|| state.quantile(q))?)
+        Ok(py.detach(|| state.quantile(q.0))?)
     }
 
-    fn abs_quantile(&self, py: Python<'_>, q: f64) -> PyResult<Option<f64>> {
+    fn abs_quantile(&self, py: Python<'_>, q: Real) -> PyResult<Option<f64>> {
         let state = self.snapshot();
-        Ok(py.detach(|| state.abs_quantile(q))?)
+        Ok(py.detach(|| state.abs_quantile(q.0))?)
     }
 
     fn mean(&self, py: Python<'_>) -> Option<f64> {
@@ -209,9 +209,10 @@ impl Histogram {
         &self,
         py: Python<'py>,
         num_bins: Whole,
-        low: f64,
-        high: f64,
+        low: Real,
+        high: Real,
     ) -> PyResult<Counts<'py>> {
+        let (low, high) = (low.0, high.0);
         let num_bins = num_bins.within(Error::NumBins)?;
         let state = self.snapshot();
         let counts = py.detach(|| state.rebin(num_bins, low, high))?;
@@ -250,7 +251,7 @@ impl Histogram {
         let state = self.lock();
         let mut parts = vec![format!("count={}", state.count())];
         if let (Some(min), Some(max)) = (state.min(), state.max()) {
-            parts.push(format!("min={min}, max={max}"));
+            parts.push(format!("min={}, max={}", short(min), short(max)));
         }
         let non_finite =
             [("nan", state.nan()), ("posinf", state.posinf()), ("neginf", state.neginf())];

@@ -13,6 +13,7 @@ mod format;
 mod grid;
 mod grids;
 mod histogram;
+mod real;
 mod search;
 mod tensor;
 mod whole;

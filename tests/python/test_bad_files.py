@@ -79,9 +79,9 @@ def test_a_foreign_file_is_named(
 
 
 def test_files_of_each_kind_are_told_apart(file: Path, json_file: Path) -> None:
-    with fails("table.json: these bytes were not written by quantcal"):
+    with fails("table.json holds a table, not histograms"):
         qc.load(json_file)
-    with fails("stats.qcal is not a calibration table"):
+    with fails("stats.qcal holds histograms, not a table; quantcal.load reads it"):
         qc.CalibrationTable.load(file)
     file.write_bytes(qc.Histogram().to_bytes())
     with fails("stats.qcal: these bytes hold another kind of object"):

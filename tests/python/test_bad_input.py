@@ -276,7 +276,6 @@ def test_uniform_views_need_bins_and_ends_in_order() -> None:
         (nan, 1),
         (0, infinity),
         (-infinity, 0),
-        (-1.7e308, 1.7e308),
     ]:
         with fails("the interval .* is not usable: both ends must be finite"):
             h.rebin(10, low, high)
@@ -298,6 +297,25 @@ def test_a_strategy_that_returns_no_range_is_named_with_the_tensor() -> None:
 
     with fails('Tensor "conv1.input", strategy my own: the interval'):
         calibrator().compute(Wrong())
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("wrong", [3, None, ("a", "b"), (1.0,), (0.0, 1.0, 2.0)])
+def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> None:
+    class Odd:
+        def range(self, histogram: Any, format: Any) -> Any:
+            return wrong
+
+        def __str__(self) -> str:
+            return "odd"
+
+    cal = qc.Calibrator()
+    cal.observe("conv1.input", X.reshape(10, 100), axis=axis)
+    told = re.escape(f"it returned {wrong!r}, but a range is two numbers")
+    with fails(f'Tensor "conv1.input".*odd: {told}'):
+        cal.compute(Odd())
+    (row,) = qc.compare(cal, strategies=[Odd()])
+    assert "two numbers" in row.error
 
 
 def test_non_finite_is_ignored_or_raised_and_nothing_else() -> None:
@@ -378,3 +396,58 @@ def test_patterns_are_case_sensitive() -> None:
 def test_an_empty_calibrator_has_nothing_to_compute() -> None:
     with fails(r"has observed nothing; call observe\(\) first"):
         qc.Calibrator().compute("mse")
+
+
+def test_containers_of_other_types_are_refused_with_what_is_wanted() -> None:
+    cal = calibrator()
+    before = cal.to_bytes()
+    with fails("mapping of names to arrays, not list", TypeError):
+        cal.observe_many([X])  # type: ignore[arg-type]
+    with fails("a Calibrator can be merged, not Histogram", TypeError):
+        cal.merge(cal["conv1.input"])  # type: ignore[arg-type]
+    with fails('Tensor "0" was never observed', KeyError):
+        cal[0]  # type: ignore[index]
+    for wrong in (None, 3, "mse"):
+        with fails("must be a mapping of patterns", TypeError):
+            qc.Policy(wrong)  # type: ignore[arg-type]
+    assert cal.to_bytes() == before
+
+
+def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> None:
+    cal = calibrator()
+    with fails("half a character"):
+        cal.observe("conv\ud800", X)
+    assert qc.Calibrator.from_bytes(cal.to_bytes()) == cal
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("MSE", "mse"), ("KL", "kl"), ("MinMax", "minmax")]
+)
+def test_a_name_in_other_letters_is_told_the_right_one(given: str, meant: str) -> None:
+    with fails(f'Did you mean "{meant}"'):
+        calibrator().compute(given)
+
+
+@pytest.mark.parametrize("value", ["a", None, [0.5], np.array([0.1, 0.5])])
+def test_what_is_no_number_is_refused_with_the_value(value: Any) -> None:
+    histogram = calibrator()["conv1.input"]
+    message = re.escape(f"{value!r} is not a number")
+    for call in (
+        lambda: histogram.quantile(value),
+        lambda: histogram.abs_quantile(value),
+        lambda: histogram.rebin(10, value, 1.0),
+        lambda: qc.QuantParams.from_range(value, 1.0),
+    ):
+        with fails(message, TypeError):
+            call()
+
+
+def test_an_interval_beyond_float64_is_told_in_few_characters() -> None:
+    message = re.escape(
+        "the interval [-1e308, 1e308] is not usable: it is wider than the largest float64"
+    )
+    with fails(message):
+        calibrator()["conv1.input"].rebin(10, -1e308, 1e308)
+    histogram = qc.Histogram()
+    histogram.observe(np.array([-3e38, 1e-45], np.float32))
+    assert "min=-3e38, max=1e-45" in repr(histogram)

@@ -424,3 +424,10 @@ def test_compute_and_inspect_show_tables_by_channel(tmp_path: Path) -> None:
     assert len(found["x"]["scale"]) == 6
     assert found["x"]["axis"] == 1
     assert isinstance(found["whole"]["scale"], float)
+
+
+def test_ends_of_different_lengths_are_refused_by_name() -> None:
+    with pytest.raises(
+        qc.CalibrationError, match="low must hold numbers, one for each"
+    ):
+        qc.QuantParams.from_range([[0], 1], [1, 2], axis=0)

@@ -29,7 +29,7 @@ from quantcal.cli import compute as compute_module
 from quantcal.cli import main
 from quantcal.cli.app import app
 
-COMMANDS = ("quantize", "observe", "inspect", "compute", "merge", "demo")
+COMMANDS = ("quantize", "observe", "inspect", "compare", "compute", "merge", "demo")
 
 
 def test_the_version_is_the_packages() -> None:

@@ -403,3 +403,11 @@ def test_the_table_in_the_readme_is_what_is_printed() -> None:
     untimed = [re.sub(r"\s+\S+$", "", line) for line in printed.splitlines()[2:]]
     expected = [re.sub(r"\s+\S+$", "", line) for line in shown[1].splitlines()[2:]]
     assert [line.split() for line in untimed] == [line.split() for line in expected]
+
+
+def test_a_strategy_given_for_a_tensor_is_told_so() -> None:
+    comparison = qc.compare(np.ones(3, np.float32), strategies=["mse"])
+    with pytest.raises(
+        KeyError, match='"mse" is a strategy: give the name of a tensor'
+    ):
+        comparison["mse"]

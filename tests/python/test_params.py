@@ -308,3 +308,20 @@ def test_params_are_frozen_values() -> None:
     assert p != qc.QuantParams.from_range(-1, 2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         p.scale = 2.0  # type: ignore[misc]
+
+
+def test_float64_beyond_float32_saturates_without_a_warning() -> None:
+    params = qc.QuantParams.from_range(-1, 1)
+    huge = np.array([1e300, -1e300, 0.5])  # warnings are errors here
+    np.testing.assert_array_equal(params.quantize(huge), [127, -128, 64])
+    assert params.fake_quantize(huge)[0] == np.float32(127 * params.scale)
+
+
+def test_the_format_is_a_name_and_numpys_truth_is_pythons() -> None:
+    made = qc.QuantParams(1.0, 0, -127.0, 127.0, "int8", np.bool_(True))  # type: ignore[arg-type]
+    assert made == qc.QuantParams(1.0, 0, -127.0, 127.0, "int8", True)
+    assert made.symmetric is True
+    with pytest.raises(
+        qc.CalibrationError, match=r"format is QuantFormat.* must be str"
+    ):
+        qc.QuantParams(1.0, 0, -127.0, 127.0, qc.QuantFormat("int8"), True)  # type: ignore[arg-type]

@@ -349,3 +349,13 @@ def test_by_channel_a_bar_reaches_over_all_ranges() -> None:
     (bar,) = (line for line in ax.lines if line.get_linewidth() == 3)
     # The zero point is rounded, so that an end may move by half a step.
     np.testing.assert_allclose(bar.get_xdata(), [-9, 5], atol=0.5 * 14 / 255 + 1e-6)
+
+
+def test_what_is_no_axes_is_refused() -> None:
+    comparison = qc.compare(np.ones(3, np.float32), strategies=["mse"])
+    histogram = next(iter(comparison.histograms.values()))
+    for plot in (comparison.plot, histogram.plot):
+        with pytest.raises(
+            TypeError, match="ax is 'mse', but it must be matplotlib axes"
+        ):
+            plot("mse")  # type: ignore[arg-type]

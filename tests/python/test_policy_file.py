@@ -246,3 +246,13 @@ def test_the_guide_lists_the_rules_of_llm_layers() -> None:
     section = guide.split("## `llm_layers`")[1]
     rows = re.findall(r"^\| `([^`]+)`[^|]*\| `([^`]+)` \|$", section, re.MULTILINE)
     assert qc.Policy(rows) == qc.Policy.named("llm_layers")
+
+
+def test_rules_without_their_key_are_told_the_form(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"*": "mse"}')
+    (tmp_path / "p.toml").write_text('"*" = "mse"')
+    for name in ("p.json", "p.toml"):
+        with pytest.raises(
+            qc.CalibrationError, match='"rules" only; write for instance'
+        ):
+            qc.Policy.load(tmp_path / name)

@@ -237,3 +237,16 @@ def test_tables_are_equal_when_all_parameters_are() -> None:
     assert table == copy.deepcopy(table)
     assert table != qc.CalibrationTable({})
     assert table != dict(table)
+
+
+def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
+    cal = qc.Calibrator()
+    cal.observe("x", np.ones(3, np.float32))
+    cal.save(tmp_path / "stats.qcal")
+    with pytest.raises(qc.CalibrationError, match="holds histograms, not a table"):
+        qc.CalibrationTable.load(tmp_path / "stats.qcal")
+    (tmp_path / "odd").write_bytes(b"\xff\xfe")
+    with pytest.raises(
+        qc.CalibrationError, match="not a calibration table: it is no text"
+    ):
+        qc.CalibrationTable.load(tmp_path / "odd")

@@ -108,7 +108,7 @@ def compare(
         typer.Option(
             "--plot",
             metavar="FILE",
-            show_default=False,
+            show_default="no picture",
             help="Also draw one tensor and the ranges of all strategies: .png, .svg or "
             ".pdf. Needs --tensor where there are several.",
         ),

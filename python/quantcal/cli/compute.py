@@ -11,7 +11,13 @@ import typer
 from quantcal import CalibrationError, CalibrationTable, QuantFormat, load
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import print_facts, warn_of_nonfinite, warn_of_unused_rules
+from quantcal.cli.errors import refuse_overwriting
+from quantcal.cli.facts import (
+    print_facts,
+    warn_of_nonfinite,
+    warn_of_nothing,
+    warn_of_unused_rules,
+)
 from quantcal.cli.options import (
     RANGES,
     JsonOption,
@@ -84,6 +90,9 @@ def compute(
         format = QuantFormat.of(format_, symmetric, power_of_two)
     except CalibrationError as error:
         raise typer.BadParameter(str(error), param_hint="'--format'") from error
+    if output is not None:
+        for source in (stats, *(strategy or ())):  # which may be a policy file
+            refuse_overwriting(output, source)
     rules = parse_strategy(strategy)
     calibrator = load(stats)
     started = time.perf_counter()
@@ -121,6 +130,8 @@ def print_most_affected(table: CalibrationTable) -> None:
         show(out, views.ranges(table, names, out))
     else:
         out.print("No tensor is clipped.", style="bold")
+    report = table.report
     warn_of_nonfinite(
-        [name for name, r in table.report.items() if r.nan or r.posinf or r.neginf]
+        [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
     )
+    warn_of_nothing([name for name, r in report.items() if r.minimum is None])

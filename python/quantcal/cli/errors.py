@@ -6,6 +6,7 @@ quantcal and keeps its traceback, which a report needs.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,6 +19,22 @@ from quantcal.cli.console import say_error, stderr
 
 class CommandError(Exception):
     """An error that a command tells as it is; the message may have several lines."""
+
+
+def refuse_overwriting(output: Path, source: str | Path) -> None:
+    """Refuse an output that would replace what the command reads: a file, or a sample."""
+    given = Path(source)
+    if not (output.is_file() and given.exists()):
+        return
+    is_sample = (
+        given.is_dir()
+        and output.suffix.lower() in (".npz", ".npy")
+        and output.parent.samefile(given)
+    )
+    if is_sample or output.samefile(given):
+        raise CommandError(
+            f"The output {output} is an input, which would be lost. Give another path."
+        )
 
 
 class Commands(TyperGroup):

@@ -62,3 +62,13 @@ def timing(seconds: float, samples: int) -> str:
     """Return the time and, when it is long enough to tell, the samples a second."""
     rate = f" ({samples / seconds:.3g} samples/s)" if seconds > 0.05 else ""
     return f"{seconds:.1f} s{rate}"
+
+
+def warn_of_nothing(names: list[str]) -> None:
+    """Name the tensors without a finite value, whose ranges mean nothing."""
+    if names:
+        have = "tensor has" if len(names) == 1 else "tensors have"
+        say_warning(
+            f"{len(names)} {have} no finite value, so that the range means nothing: "
+            f"{text.listed(names)}"
+        )

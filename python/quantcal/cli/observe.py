@@ -11,6 +11,7 @@ import typer
 from quantcal import Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import stdout
+from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.options import (
     MB,
@@ -79,6 +80,7 @@ def observe(
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
     check_output(model, output)
+    refuse_overwriting(output, data)
     started = time.perf_counter()
     calibrator = observe_model(
         model,

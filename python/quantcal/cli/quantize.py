@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from quantcal import Calibrator
+from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import megabytes, nodes
 from quantcal.cli.options import (
@@ -143,7 +144,7 @@ def quantize(
     """
     from quantcal.onnx import quantize as quantize_model
 
-    _check_outputs(model, output, save_stats, save_table)
+    _check_outputs(model, data, output, save_stats, save_table)
     rules = parse_strategy(strategy)
     Policy.of(rules)  # an unknown name is told before the samples run
     calibrator = Calibrator(
@@ -172,7 +173,7 @@ def quantize(
     print_result(result, model, kept=[p for p in (save_stats, save_table) if p])
 
 
-def _check_outputs(model: Path, *targets: Path | None) -> None:
+def _check_outputs(model: Path, data: str, *targets: Path | None) -> None:
     """Refuse files that cannot be written, before the samples run."""
     from quantcal.onnx.writer import check_output
 
@@ -181,6 +182,7 @@ def _check_outputs(model: Path, *targets: Path | None) -> None:
         if target is None:
             continue
         check_output(model, target)
+        refuse_overwriting(target, data)
         if target.resolve() in seen:
             raise typer.BadParameter(f"{target} is to be written twice.")
         seen.add(target.resolve())

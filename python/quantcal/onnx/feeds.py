@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,6 +279,9 @@ def _read(file: Path, specs: Sequence[InputSpec]) -> Feed:
     try:
         # Opened here, because numpy forgets to close a damaged .npz.
         with file.open("rb") as opened:
+            if opened.read(2) not in (b"PK", b"\x93N"):  # else numpy speaks of pickles
+                raise ValueError("the content is not what numpy.save or savez writes")
+            opened.seek(0)
             data = np.load(opened, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 return {specs[0].name: data}
@@ -296,24 +300,44 @@ def _from_callable(spec: str, inputs: Sequence[InputSpec]) -> Feeds:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # the module runs: anything may happen
+        told = str(error) if isinstance(error, ImportError) else _told(error)
         raise CalibrationError(
-            f"Cannot import {module_name!r} of {spec!r}: {error}"
+            f"Cannot import {module_name!r} of {spec!r}: {told}"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise CalibrationError(f"{module_name!r} has no callable {name!r} ({spec!r}).")
 
     def start() -> Iterator[tuple[str, object]]:
-        made = function()
-        if not isinstance(made, Iterable):
+        index = 0
+        try:
+            made = function()
+            if not isinstance(made, Iterable):
+                raise CalibrationError(
+                    f"{spec!r} returned a {type(made).__name__}; expected an iterable "
+                    "of {input name: array}."
+                )
+            for feed in made:
+                yield spec, feed
+                index += 1
+        except CalibrationError:
+            raise
+        except Exception as error:  # the user's code
             raise CalibrationError(
-                f"{spec!r} returned a {type(made).__name__}; expected an iterable of "
-                "{input name: array}."
-            )
-        return ((spec, feed) for feed in made)
+                f"sample {index} ({spec}) could not be made: {_told(error)}"
+            ) from error
 
     return Feeds(start, inputs)
+
+
+def _told(error: Exception) -> str:
+    """Return what went wrong in somebody else's code, and in which line of which file."""
+    text = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:  # says where by itself
+        return text
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def _from_reader(reader: Any, inputs: Sequence[InputSpec]) -> Feeds:

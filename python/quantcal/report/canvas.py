@@ -54,14 +54,27 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
     ------
     ImportError
         If matplotlib is missing.
+    TypeError
+        If what is given is something else.
     """
-    require()
+    check(ax)
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
     _, made = plt.subplots(figsize=(width, height), layout="constrained")
     return made
+
+
+def check(ax: object) -> None:
+    """Refuse what is neither axes nor None; raises as `axes` does."""
+    require()
+    from matplotlib.axes import Axes
+
+    if ax is None or isinstance(ax, Axes):
+        return
+    msg = f"ax is {ax!r:.80}, but it must be matplotlib axes, or None for new ones"
+    raise TypeError(msg)
 
 
 def tidy(ax: Axes) -> None:

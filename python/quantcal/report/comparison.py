@@ -28,6 +28,7 @@ def plot(
     comparison: Comparison, ax: Axes | None = None, strategy: str | None = None
 ) -> Axes:
     """Draw one tensor's values and ranges; see `Comparison.plot`."""
+    canvas.check(ax)
     chosen, params = _chosen(comparison, strategy)
     rows = len(comparison) + 1  # and one of headings
     height = canvas.ABOVE + canvas.ROW * rows

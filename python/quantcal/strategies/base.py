@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from quantcal._core import Histogram
+from quantcal._core import CalibrationError, Histogram
 
 if TYPE_CHECKING:
     from quantcal._core import TensorStats
@@ -59,7 +59,29 @@ def needs_observations(strategy: Strategy) -> bool:
 def range_of(
     strategy: Strategy, stats: TensorStats, format: QuantFormat
 ) -> tuple[float, float]:
-    """Return a strategy's range, with the observations if it asks for them."""
+    """Return a strategy's range, with the observations if it asks for them.
+
+    Raises
+    ------
+    CalibrationError
+        If it is no range.
+    """
     if isinstance(strategy, UsesObservations):
-        return strategy.range_of(stats, format)
-    return strategy.range(stats.histogram, format)
+        return as_range(strategy.range_of(stats, format))
+    return as_range(strategy.range(stats.histogram, format))
+
+
+def as_range(ends: Any) -> tuple[float, float]:
+    """Return the ends that a strategy gave, which may be anybody's code.
+
+    Raises
+    ------
+    CalibrationError
+        If they are not two numbers.
+    """
+    try:
+        low, high = ends
+        return float(low), float(high)
+    except (TypeError, ValueError):
+        msg = f"it returned {ends!r:.80}, but a range is two numbers, low and high"
+        raise CalibrationError(msg) from None

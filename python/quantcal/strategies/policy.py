@@ -63,6 +63,12 @@ class Policy:
 
     def __init__(self, rules: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         pairs = rules.items() if isinstance(rules, Mapping) else rules
+        if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+            msg = (
+                f"rules are {rules!r:.80}, but they must be a mapping of patterns to "
+                "strategies, or pairs of these"
+            )
+            raise TypeError(msg)
         patterns: list[Pattern] = []
         resolved: list[Rule] = []
         for text, strategy in pairs:
@@ -311,10 +317,10 @@ class Policy:
         return f'No rule matches {head} {_quoted(names)} (rules: {patterns}); add a rule "*".'
 
 
-def unknown_name(name: str, observed: Iterable[str]) -> str:
+def unknown_name(name: object, observed: Iterable[str]) -> str:
     """Return the sentence that says a tensor was never observed, with names like it."""
     known = list(observed)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return f'Tensor "{name}" was never observed ({len(known)} tensors were).{hint}'
 

@@ -99,8 +99,8 @@ def _rules(content: Any, kind: str) -> list[tuple[str, Strategy]]:
     for key in content:
         if key != "rules":
             close = difflib.get_close_matches(key, ["rules"])
-            hint = ' Did you mean "rules"?' if close else ""
-            msg = f'key "{key}" is not known; a policy file has "rules" only.{hint}'
+            hint = '. Did you mean "rules"?' if close else f"; {_shape(kind)}"
+            msg = f'key "{key:.50}" is not known; a policy file has "rules" only{hint}'
             raise CalibrationError(msg)
     entries = content.get("rules", [])
     if not isinstance(entries, list):

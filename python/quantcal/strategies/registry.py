@@ -88,7 +88,7 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
             f'your own: Policy({{…}}) + Policy.named("{strategy}").'
         )
         raise CalibrationError(msg)
-    close = difflib.get_close_matches(strategy, [*_BY_NAME, *NAMED], n=1)
+    close = difflib.get_close_matches(strategy.lower(), [*_BY_NAME, *NAMED], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     msg = (
         f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}; '
