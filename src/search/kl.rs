@@ -157,12 +157,14 @@ fn about_zero(density: &Density, num_bins: usize, groups: &Groups) -> Result<f64
     // Windows of bins k … num_bins − k about the middle.
     let middle = num_bins / 2;
     let first = groups.len().min(num_bins).div_ceil(2).min(middle.max(1));
+    let window =
+        |half: usize| (middle.saturating_sub(half), (num_bins - middle + half).min(num_bins));
     let candidates = (first..=middle.max(1)).map(|half| {
-        let (start, end) = (middle.saturating_sub(half), (num_bins - middle + half).min(num_bins));
+        let (start, end) = window(half);
         (half, sums.divergence(start, end, groups))
     });
-    let half = widest_of_best(candidates, middle.max(1));
-    Ok(max * (half as f64 / middle.max(1) as f64).min(1.0))
+    let (start, end) = window(widest_of_best(candidates, middle.max(1)));
+    Ok(max * ((end - start) as f64 / num_bins as f64))
 }
 
 /// Candidates come from the narrowest to the widest; the widest wins among equals.
