@@ -9,6 +9,7 @@ mod aciq;
 mod cost;
 mod entropy;
 mod error;
+mod groups;
 mod kl;
 mod mse;
 mod octav;
