@@ -11,6 +11,7 @@ mod entropy;
 mod error;
 mod groups;
 mod kl;
+mod logarithm;
 mod mse;
 mod octav;
 mod optimum;
