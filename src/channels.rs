@@ -140,6 +140,12 @@ impl ChannelStats {
         }
         self.kind.merge(&other.kind);
         let channels = &mut self.channels;
+        if other.channels.is_empty() {
+            // Their resolution counts all the same.
+            for channel in channels.iter_mut() {
+                channel.merge(&other.kind);
+            }
+        }
         parallel::run(other.channels.len() >= 4 * NARROW, |parallel| {
             if !parallel {
                 return merge_each(channels, &other.channels);

@@ -82,6 +82,11 @@ impl Layout {
         (code & sign != 0, code & (sign - 1))
     }
 
+    /// The code of a sign and the code of a magnitude.
+    pub(crate) fn join(self, negative: bool, magnitude: usize) -> usize {
+        magnitude + ((usize::from(negative) * Self::OCTAVES) << self.mantissa_bits)
+    }
+
     /// Smallest magnitude of a bin, given the magnitude's code.
     pub(crate) fn inner_edge(self, magnitude: usize) -> f64 {
         if magnitude >= self.finite_magnitudes() {

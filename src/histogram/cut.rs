@@ -27,23 +27,27 @@ impl Histogram {
                 continue;
             }
             part.count += count;
-            // The middle of a segment lies in its bin, also where the extremes cut it.
-            let middle = (0.5 * (segment.low + segment.high)) as f32;
+            // The middle of a segment lies in its bin, also where the extremes cut it. (Rounded to
+            // f32 it may be the outer edge.)
+            let middle = 0.5 * (segment.low + segment.high);
             if middle == 0.0 {
                 part.zeros += count;
-            } else {
-                pages.add(layout.code(middle), count);
+                part.min = part.min.min(0.0);
+                part.max = part.max.max(0.0);
+                continue;
             }
-            // The outer edge of a bin belongs to the next one.
-            let inside = |x: f64| {
-                let x = x as f32;
-                let same = middle == 0.0 || layout.code(x) == layout.code(middle);
-                if same { x } else { f32::from_bits(x.to_bits() - 1) }
+            let bin = layout.join(middle < 0.0, layout.magnitude_of(middle.abs()));
+            pages.add(bin, count);
+            // Neither the outer edge of a bin nor zero belongs to it.
+            let inside = |x: f64| match (x as f32).to_bits() {
+                bits if bits << 1 == 0 => 1f32.copysign(middle as f32) * f32::from_bits(1),
+                bits if layout.code(f32::from_bits(bits)) == bin => f32::from_bits(bits),
+                bits => f32::from_bits(bits - 1),
             };
             part.min = part.min.min(inside(segment.low.max(low)));
             part.max = part.max.max(inside(segment.high.min(high)));
         }
-        part.pages = Some(pages);
+        part.pages = self.pages.is_some().then_some(pages);
         Ok(part)
     }
 }

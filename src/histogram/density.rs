@@ -177,7 +177,7 @@ impl Density {
                         && (segment.high - last.low <= width || bin(last) == bin(segment)) =>
                 {
                     last.high = segment.high;
-                    last.count += segment.count;
+                    last.count = last.count.saturating_add(segment.count);
                 }
                 _ => thin.push(*segment),
             }

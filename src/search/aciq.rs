@@ -178,13 +178,19 @@ impl Fit {
         let n = density.total().n - zeros;
         let mut below = 0.0;
         let mut distance: f64 = 0.0;
+        let (mut end, mut at_end) = (f64::NAN, 0.0);
         for segment in density.segments() {
             if segment.high == 0.0 && segment.low == 0.0 && zeros > 0.0 {
                 continue;
             }
-            distance = distance.max((below / n - self.share_below(segment.low)).abs());
-            below += segment.count as f64;
-            distance = distance.max((below / n - self.share_below(segment.high)).abs());
+            // Neighbouring segments share an end, and points have but one.
+            for (x, more) in [(segment.low, 0), (segment.high, segment.count)] {
+                if x != end {
+                    (end, at_end) = (x, self.share_below(x));
+                }
+                below += more as f64;
+                distance = distance.max((below / n - at_end).abs());
+            }
         }
         distance
     }

@@ -1,7 +1,11 @@
 //! The range whose codes carry the most information: the highest Shannon entropy of the code
 //! distribution.
 
-use super::{cost::nearest, optimum::optimum};
+use super::{
+    cost::nearest,
+    logarithm::{LN, Logarithm},
+    optimum::optimum,
+};
 use crate::{Density, Grid, QuantFormat, Range, Scaling};
 
 /// The range whose codes have the highest entropy. O(1000 · min(levels, segments)).
@@ -28,16 +32,18 @@ pub fn code_entropy(density: &Density, grid: Grid) -> f64 {
     ((n.ln() - sum / n) / std::f64::consts::LN_2).max(0.0)
 }
 
-fn m_ln_m(m: f64) -> f64 {
-    if m > 0.0 { m * m.ln() } else { 0.0 }
+#[inline]
+fn m_ln_m(ln: &Logarithm, m: f64) -> f64 {
+    if m >= f64::MIN_POSITIVE { m * ln.of(m) } else { 0.0 }
 }
 
 fn by_levels(density: &Density, grid: Grid) -> f64 {
+    let ln = &*LN;
     let total = density.total().n;
     let (mut before, mut sum) = (0.0, 0.0);
     grid.for_each_cell(|_, upper| {
         let here = if upper == f64::INFINITY { total } else { density.below(upper).n };
-        sum += m_ln_m(here - before);
+        sum += m_ln_m(ln, here - before);
         before = here;
     });
     sum
@@ -46,6 +52,7 @@ fn by_levels(density: &Density, grid: Grid) -> f64 {
 /// Over an evenly spaced grid with more levels than segments: a segment that spans several cells
 /// gives each cell within it the same mass.
 fn by_segments(density: &Density, grid: Grid) -> f64 {
+    let ln = &*LN;
     let (low, high) = grid.ends();
     let inverse = 1.0 / f64::from(grid.scale());
     let cell = |x: f64| nearest(x).clamp(low, high);
@@ -55,7 +62,7 @@ fn by_segments(density: &Density, grid: Grid) -> f64 {
         let n = segment.count as f64;
         let (first, last) = (cell(a), cell(b));
         if first != open {
-            sum += m_ln_m(mass);
+            sum += m_ln_m(ln, mass);
             (open, mass) = (first, 0.0);
         }
         if first == last {
@@ -63,10 +70,10 @@ fn by_segments(density: &Density, grid: Grid) -> f64 {
             continue;
         }
         let rate = n / (b - a);
-        sum += m_ln_m(mass + rate * (first + 0.5 - a));
+        sum += m_ln_m(ln, mass + rate * (first + 0.5 - a));
         let whole = last - first - 1.0;
-        sum += whole * m_ln_m(rate);
+        sum += whole * m_ln_m(ln, rate);
         (open, mass) = (last, rate * (b - (last - 0.5)));
     }
-    sum + m_ln_m(mass)
+    sum + m_ln_m(ln, mass)
 }

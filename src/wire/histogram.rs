@@ -63,9 +63,14 @@ pub(super) fn read(r: &mut Reader) -> Result<Histogram> {
         return Err(Error::Altered("the counts do not add up"));
     }
     check_extremes(&pages, zeros, min, max)?;
+    let exact = flags & EXACT != 0;
+    let is_edge = |x: f32| x.to_bits() & ((1 << layout.shift()) - 1) == 0;
+    if exact && binned + zeros > 0 && !(is_edge(min) && is_edge(max)) {
+        return Err(Error::Altered("an extreme is not exact"));
+    }
     Ok(Histogram::from_parts(Parts {
         fixed: flags & FIXED != 0,
-        exact: flags & EXACT != 0,
+        exact,
         pages: Some(pages),
         count,
         zeros,

@@ -14,8 +14,9 @@
 //! older readers keep reading what they can.
 //!
 //! Reading checks everything before it believes it: the checksum, every code, every sum, and the
-//! place of the extremes. Hostile bytes give an [`Error`]; a histogram never takes more than the
-//! 16 MiB of all pages at the finest resolution, and nothing is reserved for what is only claimed.
+//! place of the extremes. Hostile bytes give an [`Error`]; the counters of a histogram never take
+//! more than the 8 MiB of all pages at the finest resolution, what is carried beyond their 32 bits
+//! is in proportion to the bytes, and nothing is reserved for what is only claimed.
 
 mod bytes;
 mod channels;

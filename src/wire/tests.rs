@@ -53,6 +53,22 @@ fn foreign_newer_and_other_bytes_are_named() {
 }
 
 #[test]
+fn extremes_of_an_exact_histogram_are_inner_edges() {
+    let beside = f32::from_bits(1.5f32.to_bits() + 1);
+    let with_ends = |values: &[f32], min: f32, max: f32| {
+        let mut bytes = Histogram::of(values).to_bytes();
+        // Before them: magic, version, kind, flags, resolution, five counters of one byte.
+        for (at, end) in [(13, min), (17, max)] {
+            bytes[at..at + 4].copy_from_slice(&end.to_bits().to_le_bytes());
+        }
+        Histogram::from_bytes(&resealed(bytes))
+    };
+    assert_eq!(with_ends(&[1.5, 1.5], 1.5, 1.5), Ok(Histogram::of(&[1.5f32, 1.5])));
+    assert!(matches!(with_ends(&[1.5, 1.5], 1.5, beside), Err(Error::Altered(_))));
+    assert!(matches!(with_ends(&[1.5, 1.5], beside, beside), Err(Error::Altered(_))));
+}
+
+#[test]
 fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
     let bytes = seal(WHOLE, Kind::Calibrator, |w| {
         w.text("{}");

@@ -115,6 +115,24 @@ fn the_total_is_the_histogram_of_the_whole_tensor() {
 }
 
 #[test]
+fn a_coarser_resolution_counts_also_when_nothing_was_observed_with_it() {
+    let shape = Shape { outer: 4, channels: 2, inner: 1 };
+    let values = [1.0f32, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7];
+    let of = |bits| {
+        let mut stats = ChannelStats::new(0, bits).expect("in range");
+        stats.observe(&values, shape).expect("first");
+        stats
+    };
+    let coarse = ChannelStats::new(0, 3).expect("in range");
+    let mut one = of(6);
+    one.merge(&coarse).expect("same axis");
+    let mut other = coarse;
+    other.merge(&of(6)).expect("same axis");
+    assert_eq!(one, other);
+    assert_eq!(one, of(3));
+}
+
+#[test]
 fn another_axis_or_number_of_channels_is_refused_and_changes_nothing() {
     let shape = Shape { outer: 4, channels: 3, inner: 1 };
     let values = hostile(shape.len());

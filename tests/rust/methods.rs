@@ -448,6 +448,48 @@ fn a_cut_is_what_recording_the_rest_would_have_been() {
 }
 
 #[test]
+fn a_cut_keeps_every_value_in_its_bin() {
+    // Both lie just inside a bin's outer edge: the middle between that edge and them, as an f32, is
+    // the edge itself.
+    let below = |x: f32| f32::from_bits(x.to_bits() - 1);
+    for sign in [1.0f32, -1.0] {
+        let values = [below(2.0), below(2.0), 3.1].map(|x| sign * x);
+        let histogram = Histogram::of(&values);
+        let cut = histogram.cut(-4.0, 4.0).expect("in order");
+        let segments = |h: &Histogram| Density::new(h).segments().to_vec();
+        assert_eq!(segments(&cut), segments(&histogram));
+        assert_eq!(Histogram::from_bytes(&cut.to_bytes()), Ok(cut));
+    }
+    // In the bin next to zero.
+    let histogram = Histogram::of(&[-3e-45f32, -2e-45, 1.0]);
+    for cut in [histogram.cut(-1.0, 0.0), histogram.cut(-1.0, 1.0)].map(|cut| cut.expect("ends")) {
+        assert_eq!((cut.zeros(), cut.min()), (0, Some(-3e-45)));
+        assert_eq!(Histogram::from_bytes(&cut.to_bytes()), Ok(cut));
+    }
+    assert_eq!(Histogram::new().cut(-1.0, 1.0), Ok(Histogram::new()));
+}
+
+#[test]
+fn two_sided_symmetric_thresholds_are_edges_of_the_view() {
+    for (name, values) in data::shapes(3000) {
+        let histogram = Histogram::of(&values);
+        let (min, max) = (histogram.min().expect("values"), histogram.max().expect("values"));
+        if min >= 0.0 || max <= 0.0 {
+            continue;
+        }
+        let most = f64::from(histogram.abs_max().expect("values"));
+        for num_bins in [63, 64, 511, 512] {
+            let options = KlOptions { num_bins, two_sided: Some(true), ..KlOptions::default() };
+            let format = format("int4");
+            let t = search::kl(&histogram, options, format, Scaling::SYMMETRIC).expect("bins").high;
+            let bins = t / most * num_bins as f64; // to both sides together
+            assert!((bins - bins.round()).abs() < 1e-9, "{name}, {num_bins} bins: {bins}");
+            assert_eq!(bins.round() as usize % 2, num_bins % 2, "{name}: {bins} of {num_bins}");
+        }
+    }
+}
+
+#[test]
 fn zeros_do_not_decide_a_divergence() {
     let mut r = data::Random::new(11);
     let values: Vec<f32> = (0..200_000).map(|_| r.gauss().max(0.0) as f32).collect();

@@ -1,0 +1,193 @@
+//! The divergence of one candidate: equal bins, some of them kept and merged to groups.
+//!
+//! Written out, with T = ΣP, I = ΣQ, h the bins, group sums `S_g` and non-empty counts `z_g`:
+//!
+//! ```text
+//! KL = (Σ P ln P − Σ_g S_g ln(S_g / z_g) − outside · ln(S_last / z_last)) / T + ln(I / T)
+//! ```
+//!
+//! Σ P ln P, `S_g` and `z_g` are differences of prefix sums of h ln h, h and [h > 0], so a candidate
+//! costs O(levels), where the textbook loop visits every bin. And a group's term depends on its
+//! first bin and its width alone, of which neighbouring candidates have the same: a search works
+//! out the terms of each width once.
+
+use std::cell::OnceCell;
+
+use crate::FloatFormat;
+
+/// Most terms of groups that a search keeps: 8 MiB.
+const MOST_TERMS: usize = 1 << 20;
+
+/// How the kept bins are merged.
+#[derive(Debug, Clone)]
+pub(super) enum Groups {
+    /// into this many of equal width
+    Even(usize),
+    /// at these shares of the kept width, rising, the last one 1
+    Ends(Vec<f64>),
+}
+
+impl Groups {
+    /// The cells of a floating format: over the magnitudes, or over both signs.
+    pub(super) fn of(float: FloatFormat, both_signs: bool) -> Self {
+        let levels = float.levels();
+        let levels = if both_signs { levels } else { &levels[levels.len() / 2..] };
+        let (first, last) = (f64::from(levels[0]), f64::from(float.max()));
+        let mut ends: Vec<f64> = levels
+            .windows(2)
+            .map(|pair| (0.5 * f64::from(pair[0] + pair[1]) - first) / (last - first))
+            .collect();
+        ends.push(1.0);
+        Self::Ends(ends)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Even(groups) => *groups,
+            Self::Ends(ends) => ends.len(),
+        }
+    }
+}
+
+/// Prefix sums over uniform bins.
+pub(super) struct Sums {
+    mass: Vec<f64>,              // Σ h before bin k
+    entropy: Vec<f64>,           // Σ h ln h before bin k
+    non_empty: Vec<u32>,         // Σ [h > 0] before bin k
+    terms: Vec<OnceCell<Terms>>, // by width − 1, for groups that are narrow enough
+}
+
+/// S ln(S / z) of the groups of one width, by their first bin.
+type Terms = Box<[f64]>;
+
+impl Sums {
+    /// For some windows.
+    pub(super) fn new(counts: &[u64]) -> Self {
+        let mut sums =
+            Self { mass: vec![0.0], entropy: vec![0.0], non_empty: vec![0], terms: Vec::new() };
+        let (mut mass, mut entropy, mut non_empty) = (0.0, 0.0, 0);
+        for &count in counts {
+            let h = count as f64;
+            mass += h;
+            entropy += x_ln_x(h);
+            non_empty += u32::from(count > 0);
+            sums.mass.push(mass);
+            sums.entropy.push(entropy);
+            sums.non_empty.push(non_empty);
+        }
+        sums
+    }
+
+    /// For as many windows as a search has: keeps the terms of groups.
+    pub(super) fn for_search(counts: &[u64], groups: &Groups) -> Self {
+        let mut sums = Self::new(counts);
+        if let Groups::Even(groups) = groups {
+            // Groups that are wide beside their number are met too seldom to be worth it.
+            let widths = (counts.len() / groups + 1).min(groups / 4);
+            sums.terms.resize(widths.min(MOST_TERMS / counts.len().max(1)), OnceCell::new());
+        }
+        sums
+    }
+
+    /// The divergence of keeping bins `start`..`end`, merged to `groups`.
+    pub(super) fn divergence(&self, start: usize, end: usize, groups: &Groups) -> f64 {
+        let total = self.mass[self.mass.len() - 1];
+        let inside = self.mass[end] - self.mass[start];
+        if total == 0.0 {
+            return 0.0;
+        }
+        if inside == 0.0 {
+            return f64::INFINITY;
+        }
+        let (below, above) = (self.mass[start], total - self.mass[end]);
+        // Σ P ln P: that of the inside bins, with the outermost two replaced by their folded mass.
+        let mut p = self.entropy[end] - self.entropy[start];
+        for (bin, outside) in [(start, below), (end - 1, above)] {
+            if outside > 0.0 {
+                let h = self.mass[bin + 1] - self.mass[bin];
+                if h == 0.0 {
+                    return f64::INFINITY;
+                }
+                p += x_ln_x(h + outside) - x_ln_x(h);
+            }
+        }
+        let q = match groups {
+            Groups::Even(groups) => self.even(start, end, *groups),
+            Groups::Ends(ends) => {
+                let width = (end - start) as f64;
+                self.uneven(start, end, ends.iter().map(|e| start + (e * width).ceil() as usize))
+            }
+        };
+        ((p - q) / total + (inside / total).ln()).max(0.0)
+    }
+
+    /// Σ P ln Q over groups that end before these bins.
+    fn uneven(&self, start: usize, end: usize, ends: impl Iterator<Item = usize>) -> f64 {
+        let (mut q, mut first) = (0.0, start);
+        for next in ends {
+            q += self.term(first, next, (start, end));
+            first = next;
+        }
+        q
+    }
+
+    /// Σ P ln Q over `groups` of equal width, or as many as there are bins.
+    fn even(&self, start: usize, end: usize, groups: usize) -> f64 {
+        let width = end - start;
+        let groups = groups.min(width);
+        // Bin k is in group ⌊k · groups / width⌋, so group g ends before bin ⌈(g + 1) · width /
+        // groups⌉, here without a division each.
+        let (whole, part) = (width / groups, width % groups);
+        let (mut floor, mut rest) = (start, 0);
+        let ends = (0..groups).map(|_| {
+            (floor, rest) = (floor + whole, rest + part);
+            if rest >= groups {
+                (floor, rest) = (floor + 1, rest - groups);
+            }
+            floor + usize::from(rest > 0)
+        });
+        let widest = whole + usize::from(part > 0);
+        let (Some(narrow), Some(wide)) = (self.terms(whole), self.terms(widest)) else {
+            return self.uneven(start, end, ends);
+        };
+        let (mut q, mut first) = (0.0, start);
+        for next in ends {
+            q += if first == start || next == end {
+                self.term(first, next, (start, end))
+            } else {
+                (if next - first == whole { narrow } else { wide })[first]
+            };
+            first = next;
+        }
+        q
+    }
+
+    /// P ln Q of one group in a window. P differs from the inside mass in the outermost bins only.
+    #[inline]
+    fn term(&self, first: usize, next: usize, (start, end): (usize, usize)) -> f64 {
+        let mass = self.mass[next] - self.mass[first];
+        if mass == 0.0 {
+            return 0.0;
+        }
+        let bins = f64::from(self.non_empty[next] - self.non_empty[first]);
+        let mut weight = mass;
+        if first == start {
+            weight += self.mass[start];
+        }
+        if next == end {
+            weight += self.mass[self.mass.len() - 1] - self.mass[end];
+        }
+        weight * (mass / bins).ln()
+    }
+
+    /// The terms of all groups of some width inside a window; `None` where they are not kept.
+    fn terms(&self, width: usize) -> Option<&[f64]> {
+        let nowhere = (usize::MAX, usize::MAX); // no group is the outermost one
+        let of = || (width..self.mass.len()).map(|next| self.term(next - width, next, nowhere));
+        Some(self.terms.get(width - 1)?.get_or_init(|| of().collect()))
+    }
+}
+
+fn x_ln_x(x: f64) -> f64 {
+    if x > 0.0 { x * x.ln() } else { 0.0 }
+}
