@@ -79,7 +79,7 @@ pub enum Error {
         /// how many channels the array has
         want: usize,
     },
-    /// A thread count below one.
+    /// A thread count below one or beyond reason.
     Threads(i64),
     /// An axis that the array does not have.
     AxisRange {
@@ -193,7 +193,7 @@ impl fmt::Display for Error {
                  are {scales}"
             ),
             Self::Threads(n) => {
-                write!(f, "the number of threads is {n}, but it must be at least 1")
+                write!(f, "the number of threads is {n}, but it must be between 1 and 1024")
             }
             Self::InChannel { channel, error } => write!(f, "channel {channel}: {error}"),
             Self::Lengths { scales, zero_points } => write!(

@@ -17,6 +17,9 @@ struct Slot {
 
 static SLOT: Mutex<Option<Slot>> = Mutex::new(None);
 
+/// More threads than any machine has use for.
+pub const MOST_THREADS: usize = 1024;
+
 /// Environment variable that sets the number of threads before first use.
 pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
 
@@ -41,15 +44,14 @@ pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
 /// Sets the number of threads for the whole process.
 ///
 /// # Errors
-/// [`Error::Threads`] for zero.
+/// [`Error::Threads`] for none, more than [`MOST_THREADS`], or more than the system gives.
 pub fn set_num_threads(threads: usize) -> Result<()> {
-    if threads == 0 {
-        return Err(Error::Threads(0));
+    let refused = || Error::Threads(threads as i64);
+    if !(1..=MOST_THREADS).contains(&threads) {
+        return Err(refused());
     }
-    if let Some(pool) = build(threads) {
-        replace(&mut SLOT.lock().unwrap_or_else(std::sync::PoisonError::into_inner), pool);
-    }
-    Ok(())
+    let pool = build(threads).ok_or_else(refused)?;
+    with_slot(|slot| replace(slot, pool)).ok_or_else(refused)
 }
 
 /// Number of threads that [`run`] uses.
@@ -58,12 +60,17 @@ pub fn num_threads() -> usize {
 }
 
 fn pool() -> Option<Arc<ThreadPool>> {
+    with_slot(current).flatten()
+}
+
+/// Works on the slot; `None` if it stays locked.
+fn with_slot<R>(work: impl FnOnce(&mut Option<Slot>) -> R) -> Option<R> {
     // A fork may have copied the lock while another thread of the parent held it. Nobody in the
     // child will ever open it, so the wait is bounded; the lock is held for nanoseconds otherwise.
     for _ in 0..10_000 {
         match SLOT.try_lock() {
-            Ok(mut slot) => return current(&mut slot),
-            Err(TryLockError::Poisoned(poisoned)) => return current(&mut poisoned.into_inner()),
+            Ok(mut slot) => return Some(work(&mut slot)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(work(&mut poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => std::thread::yield_now(),
         }
     }
@@ -103,6 +110,6 @@ fn default_threads() -> usize {
     std::env::var(NUM_THREADS_VARIABLE)
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .filter(|&n| n > 0)
+        .filter(|n| (1..=MOST_THREADS).contains(n))
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }

@@ -14,9 +14,13 @@ const NARROW: f64 = 1.0 / 64.0;
 /// The cost of single values, by the p-norm.
 pub(crate) struct Cost {
     p: f64,
+    powers: Option<Powers>, // None for p = 2, which needs no table
+    cell: f64,              // the integral over one cell
+}
+
+struct Powers {
     power: Power,     // u^p
     primitive: Power, // u^(p+1) / (p+1), its integral
-    cell: f64,        // the integral over one cell
 }
 
 impl Cost {
@@ -24,8 +28,10 @@ impl Cost {
     pub(crate) fn new(p: f64) -> Self {
         Self {
             p,
-            power: Power::new(p, 1.0),
-            primitive: Power::new(p + 1.0, 1.0 / (p + 1.0)),
+            powers: (p != 2.0).then(|| Powers {
+                power: Power::new(p, 1.0),
+                primitive: Power::new(p + 1.0, 1.0 / (p + 1.0)),
+            }),
             cell: 2.0 * 0.5f64.powf(p + 1.0) / (p + 1.0),
         }
     }
@@ -81,13 +87,13 @@ impl Cost {
     /// u^p.
     #[inline]
     fn power(&self, u: f64) -> f64 {
-        if self.p == 2.0 { u * u } else { self.power.of(u) }
+        self.powers.as_ref().map_or(u * u, |powers| powers.power.of(u))
     }
 
     /// u^(p+1) / (p+1).
     #[inline]
     fn primitive(&self, u: f64) -> f64 {
-        if self.p == 2.0 { u * u * u / 3.0 } else { self.primitive.of(u) }
+        self.powers.as_ref().map_or_else(|| u * u * u / 3.0, |powers| powers.primitive.of(u))
     }
 
     /// Over any grid: each segment is cut at the ends of the cells.

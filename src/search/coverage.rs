@@ -14,11 +14,11 @@ pub(super) fn least_magnitude(density: &Density, side: impl Fn(f64) -> f64) -> f
         .filter(|&(magnitude, _)| magnitude > 0.0)
         .collect();
     bins.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let total: u64 = bins.iter().map(|&(_, n)| n).sum();
+    let total: f64 = bins.iter().map(|&(_, n)| n as f64).sum();
     let mut covered = 0.0;
     for (magnitude, count) in bins {
         covered += count as f64;
-        if covered >= LEAST_COVERED * total as f64 {
+        if covered >= LEAST_COVERED * total {
             return magnitude;
         }
     }

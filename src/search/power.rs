@@ -35,6 +35,9 @@ pub(super) fn optimum(
     };
     for k in -above..=octaves {
         let scale = widest.scale() * 2f32.powi(-k);
+        if !(f32::MIN_POSITIVE..=f32::MAX).contains(&scale) {
+            continue; // not a scale that grids have
+        }
         let grid = |zero_point| Grid::new(format, scale, zero_point);
         if format.is_symmetric(scaling) {
             if let Ok(grid) = grid(widest.zero_point()) {

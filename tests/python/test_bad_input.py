@@ -324,10 +324,12 @@ def test_non_finite_is_ignored_or_raised_and_nothing_else() -> None:
         qc.Calibrator(on_nonfinite=wrong)
 
 
-def test_no_threads_are_too_few() -> None:
+def test_no_threads_are_too_few_and_a_million_too_many() -> None:
     before = qc.get_num_threads()
-    for threads in (0, -1):
-        with fails(f"the number of threads is {threads}, but it must be at least 1"):
+    for threads in (0, -1, 1025, 1_000_000):
+        with fails(
+            f"the number of threads is {threads}, but it must be between 1 and 1024"
+        ):
             qc.set_num_threads(threads)
     assert qc.get_num_threads() == before
 
