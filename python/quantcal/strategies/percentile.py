@@ -36,8 +36,8 @@ class Percentile:
         covers 99.991 percent of Gaussian values, whose kurtosis is 3, and 99.995 of Laplacian
         ones, whose kurtosis is 6: just what the least squared error covers there. (At 4 bits
         98.83 and 99.41, where ACIQ's thresholds cover 98.95 and 99.35, and the least error of
-        int4, which has 15 levels, 98.2 and 99.0.) c is the geometric mean, over these two, of kurtosis times the share that lies beyond
-        ACIQ's threshold for the format's bits.
+        int4, which has 15 levels, 98.2 and 99.0.) c is the geometric mean, over these two, of
+        kurtosis times the share that lies beyond ACIQ's threshold for the format's bits.
         Heavier tails carry more of the signal, so less of them is cut; the cut is never
         below 0.0001 percent.
 
