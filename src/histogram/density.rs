@@ -313,3 +313,25 @@ impl Clip {
         Segment { low: -high, high: -low, count }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_every_value_and_leaves_zeros_apart() {
+        let values: Vec<f32> = (1..20_000).map(|i| (i as f32 - 10_000.0) * 1.01e-3).collect();
+        let values: Vec<f32> = values.into_iter().chain([0.0; 500]).collect();
+        let density = Density::new(&Histogram::of(&values));
+        for (mantissa_bits, width) in [(4, 0.0), (12, 0.05), (6, 1e-3)] {
+            let thin = density.thinned(mantissa_bits, width);
+            assert!(thin.len() < density.segments().len() / 2);
+            assert_eq!(thin.iter().map(|s| s.count).sum::<u64>(), density.count());
+            assert!(thin.iter().is_sorted_by(|a, b| a.high <= b.low));
+            let zeros = thin.iter().filter(|s| s.low <= 0.0 && s.high >= 0.0);
+            let zeros: Vec<_> = zeros.filter(|s| s.count >= 500).collect();
+            assert_eq!(zeros.len(), 1);
+            assert_eq!((zeros[0].low, zeros[0].high), (0.0, 0.0));
+        }
+    }
+}

@@ -10,9 +10,10 @@ use quantcal::{
 
 fn floats() -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![
-        4 => (-4.0f32..4.0).boxed(),
-        1 => any::<u32>().prop_map(f32::from_bits).boxed(),
-        1 => Just(0.0).boxed(),
+        400 => (-4.0f32..4.0).boxed(),
+        100 => any::<u32>().prop_map(f32::from_bits).boxed(),
+        100 => Just(0.0).boxed(),
+        1 => prop::sample::select(vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).boxed(),
     ];
     prop::collection::vec(value, 0..4000)
 }
