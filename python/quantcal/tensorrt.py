@@ -114,7 +114,8 @@ def write_cache(
     --------
     >>> table = qc.CalibrationTable({"x": qc.QuantParams.from_range(-12.7, 12.7)})
     >>> qc.tensorrt.write_cache(table, "calibration.cache", version=8501)
-    >>> print(open("calibration.cache").read(), end="")
+    >>> from pathlib import Path
+    >>> print(Path("calibration.cache").read_text(), end="")
     TRT-8501-EntropyCalibration2
     x: 3dcccccd
     """
