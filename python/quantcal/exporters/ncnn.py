@@ -16,6 +16,7 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._files import write_bytes
+from quantcal.onnx.attributes import attribute
 from quantcal.params import QuantParams
 from quantcal.tensorrt import largest
 
@@ -83,19 +84,19 @@ def layers_of(model: Model) -> dict[str, Layer]:
 
 
 def _conv(node: onnx.NodeProto, weights: Any) -> Layer | None:
-    groups = _attribute(node, "group", 1)
+    groups = attribute(node, "group", 1)
     parts = weights.reshape(weights.shape[0] if groups == 1 else groups, -1)
     winograd = (
         groups == 1
         and weights.shape[2:] == (3, 3)
-        and set(_attribute(node, "strides", [1])) == {1}
-        and set(_attribute(node, "dilations", [1])) == {1}
+        and set(attribute(node, "strides", [1])) == {1}
+        and set(attribute(node, "dilations", [1])) == {1}
     )
     return Layer(node.input[0], parts.max(axis=1), 31 if winograd else 127)
 
 
 def _gemm(node: onnx.NodeProto, weights: Any) -> Layer | None:
-    axis = 1 if _attribute(node, "transB", 0) else 0
+    axis = 1 if attribute(node, "transB", 0) else 0
     return Layer(node.input[0], weights.max(axis=axis))
 
 
@@ -104,13 +105,6 @@ def _matmul(node: onnx.NodeProto, weights: Any) -> Layer | None:
 
 
 _MAGNITUDES = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    from onnx import helper
-
-    found = [a for a in node.attribute if a.name == name]
-    return helper.get_attribute_value(found[0]) if found else default
 
 
 def write_table(
