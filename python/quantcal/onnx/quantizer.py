@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError, Calibrator
 from quantcal.onnx.cpu import decided
 from quantcal.onnx.model import load_model
-from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
+from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
 from quantcal.onnx.output import check_output
 from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
@@ -38,6 +38,7 @@ def quantize(
     op_types: Sequence[str] = OP_TYPES,
     exclude: Sequence[str] = (),
     progress: bool = True,
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
@@ -74,7 +75,7 @@ def quantize(
         Unnamed nodes go by type and position, such as ``Conv_12``.
     progress : bool
         Show a bar on stderr when it is a terminal and rich is installed.
-    max_memory, mantissa_bits, on_nonfinite, providers
+    method, max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
@@ -112,6 +113,7 @@ def quantize(
         Source(prepared.converted, prepared.types, prepared.plan.tensors),
         reader,
         new,
+        method=method,
         max_memory=max_memory,
         progress=progress,
         providers=providers,
