@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from accumulate import FLOOR
 from figures import Sheet
-from searches import YARDSTICK, logs
 from timing import interleave
+from yardsticks import ARITHMETIC, READING, logs
 
 import quantcal as qc
 
@@ -49,7 +48,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
         return lambda: qc.Calibrator().observe("x", x, axis=axis)
 
     loop = "numpy.histogram in a loop over the channels"
-    work = {FLOOR: lambda: last.max(), loop: _numpy(last)}
+    work = {READING: last.max, loop: _numpy(last)}
     axes = {"channels first": (first, 0), "channels last": (last, 1)}
     for name, (x, axis) in axes.items():
         work[name] = ours(x, axis)
@@ -65,7 +64,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
             unit="ns/element",
             per=per,
             at_most=1.5,
-            yardstick=(FLOOR, seconds[FLOOR]),
+            yardstick=(READING, seconds[READING]),
         )
         sheet.ratio(
             f"{name}, {shape}",
@@ -77,10 +76,8 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
     sheet.add(loop, "1 core", seconds[loop], unit="ns/element", per=per)
 
 
-def _searching(
-    sheet: Sheet, cal: qc.Calibrator, channels: int, *, rounds: int
-) -> None:
-    searches = {YARDSTICK: logs()}
+def _searching(sheet: Sheet, cal: qc.Calibrator, channels: int, *, rounds: int) -> None:
+    searches = {ARITHMETIC: logs()}
     for strategy, format in (
         ("minmax", "int8"),
         ("percentile_99.99", "int8"),
@@ -99,5 +96,5 @@ def _searching(
             "2 cores",
             seconds[name],
             unit="s",
-            yardstick=(YARDSTICK, seconds[YARDSTICK]),
+            yardstick=(ARITHMETIC, seconds[ARITHMETIC]),
         )

@@ -54,6 +54,7 @@ class Sheet:
 
     def __init__(self, group: str) -> None:
         self.group = group
+        self.others: float | None = None  # what other programs took of the processors
         self.figures: list[Figure] = []
 
     def add(

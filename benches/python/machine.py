@@ -11,6 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 PACKAGES = (
     "numpy",
     "onnxruntime",
@@ -86,3 +91,35 @@ def show(machine: dict[str, Any]) -> None:
     )
     print(", ".join(f"{name} {text}" for name, text in machine["versions"].items()))
     print(f"commit {machine['commit']}; {Path(sys.executable).name}", flush=True)
+
+
+class Others:
+    """How much of the processors other programs took, since this was made (Linux)."""
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    def share(self) -> float | None:
+        """Return the share of all processor time, 0 to 1; None where it cannot be known."""
+        if self._start is None:
+            return None
+        busy, everything, own = (
+            now - then
+            for now, then in zip(self._read() or (), self._start, strict=True)
+        )
+        return max(0.0, busy - own) / everything if everything > 0 else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float] | None:
+        """Return seconds: all busy ones, with those a hypervisor stole; all; our own."""
+        stat = Path("/proc/stat")
+        if resource is None or not stat.exists():
+            return None
+        ticks = [int(text) for text in stat.read_text().split("\n", 1)[0].split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        hertz = os.sysconf("SC_CLK_TCK")
+        own = 0.0
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+            usage = resource.getrusage(who)
+            own += usage.ru_utime + usage.ru_stime
+        return (sum(ticks) - idle) / hertz, sum(ticks) / hertz, own

@@ -28,7 +28,7 @@ def found(name: str) -> Any:
 
 def counting(x: Floats) -> Work:
     """Return every peer's way to count `x` in 2048 bins."""
-    expected, edges = np.histogram(x, bins=BINS)
+    expected = np.histogram(x, bins=BINS)[0]
     return {
         "numpy.histogram": lambda: np.histogram(x, bins=BINS),
         **_fast(x, expected),

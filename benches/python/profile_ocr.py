@@ -79,8 +79,8 @@ def detector(*, smoke: bool) -> tuple[Path, Feeds]:
 
 
 def recogniser(*, smoke: bool) -> tuple[Path, Feeds]:
-    """Return the recogniser and the lines that the demo observes, one at a time."""
-    lines = render_lines(2 if smoke else 64, split="calibration")
+    """Return the recogniser and lines like those that the demo observes, one at a time."""
+    lines = render_lines(2 if smoke else 24, split="calibration")
     return MODELS["pp-ocr-rec"].fetch(), list(LineFeeds(lines))
 
 
@@ -168,7 +168,7 @@ def _whole_job(path: Path, feeds: Feeds) -> QuantizeResult:
 def main(*, smoke: bool) -> Sheet:
     """Profile both networks."""
     sheet = Sheet("calibrating PP-OCR")
-    rounds = 1 if smoke else 5
+    rounds = 1 if smoke else 3
     for name, network in NETWORKS.items():
         path, feeds = network(smoke=smoke)
         seconds = measure(path, feeds, rounds=rounds)
@@ -202,9 +202,7 @@ def _figures(
         for one, two in zip(seconds["one pass"], seconds["two passes"], strict=True)
     ]
     beside = ("inference, same graph", seconds["inference"])
-    sheet.add(
-        name, "observing", passes, unit="ms/sample", per=per, yardstick=beside
-    )
+    sheet.add(name, "observing", passes, unit="ms/sample", per=per, yardstick=beside)
     sheet.add(name, "counting alone", seconds["counting"], unit="ms/sample", per=per)
     sheet.add(name, "rewriting, once", [found.once], unit="s")
     share = 100 * found.own / found.total

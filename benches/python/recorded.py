@@ -8,6 +8,7 @@ quotient which says whether something became slower.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,18 @@ def write(path: Path, machine: dict[str, Any], sheets: list[Sheet]) -> None:
         groups[sheet.group] = {
             "date": machine["date"],
             "commit": machine["commit"],
+            "others": sheet.others,
             "figures": [figure.as_dict() for figure in sheet.figures],
         }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "groups": groups}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def release_file(machine: dict[str, Any]) -> Path:
+    """Return where the results of this version on this machine are kept."""
+    words = re.findall(r"[a-z0-9]+", machine["processor"].lower())
+    return FOLDER / f"{machine['versions']['quantcal']}-{'-'.join(words)}.json"
 
 
 def last_release(processor: str) -> tuple[Path, Run] | None:
@@ -75,7 +83,9 @@ def show_changes(machine: dict[str, Any], sheets: list[Sheet]) -> None:
     for sheet in sheets:
         old = {
             figure.key: figure
-            for figure in map(_figure, run["groups"].get(sheet.group, {}).get("figures", []))
+            for figure in map(
+                _figure, run["groups"].get(sheet.group, {}).get("figures", [])
+            )
         }
         for now in sheet.figures:
             was = old.get(now.key)
@@ -84,7 +94,11 @@ def show_changes(machine: dict[str, Any], sheets: list[Sheet]) -> None:
             if was.yardstick != now.yardstick:
                 continue
             slower += _show_change(now, was)
-    print(f"  {slower} slower than recorded, beyond noise" if slower else "  None is slower.")
+    print(
+        f"  {slower} slower than recorded, beyond noise"
+        if slower
+        else "  None is slower."
+    )
 
 
 def _show_change(now: Figure, was: Figure) -> bool:
@@ -105,7 +119,8 @@ def is_slower(now: Figure, was: Figure) -> bool:
     It is when the medians differ by more than `NOISE` and the least of the one lies above
     the greatest of the other.
     """
-    assert now.yardstick_value and was.yardstick_value
+    assert now.yardstick_value
+    assert was.yardstick_value
     median = (now.value / now.yardstick_value) / (was.value / was.yardstick_value)
     apart = now.low / now.yardstick_value > was.high / was.yardstick_value
     return median > NOISE and apart

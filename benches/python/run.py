@@ -13,6 +13,7 @@ from pathlib import Path
 import accumulate
 import calls
 import channels
+import compare
 import compat
 import files
 import importing
@@ -20,8 +21,10 @@ import layouts
 import machine
 import memory
 import methods
+import profile_ocr
 import quantise
 import recorded
+import scaling
 import searches
 from figures import Sheet
 
@@ -30,13 +33,17 @@ GROUPS = {
     "layouts": layouts,
     "calls": calls,
     "channels": channels,
+    "methods": compare,
     "searches": searches,
     "quantise": quantise,
     "files": files,
     "importing": importing,
     "compat": compat,
     "memory": memory,
+    "ocr": profile_ocr,
+    "scaling": scaling,
 }
+QUIET = 0.05  # of the processors for others; above, figures are told to be noisy
 RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 
 
@@ -44,9 +51,16 @@ def main() -> None:
     """Run what the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(GROUPS))
-    parser.add_argument("--smoke", action="store_true", help="small, for seeing that it runs")
+    parser.add_argument(
+        "--smoke", action="store_true", help="small, for seeing that it runs"
+    )
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="JSON file that is written"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write to benches/recorded/, as the results of this release",
     )
     given = parser.parse_args()
     unknown = sorted(set(given.groups) - set(GROUPS))
@@ -56,17 +70,26 @@ def main() -> None:
     machine.show(head)
     sheets: list[Sheet] = []
     for group in given.groups or GROUPS:
+        others = machine.Others()
         sheet = GROUPS[group].main(smoke=given.smoke)
         if sheet is not None:
+            sheet.others = others.share()
             sheet.show(verdicts=not given.smoke)  # targets are for the full size
+            if sheet.others is not None and sheet.others > QUIET:
+                print(
+                    f"  other programs took {100 * sheet.others:.0f} % of the processors"
+                )
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        methods.main(smoke=True)  # in earnest it writes docs/methods.md: asked for by name
+        methods.main(
+            smoke=True
+        )  # in earnest it writes docs/methods.md: asked for by name
     if given.smoke:
         return
-    recorded.write(given.results, head, sheets)
     recorded.show_changes(head, sheets)
-    print(f"\nWritten to {given.results}")
+    results = recorded.release_file(head) if given.record else given.results
+    recorded.write(results, head, sheets)
+    print(f"\nWritten to {results}")
 
 
 if __name__ == "__main__":

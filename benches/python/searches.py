@@ -1,8 +1,7 @@
-"""Choosing ranges: each method, all of them, many tensors, and onnxruntime's search."""
+"""Choosing ranges: many tensors at a time, and beside onnxruntime's entropy search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,83 +9,21 @@ from figures import Sheet
 from peers import found
 from shapes import gauss
 from timing import interleave
+from yardsticks import ARITHMETIC, logs
 
 import quantcal as qc
 from quantcal import compat
-from quantcal.comparing import STRATEGIES
 
-YARDSTICK = "log of 2^18 values"
-"""Arithmetic that stays in the cache: searching is not bound by memory."""
-
-METHODS = {
-    ("minmax", "int8"): None,
-    ("percentile_99.99", "int8"): None,
-    ("kl", "int8"): 1.0,
-    ("kl", "uint8"): None,
-    ("mse", "int8"): None,
-    ("mse", "uint8"): 3.0,
-    ("entropy", "int8"): 3.0,
-    ("entropy", "uint8"): 3.0,
-    ("aciq", "int8"): None,
-    ("hybrid", "int8"): None,
-}
-"""Strategy and format, and how many milliseconds it may take. uint8 is affine: two ends."""
-
-ALL = 12.0  # milliseconds for all methods together
-TOLD = 1.5  # seconds for a thousand tensors
-
-
-def logs() -> Callable[[], Any]:
-    """Return the yardstick."""
-    x = np.linspace(1, 2, 1 << 18)
-    out = np.empty_like(x)
-    return lambda: np.log(x, out=out)
+LIMIT = 1.5  # seconds for a thousand tensors
 
 
 def main(*, smoke: bool) -> Sheet:
     """Time the searches on histograms of N(0, 1)."""
     n = 1 << (16 if smoke else 20)
-    histogram = qc.Histogram().observe(gauss(n))
     sheet = Sheet("searching")
-    _methods(sheet, histogram, f"histogram of {n:,} values", rounds=2 if smoke else 9)
     _onnxruntime(sheet, gauss(n), rounds=2 if smoke else 5)
     _many(sheet, smoke=smoke)
     return sheet
-
-
-def _methods(sheet: Sheet, histogram: qc.Histogram, name: str, *, rounds: int) -> None:
-    formats = {name: qc.QuantFormat(name) for name in ("int8", "uint8")}
-    # Checked before they are timed: MSE has the least error of all.
-    for format in formats.values():
-        rows = {
-            row.strategy: row.mse for row in qc.compare(histogram, format)["values"]
-        }
-        assert rows["mse"] <= min(rows.values()) * 1.002
-    work: dict[str, Callable[[], Any]] = {YARDSTICK: logs()}
-    for strategy, format in METHODS:
-        work[f"{strategy}, {format}"] = lambda s=strategy, f=formats[format]: (
-            qc.calibrate(histogram, s, format=f)
-        )
-    for format in formats.values():
-        work[f"all {len(STRATEGIES)} methods, {format.name}"] = lambda f=format: [
-            strategy.range(histogram, f) for strategy in STRATEGIES
-        ]
-        work[f"all, with all figures (compare), {format.name}"] = lambda f=format: (
-            qc.compare(histogram, f)
-        )
-    seconds = interleave(work, rounds=rounds)
-    targets = {f"{s}, {f}": target for (s, f), target in METHODS.items()}
-    for method, times in seconds.items():
-        together = method.startswith("all") and "compare" not in method
-        sheet.add(
-            f"{method}, {name}" if method != YARDSTICK else method,
-            "1 core",
-            times,
-            unit="ms",
-            per=1e-3,
-            at_most=ALL if together else targets.get(method),
-            yardstick=(YARDSTICK, seconds[YARDSTICK]),
-        )
 
 
 def _onnxruntime(sheet: Sheet, x: np.ndarray, *, rounds: int) -> None:
@@ -108,13 +45,13 @@ def _onnxruntime(sheet: Sheet, x: np.ndarray, *, rounds: int) -> None:
     print(f"\n  entropy threshold: onnxruntime {theirs()[1]:.4f}, KL {own:.4f}")
     peer = "onnxruntime entropy"
     work = {
-        YARDSTICK: logs(),
+        ARITHMETIC: logs(),
         peer: theirs,
         "same threshold": lambda: compat.onnxruntime_entropy(counts, edges),
         "KL": lambda: qc.calibrate(histogram, "kl", format="int8"),
     }
     seconds = interleave(work, rounds=rounds)
-    yardstick = (YARDSTICK, seconds[YARDSTICK])
+    yardstick = (ARITHMETIC, seconds[ARITHMETIC])
     name = "entropy search, 2048 bins, 128 levels"
     sheet.add(name, peer, seconds[peer], unit="ms", per=1e-3)
     same = seconds["same threshold"]
@@ -151,7 +88,7 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
             seconds["2"],
             at_least=1.8,
         )
-    work = {YARDSTICK: logs()} | {
+    work = {ARITHMETIC: logs()} | {
         format: lambda f=format: cal.compute("mse", format=f)
         for format in ("int8", "uint8")
     }
@@ -163,8 +100,8 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
             "2 cores",
             seconds[format],
             unit="s",
-            at_most=TOLD,
-            yardstick=(YARDSTICK, seconds[YARDSTICK]),
+            at_most=LIMIT,
+            yardstick=(ARITHMETIC, seconds[ARITHMETIC]),
         )
 
 
