@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figure, Sheet, number
+from timing import BUSY
 
 FOLDER = Path(__file__).parent.parent / "recorded"
 
 NOISE = 1.10
 """Medians of the same build differ by less than this on a quiet machine."""
+
+BUSY_NOISE = 1.5
+"""And by less than this beside other work."""
 
 Run = dict[str, Any]
 
@@ -81,19 +85,17 @@ def show_changes(machine: dict[str, Any], sheets: list[Sheet]) -> None:
     )
     slower = 0
     for sheet in sheets:
-        old = {
-            figure.key: figure
-            for figure in map(
-                _figure, run["groups"].get(sheet.group, {}).get("figures", [])
-            )
-        }
+        group = run["groups"].get(sheet.group, {"figures": []})
+        old = {figure.key: figure for figure in map(_figure, group["figures"])}
+        others = max(sheet.others or 0, group.get("others") or 0)
+        noise = BUSY_NOISE if others > BUSY else NOISE
         for now in sheet.figures:
             was = old.get(now.key)
             if was is None or not (now.yardstick_value and was.yardstick_value):
                 continue
             if was.yardstick != now.yardstick:
                 continue
-            slower += _show_change(now, was)
+            slower += _show_change(now, was, noise)
     print(
         f"  {slower} slower than recorded, beyond noise"
         if slower
@@ -101,29 +103,30 @@ def show_changes(machine: dict[str, Any], sheets: list[Sheet]) -> None:
     )
 
 
-def _show_change(now: Figure, was: Figure) -> bool:
+def _show_change(now: Figure, was: Figure, noise: float) -> bool:
     new, old = now.value / now.yardstick_value, was.value / was.yardstick_value
-    slow = is_slower(now, was)
+    slow = is_slower(now, was, noise)
+    word = "SLOWER" if slow else "faster" if is_slower(was, now, noise) else ""
     print(
         f"  {now.work + ', ' + now.how:<66.66} {number(now.value):>8} "
         f"{number(was.value):>8} {now.value / was.value:6.2f}   "
         f"{number(new):>7} {number(old):>7} {new / old:6.2f}  "
-        f"{'SLOWER' if slow else 'faster' if is_slower(was, now) else '':<6} {now.yardstick}"
+        f"{word:<6} {now.yardstick}"
     )
     return slow
 
 
-def is_slower(now: Figure, was: Figure) -> bool:
+def is_slower(now: Figure, was: Figure, noise: float = NOISE) -> bool:
     """Say whether one figure is above another beyond noise, both in their yardsticks.
 
-    It is when the medians differ by more than `NOISE` and the least of the one lies above
-    the greatest of the other.
+    It is when the medians differ by more than the factor `noise` and the least of the one
+    lies above the greatest of the other.
     """
     assert now.yardstick_value
     assert was.yardstick_value
     median = (now.value / now.yardstick_value) / (was.value / was.yardstick_value)
     apart = now.low / now.yardstick_value > was.high / was.yardstick_value
-    return median > NOISE and apart
+    return median > noise and apart
 
 
 def _figure(fields: dict[str, Any]) -> Figure:

@@ -27,6 +27,7 @@ import recorded
 import scaling
 import searches
 from figures import Sheet
+from timing import BUSY
 
 GROUPS = {
     "counting": accumulate,
@@ -43,7 +44,6 @@ GROUPS = {
     "ocr": profile_ocr,
     "scaling": scaling,
 }
-QUIET = 0.05  # of the processors for others; above, figures are told to be noisy
 RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         if sheet is not None:
             sheet.others = others.share()
             sheet.show(verdicts=not given.smoke)  # targets are for the full size
-            if sheet.others is not None and sheet.others > QUIET:
+            if sheet.others is not None and sheet.others > BUSY:
                 print(
                     f"  other programs took {100 * sheet.others:.0f} % of the processors"
                 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from figures import number
 from recorded import FOLDER
-from run import QUIET
+from timing import BUSY
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- measured: python benches/python/table.py -->", "<!-- end -->"
@@ -52,7 +52,7 @@ def table(run: dict[str, Any]) -> str:
         if group is None:
             continue
         where = f"`{command}`, {group['date']}, {group['commit']}"
-        if (group["others"] or 0) > QUIET:
+        if (group["others"] or 0) > BUSY:
             where += f"; others took {100 * group['others']:.0f} % of the processors"
         lines += [
             _row(figure, where) for figure in group["figures"] if figure["target"]

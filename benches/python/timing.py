@@ -6,10 +6,18 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from machine import Others
+
 import quantcal as qc
 
 Seconds = dict[str, list[float]]
 """The seconds of each piece of work, in the order in which they were measured."""
+
+BUSY = 0.05
+"""The share of the processors beyond which other programs spoil a round."""
+
+PATIENCE = 3
+"""How many times as many rounds are made, at most, until enough of them were quiet."""
 
 
 def interleave(
@@ -22,20 +30,36 @@ def interleave(
 
     Everything runs once beforehand, uncounted. quantcal has one thread, or as many as
     `threads` says for a piece of work; they are started outside the measured time.
+
+    While other programs are busy, more rounds are made, and those count in which they took
+    least of the processors: what is kept is chosen by what others did, never by the times.
     """
     before = qc.get_num_threads()
-    seconds: Seconds = {name: [] for name in work}
-    for turn in range(rounds + 1):
-        for name, run in work.items():
-            wanted = (threads or {}).get(name, 1)
-            if wanted != qc.get_num_threads():
-                qc.set_num_threads(wanted)
-            start = time.perf_counter()
-            run()
-            elapsed = time.perf_counter() - start
-            if turn:
-                seconds[name].append(elapsed)
+    _round(work, threads or {})
+    made: list[tuple[float, dict[str, float]]] = []
+    quiet = 0
+    while quiet < rounds and len(made) < PATIENCE * rounds:
+        others = Others()
+        seconds = _round(work, threads or {})
+        share = others.share() or 0.0
+        made.append((share, seconds))
+        quiet += share <= BUSY
     qc.set_num_threads(before)
+    calm = sorted(range(len(made)), key=lambda i: made[i][0])[:rounds]
+    return {name: [made[i][1][name] for i in sorted(calm)] for name in work}
+
+
+def _round(
+    work: Mapping[str, Callable[[], object]], threads: Mapping[str, int]
+) -> dict[str, float]:
+    seconds = {}
+    for name, run in work.items():
+        wanted = threads.get(name, 1)
+        if wanted != qc.get_num_threads():
+            qc.set_num_threads(wanted)
+        start = time.perf_counter()
+        run()
+        seconds[name] = time.perf_counter() - start
     return seconds
 
 
