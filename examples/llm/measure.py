@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -100,13 +101,26 @@ class Results:
             if path.is_file():
                 yield np.load(path)
                 continue
+            start = time.perf_counter()
             with context():
                 found = losses(model, window)
+            self._log(time.perf_counter() - start)
             part = path.with_suffix(".part")
             with part.open("wb") as file:
                 np.save(file, found)
             part.replace(path)
             yield found
+
+    def _log(self, seconds: float) -> None:
+        with (self._folder / "seconds.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{seconds:.3f}\n")
+
+    def seconds(self) -> float:
+        """Return how long all windows took together, in this run and before."""
+        path = self._folder / "seconds.txt"
+        if not path.is_file():
+            return 0.0
+        return sum(map(float, path.read_text("utf-8").split()))
 
 
 def _digest(content: object, window: Tensor) -> str:
