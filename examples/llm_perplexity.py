@@ -93,6 +93,7 @@ class Experiment:
     def __init__(self, options: argparse.Namespace) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
+            c.qc.set_num_threads(options.threads)
         self._options = options
         self._start = time.perf_counter()
         self._results = Results(options.output / "losses")
