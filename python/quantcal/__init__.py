@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from quantcal import compat as compat
     from quantcal import demo as demo
     from quantcal import onnx as onnx
+    from quantcal import torch as torch
     from quantcal.comparing import compare
     from quantcal.comparison import Comparison
 
@@ -84,6 +85,7 @@ _SUBMODULES = (
     "compat",
     "demo",
     "onnx",
+    "torch",
 )  # imported when first used: their frameworks are optional
 
 if _core.DEBUG_BUILD:
