@@ -124,8 +124,8 @@ class Experiment:
         todo = c.matrix(cal, self._options.methods)
         if not self._options.only_matrix:
             todo += [
-                *c.policies(cal),
                 *c.mixed_precision(cal),
+                *c.policies(cal),
                 *c.other_grids(cal, channels),
             ]
         for number, configuration in enumerate(todo, 1):
@@ -176,6 +176,7 @@ class Experiment:
                             table=smooth.compute(method, format="uint8"),
                             weights="int8",
                             smoothing=told,
+                            full=False,
                         )
                     )
 

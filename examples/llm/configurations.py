@@ -13,7 +13,7 @@ from torch import Tensor
 import quantcal as qc
 from quantcal.strategies.layers import layer_kind
 from quantcal.torch import fake_quantize, observe
-from quantcal.torch.smoothquant import Smoothing, groups, smoothquant
+from quantcal.torch.smoothing import Smoothing, groups, smoothquant
 
 from .smollm2 import LlamaForCausalLM
 
@@ -143,10 +143,21 @@ def matrix(cal: qc.Calibrator, methods: Iterable[str]) -> list[Configuration]:
     return found
 
 
+CUSTOMARY = {
+    "layer:attention_qkv": "percentile_99.99",
+    "layer:attention_out": "kl",
+    "layer:ffn_up": "percentile_99.9",
+    "layer:ffn_down": "kl",
+}
+"""What is often recommended for each kind of layer."""
+
+
 def policies(cal: qc.Calibrator) -> list[Configuration]:
-    """Return the named policy."""
-    table = cal.compute("llm_layers", format="uint8")
-    return [Configuration("llm_layers", table=table)]
+    """Return the named policy, and the customary one."""
+    return [
+        Configuration(name, table=cal.compute(policy, format="uint8"))
+        for name, policy in (("llm_layers", "llm_layers"), ("customary", CUSTOMARY))
+    ]
 
 
 def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
@@ -173,15 +184,14 @@ def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configurati
     for bits in (8, 4):
         format = f"uint{bits}"
         table = cal.compute("mse", format=format)
+        by_channel = channels.compute("minmax", format=format)
+        told = f"{bits} bits"
         if bits == 4:
-            found.append(Configuration("mse, 4 bits", table=table))
+            found.append(Configuration(f"mse, {told}", table=table, full=False))
         found += [
+            Configuration(f"minmax per channel, {told}", table=by_channel, full=False),
             Configuration(
-                f"mse per channel, {bits} bits",
-                table=channels.compute("mse", format=format),
-            ),
-            Configuration(
-                f"per token, {bits} bits", table=table, activations="per_token"
+                f"per token, {told}", table=table, activations="per_token", full=False
             ),
         ]
     return found

@@ -1,4 +1,4 @@
-"""A picture of tensors that one range for all cannot represent, and of where that comes from."""
+"""A picture of tensors that one range cannot represent, and of where that comes from."""
 
 from __future__ import annotations
 
@@ -52,13 +52,16 @@ def draw(
     figure = Figure(figsize=(13, 2.6 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), 3, squeeze=False)
     for row, name in zip(axes, names, strict=True):
-        _magnitudes(row[0], cal[name], table[name].scale, name)
+        lost = table.report[name].rounded_to_zero
+        _magnitudes(row[0], cal[name], float(table[name].scale), lost, name)
         _largest(row[1], np.abs(found[name]).max(axis=1), "position")
         _largest(row[2], np.abs(found[name]).max(axis=0), "channel")
     figure.savefig(path, dpi=110)
 
 
-def _magnitudes(ax, histogram: qc.Histogram, scale: float, name: str) -> None:
+def _magnitudes(
+    ax, histogram: qc.Histogram, scale: float, lost: float, name: str
+) -> None:
     """Draw how many values there are in each half octave, and where rounding ends."""
     low, high, counts = histogram.bins()
     middle = np.maximum((np.abs(low) + np.abs(high)) / 2, 1e-6)
@@ -67,9 +70,8 @@ def _magnitudes(ax, histogram: qc.Histogram, scale: float, name: str) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.axvspan(edges[0], scale / 2, color="#cc3311", alpha=0.15)
-    share = np.interp(scale / 2, *_cumulative(middle, counts))
     short = name.removeprefix("model.").replace("layers.", "block ")
-    ax.set_title(f"{short}: {100 * share:.2f} % round to zero", fontsize=9)
+    ax.set_title(f"{short}: {100 * lost:.3f} % round to zero", fontsize=9)
     quantile = histogram.abs_quantile(0.999)
     ax.axvline(quantile, color="black", lw=1, ls=":")
     ax.set_xlabel("|x|; red rounds to zero, dotted: 99.9th percentile", fontsize=8)
@@ -77,26 +79,21 @@ def _magnitudes(ax, histogram: qc.Histogram, scale: float, name: str) -> None:
     ax.tick_params(labelsize=7)
 
 
-def _cumulative(
-    middle: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(middle)
-    total = np.cumsum(counts[order].astype(float))
-    return middle[order], total / total[-1]
-
-
 def _largest(ax, largest: np.ndarray, of: str) -> None:
     """Draw the largest magnitude of each position or channel; name the first two."""
     ax.plot(largest, ".", ms=3, color="#4477aa")
     ax.set_yscale("log")
-    for place in np.argsort(largest)[::-1][:2]:
-        ax.annotate(
-            f"{of} {place}: {largest[place]:.3g}",
-            (place, largest[place]),
-            xytext=(6, -2),
-            textcoords="offset points",
-            fontsize=7,
-        )
+    ax.yaxis.set_minor_formatter("")
+    place = int(largest.argmax())
+    right = place < len(largest) / 2
+    ax.annotate(
+        f"{of} {place}: {largest[place]:.4g}",
+        (place, largest[place]),
+        xytext=(6 if right else -6, -3),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        fontsize=8,
+    )
     ax.set_xlabel(of, fontsize=8)
     ax.set_ylabel("largest |x|", fontsize=8)
     ax.margins(x=0.02, y=0.15)

@@ -18,10 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quantcal.torch.fake import fake_quantize
     from quantcal.torch.observing import observe
+    from quantcal.torch.smoothing import smoothquant
 
-__all__ = ["fake_quantize", "observe"]
+__all__ = ["fake_quantize", "observe", "smoothquant"]
 
-_LATE = {"fake_quantize": "fake", "observe": "observing"}
+_LATE = {
+    "fake_quantize": "fake",
+    "observe": "observing",
+    "smoothquant": "smoothing",
+}
 
 
 def __getattr__(name: str) -> Any:
