@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator
+from quantcal.onnx.cpu import decided
 from quantcal.onnx.model import load_model
-from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
+from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
 from quantcal.onnx.output import check_output
 from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
+from quantcal.onnx.saturation import estimate
 from quantcal.onnx.writer import FORMATS, check_weight, write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 
@@ -31,10 +33,12 @@ def quantize(
     activation: str = "uint8",
     weight: str = "int8",
     per_channel: bool = True,
-    reduce_range: bool | str = "auto",
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
     op_types: Sequence[str] = OP_TYPES,
     exclude: Sequence[str] = (),
     progress: bool = True,
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
@@ -60,16 +64,18 @@ def quantize(
         ``uint8`` is affine, ``int8`` symmetric.
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
-    reduce_range : bool or "auto"
-        7-bit weights. ``"auto"`` (default) takes them when this machine's CPU has no
-        VNNI, where 8 bits overflow inside onnxruntime's kernels; decide yourself when
-        the model will run elsewhere.
+    reduce_range : bool, "auto", "nodes", or collection of str
+        7-bit weights. ``"auto"`` (default) takes them in all nodes when ``cpu`` has no
+        VNNI, where 8 bits overflow inside onnxruntime's kernels; ``"nodes"`` then only
+        in those where that costs more than the bit; names are those nodes.
+    cpu : "auto", "vnni", "no-vnni" or "arm"
+        Where the model will run; ``"auto"`` (default) is this machine.
     op_types, exclude : sequence of str
         Operator types to quantise; node names or patterns (``*``) to leave in float.
         Unnamed nodes go by type and position, such as ``Conv_12``.
     progress : bool
         Show a bar on stderr when it is a terminal and rich is installed.
-    max_memory, mantissa_bits, on_nonfinite, providers
+    method, max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
@@ -91,7 +97,7 @@ def quantize(
     >>> print(result.summary())
     """
     target = check_output(model, output)
-    bits = check_weight(weight, reduce_range)
+    bits = check_weight(weight, reduce_range, cpu)
     if activation not in FORMATS:
         raise CalibrationError(
             f"activation={activation!r} is not known. Known formats: "
@@ -107,6 +113,7 @@ def quantize(
         Source(prepared.converted, prepared.types, prepared.plan.tensors),
         reader,
         new,
+        method=method,
         max_memory=max_memory,
         progress=progress,
         providers=providers,
@@ -117,6 +124,9 @@ def quantize(
     else:
         calibrator.merge(new)
     table = calibrator.compute(policy, format=activation)
+    if bits.undecided:
+        found = estimate(prepared, calibrator, table, per_channel=per_channel)
+        bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
     computed = time.perf_counter()
     written = write_prepared(
         prepared,

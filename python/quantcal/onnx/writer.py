@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from quantcal.onnx.names import free_names
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import Prepared, prepare
+from quantcal.onnx.saturation import narrow_overrides
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +80,8 @@ def write(
     *,
     weight: str = "int8",
     per_channel: bool = True,
-    reduce_range: bool | str = "auto",
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
     op_types: Sequence[str] = OP_TYPES,
     exclude: Sequence[str] = (),
 ) -> Written:
@@ -101,8 +103,12 @@ def write(
         Format of the weights.
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
-    reduce_range : bool or "auto"
-        7-bit weights; ``"auto"`` asks the CPU (:func:`quantcal.onnx.cpu.weight_bits`).
+    reduce_range : bool, "auto", or collection of str
+        7-bit weights in all nodes, or in the named ones; ``"auto"`` takes them in all
+        when the CPU needs it (:func:`quantcal.onnx.cpu.weight_bits`).
+        :func:`quantcal.onnx.saturations` finds the nodes that need it.
+    cpu : "auto", "vnni", "no-vnni" or "arm"
+        Where the model will run; ``"auto"`` is this machine.
     op_types, exclude : sequence of str
         Operator types to quantise; node names or patterns (``*``) to leave in float.
         Unnamed nodes go by type and position, such as ``Conv_12``.
@@ -118,20 +124,27 @@ def write(
         or the output cannot be written.
     """
     target = check_output(model, output)
-    bits = check_weight(weight, reduce_range)
+    bits = check_weight(weight, reduce_range, cpu)
+    if bits.undecided:
+        raise CalibrationError(
+            'reduce_range="nodes" needs the histograms, which write() does not have. '
+            "Give the names that quantcal.onnx.saturations finds."
+        )
     prepared = prepare(load_model(model), op_types=op_types, exclude=exclude)
     return write_prepared(
         prepared, target, table, weight=weight, per_channel=per_channel, bits=bits
     )
 
 
-def check_weight(weight: str, reduce_range: bool | str) -> WeightBits:
+def check_weight(
+    weight: str, reduce_range: bool | str | Collection[str], cpu: str = "auto"
+) -> WeightBits:
     """Refuse unknown weight formats, and choose the bits."""
     if weight not in FORMATS:
         raise CalibrationError(
             f"weight={weight!r} is not known. Known formats: {', '.join(FORMATS)}."
         )
-    return weight_bits(reduce_range, weight)
+    return weight_bits(reduce_range, weight, cpu)
 
 
 def write_prepared(
@@ -149,7 +162,7 @@ def write_prepared(
     With a ``sample`` the check includes a run on it.
     """
     ranges = _needed_ranges(prepared, table)
-    proto = _rewrite(prepared, ranges, weight, per_channel, bits.reduce)
+    proto = _rewrite(prepared, ranges, weight, per_channel, bits)
     _check_params(proto, ranges)
     save(proto, target, prepared.converted.label, sample)
     kinds = Counter(node.op_type for node in proto.graph.node)
@@ -196,7 +209,7 @@ def _rewrite(
     ranges: Mapping[str, QuantParams],
     weight: str,
     per_channel: bool,
-    reduce: bool,
+    bits: WeightBits,
 ) -> onnx.ModelProto:
     """Let onnxruntime's quantizer insert the nodes."""
     import onnx
@@ -229,11 +242,14 @@ def _rewrite(
         for name, p in ranges.items()
     }
     overrides |= _whole_tensor_weights(prepared, kinds[weight])
+    overrides |= narrow_overrides(
+        prepared, bits.nodes, kinds[weight], per_channel=per_channel
+    )
     formats = Counter(p.format for p in ranges.values()).most_common(1)
     quantizer = QDQQuantizer(
         proto,
         per_channel,
-        reduce,
+        bits.reduce,
         kinds[weight],
         kinds[formats[0][0]] if formats else QuantType.QUInt8,
         TensorsData(CalibrationMethod.MinMax, spans),
