@@ -16,16 +16,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantcal.torch.compressed import write_compressed_tensors
     from quantcal.torch.fake import fake_quantize
     from quantcal.torch.observing import observe
     from quantcal.torch.smoothing import smoothquant
 
-__all__ = ["fake_quantize", "observe", "smoothquant"]
+__all__ = ["fake_quantize", "observe", "smoothquant", "write_compressed_tensors"]
 
 _LATE = {
     "fake_quantize": "fake",
     "observe": "observing",
     "smoothquant": "smoothing",
+    "write_compressed_tensors": "compressed",
 }
 
 
