@@ -30,8 +30,11 @@ from llm.measure import WINDOW, Results, perplexity, windows
 from llm.picture import draw
 from llm.tables import Row, as_markdown
 
+PROBE = 2
+"""Windows of each text after which it is seen whether the model is destroyed."""
+
 DESTROYED = 3.0
-"""Not run further: what has more than three times the float model's perplexity."""
+"""Not read further: what has more than three times the float model's perplexity."""
 
 
 def main() -> None:
@@ -63,8 +66,7 @@ def arguments() -> argparse.Namespace:
         "--first",
         type=int,
         default=4,
-        help="windows of each text for single kinds of layers and to see what is destroyed "
-        "(default: 4)",
+        help="windows of each text for all but the main configurations (default: 4)",
     )
     add(
         "--calibration-windows",
@@ -192,21 +194,25 @@ class Experiment:
         return self._results.losses(configuration.content(), text, self._model, context)
 
     def _measure(self, configuration: c.Configuration, number: str = "") -> None:
-        """Read the first windows of each text, and the others where they tell more."""
-        first = self._options.first
-        found = [
-            list(self._losses(configuration, text[:first])) for text in self._windows
-        ]
-        more = np.mean(
-            [
-                np.mean(losses) - reference[:first].mean()
-                for losses, reference in zip(found, self._float, strict=True)
-            ]
-        )
-        if configuration.full and more < np.log(DESTROYED):
+        """Read more windows of each text, as long as they tell more."""
+        ends = [PROBE, self._options.first]
+        if configuration.full:
+            ends.append(self._options.windows)
+        found: list[list[np.ndarray]] = [[] for _ in self._windows]
+        for end in ends:
             for so_far, text in zip(found, self._windows, strict=True):
-                so_far.extend(self._losses(configuration, text[first:]))
+                so_far.extend(self._losses(configuration, text[len(so_far) : end]))
+            if self._times_worse(found) > DESTROYED:
+                break
         self._note(configuration, [np.stack(losses) for losses in found], number)
+
+    def _times_worse(self, found: list[list[np.ndarray]]) -> float:
+        """Return the perplexity as a multiple of the float model's, over all texts."""
+        more = [
+            np.mean(losses) - reference[: len(losses)].mean()
+            for losses, reference in zip(found, self._float, strict=True)
+        ]
+        return float(np.exp(np.mean(more)))
 
     def _note(
         self, configuration: c.Configuration, found: list[np.ndarray], number: str = ""

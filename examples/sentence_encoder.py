@@ -26,7 +26,7 @@ from torch import Tensor
 import quantcal as qc
 from quantcal.torch import fake_quantize, observe
 
-EACH = 140
+EACH = 80
 """Quotations of a topic: a quarter of them to calibrate, a quarter tell where the topic
 lies, half are classified. Some topics have fewer."""
 

@@ -155,7 +155,7 @@ CUSTOMARY = {
 def policies(cal: qc.Calibrator) -> list[Configuration]:
     """Return the named policy, and the customary one."""
     return [
-        Configuration(name, table=cal.compute(policy, format="uint8"))
+        Configuration(name, table=cal.compute(policy, format="uint8"), full=False)
         for name, policy in (("llm_layers", "llm_layers"), ("customary", CUSTOMARY))
     ]
 
@@ -168,6 +168,7 @@ def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
         Configuration(
             f"mse, {number} of {len(table)} in float",
             table={name: table[name] for name in table if name not in worst[:number]},
+            full=number == 4,
         )
         for number in (1, 2, 4, 6)
     ]

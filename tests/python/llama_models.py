@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-
-sys.path.append(str(Path(__file__).parents[2] / "examples"))
 
 from llm.smollm2 import Config, LlamaForCausalLM  # noqa: E402
 
@@ -32,3 +28,13 @@ def small_llama() -> Any:
 def tokens(batch: int = 4, length: int = 24, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, SMALL.vocabulary, (batch, length), generator=generator)
+
+
+@pytest.fixture(scope="module")
+def real() -> Any:
+    """SmolLM2-135M and its tokenizer."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("tokenizers")
+    from llm.smollm2 import load
+
+    return load()
