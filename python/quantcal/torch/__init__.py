@@ -16,12 +16,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantcal.torch.attach import attach_observer
     from quantcal.torch.fake import fake_quantize
+    from quantcal.torch.observers import Observer, PerChannelObserver, pt2e_observers
     from quantcal.torch.observing import observe
 
-__all__ = ["fake_quantize", "observe"]
+__all__ = [
+    "Observer",
+    "PerChannelObserver",
+    "attach_observer",
+    "fake_quantize",
+    "observe",
+    "pt2e_observers",
+]
 
-_LATE = {"fake_quantize": "fake", "observe": "observing"}
+_LATE = {
+    "Observer": "observers",
+    "PerChannelObserver": "observers",
+    "attach_observer": "attach",
+    "fake_quantize": "fake",
+    "observe": "observing",
+    "pt2e_observers": "observers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -88,7 +88,8 @@ class Counted:
             )
         (histogram,) = self._histograms()
         minima, maxima = (
-            _histogram_of_keys(torch.stack(keys or [])) for keys in (self.lows, self.highs)
+            _histogram_of_keys(torch.stack(keys or []))
+            for keys in (self.lows, self.highs)
         )
         return _core.TensorStats.from_counts(
             histogram, self.observations, minima, maxima
@@ -220,7 +221,7 @@ def _by_channel(values: torch.Tensor, axis: int | None) -> torch.Tensor:
 def _ends(
     keys: torch.Tensor, finite: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the least and the greatest key of each row; each the other's end if there is none."""
+    """Return the least and the greatest key of each row; crossed if there is none."""
     limits = torch.iinfo(torch.int32)
     if not keys.shape[1]:
         full = keys.new_full((keys.shape[0],), limits.max)
@@ -259,8 +260,8 @@ def _runs(places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _as_floats(keys: torch.Tensor) -> NDArray[np.float32]:
     """Turn keys back into the values, of which -0 is 0."""
-    numbers = keys.cpu().numpy()
-    bits = np.abs(numbers).astype(np.uint32)
+    numbers: NDArray[np.int32] = keys.cpu().numpy()
+    bits: NDArray[np.uint32] = np.abs(numbers).astype(np.uint32)
     bits |= np.where(numbers < 0, np.uint32(1 << 31), np.uint32(0))
     return bits.view(np.float32)
 
@@ -277,7 +278,11 @@ def _histogram(
     codes = 512 << mantissa_bits
     of_codes = places < codes
     beside = dict.fromkeys(range(5), 0) | dict(
-        zip((places[~of_codes] - codes).tolist(), counts[~of_codes].tolist(), strict=True)
+        zip(
+            (places[~of_codes] - codes).tolist(),
+            counts[~of_codes].tolist(),
+            strict=True,
+        )
     )
     has_values = bool(of_codes.any()) or beside[_ZERO] > 0
     return _core.histogram_of_counts(
@@ -313,5 +318,3 @@ def check_finite(name: str, stats: Stats) -> None:
         'on_nonfinite="ignore" would count them and leave them out.'
     )
     raise CalibrationError(msg)
-
-

@@ -26,7 +26,7 @@ class LiveCalibrator(Calibrator):
         super().__init__()
 
     @property
-    def _tensors(self) -> dict[str, Stats]:  # type: ignore[override]
+    def _tensors(self) -> dict[str, Stats]:
         if threading.get_ident() not in self._writers:
             self._fetch()
         return self._kept

@@ -125,7 +125,7 @@ class Recording:
 
 def is_elsewhere(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values are out of the engine's reach."""
-    return tensor.device.type != "cpu"
+    return bool(tensor.device.type != "cpu")
 
 
 def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -142,5 +142,3 @@ def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
         msg = f'Tensor "{name}" is {kind}; only dense tensors of floats can be observed'
         raise TypeError(msg)
     return tensor.resolve_neg()
-
-
