@@ -19,8 +19,7 @@ from quantcal.onnx.model import (
     sort_nodes,
     tensors_of,
 )
-from quantcal.onnx.names import free_names
-from quantcal.onnx.plan import OP_TYPES
+from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
 
 
@@ -29,7 +28,8 @@ def prepared(
 ) -> Prepared:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return prepare(Loaded(copy, "the model"), op_types=op_types, exclude=exclude)
+    options = Options.of(op_types=op_types, exclude=exclude)
+    return prepare(Loaded(copy, "the model"), options)
 
 
 def weights(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
@@ -198,21 +198,6 @@ def test_sorting_sees_what_subgraphs_capture() -> None:
     graph.node.extend(backwards)
     sort_nodes(graph)
     assert [node.op_type for node in graph.node] == ["MatMul", "If", "Relu"]
-
-
-def test_names_the_quantizer_will_use_are_freed() -> None:
-    model = models.conv_net()
-    graph = model.graph
-    graph.initializer.append(
-        numpy_helper.from_array(models.random(4, 1, 1), "c1_scale")
-    )
-    graph.node[1].CopyFrom(helper.make_node("Mul", ["c1", "c1_scale"], ["r1"]))
-    free_names(graph, ["x", "c1", "r1", "y"])
-    assert graph.node[1].input[1] == "c1_scale_float"
-    onnx.checker.check_model(model)
-    graph.input[0].name = graph.node[0].input[0] = "c1_scale"
-    with pytest.raises(qc.CalibrationError, match="'c1_scale'"):
-        free_names(graph, ["c1_scale", "c1", "r1", "y"])
 
 
 @pytest.mark.parametrize(

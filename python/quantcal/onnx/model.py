@@ -140,20 +140,28 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def constants_of(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that no input of the model can change.
+    """Return the tensors that no input of the model can change, in subgraphs too.
 
     Initializers that are inputs too can be overridden only in name: a quantised weight
     is fixed. Random generators and control flow count as variable.
     """
-    fixed = {tensor.name for tensor in graph.initializer}
+    fixed: set[str] = set()
+    _add_constants(graph, fixed)
+    return fixed
+
+
+def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
+    fixed |= {tensor.name for tensor in graph.initializer}
     fixed |= {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:
-        variable = any(True for _ in subgraphs(node)) or node.op_type.startswith(
+        inside = list(subgraphs(node))
+        for inner in inside:
+            _add_constants(inner, fixed)
+        variable = bool(inside) or node.op_type.startswith(
             ("Random", "Multinomial", "Bernoulli", "Dropout")
         )
         if not variable and all(name in fixed for name in node.input if name):
             fixed.update(name for name in node.output if name)
-    return fixed
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -9,7 +9,7 @@ number of samples.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -26,9 +26,10 @@ from quantcal.onnx.model import (
     model_inputs,
     tensors_of,
 )
-from quantcal.onnx.plan import OP_TYPES
+from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import declared_types, prepare
 from quantcal.onnx.progress import track
+from quantcal.onnx.ranges import share
 from quantcal.onnx.sizes import ITEM_BYTES, GroupedRun
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def observe(
     reader: object,
     *,
     tensors: str | Iterable[str] | None = None,
+    target: str = "onnxruntime",
+    activation: str | None = None,
+    formats: Mapping[str, str] | None = None,
     op_types: Sequence[str] = OP_TYPES,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
@@ -67,10 +72,10 @@ def observe(
         opened as :func:`quantcal.onnx.load_feeds` does.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
-        ``op_types`` and ``exclude``; ``"all"`` every float16, float32 and float64
+        the options below; ``"all"`` every float16, float32 and float64
         tensor of the main graph; names exactly those.
-    op_types, exclude : sequence of str
-        Operator types to quantise; node names or patterns (``*``) to leave out.
+    target, activation, formats, op_types, include, exclude
+        As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs.
     max_memory : int
         Bytes that the observed tensors of one sample may take together; 1 GiB unless
         told otherwise. When they are more, the model runs several times on each sample
@@ -101,9 +106,19 @@ def observe(
     >>> table = cal.compute("mse")
     """
     loaded = load_model(model)
+    plan = None
     if tensors is None:
-        prepared = prepare(loaded, op_types=op_types, exclude=exclude)
-        source = Source(prepared.converted, prepared.types, prepared.plan.tensors)
+        options = Options.of(
+            target=target,
+            activation=activation,
+            formats=formats,
+            op_types=op_types,
+            include=include,
+            exclude=exclude,
+        )
+        prepared = prepare(loaded, options)
+        plan = prepared.plan
+        source = Source(prepared.converted, prepared.types, plan.observed)
     else:
         source = _chosen(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
@@ -115,6 +130,8 @@ def observe(
         progress=progress,
         providers=providers,
     )
+    if plan is not None:
+        new = share(new, plan)
     if calibrator is None:
         return new
     calibrator.merge(new)
