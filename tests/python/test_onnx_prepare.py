@@ -90,7 +90,7 @@ def test_batch_norm_is_folded_and_its_output_takes_over() -> None:
     done = prepared(model)
     assert [node.op_type for node in done.proto.graph.node] == ["Conv", "Relu"]
     assert done.proto.graph.node[0].name == "conv"
-    assert done.plan.tensors == ("x", "n")
+    assert done.plan.tensors == ("x", "y")  # the ReLU is left to the rounding
     assert_same_results(model, done.proto, {"x": models.random(1, 3, 6, 7)})
 
 
@@ -218,11 +218,6 @@ def test_names_that_match_nothing_are_refused(
 
 
 def test_nothing_to_quantise_says_why() -> None:
-    with pytest.raises(
-        qc.CalibrationError,
-        match="all 2 MatMul nodes are inside If subgraphs, which onnxruntime's",
-    ):
-        prepared(models.if_net())
     node = helper.make_node("MatMul", ["x", "x"], ["y"])
     value = [models.value(name, [2, 2], onnx.TensorProto.INT32) for name in "xy"]
     with pytest.raises(qc.CalibrationError, match="on int32 tensors, not float32"):
@@ -239,8 +234,8 @@ def test_nothing_to_quantise_says_why() -> None:
 
 
 def test_what_stays_in_float_is_counted() -> None:
-    plan = prepared(models.if_net(outside=True), exclude=()).plan
-    assert plan.nodes == {"first": "MatMul"}
-    assert plan.left == {"inside If subgraphs": 2}
+    plan = prepared(models.if_net(outside=True), exclude=["b_*"]).plan
+    assert plan.nodes == {"first": "MatMul", "a_matmul": "MatMul"}
+    assert plan.left == {"excluded (inside If)": 1}
     model = models.batch_norm_net(shared=True)
     assert prepared(model, exclude=["oth*"]).plan.left == {"excluded": 1}

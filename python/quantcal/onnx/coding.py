@@ -18,9 +18,10 @@ from quantcal.onnx.options import is_float
 if TYPE_CHECKING:
     import onnx
 
-# Resolution of the histograms that the search reads: with 5, the least, the error of the
-# range found is up to 0.5 % above the best; there are as many as channels.
-_MANTISSA_BITS = 7
+# Resolution of the histograms that the search reads. With 5, 7 and 9 bits the squared error
+# of int8 was on average 2.8, 0.5 and 0.0 % above that of the best of 400 ranges (64 channels
+# of 512 normal values); with 4 bits all are below 0.1 %.
+_MANTISSA_BITS = 9
 # The search for the scale of a block tries these shares of its largest value.
 _SHARES = np.linspace(1, 0.6, 21, dtype=np.float32)
 
@@ -53,7 +54,11 @@ class Coded:
 
 
 def code(
-    weight: NDArray[np.float32], format: str, strategy: str, axis: int | None
+    weight: NDArray[np.float32],
+    format: str,
+    strategy: str,
+    axis: int | None,
+    least: NDArray[np.float32] | None = None,
 ) -> Coded:
     """Quantise a weight with one scale, or one for each channel along ``axis``.
 
@@ -65,8 +70,13 @@ def code(
     strategy : str
         "minmax" or "mse".
     axis : int or None
+    least : float32 array, optional
+        The least scale, one or one a channel; a smaller one is made as large, with a
+        wider range.
     """
     params = _params(weight, format, strategy, axis)
+    if least is not None:
+        params = _widened(params, least)
     codes = params.quantize(weight)
     scale = np.asarray(params.scale, dtype=np.float32)
     zero: NDArray[Any] | None = None
@@ -89,6 +99,19 @@ def _params(
     calibrator = Calibrator(mantissa_bits=_MANTISSA_BITS)
     calibrator.observe("weight", weight, axis=axis)
     return calibrator.compute(strategy, format=format)["weight"]
+
+
+def _widened(params: QuantParams, least: NDArray[np.float32]) -> QuantParams:
+    """Return the same where the scale is large enough, else a wider range."""
+    scale = np.asarray(params.scale, dtype=np.float64)
+    ratio = np.maximum(least.max() if params.axis is None else least, scale) / scale
+    if (ratio == 1).all():
+        return params
+    ratio = np.where(ratio > 1, ratio * (1 + 1e-6), 1)
+    low, high = np.asarray(params.low) * ratio, np.asarray(params.high) * ratio
+    if params.axis is None:
+        low, high = float(low), float(high)
+    return QuantParams.from_range(low, high, format=params.format, axis=params.axis)
 
 
 def code_blocks(
@@ -127,9 +150,7 @@ def code_blocks(
     return Coded(format, codes, scale, zero if affine else None, axis, size)
 
 
-def _block_params(
-    part: NDArray[np.float32], format: str, strategy: str
-) -> QuantParams:
+def _block_params(part: NDArray[np.float32], format: str, strategy: str) -> QuantParams:
     """Return the parameters of one row of blocks, by column."""
     finite = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = finite.min(axis=0), finite.max(axis=0)
@@ -144,9 +165,10 @@ def _block_params(
         total = error.sum(axis=0)
         better = total < least
         least[better] = total[better]
-        best_low[better], best_high[better] = (low * share)[better], (high * share)[
-            better
-        ]
+        best_low[better], best_high[better] = (
+            (low * share)[better],
+            (high * share)[better],
+        )
     return QuantParams.from_range(best_low, best_high, format=format, axis=1)
 
 

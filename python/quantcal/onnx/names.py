@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from quantcal import CalibrationError, Policy
+from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
 
 NODE = "node:"
@@ -88,7 +89,7 @@ def without_nodes(
     check_rules(
         "strategy", [text for text in texts if text.startswith(NODE)], beside, label
     )
-    rules = {}
+    rules: dict[str, Strategy] = {}
     for text, strategy in policy.rules:
         if not text.startswith(NODE):
             rules.setdefault(text, strategy)

@@ -94,7 +94,8 @@ class Options:
             weight = activation if is_float(activation) else WEIGHTS[target][0]
         check_known("weight", weight, WEIGHTS[target], target)
         if weight_strategy is None:
-            # 8 bits hold all of a weight; with 4, clipping its largest values pays.
+            # Clipping the largest weights gains 1 to 3 dB with 4 bits, 0.1 to 0.4 with 8
+            # (64 channels of 27 to 1152 normal and Student-t values).
             weight_strategy = "mse" if QuantFormat(weight).bits <= 4 else "minmax"
         check_known("weight_strategy", weight_strategy, WEIGHT_STRATEGIES)
         _check_block_size(block_size)

@@ -241,5 +241,3 @@ def _nothing(
 def _explain(reason: str, count: int | None) -> str:
     text = f"on {reason}" if "tensors" in reason else reason
     return text if count is None else f"{count} are {text}"
-
-

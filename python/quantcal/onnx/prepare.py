@@ -154,7 +154,9 @@ def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:
     graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     if proto.ir_version >= 4:
-        read = [n for node in all_nodes(graph) if node.name in chosen for n in node.input]
+        read = [
+            n for node in all_nodes(graph) if node.name in chosen for n in node.input
+        ]
         weights &= set(read)
     kept = [value for value in graph.input if value.name not in weights]
     if len(kept) < len(graph.input):

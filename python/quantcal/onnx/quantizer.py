@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import Calibrator
+from quantcal import CalibrationError, Calibrator, __version__
+from quantcal.onnx.config import config_text
 from quantcal.onnx.model import load_model
 from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
@@ -84,7 +86,7 @@ def quantize(
         ``"int4"`` and ``"uint4"`` take an eighth of the float's size.
     weight_strategy : "minmax" or "mse", optional
         Ranges of weights: nothing is clipped (default from 5 bits on, where clipping
-        gains nothing) or the least squared error (default for 4 bits).
+        gains 0.1 to 0.4 dB) or the least squared error (default for 4 bits: 1 to 3 dB).
     weight_formats : {pattern: format}, optional
         Other formats for weights, by name of the weight or ``node:…``.
     block_size : int
@@ -142,11 +144,11 @@ def quantize(
         exclude=exclude,
     )
     bits = options.bits()
-    policy = Policy.of(strategy)
+    given = Policy.of(strategy)
     started = time.perf_counter()
     prepared = prepare(load_model(model), options)
     # Before the data, which may take long; a given calibrator may know more tensors.
-    policy = assign(policy, prepared, calibrator or ())
+    policy = assign(given, prepared, calibrator or ())
     first: Feed | None = None
     samples, table = 0, CalibrationTable({})
     observed = computed = time.perf_counter()
@@ -187,4 +189,33 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
+        config=_config(options, given, model, mantissa_bits, on_nonfinite, bits.reason),
     )
+
+
+def _config(
+    options: Options,
+    policy: Policy,
+    model: Model,
+    mantissa_bits: int | None,
+    on_nonfinite: str,
+    reason: str,
+) -> str | None:
+    """Return the text that repeats the run; None for strategies that no text can hold."""
+    import onnx
+    import onnxruntime
+
+    name = Path(model).name if isinstance(model, (str, os.PathLike)) else "a model"
+    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
+    top = (
+        f"How {name} was quantised, by quantcal {__version__} with {versions}.\n"
+        "To repeat it: quantcal quantize MODEL -o OUT --data DATA --config THIS"
+    )
+    more = {"mantissa_bits": mantissa_bits, "on_nonfinite": on_nonfinite}
+    remarks = {"": top}
+    if options.reduce_range == "auto":
+        remarks["reduce_range"] = f"chosen: {reason}"
+    try:
+        return config_text(options.settled(), policy, more, remarks)
+    except CalibrationError:
+        return None

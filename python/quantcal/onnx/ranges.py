@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationTable, Calibrator, Policy, QuantFormat
+from quantcal import CalibrationTable, Calibrator, Policy, QuantFormat, QuantParams
 from quantcal._decide import decide
 from quantcal.onnx.names import without_nodes
 from quantcal.onnx.plan import Plan
+from quantcal.table import TensorReport
 
 if TYPE_CHECKING:
     from quantcal.onnx.prepare import Prepared
@@ -68,7 +69,8 @@ def ranges(
     formats = prepared.plan.formats
     default = prepared.options.activation
     assigned, unused = policy.assign(calibrator)
-    params, report = {}, {}
+    params: dict[str, QuantParams] = {}
+    report: dict[str, TensorReport] = {}
     for format in dict.fromkeys([default, *formats.values()]):
         names = [n for n in calibrator if formats.get(n, default) == format]
         tasks = [(name, calibrator.stats(name), *assigned[name]) for name in names]

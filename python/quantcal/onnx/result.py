@@ -47,6 +47,9 @@ class QuantizeResult:
         The largest resident size of this process so far, in bytes; None where unknown.
     widest_clipped : tuple of Clipped
         The tensors that lose the largest share of values, at most five, largest first.
+    config : str or None
+        The choices as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
+        None when a strategy is one of the caller's own, which no text can hold.
     """
 
     output: Path
@@ -65,6 +68,7 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[Clipped, ...]
+    config: str | None
 
     @property
     def seconds(self) -> float:

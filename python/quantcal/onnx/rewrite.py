@@ -8,7 +8,7 @@ onnxruntime's quantizer: ``x_QuantizeLinear_Output``, ``w_quantized``, ``w_scale
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
-from quantcal.onnx.model import sort_nodes, subgraphs, unique_name
+from quantcal.onnx.model import all_nodes, sort_nodes, subgraphs, unique_name
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.operands import channel_axis
 from quantcal.onnx.options import is_float
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from quantcal.onnx.prepare import Prepared
 
-_INT32_MAX = float(np.iinfo(np.int32).max)
+# The largest code of a bias: half of what 32 bits hold, as products are added to it.
+_BIAS_MAX = float(2**30)
 _BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _SUMS = frozenset({"Add", "Sub", "Mul", "Div"})
 _CODED = _BIASED | {"MatMul"} | _SUMS  # whose constants are weights
@@ -82,6 +83,7 @@ class _Rewriter:
         self._floats = Weights(proto.graph)
         self._coded: dict[tuple[str, int, str], tuple[Coded, list[str]]] = {}
         self._grids: dict[str, list[str]] = {}
+        self._least = self._least_scales()
         self.weights: Counter[str] = Counter()
 
     def scope(self, graph: onnx.GraphProto, around: Mapping[str, str]) -> None:
@@ -114,9 +116,7 @@ class _Rewriter:
                 if name in outputs:
                     source = self._name(f"{name}_QuantizeLinear_Input")
                     node.output[index] = source
-                names[name] = self._pair(
-                    nodes, name, source, keep=name in outputs
-                )
+                names[name] = self._pair(nodes, name, source, keep=name in outputs)
             for inner in subgraphs(node):
                 self.scope(inner, names)
         del graph.node[:]
@@ -247,7 +247,7 @@ class _Rewriter:
             if blocks and axis is not None:
                 coded = code_blocks(array, format, strategy, 1 - axis, size)
             else:
-                coded = code(array, format, strategy, axis)
+                coded = code(array, format, strategy, axis, self._least.get(name))
             zero = coded.zero_point
             if zero is None:
                 storage = QuantFormat(format).storage
@@ -292,29 +292,19 @@ class _Rewriter:
     ) -> None:
         """Store the bias in 32 bits at the scale of the sums, which kernels add it to.
 
-        It stays in float for TensorRT, with weights or activations that have no integer
-        sums, and in the rare case that it does not fit.
+        It stays in float for TensorRT, and with weights or activations that have no
+        integer sums.
         """
         import onnx
 
-        name, source = original[2], self._ranges.get(original[0])
-        whole = source is not None and not is_float(source.format)
-        if (
-            self._options.target != "onnxruntime"
-            or not self._floats.is_float(name)
-            or not whole
-            or is_float(weight.format)
-            or weight.block_size
-            or original[0] not in self._plan.sites
-        ):
+        name = original[2]
+        input_scale = self._sums_scale(node, original)
+        if input_scale is None or is_float(weight.format) or weight.block_size:
             return
+        scale = input_scale * weight.scale
         bias = self._floats.array(name).astype(np.float64)
-        assert source is not None
-        scale = np.float32(source.scale) * weight.scale
-        codes = np.rint(bias / np.where(scale > 0, scale, 1).astype(np.float64))
-        if not (scale > 0).all() or not (np.abs(codes) <= _INT32_MAX).all():
-            return
-        stored = self._store(codes.astype(np.int32), "int32", f"{name}_quantized")
+        codes = np.rint(bias / scale).clip(-_BIAS_MAX, _BIAS_MAX).astype(np.int32)
+        stored = self._store(codes, "int32", f"{name}_quantized")
         grid = self._store(scale, "float32", f"{name}_quantized_scale")
         real = self._name(f"{name}_DequantizeLinear_Output")
         options = {"axis": 0} if scale.ndim else {}
@@ -327,4 +317,37 @@ class _Rewriter:
         node.input[2] = real
         self._coded[(name, -2, "int32")] = weight, [stored]
 
+    def _sums_scale(
+        self, node: onnx.NodeProto, inputs: Sequence[str]
+    ) -> np.float32 | None:
+        """Return the scale of a node's input when its sums can be integers."""
+        params = self._ranges.get(inputs[0])
+        if (
+            self._options.target != "onnxruntime"
+            or node.op_type not in _BIASED
+            or len(inputs) < 3
+            or params is None
+            or is_float(params.format)
+            or inputs[0] not in self._plan.sites
+            or not self._floats.is_float(inputs[1], inputs[2])
+        ):
+            return None
+        scale: np.float32 = np.float32(params.scale)
+        return scale
 
+    def _least_scales(self) -> dict[str, NDArray[np.float32]]:
+        """Return, by weight, the scales below which a bias would not fit 32 bits.
+
+        They matter where weights are next to nothing beside the bias; onnxruntime would
+        let the bias overflow.
+        """
+        least: dict[str, NDArray[np.float32]] = {}
+        for node in all_nodes(self._graph):
+            scale = self._sums_scale(node, node.input)
+            if node.name not in self._plan.nodes or scale is None:
+                continue
+            bias = np.abs(self._floats.array(node.input[2]).astype(np.float64))
+            floor = (bias / (float(scale) * _BIAS_MAX)).astype(np.float32)
+            name = node.input[1]
+            least[name] = np.maximum(floor, least[name]) if name in least else floor
+        return least

@@ -77,9 +77,7 @@ def _defined(graph: onnx.GraphProto) -> set[str]:
     return names
 
 
-def _unify(
-    graph: onnx.GraphProto, taken: set[str], around: Mapping[str, str]
-) -> None:
+def _unify(graph: onnx.GraphProto, taken: set[str], around: Mapping[str, str]) -> None:
     """Rename in one scope; ``around`` maps what is visible from outside."""
     defined = sorted(_defined(graph))
     own = {
@@ -107,9 +105,7 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
-def inferred_types(
-    proto: onnx.ModelProto, known: Mapping[str, str]
-) -> dict[str, str]:
+def inferred_types(proto: onnx.ModelProto, known: Mapping[str, str]) -> dict[str, str]:
     """Return the types of what is inside subgraphs, in onnxruntime's words.
 
     onnxruntime tells the types of the main graph only, so onnx infers these, with the

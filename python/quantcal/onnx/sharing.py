@@ -80,7 +80,7 @@ class Sharing:
         """Return the quantised tensor upstream that holds all values of this one."""
         node = self._maker.get(name)
         while node is not None and node.op_type in _MOVING and allowed(node):
-            source = node.input[0]
+            source = str(node.input[0])
             if source in self._sites:
                 return source
             node = self._maker.get(source)
