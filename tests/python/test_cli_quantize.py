@@ -86,7 +86,8 @@ def test_tables_and_histograms_are_kept_on_request(tmp_path: Path) -> None:
     made = [tmp_path / name for name in ("m.onnx", "s.qcal", "t.json")]
     keep = ["--save-stats", made[1], "--save-table", made[2]]
     done = call("quantize", model, "-o", made[0], "--data", data, *keep)
-    assert done.facts["also written"] == f"{made[1]}, {made[2]}"
+    config = tmp_path / "m.quantcal.toml"
+    assert done.facts["also written"] == f"{config}, {made[1]}, {made[2]}"
     table = qc.CalibrationTable.load(made[2])
     assert table == qc.load(made[1]).compute("mse", format="uint8")
     assert set(table.report) == set(table)

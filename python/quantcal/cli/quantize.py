@@ -223,10 +223,6 @@ def quantize(
         raise typer.BadParameter(
             "Give the calibration samples, or --activation none.", param_hint="'--data'"
         )
-    if mantissa_bits is not None:
-        options["mantissa_bits"] = mantissa_bits
-    if on_nonfinite is not None:
-        options["on_nonfinite"] = on_nonfinite.value
     beside = output.with_suffix(".quantcal.toml") if save_config else None
     if (
         beside is not None
@@ -234,12 +230,13 @@ def quantize(
         and beside.resolve() == config.resolve()
     ):
         beside = None  # it says the same already, perhaps with the user's remarks
+    bits = options.pop("mantissa_bits", None)
+    nonfinite = options.pop("on_nonfinite", "ignore")
+    if on_nonfinite is not None:
+        nonfinite = on_nonfinite.value
     _check_outputs(model, data, output, save_stats, save_table, beside)
     Policy.of(options["strategy"])  # an unknown name is told before the samples run
-    calibrator = Calibrator(
-        mantissa_bits=options.get("mantissa_bits"),
-        on_nonfinite=options.get("on_nonfinite", "ignore"),
-    )
+    calibrator = Calibrator(mantissa_bits=mantissa_bits or bits, on_nonfinite=nonfinite)
     try:
         result = quantize_model(
             model,

@@ -152,18 +152,18 @@ def quantize(
     first: Feed | None = None
     samples, table = 0, CalibrationTable({})
     observed = computed = time.perf_counter()
+    used = fresh(calibrator, mantissa_bits, on_nonfinite)
     if not options.weights_only:
-        new = fresh(calibrator, mantissa_bits, on_nonfinite)
         samples, first = record(
             Source(prepared.converted, prepared.types, prepared.plan.observed),
             reader,
-            new,
+            used,
             max_memory=max_memory,
             progress=progress,
             providers=providers,
         )
         observed = time.perf_counter()
-        new = share(new, prepared.plan)
+        new = share(used, prepared.plan)
         if calibrator is None:
             calibrator = new
         else:
@@ -189,7 +189,7 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
-        config=_config(options, given, model, mantissa_bits, on_nonfinite, bits.reason),
+        config=_config(options, given, model, used, bits.reason),
     )
 
 
@@ -197,8 +197,7 @@ def _config(
     options: Options,
     policy: Policy,
     model: Model,
-    mantissa_bits: int | None,
-    on_nonfinite: str,
+    used: Calibrator,
     reason: str,
 ) -> str | None:
     """Return the text that repeats the run; None for strategies that no text can hold."""
@@ -211,7 +210,7 @@ def _config(
         f"How {name} was quantised, by quantcal {__version__} with {versions}.\n"
         "To repeat it: quantcal quantize MODEL -o OUT --data DATA --config THIS"
     )
-    more = {"mantissa_bits": mantissa_bits, "on_nonfinite": on_nonfinite}
+    more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
     remarks = {"": top}
     if options.reduce_range == "auto":
         remarks["reduce_range"] = f"chosen: {reason}"

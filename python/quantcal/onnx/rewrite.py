@@ -321,7 +321,7 @@ class _Rewriter:
         self, node: onnx.NodeProto, inputs: Sequence[str]
     ) -> np.float32 | None:
         """Return the scale of a node's input when its sums can be integers."""
-        params = self._ranges.get(inputs[0])
+        params = self._ranges.get(inputs[0]) if inputs else None
         if (
             self._options.target != "onnxruntime"
             or node.op_type not in _BIASED
