@@ -45,7 +45,7 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"blocks", "compat", "demo", "onnx"}
+SUBMODULES = {"blocks", "compat", "demo", "exporters", "onnx", "tensorrt"}
 SOURCE = Path(str(qc.__file__)).parent
 
 

@@ -12,6 +12,7 @@ from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
 from quantcal.onnx.observer import observe
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import Clipped, QuantizeResult
+from quantcal.onnx.saturation import Saturation, saturations
 from quantcal.onnx.writer import Written, write
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "Feeds",
     "InputSpec",
     "QuantizeResult",
+    "Saturation",
     "Written",
     "load_feeds",
     "observe",
     "quantize",
     "read_config",
+    "saturations",
     "write",
 ]

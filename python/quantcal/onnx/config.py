@@ -24,7 +24,7 @@ _TEXT, _BOOL, _INT, _LIST, _TABLE = (
     "a list of text",
     "a table of text",
 )
-KEYS: dict[str, str | tuple[str, str]] = {
+KEYS: dict[str, str | tuple[str, ...]] = {
     "strategy": _TEXT,
     "target": _TEXT,
     "activation": _TEXT,
@@ -32,7 +32,8 @@ KEYS: dict[str, str | tuple[str, str]] = {
     "weight_strategy": _TEXT,
     "block_size": _INT,
     "per_channel": _BOOL,
-    "reduce_range": (_BOOL, _TEXT),
+    "reduce_range": (_BOOL, _TEXT, _LIST),
+    "cpu": _TEXT,
     "op_types": _LIST,
     "include": _LIST,
     "exclude": _LIST,
@@ -53,7 +54,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     path : path
         A TOML file whose keys are options of ``quantize``: ``target``, ``activation``,
         ``weight``, ``weight_strategy``, ``block_size``, ``per_channel``,
-        ``reduce_range``, ``op_types``, ``include``, ``exclude``, ``mantissa_bits``,
+        ``reduce_range``, ``cpu``, ``op_types``, ``include``, ``exclude``, ``mantissa_bits``,
         ``on_nonfinite``, the tables ``formats`` and ``weight_formats``, and ``strategy``
         or ``rules`` as in a policy file. What is missing keeps its default.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,7 +55,8 @@ class Options:
     weight_strategy: str = "minmax"
     block_size: int = BLOCK_SIZE
     per_channel: bool = True
-    reduce_range: bool | str = "auto"
+    reduce_range: bool | str | tuple[str, ...] = "auto"
+    cpu: str = "auto"
     op_types: tuple[str, ...] = OP_TYPES
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -72,7 +73,8 @@ class Options:
         weight_strategy: str | None = None,
         block_size: int = BLOCK_SIZE,
         per_channel: bool = True,
-        reduce_range: bool | str = "auto",
+        reduce_range: bool | str | Collection[str] = "auto",
+        cpu: str = "auto",
         op_types: Sequence[str] = OP_TYPES,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
@@ -110,6 +112,8 @@ class Options:
         weight_rules = dict(weight_formats or {})
         for pattern, given in weight_rules.items():
             check_known(f"weight_formats[{pattern!r}]", given, WEIGHTS[target], target)
+        if not isinstance(reduce_range, (bool, str)):
+            reduce_range = tuple(sorted(reduce_range))
         _check_weight_only(target, activation, [weight, *weight_rules.values()])
         return cls(
             target=target,
@@ -119,6 +123,7 @@ class Options:
             block_size=block_size,
             per_channel=bool(per_channel),
             reduce_range=reduce_range,
+            cpu=cpu,
             op_types=tuple(op_types),
             include=tuple(include),
             exclude=tuple(exclude),
@@ -154,11 +159,16 @@ class Options:
         """Choose between 7 and 8 bits for 8-bit weights, and say why.
 
         Only onnxruntime's integer kernels may need 7.
+
+        Raises
+        ------
+        CalibrationError
+            When ``reduce_range`` or ``cpu`` is not known.
         """
-        chosen = weight_bits(self.reduce_range, self.weight)
+        chosen = weight_bits(self.reduce_range, self.weight, self.cpu)
         if self.weight not in ("int8", "uint8"):
             return WeightBits(False, "as asked for")
-        if self.reduce_range != "auto":
+        if self.reduce_range not in ("auto", "nodes"):
             return chosen
         if self.target == "tensorrt":
             return WeightBits(False, "TensorRT adds products in 32 bits")
@@ -167,9 +177,10 @@ class Options:
             return WeightBits(False, reason)
         return chosen
 
-    def settled(self) -> Options:
-        """Return the same with the answer in place of ``reduce_range="auto"``."""
-        return replace(self, reduce_range=self.bits().reduce)
+    def settled(self, bits: WeightBits) -> Options:
+        """Return the same with the answer in place of the question."""
+        nodes = tuple(sorted(bits.nodes))
+        return replace(self, reduce_range=nodes or bits.reduce, cpu="auto")
 
 
 def is_float(name: str) -> bool:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator, __version__
 from quantcal.onnx.config import config_text
+from quantcal.onnx.cpu import WeightBits, decided
 from quantcal.onnx.model import load_model
-from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
+from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.ranges import assign, ranges, share
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
+from quantcal.onnx.saturation import estimate
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -41,11 +43,13 @@ def quantize(
     weight_formats: Mapping[str, str] | None = None,
     block_size: int = BLOCK_SIZE,
     per_channel: bool = True,
-    reduce_range: bool | str = "auto",
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     progress: bool = True,
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
@@ -95,10 +99,12 @@ def quantize(
         smaller. 0 for one scale a channel.
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
-    reduce_range : bool or "auto"
-        7-bit weights. ``"auto"`` (default) takes them for onnxruntime when this
-        machine's CPU has no VNNI, where 8 bits overflow inside its kernels; decide
-        yourself when the model will run elsewhere.
+    reduce_range : bool, "auto", "nodes", or collection of str
+        7-bit weights. ``"auto"`` (default) takes them for onnxruntime in all nodes when
+        ``cpu`` has no VNNI, where 8 bits overflow inside its kernels; ``"nodes"`` then
+        only in those where that costs more than the bit; names are those nodes.
+    cpu : "auto", "vnni", "no-vnni" or "arm"
+        Where the model will run; ``"auto"`` (default) is this machine.
     op_types : sequence of str
         Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too.
     include, exclude : sequence of str
@@ -107,7 +113,7 @@ def quantize(
         ``Conv_12``.
     progress : bool
         Show a bar on stderr when it is a terminal and rich is installed.
-    max_memory, mantissa_bits, on_nonfinite, providers
+    method, max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
@@ -139,6 +145,7 @@ def quantize(
         block_size=block_size,
         per_channel=per_channel,
         reduce_range=reduce_range,
+        cpu=cpu,
         op_types=op_types,
         include=include,
         exclude=exclude,
@@ -158,6 +165,7 @@ def quantize(
             Source(prepared.converted, prepared.types, prepared.plan.observed),
             reader,
             used,
+            method=method,
             max_memory=max_memory,
             progress=progress,
             providers=providers,
@@ -170,6 +178,9 @@ def quantize(
             calibrator.merge(new)
         prepared = prepared.reached_by(calibrator)
         table = ranges(calibrator, policy, prepared)
+        if bits.undecided:
+            found = estimate(prepared, calibrator, table, per_channel=per_channel)
+            bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
     return QuantizeResult(
@@ -189,7 +200,7 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
-        config=_config(options, given, model, used, bits.reason),
+        config=_config(options, given, model, used, bits),
     )
 
 
@@ -198,7 +209,7 @@ def _config(
     policy: Policy,
     model: Model,
     used: Calibrator,
-    reason: str,
+    bits: WeightBits,
 ) -> str | None:
     """Return the text that repeats the run; None for strategies that no text can hold."""
     import onnx
@@ -212,9 +223,9 @@ def _config(
     )
     more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
     remarks = {"": top}
-    if options.reduce_range == "auto":
-        remarks["reduce_range"] = f"chosen: {reason}"
+    if options.reduce_range in ("auto", "nodes"):
+        remarks["reduce_range"] = f"chosen: {bits.reason}"
     try:
-        return config_text(options.settled(), policy, more, remarks)
+        return config_text(options.settled(bits), policy, more, remarks)
     except CalibrationError:
         return None

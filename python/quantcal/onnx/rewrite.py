@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
+from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.model import all_nodes, sort_nodes, subgraphs, unique_name
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.operands import channel_axis
@@ -37,7 +38,7 @@ _CODED = _BIASED | {"MatMul"} | _SUMS  # whose constants are weights
 
 
 def rewrite(
-    prepared: Prepared, ranges: Mapping[str, QuantParams], *, reduce: bool
+    prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
 ) -> tuple[onnx.ModelProto, Counter[str]]:
     """Return a quantised copy of the prepared model.
 
@@ -46,8 +47,8 @@ def rewrite(
     prepared : Prepared
     ranges : mapping of str to QuantParams
         Of all tensors that the plan rounds.
-    reduce : bool
-        Store 8-bit weights with 7 bits.
+    bits : WeightBits
+        Which nodes store 8-bit weights with 7 bits.
 
     Returns
     -------
@@ -59,7 +60,7 @@ def rewrite(
     proto = onnx.ModelProto()
     proto.CopyFrom(prepared.proto)
     sort_nodes(proto.graph)
-    work = _Rewriter(prepared, proto, ranges, reduce)
+    work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     work.drop_floats()
     return proto, work.weights
@@ -73,12 +74,12 @@ class _Rewriter:
         prepared: Prepared,
         proto: onnx.ModelProto,
         ranges: Mapping[str, QuantParams],
-        reduce: bool,
+        bits: WeightBits,
     ) -> None:
         self._plan = prepared.plan
         self._options = prepared.options
         self._ranges = ranges
-        self._reduce = reduce
+        self._bits = bits
         self._graph = proto.graph
         self._floats = Weights(proto.graph)
         self._coded: dict[tuple[str, int, str], tuple[Coded, list[str]]] = {}
@@ -233,7 +234,8 @@ class _Rewriter:
             axis = channel_axis(node, array.ndim)
             default = options.weight
             format = rule_for(options.weight_formats, name, [node.name], default)
-            if self._reduce and format in ("int8", "uint8"):
+            narrow = self._bits.reduce or node.name in self._bits.nodes
+            if narrow and format in ("int8", "uint8"):
                 format = format.replace("8", "7")
         matrix = array.ndim == 2 and node.op_type in ("MatMul", "Gemm") and index == 1
         if not options.per_channel or (node.op_type == "MatMul" and not matrix):

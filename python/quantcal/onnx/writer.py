@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, op
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.rewrite import rewrite
+from quantcal.onnx.saturation import check_narrow
 
 if TYPE_CHECKING:
     from quantcal.onnx.model import Model
@@ -69,7 +70,8 @@ def write(
     weight_strategy: str | None = None,
     block_size: int = BLOCK_SIZE,
     per_channel: bool = True,
-    reduce_range: bool | str = "auto",
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -91,10 +93,13 @@ def write(
         Must hold every activation that is rounded, in a format of the target; more is
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
         and formats has all.
-    target, weight, weight_strategy, block_size, per_channel, reduce_range
+    target, weight, weight_strategy, block_size, per_channel, cpu
         As for :func:`quantcal.onnx.quantize`.
     op_types, include, exclude, weight_formats
         As for :func:`quantcal.onnx.quantize`.
+    reduce_range : bool, "auto", or collection of str
+        As for :func:`quantcal.onnx.quantize`. Which nodes need it is not known here:
+        :func:`quantcal.onnx.saturations` finds their names.
 
     Returns
     -------
@@ -117,11 +122,17 @@ def write(
         block_size=block_size,
         per_channel=per_channel,
         reduce_range=reduce_range,
+        cpu=cpu,
         op_types=op_types,
         include=include,
         exclude=exclude,
         weight_formats=weight_formats,
     )
+    if options.bits().undecided:
+        raise CalibrationError(
+            'reduce_range="nodes" needs the histograms, which write() does not have. '
+            "Give the names that quantcal.onnx.saturations finds."
+        )
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_model(model), options, opset)
     return write_prepared(prepared, path, table)
@@ -141,7 +152,8 @@ def write_prepared(
     """
     ranges = _needed_ranges(prepared, table)
     bits = bits or prepared.options.bits()
-    proto, weights = rewrite(prepared, ranges, reduce=bits.reduce)
+    check_narrow(prepared, bits.nodes)
+    proto, weights = rewrite(prepared, ranges, bits)
     kinds = Counter(node.op_type for node in all_nodes(proto.graph))
     save(proto, target, prepared.converted.label, sample)
     return Written(
