@@ -30,6 +30,7 @@ from quantcal.cli.options import (
     parse_strategy,
 )
 from quantcal.cli.summary import print_result
+from quantcal.onnx.cpu import CPUS
 from quantcal.strategies import Policy
 
 
@@ -37,8 +38,12 @@ class ReduceRange(str, Enum):
     """Whether weights take 7 bits."""
 
     AUTO = "auto"
+    NODES = "nodes"
     YES = "yes"
     NO = "no"
+
+
+Cpu = Enum("Cpu", {name: name for name in CPUS}, type=str)  # type: ignore[misc]
 
 
 class WeightStrategy(str, Enum):
@@ -50,6 +55,7 @@ class WeightStrategy(str, Enum):
 
 _REDUCE_RANGE: dict[ReduceRange, bool | str] = {
     ReduceRange.AUTO: "auto",
+    ReduceRange.NODES: "nodes",
     ReduceRange.YES: True,
     ReduceRange.NO: False,
 }
@@ -133,9 +139,17 @@ ReduceRangeOption = Annotated[
         "--reduce-range",
         show_default="auto",
         rich_help_panel=WEIGHTS,
-        help="7-bit weights: 'auto' takes them for onnxruntime when this CPU has no "
-        "VNNI, where 8-bit sums overflow. Say it yourself when the model will run "
-        "elsewhere.",
+        help="7-bit weights: 'auto' takes them for onnxruntime when the CPU has no VNNI, "
+        "where 8-bit sums overflow; 'nodes' then only where that costs more than the bit.",
+    ),
+]
+CpuOption = Annotated[
+    Cpu | None,
+    typer.Option(
+        "--cpu",
+        show_default="auto: this machine",
+        rich_help_panel=WEIGHTS,
+        help="Where onnxruntime will run the model, which decides --reduce-range auto.",
     ),
 ]
 SaveConfigOption = Annotated[
@@ -186,10 +200,20 @@ def quantize(
     block_size: BlockSizeOption = None,
     per_channel: PerChannelOption = None,
     reduce_range: ReduceRangeOption = None,
+    cpu: CpuOption = None,
     mantissa_bits: MantissaOption = None,
     on_nonfinite: OptionalNonfiniteOption = None,
     max_memory: MemoryOption = None,
-    save_config: SaveConfigOption = True,
+    save_config: CpuOption = Annotated[
+    Cpu | None,
+    typer.Option(
+        "--cpu",
+        show_default="auto: this machine",
+        rich_help_panel=WEIGHTS,
+        help="Where onnxruntime will run the model, which decides --reduce-range auto.",
+    ),
+]
+SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
 ) -> None:
@@ -216,7 +240,7 @@ def quantize(
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, op_type, include, exclude)
-    options |= _weights(weight, weight_strategy, block_size, per_channel, reduce_range)
+    options |= _weights(weight, weight_strategy, block_size, per_channel, reduce_range, cpu)
     if strategy or "strategy" not in options:
         options["strategy"] = parse_strategy(strategy)
     if data is None and options.get("activation") != "none":
@@ -265,6 +289,7 @@ def _weights(
     block_size: int | None,
     per_channel: bool | None,
     reduce_range: ReduceRange | None,
+    cpu: Cpu | None,
 ) -> dict[str, Any]:
     """Return the options of weights; only those that were given."""
     plain, rules = parse_formats(weight, "--weight")
@@ -275,6 +300,7 @@ def _weights(
         "block_size": block_size,
         "per_channel": per_channel,
         "reduce_range": _REDUCE_RANGE[reduce_range] if reduce_range else None,
+        "cpu": cpu.value if cpu else None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

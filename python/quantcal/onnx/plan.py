@@ -66,14 +66,9 @@ class Plan:
         sources = (name for listed in self.sources.values() for name in listed)
         return tuple(dict.fromkeys(sources))
 
-    def unreached(self, observed: Iterable[str]) -> set[str]:
-        """Return the nodes whose ranges are not known when only these were observed."""
-        seen = set(observed)
-        unknown = {
-            name
-            for name, sources in self.sources.items()
-            if not any(source in seen for source in sources)
-        }
+    def unreached(self, known: Iterable[str]) -> set[str]:
+        """Return the nodes that need a range which is not among the known ones."""
+        unknown = self.sites.keys() - set(known)
         return {node for name in unknown for node in self.beside[name]}
 
 

@@ -60,8 +60,8 @@ class Prepared:
     options: Options
     odd: dict[str, str]
 
-    def reached_by(self, observed: Iterable[str]) -> Prepared:
-        """Return the same without the nodes for which the data gave no range.
+    def reached_by(self, known: Iterable[str]) -> Prepared:
+        """Return the same without the nodes for which the data gave no histogram.
 
         A branch that no sample takes has no data; its nodes stay in float, and are
         counted.
@@ -71,7 +71,7 @@ class Prepared:
         CalibrationError
             When no node is left.
         """
-        unreached = self.plan.unreached(observed)
+        unreached = self.plan.unreached(known)
         if not unreached:
             return self
         odd = dict.fromkeys(unreached, NEVER_RAN) | self.odd
