@@ -204,16 +204,7 @@ def quantize(
     mantissa_bits: MantissaOption = None,
     on_nonfinite: OptionalNonfiniteOption = None,
     max_memory: MemoryOption = None,
-    save_config: CpuOption = Annotated[
-    Cpu | None,
-    typer.Option(
-        "--cpu",
-        show_default="auto: this machine",
-        rich_help_panel=WEIGHTS,
-        help="Where onnxruntime will run the model, which decides --reduce-range auto.",
-    ),
-]
-SaveConfigOption = True,
+    save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
 ) -> None:
@@ -240,7 +231,9 @@ SaveConfigOption = True,
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, op_type, include, exclude)
-    options |= _weights(weight, weight_strategy, block_size, per_channel, reduce_range, cpu)
+    options |= _weights(
+        weight, weight_strategy, block_size, per_channel, reduce_range, cpu
+    )
     if strategy or "strategy" not in options:
         options["strategy"] = parse_strategy(strategy)
     if data is None and options.get("activation") != "none":
