@@ -39,6 +39,8 @@ METHODS = (
     "aciq",
 )
 Make = Callable[[Path], None]
+FIRST = 5  # a fifth of the samples is judged first
+HOPELESS = 0.05  # below this share, the others would say the same
 Job = tuple[
     str, str, bool, Make
 ]  # method, weights, exact arithmetic, what writes the model
@@ -55,11 +57,11 @@ def jobs(case: Case) -> Iterator[Job]:
         choice = {"8 bits": False, "7 bits": True, "7 bits where needed": nodes}[bits]
         return lambda path: _write(case, path, table, choice)
 
+    for bits in ("7 bits where needed", "8 bits", "7 bits"):
+        yield "quantcal, mse", bits, False, ours("mse", bits)
     for method in METHODS:
         for exact, bits in ((True, "8 bits"), (False, "7 bits where needed")):
             yield f"quantcal, {method}", bits, exact, ours(method, bits)
-    for bits in ("8 bits", "7 bits"):
-        yield "quantcal, mse", bits, False, ours("mse", bits)
     for method in stock.METHODS:
         for exact, reduce in ((True, False), (False, False), (False, True)):
             bits = "7 bits" if reduce else "8 bits"
@@ -86,7 +88,7 @@ def score(right: list[Any], reference: list[Any]) -> dict[str, Any]:
     """
     means = np.array([unit.mean() for unit in right])
     n = len(means)
-    differences = means - np.array([unit.mean() for unit in reference])
+    differences = means - np.array([unit.mean() for unit in reference[:n]])
     if all(len(unit) == 1 for unit in right):
         z, p = 1.96, float(means.mean())
         spread = math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -102,11 +104,20 @@ def score(right: list[Any], reference: list[Any]) -> dict[str, Any]:
     }
 
 
+def judge(case: Case, opened: Any) -> list[Any]:
+    """Judge all units, or the first fifth where hardly any of it is right."""
+    cut = case.units // FIRST
+    right = case.judge(opened, slice(0, cut))
+    if cut and np.concatenate(right).mean() < HOPELESS:
+        return right
+    return right + case.judge(opened, slice(cut, None))
+
+
 def measure(case: Case, results: dict[str, Any], keep: Callable[[], None]) -> None:
     """Judge the float model and all others; what `results` has already is not done again."""
     entry = results.setdefault(case.name, {})
     entry |= {"measure": case.measure, "unit": case.unit, "feeds": len(case.feeds)}
-    reference = case.judge(session(case.model, exact=False))
+    reference = judge(case, session(case.model, exact=False))
     rows = entry.setdefault("rows", {})
     rows["float"] = score(reference, reference)
     keep()
@@ -118,7 +129,7 @@ def measure(case: Case, results: dict[str, Any], keep: Callable[[], None]) -> No
             path, start = Path(folder) / "model.onnx", time.perf_counter()
             try:
                 make(path)
-                rows[key] = score(case.judge(session(path, exact=exact)), reference)
+                rows[key] = score(judge(case, session(path, exact=exact)), reference)
             except Exception as error:  # the other side's failures are results, too
                 if not method.startswith("ONNX"):
                     raise

@@ -29,8 +29,10 @@ class Case:
     model : Path
     feeds : sequence of feeds
         For calibration; apart from the samples that are judged.
+    units : int
+        How many units are judged.
     judge : callable
-        Takes a session; returns an array of right or wrong for each unit.
+        Takes a session and a slice; returns an array of right or wrong for each unit of it.
     """
 
     name: str
@@ -38,13 +40,16 @@ class Case:
     unit: str
     model: Path
     feeds: Sequence[dict[str, Any]]
-    judge: Callable[[Any], Right]
+    units: int
+    judge: Callable[[Any, slice], Right]
 
 
 def session(model: Path, *, exact: bool) -> Any:
     """Open a model: Q/DQ nodes as written, or what the runtime makes of them here."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # On a machine with other work, waiting threads that spin take what they wait for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -53,22 +58,24 @@ def session(model: Path, *, exact: bool) -> Any:
 def ocr(lines: int, calibration: int) -> Case:
     """Text lines, drawn; a line is right when every character is."""
     drawn = render_lines(lines, split="evaluation")
-    work = list(batches(drawn))
 
-    def judge(opened: Any) -> Right:
+    def judge(opened: Any, part: slice) -> Right:
         characters = character_list(opened)
-        right = [np.zeros(1, bool)] * lines
-        for numbers, x in work:
+        chosen = drawn[part]
+        right = [np.zeros(1, bool)] * len(chosen)
+        for numbers, x in batches(chosen):
             (scores,) = opened.run(None, {"x": x})
             for number, best in zip(numbers, scores.argmax(axis=2), strict=True):
                 text = decode(best, characters).strip()
-                right[number] = np.array([text == drawn[number].text.strip()])
+                right[number] = np.array([text == chosen[number].text.strip()])
         return right
 
     feeds = list(LineFeeds(render_lines(calibration, split="calibration")))
     name = "PP-OCRv4 recogniser"
     model = MODELS["pp-ocr-rec"].fetch()
-    return Case(name, "lines read without a mistake", "line", model, feeds, judge)
+    return Case(
+        name, "lines read without a mistake", "line", model, feeds, lines, judge
+    )
 
 
 def magika(most: int, calibration: int) -> Case:
@@ -78,14 +85,17 @@ def magika(most: int, calibration: int) -> Case:
     codes = np.stack([sample.codes for sample in rest])
     labels = np.array([sample.label for sample in rest])
 
-    def judge(opened: Any) -> Right:
-        parts = np.array_split(np.arange(len(codes)), max(1, len(codes) // 64))
+    def judge(opened: Any, part: slice) -> Right:
+        chosen = np.arange(len(codes))[part]
+        parts = np.array_split(chosen, len(chosen) // 64 + 1)
         best = [opened.run(None, {"bytes": codes[p]})[0].argmax(axis=1) for p in parts]
-        return list((np.concatenate(best) == labels)[:, None])
+        return list((np.concatenate(best) == labels[part])[:, None])
 
     feeds = [{"bytes": sample.codes[None]} for sample in first]
     model = MODELS["magika"].fetch()
-    return Case("magika", "files of the right type", "file", model, feeds, judge)
+    return Case(
+        "magika", "files of the right type", "file", model, feeds, len(codes), judge
+    )
 
 
 def silero(count: int, calibration: int) -> Case:
@@ -99,5 +109,6 @@ def silero(count: int, calibration: int) -> Case:
         "scene",
         model,
         feeds,
-        lambda opened: speech.correct(opened, scenes),
+        count,
+        lambda opened, part: speech.correct(opened, scenes[part]),
     )

@@ -57,7 +57,10 @@ def quantize(
     *,
     reduce_range: bool,
 ) -> None:
-    """Write a model with uint8 activations and int8 weights by channel."""
+    """Write a model with uint8 activations and int8 weights by channel.
+
+    Its ranges are kept beside it and taken again for the next model of the same method.
+    """
     prepared = prepare(load_model(model), op_types=OP_TYPES, exclude=())
     source = output.with_suffix(".float.onnx")
     onnx.save(prepared.proto, source)
@@ -80,4 +83,5 @@ def quantize(
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod[name],
             extra_options={"CalibStridedMinMax": 1},
+            calibration_cache_path=output.with_name(f"{method}.json"),
         )
