@@ -21,9 +21,9 @@ the written Q/DQ nodes in float (`session.disable_quant_qdq`): it shows what the
 *Native* is what onnxruntime runs on the machine that measured. The weights of a native row have
 8 or 7 bits, or 7 only in the nodes that `quantcal.onnx.saturations` names.
 
-Where fewer than one in twenty of the first fifth of the samples was right, the others were not
-tried. After each share stands half its 95 % interval. In brackets: the difference from the float
-model on the same samples, in percentage points, with half of its own 95 % interval; bold
+Where fewer than one in twenty of the first fifth of the samples was right, the others were
+not tried. After each share stands half its 95 % interval. In brackets: the difference from the
+float model on the same samples, in percentage points, with half of its own 95 % interval; bold
 where it is not distinguishable from zero.
 """
 
@@ -62,12 +62,12 @@ def _section(name: str, entry: dict[str, Any]) -> str:
     lines = [
         f"## {name}: {entry['measure']}",
         "",
-        f"{reference['units']} {entry['unit']}s, {entry['feeds']} others for calibration. "
+        f"n counts {entry['unit']}s; {entry['feeds']} others are for calibration. "
         f"{NOTES.get(name, '')}",
         "",
-        "| ranges | exact | native | weights of the native model |",
-        "|---|---|---|---|",
-        f"| float model | {_share(reference)} | | |",
+        "| ranges | n | exact | native | weights of the native model |",
+        "|---|---|---|---|---|",
+        f"| float model | {reference['units']} | {_share(reference)} | | |",
     ]
     natives = [key for key in rows if key.endswith("native")]
     seen: set[str] = set()
@@ -76,7 +76,8 @@ def _section(name: str, entry: dict[str, Any]) -> str:
         exact = rows.get(f"{method} | 8 bits | exact")
         first = "" if method in seen or exact is None else _cell(exact)
         seen.add(method)
-        lines.append(f"| {method} | {first} | {_cell(rows[key])} | {bits} |")
+        n = rows[key].get("units", "–")
+        lines.append(f"| {method} | {n} | {first} | {_cell(rows[key])} | {bits} |")
     return "\n".join([*lines, ""])
 
 
