@@ -7,6 +7,7 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
+from quantcal.onnx.accelerate import Acceleration, accelerate
 from quantcal.onnx.config import read_config
 from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
 from quantcal.onnx.observer import observe
@@ -16,12 +17,14 @@ from quantcal.onnx.saturation import Saturation, saturations
 from quantcal.onnx.writer import Written, write
 
 __all__ = [
+    "Acceleration",
     "Clipped",
     "Feeds",
     "InputSpec",
     "QuantizeResult",
     "Saturation",
     "Written",
+    "accelerate",
     "load_feeds",
     "observe",
     "quantize",
