@@ -22,6 +22,8 @@ from quantcal.cli.options import (
     MemoryOption,
     ModelArgument,
     NonfiniteOption,
+    Observer,
+    ObserverOption,
     OnNonfinite,
     OpTypeOption,
 )
@@ -62,6 +64,7 @@ def observe(
     ] = False,
     mantissa_bits: MantissaOption = None,
     on_nonfinite: NonfiniteOption = OnNonfinite.IGNORE,
+    observer: ObserverOption = Observer.AUTO,
     max_memory: MemoryOption = None,
 ) -> None:
     """Run the samples through a model once and save its histograms.
@@ -89,6 +92,7 @@ def observe(
         mantissa_bits=mantissa_bits,
         on_nonfinite=on_nonfinite.value,
         progress=True,
+        method=observer.value,
         max_memory=megabytes(max_memory),
         **nodes(op_type, exclude),
     )
