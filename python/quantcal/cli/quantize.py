@@ -32,6 +32,15 @@ from quantcal.cli.summary import print_result
 from quantcal.strategies import Policy
 
 
+class Cpu(str, Enum):
+    """Where the model will run."""
+
+    AUTO = "auto"
+    VNNI = "vnni"
+    NO_VNNI = "no-vnni"
+    ARM = "arm"
+
+
 class ReduceRange(str, Enum):
     """Whether weights take 7 bits."""
 
@@ -87,8 +96,17 @@ ReduceRangeOption = Annotated[
     typer.Option(
         "--reduce-range",
         rich_help_panel=WEIGHTS,
-        help="7-bit weights: 'auto' takes them when this CPU has no VNNI, where "
-        "8-bit sums overflow. Say it yourself when the model will run elsewhere.",
+        help="7-bit weights in all nodes or none; 'auto' takes them where the CPU has "
+        "no VNNI and 8-bit sums of a node would overflow.",
+    ),
+]
+CpuOption = Annotated[
+    Cpu,
+    typer.Option(
+        "--cpu",
+        rich_help_panel=WEIGHTS,
+        help="Where the model will run: this machine, x86 with or without VNNI "
+        "instructions, or Arm.",
     ),
 ]
 SaveStatsOption = Annotated[
@@ -123,6 +141,7 @@ def quantize(
     weight: WeightOption = Format.INT8,
     per_channel: PerChannelOption = True,
     reduce_range: ReduceRangeOption = ReduceRange.AUTO,
+    cpu: CpuOption = Cpu.AUTO,
     op_type: OpTypeOption = None,
     exclude: ExcludeOption = None,
     mantissa_bits: MantissaOption = None,
@@ -160,6 +179,7 @@ def quantize(
             weight=weight.value,
             per_channel=per_channel,
             reduce_range=_REDUCE_RANGE[reduce_range],
+            cpu=cpu.value,
             calibrator=calibrator,
             max_memory=megabytes(max_memory),
             **nodes(op_type, exclude),

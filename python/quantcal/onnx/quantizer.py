@@ -63,10 +63,11 @@ def quantize(
         ``uint8`` is affine, ``int8`` symmetric.
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
-    reduce_range : bool, "auto", "nodes", or collection of str
-        7-bit weights. ``"auto"`` (default) takes them in all nodes when ``cpu`` has no
-        VNNI, where 8 bits overflow inside onnxruntime's kernels; ``"nodes"`` then only
-        in those where that costs more than the bit; names are those nodes.
+    reduce_range : bool, "auto", or collection of str
+        7-bit weights in all nodes or none. ``"auto"`` (default) takes them when ``cpu``
+        has no VNNI, where 8 bits overflow inside onnxruntime's kernels, and only in the
+        nodes where that costs more than the bit (:func:`quantcal.onnx.saturations`).
+        Names are the nodes that take them.
     cpu : "auto", "vnni", "no-vnni" or "arm"
         Where the model will run; ``"auto"`` (default) is this machine.
     op_types, exclude : sequence of str
@@ -96,7 +97,10 @@ def quantize(
     >>> print(result.summary())
     """
     target = check_output(model, output)
-    bits = check_weight(weight, reduce_range, cpu)
+    # The histograms to come tell which nodes need it.
+    bits = check_weight(
+        weight, "nodes" if reduce_range == "auto" else reduce_range, cpu
+    )
     if activation not in FORMATS:
         raise CalibrationError(
             f"activation={activation!r} is not known. Known formats: "
