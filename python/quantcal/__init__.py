@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from quantcal import exporters as exporters
     from quantcal import onnx as onnx
     from quantcal import tensorrt as tensorrt
+    from quantcal import torch as torch
     from quantcal.comparing import compare
     from quantcal.comparison import Comparison
 
@@ -88,6 +89,7 @@ _SUBMODULES = (
     "exporters",
     "onnx",
     "tensorrt",
+    "torch",
 )  # imported when first used: their frameworks are optional
 
 if _core.DEBUG_BUILD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from quantcal.onnx.accelerate import Acceleration, accelerate
 from quantcal.onnx.agreement import Agreement
+from quantcal.onnx.config import read_config
 from quantcal.onnx.evaluate import Evaluation, Metered, evaluate
 from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
 from quantcal.onnx.observer import observe
@@ -33,6 +34,7 @@ __all__ = [
     "load_feeds",
     "observe",
     "quantize",
+    "read_config",
     "saturations",
     "write",
 ]
