@@ -14,6 +14,7 @@ import memory
 import methods
 import numpy as np
 import search
+import torch_observers
 
 import quantcal as qc
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
     print(
         f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads"
     )
-    for bench in (accumulate, channels, search, compare, compat, memory):
+    for bench in (accumulate, channels, search, compare, compat, memory, torch_observers):
         bench.main(smoke=smoke)
     if smoke:  # in earnest it writes docs/methods.md, which is asked for by name
         methods.main(smoke=True)
