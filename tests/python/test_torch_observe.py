@@ -484,3 +484,13 @@ def test_replicas_in_threads_are_recorded_each_as_a_forward() -> None:
         assert model(x).shape == (8, 6)  # without a GPU it calls the module itself
     first, second = [*halves, x], [inner.block(part) for part in (*halves, x)]
     assert cal == recorded({"block#1": first, "block#2": second})
+
+
+def test_modules_that_were_never_called_are_warned_of() -> None:
+    model, x = nn.MultiheadAttention(6, 2), random(3, 4, 6)
+    with (
+        pytest.warns(UserWarning, match='No activations of "out_proj" were recorded'),
+        qc.torch.observe(model) as cal,
+    ):
+        model(x, x, x)
+    assert not cal.names

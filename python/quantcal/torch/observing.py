@@ -96,7 +96,8 @@ def observe(
     -----
     UserWarning
         If dropout or batch normalisation is in training mode: the model then computes
-        something else than when it is deployed.
+        something else than when it is deployed. If modules were never called, as is the
+        `out_proj` of torch.nn.MultiheadAttention, which uses its weight without calling it.
 
     Examples
     --------
@@ -133,6 +134,7 @@ def observe(
         for handle in forwards.attach():
             stack.callback(handle.remove)
         yield recording.calibrator
+    _warn_of_uncalled([path for path in chosen if path not in recording.called])
 
 
 class _Hooks:
@@ -163,6 +165,7 @@ class _Hooks:
     def _before(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        self._recording.called.add(self._path)
         forward = self._forwards.current()
         if forward is not None:
             forward.calls[self._path] += 1
@@ -204,3 +207,15 @@ def _warn_of_training(model: nn.Module) -> None:
             )
             warnings.warn(msg, UserWarning, stacklevel=5)
             return
+
+
+def _warn_of_uncalled(paths: list[str]) -> None:
+    if not paths:
+        return
+    listed = ", ".join(f'"{path}"' for path in paths[:5])
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    msg = (
+        f"No activations of {listed}{more} were recorded: they were never called. Run them, or "
+        "leave them out with exclude=."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=4)

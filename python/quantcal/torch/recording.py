@@ -34,6 +34,8 @@ class Recording:
         self.calibrator = (
             LiveCalibrator(self.fetch) if calibrator is None else calibrator
         )
+        self.called: set[str] = set()
+        """Paths of the modules that were called."""
         self._axis = axis
         self._merge_calls = merge_calls
 
