@@ -273,6 +273,16 @@ class TensorStats:
     def nbytes(self) -> int: ...
 
 @final
+class Taps:
+    """Recorders for the `quantcal::Observe` nodes of a session that is to be opened."""
+
+    def __new__(
+        cls, tensors: list[tuple[str, TensorStats]], /, *, finite_only: bool = False
+    ) -> Taps: ...
+    @property
+    def number(self) -> int: ...
+
+@final
 class ChannelStats:
     """One histogram for each channel of a tensor: what a calibrator keeps of it."""
 

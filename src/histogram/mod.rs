@@ -117,6 +117,18 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
+    /// Refuses NaN and infinities, where they must not be.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] says how many there are.
+    pub fn refuse_non_finite(&self) -> Result<()> {
+        let Self { nan, posinf, neginf, count, .. } = *self;
+        if self.finite() < count {
+            return Err(Error::NonFinite { nan, posinf, neginf, count });
+        }
+        Ok(())
+    }
+
     /// A copy with 2^`mantissa_bits` bins an octave: what recording at that resolution would have
     /// given, exactly.
     ///

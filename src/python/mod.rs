@@ -13,6 +13,7 @@ mod format;
 mod grid;
 mod grids;
 mod histogram;
+mod observer;
 mod real;
 mod search;
 mod tensor;
@@ -43,6 +44,7 @@ mod _core {
             fake_quantize_channels, quantize_channels,
         },
         histogram::{Histogram, histogram_of_counts},
+        observer::Taps,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
             octav, percentile,
