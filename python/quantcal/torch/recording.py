@@ -129,6 +129,11 @@ class Recording:
         )
 
 
+def copied(record: Stats | Counted) -> Stats | Counted:
+    """Return a copy that another tensor may have for its own."""
+    return record.copy()
+
+
 def is_elsewhere(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values are out of the engine's reach."""
     return bool(tensor.device.type != "cpu")
