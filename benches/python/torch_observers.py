@@ -101,7 +101,7 @@ def letters(smoke: bool) -> Task:
             [torch.roll(drawn[k], s, (1, 2)) for k, s in zip(y, shifts, strict=True)]
         )
         contrast = torch.rand(size, 1, 1, 1, generator=generator) * 3 + 0.3
-        noise = torch.randn(x.shape, generator=generator) * 0.3
+        noise = torch.randn(x.shape, generator=generator) * 0.45
         return contrast * (x + noise), y
 
     model = nn.Sequential(
