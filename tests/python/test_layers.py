@@ -369,11 +369,11 @@ def test_llm_layers_decides_by_kind_and_mse_for_the_rest(family: str) -> None:
     policy = qc.Policy.named("llm_layers")
     strategies = {
         "embedding": qc.MinMax(),
-        "attention_qkv": qc.Percentile(99.99),
-        "attention_out": qc.KL(),
-        "ffn_up": qc.Percentile(99.9),
-        "ffn_down": qc.KL(),
-        "lm_head": qc.KL(),
+        "attention_qkv": qc.MinMax(),
+        "attention_out": qc.MSE(),
+        "ffn_up": qc.Percentile(99.999),
+        "ffn_down": qc.MSE(),
+        "lm_head": qc.MSE(),
         None: qc.MSE(),
     }
     want = expected(FAMILIES[family])
@@ -382,3 +382,64 @@ def test_llm_layers_decides_by_kind_and_mse_for_the_rest(family: str) -> None:
     for name, kind in want.items():
         rule = "*" if kind is None else f"layer:{kind}"
         assert rules[name] == (rule, strategies[kind]), name
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")  # of transformers' own imports
+@pytest.mark.parametrize(
+    ("config", "model", "sizes"),
+    [
+        ("LlamaConfig", "LlamaForCausalLM", {"num_key_value_heads": 2}),
+        ("GPT2Config", "GPT2LMHeadModel", {}),
+        ("BertConfig", "BertForMaskedLM", {}),
+    ],
+)
+def test_the_layers_of_published_code_have_their_kinds(
+    config: str, model: str, sizes: dict[str, int]
+) -> None:
+    """Every module with weights of the classes that the checkpoints are made for."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    small = {"num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4}
+    with torch.device("meta"):
+        made = getattr(transformers, model)(
+            getattr(transformers, config)(**small, **sizes)
+        )
+    counts = dict.fromkeys(KINDS, 0)
+    for name, module in made.named_modules():
+        kinds = (torch.nn.Linear, torch.nn.Embedding, transformers.pytorch_utils.Conv1D)
+        if isinstance(module, kinds):
+            kind = layer_kind(name)
+            assert kind is not None, name
+            counts[kind] += 1
+        elif "norm" in type(module).__name__.lower():
+            assert layer_kind(name) is None, name
+    assert (
+        counts
+        == {
+            "LlamaForCausalLM": {
+                "embedding": 1,
+                "attention_qkv": 9,
+                "attention_out": 3,
+                "ffn_up": 6,
+                "ffn_down": 3,
+                "lm_head": 1,
+            },
+            "GPT2LMHeadModel": {
+                "embedding": 2,
+                "attention_qkv": 3,
+                "attention_out": 3,
+                "ffn_up": 3,
+                "ffn_down": 3,
+                "lm_head": 1,
+            },
+            "BertForMaskedLM": {
+                "embedding": 3,
+                "attention_qkv": 9,
+                "attention_out": 3,
+                "ffn_up": 3,
+                "ffn_down": 3,
+                "lm_head": 2,
+            },
+        }[model]
+    )

@@ -141,7 +141,7 @@ class Policy:
         Parameters
         ----------
         name
-            "llm_layers": the customary strategy for each kind of transformer layer, "mse"
+            "llm_layers": what did best for each kind of transformer layer, "mse"
             for every other tensor. docs/policies.md lists them and says where they fail:
             try "mse" alone beside it.
 
@@ -154,7 +154,7 @@ class Policy:
         --------
         >>> import quantcal as qc
         >>> qc.Policy.named("llm_layers").match("model.layers.0.self_attn.q_proj")
-        ('layer:attention_qkv', Percentile(percentile=99.99, tails='split', adaptive=False))
+        ('layer:attention_qkv', MinMax(reduce='extreme'))
         """
         if name not in NAMED:
             msg = f'Policy "{name}" is not known. Known: {", ".join(NAMED)}.'
