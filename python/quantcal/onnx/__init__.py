@@ -7,6 +7,7 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
+from quantcal.onnx.config import read_config
 from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
 from quantcal.onnx.observer import observe
 from quantcal.onnx.quantizer import quantize
@@ -24,6 +25,7 @@ __all__ = [
     "load_feeds",
     "observe",
     "quantize",
+    "read_config",
     "saturations",
     "write",
 ]

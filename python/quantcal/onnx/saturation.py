@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
-from quantcal.onnx.model import load_model
-from quantcal.onnx.plan import OP_TYPES
+from quantcal.onnx.model import all_nodes, load_model
+from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
+from quantcal.onnx.scopes import scopes
 
 if TYPE_CHECKING:
     import onnx
@@ -108,7 +109,9 @@ def saturations(
     >>> names = [name for name, s in found.items() if s.needs_bit]
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
-    prepared = prepare(load_model(model), op_types=op_types, exclude=exclude)
+    prepared = prepare(
+        load_model(model), Options.of(op_types=op_types, exclude=exclude)
+    )
     return estimate(prepared, calibrator, table, per_channel=per_channel)
 
 
@@ -141,14 +144,23 @@ def weighted_nodes(prepared: Prepared) -> Iterator[tuple[onnx.NodeProto, Floats]
     """
     from onnx import numpy_helper
 
-    constants = {tensor.name: tensor for tensor in prepared.proto.graph.initializer}
-    for node in prepared.proto.graph.node:
+    for node, tensor in _weighted(prepared):
+        matrix = _as_matrix(node, numpy_helper.to_array(tensor))
+        if matrix is not None:
+            yield node, matrix
+
+
+def _weighted(
+    prepared: Prepared,
+) -> Iterator[tuple[onnx.NodeProto, onnx.TensorProto]]:
+    """Yield the quantised nodes with constant weights, inside subgraphs too."""
+    graph = prepared.proto.graph
+    constants = {t.name: t for scope in scopes(graph) for t in scope.initializer}
+    for node in all_nodes(graph):
         if node.name in prepared.plan.nodes and len(node.input) > 1:
             tensor = constants.get(node.input[1])
             if tensor is not None and tensor.data_type == tensor.FLOAT:
-                matrix = _as_matrix(node, numpy_helper.to_array(tensor))
-                if matrix is not None:
-                    yield node, matrix
+                yield node, tensor
 
 
 def _as_matrix(node: onnx.NodeProto, weights: Any) -> Any:
@@ -249,38 +261,17 @@ def _tail(values: Floats) -> Floats:
     return np.append(np.cumsum(values[::-1])[::-1], 0.0)
 
 
-def narrow_overrides(
-    prepared: Prepared, nodes: frozenset[str], kind: Any, *, per_channel: bool
-) -> dict[str, list[dict[str, Any]]]:
-    """Return what tells onnxruntime's quantizer to give the weights of some nodes 7 bits.
+def check_narrow(prepared: Prepared, nodes: frozenset[str]) -> None:
+    """Refuse names of nodes that cannot take 7-bit weights.
 
     Raises
     ------
     CalibrationError
         If a node is not quantised, or has no constant weights.
     """
-    ranks = {t.name: len(t.dims) for t in prepared.proto.graph.initializer}
-    overrides: dict[str, list[dict[str, Any]]] = {}
-    unknown = set(nodes)
-    for node in prepared.proto.graph.node:
-        if node.name not in nodes & prepared.plan.nodes.keys():
-            continue
-        name = node.input[1] if len(node.input) > 1 else ""
-        if name in ranks:
-            unknown.discard(node.name)
-            override: dict[str, Any] = {"quant_type": kind, "reduce_range": True}
-            if per_channel and (node.op_type != "MatMul" or ranks[name] == 2):
-                override["axis"] = _channel_axis(node)
-            overrides[name] = [override]
+    unknown = nodes - {node.name for node, _ in _weighted(prepared)}
     if unknown:
         raise CalibrationError(
             f"reduce_range names {min(unknown)!r}, which is no quantised node of "
             f"{prepared.converted.label} with constant weights."
         )
-    return overrides
-
-
-def _channel_axis(node: onnx.NodeProto) -> int:
-    if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
-    return 1 if node.op_type == "MatMul" else 0

@@ -8,6 +8,7 @@ so that a range, a weight or a node can be found by name wherever it lies.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -133,10 +134,9 @@ def inferred_types(proto: onnx.ModelProto, known: Mapping[str, str]) -> dict[str
         for name, kind in known.items()
         if kind in kinds and name not in listed
     )
-    try:
+    # What cannot be inferred is unknown: it stays in float, and is counted so.
+    with contextlib.suppress(Exception):
         helped = onnx.shape_inference.infer_shapes(helped)
-    except Exception:  # what is unknown stays in float, and is counted so
-        pass
     words = {number: kind for kind, number in kinds.items()}
     found: dict[str, str] = {}
     for scope in scopes(helped.graph):

@@ -16,16 +16,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantcal.torch.attach import attach_observer
     from quantcal.torch.compressed import write_compressed_tensors
     from quantcal.torch.fake import fake_quantize
+    from quantcal.torch.observers import Observer, PerChannelObserver, pt2e_observers
     from quantcal.torch.observing import observe
     from quantcal.torch.smoothing import smoothquant
 
-__all__ = ["fake_quantize", "observe", "smoothquant", "write_compressed_tensors"]
+__all__ = [
+    "Observer",
+    "PerChannelObserver",
+    "attach_observer",
+    "fake_quantize",
+    "observe",
+    "pt2e_observers",
+    "smoothquant",
+    "write_compressed_tensors",
+]
 
 _LATE = {
+    "Observer": "observers",
+    "PerChannelObserver": "observers",
+    "attach_observer": "attach",
     "fake_quantize": "fake",
     "observe": "observing",
+    "pt2e_observers": "observers",
     "smoothquant": "smoothing",
     "write_compressed_tensors": "compressed",
 }

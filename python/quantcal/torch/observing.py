@@ -124,7 +124,7 @@ def observe(
         recording.weights(chosen, weight_axis)
     forwards = Forwards(root, recording.include)
     with contextlib.ExitStack() as stack:
-        stack.callback(recording.close)
+        stack.callback(recording.fetch)
         stack.enter_context(as_written(model))
         for path, module in chosen.items():
             hooks = _Hooks(path, forwards, recording, positions, inputs, outputs)
