@@ -335,12 +335,12 @@ def test_onnx_tensors_have_the_kind_of_their_module(family: str) -> None:
     "name",
     [
         "/bert/encoder/layer.0/attention/self/MatMul_output_0",  # scores
-        "/bert/encoder/layer.0/attention/self/Softmax_output_0",
         "/bert/encoder/layer.0/attention/output/Add_output_0",  # residual sum
         "/bert/encoder/layer.0/attention/output/LayerNorm/LayerNormalization_output_0",
         "/bert/encoder/layer.0/output/Add_output_0",
         "/bert/embeddings/LayerNorm/Add_1_output_0",
-        "/model/layers.0/self_attn/Softmax_output_0",
+        "/model/layers.0/self_attn/LogSoftmax_output_0",
+        "model.layers.0.self_attn.softmax",  # what it reads
         "/model/layers.0/input_layernorm/Mul_1_output_0",
         "/model/layers.0/mlp/Mul_output_0",  # what down_proj reads
         "past_key_values.0.key",
@@ -349,6 +349,22 @@ def test_onnx_tensors_have_the_kind_of_their_module(family: str) -> None:
 )
 def test_what_is_between_the_layers_is_none_of_them(name: str) -> None:
     assert layer_kind(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/bert/encoder/layer.0/attention/self/Softmax_output_0",
+        "/model/layers.0/self_attn/Softmax_output_0",
+        "/model/layers.11/self_attn/Softmax_1_output_0",
+        "blocks.3.attn.softmax:output",
+        "transformer.h.0.attn.Softmax:output",
+    ],
+)
+def test_a_softmax_has_the_range_of_probabilities(name: str) -> None:
+    assert layer_kind(name) == "softmax"
+    rule = qc.Policy.named("llm_layers").match(name)
+    assert rule == ("layer:softmax", qc.Fixed(0, 1))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "t5"])
@@ -361,7 +377,7 @@ def test_flattened_names_have_the_same_kind(family: str) -> None:
 
 def test_every_kind_has_names_in_the_main_families() -> None:
     for family in (LLAMA, GPT2, BERT):
-        assert set(family) == {*KINDS, None}
+        assert set(family) == {*KINDS, None} - {"softmax"}
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
@@ -405,7 +421,7 @@ def test_the_layers_of_published_code_have_their_kinds(
         made = getattr(transformers, model)(
             getattr(transformers, config)(**small, **sizes)
         )
-    counts = dict.fromkeys(KINDS, 0)
+    counts = {kind: 0 for kind in KINDS if kind != "softmax"}  # no module of its own
     for name, module in made.named_modules():
         kinds = (torch.nn.Linear, torch.nn.Embedding, transformers.pytorch_utils.Conv1D)
         if isinstance(module, kinds):
