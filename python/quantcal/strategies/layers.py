@@ -93,7 +93,8 @@ def layer_kind(name: str) -> str | None:
 
     Returns
     -------
-    One of `KINDS`, or None: for normalisations, scores before their softmax, residual sums and all else.
+    One of `KINDS`, or None: for normalisations, scores before their softmax, residual sums and
+    all else.
 
     Examples
     --------

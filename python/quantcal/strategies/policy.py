@@ -36,9 +36,9 @@ class Policy:
         glob with `*`, `?` and `[…]`, which must match the whole name (`*` matches dots and
         slashes too); `re:` and a regular expression, which need only be found in the name
         (`re.search`; anchor it with `^` and `$`); or `layer:` and a kind of transformer layer:
-        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`, `softmax`. Case
-        counts, except in `layer:`. A strategy is a name ("percentile_99.9"), an object
-        (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
+        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`,
+        `softmax`. Case counts, except in `layer:`. A strategy is a name ("percentile_99.9"),
+        an object (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
 
     Raises
     ------
