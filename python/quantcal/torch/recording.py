@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator, _core
+from quantcal import CalibrationError, Calibrator
 from quantcal._decide import Stats
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
