@@ -17,6 +17,8 @@ pub enum Error {
         /// mantissa bits that were asked for
         want: u32,
     },
+    /// Counts that no recording can give.
+    Counts(&'static str),
     /// A quantile outside 0…1, or NaN.
     Quantile(f64),
     /// A uniform view needs at least one bin.
@@ -169,6 +171,9 @@ impl fmt::Display for Error {
                 "cannot coarsen from {have} to {want} mantissa bits: detail that was not \
                  recorded cannot be added; observe again with mantissa_bits={want}"
             ),
+            Self::Counts(what) => {
+                write!(f, "the counts do not fit together: {what}; give them as they were counted")
+            }
             Self::Quantile(q) => write!(f, "quantile is {q}, but it must be between 0 and 1"),
             Self::NumBins(n) => {
                 write!(f, "num_bins is {n}, but it must be between 1 and 16777216")

@@ -19,6 +19,7 @@
 //! Otherwise a bin's values are taken as spread evenly over it.
 
 mod count;
+mod counts;
 mod cut;
 mod density;
 mod moments;
@@ -27,6 +28,7 @@ mod quantile;
 mod rebin;
 mod record;
 
+pub use counts::Counts;
 pub use density::{Density, Mass, Segment};
 pub use moments::Moments;
 pub use rebin::MAX_UNIFORM_BINS;
@@ -234,25 +236,25 @@ impl Histogram {
         self.pages.as_ref().map_or(Layout::of(f32::MANTISSA_BITS), Pages::layout)
     }
 
-    /// Rebuilds a histogram from its parts; the wire format checks them first.
-    pub(crate) fn from_parts(parts: Parts) -> Self {
+    /// Rebuilds a histogram from its parts, which were checked.
+    fn from_parts(parts: Parts) -> Self {
         let Parts { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max } = parts;
         Self { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max }
     }
 }
 
 /// The state of a histogram, as [`Histogram::from_parts`] takes it.
-pub(crate) struct Parts {
-    pub(crate) fixed: bool,
-    pub(crate) pages: Option<Pages>,
-    pub(crate) exact: bool,
-    pub(crate) count: u64,
-    pub(crate) zeros: u64,
-    pub(crate) nan: u64,
-    pub(crate) posinf: u64,
-    pub(crate) neginf: u64,
-    pub(crate) min: f32,
-    pub(crate) max: f32,
+struct Parts {
+    fixed: bool,
+    pages: Option<Pages>,
+    exact: bool,
+    count: u64,
+    zeros: u64,
+    nan: u64,
+    posinf: u64,
+    neginf: u64,
+    min: f32,
+    max: f32,
 }
 
 impl PartialEq for Histogram {

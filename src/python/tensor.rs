@@ -55,6 +55,18 @@ impl TensorStats {
         stats.into()
     }
 
+    /// Statistics that were made elsewhere.
+    #[staticmethod]
+    fn from_counts(
+        histogram: &Histogram,
+        observations: u64,
+        minima: &Histogram,
+        maxima: &Histogram,
+    ) -> PyResult<Self> {
+        let (minima, maxima) = (minima.snapshot(), maxima.snapshot());
+        Ok(Core::from_counts(histogram.snapshot(), observations, minima, maxima)?.into())
+    }
+
     /// Adds one observation, unless `finite_only` and some value is not finite.
     #[pyo3(signature = (values, /, *, finite_only = false))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {

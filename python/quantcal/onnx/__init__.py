@@ -7,20 +7,28 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
+from quantcal.onnx.accelerate import Acceleration, accelerate
+from quantcal.onnx.config import read_config
 from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
 from quantcal.onnx.observer import observe
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import Clipped, QuantizeResult
+from quantcal.onnx.saturation import Saturation, saturations
 from quantcal.onnx.writer import Written, write
 
 __all__ = [
+    "Acceleration",
     "Clipped",
     "Feeds",
     "InputSpec",
     "QuantizeResult",
+    "Saturation",
     "Written",
+    "accelerate",
     "load_feeds",
     "observe",
     "quantize",
+    "read_config",
+    "saturations",
     "write",
 ]

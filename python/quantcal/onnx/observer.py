@@ -10,7 +10,7 @@ operators.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -20,10 +20,11 @@ from quantcal.onnx.choose import Source, choose
 from quantcal.onnx.feeds import Feed, as_feeds
 from quantcal.onnx.in_graph import InGraphObserver
 from quantcal.onnx.model import Workspace, load_model, model_inputs, tensors_of
+from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
-from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.progress import track
+from quantcal.onnx.ranges import share
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
@@ -42,7 +43,11 @@ def observe(
     reader: object,
     *,
     tensors: str | Iterable[str] | None = None,
+    target: str = "onnxruntime",
+    activation: str | None = None,
+    formats: Mapping[str, str] | None = None,
     op_types: Sequence[str] = OP_TYPES,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     method: Method = "auto",
     max_memory: int = MAX_MEMORY,
@@ -66,10 +71,10 @@ def observe(
         opened as :func:`quantcal.onnx.load_feeds` does.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
-        ``op_types`` and ``exclude``; ``"all"`` every float tensor (16, 32 or 64 bits,
+        the options below; ``"all"`` every float tensor (16, 32 or 64 bits,
         or bfloat16), inside subgraphs too; names exactly those.
-    op_types, exclude : sequence of str
-        Operator types to quantise; node names or patterns (``*``) to leave out.
+    target, activation, formats, op_types, include, exclude
+        As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs.
     method : "auto", "in_graph" or "outputs"
         ``"in_graph"`` puts an operator behind each tensor, which counts it while the
         model runs: one run a sample, in the memory of plain inference, subgraphs
@@ -107,9 +112,19 @@ def observe(
     >>> table = cal.compute("mse")
     """
     loaded = load_model(model)
+    plan = None
     if tensors is None:
-        prepared = prepare(loaded, op_types=op_types, exclude=exclude)
-        source = Source(prepared.converted, prepared.types, prepared.plan.tensors)
+        options = Options.of(
+            target=target,
+            activation=activation,
+            formats=formats,
+            op_types=op_types,
+            include=include,
+            exclude=exclude,
+        )
+        prepared = prepare(loaded, options)
+        plan = prepared.plan
+        source = Source(prepared.converted, prepared.types, plan.observed)
     else:
         source = choose(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
@@ -122,6 +137,8 @@ def observe(
         progress=progress,
         providers=providers,
     )
+    if plan is not None:
+        new = share(new, plan)
     if calibrator is None:
         return new
     calibrator.merge(new)
