@@ -83,9 +83,8 @@ def main() -> None:
                 )
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        methods.main(
-            smoke=True
-        )  # in earnest it writes docs/methods.md: asked for by name
+        # In earnest it writes docs/methods.md, which is asked for by name.
+        methods.main(smoke=True)
     if given.smoke:
         return
     recorded.show_changes(head, sheets)

@@ -72,7 +72,7 @@ class Recording:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        return calibrator._record(name, calibrator._empty(axis), values)
+        return calibrator._record(name, calibrator._empty(name, axis), values)
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
