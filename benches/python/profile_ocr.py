@@ -28,7 +28,7 @@ from quantcal.demo.fetch import MODELS
 from quantcal.demo.lines import render_lines
 from quantcal.demo.ocr import LineFeeds
 from quantcal.onnx.model import Workspace, load_model
-from quantcal.onnx.plan import OP_TYPES
+from quantcal.onnx.options import Options
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.quantizer import QuantizeResult
 
@@ -91,7 +91,7 @@ NETWORKS = {"PP-OCRv4 recogniser": recogniser, "PP-OCRv4 detector": detector}
 
 def measure(path: Path, feeds: Feeds, *, rounds: int) -> dict[str, list[float]]:
     """Time observation with one and more passes beside inference and counting, in turns."""
-    prepared = prepare(load_model(path), op_types=OP_TYPES, exclude=())
+    prepared = prepare(load_model(path), Options.of())
     outputs = [value.name for value in prepared.converted.proto.graph.output]
     names = qc.onnx.observe(path, feeds[:1]).names
     inner = [name for name in names if name not in feeds[0]]

@@ -27,6 +27,7 @@ import quantise
 import recorded
 import scaling
 import searches
+import torch_observers
 from figures import Sheet
 from timing import BUSY
 
@@ -45,6 +46,7 @@ GROUPS = {
     "observing": observing,
     "ocr": profile_ocr,
     "scaling": scaling,
+    "torch": torch_observers,
 }
 RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 

@@ -17,6 +17,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 
 from quantcal.onnx.model import load_model
+from quantcal.onnx.options import Options
 from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
 
@@ -61,7 +62,7 @@ def quantize(
 
     Its ranges are kept beside it and taken again for the next model of the same method.
     """
-    prepared = prepare(load_model(model), op_types=OP_TYPES, exclude=())
+    prepared = prepare(load_model(model), Options.of())
     source = output.with_suffix(".float.onnx")
     onnx.save(prepared.proto, source)
     name, options = METHODS[method]

@@ -142,7 +142,7 @@ ReduceRangeOption = Annotated[
         show_default="auto",
         rich_help_panel=WEIGHTS,
         help="7-bit weights: 'auto' takes them for onnxruntime when the CPU has no VNNI, "
-        "where 8-bit sums overflow; 'nodes' then only where that costs more than the bit.",
+        "in the nodes whose 8-bit sums would overflow; 'yes' in all nodes.",
     ),
 ]
 CpuOption = Annotated[
