@@ -21,12 +21,12 @@ def observe(key: str, shape: tuple[int, ...], rounds: int) -> None:
     from quantcal.onnx.choose import choose
     from quantcal.onnx.in_graph import InGraphObserver
     from quantcal.onnx.model import Workspace, load_model
-    from quantcal.onnx.plan import OP_TYPES
+    from quantcal.onnx.options import Options
     from quantcal.onnx.prepare import prepare
 
     path = MODELS[key].fetch()
     feed = {"x": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-    needed = prepare(load_model(path), op_types=OP_TYPES, exclude=())
+    needed = prepare(load_model(path), Options.of())
     source = choose(load_model(path), "all")
     with Workspace(source.loaded) as work, Workspace(needed.converted) as other:
         plain = work.open([value.name for value in work.light.graph.output])
@@ -35,7 +35,7 @@ def observe(key: str, shape: tuple[int, ...], rounds: int) -> None:
             "all tensors": qc.Calibrator(),
         }
         names = [
-            [n for n in s if n != "x"] for s in (needed.plan.tensors, source.names)
+            [n for n in s if n != "x"] for s in (needed.plan.observed, source.names)
         ]
         observers = [
             InGraphObserver(where, chosen, cal)

@@ -269,6 +269,7 @@ impl Histogram {
 /// A histogram from counts that were made elsewhere.
 ///
 /// `specials` are the numbers of zeros, NaN, +inf and -inf.
+#[allow(clippy::too_many_arguments)] // what a histogram consists of
 #[pyfunction]
 #[pyo3(signature = (mantissa_bits, codes, counts, specials, extremes, *, exact, fixed))]
 pub(super) fn histogram_of_counts(
