@@ -21,6 +21,7 @@ import layouts
 import machine
 import memory
 import methods
+import observing
 import profile_ocr
 import quantise
 import recorded
@@ -42,6 +43,7 @@ GROUPS = {
     "importing": importing,
     "compat": compat,
     "memory": memory,
+    "observing": observing,
     "ocr": profile_ocr,
     "scaling": scaling,
     "torch": torch_observers,
@@ -83,9 +85,8 @@ def main() -> None:
                 )
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        methods.main(
-            smoke=True
-        )  # in earnest it writes docs/methods.md: asked for by name
+        # In earnest it writes docs/methods.md, which is asked for by name.
+        methods.main(smoke=True)
     if given.smoke:
         return
     recorded.show_changes(head, sheets)

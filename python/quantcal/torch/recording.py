@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator, _core
+from quantcal import CalibrationError, Calibrator
 from quantcal._decide import Stats
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
@@ -74,11 +74,7 @@ class Recording:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        bits = calibrator.mantissa_bits
-        empty: Stats = _core.TensorStats(bits)
-        if axis is not None:
-            empty = _core.ChannelStats(axis, bits)
-        return calibrator._record(name, empty, values)
+        return calibrator._record(name, calibrator._empty(name, axis), values)
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
