@@ -7,7 +7,7 @@ docs/llm.md and a picture of the worst tensors.
 
     python examples/llm_perplexity.py --output llm-results
 
-takes less than 30 minutes on two idle cores and 2 GB. What was measured is kept in the
+takes less than 30 minutes on two idle cores, and 3 GB. What was measured is kept in the
 folder, so a run that was stopped goes on where it was. Needs the extra:
 pip install "quantcal[llm]".
 """
@@ -65,8 +65,8 @@ def arguments() -> argparse.Namespace:
     add(
         "--first",
         type=int,
-        default=4,
-        help="windows of each text for all but the main configurations (default: 4)",
+        default=2,
+        help="windows of each text for all but the main configurations (default: 2)",
     )
     add(
         "--calibration-windows",
@@ -162,10 +162,10 @@ class Experiment:
         """Quantise weights too, as they are and smoothed."""
         for method in ("minmax", "mse"):
             table = cal.compute(method, format="uint8")
-            plain = c.Configuration(
-                f"{method}, int8 weights", table=table, weights="int8"
+            name = f"{method}, int8 weights"
+            self._measure(
+                c.Configuration(name, table=table, weights="int8", full=False)
             )
-            self._measure(plain)
         for alpha in (0.5, None):
             told = "alpha searched" if alpha is None else f"alpha {alpha}"
             with c.smoothed(self._model, channels, alpha) as smoothings:

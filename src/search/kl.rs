@@ -77,7 +77,7 @@ pub fn kl(
         (None, QuantFormat::Int(int)) => Groups::Even(1 << (int.bits() - 1)),
     };
     let by_magnitude =
-        |groups| threshold(&Density::new(&histogram.magnitudes()), num_bins, &groups);
+        |groups| threshold(&Density::of_magnitudes(histogram), num_bins, &groups);
     if symmetric {
         let t = if two_sided == Some(true) && min < 0.0 && max > 0.0 {
             about_zero(&density, num_bins, &groups(true))?

@@ -9,6 +9,7 @@ LLM_LAYERS = {
     "layer:ffn_up": "percentile_99.999",
     "layer:ffn_down": "mse",
     "layer:lm_head": "mse",
+    "layer:softmax": "softmax",
     "*": "mse",
 }
 """The best choice for each kind of layer of a language model that was measured; docs/llm.md

@@ -34,6 +34,8 @@ class Recording:
         self.calibrator = (
             LiveCalibrator(self.fetch) if calibrator is None else calibrator
         )
+        self.called: set[str] = set()
+        """Paths of the modules that were called."""
         self._axis = axis
         self._merge_calls = merge_calls
 
@@ -72,7 +74,7 @@ class Recording:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        return calibrator._record(name, calibrator._empty(axis), values)
+        return calibrator._record(name, calibrator._empty(name, axis), values)
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
@@ -121,6 +123,11 @@ class Recording:
         self.calibrator._include(
             [(name, c.fetch()) for name, kinds in waiting.items() for c in kinds]
         )
+
+
+def copied(record: Stats | Counted) -> Stats | Counted:
+    """Return a copy that another tensor may have for its own."""
+    return record.copy()
 
 
 def is_elsewhere(tensor: torch.Tensor) -> bool:
