@@ -17,6 +17,7 @@ import quantcal as qc
 from quantcal.demo import MODELS, LineFeeds, render_lines
 from quantcal.onnx import cpu
 from quantcal.onnx.model import load_model
+from quantcal.onnx.options import Options
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.saturation import code_shares, weight_codes, weighted_nodes
 
@@ -91,11 +92,11 @@ def test_the_price_of_the_bit_is_what_rounding_adds() -> None:
     table = cal.compute("minmax", format="uint8")
     found = qc.onnx.saturations(model, cal, table)["mm"]
     errors = []
-    for levels in (127, 64):
+    for levels in (127, 63):
         step = np.abs(weights).max(axis=0) / levels
         rounded = np.rint(weights / step) * step
         errors.append(float(((x @ (rounded - weights)) ** 2).mean()))
-    # 7 bits have 64 levels a side where the estimate has 63.5; the data are random.
+    # 7 bits have 63 levels a side where the estimate has 63.5; the data are random.
     np.testing.assert_allclose(found.rounding, errors[1] - errors[0], rtol=0.1)
 
 
@@ -120,9 +121,7 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
     cal = qc.onnx.observe(path, LineFeeds(render_lines(6, split="calibration")))
     table = cal.compute("mse", format="uint8")
     found = qc.onnx.saturations(path, cal, table)
-    prepared = prepare(
-        load_model(path), op_types=("Conv", "MatMul", "Gemm"), exclude=()
-    )
+    prepared = prepare(load_model(path), Options.of())
     nodes = list(weighted_nodes(prepared))
     (feed,) = LineFeeds(render_lines(1, split="evaluation"))
     names = sorted({node.input[0] for node, _ in nodes} - {"x"})
@@ -175,7 +174,7 @@ def test_only_the_named_nodes_lose_a_bit(tmp_path: Path) -> None:
         largest = {
             n: np.abs(codes[f"{n}_quantized"].astype(int)).max() for n in ("w1", "w2")
         }
-        assert largest == {"w1": 127, "w2": 64}
+        assert largest == {"w1": 127, "w2": 63}
         scales = (codes["w1_scale"].shape, codes["w2_scale"].shape)
         assert scales == (((4,), (2,)) if per_channel else ((), ()))
 
@@ -192,7 +191,7 @@ def test_gemm_and_matmul_lose_a_bit_by_their_own_channels(tmp_path: Path) -> Non
         qc.onnx.write(model, path, table, reduce_range=[name])
         tensors = {t.name: t for t in onnx.load(path).graph.initializer}
         codes = numpy_helper.to_array(tensors["w_quantized"]).astype(int)
-        assert np.abs(codes).max() == 64
+        assert np.abs(codes).max() == 63
         assert numpy_helper.to_array(tensors["w_scale"]).shape == (5,)
 
 
@@ -216,7 +215,7 @@ def test_quantize_takes_the_bit_only_where_the_target_needs_it(tmp_path: Path) -
         codes = {n: numpy_helper.to_array(tensors[f"{n}_quantized"]) for n in "wv"}
         return {n: int(np.abs(c.astype(int)).max()) for n, c in codes.items()}
 
-    assert bits("no-vnni") == {"w": 127, "v": 64}
+    assert bits("no-vnni") == {"w": 127, "v": 63}
     assert bits("vnni") == bits("arm") == {"w": 127, "v": 127}
 
 
