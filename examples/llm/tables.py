@@ -24,13 +24,16 @@ class Row:
 
 
 def cell(found: Perplexity) -> str:
-    """Return a perplexity and how much it is above the float model's, in per cent."""
-    if found.ratio > 2:
-        return f"{found.value:.3g}" if found.value < 1000 else f"{found.value:.1e}"
+    """Return how many times the float model's a perplexity is; the float model's itself.
+
+    Configurations are measured on different numbers of windows, and perplexities of
+    different windows cannot be compared; what they are multiples of is on the same tokens.
+    """
     if found.low == found.high == 1:
         return f"{found.value:.2f}"
-    low, high = (100 * (end - 1) for end in (found.low, found.high))
-    return f"{found.value:.2f} ({low:+.1f} … {high:+.1f} %)"
+    if found.ratio > 2:
+        return f"×{found.ratio:.2g}" if found.ratio < 100 else f"×{found.ratio:.0e}"
+    return f"×{found.ratio:.3f} ({found.low:.2f} … {found.high:.2f})"
 
 
 def as_markdown(rows: Iterable[Row], facts: Mapping[str, Any]) -> str:
