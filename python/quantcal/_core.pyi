@@ -15,6 +15,7 @@ __all__ = [
     "ChannelStats",
     "Histogram",
     "NonFiniteError",
+    "Taps",
     "TensorStats",
     "__version__",
     "aciq",
