@@ -21,11 +21,13 @@ import layouts
 import machine
 import memory
 import methods
+import observing
 import profile_ocr
 import quantise
 import recorded
 import scaling
 import searches
+import torch_observers
 from figures import Sheet
 from timing import BUSY
 
@@ -41,8 +43,10 @@ GROUPS = {
     "importing": importing,
     "compat": compat,
     "memory": memory,
+    "observing": observing,
     "ocr": profile_ocr,
     "scaling": scaling,
+    "torch": torch_observers,
 }
 RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 
@@ -81,9 +85,8 @@ def main() -> None:
                 )
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        methods.main(
-            smoke=True
-        )  # in earnest it writes docs/methods.md: asked for by name
+        # In earnest it writes docs/methods.md, which is asked for by name.
+        methods.main(smoke=True)
     if given.smoke:
         return
     recorded.show_changes(head, sheets)

@@ -8,6 +8,7 @@ same process holds before it observes anything is taken off.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 import machine
 import numpy as np
 from figures import Sheet
+from scaling_picture import Points, draw, slope
 from shapes import gauss
 
 import quantcal as qc
@@ -31,8 +33,6 @@ PIECE = 1 << 24  # elements that are in memory at a time when a stream is observ
 TENSOR = 1 << 16  # elements of each tensor when there are many
 ROWS = 1 << 10  # values of each channel
 LIMIT_GB = 1.5  # for 10,000 tensors
-
-Points = dict[str, list[dict[str, float]]]
 
 
 def elements(n: int) -> Callable[[], Any]:
@@ -107,7 +107,7 @@ def point(axis: str, size: int) -> dict[str, float]:
     if axis != "threads":
         qc.set_num_threads(1)
     run = AXES[axis](size)
-    before = resident()
+    before = settle()
     kept = run()
     held = resident() - before
     peak = peak_resident() - before
@@ -130,6 +130,16 @@ def point(axis: str, size: int) -> dict[str, float]:
     }
 
 
+def settle() -> int:
+    """Give back free memory, forget the peak, and return the resident size (Linux, glibc).
+
+    Otherwise what making the data has freed would be used again, and not be seen.
+    """
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident()
+
+
 def resident() -> int:
     """Return the resident size of this process in bytes (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -137,7 +147,7 @@ def resident() -> int:
 
 
 def peak_resident() -> int:
-    """Return the greatest resident size that this process has had, in bytes (Linux)."""
+    """Return the greatest resident size since `settle`, in bytes (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
@@ -154,20 +164,6 @@ def measure(*, smoke: bool) -> Points:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[axis].append(json.loads(done.stdout))
     return found
-
-
-def slope(points: list[dict[str, float]], key: str) -> tuple[float, float]:
-    """Return the exponent of growth (1 is linear) and the worst factor off the fit.
-
-    Least squares of the logarithms over the upper half of the sizes: below, it is the call
-    itself that costs.
-    """
-    upper = points[len(points) // 2 :]
-    x = np.log([p["size"] for p in upper])
-    y = np.log([max(p[key], 1e-12) for p in upper])
-    exponent, offset = np.polyfit(x, y, 1)
-    off = float(np.exp(np.abs(y - exponent * x - offset).max()))
-    return float(exponent), off
 
 
 def main(*, smoke: bool) -> Sheet:
@@ -199,73 +195,8 @@ def main(*, smoke: bool) -> Sheet:
         head = machine.describe()
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps({"machine": head, "points": points}, indent=1))
-        draw(points, head)
+        draw(points, head, IMAGE)
     return sheet
-
-
-def draw(points: Points, head: dict[str, Any]) -> None:
-    """Draw time and memory on logarithmic axes and save the picture."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    style = {
-        "font.size": 8,
-        "axes.titlesize": 9,
-        "axes.grid": True,
-        "grid.alpha": 0.25,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(2, 4, figsize=(10.5, 4.6), sharex="col")
-        for column, axis in enumerate(AXES):
-            _column(axes[:, column], axis, points[axis])
-        axes[0, 0].set_ylabel("time (s)")
-        axes[1, 0].set_ylabel("memory (bytes)")
-        figure.suptitle(
-            f"quantcal {head['versions']['quantcal']}, float32 N(0, 1), one thread unless "
-            f"said; {head['processor']}, {head['date']}",
-            fontsize=8,
-        )
-        figure.tight_layout()
-        figure.savefig(IMAGE, dpi=200)
-        plt.close(figure)
-
-
-def _column(pair: Any, axis: str, points: list[dict[str, float]]) -> None:
-    top, bottom = pair
-    x = [p["size"] for p in points]
-    seconds = [p["seconds"] for p in points]
-    top.loglog(x, seconds, "o-", ms=3, lw=1, color="#1f5fa8", label="measured")
-    peak = [max(p["peak"], 1) for p in points]
-    bottom.loglog(x, peak, "o-", ms=3, lw=1, color="#b3541e", label="peak")
-    if axis == "threads":
-        ideal = [seconds[0] / n for n in x]
-        top.loglog(x, ideal, "--", lw=0.8, color="grey", label="ideal")
-        for plot in pair:
-            plot.set_xticks(x, [str(n) for n in x], minor=False)
-            plot.minorticks_off()
-        title = f"{1 << 26:,} values"
-    else:
-        last, end = x[-1], seconds[-1]
-        line = [end * n / last for n in x]
-        top.loglog(x, line, "--", lw=0.8, color="grey", label="linear")
-        exponent, off = slope(points, "seconds")
-        title = f"time ∝ n^{exponent:.2f}, within {100 * (off - 1):.0f} %"
-        held = [max(p["nbytes"], 1) for p in points]
-        bottom.loglog(x, held, "s-", ms=2.5, lw=1, color="#7a7a7a", label="counters")
-    top.set_title(title)
-    names = {
-        "elements": "elements of one tensor, streamed",
-        "tensors": f"tensors of {TENSOR:,} elements",
-        "channels": f"channels of {ROWS:,} values",
-        "threads": "threads",
-    }
-    bottom.set_xlabel(names[axis])
-    for plot in pair:
-        plot.legend(frameon=False, fontsize=7)
 
 
 if __name__ == "__main__":
@@ -277,7 +208,7 @@ if __name__ == "__main__":
         print(json.dumps(point(given.point[0], int(given.point[1]))))
     elif given.redraw:
         last = json.loads(RESULTS.read_text())
-        draw(last["points"], last["machine"])
+        draw(last["points"], last["machine"], IMAGE)
     else:
         machine.show(machine.describe())
         main(smoke=False).show()

@@ -12,7 +12,6 @@ from typing import Any
 
 from figures import number
 from recorded import FOLDER
-from timing import BUSY
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- measured: python benches/python/table.py -->", "<!-- end -->"
@@ -43,27 +42,32 @@ def table(run: dict[str, Any]) -> str:
         "the most; every group is a command of its own, "
         "`python benches/python/run.py GROUP`.",
         "",
-        "| work | | measured | target | | group, date, commit |",
+        "| work | | measured | target | | group |",
         "| --- | --- | ---: | ---: | --- | --- |",
     ]
-    groups = run["groups"]
-    for title, command in COMMANDS.items():
-        group = groups.get(title)
-        if group is None:
-            continue
-        where = f"`{command}`, {group['date']}, {group['commit']}"
-        if (group["others"] or 0) > BUSY:
-            where += f"; others took {100 * group['others']:.0f} % of the processors"
-        lines += [
-            _row(figure, where) for figure in group["figures"] if figure["target"]
-        ]
+    groups = {title: run["groups"].get(title) for title in COMMANDS}
+    for title, group in groups.items():
+        rows = (
+            [figure for figure in group["figures"] if figure["target"]] if group else []
+        )
+        lines += [_row(figure, COMMANDS[title]) for figure in rows]
     reached = sum("| reached |" in line for line in lines)
     missed = sum("| **missed** |" in line for line in lines)
-    lines += ["", f"{reached} reached, {missed} missed."]
+    lines += ["", f"{reached} reached, {missed} missed.", ""]
+    lines += [
+        "| group | date | commit | other programs took |",
+        "| --- | --- | --- | ---: |",
+    ]
+    for title, group in groups.items():
+        if group:
+            lines.append(
+                f"| `{COMMANDS[title]}` | {group['date']} | {group['commit']} | "
+                f"{100 * (group['others'] or 0):.0f} % |"
+            )
     return "\n".join(lines)
 
 
-def _row(figure: dict[str, Any], where: str) -> str:
+def _row(figure: dict[str, Any], command: str) -> str:
     work, how = (figure[key].replace("|", "\\|") for key in ("work", "how"))
     extent = ""
     if figure["low"] != figure["high"]:
@@ -71,7 +75,7 @@ def _row(figure: dict[str, Any], where: str) -> str:
     verdict = figure["verdict"]
     verdict = f"**{verdict}**" if verdict == "missed" else verdict
     measured = f"{number(figure['value'])}{extent} {figure['unit']}".strip()
-    return f"| {work} | {how} | {measured} | {figure['target']} | {verdict} | {where} |"
+    return f"| {work} | {how} | {measured} | {figure['target']} | {verdict} | `{command}` |"
 
 
 def write(run: dict[str, Any]) -> None:

@@ -22,16 +22,19 @@ mod count;
 mod counts;
 mod cut;
 mod density;
+mod index;
 mod moments;
 mod pages;
 mod quantile;
 mod rebin;
 mod record;
+mod segment;
 
 pub use counts::Counts;
-pub use density::{Density, Mass, Segment};
+pub use density::Density;
 pub use moments::Moments;
 pub use rebin::MAX_UNIFORM_BINS;
+pub use segment::{Mass, Segment};
 
 pub(crate) use pages::Pages;
 pub(crate) use quantile::check_quantile;

@@ -30,8 +30,9 @@ const NAME: &CStr = c"Observe";
 const NUMBER: &CStr = c"taps";
 const POSITION: &CStr = c"position";
 
-/// Below this many elements a second thread costs more than it gains.
-const SHARED: usize = 1 << 15;
+/// Elements that a thread must have to count, or another thread costs more than it gains: parts
+/// need counters of their own, and merging.
+const SHARE: usize = 1 << 17;
 
 /// An operator that stands in an open session.
 struct Kernel {
@@ -57,7 +58,7 @@ impl Kernel {
     /// Counts on the runtime's own threads: those of a pool of ours would wait for its threads,
     /// which go on spinning between operators.
     fn record<T: Element>(&self, call: &Call<'_>, values: &[T]) -> Told<()> {
-        let shares = threads().min(values.len() / SHARED);
+        let shares = threads().min(values.len() / SHARE);
         if shares < 2 {
             return self.tap.observe(values).map_err(|error| error.to_string());
         }

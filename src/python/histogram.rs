@@ -269,7 +269,9 @@ impl Histogram {
 /// A histogram from counts that were made elsewhere.
 ///
 /// `specials` are the numbers of zeros, NaN, +inf and -inf.
+#[allow(clippy::too_many_arguments)] // what a histogram consists of
 #[pyfunction]
+#[allow(clippy::too_many_arguments)] // Python hands the parts over one by one
 #[pyo3(signature = (mantissa_bits, codes, counts, specials, extremes, *, exact, fixed))]
 pub(super) fn histogram_of_counts(
     py: Python<'_>,

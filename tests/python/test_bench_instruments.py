@@ -21,7 +21,7 @@ def bench() -> Iterator[SimpleNamespace]:
     """The modules under test; their short names are no one else's afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        names = ("figures", "recorded", "shapes", "scaling")
+        names = ("figures", "recorded", "shapes", "scaling_picture")
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -82,7 +82,7 @@ def test_results_of_other_groups_stay_in_the_file(bench, tmp_path):
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_the_fitted_growth_is_that_of_a_power_law(bench, power):
     points = [{"size": n, "seconds": 3.0 * n**power} for n in (10, 100, 1000, 10000)]
-    exponent, off = bench.scaling.slope(points, "seconds")
+    exponent, off = bench.scaling_picture.slope(points, "seconds")
     assert exponent == pytest.approx(power)
     assert off == pytest.approx(1)
 
@@ -90,7 +90,7 @@ def test_the_fitted_growth_is_that_of_a_power_law(bench, power):
 def test_a_step_shows_as_distance_from_the_line(bench):
     points = [{"size": n, "seconds": float(n)} for n in (1, 10, 100, 1000, 10000)]
     points[-2]["seconds"] *= 4
-    assert bench.scaling.slope(points, "seconds")[1] > 2
+    assert bench.scaling_picture.slope(points, "seconds")[1] > 2
 
 
 def test_counts_by_definition_are_those_of_single_values(bench):

@@ -94,6 +94,10 @@ def test_the_main_classes_and_functions_have_examples() -> None:
     assert {"Histogram", "Calibrator", "calibrate", "quantize"} <= documented
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in torchao
+@pytest.mark.filterwarnings("ignore:Please use quant_min")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.usefixtures("stage")
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_the_python_blocks_of_a_guide_run_in_order(path: Path) -> None:

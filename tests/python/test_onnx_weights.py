@@ -62,6 +62,9 @@ def by_hand(w: Array, format: str, axis: int | None) -> Array:
         kind = getattr(ml_dtypes, format)
         scale = (top / float(ml_dtypes.finfo(kind).max)).astype(np.float32)
         return (w / scale).astype(kind).astype(np.float32) * scale
+    if format == "int7":  # stored in 8 bits, as −64 to 64
+        scale = (top / 64).astype(np.float32)
+        return np.clip(np.rint(w / scale), -64, 64) * scale
     most = 2 ** (int(format[3:]) - 1) - 1
     scale = (top / most).astype(np.float32)
     return np.clip(np.rint(w / scale), -most - 1, most) * scale

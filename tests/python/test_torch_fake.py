@@ -257,3 +257,24 @@ def test_integers_are_refused_by_name() -> None:
     ):
         model(torch.tensor([1]))
     assert np.isfinite(model.weight.detach().numpy()).all()
+
+
+@pytest.mark.parametrize("format", ["int8", "uint8", "int4", "uint16"])
+def test_on_a_device_integers_become_the_same_bit_for_bit(
+    format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infinity = float("inf")
+    special = torch.tensor([0.0, -0.0, 1e-45, 3e38, -3e38, infinity, -infinity])
+    halves = torch.arange(-50, 50) / 2 * 0.125
+    x = torch.cat([special, torch.tensor([float("nan")]), halves, 3 * random(892)])
+    x = x.reshape(4, 50, 5)
+    of_whole = qc.QuantParams.from_range(-16, 15.875, format=format)
+    ends = np.linspace(1, 9, 50)
+    of_channels = qc.QuantParams.from_range(-ends, ends / 3, format=format, axis=1)
+    model = nn.Identity()
+    for params in (of_whole, of_channels):
+        wanted = faked(params, x)
+        monkeypatch.setattr("quantcal.torch.fake.is_elsewhere", lambda _: True)
+        with qc.torch.fake_quantize(model, {"Identity": params}):
+            found = model(x)
+        assert torch.equal(found.view(torch.int32), wanted.view(torch.int32))

@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),  # x86's own
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:invalid escape sequence"),  # in torchao
 ]
 nn = torch.nn
 STRATEGIES = ["minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"]

@@ -484,3 +484,68 @@ def test_replicas_in_threads_are_recorded_each_as_a_forward() -> None:
         assert model(x).shape == (8, 6)  # without a GPU it calls the module itself
     first, second = [*halves, x], [inner.block(part) for part in (*halves, x)]
     assert cal == recorded({"block#1": first, "block#2": second})
+
+
+def test_modules_that_were_never_called_are_warned_of() -> None:
+    model, x = nn.MultiheadAttention(6, 2), random(3, 4, 6)
+    with (
+        pytest.warns(UserWarning, match='No activations of "out_proj" were recorded'),
+        qc.torch.observe(model) as cal,
+    ):
+        model(x, x, x)
+    assert not cal.names
+
+
+class Branches(nn.Module):
+    """Three layers that get the same tensor, which may be changed before the last."""
+
+    def __init__(self, change: bool = False) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
+        self.change = change
+
+    def forward(self, x: Any) -> Any:
+        h = x + 1
+        total = self.q(h) + self.k(h)
+        if self.change:
+            h.mul_(2)
+        return total + self.v(h)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("options", [{}, {"axis": -1}, {"skip_positions": 1}])
+def test_a_tensor_that_several_modules_get_is_counted_for_each(
+    options: dict[str, Any], elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantcal.torch.recording.is_elsewhere", lambda _: elsewhere)
+    x = random(4, 6)
+    h = x[options.get("skip_positions", 0) :] + 1
+    axis = {"axis": -1} if "axis" in options else {}
+    for change in (False, True):
+        model = Branches(change).requires_grad_(False)
+        with qc.torch.observe(model, **options) as cal:
+            model(x)
+            model(x)
+            with torch.inference_mode():
+                model(x)
+        last = 2 * h if change else h
+        wanted = {"q": [h] * 3, "k": [h] * 3, "v": [last] * 3}
+        assert cal == recorded(wanted, **axis)
+
+
+def test_a_tensor_that_several_modules_get_is_read_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from quantcal.torch import recording
+
+    read: list[str] = []
+    readable = recording.readable
+    monkeypatch.setattr(
+        recording, "readable", lambda name, x: (read.append(name), readable(name, x))[1]
+    )
+    for change, names in ((False, ["q"]), (True, ["q", "v"])):
+        read.clear()
+        model = Branches(change).requires_grad_(False)
+        with qc.torch.observe(model):
+            model(random(4, 6))
+        assert read == names

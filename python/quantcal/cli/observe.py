@@ -24,6 +24,8 @@ from quantcal.cli.options import (
     MemoryOption,
     ModelArgument,
     NonfiniteOption,
+    Observer,
+    ObserverOption,
     OnNonfinite,
     OpTypeOption,
     Target,
@@ -70,6 +72,7 @@ def observe(
     ] = False,
     mantissa_bits: MantissaOption = None,
     on_nonfinite: NonfiniteOption = OnNonfinite.IGNORE,
+    observer: ObserverOption = Observer.AUTO,
     max_memory: MemoryOption = None,
 ) -> None:
     """Run the samples through a model once and save its histograms.
@@ -97,6 +100,7 @@ def observe(
         mantissa_bits=mantissa_bits,
         on_nonfinite=on_nonfinite.value,
         progress=True,
+        method=observer.value,
         max_memory=megabytes(max_memory),
         **chosen(target, activation, op_type, include, exclude),
     )

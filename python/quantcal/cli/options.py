@@ -36,6 +36,14 @@ class OnNonfinite(str, Enum):
     RAISE = "raise"
 
 
+class Observer(str, Enum):
+    """How tensors are observed."""
+
+    AUTO = "auto"
+    IN_GRAPH = "in_graph"
+    OUTPUTS = "outputs"
+
+
 ModelArgument = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="The float ONNX model. It is never changed."),
@@ -158,6 +166,16 @@ OptionalNonfiniteOption = Annotated[
         rich_help_panel=OBSERVING,
         show_default="ignore",
         help=_NONFINITE_HELP,
+    ),
+]
+ObserverOption = Annotated[
+    Observer,
+    typer.Option(
+        "--observer",
+        rich_help_panel=OBSERVING,
+        help="How tensors are observed: 'in_graph' while the model runs, in the memory "
+        "of plain inference; 'outputs' as outputs of the model, for runtimes that "
+        "cannot load the operator; 'auto' takes the first that can be had.",
     ),
 ]
 MemoryOption = Annotated[

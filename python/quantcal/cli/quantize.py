@@ -22,6 +22,8 @@ from quantcal.cli.options import (
     MantissaOption,
     MemoryOption,
     ModelArgument,
+    Observer,
+    ObserverOption,
     OptionalNonfiniteOption,
     OpTypeOption,
     StrategyOption,
@@ -140,7 +142,7 @@ ReduceRangeOption = Annotated[
         show_default="auto",
         rich_help_panel=WEIGHTS,
         help="7-bit weights: 'auto' takes them for onnxruntime when the CPU has no VNNI, "
-        "where 8-bit sums overflow; 'nodes' then only where that costs more than the bit.",
+        "in the nodes whose 8-bit sums would overflow; 'yes' in all nodes.",
     ),
 ]
 CpuOption = Annotated[
@@ -203,6 +205,7 @@ def quantize(
     cpu: CpuOption = None,
     mantissa_bits: MantissaOption = None,
     on_nonfinite: OptionalNonfiniteOption = None,
+    observer: ObserverOption = Observer.AUTO,
     max_memory: MemoryOption = None,
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
@@ -260,6 +263,7 @@ def quantize(
             output,
             data,
             calibrator=calibrator,
+            method=observer.value,
             max_memory=megabytes(max_memory),
             **options,
         )

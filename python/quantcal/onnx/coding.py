@@ -75,8 +75,12 @@ def code(
         wider range.
     """
     params = _params(weight, format, strategy, axis)
+    if format == "int7":
+        params = _in_eight_bits(params)
     if least is not None:
         params = _widened(params, least)
+    if format == "int7":
+        weight = np.clip(weight, *_ends(params, weight.ndim))
     codes = params.quantize(weight)
     scale = np.asarray(params.scale, dtype=np.float32)
     zero: NDArray[Any] | None = None
@@ -99,6 +103,24 @@ def _params(
     calibrator = Calibrator(mantissa_bits=_MANTISSA_BITS)
     calibrator.observe("weight", weight, axis=axis)
     return calibrator.compute(strategy, format=format)["weight"]
+
+
+def _in_eight_bits(params: QuantParams) -> QuantParams:
+    """Return int8 parameters in which the range ends at ±64.
+
+    Two products with 255 then still fit 16 bits, and a step is 63/64 of 7 bits'.
+    """
+    wider = np.asarray(params.high) * (127 / 64)
+    high = float(wider) if params.axis is None else wider
+    return QuantParams.from_range(-high, high, format="int8", axis=params.axis)
+
+
+def _ends(params: QuantParams, rank: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the values of the codes ±64, shaped like channels of the weight."""
+    end = np.asarray(params.scale, dtype=np.float32) * np.float32(64)
+    if params.axis is not None:
+        end = end.reshape([-1 if k == params.axis else 1 for k in range(rank)])
+    return -end, end
 
 
 def _widened(params: QuantParams, least: NDArray[np.float32]) -> QuantParams:

@@ -125,7 +125,7 @@ def weight_bits(
     if reduce_range not in ("auto", "nodes"):
         raise CalibrationError(
             f"reduce_range is {reduce_range!r}. "
-            'Give True, False, "auto", "nodes", or names of nodes.'
+            'Give True, False or "auto"; or "nodes", or names of nodes.'
         )
     if weight == "uint8":
         return WeightBits(False, "uint8 weights take kernels that add in 32 bits")

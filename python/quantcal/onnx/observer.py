@@ -251,8 +251,8 @@ def _open(
         work.open([value.name for value in work.light.graph.output])
         without = f" Not observed, as they lie inside subgraphs: {_some(inner)}."
         warnings.warn(
-            f"The tensors are observed as outputs of the model, which takes more memory "
-            f"and time: {error}{without if inner else ''}",
+            "The tensors are observed as outputs of the model, which takes more memory "
+            f"and time.{without if inner else ''} The reason: {error}",
             stacklevel=4,
         )
         return OutputsObserver(work, types, calibrator, max_memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,9 +101,10 @@ def quantize(
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
     reduce_range : bool, "auto", "nodes", or collection of str
-        7-bit weights. ``"auto"`` (default) takes them for onnxruntime in all nodes when
-        ``cpu`` has no VNNI, where 8 bits overflow inside its kernels; ``"nodes"`` then
-        only in those where that costs more than the bit; names are those nodes.
+        7-bit weights. ``"auto"`` (default) and ``"nodes"`` take them for onnxruntime when
+        ``cpu`` has no VNNI, where 8 bits overflow inside its kernels, and only in the
+        nodes where that costs more than the bit (:func:`quantcal.onnx.saturations`);
+        names are those nodes.
     cpu : "auto", "vnni", "no-vnni" or "arm"
         Where the model will run; ``"auto"`` (default) is this machine.
     op_types : sequence of str
@@ -150,7 +152,9 @@ def quantize(
         include=include,
         exclude=exclude,
     )
-    bits = options.bits()
+    # The histograms to come tell which nodes need it.
+    by_node = replace(options, reduce_range="nodes")
+    bits = (by_node if reduce_range == "auto" else options).bits()
     given = Policy.of(strategy)
     started = time.perf_counter()
     prepared = prepare(load_model(model), options)

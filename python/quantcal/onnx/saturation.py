@@ -195,7 +195,9 @@ def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats
     scale = float(params.scale)
     points = low == high
     codes = np.clip(np.rint(low[points] / scale) + zero, 0, 255).astype(np.int64)
-    shares = np.bincount(codes, counts[points].astype(np.float64), minlength=256)
+    shares = np.bincount(
+        codes, counts[points].astype(np.float64), minlength=256
+    ).astype(np.float64)
     if not points.all():
         ends = np.stack([low[~points], high[~points]], axis=1).reshape(-1)
         below = np.concatenate([[0], np.cumsum(counts[~points].astype(np.float64))])

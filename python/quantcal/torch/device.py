@@ -10,7 +10,7 @@ subnormals. What arrives is equal to what the engine records, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,6 +65,11 @@ class Counted:
             other.channels,
             other.low.device,
         )
+
+    def copy(self) -> Counted:
+        """Return a copy; only the table is ever changed in place."""
+        table = None if self.table is None else self.table.clone()
+        return replace(self, table=table)
 
     def add(self, other: Counted) -> None:
         """Add further observations, which may be used up by it."""

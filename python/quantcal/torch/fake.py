@@ -15,7 +15,7 @@ from torch import nn
 from quantcal import CalibrationError, QuantFormat, QuantParams, calibrate
 from quantcal.torch.forwards import Forwards
 from quantcal.torch.modules import as_written, near, paths, unwrap
-from quantcal.torch.recording import readable
+from quantcal.torch.recording import is_elsewhere, readable
 
 Activations: TypeAlias = "Literal['static', 'per_token'] | None"
 Weights: TypeAlias = "str | QuantFormat | Mapping[str, QuantParams] | None"
@@ -221,8 +221,32 @@ class _Hooks:
 
 def fake(params: QuantParams, tensor: torch.Tensor, name: str) -> torch.Tensor:
     """Return what `QuantParams.fake_quantize` makes of a tensor, in its type and place."""
-    real = torch.from_numpy(params.fake_quantize(readable(name, tensor)))
+    values = readable(name, tensor)
+    if is_elsewhere(values) and not QuantFormat(params.format).is_float:
+        real = fake_in_place(params, values)
+    else:
+        real = torch.from_numpy(params.fake_quantize(values))
     return real.to(device=tensor.device, dtype=tensor.dtype)
+
+
+def fake_in_place(params: QuantParams, values: torch.Tensor) -> torch.Tensor:
+    """Return the same as float32, computed where the values are; of integer formats only."""
+    bits, signed = QuantFormat(params.format).bits, params.format.startswith("int")
+    lowest = -(1 << (bits - 1)) if signed else 0
+    highest = lowest + (1 << bits) - 1
+
+    def spread(field: Any, kind: Any) -> torch.Tensor:
+        numbers = torch.from_numpy(np.array(field, dtype=kind)).to(values.device)
+        if params.axis is None:
+            return numbers
+        after = values.ndim - 1 - params.axis % values.ndim
+        return numbers.reshape(-1, *[1] * after)
+
+    scale = spread(params.scale, np.float32)
+    zero_point = spread(params.zero_point, np.float32)
+    codes = (values.to(torch.float32) / scale).round() + zero_point
+    codes = codes.nan_to_num(lowest).clamp(lowest, highest)
+    return (codes - zero_point) * scale
 
 
 def fake_per_token(

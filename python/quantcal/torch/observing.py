@@ -14,7 +14,7 @@ from quantcal import CalibrationError, Calibrator
 from quantcal.torch.forwards import Forward, Forwards
 from quantcal.torch.modules import MODULES, Patterns, as_written, choose, paths, unwrap
 from quantcal.torch.positions import Mask, Positions
-from quantcal.torch.recording import Recording
+from quantcal.torch.recording import Recording, copied
 
 
 @contextlib.contextmanager
@@ -96,7 +96,8 @@ def observe(
     -----
     UserWarning
         If dropout or batch normalisation is in training mode: the model then computes
-        something else than when it is deployed.
+        something else than when it is deployed. If modules were never called, as is the
+        `out_proj` of torch.nn.MultiheadAttention, which uses its weight without calling it.
 
     Examples
     --------
@@ -133,6 +134,7 @@ def observe(
         for handle in forwards.attach():
             stack.callback(handle.remove)
         yield recording.calibrator
+    _warn_of_uncalled([path for path in chosen if path not in recording.called])
 
 
 class _Hooks:
@@ -163,6 +165,7 @@ class _Hooks:
     def _before(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        self._recording.called.add(self._path)
         forward = self._forwards.current()
         if forward is not None:
             forward.calls[self._path] += 1
@@ -185,9 +188,32 @@ class _Hooks:
             if len(tensors) > 1:
                 suffix = f":{kind}.{i}"
             name = self._path + suffix
-            for part, piece, keep in self._positions.divide(name, tensor, forward):
-                record = self._recording.of(name, piece, keep)
+            for part, record in self._records(name, tensor, forward):
                 self._forwards.record(self._path, call, (suffix + part, record))
+
+    def _records(
+        self, name: str, tensor: torch.Tensor, forward: Forward | None
+    ) -> list[tuple[str, Any]]:
+        """Count a tensor, or copy the counts if the module before got the same one.
+
+        The projections of attention, and those of a gated layer, get one tensor between them.
+        Its version tells whether it was changed meanwhile.
+        """
+        recording, positions = self._recording, self._positions
+        unchanged = forward is not None and not (
+            positions.by_name or tensor.is_inference()
+        )
+        if forward is not None and unchanged and "last" in forward.notes:
+            last, version, records = forward.notes["last"]
+            if last is tensor and version == tensor._version:
+                return [(part, copied(record)) for part, record in records]
+        records = [
+            (part, recording.of(name, piece, keep))
+            for part, piece, keep in positions.divide(name, tensor, forward)
+        ]
+        if forward is not None and unchanged:
+            forward.notes["last"] = (tensor, tensor._version, records)
+        return records
 
 
 def _warn_of_training(model: nn.Module) -> None:
@@ -204,3 +230,15 @@ def _warn_of_training(model: nn.Module) -> None:
             )
             warnings.warn(msg, UserWarning, stacklevel=5)
             return
+
+
+def _warn_of_uncalled(paths: list[str]) -> None:
+    if not paths:
+        return
+    listed = ", ".join(f'"{path}"' for path in paths[:5])
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    msg = (
+        f"No activations of {listed}{more} were recorded: they were never called. Run them, or "
+        "leave them out with exclude=."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=4)

@@ -52,6 +52,11 @@ class Positions:
         """Whether everything counts."""
         return self._mask is None and not self._skip
 
+    @property
+    def by_name(self) -> bool:
+        """Whether what counts depends on the tensor's name."""
+        return callable(self._mask)
+
     def divide(self, name: str, tensor: torch.Tensor, forward: Forward | None) -> Parts:
         """Return the parts of a tensor to record.
 

@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator
+from quantcal import CalibrationError, Calibrator, _core
 from quantcal._decide import Stats
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
@@ -34,6 +34,8 @@ class Recording:
         self.calibrator = (
             LiveCalibrator(self.fetch) if calibrator is None else calibrator
         )
+        self.called: set[str] = set()
+        """Paths of the modules that were called."""
         self._axis = axis
         self._merge_calls = merge_calls
 
@@ -72,7 +74,11 @@ class Recording:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        return calibrator._record(name, calibrator._empty(name, axis), values)
+        bits = calibrator.mantissa_bits  # its `_empty` would fetch what waits elsewhere
+        empty: Stats = _core.TensorStats(bits)
+        if axis is not None:
+            empty = _core.ChannelStats(axis, bits)
+        return calibrator._record(name, empty, values)
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
@@ -121,6 +127,11 @@ class Recording:
         self.calibrator._include(
             [(name, c.fetch()) for name, kinds in waiting.items() for c in kinds]
         )
+
+
+def copied(record: Stats | Counted) -> Stats | Counted:
+    """Return a copy that another tensor may have for its own."""
+    return record.copy()
 
 
 def is_elsewhere(tensor: torch.Tensor) -> bool:
