@@ -32,7 +32,7 @@ def cell(found: Perplexity) -> str:
     if found.low == found.high == 1:
         return f"{found.value:.2f}"
     if found.ratio > 2:
-        return f"×{found.ratio:.2g}" if found.ratio < 100 else f"×{found.ratio:.0e}"
+        return f"×{float(f'{found.ratio:.2g}'):,g}"
     return f"×{found.ratio:.3f} ({found.low:.2f} … {found.high:.2f})"
 
 
