@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     from quantcal import blocks as blocks
     from quantcal import compat as compat
     from quantcal import demo as demo
+    from quantcal import exporters as exporters
     from quantcal import onnx as onnx
+    from quantcal import tensorrt as tensorrt
+    from quantcal import torch as torch
     from quantcal.comparing import compare
     from quantcal.comparison import Comparison
 
@@ -83,7 +86,10 @@ _SUBMODULES = (
     "blocks",
     "compat",
     "demo",
+    "exporters",
     "onnx",
+    "tensorrt",
+    "torch",
 )  # imported when first used: their frameworks are optional
 
 if _core.DEBUG_BUILD:

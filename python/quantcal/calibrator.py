@@ -128,7 +128,8 @@ class Calibrator:
         """
         stats = self._tensors.get(name)
         if stats is None:
-            self._include([(name, self._record(name, self._empty(axis), values))])
+            empty = self._empty(name, axis)
+            self._include([(name, self._record(name, empty, values))])
             return
         _check_kind(name, stats, axis)
         self._record(name, stats, values)
@@ -157,23 +158,23 @@ class Calibrator:
             raise TypeError(msg)
         axes = axis if isinstance(axis, Mapping) else dict.fromkeys(tensors, axis)
         parts = [
-            (name, self._record(name, self._empty(axes.get(name)), values))
+            (name, self._record(name, self._empty(name, axes.get(name)), values))
             for name, values in tensors.items()
         ]
         self._include(parts)
 
-    def _empty(self, axis: int | None) -> Stats:
+    def _empty(self, name: str, axis: int | None) -> Stats:
+        """Return statistics of nothing; names are checked here, so at first use only.
+
+        Looking at every letter costs as much as observing a small array.
+        """
+        if name not in self._tensors:
+            _check_name(name)
         if axis is None:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
 
     def _record(self, name: str, stats: Stats, values: Any) -> Stats:
-        if not isinstance(name, str):
-            msg = f"a tensor's name must be a str, not {type(name).__name__}"
-            raise TypeError(msg)
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            msg = f"the name {name!r} holds half a character, which no file can keep"
-            raise CalibrationError(msg)
         by_channel = isinstance(stats, _core.ChannelStats)
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
@@ -407,6 +408,16 @@ class Calibrator:
 
 def _kind_of(value: object) -> str:
     return type(value).__name__
+
+
+def _check_name(name: object) -> None:
+    """Refuse names that no file can keep."""
+    if not isinstance(name, str):
+        msg = f"a tensor's name must be a str, not {type(name).__name__}"
+        raise TypeError(msg)
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        msg = f"the name {name!r} holds half a character, which no file can keep"
+        raise CalibrationError(msg)
 
 
 def _check_kind(name: str, stats: Stats, axis: int | None) -> None:

@@ -7,149 +7,60 @@
 //! of the quantisation grid represented by q is S2 − 2q·S1 + q²·N, so a candidate range costs
 //! O(levels), not O(elements) nor O(bins).
 
-use super::Histogram;
+use super::{
+    Histogram,
+    index::Index,
+    segment::{Bins, Mass, Segment},
+};
 use crate::float::Layout;
-
-/// Part of the density: `count` values spread evenly over [`low`, `high`], or all at one point.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Segment {
-    /// lower end
-    pub low: f64,
-    /// upper end; equal to `low` for a point
-    pub high: f64,
-    /// number of values
-    pub count: u64,
-}
-
-/// Number, sum and sum of squares of the values of some interval.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Mass {
-    /// ∫ p: how many
-    pub n: f64,
-    /// ∫ x p: their sum
-    pub s1: f64,
-    /// ∫ x² p: the sum of their squares
-    pub s2: f64,
-}
-
-impl Mass {
-    /// The squared error of representing all of it by `q`.
-    #[inline]
-    pub fn squared_error(self, q: f64) -> f64 {
-        self.s2 - q * (2.0 * self.s1 - q * self.n)
-    }
-}
-
-impl std::ops::Add for Mass {
-    type Output = Self;
-
-    fn add(self, rhs: Self) -> Self {
-        Self { n: self.n + rhs.n, s1: self.s1 + rhs.s1, s2: self.s2 + rhs.s2 }
-    }
-}
-
-impl std::ops::Sub for Mass {
-    type Output = Self;
-
-    fn sub(self, rhs: Self) -> Self {
-        Self { n: self.n - rhs.n, s1: self.s1 - rhs.s1, s2: self.s2 - rhs.s2 }
-    }
-}
-
-impl Segment {
-    /// The mass of the part below `x`; the point itself is not below.
-    #[inline]
-    fn below(&self, x: f64) -> Mass {
-        let (a, n) = (self.low, self.count as f64);
-        if x >= self.high {
-            if a == self.high && x == a {
-                return Mass::default();
-            }
-            return self.whole();
-        }
-        if x <= a {
-            return Mass::default();
-        }
-        let part = n * ((x - a) / (self.high - a));
-        Mass { n: part, s1: part * (0.5 * (a + x)), s2: part * ((a * a + a * x + x * x) / 3.0) }
-    }
-
-    #[inline]
-    fn whole(&self) -> Mass {
-        let (a, b, n) = (self.low, self.high, self.count as f64);
-        Mass { n, s1: n * (0.5 * (a + b)), s2: n * ((a * a + a * b + b * b) / 3.0) }
-    }
-}
 
 /// Prefix sums over the density of a histogram; built once for each tensor, in O(bins).
 #[derive(Debug, Clone)]
 pub struct Density {
     segments: Vec<Segment>, // rising, not overlapping
-    prefix: Vec<Mass>,      // of all segments before; one longer than `segments`
+    pieces: Vec<Piece>,     // of all segments, and an empty one at the end
     ranks: Vec<u64>,        // number of values before; one longer than `segments`
-    layout: Layout,
-    negative: Index,
-    positive: Index,
-    zero: usize,           // segments of negative values
-    first_positive: usize, // segments of negative values and of zeros
+    index: Index,
 }
 
-/// Finds the segment of a bin: for the magnitudes from `first` on, the number of segments below.
-#[derive(Debug, Clone, Default)]
-struct Index {
-    first: usize,
-    at: Vec<u32>,
+/// A segment as a look-up needs it, all in one place.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    low: f64,
+    high: f64,
+    rate: f64, // values by unit of length; 0 for a point
+    before: Mass,
 }
 
 impl Density {
-    /// The density of the finite values of a histogram.
+    /// The density of the finite values of a histogram. O(bins).
     pub fn new(histogram: &Histogram) -> Self {
-        let layout = histogram.layout();
-        let mut negative: Vec<(usize, u64)> = Vec::new();
-        let mut positive: Vec<(usize, u64)> = Vec::new();
-        for (code, count) in histogram.codes() {
-            let (is_negative, magnitude) = layout.split(code);
-            if is_negative { &mut negative } else { &mut positive }.push((magnitude, count));
-        }
-        let clip = Clip {
-            layout,
-            exact: histogram.is_exact(),
-            min: histogram.min().map_or(0.0, f64::from),
-            max: histogram.max().map_or(0.0, f64::from),
-        };
-        let mut segments = Vec::with_capacity(negative.len() + positive.len() + 1);
-        segments.extend(negative.iter().rev().map(|&(m, n)| clip.negative(m, n)));
-        let zero = segments.len();
-        if histogram.zeros() > 0 {
-            segments.push(Segment { low: 0.0, high: 0.0, count: histogram.zeros() });
-        }
-        let first_positive = segments.len();
-        segments.extend(positive.iter().map(|&(m, n)| clip.positive(m, n)));
+        Self::of(Bins::of(histogram))
+    }
 
-        let mut prefix = Vec::with_capacity(segments.len() + 1);
+    /// The density of their magnitudes: that of [`Histogram::magnitudes`]. O(bins).
+    pub fn of_magnitudes(histogram: &Histogram) -> Self {
+        Self::of(Bins::of_magnitudes(histogram))
+    }
+
+    fn of(bins: Bins) -> Self {
+        let Bins { layout, negative, positive, segments } = bins;
+        let mut pieces = Vec::with_capacity(segments.len() + 1);
         let mut ranks = Vec::with_capacity(segments.len() + 1);
-        let (mut mass, mut rank) = (Mass::default(), 0u64);
+        let (mut before, mut rank) = (Mass::default(), 0u64);
         for segment in &segments {
-            prefix.push(mass);
+            let &Segment { low, high, count } = segment;
+            let rate = if high > low { count as f64 / (high - low) } else { 0.0 };
+            pieces.push(Piece { low, high, rate, before });
             ranks.push(rank);
-            mass = mass + segment.whole();
-            rank = rank.saturating_add(segment.count);
+            before = before + segment.whole();
+            rank = rank.saturating_add(count);
         }
-        prefix.push(mass);
+        pieces.push(Piece { low: f64::INFINITY, high: f64::INFINITY, rate: 0.0, before });
         ranks.push(rank);
-        // Before a negative bin come all of larger magnitude, before a positive one the smaller.
-        let negative_index = Index::new(&negative, |_, up_to| zero - up_to);
-        let positive_index = Index::new(&positive, |below, _| first_positive + below);
-        Self {
-            segments,
-            prefix,
-            ranks,
-            layout,
-            negative: negative_index,
-            positive: positive_index,
-            zero,
-            first_positive,
-        }
+        let zeros = segments.len() > negative.len() + positive.len();
+        let index = Index::new(layout, &negative, &positive, zeros);
+        Self { segments, pieces, ranks, index }
     }
 
     /// All segments, rising.
@@ -212,105 +123,59 @@ impl Density {
 
     /// All of it.
     pub fn total(&self) -> Mass {
-        self.prefix[self.segments.len()]
+        self.pieces[self.segments.len()].before
     }
 
     /// The mass below `x`, in O(1). Values equal to `x` are not below.
-    #[inline]
+    #[inline(always)]
     pub fn below(&self, x: f64) -> Mass {
-        let k = self.locate(x);
-        match self.segments.get(k) {
-            Some(segment) => self.prefix[k] + segment.below(x),
-            None => self.prefix[k],
+        let (piece, rest) = self.reached(x);
+        if rest == 0.0 {
+            return piece.before;
         }
+        let (a, n) = (piece.low, piece.rate * rest);
+        let Mass { n: n0, s1, s2 } = piece.before;
+        Mass {
+            n: n0 + n,
+            s1: s1 + n * (0.5 * (a + x)),
+            s2: s2 + n * ((a * a + a * x + x * x) * (1.0 / 3.0)),
+        }
+    }
+
+    /// The number of values below `x` alone.
+    #[inline(always)]
+    pub(crate) fn number_below(&self, x: f64) -> f64 {
+        let (piece, rest) = self.reached(x);
+        piece.before.n + piece.rate * rest
+    }
+
+    /// The piece that `x` is in, or the next one, and how far: 0 where nothing of it is below `x`.
+    #[inline(always)]
+    fn reached(&self, x: f64) -> (&Piece, f64) {
+        let k = self.index.locate(x);
+        let piece = &self.pieces[k];
+        if x >= piece.high && x > piece.low {
+            return (&self.pieces[k + 1], 0.0);
+        }
+        (piece, if x > piece.low { x - piece.low } else { 0.0 })
     }
 
     /// Number of values below `x`, whole bins exactly and the part of a bin rounded to nearest.
     pub fn count_below(&self, x: f64) -> u64 {
-        let k = self.locate(x);
-        let part = self.segments.get(k).map_or(0, |s| (s.below(x).n.round() as u64).min(s.count));
+        let k = self.index.locate(x);
+        let part = self.segments.get(k).map_or(0, |s| s.below(x));
         self.ranks[k].saturating_add(part)
     }
 
     /// Number of values below or equal to `x`.
     pub fn count_up_to(&self, x: f64) -> u64 {
-        let k = self.locate(x);
+        let k = self.index.locate(x);
         let part = match self.segments.get(k) {
             Some(s) if s.low == s.high && s.low == x => s.count,
-            Some(s) => (s.below(x).n.round() as u64).min(s.count),
+            Some(s) => s.below(x),
             None => 0,
         };
         self.ranks[k].saturating_add(part)
-    }
-
-    /// The first segment that is not wholly below `x`; segments before it are.
-    #[inline]
-    fn locate(&self, x: f64) -> usize {
-        if x > 0.0 {
-            let magnitude = self.layout.magnitude_of(x);
-            self.positive.get(magnitude, self.first_positive, self.segments.len())
-        } else if x < 0.0 {
-            self.negative.get(self.layout.magnitude_of(-x), self.zero, 0)
-        } else {
-            self.zero
-        }
-    }
-}
-
-impl Index {
-    /// `before` turns the number of bins below a magnitude, and of those up to it, into the number
-    /// of segments before its bin.
-    fn new(bins: &[(usize, u64)], before: impl Fn(usize, usize) -> usize) -> Self {
-        let (Some(&(first, _)), Some(&(last, _))) = (bins.first(), bins.last()) else {
-            return Self::default();
-        };
-        let mut at = Vec::with_capacity(last - first + 1);
-        for (j, &(magnitude, _)) in bins.iter().enumerate() {
-            at.resize(magnitude - first, before(j, j) as u32); // the empty bins before this one
-            at.push(before(j, j + 1) as u32);
-        }
-        Self { first, at }
-    }
-
-    /// The number of segments before the bin of `magnitude`; `inside` for magnitudes below the
-    /// first bin, `outside` for those above the last.
-    #[inline]
-    fn get(&self, magnitude: usize, inside: usize, outside: usize) -> usize {
-        if magnitude < self.first {
-            return inside;
-        }
-        self.at.get(magnitude - self.first).map_or(outside, |&k| k as usize)
-    }
-}
-
-/// How a bin becomes a segment.
-struct Clip {
-    layout: Layout,
-    exact: bool,
-    min: f64,
-    max: f64,
-}
-
-impl Clip {
-    fn positive(&self, magnitude: usize, count: u64) -> Segment {
-        let inner = self.layout.inner_edge(magnitude);
-        if self.exact {
-            return Segment { low: inner, high: inner, count };
-        }
-        let low = inner.max(self.min);
-        let high = self.layout.inner_edge(magnitude + 1).min(self.max);
-        match count {
-            // A lone value in the bin of an extreme is that extreme.
-            1 if high == self.max => Segment { low: high, high, count },
-            1 if low == self.min => Segment { low, high: low, count },
-            _ => Segment { low, high, count },
-        }
-    }
-
-    fn negative(&self, magnitude: usize, count: u64) -> Segment {
-        let mirrored = Self { min: -self.max, max: -self.min, ..*self };
-        let Segment { low, high, .. } = mirrored.positive(magnitude, count);
-        Segment { low: -high, high: -low, count }
     }
 }
 

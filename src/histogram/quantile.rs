@@ -24,7 +24,7 @@ impl Histogram {
     /// [`Error::Quantile`] for `q` outside 0…1 or NaN.
     pub fn abs_quantile(&self, q: f64) -> Result<Option<f64>> {
         check_quantile(q)?;
-        Ok(Density::new(&self.magnitudes()).quantile(q))
+        Ok(Density::of_magnitudes(self).quantile(q))
     }
 
     /// The histogram without its exact zeros. O(bins).
@@ -75,7 +75,7 @@ impl Histogram {
     }
 
     /// Smallest magnitude: exact where zero or one sign shows it, else its bin's inner edge.
-    fn smallest_magnitude(&self) -> f32 {
+    pub(super) fn smallest_magnitude(&self) -> f32 {
         if self.zeros > 0 {
             0.0
         } else if self.min > 0.0 {

@@ -68,7 +68,7 @@ pub fn fit(histogram: &Histogram, distribution: Distribution) -> Option<Fit> {
         return None;
     }
     let (centre, spread, shape) = if half {
-        let magnitudes = Density::new(&histogram.magnitudes());
+        let magnitudes = Density::of_magnitudes(histogram);
         let n = magnitudes.total().n - histogram.zeros() as f64;
         let spread = match distribution {
             Distribution::HalfGauss => (magnitudes.total().s2 / n).sqrt(),

@@ -46,7 +46,7 @@ pub fn octav(histogram: &Histogram, format: QuantFormat, scaling: Scaling) -> Re
     };
     let cost = Cost::new(2.0);
     let mut best = (f64::INFINITY, range(0.0));
-    for s in fixed_points(&Density::new(&histogram.magnitudes()), steps) {
+    for s in fixed_points(&Density::of_magnitudes(histogram), steps) {
         let error = cost.of(&density, format.grid(range(s), scaling));
         if error < best.0 {
             best = (error, range(s));

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -140,20 +140,28 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def constants_of(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that no input of the model can change.
+    """Return the tensors that no input of the model can change, in subgraphs too.
 
     Initializers that are inputs too can be overridden only in name: a quantised weight
     is fixed. Random generators and control flow count as variable.
     """
-    fixed = {tensor.name for tensor in graph.initializer}
+    fixed: set[str] = set()
+    _add_constants(graph, fixed)
+    return fixed
+
+
+def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
+    fixed |= {tensor.name for tensor in graph.initializer}
     fixed |= {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:
-        variable = any(True for _ in subgraphs(node)) or node.op_type.startswith(
+        inside = list(subgraphs(node))
+        for inner in inside:
+            _add_constants(inner, fixed)
+        variable = bool(inside) or node.op_type.startswith(
             ("Random", "Multinomial", "Bernoulli", "Dropout")
         )
         if not variable and all(name in fixed for name in node.input if name):
             fixed.update(name for name in node.output if name)
-    return fixed
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
@@ -241,16 +249,40 @@ class Workspace:
         """
         import onnx
 
+        def changed(proto: onnx.ModelProto) -> None:
+            del proto.graph.output[:]
+            proto.graph.output.extend(
+                onnx.ValueInfoProto(name=name) for name in outputs
+            )
+            if nodes is not None:
+                del proto.graph.node[:]
+                proto.graph.node.extend(nodes)
+
+        return self.open_changed(changed)
+
+    def open_changed(
+        self,
+        change: Callable[[onnx.ModelProto], None],
+        *,
+        prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
+    ) -> onnxruntime.InferenceSession:
+        """Open a session of a variant of the model.
+
+        Parameters
+        ----------
+        change : callable
+            Given a copy of the model, whose weights lie outside, to change.
+        prepare : callable, optional
+            Given the session's options, to add to.
+        """
+        import onnx
+
         proto = onnx.ModelProto()
         proto.CopyFrom(self.light)
-        del proto.graph.output[:]
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        if nodes is not None:
-            del proto.graph.node[:]
-            proto.graph.node.extend(nodes)
+        change(proto)
         path = self._path()
         Path(path).write_bytes(proto.SerializeToString())
-        return open_session(path, self.label, self.providers)
+        return open_session(path, self.label, self.providers, prepare=prepare)
 
     def types(self, names: Iterable[str]) -> dict[str, str]:
         """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""
@@ -259,7 +291,12 @@ class Workspace:
 
 
 def open_session(
-    path: str, label: str, providers: Sequence[str], *, optimise: bool = False
+    path: str,
+    label: str,
+    providers: Sequence[str],
+    *,
+    optimise: bool = False,
+    prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open a session that keeps no memory between runs.
 
@@ -281,6 +318,8 @@ def open_session(
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # errors come as exceptions, with our words
+    if prepare is not None:
+        prepare(options)
     try:
         return ort.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions have no common base

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.model import inputs_of
+from quantcal.onnx.model import all_nodes
+from quantcal.onnx.scopes import scopes
 from quantcal.onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
         Nodes that must stay in float after all: name → reason.
     """
     weights = Weights(graph)
-    outside = {value.name for value in graph.output}
-    for node in graph.node:
+    outside = {value.name for scope in scopes(graph) for value in scope.output}
+    for node in all_nodes(graph):
         if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
-            outside.update(inputs_of(node))
+            outside.update(node.input)
     odd: dict[str, str] = {}
     own: dict[tuple[str, int, float], str] = {}
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
             continue
         if len(node.input) < 2 or not weights.is_float(node.input[1]):
@@ -62,7 +63,8 @@ def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
     return odd
 
 
-def _axis(node: onnx.NodeProto, rank: int) -> int:
+def channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    """Return the axis of a weight along which its outputs lie."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else _CHANNEL_AXIS[node.op_type] % max(rank, 1)
 
@@ -83,7 +85,7 @@ def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
     if node.op_type == "ConvTranspose" and groups > 1:
         return "a grouped ConvTranspose with a bias"
     bias, kernel = weights.array(node.input[2]), weights.array(node.input[1])
-    channels = kernel.shape[_axis(node, kernel.ndim)]
+    channels = kernel.shape[channel_axis(node, kernel.ndim)]
     if bias.size > channels or (bias.size > 1 and bias.shape[-1] != channels):
         return "a bias that differs from row to row"
     return None
@@ -98,7 +100,7 @@ def _shape_weight(
     name = node.input[1]
     kernel = weights.array(name)
     factor = _take_factor(node, "alpha")
-    key = (name, _axis(node, kernel.ndim), factor)
+    key = (name, channel_axis(node, kernel.ndim), factor)
     if key not in own:
         first = name not in outside and all(name != other for other, *_ in own)
         alone = first and factor == 1.0
@@ -112,7 +114,7 @@ def _shape_bias(node: onnx.NodeProto, weights: Weights) -> None:
     kernel = weights.array(node.input[1])
     bias: np.ndarray[Any, Any] = weights.array(node.input[2])
     factor = _take_factor(node, "beta")
-    shape = (kernel.shape[_axis(node, kernel.ndim)],)
+    shape = (kernel.shape[channel_axis(node, kernel.ndim)],)
     if weights.used[node.input[2]] > 1 or factor != 1.0 or bias.shape != shape:
         vector = np.broadcast_to(bias.reshape(-1) * np.float32(factor), shape)
         node.input[2] = weights.put(node.input[2], vector)

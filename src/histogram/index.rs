@@ -1,0 +1,67 @@
+//! From a number to the segment of its bin: a table by octave, so that it costs two look-ups and
+//! only the octaves that have bins take room.
+
+use crate::float::Layout;
+
+/// For each code of a magnitude, how many segments lie before its bin, for both signs.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    layout: Layout,
+    blocks: Vec<u32>, // by octave, those of negative numbers behind: where its block begins
+    at: Vec<u32>,     // blocks of 2^m entries; neighbouring octaves of equal entries share one
+    zero: u32,        // segments of negative values
+}
+
+impl Index {
+    /// Takes the magnitudes' codes of the non-empty bins, rising, of either sign.
+    pub(super) fn new(layout: Layout, negative: &[u32], positive: &[u32], zeros: bool) -> Self {
+        let zero = negative.len() as u32;
+        let room = 2 * Layout::OCTAVES;
+        let mut index = Self { layout, blocks: Vec::with_capacity(room), at: Vec::new(), zero };
+        // Before a positive bin come the smaller ones: codes above it have one more before them.
+        let first = zero + u32::from(zeros);
+        index.side(positive.iter().map(|&code| code + 1).zip(first + 1..), first);
+        // Before a negative bin come those of larger magnitude, and not the bin itself.
+        index.side(negative.iter().copied().zip((0..zero).rev()), zero);
+        index
+    }
+
+    /// The entries of one sign: `start` up to the first step, then what each step says from its
+    /// code on.
+    fn side(&mut self, steps: impl Iterator<Item = (u32, u32)>, start: u32) {
+        let bits = self.layout.mantissa_bits();
+        let size = self.layout.bins_per_octave();
+        let mut steps = steps.peekable();
+        let mut entry = start;
+        let mut shared: Option<u32> = None; // the block before, if all its entries are `entry`
+        for octave in 0..Layout::OCTAVES as u32 {
+            let inside = |&(code, _): &(u32, u32)| code >> bits <= octave;
+            if let (Some(block), false) = (shared, steps.peek().is_some_and(inside)) {
+                self.blocks.push(block);
+                continue;
+            }
+            let block = self.at.len();
+            shared = Some(block as u32);
+            while let Some((code, next)) = steps.next_if(inside) {
+                self.at.resize(block + (code as usize & (size - 1)), entry);
+                entry = next;
+                shared = None;
+            }
+            self.at.resize(block + size, entry);
+            self.blocks.push(block as u32);
+        }
+    }
+
+    /// The first segment that is not wholly below `x`; segments before it are.
+    #[inline(always)]
+    pub(super) fn locate(&self, x: f64) -> usize {
+        let magnitude = x.abs();
+        if !(magnitude > 0.0) {
+            return self.zero as usize;
+        }
+        let (bits, code) = (self.layout.mantissa_bits(), self.layout.magnitude_of(magnitude));
+        let sign = if x < 0.0 { Layout::OCTAVES } else { 0 };
+        let inside = code & (self.layout.bins_per_octave() - 1);
+        self.at[self.blocks[sign + (code >> bits)] as usize + inside] as usize
+    }
+}
