@@ -18,13 +18,15 @@ except ImportError as error:  # pragma: no cover - only without the compiled par
     )
     raise ImportError(msg) from error
 
+from quantcal._calibrate import calibrate
 from quantcal._core import (
     CalibrationError,
     Histogram,
     get_num_threads,
     set_num_threads,
 )
-from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal._load import load
+from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
