@@ -32,7 +32,7 @@ const POSITION: &CStr = c"position";
 
 /// Elements that a thread must have to count, or another thread costs more than it gains: parts
 /// need counters of their own, and merging.
-const SHARE: usize = 1 << 16;
+const SHARE: usize = 1 << 17;
 
 /// An operator that stands in an open session.
 struct Kernel {
