@@ -289,7 +289,7 @@ def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
     model, made = save_model(tmp_path, net), tmp_path / "stats.qcal"
     done = call("observe", model, "-o", made, "--data", data, "--all-tensors")
     assert done.facts["samples"] == "2"
-    assert qc.Calibrator.load(made).stats("next").observations == 10
+    assert qc.load(made).stats("next").observations == 10
 
 
 def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
