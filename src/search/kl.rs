@@ -76,8 +76,7 @@ pub fn kl(
         (None, QuantFormat::Int(int)) if both_signs => Groups::Even((1 << int.bits()) - 1),
         (None, QuantFormat::Int(int)) => Groups::Even(1 << (int.bits() - 1)),
     };
-    let by_magnitude =
-        |groups| threshold(&Density::of_magnitudes(histogram), num_bins, &groups);
+    let by_magnitude = |groups| threshold(&Density::of_magnitudes(histogram), num_bins, &groups);
     if symmetric {
         let t = if two_sided == Some(true) && min < 0.0 && max > 0.0 {
             about_zero(&density, num_bins, &groups(true))?
