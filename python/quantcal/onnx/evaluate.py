@@ -126,7 +126,8 @@ def evaluate(
             f"arithmetics is {list(arithmetics)}. Give one or both of "
             f"{', '.join(ARITHMETICS)}."
         )
-    feeds = as_feeds(reader, model_inputs(load_model(float_model).proto))
+    specs = model_inputs(load_model(float_model, weights=False).proto)
+    feeds = as_feeds(reader, specs)
     reference = _open(float_model, exact=False)
     others = {name: _open(quantized, exact=name == "exact") for name in arithmetics}
     names = [value.name for value in reference.get_outputs()]

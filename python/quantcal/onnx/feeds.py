@@ -252,7 +252,7 @@ def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:
         return tuple(inputs)
     from quantcal.onnx.model import load_model, model_inputs
 
-    return model_inputs(load_model(inputs).proto)
+    return model_inputs(load_model(inputs, weights=False).proto)
 
 
 def _sample_files(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ names of the nodes that may be changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,16 @@ _FLOAT = "tensor(float)"
 
 
 def fold_constants(
-    proto: onnx.ModelProto, chosen: set[str], types: Mapping[str, str]
+    proto: onnx.ModelProto,
+    chosen: set[str],
+    types: Mapping[str, str],
+    folder: Path | None = None,
 ) -> None:
     """Turn computed constants that the chosen nodes read into initializers.
 
     The quantizer takes only initializers for weights; anything else it would treat as
     an activation. onnxruntime itself computes the values. What DequantizeLinear gives
-    stays: such weights are quantised already.
+    stays: such weights are quantised already. External data is looked for in ``folder``.
     """
     import onnx
 
@@ -51,7 +55,8 @@ def fold_constants(
     if not wanted:
         return
     names = sorted(wanted)
-    arrays = _compute(proto, names, [n for n in everything if set(n.output) <= fixed])
+    nodes = [node for node in everything if set(node.output) <= fixed]
+    arrays = _compute(proto, names, nodes, folder)
     graph.initializer.extend(
         onnx.numpy_helper.from_array(array, name)
         for array, name in zip(arrays, names, strict=True)
@@ -62,7 +67,10 @@ def fold_constants(
 
 
 def _compute(
-    proto: onnx.ModelProto, names: list[str], nodes: list[onnx.NodeProto]
+    proto: onnx.ModelProto,
+    names: list[str],
+    nodes: list[onnx.NodeProto],
+    folder: Path | None,
 ) -> list[np.ndarray[Any, Any]]:
     """Run the constant part of a model, which needs no inputs."""
     import onnx
@@ -80,7 +88,7 @@ def _compute(
         ir_version=proto.ir_version,
         functions=proto.functions,
     )
-    with Workspace(Loaded(part, "the constants of the model")) as work:
+    with Workspace(Loaded(part, "the constants of the model", folder)) as work:
         return list(work.open(names).run(names, {}))
 
 
@@ -98,13 +106,15 @@ def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
         remove_nodes(scope, unused)
 
 
-def fold_batch_norms(graph: onnx.GraphProto, chosen: set[str]) -> None:
+def fold_batch_norms(
+    graph: onnx.GraphProto, chosen: set[str], folder: Path | None = None
+) -> None:
     """Fold each BatchNormalization into the chosen Conv that alone feeds it.
 
     The Conv keeps its name and takes over the output of the BatchNormalization.
     Computed in double precision: results change by float32 rounding only.
     """
-    weights = Weights(graph)
+    weights = Weights(graph, folder)
     for scope in list(scopes(graph)):
         _fold_scope(scope, chosen, weights)
 

@@ -65,7 +65,8 @@ def observe(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        A model with external data must come as a path. It is not changed.
+        It is not changed. A model with external data, as all above 2 GB have, must come
+        as a path; its weights are mapped, not read.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         One pass is made, whatever the number of groups; a generator will do. A path is
         opened as :func:`quantcal.onnx.load_feeds` does.
@@ -111,7 +112,7 @@ def observe(
     >>> cal = qc.onnx.observe("model.onnx", [{"x": batch} for batch in batches])
     >>> table = cal.compute("mse")
     """
-    loaded = load_model(model)
+    loaded = load_model(model, weights=False)
     plan = None
     if tensors is None:
         options = Options.of(
@@ -125,6 +126,7 @@ def observe(
         prepared = prepare(loaded, options)
         plan = prepared.plan
         source = Source(prepared.converted, prepared.types, plan.observed)
+        del prepared  # and with it weights that only a written model needs
     else:
         source = choose(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)

@@ -20,8 +20,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
-from quantcal.onnx.model import Loaded, Workspace, all_nodes, opset_of, tensors_of
+from quantcal.onnx.model import (
+    Loaded,
+    Workspace,
+    all_nodes,
+    opset_of,
+    tensors_of,
+    with_weights,
+)
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
@@ -113,10 +121,10 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
         types = inferred_types(work.light, types) | types
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
-    fold_constants(proto, chosen, types)
+    fold_constants(proto, chosen, types, converted.folder)
     if "BatchNormalization" not in options.op_types:
-        fold_batch_norms(proto.graph, chosen)
-    odd = shape_operands(proto.graph, chosen)
+        fold_batch_norms(proto.graph, chosen, converted.folder)
+    odd = shape_operands(proto.graph, chosen, converted.folder)
     types |= declared_types(proto.graph)
     plan = make_plan(proto, types, loaded.label, options, odd)
     return Prepared(converted, proto, types, plan, options, odd)
@@ -132,6 +140,7 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
     if not 0 < version < opset:
         loaded.proto.ir_version = max(loaded.proto.ir_version, least)
         return loaded
+    kept = sum(1 for _ in external_tensors(loaded.proto))
     try:
         proto = version_converter.convert_version(loaded.proto, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
@@ -140,9 +149,11 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
             f"onnx cannot convert it: {error}. Export the model again with opset "
             f"{opset} or later."
         ) from error
+    if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
+        return convert_opset(with_weights(loaded), opset)
     proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
-    return Loaded(proto, loaded.label)
+    return Loaded(proto, loaded.label, loaded.folder)
 
 
 def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantcal.onnx.external import values_of
 from quantcal.onnx.model import names_of, unique_name
 from quantcal.onnx.scopes import scopes
 
@@ -30,8 +32,9 @@ class Weights:
     must mean one value in the whole model.
     """
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, folder: Path | None = None) -> None:
         self.graph = graph
+        self.folder = folder  # of external data
         self.used = uses_of(graph)
         self.taken = names_of(graph)
         self.found = {
@@ -41,9 +44,10 @@ class Weights:
         }
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
-        from onnx import numpy_helper
+        return values_of(self.found[name], self.folder)
 
-        return np.asarray(numpy_helper.to_array(self.found[name]))
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.found[name].dims)
 
     def is_float(self, *names: str) -> bool:
         import onnx
