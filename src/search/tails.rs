@@ -1,7 +1,7 @@
 //! What lies beyond a magnitude, on either side of zero: the squared error and the code masses of
 //! an evenly spaced grid, one look-up a level.
 //!
-//! Rounding to steps of Δ turns x > 0 into Δ · #{k ≥ 0: x > m_k}, the m_k = (k + ½) Δ being the ends
+//! Rounding to steps of Δ turns x > 0 into `Δ · #{k ≥ 0: x > m_k}`, `m_k = (k + ½) Δ` being the ends
 //! of the cells, up to the last one. Therefore
 //!
 //! ```text
