@@ -1,19 +1,29 @@
-//! Recording: element type × distribution × threads, beside the bandwidth floor.
+//! Recording, beside the floor: a vectorised max|x|, which is what reading the data once costs.
+//!
+//! Everything is measured on one core and on two, the floor too, since both cores read from the
+//! same memory. The answers are checked before they are timed.
 
 #[path = "../tests/rust/data.rs"]
 mod data;
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{
-    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
 };
 use half::{bf16, f16};
-use quantcal::{Histogram, float::Element};
+use quantcal::{ChannelStats, Histogram, Recorder, float::Element, shape::Shape};
+use rayon::prelude::*;
 
-const ELEMENTS: usize = 1 << 24;
+/// 256 MiB of `f32`, far more than any cache holds.
+const MANY: usize = 1 << 26;
+/// Enough for the other shapes and types: 64 MiB.
+const SOME: usize = 1 << 24;
+const CHANNELS: usize = 4096;
+const ROWS: usize = 8192;
 
-/// A vectorised max|x|: what reading the data once costs.
+/// The largest magnitude.
 fn abs_max(values: &[f32]) -> f32 {
     let mut max = [0.0f32; 32];
     for chunk in values.as_chunks::<32>().0 {
@@ -24,47 +34,108 @@ fn abs_max(values: &[f32]) -> f32 {
     max.into_iter().fold(0.0, f32::max)
 }
 
-fn pool(threads: usize) -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
+/// The same with all threads.
+fn abs_max_in_parts(values: &[f32]) -> f32 {
+    values.par_chunks(1 << 20).map(abs_max).reduce(|| 0.0, f32::max)
 }
 
-fn record<T: Element>(group: &mut BenchmarkGroup<WallTime>, name: &str, values: &[T]) {
-    assert_eq!(Histogram::of(values).count(), values.len() as u64);
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn group<'a>(c: &'a mut Criterion, name: &str, elements: usize) -> Group<'a> {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(10).warm_up_time(Duration::from_millis(300));
+    group
+        .measurement_time(Duration::from_secs(1))
+        .throughput(Throughput::Elements(elements as u64));
+    group
+}
+
+/// Times `work` on one thread and on two.
+fn on_one_and_two(group: &mut Group, name: &str, mut work: impl FnMut() + Send) {
     for threads in [1, 2] {
-        let pool = pool(threads);
-        group.bench_function(format!("{name}/{threads}"), |b| {
-            pool.install(|| b.iter(|| Histogram::of(black_box(values))));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        group.bench_function(BenchmarkId::new(name, threads), |b| {
+            pool.install(|| b.iter(&mut work));
         });
     }
 }
 
-fn accumulate(c: &mut Criterion) {
-    let shapes = data::shapes(ELEMENTS);
+fn record<T: Element>(group: &mut Group, name: &str, values: &[T]) {
+    assert_eq!(Histogram::of(values).count(), values.len() as u64);
+    on_one_and_two(group, name, || drop(black_box(Histogram::of(black_box(values)))));
+}
+
+fn floor(group: &mut Group, values: &[f32]) {
+    assert_eq!(abs_max(values), abs_max_in_parts(values));
+    on_one_and_two(group, "floor, max|x|", || {
+        black_box(if rayon::current_num_threads() == 1 {
+            abs_max(black_box(values))
+        } else {
+            abs_max_in_parts(black_box(values))
+        });
+    });
+}
+
+fn many(c: &mut Criterion) {
+    let values = gauss(MANY);
+    let mut group = group(c, "64M", MANY);
+    floor(&mut group, &values);
+    record(&mut group, "f32, gauss", &values);
+}
+
+fn gauss(n: usize) -> Vec<f32> {
+    let r = &mut data::Random::new(7);
+    (0..n).map(|_| r.gauss() as f32).collect()
+}
+
+/// Magnitudes spread evenly over 16 octaves, of either sign.
+fn octaves(n: usize) -> Vec<f32> {
+    let r = &mut data::Random::new(8);
+    (0..n)
+        .map(|_| ((r.uniform() * 16.0 - 8.0).exp2() * (r.uniform() - 0.5).signum()) as f32)
+        .collect()
+}
+
+fn shapes(c: &mut Criterion) {
+    let mut group = group(c, "16M", SOME);
+    let shapes = data::shapes(SOME);
     let gauss = &shapes[0].1;
-    let mut group = c.benchmark_group("accumulate");
-    group.sample_size(10).throughput(Throughput::Elements(ELEMENTS as u64));
-    group.bench_function("floor: max|x|, f32", |b| b.iter(|| abs_max(black_box(gauss))));
+    floor(&mut group, gauss);
     for (name, values) in &shapes {
         record(&mut group, &format!("f32, {name}"), values);
     }
+    let mut sorted = gauss.clone();
+    sorted.sort_unstable_by(f32::total_cmp);
+    record(&mut group, "f32, sorted", &sorted);
+    let octaves = octaves(SOME);
+    record(&mut group, "f32, 16 octaves", &octaves);
     record(&mut group, "f64, gauss", &gauss.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-    record(&mut group, "f16, gauss", &gauss.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>());
-    record(
-        &mut group,
-        "bf16, gauss",
-        &gauss.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>(),
-    );
-    group.finish();
+    for (name, values) in [("gauss", gauss), ("relu", &shapes[3].1), ("16 octaves", &octaves)] {
+        let half: Vec<_> = values.iter().map(|&x| f16::from_f32(x)).collect();
+        record(&mut group, &format!("f16, {name}"), &half);
+        let brain: Vec<_> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+        record(&mut group, &format!("bf16, {name}"), &brain);
+    }
+}
 
-    let mut group = c.benchmark_group("many tensors");
-    group.sample_size(10);
-    for size in [1 << 10, 1 << 14, 1 << 18] {
-        let tensors: Vec<&[f32]> = gauss.chunks(size).take(700).collect();
-        let mut histograms = vec![Histogram::new(); tensors.len()];
-        group.throughput(Throughput::Elements((size * tensors.len()) as u64));
-        group.bench_function(format!("{} × {size}", tensors.len()), |b| {
+/// Many tensors in turn, so that the counters of each have left the cache meanwhile.
+fn tensors(c: &mut Criterion) {
+    let gauss = gauss(SOME);
+    for (tensors, size) in [(1000, 1 << 10), (700, 1 << 14), (60, 1 << 18)] {
+        let mut group = group(c, "tensors in turn", tensors * size);
+        let arrays: Vec<&[f32]> = gauss.chunks(size).take(tensors).collect();
+        let mut recorders: Vec<Recorder> = (0..tensors).map(|_| Recorder::default()).collect();
+        group.bench_function(format!("{tensors} × {size}"), |b| {
             b.iter(|| {
-                for (histogram, values) in histograms.iter_mut().zip(&tensors) {
+                for (recorder, values) in recorders.iter_mut().zip(&arrays) {
+                    recorder.observe(black_box(values));
+                }
+            });
+        });
+        group.bench_function(format!("{tensors} × {size}, one histogram"), |b| {
+            let mut histogram = Histogram::new();
+            b.iter(|| {
+                for values in &arrays {
                     histogram.record(black_box(values));
                 }
             });
@@ -72,5 +143,24 @@ fn accumulate(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, accumulate);
+fn channels(c: &mut Criterion) {
+    let values = gauss(CHANNELS * ROWS);
+    let mut group = group(c, "by channel", values.len());
+    for (name, outer, inner) in [
+        ("first", 1, ROWS),
+        ("last", ROWS, 1),
+        ("in the middle, 49 inside", ROWS / 49, 49),
+        ("in the middle, 784 inside", ROWS / 784, 784),
+    ] {
+        let shape = Shape { outer, channels: CHANNELS, inner };
+        let values = &values[..shape.len()];
+        on_one_and_two(&mut group, name, || {
+            let mut stats = ChannelStats::new(0, ChannelStats::MANTISSA_BITS).expect("bits");
+            stats.observe(black_box(values), shape).expect("the first observation");
+            black_box(stats);
+        });
+    }
+}
+
+criterion_group!(benches, many, shapes, tensors, channels);
 criterion_main!(benches);

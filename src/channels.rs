@@ -59,10 +59,23 @@ impl ChannelStats {
         Ok(Self { axis, kind, channels: Vec::new(), observations: 0 })
     }
 
-    /// Puts statistics together; the wire format checks the parts first.
-    pub(crate) fn from_parts(axis: i64, channels: Vec<Histogram>, observations: u64) -> Self {
-        let kind = channels.first().map_or_else(Histogram::new, Histogram::like);
-        Self { axis, kind, channels, observations }
+    /// Statistics that were made elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Counts`] if the channels differ in resolution or in their number of values, or
+    /// there are none.
+    pub fn from_counts(axis: i64, channels: Vec<Histogram>, observations: u64) -> Result<Self> {
+        let Some(first) = channels.first().filter(|_| observations > 0) else {
+            return Err(Error::Counts("a tensor by channel without any"));
+        };
+        let kind = first.like();
+        if channels.iter().any(|h| !h.is_fixed() || h.mantissa_bits() != first.mantissa_bits()) {
+            return Err(Error::Counts("the channels differ in resolution"));
+        }
+        if channels.iter().any(|h| h.count() != first.count()) {
+            return Err(Error::Counts("the channels differ in their number of values"));
+        }
+        Ok(Self { axis, kind, channels, observations })
     }
 
     /// Adds one observation: contiguous data, of which every element is counted in its channel.

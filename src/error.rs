@@ -17,6 +17,8 @@ pub enum Error {
         /// mantissa bits that were asked for
         want: u32,
     },
+    /// Counts that no recording can give.
+    Counts(&'static str),
     /// A quantile outside 0…1, or NaN.
     Quantile(f64),
     /// A uniform view needs at least one bin.
@@ -31,6 +33,17 @@ pub enum Error {
         low: f64,
         /// the upper end as given
         high: f64,
+    },
+    /// Values that are not finite, where they are refused.
+    NonFinite {
+        /// NaN among them
+        nan: u64,
+        /// +inf among them
+        posinf: u64,
+        /// −inf among them
+        neginf: u64,
+        /// how many values there are
+        count: u64,
     },
     /// A format name that is not known.
     Format(String),
@@ -109,6 +122,13 @@ pub enum Error {
         /// how many there are now
         want: usize,
     },
+    /// A node of a graph that names a recorder which is not there.
+    NoTap {
+        /// the number of the recorders, as the node has it
+        number: i64,
+        /// the position among them, as the node has it
+        position: i64,
+    },
     /// The bytes do not begin as a file of this library does.
     Foreign,
     /// The bytes were written by a later version of the library.
@@ -151,6 +171,9 @@ impl fmt::Display for Error {
                 "cannot coarsen from {have} to {want} mantissa bits: detail that was not \
                  recorded cannot be added; observe again with mantissa_bits={want}"
             ),
+            Self::Counts(what) => {
+                write!(f, "the counts do not fit together: {what}; give them as they were counted")
+            }
             Self::Quantile(q) => write!(f, "quantile is {q}, but it must be between 0 and 1"),
             Self::NumBins(n) => {
                 write!(f, "num_bins is {n}, but it must be between 1 and 16777216")
@@ -164,6 +187,9 @@ impl fmt::Display for Error {
                     "both ends must be finite and low must not exceed high"
                 };
                 write!(f, "the interval [{}, {}] is not usable: {told}", short(*low), short(*high))
+            }
+            Self::NonFinite { nan, posinf, neginf, count } => {
+                write!(f, "{nan} NaN, {posinf} +inf and {neginf} -inf among {count} values")
             }
             Self::Format(name) => {
                 write!(
@@ -230,6 +256,11 @@ impl fmt::Display for Error {
                 f,
                 "there are {want} channels, but earlier observations had {have}; check the axis, \
                  or give the tensor another name"
+            ),
+            Self::NoTap { number, position } => write!(
+                f,
+                "there is no recorder {position} of number {number}: quantcal::Observe nodes work \
+                 in the session that they were made for, and in this process only"
             ),
             Self::Foreign => {
                 write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")

@@ -46,6 +46,9 @@
 //!
 //! Each module uses those above it only. The Python bindings (feature `python`) use them all and
 //! compute nothing.
+//!
+//! With the feature `onnxruntime` there is also `observer`: an operator that records the tensors of a
+//! model while ONNX Runtime runs it.
 #![cfg_attr(not(feature = "python"), deny(unsafe_code))]
 
 pub mod channels;
@@ -53,6 +56,8 @@ pub mod error;
 pub mod float;
 pub mod format;
 pub mod histogram;
+#[cfg(feature = "onnxruntime")]
+pub mod observer;
 pub mod parallel;
 pub mod recorder;
 pub mod search;

@@ -4,7 +4,10 @@
 //! would wait for them for ever. Data loaders, Dask and Ray do fork. So the pool is kept beside
 //! the id of the process that built it, and a child builds its own at first use.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex, TryLockError},
+};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -29,7 +32,7 @@ pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
 /// one that a Rust caller is inside already. `op` must return the same either way; sums of counts
 /// do, whatever the split.
 pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
-    if !worth_it {
+    if !worth_it || ALONE.get() {
         return op(false);
     }
     if rayon::current_thread_index().is_some() {
@@ -39,6 +42,22 @@ pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
         Some(pool) if pool.current_num_threads() > 1 => pool.install(|| op(true)),
         _ => op(false),
     }
+}
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `op` so that [`run`] keeps to this thread: for work that is one of several shares already.
+pub fn alone<R>(op: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true)); // put back after a panic, too
+    op()
 }
 
 /// Sets the number of threads for the whole process.

@@ -4,7 +4,11 @@
 //! and maximum of each observation, depend on how the data were split, so they stand beside it;
 //! they do not depend on order, threads or merging.
 
-use crate::{Histogram, float::Element};
+use crate::{
+    Histogram,
+    error::{Error, Result},
+    float::Element,
+};
 
 /// Histogram and per-observation extremes of one tensor.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +27,23 @@ impl TensorStats {
     /// Statistics of nothing yet, with a histogram of the given kind.
     pub fn new(histogram: Histogram) -> Self {
         Self { histogram, ..Self::default() }
+    }
+
+    /// Statistics that were made elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Counts`] if the extremes are not those of so many observations.
+    pub fn from_counts(
+        histogram: Histogram,
+        observations: u64,
+        minima: Histogram,
+        maxima: Histogram,
+    ) -> Result<Self> {
+        let extremes = minima.count();
+        if extremes != maxima.count() || extremes > observations {
+            return Err(Error::Counts("the extremes do not match the observations"));
+        }
+        Ok(Self { histogram, observations, minima, maxima })
     }
 
     /// Adds one observation.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import statistics
-
 import numpy as np
-from timing import interleave, show
+from figures import Sheet
+from timing import interleave
+from yardsticks import ARITHMETIC, READING, logs
 
 import quantcal as qc
 
@@ -24,35 +23,61 @@ def _numpy(x: np.ndarray):
     return run
 
 
-def main(*, smoke: bool) -> None:
+def main(*, smoke: bool) -> Sheet:
     """Time float32 N(0, 1) of 4096 channels; `smoke` is small and shows only that it runs."""
     channels, rows = (64, 256) if smoke else (CHANNELS, ROWS)
-    rounds = 1 if smoke else 5
     last = np.random.default_rng(0).standard_normal((rows, channels), dtype=np.float32)
-    first = last.reshape(channels, rows)
     cal = qc.Calibrator()
     cal.observe("x", last, axis=1)
     histograms = cal.channels("x")
     assert histograms[channels - 1] == qc.Histogram(5).observe(last[:, -1].copy())
-    cores = os.cpu_count() or 1
+    sheet = Sheet("by channel")
+    _counting(sheet, last, rounds=2 if smoke else 5)
+    _searching(sheet, cal, channels, rounds=1 if smoke else 3)
+    for what, size in (("memory", cal.nbytes), ("file", len(cal.to_bytes()))):
+        each = [size / channels / 1e3]
+        sheet.add(f"{what}, {channels:,} channels", "float32", each, unit="KB/channel")
+    return sheet
 
-    def ours(x: np.ndarray, axis: int, threads: int):
-        def run() -> None:
-            qc.set_num_threads(threads)
-            qc.Calibrator().observe("x", x, axis=axis)
 
-        return run
+def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
+    rows, channels = last.shape
+    first = last.reshape(channels, rows)
 
-    work = {}
-    for threads in sorted({1, cores}):
-        work[f"channels last, {threads} thread(s)"] = ours(last, 1, threads)
-        work[f"channels first, {threads} thread(s)"] = ours(first, 0, threads)
-    work["numpy.histogram by channel, channels last"] = _numpy(last)
-    seconds = interleave(work, rounds=rounds)
-    title = f"By channel: float32 N(0, 1), {rows:,} rows × {channels:,} channels"
-    show(title, seconds, per=last.size * 1e-9, unit="ns/element", ours=next(iter(work)))
+    def ours(x: np.ndarray, axis: int):
+        return lambda: qc.Calibrator().observe("x", x, axis=axis)
 
-    searches = {}
+    loop = "numpy.histogram in a loop over the channels"
+    work = {READING: last.max, loop: _numpy(last)}
+    axes = {"channels first": (first, 0), "channels last": (last, 1)}
+    for name, (x, axis) in axes.items():
+        work[name] = ours(x, axis)
+        work[f"{name}, 2 threads"] = ours(x, axis)
+    threads = {name: 2 for name in work if "2 threads" in name}
+    seconds = interleave(work, rounds=rounds, threads=threads)
+    per, shape = last.size * 1e-9, f"{channels:,} channels × {rows:,}, float32"
+    for name in axes:
+        sheet.add(
+            f"{name}, {shape}",
+            "1 core",
+            seconds[name],
+            unit="ns/element",
+            per=per,
+            at_most=1.5,
+            yardstick=(READING, seconds[READING]),
+        )
+        sheet.ratio(
+            f"{name}, {shape}",
+            "2 cores, faster",
+            seconds[name],
+            seconds[f"{name}, 2 threads"],
+            at_least=1.6,
+        )
+    sheet.add(loop, "1 core", seconds[loop], unit="ns/element", per=per)
+
+
+def _searching(sheet: Sheet, cal: qc.Calibrator, channels: int, *, rounds: int) -> None:
+    searches = {ARITHMETIC: logs()}
     for strategy, format in (
         ("minmax", "int8"),
         ("percentile_99.99", "int8"),
@@ -63,13 +88,13 @@ def main(*, smoke: bool) -> None:
         searches[f"{strategy}, {format}"] = lambda s=strategy, f=format: cal.compute(
             s, format=f
         )
-    qc.set_num_threads(cores)
-    seconds = interleave(searches, rounds=1 if smoke else 3)
-    print(f"\nRanges of {channels:,} channels, with report, {cores} threads")
-    for name, times in seconds.items():
-        print(f"  {name:<24} {statistics.median(times):8.3f} s")
-    saved = len(cal.to_bytes())
-    print(
-        f"\nMemory of {channels:,} channels: {cal.nbytes / 1e6:.1f} MB "
-        f"({cal.nbytes / channels / 1e3:.1f} KB each); file {saved / 1e6:.1f} MB"
-    )
+    threads = dict.fromkeys(list(searches)[1:], 2)
+    seconds = interleave(searches, rounds=rounds, threads=threads)
+    for name in threads:
+        sheet.add(
+            f"ranges of {channels:,} channels, {name}",
+            "2 cores",
+            seconds[name],
+            unit="s",
+            yardstick=(ARITHMETIC, seconds[ARITHMETIC]),
+        )

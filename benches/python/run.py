@@ -1,41 +1,99 @@
-"""All Python benches. `--smoke` shows in a minute that they still run."""
+"""All Python benches, with targets and what has changed since the last release.
+
+`python benches/python/run.py` runs all; names of groups run these alone, and their figures
+take the place of older ones in the file of results. `--smoke` shows in a minute that all
+still run.
+"""
 
 from __future__ import annotations
 
 import argparse
-import platform
 from pathlib import Path
 
 import accumulate
+import calls
 import channels
 import compare
 import compat
+import files
+import importing
+import layouts
+import machine
 import memory
 import methods
-import numpy as np
-import search
+import observing
+import profile_ocr
+import quantise
+import recorded
+import scaling
+import searches
+import torch_observers
+from figures import Sheet
+from timing import BUSY
 
-import quantcal as qc
+GROUPS = {
+    "counting": accumulate,
+    "layouts": layouts,
+    "calls": calls,
+    "channels": channels,
+    "methods": compare,
+    "searches": searches,
+    "quantise": quantise,
+    "files": files,
+    "importing": importing,
+    "compat": compat,
+    "memory": memory,
+    "observing": observing,
+    "ocr": profile_ocr,
+    "scaling": scaling,
+    "torch": torch_observers,
+}
+RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"
+def main() -> None:
+    """Run what the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(GROUPS))
+    parser.add_argument(
+        "--smoke", action="store_true", help="small, for seeing that it runs"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="JSON file that is written"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write to benches/recorded/, as the results of this release",
+    )
+    given = parser.parse_args()
+    unknown = sorted(set(given.groups) - set(GROUPS))
+    if unknown:
+        parser.error(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    head = machine.describe()
+    machine.show(head)
+    sheets: list[Sheet] = []
+    for group in given.groups or GROUPS:
+        others = machine.Others()
+        sheet = GROUPS[group].main(smoke=given.smoke)
+        if sheet is not None:
+            sheet.others = others.share()
+            sheet.show(verdicts=not given.smoke)  # targets are for the full size
+            if sheet.others is not None and sheet.others > BUSY:
+                print(
+                    f"  other programs took {100 * sheet.others:.0f} % of the processors"
+                )
+            sheets.append(sheet)
+    if given.smoke and not given.groups:
+        # In earnest it writes docs/methods.md, which is asked for by name.
+        methods.main(smoke=True)
+    if given.smoke:
+        return
+    recorded.show_changes(head, sheets)
+    results = recorded.release_file(head) if given.record else given.results
+    recorded.write(results, head, sheets)
+    print(f"\nWritten to {results}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true")
-    smoke = parser.parse_args().smoke
-    threads = qc.get_num_threads()
-    print(
-        f"quantcal {qc.__version__}, numpy {np.__version__}, {_processor()}, {threads} threads"
-    )
-    for bench in (accumulate, channels, search, compare, compat, memory):
-        bench.main(smoke=smoke)
-    if smoke:  # in earnest it writes docs/methods.md, which is asked for by name
-        methods.main(smoke=True)
+    main()

@@ -18,13 +18,15 @@ except ImportError as error:  # pragma: no cover - only without the compiled par
     )
     raise ImportError(msg) from error
 
+from quantcal._calibrate import calibrate
 from quantcal._core import (
     CalibrationError,
     Histogram,
     get_num_threads,
     set_num_threads,
 )
-from quantcal.calibrator import Calibrator, calibrate, load
+from quantcal._load import load
+from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -46,7 +48,10 @@ if TYPE_CHECKING:
     from quantcal import blocks as blocks
     from quantcal import compat as compat
     from quantcal import demo as demo
+    from quantcal import exporters as exporters
     from quantcal import onnx as onnx
+    from quantcal import tensorrt as tensorrt
+    from quantcal import torch as torch
     from quantcal.comparing import compare
     from quantcal.comparison import Comparison
 
@@ -83,7 +88,10 @@ _SUBMODULES = (
     "blocks",
     "compat",
     "demo",
+    "exporters",
     "onnx",
+    "tensorrt",
+    "torch",
 )  # imported when first used: their frameworks are optional
 
 if _core.DEBUG_BUILD:

@@ -15,6 +15,7 @@ __all__ = [
     "ChannelStats",
     "Histogram",
     "NonFiniteError",
+    "Taps",
     "TensorStats",
     "__version__",
     "aciq",
@@ -39,6 +40,7 @@ __all__ = [
     "get_num_threads",
     "grid",
     "grid_error",
+    "histogram_of_counts",
     "kl",
     "max_entropy",
     "minmax",
@@ -254,6 +256,10 @@ class TensorStats:
     def copy(self) -> TensorStats: ...
     @staticmethod
     def from_histogram(histogram: Histogram) -> TensorStats: ...
+    @staticmethod
+    def from_counts(
+        histogram: Histogram, observations: int, minima: Histogram, maxima: Histogram
+    ) -> TensorStats: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     @property
@@ -268,10 +274,24 @@ class TensorStats:
     def nbytes(self) -> int: ...
 
 @final
+class Taps:
+    """Recorders for the `quantcal::Observe` nodes of a session that is to be opened."""
+
+    def __new__(
+        cls, tensors: list[tuple[str, TensorStats]], /, *, finite_only: bool = False
+    ) -> Taps: ...
+    @property
+    def number(self) -> int: ...
+
+@final
 class ChannelStats:
     """One histogram for each channel of a tensor: what a calibrator keeps of it."""
 
     def __new__(cls, axis: int, mantissa_bits: int | None = None) -> ChannelStats: ...
+    @staticmethod
+    def from_counts(
+        axis: int, channels: Sequence[Histogram], observations: int
+    ) -> ChannelStats: ...
     def observe(self, values: Any, /, *, finite_only: bool = False) -> None: ...
     def merge(self, other: ChannelStats, /) -> None: ...
     def check(self, axis: int, channels: int, /) -> None: ...
@@ -293,6 +313,16 @@ class ChannelStats:
     @property
     def nbytes(self) -> int: ...
 
+def histogram_of_counts(
+    mantissa_bits: int,
+    codes: NDArray[np.uint64],
+    counts: NDArray[np.uint64],
+    specials: tuple[int, int, int, int],
+    extremes: tuple[float, float] | None,
+    *,
+    exact: bool,
+    fixed: bool,
+) -> Histogram: ...
 def write_archive(
     settings: str, tensors: Sequence[tuple[str, TensorStats | ChannelStats]]
 ) -> bytes: ...

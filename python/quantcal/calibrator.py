@@ -13,13 +13,11 @@ import numpy as np
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
 from quantcal._decide import Stats, decide
-from quantcal._files import read_bytes, write_bytes
+from quantcal._files import write_bytes
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
-from quantcal.params import QuantParams
-from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
-from quantcal.table import KIND, CalibrationTable
+from quantcal.table import CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
 
@@ -128,7 +126,8 @@ class Calibrator:
         """
         stats = self._tensors.get(name)
         if stats is None:
-            self._include([(name, self._record(name, self._empty(axis), values))])
+            empty = self._empty(name, axis)
+            self._include([(name, self._record(name, empty, values))])
             return
         _check_kind(name, stats, axis)
         self._record(name, stats, values)
@@ -149,6 +148,11 @@ class Calibrator:
         axis
             The axis of the channels of all tensors, or a mapping from the names of those
             that are observed by channel to their axes.
+
+        Raises
+        ------
+        CalibrationError
+            As in `observe`, and if `axis` names none of the tensors.
         """
         if not isinstance(tensors, Mapping):
             msg = (
@@ -156,24 +160,31 @@ class Calibrator:
             )
             raise TypeError(msg)
         axes = axis if isinstance(axis, Mapping) else dict.fromkeys(tensors, axis)
+        for name in axes:
+            if name not in tensors:
+                msg = (
+                    f"axis names {name!r}, but no such tensor is given; correct the name, "
+                    "or leave it out"
+                )
+                raise CalibrationError(msg)
         parts = [
-            (name, self._record(name, self._empty(axes.get(name)), values))
+            (name, self._record(name, self._empty(name, axes.get(name)), values))
             for name, values in tensors.items()
         ]
         self._include(parts)
 
-    def _empty(self, axis: int | None) -> Stats:
+    def _empty(self, name: str, axis: int | None) -> Stats:
+        """Return statistics of nothing; names are checked here, so at first use only.
+
+        Looking at every letter costs as much as observing a small array.
+        """
+        if name not in self._tensors:
+            _check_name(name)
         if axis is None:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
 
     def _record(self, name: str, stats: Stats, values: Any) -> Stats:
-        if not isinstance(name, str):
-            msg = f"a tensor's name must be a str, not {type(name).__name__}"
-            raise TypeError(msg)
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            msg = f"the name {name!r} holds half a character, which no file can keep"
-            raise CalibrationError(msg)
         by_channel = isinstance(stats, _core.ChannelStats)
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
@@ -409,6 +420,16 @@ def _kind_of(value: object) -> str:
     return type(value).__name__
 
 
+def _check_name(name: object) -> None:
+    """Refuse names that no file can keep."""
+    if not isinstance(name, str):
+        msg = f"a tensor's name must be a str, not {type(name).__name__}"
+        raise TypeError(msg)
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        msg = f"the name {name!r} holds half a character, which no file can keep"
+        raise CalibrationError(msg)
+
+
 def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     """Refuse another axis than a tensor has; None is that of whole tensors."""
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
@@ -433,82 +454,3 @@ def _check_same(name: str, stats: Stats, part: Stats) -> None:
     except CalibrationError as error:
         msg = f'Tensor "{name}": {error}'
         raise CalibrationError(msg) from None
-
-
-def load(path: str | Path) -> Calibrator:
-    """Read a calibrator that `Calibrator.save` wrote.
-
-    Raises
-    ------
-    CalibrationError
-        If the file cannot be read, is something else, was cut off or altered, or is from a
-        newer version; the message names it.
-    """
-    data = read_bytes(path)
-    try:
-        return Calibrator.from_bytes(data)
-    except CalibrationError as error:
-        msg = f"{path}: {error}"
-        if data.startswith(b"{") and KIND.encode() in data:
-            msg = (
-                f"{path} holds a table, not histograms; "
-                "quantcal.CalibrationTable.load reads it"
-            )
-        raise CalibrationError(msg) from error
-
-
-def calibrate(
-    values: Any,
-    strategy: str | Strategy = "mse",
-    *,
-    format: str | QuantFormat = "int8",
-    symmetric: bool | None = None,
-    power_of_two: bool | None = None,
-    axis: int | None = None,
-    **options: Any,
-) -> QuantParams:
-    """Return the parameters for one array.
-
-    Parameters
-    ----------
-    values
-        An array (any shape, float), a `Histogram` or `Channels`.
-    strategy, format, symmetric, power_of_two, options
-        As in `Calibrator.compute`.
-    axis
-        The axis of the channels, each of which gets parameters of its own: then they are
-        arrays. Negative axes count from the end. None for one range of the whole array.
-
-    Raises
-    ------
-    TypeError
-        If the values are not floats, or an axis is given with a histogram.
-    CalibrationError
-        If a name, format or option is not known, or the array has no such axis.
-
-    Examples
-    --------
-    >>> import numpy as np, quantcal as qc
-    >>> x = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
-    >>> p = qc.calibrate(x, "percentile", percentile=99.99, format="uint8")
-    >>> p.format, p.zero_point, p.strategy
-    ('uint8', 128, 'percentile_99.99')
-    """
-    format = QuantFormat.of(format, symmetric, power_of_two)
-    pattern, chosen = Policy.of(strategy, **options).match("values")
-    stats = stats_of(values, axis)
-    return decide([("values", stats, pattern, chosen)], format)[0][0]
-
-
-def stats_of(values: Any, axis: int | None) -> Stats:
-    """Return what a calibrator would keep of an array, or what histograms hold."""
-    if isinstance(values, (Histogram, Channels)):
-        if axis is not None:
-            msg = f"axis is {axis}, but it goes with an array, not with histograms"
-            raise TypeError(msg)
-        if isinstance(values, Channels):
-            return values._stats
-        return _core.TensorStats.from_histogram(values)
-    cal = Calibrator()
-    cal.observe("values", values, axis=axis)
-    return cal.stats("values")

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from quantcal import _core
+from quantcal._calibrate import stats_of
 from quantcal._core import CalibrationError, Histogram
 from quantcal._decide import Stats, decide
-from quantcal.calibrator import Calibrator, stats_of
+from quantcal.calibrator import Calibrator
 from quantcal.comparison import Comparison
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams

@@ -19,6 +19,7 @@
 //! Otherwise a bin's values are taken as spread evenly over it.
 
 mod count;
+mod counts;
 mod cut;
 mod density;
 mod index;
@@ -29,6 +30,7 @@ mod rebin;
 mod record;
 mod segment;
 
+pub use counts::Counts;
 pub use density::Density;
 pub use moments::Moments;
 pub use rebin::MAX_UNIFORM_BINS;
@@ -116,6 +118,18 @@ impl Histogram {
         self.neginf = self.neginf.saturating_add(other.neginf);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+    }
+
+    /// Refuses NaN and infinities, where they must not be.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] says how many there are.
+    pub fn refuse_non_finite(&self) -> Result<()> {
+        let Self { nan, posinf, neginf, count, .. } = *self;
+        if self.finite() < count {
+            return Err(Error::NonFinite { nan, posinf, neginf, count });
+        }
+        Ok(())
     }
 
     /// A copy with 2^`mantissa_bits` bins an octave: what recording at that resolution would have
@@ -225,25 +239,25 @@ impl Histogram {
         self.pages.as_ref().map_or(Layout::of(f32::MANTISSA_BITS), Pages::layout)
     }
 
-    /// Rebuilds a histogram from its parts; the wire format checks them first.
-    pub(crate) fn from_parts(parts: Parts) -> Self {
+    /// Rebuilds a histogram from its parts, which were checked.
+    fn from_parts(parts: Parts) -> Self {
         let Parts { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max } = parts;
         Self { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max }
     }
 }
 
 /// The state of a histogram, as [`Histogram::from_parts`] takes it.
-pub(crate) struct Parts {
-    pub(crate) fixed: bool,
-    pub(crate) pages: Option<Pages>,
-    pub(crate) exact: bool,
-    pub(crate) count: u64,
-    pub(crate) zeros: u64,
-    pub(crate) nan: u64,
-    pub(crate) posinf: u64,
-    pub(crate) neginf: u64,
-    pub(crate) min: f32,
-    pub(crate) max: f32,
+struct Parts {
+    fixed: bool,
+    pages: Option<Pages>,
+    exact: bool,
+    count: u64,
+    zeros: u64,
+    nan: u64,
+    posinf: u64,
+    neginf: u64,
+    min: f32,
+    max: f32,
 }
 
 impl PartialEq for Histogram {

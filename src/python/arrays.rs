@@ -1,9 +1,12 @@
 //! Arrays from Python, without a copy where their memory can be read as it is.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use half::{bf16, f16, slice::HalfBitsSliceExt};
-use numpy::{Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray, ndarray::ArrayViewD};
+use numpy::{
+    Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray,
+    ndarray::{ArrayViewD, Axis},
+};
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use crate::{
@@ -211,22 +214,43 @@ impl<T: Element> View<'_, T> {
         match self {
             Self::Slice(slice) => histogram.record(slice),
             Self::Strided(array) => {
-                let mut gathered = Vec::with_capacity(array.len().min(GATHER));
                 let mut extremes: Option<(f32, f32)> = None;
-                let mut elements = array.iter().copied();
-                loop {
-                    gathered.clear();
-                    gathered.extend(elements.by_ref().take(GATHER));
-                    let found = histogram.record(&gathered);
+                gather(array.view(), &mut |run: &[T]| {
+                    let found = histogram.record(run);
                     extremes = match (extremes, found) {
                         (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
                         (a, b) => a.or(b),
                     };
-                    if gathered.len() < GATHER {
-                        return extremes;
+                });
+                extremes
+            }
+        }
+    }
+}
+
+/// Calls `work` with all elements of an array that has gaps, in runs of up to [`GATHER`], in an order
+/// that is kind to the cache: rows along the axis of the shortest stride are copied one by one.
+fn gather<T: Copy>(array: ArrayViewD<'_, T>, work: &mut dyn FnMut(&[T])) {
+    let mut order: Vec<usize> = (0..array.ndim()).collect();
+    // Axes of one element have any stride; they come first.
+    order.sort_by_key(|&axis| {
+        (array.len_of(Axis(axis)) > 1, Reverse(array.strides()[axis].unsigned_abs()))
+    });
+    let array = array.permuted_axes(order);
+    let mut gathered = Vec::with_capacity(array.len().min(GATHER));
+    for row in array.rows() {
+        match row.to_slice() {
+            Some(row) if row.len() >= GATHER => work(row),
+            _ => {
+                for piece in row.axis_chunks_iter(Axis(0), GATHER) {
+                    if gathered.len() + piece.len() > GATHER {
+                        work(&gathered);
+                        gathered.clear();
                     }
+                    gathered.extend(piece.iter().copied());
                 }
             }
         }
     }
+    work(&gathered);
 }

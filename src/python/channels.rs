@@ -65,6 +65,17 @@ impl ChannelStats {
         Ok(Core::new(axis.clamped(), mantissa_bits)?.into())
     }
 
+    /// Statistics that were made elsewhere.
+    #[staticmethod]
+    fn from_counts(
+        axis: Whole,
+        channels: Vec<PyRef<'_, Histogram>>,
+        observations: u64,
+    ) -> PyResult<Self> {
+        let channels = channels.iter().map(|h| h.snapshot()).collect();
+        Ok(Core::from_counts(axis.clamped(), channels, observations)?.into())
+    }
+
     /// Adds one observation, unless `finite_only` and some value is not finite.
     #[pyo3(signature = (values, /, *, finite_only = false))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {

@@ -18,6 +18,9 @@ create_exception!(
 
 impl From<crate::Error> for PyErr {
     fn from(error: crate::Error) -> Self {
+        if matches!(error, crate::Error::NonFinite { .. }) {
+            return NonFiniteError::new_err(error.to_string());
+        }
         CalibrationError::new_err(error.to_string())
     }
 }

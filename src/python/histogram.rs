@@ -2,14 +2,18 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use numpy::{IntoPyArray, PyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyType},
 };
 
 use super::{arrays::Floats, real::Real, whole::Whole};
-use crate::{Density, Error, Histogram as Core, error::short, histogram::Moments};
+use crate::{
+    Density, Error, Histogram as Core,
+    error::short,
+    histogram::{Counts, Moments},
+};
 
 /// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
 /// wait for the lock.
@@ -53,7 +57,7 @@ pub(super) fn empty(mantissa_bits: Option<Whole>) -> PyResult<Core> {
 }
 
 type Bins<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u64>>);
-type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f64>>);
+type Uniform<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f64>>);
 
 #[pymethods]
 impl Histogram {
@@ -211,7 +215,7 @@ impl Histogram {
         num_bins: Whole,
         low: Real,
         high: Real,
-    ) -> PyResult<Counts<'py>> {
+    ) -> PyResult<Uniform<'py>> {
         let (low, high) = (low.0, high.0);
         let num_bins = num_bins.within(Error::NumBins)?;
         let state = self.snapshot();
@@ -260,4 +264,39 @@ impl Histogram {
         parts.extend(state.mantissa_bits().map(|m| format!("mantissa_bits={m}")));
         format!("Histogram({})", parts.join(", "))
     }
+}
+
+/// A histogram from counts that were made elsewhere.
+///
+/// `specials` are the numbers of zeros, NaN, +inf and -inf.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // Python hands the parts over one by one
+#[pyo3(signature = (mantissa_bits, codes, counts, specials, extremes, *, exact, fixed))]
+pub(super) fn histogram_of_counts(
+    py: Python<'_>,
+    mantissa_bits: Whole,
+    codes: PyReadonlyArray1<'_, u64>,
+    counts: PyReadonlyArray1<'_, u64>,
+    specials: [u64; 4],
+    extremes: Option<(f32, f32)>,
+    exact: bool,
+    fixed: bool,
+) -> PyResult<Histogram> {
+    let (codes, counts) = (codes.as_slice()?, counts.as_slice()?);
+    if codes.len() != counts.len() {
+        return Err(Error::Counts("there must be a count for each code").into());
+    }
+    let [zeros, nan, posinf, neginf] = specials;
+    let counts = Counts {
+        mantissa_bits: mantissa_bits.within(Error::MantissaBits)?,
+        fixed,
+        exact,
+        zeros,
+        nan,
+        posinf,
+        neginf,
+        extremes,
+        bins: codes.iter().copied().zip(counts.iter().copied()).collect(),
+    };
+    Ok(py.detach(|| Core::from_counts(&counts))?.into())
 }

@@ -13,6 +13,7 @@ mod format;
 mod grid;
 mod grids;
 mod histogram;
+mod observer;
 mod real;
 mod search;
 mod tensor;
@@ -42,7 +43,8 @@ mod _core {
             channel_grid_error, channel_grids, check_channel_grids, dequantize_channels,
             fake_quantize_channels, quantize_channels,
         },
-        histogram::Histogram,
+        histogram::{Histogram, histogram_of_counts},
+        observer::Taps,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
             octav, percentile,

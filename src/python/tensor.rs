@@ -1,12 +1,11 @@
 //! `_core.TensorStats`: what a calibrator keeps of one tensor.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
 use super::{
     arrays::Floats,
-    error::NonFiniteError,
     histogram::{Histogram, IN_PLACE, empty},
     whole::Whole,
 };
@@ -15,18 +14,23 @@ use crate::{Recorder, TensorStats as Core};
 /// Histogram and per-observation extremes of one tensor.
 #[pyclass(module = "quantcal._core", frozen)]
 pub(super) struct TensorStats {
-    state: Mutex<Recorder>,
+    state: Arc<Mutex<Recorder>>, // shared with the operator that records a model's tensors
 }
 
 impl From<Core> for TensorStats {
     fn from(core: Core) -> Self {
-        Self { state: Mutex::new(core.into()) }
+        Self { state: Arc::new(Mutex::new(core.into())) }
     }
 }
 
 impl TensorStats {
     fn lock(&self) -> MutexGuard<'_, Recorder> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state itself, for a recorder elsewhere.
+    pub(super) fn share(&self) -> Arc<Mutex<Recorder>> {
+        Arc::clone(&self.state)
     }
 
     pub(super) fn snapshot(&self) -> Core {
@@ -51,6 +55,18 @@ impl TensorStats {
         stats.into()
     }
 
+    /// Statistics that were made elsewhere.
+    #[staticmethod]
+    fn from_counts(
+        histogram: &Histogram,
+        observations: u64,
+        minima: &Histogram,
+        maxima: &Histogram,
+    ) -> PyResult<Self> {
+        let (minima, maxima) = (minima.snapshot(), maxima.snapshot());
+        Ok(Core::from_counts(histogram.snapshot(), observations, minima, maxima)?.into())
+    }
+
     /// Adds one observation, unless `finite_only` and some value is not finite.
     #[pyo3(signature = (values, /, *, finite_only = false))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
@@ -61,12 +77,8 @@ impl TensorStats {
         }
         let mut part = self.lock().like();
         py.detach(|| data.record(&mut part));
-        if finite_only && part.finite() < part.count() {
-            let (nan, posinf, neginf) = (part.nan(), part.posinf(), part.neginf());
-            return Err(NonFiniteError::new_err(format!(
-                "{nan} NaN, {posinf} +inf and {neginf} -inf among {} values",
-                part.count()
-            )));
+        if finite_only {
+            part.refuse_non_finite()?;
         }
         py.detach(|| self.lock().settled().include(&part));
         Ok(())

@@ -1,11 +1,11 @@
 //! What lies beyond a magnitude, on either side of zero: the squared error and the code masses of
 //! an evenly spaced grid, one look-up a level.
 //!
-//! Rounding to steps of Δ turns x > 0 into Δ times the number of ends m of cells, m = (k + ½) Δ up to
-//! the last cell, that lie below x. Therefore
+//! Rounding to steps of Δ turns x > 0 into `Δ · #{k ≥ 0: x > m_k}`, `m_k = (k + ½) Δ` being the ends
+//! of the cells, up to the last one. Therefore
 //!
 //! ```text
-//! (x − x̂)² = x² − 2Δ Σ (x − m)⁺,    E = Σ x² − 2Δ Σ T(m),    T(m) = ∫ (x − m)⁺ p
+//! (x − x̂)² = x² − 2Δ Σ_k (x − m_k)⁺,    E = Σ x² − 2Δ Σ_k T(m_k),    T(m) = ∫ (x − m)⁺ p
 //! ```
 //!
 //! and the same for x < 0 by its magnitude. Clipping is in it: there are no ends beyond the last

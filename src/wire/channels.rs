@@ -4,10 +4,7 @@ use super::{
     bytes::{Reader, Writer},
     histogram,
 };
-use crate::{
-    ChannelStats, Histogram,
-    error::{Error, Result},
-};
+use crate::{ChannelStats, Histogram, error::Result};
 
 pub(super) fn write(w: &mut Writer, stats: &ChannelStats) {
     // The sign goes into the lowest bit, so that −1 is as short as 1.
@@ -25,18 +22,7 @@ pub(super) fn read(r: &mut Reader) -> Result<ChannelStats> {
     let observations = r.number()?;
     let mut channels: Vec<Histogram> = Vec::new(); // grows with the bytes read
     for _ in 0..r.number()? {
-        let channel = histogram::read(r)?;
-        let first = channels.first().unwrap_or(&channel);
-        if !channel.is_fixed() || channel.mantissa_bits() != first.mantissa_bits() {
-            return Err(Error::Altered("the channels differ in resolution"));
-        }
-        if channel.count() != first.count() {
-            return Err(Error::Altered("the channels differ in their number of values"));
-        }
-        channels.push(channel);
+        channels.push(histogram::read(r)?);
     }
-    if channels.is_empty() || observations == 0 {
-        return Err(Error::Altered("a tensor by channel without any"));
-    }
-    Ok(ChannelStats::from_parts(axis, channels, observations))
+    ChannelStats::from_counts(axis, channels, observations).map_err(histogram::altered)
 }

@@ -4,16 +4,12 @@ use super::bytes::{Reader, Writer};
 use crate::{
     Histogram,
     error::{Error, Result},
-    float::Layout,
-    histogram::{Pages, Parts},
+    histogram::Counts,
 };
 
 const FIXED: u8 = 1;
 const EXACT: u8 = 2;
 const SIZED: u8 = 4; // a resolution is known
-
-/// Far above what can be observed, and low enough that sums of many do not overflow.
-const MOST: u64 = 1 << 60;
 
 pub(super) fn write(w: &mut Writer, h: &Histogram) {
     let sized = h.mantissa_bits();
@@ -48,85 +44,53 @@ pub(super) fn read(r: &mut Reader) -> Result<Histogram> {
             Err(Error::Altered("flags of an empty histogram"))
         };
     }
-    let layout = Layout::new(u32::from(r.byte()?)).map_err(|_| Error::Altered("a resolution"))?;
-    let mut counters = [0; 5];
-    for counter in &mut counters {
-        *counter = r.number()?;
-        if *counter > MOST {
-            return Err(Error::Altered("a count is impossibly large"));
-        }
-    }
-    let [count, zeros, nan, posinf, neginf] = counters;
+    let mantissa_bits = u32::from(r.byte()?);
+    let [count, zeros, nan, posinf, neginf] = read_counters(r)?;
     let (min, max) = (r.float()?, r.float()?);
-    let (pages, binned) = read_bins(r, layout)?;
-    if [zeros, nan, posinf, neginf].into_iter().sum::<u64>() + binned != count {
-        return Err(Error::Altered("the counts do not add up"));
-    }
-    check_extremes(&pages, zeros, min, max)?;
-    let exact = flags & EXACT != 0;
-    let is_edge = |x: f32| x.to_bits() & ((1 << layout.shift()) - 1) == 0;
-    if exact && binned + zeros > 0 && !(is_edge(min) && is_edge(max)) {
-        return Err(Error::Altered("an extreme is not exact"));
-    }
-    Ok(Histogram::from_parts(Parts {
+    let none = min == f32::INFINITY && max == f32::NEG_INFINITY;
+    let counts = Counts {
+        mantissa_bits,
         fixed: flags & FIXED != 0,
-        exact,
-        pages: Some(pages),
-        count,
+        exact: flags & EXACT != 0,
         zeros,
         nan,
         posinf,
         neginf,
-        min,
-        max,
-    }))
+        extremes: (!none).then_some((min, max)),
+        bins: read_bins(r)?,
+    };
+    let histogram = Histogram::from_counts(&counts).map_err(altered)?;
+    if histogram.count() != count {
+        return Err(Error::Altered("the counts do not add up"));
+    }
+    Ok(histogram)
 }
 
-/// The bins and the sum of their counts.
-fn read_bins(r: &mut Reader, layout: Layout) -> Result<(Pages, u64)> {
-    let mut pages = Pages::new(layout);
-    let (mut next, mut sum) = (0u64, 0u64);
+/// Counts that cannot be, in a file, are a file that was altered.
+pub(super) fn altered(error: Error) -> Error {
+    match error {
+        Error::MantissaBits(_) => Error::Altered("a resolution"),
+        Error::Counts(what) => Error::Altered(what),
+        other => other,
+    }
+}
+
+fn read_counters(r: &mut Reader) -> Result<[u64; 5]> {
+    let mut counters = [0; 5];
+    for counter in &mut counters {
+        *counter = r.number()?;
+    }
+    Ok(counters)
+}
+
+/// The bins, whose codes are written as distances.
+fn read_bins(r: &mut Reader) -> Result<Vec<(u64, u64)>> {
+    let mut bins = Vec::new(); // grows with the bytes read
+    let mut next = 0u64;
     for _ in 0..r.number()? {
         let code = next.saturating_add(r.number()?);
-        let count = r.number()?;
-        if code >= layout.codes() as u64 {
-            return Err(Error::Altered("a bin does not exist"));
-        }
-        if layout.split(code as usize).1 >= layout.finite_magnitudes() {
-            return Err(Error::Altered("a bin is not finite"));
-        }
-        sum = sum.saturating_add(count);
-        if count == 0 || sum > MOST {
-            return Err(Error::Altered("the count of a bin"));
-        }
-        pages.add(code as usize, count);
-        next = code + 1;
+        bins.push((code, r.number()?));
+        next = code.saturating_add(1);
     }
-    Ok((pages, sum))
-}
-
-/// The extremes lie in the outermost bins, and there are none without values.
-fn check_extremes(pages: &Pages, zeros: u64, min: f32, max: f32) -> Result<()> {
-    let layout = pages.layout();
-    // The order of values: negative codes fall, positive ones rise, zero between them.
-    let place = |code: usize| match layout.split(code) {
-        (true, magnitude) => -1 - magnitude as i64,
-        (false, magnitude) => 1 + magnitude as i64,
-    };
-    let place_of = |x: f32| if x == 0.0 { 0 } else { place(layout.code(x)) };
-    let places = || pages.non_empty().map(|(code, _)| place(code));
-    let zero = || (zeros > 0).then_some(0);
-    let sound = match (places().chain(zero()).min(), places().chain(zero()).max()) {
-        (Some(lowest), Some(highest)) => {
-            min.is_finite()
-                && max.is_finite()
-                && min <= max
-                && place_of(min) == lowest
-                && place_of(max) == highest
-                && (min != 0.0 || min.is_sign_positive())
-                && (max != 0.0 || max.is_sign_positive())
-        }
-        _ => min == f32::INFINITY && max == f32::NEG_INFINITY,
-    };
-    if sound { Ok(()) } else { Err(Error::Altered("the extremes do not fit the bins")) }
+    Ok(bins)
 }

@@ -178,17 +178,9 @@ fn write_tensor(w: &mut Writer, stats: &TensorStats) {
 }
 
 fn read_tensor(r: &mut Reader) -> Result<TensorStats> {
-    let stats = TensorStats {
-        observations: r.number()?,
-        histogram: histogram::read(r)?,
-        minima: histogram::read(r)?,
-        maxima: histogram::read(r)?,
-    };
-    let extremes = stats.minima.count();
-    if extremes != stats.maxima.count() || extremes > stats.observations {
-        return Err(Error::Altered("the extremes do not match the observations"));
-    }
-    Ok(stats)
+    let observations = r.number()?;
+    let (all, minima, maxima) = (histogram::read(r)?, histogram::read(r)?, histogram::read(r)?);
+    TensorStats::from_counts(all, observations, minima, maxima).map_err(histogram::altered)
 }
 
 fn seal(version: u8, kind: Kind, body: impl FnOnce(&mut Writer)) -> Vec<u8> {

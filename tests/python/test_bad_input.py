@@ -400,6 +400,14 @@ def test_an_empty_calibrator_has_nothing_to_compute() -> None:
         qc.Calibrator().compute("mse")
 
 
+def test_an_axis_for_a_tensor_that_is_not_given_is_refused_by_name() -> None:
+    cal = calibrator()
+    before = cal.to_bytes()
+    with fails("axis names 'conv2.inptu', but no such tensor is given"):
+        cal.observe_many({"conv2.input": X}, axis={"conv2.inptu": 0})
+    assert cal.to_bytes() == before
+
+
 def test_containers_of_other_types_are_refused_with_what_is_wanted() -> None:
     cal = calibrator()
     before = cal.to_bytes()

@@ -85,7 +85,7 @@ def test_a_named_policy_warns_only_when_it_finds_no_layer(tmp_path: Path) -> Non
     made = tmp_path / "made.onnx"
     done = call("quantize", model, "-o", made, "--data", data, "-s", "llm_layers")
     assert done.code == 0
-    assert "6 rules match no tensor: 'layer:embedding', 'layer:attention" in done.err
+    assert "7 rules match no tensor: 'layer:embedding', 'layer:attention" in done.err
 
 
 def test_quantize_takes_a_policy_file_and_warns(tmp_path: Path) -> None:

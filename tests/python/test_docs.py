@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ import quantcal as qc
 
 ROOT = Path(__file__).parents[2]
 STUB = Path(str(qc.__file__)).parent / "_core.pyi"
+TORCH = importlib.util.find_spec("torch") is not None
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What cannot run (a shell command, an outline) has another word behind the fence.
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -42,6 +43,8 @@ def module_examples() -> Iterator[doctest.DocTest]:
     infos = pkgutil.walk_packages(qc.__path__, "quantcal.")
     names = [i.name for i in infos if not i.name.endswith(("__main__", "._core"))]
     for name in ["quantcal", *names]:
+        if name.startswith("quantcal.torch") and not TORCH:
+            continue  # these define classes of torch's
         module = importlib.import_module(name)
         yield from (test for test in finder.find(module) if test.examples)
 
@@ -67,6 +70,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     onnx.save(onnx_models.conv_net(), "model.onnx")
     Path("calibration").mkdir()
+    Path("model.int8.quantcal.toml").write_text('strategy = "minmax"\n', "utf-8")
     batches = [onnx_models.random(1, 3, 9, 12, seed=seed) for seed in range(4)]
     for i, batch in enumerate(batches):
         np.savez(f"calibration/{i}.npz", x=batch)
@@ -90,10 +94,16 @@ def test_the_main_classes_and_functions_have_examples() -> None:
     assert {"Histogram", "Calibrator", "calibrate", "quantize"} <= documented
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in torchao
+@pytest.mark.filterwarnings("ignore:Please use quant_min")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.usefixtures("stage")
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_the_python_blocks_of_a_guide_run_in_order(path: Path) -> None:
     text = path.read_text("utf-8")
+    if not TORCH and "import torch" in text:
+        pytest.skip("torch is not installed")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Empty lines in front make a traceback name the line of the guide.

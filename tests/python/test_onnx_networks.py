@@ -111,15 +111,6 @@ def test_the_voice_detector(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, want, atol=0.1)
 
 
-def test_a_network_inside_an_if_is_refused(tmp_path: Path) -> None:
-    path = MODELS["silero-op18-ifless"].fetch()
-    with pytest.raises(
-        qc.CalibrationError, match=r"all 16 Conv/Gemm nodes are inside If subgraphs"
-    ):
-        qc.onnx.quantize(path, tmp_path / "q.onnx", speech(), progress=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 MEASURE = """
 import resource, sys
 import numpy as np, quantcal as qc

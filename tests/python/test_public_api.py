@@ -45,7 +45,15 @@ NAMES = {
     "load",
     "set_num_threads",
 }
-SUBMODULES = {"blocks", "compat", "demo", "onnx"}
+SUBMODULES = {
+    "blocks",
+    "compat",
+    "demo",
+    "exporters",
+    "onnx",
+    "tensorrt",
+    "torch",
+}
 SOURCE = Path(str(qc.__file__)).parent
 
 
@@ -194,6 +202,14 @@ def test_a_missing_framework_says_how_to_install_it(
     assert done.returncode == 1
     assert 'Install them with: pip install "quantcal[onnx]"' in done.stderr
     assert "ImportError: quantcal.onnx needs onnx and onnxruntime." in done.stderr
+
+
+@pytest.mark.parametrize("call", ["observe(3)", "fake_quantize(3, {})", "Observer()"])
+def test_without_torch_its_names_say_how_to_install_it(call: str) -> None:
+    done = python(BLOCK.format(blocked=["torch"]) + f"qc.torch.{call}")
+    assert done.returncode == 1
+    assert 'Install it with: pip install "quantcal[torch]"' in done.stderr
+    assert "ImportError: quantcal.torch needs torch." in done.stderr
 
 
 def test_everything_else_works_without_any_framework() -> None:

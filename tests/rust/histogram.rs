@@ -1,7 +1,7 @@
 //! What is counted, and the answers that need no search.
 
 use half::{bf16, f16};
-use quantcal::{Density, Error, Histogram};
+use quantcal::{Density, Error, Histogram, histogram::Counts};
 
 use crate::{data, naive};
 
@@ -193,4 +193,57 @@ fn counts_beyond_32_bits_are_exact_however_they_come_about() {
     let mut alone = doubled.clone();
     alone.merge(&doubled);
     assert_ne!(alone, doubled);
+}
+
+#[test]
+fn counts_from_elsewhere_make_the_histogram_that_was_recorded() {
+    let mut recorded = Histogram::new();
+    recorded.record(&[1.0f32, 1.0, -2.5, 0.0, f32::NAN, f32::NEG_INFINITY, f32::NEG_INFINITY]);
+    let counts = Counts {
+        mantissa_bits: 8,
+        exact: true,
+        zeros: 1,
+        nan: 1,
+        neginf: 2,
+        extremes: Some((-2.5, 1.0)),
+        bins: vec![
+            (u64::from(1.0f32.to_bits() >> 15), 2),
+            (u64::from((-2.5f32).to_bits() >> 15), 1),
+        ],
+        ..Counts::default()
+    };
+    assert_eq!(Histogram::from_counts(&counts), Ok(recorded));
+}
+
+#[test]
+fn counts_that_no_recording_gives_are_refused() {
+    let sound = Counts {
+        mantissa_bits: 8,
+        exact: true,
+        extremes: Some((1.0, 1.0)),
+        bins: vec![(u64::from(1.0f32.to_bits() >> 15), 2)],
+        ..Counts::default()
+    };
+    assert!(Histogram::from_counts(&sound).is_ok());
+    let (code, far) = (sound.bins[0].0, 1 << 40);
+    for changed in [
+        Counts { bins: vec![(code, 0)], ..sound.clone() },
+        Counts { bins: vec![(code, u64::MAX)], ..sound.clone() },
+        Counts { bins: vec![(code, 1), (code, 1)], ..sound.clone() },
+        Counts { bins: vec![(code, 1), (far, 1)], ..sound.clone() },
+        Counts { bins: vec![(code, 1), (255 << 8, 1)], ..sound.clone() },
+        Counts { bins: Vec::new(), ..sound.clone() },
+        Counts { nan: u64::MAX, ..sound.clone() },
+        Counts { extremes: None, ..sound.clone() },
+        Counts { extremes: Some((1.0, f32::NAN)), ..sound.clone() },
+        Counts { extremes: Some((-1.0, 1.0)), ..sound.clone() },
+        Counts { zeros: 1, ..sound.clone() },
+        Counts { zeros: 1, extremes: Some((-0.0, 1.0)), ..sound.clone() },
+        Counts { extremes: Some((1.0, 1.001)), ..sound.clone() },
+    ] {
+        let refused = Histogram::from_counts(&changed);
+        assert!(matches!(refused, Err(Error::Counts(_))), "{changed:?}");
+    }
+    let wide = Counts { mantissa_bits: 13, ..sound };
+    assert_eq!(Histogram::from_counts(&wide), Err(Error::MantissaBits(13)));
 }

@@ -11,6 +11,8 @@ from quantcal.cli.compare import compare
 from quantcal.cli.compute import compute
 from quantcal.cli.demo import demo
 from quantcal.cli.errors import Commands
+from quantcal.cli.evaluate import evaluate
+from quantcal.cli.export import export
 from quantcal.cli.inspect import inspect
 from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
@@ -61,5 +63,15 @@ def _root(
 
 
 # In the order in which a newcomer needs them; --help lists them so.
-for command in (quantize, observe, inspect, compare, compute, merge, demo):
+for command in (
+    quantize,
+    evaluate,
+    observe,
+    inspect,
+    compare,
+    compute,
+    export,
+    merge,
+    demo,
+):
     app.command(no_args_is_help=command is not demo)(command)

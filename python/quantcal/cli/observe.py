@@ -16,14 +16,21 @@ from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.options import (
     MB,
     NODES,
+    ActivationOption,
     DataOption,
     ExcludeOption,
+    IncludeOption,
     MantissaOption,
     MemoryOption,
     ModelArgument,
     NonfiniteOption,
+    Observer,
+    ObserverOption,
     OnNonfinite,
     OpTypeOption,
+    Target,
+    TargetOption,
+    parse_formats,
 )
 
 
@@ -40,7 +47,10 @@ def observe(
         ),
     ],
     data: DataOption,
+    target: TargetOption = None,
+    activation: ActivationOption = None,
     op_type: OpTypeOption = None,
+    include: IncludeOption = None,
     exclude: ExcludeOption = None,
     tensor: Annotated[
         list[str] | None,
@@ -62,6 +72,7 @@ def observe(
     ] = False,
     mantissa_bits: MantissaOption = None,
     on_nonfinite: NonfiniteOption = OnNonfinite.IGNORE,
+    observer: ObserverOption = Observer.AUTO,
     max_memory: MemoryOption = None,
 ) -> None:
     """Run the samples through a model once and save its histograms.
@@ -89,8 +100,9 @@ def observe(
         mantissa_bits=mantissa_bits,
         on_nonfinite=on_nonfinite.value,
         progress=True,
+        method=observer.value,
         max_memory=megabytes(max_memory),
-        **nodes(op_type, exclude),
+        **chosen(target, activation, op_type, include, exclude),
     )
     seconds = time.perf_counter() - started
     calibrator.save(output)
@@ -116,12 +128,24 @@ def megabytes(max_memory: int | None) -> int:
     return MAX_MEMORY if max_memory is None else max_memory * MB
 
 
-def nodes(op_type: list[str] | None, exclude: list[str] | None) -> dict[str, Any]:
-    """Return the options that choose nodes; what is not given keeps its default."""
-    options: dict[str, Any] = {"exclude": tuple(exclude or ())}
-    if op_type:
-        options["op_types"] = tuple(op_type)
-    return options
+def chosen(
+    target: Target | None,
+    activation: list[str] | None,
+    op_type: list[str] | None,
+    include: list[str] | None,
+    exclude: list[str] | None,
+) -> dict[str, Any]:
+    """Return the options that decide what is observed; only those that were given."""
+    plain, rules = parse_formats(activation, "--activation")
+    options = {
+        "target": target.value if target else None,
+        "activation": plain,
+        "formats": rules,
+        "op_types": op_type,
+        "include": include,
+        "exclude": exclude,
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def samples_of(calibrator: Calibrator) -> int:

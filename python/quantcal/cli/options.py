@@ -22,11 +22,11 @@ OBSERVING = "Observing"
 KEEP = "Other files"
 
 
-class Format(str, Enum):
-    """Integer formats that onnxruntime has fast kernels for."""
+class Target(str, Enum):
+    """What runs the model."""
 
-    INT8 = "int8"
-    UINT8 = "uint8"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
 
 
 class OnNonfinite(str, Enum):
@@ -34,6 +34,14 @@ class OnNonfinite(str, Enum):
 
     IGNORE = "ignore"
     RAISE = "raise"
+
+
+class Observer(str, Enum):
+    """How tensors are observed."""
+
+    AUTO = "auto"
+    IN_GRAPH = "in_graph"
+    OUTPUTS = "outputs"
 
 
 ModelArgument = Annotated[
@@ -46,17 +54,13 @@ StatsArgument = Annotated[
         metavar="STATS", help="Histograms that `quantcal observe` wrote (.qcal)."
     ),
 ]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="PATH",
-        help="Calibration samples: a folder of .npz files, one each, whose keys are "
-        "the input names; a single .npz; .npy files for a model with one input; or "
-        "python:MODULE:CALLABLE, which yields {input name: array}. 100 to 1000 typical "
-        "samples are usual.",
-    ),
-]
+DATA_HELP = (
+    "Calibration samples: a folder of .npz files, one each, whose keys are the input "
+    "names; a single .npz; .npy files for a model with one input; or "
+    "python:MODULE:CALLABLE, which yields {input name: array}. 100 to 1000 typical "
+    "samples are usual."
+)
+DataOption = Annotated[str, typer.Option("--data", metavar="PATH", help=DATA_HELP)]
 StrategyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,7 +73,8 @@ StrategyOption = Annotated[
         "percentile_adaptive, kl, mse, entropy, aciq, hybrid, softmax; llm_layers, by "
         "kind of transformer layer; or a policy file, .toml or .json. Or PATTERN=NAME "
         "for the tensors whose names match, such as "
-        "'*attn*=minmax' or 're:layers[.]0[.]=minmax': repeat it, the first match "
+        "'*attn*=minmax', 're:layers[.]0[.]=minmax' or, for what nodes read and write, "
+        "'node:*attn*=minmax': repeat it, the first match "
         "counts, and a plain name or a file decides for the rest.",
     ),
 ]
@@ -80,7 +85,19 @@ OpTypeOption = Annotated[
         rich_help_panel=NODES,
         metavar="TYPE",
         show_default="Conv, MatMul, Gemm: most of the work",
-        help="Operator type to quantise. Repeat it for several.",
+        help="Operator type to quantise, inside If, Loop and Scan too. Repeat it for "
+        "several.",
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        rich_help_panel=NODES,
+        metavar="NODE",
+        show_default="all of these types",
+        help="Quantise this node only, by its name, that of a tensor that it makes, or a "
+        "pattern. Repeat it for several.",
     ),
 ]
 ExcludeOption = Annotated[
@@ -90,8 +107,35 @@ ExcludeOption = Annotated[
         rich_help_panel=NODES,
         metavar="NODE",
         show_default="none",
-        help="Node to leave in float, by name or pattern ('*head*'). Repeat it for "
-        "several.",
+        help="Node to leave in float, by its name, that of a tensor that it makes, or a "
+        "pattern ('*head*'). Repeat it for several.",
+    ),
+]
+TargetOption = Annotated[
+    Target | None,
+    typer.Option(
+        "--target",
+        rich_help_panel=NODES,
+        show_default="onnxruntime",
+        help="What will run the model. It decides where tensors are rounded: "
+        "'onnxruntime' wants what its integer kernels read and write; 'tensorrt' (10 and "
+        "11) symmetric codes on what nodes read, shortcuts of sums, and float biases.",
+    ),
+]
+ActivationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--activation",
+        metavar="FORMAT",
+        show_default="uint8 for onnxruntime, int8 for tensorrt",
+        rich_help_panel=RANGES,
+        help="Format of activations. 'uint8' is affine and spends no code on what ReLU "
+        "cuts off; 'int8' is symmetric, all that TensorRT takes beside "
+        "'float8_e4m3fn'; onnxruntime also runs 'uint16', 'int16' and 'float8_e5m2', "
+        "without integer kernels; 'none' leaves activations in float, and needs no "
+        "data. Or PATTERN=FORMAT for the tensors whose names match, "
+        "'node:PATTERN=FORMAT' for those beside nodes: repeat it, the first match "
+        "counts.",
     ),
 ]
 MantissaOption = Annotated[
@@ -107,13 +151,31 @@ MantissaOption = Annotated[
         "default for float16, 10, is exact.",
     ),
 ]
+_NONFINITE_HELP = (
+    "What to do with NaN and infinite activations: 'ignore' counts them and leaves them "
+    "out of the ranges, 'raise' stops and names the tensor."
+)
 NonfiniteOption = Annotated[
     OnNonfinite,
+    typer.Option("--on-nonfinite", rich_help_panel=OBSERVING, help=_NONFINITE_HELP),
+]
+OptionalNonfiniteOption = Annotated[
+    OnNonfinite | None,
     typer.Option(
         "--on-nonfinite",
         rich_help_panel=OBSERVING,
-        help="What to do with NaN and infinite activations: 'ignore' counts them and "
-        "leaves them out of the ranges, 'raise' stops and names the tensor.",
+        show_default="ignore",
+        help=_NONFINITE_HELP,
+    ),
+]
+ObserverOption = Annotated[
+    Observer,
+    typer.Option(
+        "--observer",
+        rich_help_panel=OBSERVING,
+        help="How tensors are observed: 'in_graph' while the model runs, in the memory "
+        "of plain inference; 'outputs' as outputs of the model, for runtimes that "
+        "cannot load the operator; 'auto' takes the first that can be had.",
     ),
 ]
 MemoryOption = Annotated[
@@ -184,6 +246,44 @@ def parse_strategy(given: list[str] | None) -> str | dict[str, str] | Policy:
     return {**rules, "*": plain[0]} if rules else plain[0]
 
 
+def parse_formats(
+    given: list[str] | None, option: str
+) -> tuple[str | None, dict[str, str]]:
+    """Return the plain format of an option, and its rules.
+
+    Parameters
+    ----------
+    given
+        Formats and `PATTERN=FORMAT` rules, in the order of the command line.
+    option
+        Named in errors.
+
+    Raises
+    ------
+    typer.BadParameter
+        If two plain formats are given, or a rule has an empty side or occurs twice.
+    """
+    plain: str | None = None
+    rules: dict[str, str] = {}
+    for text in given or []:
+        pattern, equals, name = text.rpartition("=")
+        if not equals:
+            if plain is not None:
+                raise _wrong(
+                    f"There are two plain formats, {plain} and {text}. Give one; others "
+                    f"need a pattern, such as '*head*={text}'.",
+                    option,
+                )
+            plain = text
+        elif not pattern or not name:
+            raise _wrong(f"{text!r} is not of the form PATTERN=FORMAT.", option)
+        elif pattern in rules:
+            raise _wrong(f"There are two rules for the pattern {pattern!r}.", option)
+        else:
+            rules[pattern] = name
+    return plain, rules
+
+
 def _is_file(text: str) -> bool:
     return Path(text).suffix.lower() in {".toml", ".json"}
 
@@ -195,5 +295,5 @@ def _policy(text: str) -> Policy | None:
     return Policy.named(text) if text in NAMED else None
 
 
-def _wrong(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint="'--strategy'")
+def _wrong(message: str, option: str = "--strategy") -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"'{option}'")

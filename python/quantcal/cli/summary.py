@@ -29,7 +29,6 @@ def print_result(
     kept
         Other files that were written.
     """
-    bits = 7 if result.reduce_range else 8
     steps = (
         f"observe {timing(result.seconds_observe, result.samples)}, "
         f"compute {result.seconds_compute:.1f} s, write {result.seconds_write:.1f} s"
@@ -41,7 +40,7 @@ def print_result(
         "quantised": _counts(result.quantized_nodes),
         "left in float": _counts(result.left_in_float) or "none",
         "Q / DQ nodes": f"{result.quantize_nodes} / {result.dequantize_nodes}",
-        "weights": f"{bits} bits: {result.reduce_range_reason}",
+        "weights": result.weights,
         "time": f"{result.seconds:.1f} s: {steps}",
     }
     if kept:

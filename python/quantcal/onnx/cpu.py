@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx512vnni", "avxvnni"})
 _X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 _ARM = frozenset({"aarch64", "arm64"})
 
+CPUS = ("auto", "vnni", "no-vnni", "arm")
+"""Where a model will run: on this machine, on x86 with or without VNNI, or on Arm."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightBits:
@@ -27,17 +31,23 @@ class WeightBits:
     Attributes
     ----------
     reduce : bool
-        True for 7 bits, False for 8.
+        True for 7 bits in all nodes, False for 8.
     reason : str
         One sentence for the summary.
+    nodes : frozenset of str
+        The only nodes that take 7 bits, when ``reduce`` is False.
+    undecided : bool
+        True when the nodes are to be found from the data.
     """
 
     reduce: bool
     reason: str
+    nodes: frozenset[str] = frozenset()
+    undecided: bool = False
 
     @property
     def bits(self) -> int:
-        """7 or 8."""
+        """7 or 8; 8 when only some nodes take 7."""
         return 7 if self.reduce else 8
 
 
@@ -78,16 +88,23 @@ def _macos_flags() -> frozenset[str] | None:
     return frozenset(done.stdout.lower().split()) or None
 
 
-def weight_bits(reduce_range: bool | str = "auto", weight: str = "int8") -> WeightBits:
+def weight_bits(
+    reduce_range: bool | str | Collection[str] = "auto",
+    weight: str = "int8",
+    cpu: str = "auto",
+) -> WeightBits:
     """Choose between 7 and 8 bits for the weights.
 
     Parameters
     ----------
-    reduce_range : bool or "auto"
-        True and False are taken as they are; ``"auto"`` (default) asks the CPU that
-        this runs on, so give the answer yourself when the model will run elsewhere.
+    reduce_range : bool, "auto", "nodes", or collection of str
+        True and False are taken as they are. ``"auto"`` (default) takes 7 bits in all
+        nodes when the kernels of ``cpu`` add in 16 bits; ``"nodes"`` then only in those
+        that need it (:mod:`quantcal.onnx.saturation`). Names are the nodes themselves.
     weight : str
         ``"int8"`` or ``"uint8"``; kernels for uint8 weights never add in 16 bits.
+    cpu : str
+        Where the model will run: one of :data:`CPUS`.
 
     Returns
     -------
@@ -96,33 +113,62 @@ def weight_bits(reduce_range: bool | str = "auto", weight: str = "int8") -> Weig
     Raises
     ------
     CalibrationError
-        When ``reduce_range`` is something else.
+        When ``reduce_range`` or ``cpu`` is something else.
     """
+    if cpu not in CPUS:
+        raise CalibrationError(f"cpu={cpu!r} is not known. Known: {', '.join(CPUS)}.")
     if isinstance(reduce_range, bool):
         return WeightBits(reduce_range, "as asked for with reduce_range")
-    if reduce_range != "auto":
+    if not isinstance(reduce_range, str):
+        nodes = frozenset(reduce_range)
+        return WeightBits(False, _some(len(nodes), "named in reduce_range"), nodes)
+    if reduce_range not in ("auto", "nodes"):
         raise CalibrationError(
-            f'reduce_range is {reduce_range!r}. Give True, False or "auto".'
+            f"reduce_range is {reduce_range!r}. "
+            'Give True, False or "auto"; or "nodes", or names of nodes.'
         )
     if weight == "uint8":
         return WeightBits(False, "uint8 weights take kernels that add in 32 bits")
-    return _judge(platform.machine().lower(), cpu_flags())
+    machine, flags = _described(cpu)
+    bits = _judge(machine, flags, "this" if cpu == "auto" else "the target")
+    if bits.reduce and reduce_range == "nodes":
+        return WeightBits(False, bits.reason, undecided=True)
+    return bits
 
 
-def _judge(machine: str, flags: frozenset[str] | None) -> WeightBits:
+def decided(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
+    """Return `bits` with the nodes that take 7 bits, now that they are known."""
+    reason = _some(len(nodes), "whose sums would overflow 16 bits")
+    return WeightBits(False, f"{reason}; {bits.reason}", frozenset(nodes))
+
+
+def _some(count: int, which: str) -> str:
+    return f"7 in the {count} node{'' if count == 1 else 's'} {which}"
+
+
+def _described(cpu: str) -> tuple[str, frozenset[str] | None]:
+    """Return the machine and the flags of a CPU that is given by name."""
+    if cpu == "auto":
+        return platform.machine().lower(), cpu_flags()
+    if cpu == "arm":
+        return "arm64", None
+    return "x86_64", frozenset({"avx_vnni"} if cpu == "vnni" else ())
+
+
+def _judge(machine: str, flags: frozenset[str] | None, whose: str) -> WeightBits:
     if machine in _ARM:
         return WeightBits(False, f"{machine} kernels add products in 32 bits")
     if machine in _X86 and flags is not None:
         found = sorted(_VNNI & flags)
         if found:
-            return WeightBits(False, f"this CPU has VNNI ({', '.join(found)})")
+            return WeightBits(False, f"{whose} CPU has VNNI ({', '.join(found)})")
         return WeightBits(
             True,
-            "this CPU has no VNNI: its 8-bit kernels add pairs of products in "
+            f"{whose} CPU has no VNNI: its 8-bit kernels add pairs of products in "
             "saturating 16-bit integers, which 7-bit weights cannot overflow",
         )
     return WeightBits(
         True,
-        f"whether this CPU ({machine or 'unknown'}) has VNNI is not known; "
+        f"whether {whose} CPU ({machine or 'unknown'}) has VNNI is not known; "
         "7-bit weights are safe on every CPU",
     )

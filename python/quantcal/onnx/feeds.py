@@ -252,7 +252,7 @@ def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:
         return tuple(inputs)
     from quantcal.onnx.model import load_model, model_inputs
 
-    return model_inputs(load_model(inputs).proto)
+    return model_inputs(load_model(inputs, weights=False).proto)
 
 
 def _sample_files(path: Path) -> list[Path]:
@@ -290,7 +290,14 @@ def _read(file: Path, specs: Sequence[InputSpec]) -> Feed:
         raise CalibrationError(f"Cannot read {file}: {error}") from error
 
 
-def _from_callable(spec: str, inputs: Sequence[InputSpec]) -> Feeds:
+def load_callable(spec: str) -> Callable[..., Any]:
+    """Import what ``"python:module:callable"`` names; the current directory is importable.
+
+    Raises
+    ------
+    CalibrationError
+        When it has another form, or there is no such module or callable.
+    """
     parts = spec.split(":")
     if len(parts) != 3 or not all(parts):
         raise CalibrationError(f"{spec!r} is not of the form python:module:callable.")
@@ -305,9 +312,14 @@ def _from_callable(spec: str, inputs: Sequence[InputSpec]) -> Feeds:
         raise CalibrationError(
             f"Cannot import {module_name!r} of {spec!r}: {told}"
         ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
+    function: Callable[..., Any] | None = getattr(module, name, None)
+    if function is None or not callable(function):
         raise CalibrationError(f"{module_name!r} has no callable {name!r} ({spec!r}).")
+    return function
+
+
+def _from_callable(spec: str, inputs: Sequence[InputSpec]) -> Feeds:
+    function = load_callable(spec)
 
     def start() -> Iterator[tuple[str, object]]:
         index = 0

@@ -7,11 +7,13 @@ names of the nodes that may be changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcal.onnx.model import Loaded, Workspace, constants_of, inputs_of
+from quantcal.onnx.scopes import remove_nodes, scopes
 from quantcal.onnx.weights import Weights, uses_of
 
 if TYPE_CHECKING:
@@ -21,23 +23,28 @@ _FLOAT = "tensor(float)"
 
 
 def fold_constants(
-    proto: onnx.ModelProto, chosen: set[str], types: Mapping[str, str]
+    proto: onnx.ModelProto,
+    chosen: set[str],
+    types: Mapping[str, str],
+    folder: Path | None = None,
 ) -> None:
     """Turn computed constants that the chosen nodes read into initializers.
 
     The quantizer takes only initializers for weights; anything else it would treat as
     an activation. onnxruntime itself computes the values. What DequantizeLinear gives
-    stays: such weights are quantised already.
+    stays: such weights are quantised already. External data is looked for in ``folder``.
     """
     import onnx
 
     graph = proto.graph
     fixed = constants_of(graph)
-    outputs = {value.name for value in graph.output}
-    maker = {name: node for node in graph.node for name in node.output if name}
+    all_scopes = list(scopes(graph))
+    everything = [node for scope in all_scopes for node in scope.node]
+    outputs = {value.name for scope in all_scopes for value in scope.output}
+    maker = {name: node for node in everything for name in node.output if name}
     wanted = {
         name
-        for node in graph.node
+        for node in everything
         if node.name in chosen or node.op_type == "BatchNormalization"
         for name in node.input
         if name in fixed & maker.keys() - outputs
@@ -48,70 +55,83 @@ def fold_constants(
     if not wanted:
         return
     names = sorted(wanted)
-    arrays = _compute(proto, names, [n for n in graph.node if set(n.output) <= fixed])
+    nodes = [node for node in everything if set(node.output) <= fixed]
+    arrays = _compute(proto, names, nodes, folder)
     graph.initializer.extend(
         onnx.numpy_helper.from_array(array, name)
         for array, name in zip(arrays, names, strict=True)
     )
-    _replace_nodes(graph, [n for n in graph.node if not wanted & set(n.output)])
+    for scope in all_scopes:
+        remove_nodes(scope, lambda node: bool(wanted & set(node.output)))
     _drop_unused(graph, fixed)
 
 
 def _compute(
-    proto: onnx.ModelProto, names: list[str], nodes: list[onnx.NodeProto]
+    proto: onnx.ModelProto,
+    names: list[str],
+    nodes: list[onnx.NodeProto],
+    folder: Path | None,
 ) -> list[np.ndarray[Any, Any]]:
     """Run the constant part of a model, which needs no inputs."""
     import onnx
 
     read = {name for node in nodes for name in node.input}
-    weights = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    weights = [
+        tensor
+        for scope in scopes(proto.graph)
+        for tensor in scope.initializer
+        if tensor.name in read
+    ]
     part = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, "constants", [], [], initializer=weights),
         opset_imports=proto.opset_import,
         ir_version=proto.ir_version,
         functions=proto.functions,
     )
-    with Workspace(Loaded(part, "the constants of the model")) as work:
+    with Workspace(Loaded(part, "the constants of the model", folder)) as work:
         return list(work.open(names).run(names, {}))
-
-
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
     """Remove the nodes that only served what is folded now, last ones first."""
     used = uses_of(graph)
-    kept = []
-    for node in reversed(list(graph.node)):
+
+    def unused(node: onnx.NodeProto) -> bool:
         if set(node.output) <= fixed and not any(used[name] for name in node.output):
             used.subtract(inputs_of(node))
-        else:
-            kept.append(node)
-    _replace_nodes(graph, kept[::-1])
+            return True
+        return False
+
+    for scope in reversed(list(scopes(graph))):  # inner ones read what outer ones make
+        remove_nodes(scope, unused)
 
 
-def fold_batch_norms(graph: onnx.GraphProto, chosen: set[str]) -> None:
+def fold_batch_norms(
+    graph: onnx.GraphProto, chosen: set[str], folder: Path | None = None
+) -> None:
     """Fold each BatchNormalization into the chosen Conv that alone feeds it.
 
     The Conv keeps its name and takes over the output of the BatchNormalization.
     Computed in double precision: results change by float32 rounding only.
     """
-    weights = Weights(graph)
+    weights = Weights(graph, folder)
+    for scope in list(scopes(graph)):
+        _fold_scope(scope, chosen, weights)
+
+
+def _fold_scope(graph: onnx.GraphProto, chosen: set[str], weights: Weights) -> None:
     convs = {
         node.output[0]: node
         for node in graph.node
         if node.op_type == "Conv" and node.name in chosen
     }
-    kept = []
+    folded = set()
     for node in graph.node:
         conv = convs.get(node.input[0]) if node.input else None
         if conv is not None and _foldable(conv, node, weights):
             _fold(conv, node, weights)
-        else:
-            kept.append(node)
-    _replace_nodes(graph, kept)
+            folded.add(node.name)
+    remove_nodes(graph, lambda node: node.name in folded)
 
 
 def _foldable(conv: onnx.NodeProto, norm: onnx.NodeProto, weights: Weights) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.external import check_files, embed, external_tensors
 from quantcal.onnx.feeds import InputSpec
 from quantcal.onnx.frameworks import require
 
@@ -27,20 +28,40 @@ if TYPE_CHECKING:
 
 # Larger tensors go to the one weights file that all sessions of a model map.
 _EXTERNAL_BYTES = 1024
+# onnxruntime: where the weights of a model lie that it is given as bytes.
+_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model of our own, free to be changed, and the name that errors call it by."""
+    """A model of our own, free to be changed.
+
+    Attributes
+    ----------
+    proto : ModelProto
+    label : str
+        The name that errors call it by.
+    folder : Path, optional
+        Where the weights lie that are still in files of their own; None when there are
+        none.
+    """
 
     proto: onnx.ModelProto
     label: str
+    folder: Path | None = None
 
 
-def load_model(model: Model) -> Loaded:
+def load_model(model: Model, *, weights: bool = True) -> Loaded:
     """Read a model from a path, bytes or a ModelProto, which is copied.
 
     External data is found beside the file, so such models must come by path.
+
+    Parameters
+    ----------
+    model : path, bytes or ModelProto
+    weights : bool
+        Read external data too. Without, all but small tensors stay in their files, which
+        sessions map: that is enough to run a model of any size.
 
     Raises
     ------
@@ -50,6 +71,7 @@ def load_model(model: Model) -> Loaded:
     require()
     import onnx
 
+    folder = None
     if isinstance(model, onnx.ModelProto):
         proto, label = onnx.ModelProto(), "the model"
         proto.CopyFrom(model)
@@ -61,19 +83,35 @@ def load_model(model: Model) -> Loaded:
         label = str(path)
         if not path.is_file():
             raise CalibrationError(f"{label} is no file. Give the path of a model.")
-        proto = _parse(lambda: onnx.load(path), label)
+        folder = path.resolve().parent
+        proto = _parse(lambda: onnx.load(path, load_external_data=False), label)
     if not proto.graph.node:
         raise CalibrationError(f"{label} is no ONNX model, or its graph is empty.")
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise CalibrationError(
-                f"The weight {tensor.name!r} lies in another file, which only the "
-                "model's path can tell. Pass the path instead of the object."
-            )
-    return Loaded(proto, label)
+    outside = next(external_tensors(proto), None)
+    if outside is None:
+        return Loaded(proto, label)
+    if folder is None:
+        raise CalibrationError(
+            f"The weight {outside.name!r} lies in another file, which only the "
+            "model's path can tell. Pass the path instead of the object."
+        )
+    check_files(proto, folder, label)
+    if weights:
+        return with_weights(Loaded(proto, label, folder))
+    _parse(lambda: embed(proto, folder, _EXTERNAL_BYTES), label)
+    return Loaded(proto, label, folder)
 
 
-def _parse(read: Any, label: str) -> onnx.ModelProto:
+def with_weights(loaded: Loaded) -> Loaded:
+    """Return the model with all its weights in memory."""
+    folder = loaded.folder
+    if folder is None:
+        return loaded
+    _parse(lambda: embed(loaded.proto, folder), loaded.label)
+    return Loaded(loaded.proto, loaded.label)
+
+
+def _parse(read: Any, label: str) -> Any:
     try:
         return read()
     except Exception as error:  # protobuf, OS and external-data errors alike
@@ -140,20 +178,28 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def constants_of(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that no input of the model can change.
+    """Return the tensors that no input of the model can change, in subgraphs too.
 
     Initializers that are inputs too can be overridden only in name: a quantised weight
     is fixed. Random generators and control flow count as variable.
     """
-    fixed = {tensor.name for tensor in graph.initializer}
+    fixed: set[str] = set()
+    _add_constants(graph, fixed)
+    return fixed
+
+
+def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
+    fixed |= {tensor.name for tensor in graph.initializer}
     fixed |= {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:
-        variable = any(True for _ in subgraphs(node)) or node.op_type.startswith(
+        inside = list(subgraphs(node))
+        for inner in inside:
+            _add_constants(inner, fixed)
+        variable = bool(inside) or node.op_type.startswith(
             ("Random", "Multinomial", "Bernoulli", "Dropout")
         )
         if not variable and all(name in fixed for name in node.input if name):
             fixed.update(name for name in node.output if name)
-    return fixed
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
@@ -184,10 +230,11 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 class Workspace:
-    """A temporary folder that holds a model's weights once, for any number of sessions.
+    """A place from which a model's weights serve any number of sessions.
 
     Sessions over variants of the graph (other outputs, added nodes) map the same
-    weights file, so several of them cost little more memory than one.
+    weights file, so several of them cost little more memory than one. That file is made
+    in a temporary folder; where the model has files of weights, those are mapped.
 
     Parameters
     ----------
@@ -202,6 +249,7 @@ class Workspace:
 
         self.label = loaded.label
         self.providers = list(providers or ["CPUExecutionProvider"])
+        self._weights = loaded.folder
         # Windows refuses to delete what a session still maps; its temp folder may keep it.
         self._folder = tempfile.TemporaryDirectory(
             prefix="quantcal-", ignore_cleanup_errors=True
@@ -209,13 +257,14 @@ class Workspace:
         self._made = 0
         self.light = onnx.ModelProto()
         self.light.CopyFrom(loaded.proto)
-        onnx.save_model(
-            self.light,
-            self._path(),
-            save_as_external_data=True,
-            location="weights",
-            size_threshold=_EXTERNAL_BYTES,
-        )
+        if self._weights is None:
+            onnx.save_model(
+                self.light,
+                self._path(),
+                save_as_external_data=True,
+                location="weights",
+                size_threshold=_EXTERNAL_BYTES,
+            )
 
     def __enter__(self) -> Workspace:
         return self
@@ -241,16 +290,50 @@ class Workspace:
         """
         import onnx
 
+        def changed(proto: onnx.ModelProto) -> None:
+            del proto.graph.output[:]
+            proto.graph.output.extend(
+                onnx.ValueInfoProto(name=name) for name in outputs
+            )
+            if nodes is not None:
+                del proto.graph.node[:]
+                proto.graph.node.extend(nodes)
+
+        return self.open_changed(changed)
+
+    def open_changed(
+        self,
+        change: Callable[[onnx.ModelProto], None],
+        *,
+        prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
+    ) -> onnxruntime.InferenceSession:
+        """Open a session of a variant of the model.
+
+        Parameters
+        ----------
+        change : callable
+            Given a copy of the model, whose weights lie outside, to change.
+        prepare : callable, optional
+            Given the session's options, to add to.
+        """
+        import onnx
+
         proto = onnx.ModelProto()
         proto.CopyFrom(self.light)
-        del proto.graph.output[:]
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        if nodes is not None:
-            del proto.graph.node[:]
-            proto.graph.node.extend(nodes)
+        change(proto)
+        content = proto.SerializeToString()
+        if self._weights is not None:
+            # onnxruntime refuses links and whole paths to weights, not another folder.
+            return open_session(
+                content,
+                self.label,
+                self.providers,
+                config={_FOLDER_KEY: str(self._weights)},
+                prepare=prepare,
+            )
         path = self._path()
-        Path(path).write_bytes(proto.SerializeToString())
-        return open_session(path, self.label, self.providers)
+        Path(path).write_bytes(content)
+        return open_session(path, self.label, self.providers, prepare=prepare)
 
     def types(self, names: Iterable[str]) -> dict[str, str]:
         """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""
@@ -259,9 +342,15 @@ class Workspace:
 
 
 def open_session(
-    path: str, label: str, providers: Sequence[str], *, optimise: bool = False
+    model: str | bytes,
+    label: str,
+    providers: Sequence[str],
+    *,
+    optimise: bool = False,
+    config: Mapping[str, str] | None = None,
+    prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Open a session that keeps no memory between runs.
+    """Open a session of a file or of bytes that keeps no memory between runs.
 
     Graph optimisations stay off unless asked for: they would remove or change tensors.
 
@@ -281,12 +370,17 @@ def open_session(
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # errors come as exceptions, with our words
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    if prepare is not None:
+        prepare(options)
     try:
-        return ort.InferenceSession(path, options, providers=list(providers))
+        return ort.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions have no common base
-        raise CalibrationError(
-            f"onnxruntime cannot load {label}: {error}".replace(path, label)
-        ) from error
+        reason = str(error)
+        if isinstance(model, str):
+            reason = reason.replace(model, label)
+        raise CalibrationError(f"onnxruntime cannot load {label}: {reason}") from error
 
 
 def tensors_of(graph: onnx.GraphProto) -> list[str]:

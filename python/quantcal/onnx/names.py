@@ -1,69 +1,100 @@
-"""Names that onnxruntime's quantizer will give to what it adds, kept free for it.
+"""Nodes and tensors by name: patterns, rules and near names.
 
-It builds them from tensor names without looking whether they exist: a tensor that
-happens to be called ``conv1_scale`` beside one called ``conv1`` would make the result
-wrong or invalid.
+A pattern is a name, a glob, or what else a policy understands
+(:class:`quantcal.Policy`). In rules for tensors, ``node:`` and a pattern of node names
+mean the tensors that such nodes read or write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from quantcal import CalibrationError
-from quantcal.onnx.model import names_of, subgraphs, unique_name
+from quantcal import CalibrationError, Policy
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.patterns import Pattern
 
-if TYPE_CHECKING:
-    import onnx
+NODE = "node:"
 
-_SUFFIXES = (
-    "_scale",
-    "_zero_point",
-    "_quantized",
-    "_quantized_scale",
-    "_quantized_zero_point",
-    "_QuantizeLinear_Input",
-    "_QuantizeLinear_Output",
-    "_DequantizeLinear_Output",
-)
+_T = TypeVar("_T")
 
 
-def free_names(graph: onnx.GraphProto, tensors: Iterable[str]) -> None:
-    """Rename inner tensors whose names the quantizer is about to use.
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name equals one of the patterns, or matches it."""
+    return any(name == text or Pattern(text).matches(name) for text in patterns)
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Return a sentence with the names like one that is not there, or the first ones."""
+    known = sorted(set(names))
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+    if close:
+        return f"Near names: {', '.join(close)}."
+    more = ", …" if len(known) > 12 else ""
+    return f"It has: {', '.join(known[:12])}{more}."
+
+
+def rule_for(
+    rules: Mapping[str, _T], name: str, nodes: Iterable[str], default: _T
+) -> _T:
+    """Return what the first rule says that matches a tensor or a node beside it."""
+    for text, value in rules.items():
+        if text.startswith(NODE):
+            pattern = [text.removeprefix(NODE)]
+            if any(matches(node, pattern) for node in nodes):
+                return value
+        elif matches(name, [text]):
+            return value
+    return default
+
+
+def check_rules(
+    option: str,
+    rules: Iterable[str],
+    beside: Mapping[str, Sequence[str]],
+    label: str,
+) -> None:
+    """Refuse rules that match nothing.
 
     Parameters
     ----------
-    graph : GraphProto
-        Changed in place, its subgraphs too.
-    tensors : iterable of str
-        The activations to be quantised, whose own names must stay.
-
-    Raises
-    ------
-    CalibrationError
-        When such a name belongs to an input, an output or one of ``tensors``.
+    option
+        Names the rules in errors.
+    rules
+        Patterns.
+    beside
+        Tensor name → names of the nodes that read or write it.
+    label
+        Names the model.
     """
-    taken = names_of(graph)
-    kept = set(tensors) | {value.name for value in (*graph.input, *graph.output)}
-    roots = set(tensors) | {tensor.name for tensor in graph.initializer}
-    used = {root + suffix for root in roots for suffix in _SUFFIXES} & taken
-    for name in sorted(used):
-        if name in kept:
+    nodes = {node for listed in beside.values() for node in listed}
+    for text in rules:
+        wanted, known, what = text, set(beside), "quantised tensor"
+        if text.startswith(NODE):
+            wanted, known, what = text.removeprefix(NODE), nodes, "quantised node"
+        if not any(matches(name, [wanted]) for name in known):
             raise CalibrationError(
-                f"The model has a tensor {name!r}, a name that onnxruntime's quantizer "
-                "needs for another. Rename it, or exclude the node of the other."
+                f"{option}: {text!r} matches no {what} of {label}. {near(wanted, known)}"
             )
-        _rename(graph, name, unique_name(f"{name}_float", taken))
 
 
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = new
-        for inner in subgraphs(node):
-            _rename(inner, old, new)
-    for value in (*graph.initializer, *graph.value_info, *graph.output):
-        if value.name == old:
-            value.name = new
+def without_nodes(
+    policy: Policy, beside: Mapping[str, Sequence[str]], label: str
+) -> Policy:
+    """Return a policy with the tensors' names in place of ``node:`` patterns."""
+    texts = [text for text, _ in policy.rules]
+    if not any(text.startswith(NODE) for text in texts):
+        return policy
+    check_rules(
+        "strategy", [text for text in texts if text.startswith(NODE)], beside, label
+    )
+    rules: dict[str, Strategy] = {}
+    for text, strategy in policy.rules:
+        if not text.startswith(NODE):
+            rules.setdefault(text, strategy)
+            continue
+        for name, nodes in beside.items():
+            if any(matches(node, [text.removeprefix(NODE)]) for node in nodes):
+                rules.setdefault(name, strategy)
+    return Policy(rules)

@@ -1,42 +1,41 @@
 """Recording the activations of an ONNX model while samples run through onnxruntime.
 
-The tensors become additional outputs of the model. Graph optimisations are off, so that
-each is computed exactly as the model says and none is fused away. A sample's tensors
-are recorded and dropped before the next sample is read: memory does not grow with the
-number of samples.
+Graph optimisations are off, so that each tensor is computed exactly as the model says
+and none is fused away. Two observers give the same histograms: one whose operators
+stand in the graph (:mod:`quantcal.onnx.in_graph`), and one that makes the tensors
+outputs of the model (:mod:`quantcal.onnx.outputs`), for runtimes that cannot load
+operators.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from quantcal import CalibrationError, Calibrator
+from quantcal.onnx.choose import Source, choose
 from quantcal.onnx.feeds import Feed, as_feeds
-from quantcal.onnx.model import (
-    Loaded,
-    Workspace,
-    constants_of,
-    load_model,
-    model_inputs,
-    tensors_of,
-)
-from quantcal.onnx.plan import OP_TYPES
-from quantcal.onnx.prepare import declared_types, prepare
+from quantcal.onnx.in_graph import InGraphObserver
+from quantcal.onnx.model import Workspace, load_model, model_inputs, tensors_of
+from quantcal.onnx.options import OP_TYPES, Options
+from quantcal.onnx.outputs import OutputsObserver
+from quantcal.onnx.prepare import prepare
 from quantcal.onnx.progress import track
-from quantcal.onnx.sizes import ITEM_BYTES, GroupedRun
+from quantcal.onnx.ranges import share
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
     from quantcal.onnx.model import Model
 
+Method = Literal["auto", "in_graph", "outputs"]
+
 MAX_MEMORY = 1 << 30
 """1 GiB: a laptop can spare it, and most models of vision and text fit in one group."""
+
+__all__ = ["MAX_MEMORY", "Method", "Source", "fresh", "observe", "record"]
 
 
 def observe(
@@ -44,8 +43,13 @@ def observe(
     reader: object,
     *,
     tensors: str | Iterable[str] | None = None,
+    target: str = "onnxruntime",
+    activation: str | None = None,
+    formats: Mapping[str, str] | None = None,
     op_types: Sequence[str] = OP_TYPES,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
@@ -61,20 +65,28 @@ def observe(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        A model with external data must come as a path. It is not changed.
+        It is not changed. A model with external data, as all above 2 GB have, must come
+        as a path; its weights are mapped, not read.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         One pass is made, whatever the number of groups; a generator will do. A path is
         opened as :func:`quantcal.onnx.load_feeds` does.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
-        ``op_types`` and ``exclude``; ``"all"`` every float16, float32 and float64
-        tensor of the main graph; names exactly those.
-    op_types, exclude : sequence of str
-        Operator types to quantise; node names or patterns (``*``) to leave out.
+        the options below; ``"all"`` every float tensor (16, 32 or 64 bits,
+        or bfloat16), inside subgraphs too; names exactly those.
+    target, activation, formats, op_types, include, exclude
+        As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs.
+    method : "auto", "in_graph" or "outputs"
+        ``"in_graph"`` puts an operator behind each tensor, which counts it while the
+        model runs: one run a sample, in the memory of plain inference, subgraphs
+        included. ``"outputs"`` makes the tensors outputs of the model, which any
+        runtime can. ``"auto"`` (default) takes the first, and where onnxruntime cannot
+        load the operator the second, with a warning. Both give the same histograms.
     max_memory : int
-        Bytes that the observed tensors of one sample may take together; 1 GiB unless
-        told otherwise. When they are more, the model runs several times on each sample
-        with a group of tensors each time. A tensor larger than this is alone.
+        For ``"outputs"``: bytes that the observed tensors of one sample may take
+        together; 1 GiB unless told otherwise. When they are more, the model runs
+        several times on each sample with a group of tensors each time. A tensor larger
+        than this is alone.
     mantissa_bits, on_nonfinite
         As for :class:`quantcal.Calibrator`.
     progress : bool
@@ -100,21 +112,35 @@ def observe(
     >>> cal = qc.onnx.observe("model.onnx", [{"x": batch} for batch in batches])
     >>> table = cal.compute("mse")
     """
-    loaded = load_model(model)
+    loaded = load_model(model, weights=False)
+    plan = None
     if tensors is None:
-        prepared = prepare(loaded, op_types=op_types, exclude=exclude)
-        source = Source(prepared.converted, prepared.types, prepared.plan.tensors)
+        options = Options.of(
+            target=target,
+            activation=activation,
+            formats=formats,
+            op_types=op_types,
+            include=include,
+            exclude=exclude,
+        )
+        prepared = prepare(loaded, options)
+        plan = prepared.plan
+        source = Source(prepared.converted, prepared.types, plan.observed)
+        del prepared  # and with it weights that only a written model needs
     else:
-        source = _chosen(loaded, tensors)
+        source = choose(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
     record(
         source,
         reader,
         new,
+        method=method,
         max_memory=max_memory,
         progress=progress,
         providers=providers,
     )
+    if plan is not None:
+        new = share(new, plan)
     if calibrator is None:
         return new
     calibrator.merge(new)
@@ -140,25 +166,20 @@ def fresh(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A graph to run and the tensors in it to record."""
-
-    loaded: Loaded
-    types: dict[str, str]
-    names: tuple[str, ...]
-
-
 def record(
     source: Source,
     reader: object,
     calibrator: Calibrator,
     *,
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     progress: bool = False,
     providers: Sequence[str] | None = None,
 ) -> tuple[int, Feed]:
     """Record the tensors of ``source`` for all samples.
+
+    Observed inputs of the model are recorded from the feeds, everything else by the
+    chosen method.
 
     Returns
     -------
@@ -167,19 +188,23 @@ def record(
     """
     if max_memory <= 0:
         raise CalibrationError(f"max_memory is {max_memory} bytes. Give 1 or more.")
+    if method not in get_args(Method):
+        known = ", ".join(map(repr, get_args(Method)))
+        raise CalibrationError(f"method is {method!r}. Known methods: {known}.")
     specs = model_inputs(source.loaded.proto)
     feeds = as_feeds(reader, specs)
-    made = set(tensors_of(source.loaded.proto.graph))
-    inner = {name: source.types[name] for name in source.names if name in made}
-    given = [name for name in source.names if name not in made]
+    given = [spec.name for spec in specs if spec.name in set(source.names)]
     samples = 0
     first: Feed | None = None
     with Workspace(source.loaded, providers) as work:
-        run = GroupedRun(work, inner, max_memory)
+        observer = _open(work, source, calibrator, method, max_memory)
         for feed in track(feeds, total=feeds.count, show=progress):
             first = first or feed
-            _record_sample(run, feed, given, calibrator, f"sample {samples}")
+            where = f"sample {samples}"
+            _record_inputs(feed, given, calibrator, where)
+            observer.observe(feed, where)
             samples += 1
+        observer.finish()
     if first is None:
         raise CalibrationError(
             "The reader gave no samples. An iterator that was read before is empty; "
@@ -188,63 +213,53 @@ def record(
     return samples, first
 
 
-def _record_sample(
-    run: GroupedRun, feed: Feed, given: list[str], calibrator: Calibrator, where: str
+def _record_inputs(
+    feed: Feed, given: list[str], calibrator: Calibrator, where: str
 ) -> None:
-    """Record one sample: the observed inputs of the model, then group by group.
-
-    Each tensor is dropped as soon as it is recorded: a group must not stay alive while
-    the next one runs.
-    """
-    inputs = {name: np.asarray(feed[name]) for name in given if name in feed}
-    for arrays in chain([inputs], run(feed, where)):
-        for name in list(arrays):
+    for name in given:
+        if name in feed:
             try:
-                calibrator.observe(name, arrays.pop(name))
+                calibrator.observe(name, np.asarray(feed[name]))
             except CalibrationError as error:
                 raise CalibrationError(f"{where}: {error}") from error
 
 
-def _chosen(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
-    """Look up the names that a caller asks for, or all float tensors."""
-    graph = loaded.proto.graph
-    with Workspace(loaded) as work:
-        types = work.types(tensors_of(graph)) | declared_types(graph)
-    inputs = [spec.name for spec in model_inputs(loaded.proto)]
-    constants = constants_of(graph)
-    known = [*inputs, *tensors_of(graph)]
-    if tensors == "all":
-        names = [n for n in known if types[n] in ITEM_BYTES and n not in constants]
-        return Source(loaded, types, tuple(dict.fromkeys(names)))
-    if isinstance(tensors, str):
-        raise CalibrationError(
-            f'tensors is the string {tensors!r}. Give None, "all", or a list of names.'
+def _open(
+    work: Workspace,
+    source: Source,
+    calibrator: Calibrator,
+    method: Method,
+    max_memory: int,
+) -> InGraphObserver | OutputsObserver:
+    """Open the session, by the other method if the first cannot be had."""
+    inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
+    made = [name for name in source.names if name not in inputs]
+    outer = set(tensors_of(source.loaded.proto.graph))
+    inner = [name for name in made if name not in outer]
+    types = {name: source.types[name] for name in made if name in outer}
+    if method == "outputs":
+        if inner:
+            raise CalibrationError(
+                f"{_some(inner)} lie inside subgraphs, which only "
+                'method="in_graph" reaches.'
+            )
+        return OutputsObserver(work, types, calibrator, max_memory)
+    try:
+        return InGraphObserver(work, made, calibrator)
+    except CalibrationError as error:
+        if method == "in_graph":
+            raise
+        # Where the model itself is at fault this raises the model's own error.
+        work.open([value.name for value in work.light.graph.output])
+        without = f" Not observed, as they lie inside subgraphs: {_some(inner)}."
+        warnings.warn(
+            "The tensors are observed as outputs of the model, which takes more memory "
+            f"and time.{without if inner else ''} The reason: {error}",
+            stacklevel=4,
         )
-    wanted = set(tensors)
-    for name in sorted(wanted):
-        _check_tensor(name, known, types, constants, loaded.label)
-    return Source(loaded, types, tuple(name for name in known if name in wanted))
+        return OutputsObserver(work, types, calibrator, max_memory)
 
 
-def _check_tensor(
-    name: str,
-    known: list[str],
-    types: dict[str, str],
-    constants: set[str],
-    label: str,
-) -> None:
-    if name in constants:
-        raise CalibrationError(
-            f"{name!r} is a weight or another constant of {label}; only activations "
-            "are observed."
-        )
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:10]
-        raise CalibrationError(
-            f"{label} has no tensor {name!r}. Near names: {', '.join(near)}."
-        )
-    if types[name] not in ITEM_BYTES:
-        raise CalibrationError(
-            f"{name!r} has the type {types[name]}; only float16, float32 and float64 "
-            "tensors are observed."
-        )
+def _some(names: list[str]) -> str:
+    listed = ", ".join(map(repr, names[:3]))
+    return listed if len(names) <= 3 else f"{listed} and {len(names) - 3} others"

@@ -5,11 +5,14 @@ The float model's results stay; see :mod:`quantcal.onnx.prepare` for when it hap
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.model import inputs_of
+from quantcal.onnx.model import all_nodes
+from quantcal.onnx.scopes import scopes
 from quantcal.onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 
 
-def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
+def shape_operands(
+    graph: onnx.GraphProto, chosen: set[str], folder: Path | None = None
+) -> dict[str, str]:
     """Bring constant weights and biases of chosen nodes into the one form that works.
 
     * A weight is not shared with nodes that stay in float, or are quantised along
@@ -34,20 +39,22 @@ def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
         Changed in place.
     chosen : set of str
         Names of the nodes to be quantised.
+    folder : Path, optional
+        Where external data lies; it is read only for weights that must change.
 
     Returns
     -------
     dict of str to str
         Nodes that must stay in float after all: name → reason.
     """
-    weights = Weights(graph)
-    outside = {value.name for value in graph.output}
-    for node in graph.node:
+    weights = Weights(graph, folder)
+    outside = {value.name for scope in scopes(graph) for value in scope.output}
+    for node in all_nodes(graph):
         if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
-            outside.update(inputs_of(node))
+            outside.update(node.input)
     odd: dict[str, str] = {}
     own: dict[tuple[str, int, float], str] = {}
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
             continue
         if len(node.input) < 2 or not weights.is_float(node.input[1]):
@@ -62,7 +69,8 @@ def shape_operands(graph: onnx.GraphProto, chosen: set[str]) -> dict[str, str]:
     return odd
 
 
-def _axis(node: onnx.NodeProto, rank: int) -> int:
+def channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    """Return the axis of a weight along which its outputs lie."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else _CHANNEL_AXIS[node.op_type] % max(rank, 1)
 
@@ -82,9 +90,9 @@ def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     if node.op_type == "ConvTranspose" and groups > 1:
         return "a grouped ConvTranspose with a bias"
-    bias, kernel = weights.array(node.input[2]), weights.array(node.input[1])
-    channels = kernel.shape[_axis(node, kernel.ndim)]
-    if bias.size > channels or (bias.size > 1 and bias.shape[-1] != channels):
+    bias, kernel = weights.shape(node.input[2]), weights.shape(node.input[1])
+    channels, size = kernel[channel_axis(node, len(kernel))], math.prod(bias)
+    if size > channels or (size > 1 and bias[-1] != channels):
         return "a bias that differs from row to row"
     return None
 
@@ -96,23 +104,26 @@ def _shape_weight(
     own: dict[tuple[str, int, float], str],
 ) -> None:
     name = node.input[1]
-    kernel = weights.array(name)
     factor = _take_factor(node, "alpha")
-    key = (name, _axis(node, kernel.ndim), factor)
+    key = (name, channel_axis(node, len(weights.shape(name))), factor)
     if key not in own:
         first = name not in outside and all(name != other for other, *_ in own)
         alone = first and factor == 1.0
-        own[key] = name if alone else weights.add(f"{name}_copy", kernel * factor)
+        own[key] = name if alone else _multiplied(weights, name, factor)
     node.input[1] = own[key]
+
+
+def _multiplied(weights: Weights, name: str, factor: float) -> str:
+    return weights.add(f"{name}_copy", weights.array(name) * factor)
 
 
 def _shape_bias(node: onnx.NodeProto, weights: Weights) -> None:
     if len(node.input) < 3 or not weights.is_float(node.input[2]):
         return
-    kernel = weights.array(node.input[1])
-    bias: np.ndarray[Any, Any] = weights.array(node.input[2])
+    kernel, bias = weights.shape(node.input[1]), weights.shape(node.input[2])
     factor = _take_factor(node, "beta")
-    shape = (kernel.shape[_axis(node, kernel.ndim)],)
-    if weights.used[node.input[2]] > 1 or factor != 1.0 or bias.shape != shape:
-        vector = np.broadcast_to(bias.reshape(-1) * np.float32(factor), shape)
+    shape = (kernel[channel_axis(node, len(kernel))],)
+    if weights.used[node.input[2]] > 1 or factor != 1.0 or bias != shape:
+        values: np.ndarray[Any, Any] = weights.array(node.input[2])
+        vector = np.broadcast_to(values.reshape(-1) * np.float32(factor), shape)
         node.input[2] = weights.put(node.input[2], vector)

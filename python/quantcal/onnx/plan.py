@@ -1,30 +1,29 @@
 """Which nodes are to be quantised, which tensors that takes, and why the rest stays.
 
 The choice is made once, on the prepared graph, and both the observer and the writer
-follow it; so what is observed is what the written model needs.
+follow it; so what is observed is what the written model needs. Nodes inside `If`, `Loop`
+and `Scan` are chosen like all others.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
-from quantcal.onnx.model import all_nodes, constants_of, subgraphs
+from quantcal.onnx.model import all_nodes, constants_of
+from quantcal.onnx.names import check_rules, matches, near
+from quantcal.onnx.options import OP_TYPES, Options
+from quantcal.onnx.placement import Placement, needed
+from quantcal.onnx.scopes import owners, scopes
 
 if TYPE_CHECKING:
     import onnx
 
-OP_TYPES = ("Conv", "MatMul", "Gemm")
-"""The operators that are quantised by default: where the arithmetic is."""
-
-# Inputs beyond these are biases, which are quantised with the other inputs' scales.
-_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _FLOAT = "tensor(float)"
+NEVER_RAN = "never reached by the calibration data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,157 +34,197 @@ class Plan:
     ----------
     nodes : dict of str to str
         Node name → operator type, in the order of the graph.
-    tensors : tuple of str
-        The activations that need a range, in the order of the graph.
+    sites : dict of str to (frozenset of str or None)
+        Activation that is rounded → the nodes that read it rounded; None for all that
+        read it. In the order of the graph.
+    sources : dict of str to tuple of str
+        Activation that is rounded → the tensors whose values give its range: itself, or
+        those that hold all its values.
+    formats : dict of str to str
+        Activation that is rounded → its format.
+    beside : dict of str to tuple of str
+        Activation that is rounded → the chosen nodes that read or write it.
     left : Counter of str
         Reason → number of nodes of the chosen operator types that stay in float.
     """
 
     nodes: dict[str, str]
-    tensors: tuple[str, ...]
+    sites: dict[str, frozenset[str] | None]
+    sources: dict[str, tuple[str, ...]]
+    formats: dict[str, str]
+    beside: dict[str, tuple[str, ...]]
     left: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The activations that need a range, in the order of the graph."""
+        return tuple(self.sites)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The tensors that must be observed for these ranges."""
+        sources = (name for listed in self.sources.values() for name in listed)
+        return tuple(dict.fromkeys(sources))
+
+    def unreached(self, known: Iterable[str]) -> set[str]:
+        """Return the nodes that need a range which is not among the known ones."""
+        unknown = self.sites.keys() - set(known)
+        return {node for name in unknown for node in self.beside[name]}
 
 
 def make_plan(
     proto: onnx.ModelProto,
     types: Mapping[str, str],
     label: str,
-    *,
-    op_types: Sequence[str],
-    exclude: Sequence[str],
+    options: Options,
     odd: Mapping[str, str],
 ) -> Plan:
-    """Choose the nodes.
+    """Choose the nodes, and where activations are rounded.
 
     Parameters
     ----------
     proto : ModelProto
-        The prepared model; its nodes have names.
+        The prepared model; its nodes have names, and names mean one thing each.
     types : mapping of str to str
         onnxruntime's types of the tensors.
     label : str
         Names the model in errors.
-    op_types, exclude : sequence of str
-        Operator types to quantise; node names or patterns (``*``) to leave in float.
+    options : Options
+        Target, formats, operator types and patterns.
     odd : mapping of str to str
         Nodes that stay in float for other reasons: name → reason.
 
     Raises
     ------
     CalibrationError
-        When no node is left to quantise.
+        When no node is left to quantise, or a rule matches nothing.
     """
-    constants = constants_of(proto.graph)
+    graph = proto.graph
+    constants = constants_of(graph)
     quantised = {
         name
-        for node in proto.graph.node
+        for node in all_nodes(graph)
         if node.op_type == "DequantizeLinear"
         for name in node.output
     }
+    around = dict(owners(graph))
     left: Counter[str] = Counter()
     nodes: dict[str, str] = {}
-    tensors: dict[str, None] = {}
-    for node in proto.graph.node:
-        if node.op_type not in op_types:
+    for node in all_nodes(graph):
+        if node.op_type not in options.op_types:
             continue
-        reason = _why_not(node, types, quantised, exclude) or odd.get(node.name)
+        reason = _why_not(node, types, quantised, constants, options)
+        reason = reason or odd.get(node.name)
         if reason:
-            left[reason] += 1
-            continue
-        nodes[node.name] = node.op_type
-        for name in _needed(node):
-            if types.get(name) == _FLOAT and name not in constants | quantised:
-                tensors[name] = None
-    inner = _inner_nodes(proto.graph, op_types)
-    left.update({f"inside {owner} subgraphs": n for owner, n in inner.items()})
+            owner = around[node.name]
+            left[f"{reason} (inside {owner})" if owner else reason] += 1
+        else:
+            nodes[node.name] = node.op_type
     if not nodes:
-        raise CalibrationError(_nothing(proto, label, op_types, left))
-    return Plan(nodes, _in_order(proto.graph, tensors), left)
+        raise CalibrationError(_nothing(proto, label, options, left))
+    fixed = constants | quantised
+    floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
+    placement = Placement(graph, nodes, floats, constants, options)
+    for option in ("formats", "weight_formats"):
+        rules: Mapping[str, str] = getattr(options, option)
+        beside = placement.beside if option == "formats" else _weights(graph, nodes)
+        check_rules(option, rules, beside, label)
+    return Plan(
+        nodes,
+        placement.sites,
+        placement.sources(),
+        {name: placement.formats[name] for name in placement.sites},
+        placement.beside,
+        left,
+    )
 
 
-def check_names(
-    proto: onnx.ModelProto, label: str, op_types: Sequence[str], exclude: Sequence[str]
-) -> None:
+def _weights(
+    graph: onnx.GraphProto, nodes: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the weights of the chosen nodes, and who reads them."""
+    found = {tensor.name for scope in scopes(graph) for tensor in scope.initializer}
+    beside: dict[str, tuple[str, ...]] = {}
+    for node in all_nodes(graph):
+        for name in node.input if node.name in nodes else ():
+            if name in found:
+                beside[name] = (*beside.get(name, ()), node.name)
+    return beside
+
+
+def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
     """Refuse operator types and patterns that match nothing, and list near ones."""
     present = {node.op_type for node in all_nodes(proto.graph)}
-    if tuple(op_types) != OP_TYPES:
-        for op_type in op_types:
+    if options.op_types != OP_TYPES:
+        for op_type in options.op_types:
             if op_type not in present:
                 raise CalibrationError(
-                    f"{label} has no {op_type!r} node. {_near(op_type, present)}"
+                    f"{label} has no {op_type!r} node. {near(op_type, present)}"
                 )
-    names = [node.name for node in proto.graph.node if node.name]
-    for pattern in exclude:
-        if not any(matches(name, [pattern]) for name in names):
-            raise CalibrationError(
-                f"exclude={pattern!r} matches no node of {label}. "
-                f"{_near(pattern, names)}"
-            )
+    names = [name for node in all_nodes(proto.graph) for name in called(node)]
+    for option in ("include", "exclude"):
+        for pattern in getattr(options, option):
+            if not any(matches(name, [pattern]) for name in names):
+                raise CalibrationError(
+                    f"{option}={pattern!r} matches no node of {label}, nor a tensor "
+                    f"that one makes. {near(pattern, names)}"
+                )
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a node name equals one of the patterns, or matches it as a glob."""
-    return any(name == p or fnmatchcase(name, p) for p in patterns)
+def called(node: onnx.NodeProto) -> list[str]:
+    """Return the names by which a node can be chosen: its own and its outputs'."""
+    return [name for name in (node.name, *node.output) if name]
 
 
-def _near(name: str, names: Iterable[str]) -> str:
-    known = sorted(set(names))
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-    if near:
-        return f"Near names: {', '.join(near)}."
-    more = ", …" if len(known) > 12 else ""
-    return f"It has: {', '.join(known[:12])}{more}."
-
-
-def _needed(node: onnx.NodeProto) -> list[str]:
-    inputs = list(node.input)[: _BIASED.get(node.op_type)]
-    return [name for name in (*inputs, *node.output) if name]
+def chosen_by_name(node: onnx.NodeProto, options: Options) -> str | None:
+    """Return why patterns leave a node in float; None when they do not."""
+    names = called(node)
+    if any(matches(name, options.exclude) for name in names):
+        return "excluded"
+    if options.include and not any(matches(name, options.include) for name in names):
+        return "not included"
+    return None
 
 
 def _why_not(
     node: onnx.NodeProto,
     types: Mapping[str, str],
     quantised: set[str],
-    exclude: Sequence[str],
+    constants: set[str],
+    options: Options,
 ) -> str | None:
     """Return why a node stays in float; None when it is to be quantised."""
-    if matches(node.name, exclude):
-        return "excluded"
-    needed = _needed(node)
-    if node.input and node.input[0] in quantised:
+    reason = chosen_by_name(node, options)
+    if reason:
+        return reason
+    if any(name in quantised for name in node.input[:2]):
         return "quantised already"
-    kinds = [types.get(name, "") for name in needed]
-    if node.op_type in OP_TYPES or node.op_type in _BIASED:
+    kinds = [types.get(name, "") for name in needed(node)]
+    if node.op_type in OP_TYPES or node.op_type == "ConvTranspose":
         odd = next((kind for kind in kinds if kind != _FLOAT), None)
     else:
         odd = None if _FLOAT in kinds else kinds[0] if kinds else ""
     if odd is not None:
         kind = odd.removeprefix("tensor(").removesuffix(")")
         return f"{kind or 'unknown'} tensors, not float32"
+    if options.weights_only and not any(name in constants for name in node.input[:2]):
+        return "without constant weights"
     return None
 
 
-def _inner_nodes(graph: onnx.GraphProto, op_types: Sequence[str]) -> Counter[str]:
-    """Count the chosen operators inside control-flow nodes, by the outermost one."""
-    counts: Counter[str] = Counter()
-    for node in graph.node:
-        for inner in subgraphs(node):
-            found = [n for n in all_nodes(inner) if n.op_type in op_types]
-            counts[node.op_type] += len(found)
-    return +counts
-
-
 def _nothing(
-    proto: onnx.ModelProto, label: str, op_types: Sequence[str], left: Counter[str]
+    proto: onnx.ModelProto, label: str, options: Options, left: Counter[str]
 ) -> str:
     head = f"Nothing would be quantised in {label}: "
-    chosen = "/".join(op_types)
+    chosen = "/".join(options.op_types)
     total = sum(left.values())
     if not total:
         present = Counter(node.op_type for node in all_nodes(proto.graph))
         listed = ", ".join(f"{name} ×{n}" for name, n in present.most_common(8))
         return f"{head}it has no {chosen} node. It has: {listed}. Give op_types=."
-    found = Counter(n.op_type for n in all_nodes(proto.graph) if n.op_type in op_types)
+    found = Counter(
+        n.op_type for n in all_nodes(proto.graph) if n.op_type in options.op_types
+    )
     chosen = "/".join(sorted(found))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
     if len(left) == 1:
@@ -195,16 +234,5 @@ def _nothing(
 
 
 def _explain(reason: str, count: int | None) -> str:
-    text = reason
-    if reason.startswith("inside "):
-        text += ", which onnxruntime's quantizer does not enter"
-    elif "tensors" in reason:
-        text = f"on {reason}"
+    text = f"on {reason}" if "tensors" in reason else reason
     return text if count is None else f"{count} are {text}"
-
-
-def _in_order(graph: onnx.GraphProto, names: Iterable[str]) -> tuple[str, ...]:
-    wanted = set(names)
-    order = [value.name for value in graph.input]
-    order += [name for node in graph.node for name in node.output]
-    return tuple(name for name in dict.fromkeys(order) if name in wanted)

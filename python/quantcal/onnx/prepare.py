@@ -1,10 +1,11 @@
-"""Bringing a model into a form that onnxruntime's quantizer handles rightly.
+"""Bringing a model into a form that can be quantised rightly, in subgraphs too.
 
-Values keep their names, and the float model computes what it did. In order:
+The float model computes what it did. In order:
 
-1. unnamed or equally named nodes get names of their own (the quantizer finds nodes by
-   name);
-2. opset below 13 becomes 13, the first with per-channel QuantizeLinear;
+1. unnamed or equally named nodes get names of their own, and so do values inside
+   subgraphs whose names are used elsewhere (others keep theirs);
+2. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
+   8-bit floats, 21 4-bit and 16-bit integers;
 3. weights that come from Constant, Identity, Transpose… nodes become initializers;
 4. BatchNormalization is folded into the Conv before it: otherwise its factor would be
    applied to rounded values, and at inference time;
@@ -14,21 +15,31 @@ Values keep their names, and the float model computes what it did. In order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
-from quantcal.onnx.model import Loaded, Workspace, opset_of, tensors_of, unique_name
+from quantcal.onnx.model import (
+    Loaded,
+    Workspace,
+    all_nodes,
+    opset_of,
+    tensors_of,
+    with_weights,
+)
 from quantcal.onnx.operands import shape_operands
-from quantcal.onnx.plan import Plan, check_names, make_plan, matches
+from quantcal.onnx.options import Options
+from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
+from quantcal.onnx.scopes import inferred_types, name_nodes, scopes, unify_names
 
 if TYPE_CHECKING:
     import onnx
 
-_OPSET = 13
-_IR = 7  # the format version that came with opset 12; 4 lets weights be no inputs
+# Format versions that came with the opsets; from 4 on weights need not be inputs.
+_IRS = {13: 7, 19: 9, 21: 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +53,50 @@ class Prepared:
     proto : ModelProto
         All steps: the graph to rewrite.
     types : dict of str to str
-        onnxruntime's types of all tensors in ``converted``.
+        onnxruntime's types of all tensors in ``converted``, those of subgraphs too.
     plan : Plan
+    options : Options
+        What was chosen by.
+    odd : dict of str to str
+        Nodes whose operands cannot be quantised: name → reason.
     """
 
     converted: Loaded
     proto: onnx.ModelProto
     types: dict[str, str]
     plan: Plan
+    options: Options
+    odd: dict[str, str]
+
+    def reached_by(self, known: Iterable[str]) -> Prepared:
+        """Return the same without the nodes for which the data gave no histogram.
+
+        A branch that no sample takes has no data; its nodes stay in float, and are
+        counted.
+
+        Raises
+        ------
+        CalibrationError
+            When no node is left.
+        """
+        unreached = self.plan.unreached(known)
+        if not unreached:
+            return self
+        odd = dict.fromkeys(unreached, NEVER_RAN) | self.odd
+        label = self.converted.label
+        plan = make_plan(self.proto, self.types, label, self.options, odd)
+        return replace(self, plan=plan)
 
 
-def prepare(
-    loaded: Loaded, *, op_types: Sequence[str], exclude: Sequence[str]
-) -> Prepared:
+def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepared:
     """Do all steps and choose the nodes; ``loaded`` is changed.
+
+    Parameters
+    ----------
+    loaded : Loaded
+    options : Options
+    opset : int, optional
+        The least opset; that of the formats in ``options`` by default.
 
     Raises
     ------
@@ -64,61 +105,55 @@ def prepare(
     """
     import onnx
 
-    for text, name in ((op_types, "op_types"), (exclude, "exclude")):
-        if isinstance(text, str):
-            raise CalibrationError(f"{name} is the string {text!r}. Give a list.")
     name_nodes(loaded.proto.graph)
-    check_names(loaded.proto, loaded.label, op_types, exclude)
-    converted = convert_opset(loaded)
+    check_names(loaded.proto, loaded.label, options)
+    converted = convert_opset(loaded, opset or options.opset)
+    unify_names(converted.proto.graph)
     chosen = {
         node.name
-        for node in converted.proto.graph.node
-        if node.op_type in op_types and not matches(node.name, exclude)
+        for node in all_nodes(converted.proto.graph)
+        if node.op_type in options.op_types and not chosen_by_name(node, options)
     }
     _drop_weight_inputs(converted.proto, chosen)
     with Workspace(converted) as work:
         types = work.types(tensors_of(converted.proto.graph))
-    types |= declared_types(converted.proto.graph)
+        types |= declared_types(converted.proto.graph)
+        types = inferred_types(work.light, types) | types
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
-    fold_constants(proto, chosen, types)
-    if "BatchNormalization" not in op_types:
-        fold_batch_norms(proto.graph, chosen)
-    odd = shape_operands(proto.graph, chosen)
+    fold_constants(proto, chosen, types, converted.folder)
+    if "BatchNormalization" not in options.op_types:
+        fold_batch_norms(proto.graph, chosen, converted.folder)
+    odd = shape_operands(proto.graph, chosen, converted.folder)
     types |= declared_types(proto.graph)
-    plan = make_plan(
-        proto, types, loaded.label, op_types=op_types, exclude=exclude, odd=odd
-    )
-    return Prepared(converted, proto, types, plan)
+    plan = make_plan(proto, types, loaded.label, options, odd)
+    return Prepared(converted, proto, types, plan, options, odd)
 
 
-def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give unnamed and equally named nodes names of their own, such as ``Conv_12``."""
-    taken = {node.name for node in graph.node}
-    seen = {""}
-    for index, node in enumerate(graph.node):
-        if node.name in seen:
-            node.name = unique_name(node.name or f"{node.op_type}_{index}", taken)
-        seen.add(node.name)
-
-
-def convert_opset(loaded: Loaded) -> Loaded:
-    """Return the model in opset 13 when it is older, else the same model."""
+def convert_opset(loaded: Loaded, opset: int) -> Loaded:
+    """Return the model in at least this opset; the same model when it is already."""
     from onnx import version_converter
 
     version = opset_of(loaded.proto)
-    if not 0 < version < _OPSET:
+    # 0: no standard operators
+    least = max(ir for known, ir in _IRS.items() if known <= opset)
+    if not 0 < version < opset:
+        loaded.proto.ir_version = max(loaded.proto.ir_version, least)
         return loaded
+    kept = sum(1 for _ in external_tensors(loaded.proto))
     try:
-        proto = version_converter.convert_version(loaded.proto, _OPSET)
+        proto = version_converter.convert_version(loaded.proto, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
         raise CalibrationError(
-            f"{loaded.label} has opset {version}; per-channel quantisation needs "
-            f"{_OPSET}, and onnx cannot convert it: {error}. Export the model again "
-            f"with opset {_OPSET} or later."
+            f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
+            f"onnx cannot convert it: {error}. Export the model again with opset "
+            f"{opset} or later."
         ) from error
+    if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
+        return convert_opset(with_weights(loaded), opset)
+    proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
-    return Loaded(proto, loaded.label)
+    return Loaded(proto, loaded.label, loaded.folder)
 
 
 def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:
@@ -130,24 +165,32 @@ def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:
     graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     if proto.ir_version >= 4:
-        read = [n for node in graph.node if node.name in chosen for n in node.input]
+        read = [
+            n for node in all_nodes(graph) if node.name in chosen for n in node.input
+        ]
         weights &= set(read)
     kept = [value for value in graph.input if value.name not in weights]
     if len(kept) < len(graph.input):
         del graph.input[:]
         graph.input.extend(kept)
-    proto.ir_version = max(proto.ir_version, _IR)
 
 
 def declared_types(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the types of inputs and initializers, in onnxruntime's words."""
+    """Return the types of inputs and initializers, in onnxruntime's words.
+
+    Of subgraphs, only initializers.
+    """
     import onnx
 
     def text(elem_type: int) -> str:
         name = onnx.TensorProto.DataType.Name(elem_type).lower()
         return f"tensor({name})"
 
-    found = {tensor.name: text(tensor.data_type) for tensor in graph.initializer}
+    found = {
+        tensor.name: text(tensor.data_type)
+        for scope in scopes(graph)
+        for tensor in scope.initializer
+    }
     for value in graph.input:
         if value.type.HasField("tensor_type"):
             found[value.name] = text(value.type.tensor_type.elem_type)

@@ -4,44 +4,60 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, Calibrator
+from quantcal import CalibrationError, Calibrator, __version__
+from quantcal.onnx.config import config_text
+from quantcal.onnx.cpu import WeightBits, decided
 from quantcal.onnx.model import load_model
-from quantcal.onnx.observer import MAX_MEMORY, Source, fresh, record
+from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
+from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
-from quantcal.onnx.plan import OP_TYPES
 from quantcal.onnx.prepare import prepare
+from quantcal.onnx.ranges import assign, ranges, share
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
-from quantcal.onnx.writer import FORMATS, check_weight, write_prepared
+from quantcal.onnx.saturation import estimate
+from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
+    from quantcal.onnx.feeds import Feed
     from quantcal.onnx.model import Model
 
 
 def quantize(
     model: Model,
     output: str | os.PathLike[str],
-    reader: object,
+    reader: object = None,
     *,
     strategy: StrategyLike = "mse",
-    activation: str = "uint8",
-    weight: str = "int8",
+    target: str = "onnxruntime",
+    activation: str | None = None,
+    formats: Mapping[str, str] | None = None,
+    weight: str | None = None,
+    weight_strategy: str | None = None,
+    weight_formats: Mapping[str, str] | None = None,
+    block_size: int = BLOCK_SIZE,
     per_channel: bool = True,
-    reduce_range: bool | str = "auto",
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
     op_types: Sequence[str] = OP_TYPES,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     progress: bool = True,
+    method: Method = "auto",
     max_memory: int = MAX_MEMORY,
     mantissa_bits: int | None = None,
     on_nonfinite: OnNonfinite = "ignore",
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
 ) -> QuantizeResult:
-    """Quantise a float model for onnxruntime with the ranges that its data show.
+    """Quantise a float model with the ranges that its data show.
 
     To try several strategies, observe once with :func:`quantcal.onnx.observe` and
     call :func:`quantcal.onnx.write` for each.
@@ -55,21 +71,51 @@ def quantize(
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`.
     strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
-        How ranges are chosen, as for ``Calibrator.compute``.
-    activation, weight : "uint8" or "int8"
-        ``uint8`` is affine, ``int8`` symmetric.
+        How ranges are chosen, as for ``Calibrator.compute``. A pattern ``node:…`` means
+        the tensors that nodes of such names read or write.
+    target : "onnxruntime" or "tensorrt"
+        Decides where tensors are rounded and what formats there are. TensorRT (10 and
+        11) wants symmetric ranges, no rounding of what is fused into a node, and biases
+        in float.
+    activation : str, optional
+        ``"uint8"`` (default for onnxruntime) is affine: no code is spent on what ReLU
+        cuts off. ``"int8"`` (default for TensorRT) is symmetric. ``"uint16"``,
+        ``"int16"``, ``"float8_e4m3fn"``, ``"float8_e5m2"``; TensorRT has the first of
+        the last two. ``"none"`` codes weights only, and needs no data.
+    formats : {pattern: format}, optional
+        Other formats for the activations whose names match; the first match counts.
+        ``node:…`` as for ``strategy``.
+    weight : str, optional
+        ``"int8"`` (default; a small float with small float activations) has the fast
+        kernels. ``"uint8"`` is affine, ``"int7"`` leaves a bit of room for sums,
+        ``"int4"`` and ``"uint4"`` take an eighth of the float's size.
+    weight_strategy : "minmax" or "mse", optional
+        Ranges of weights: nothing is clipped (default from 5 bits on, where clipping
+        gains 0.1 to 0.4 dB) or the least squared error (default for 4 bits: 1 to 3 dB).
+    weight_formats : {pattern: format}, optional
+        Other formats for weights, by name of the weight or ``node:…``.
+    block_size : int
+        So many values of a 4-bit matrix share a scale, along the axis that is summed
+        over: 32 by default, as in most 4-bit files; fewer are more exact, more are
+        smaller. 0 for one scale a channel.
     per_channel : bool
         One scale for each output channel of a weight (default), or one for all.
-    reduce_range : bool or "auto"
-        7-bit weights. ``"auto"`` (default) takes them when this machine's CPU has no
-        VNNI, where 8 bits overflow inside onnxruntime's kernels; decide yourself when
-        the model will run elsewhere.
-    op_types, exclude : sequence of str
-        Operator types to quantise; node names or patterns (``*``) to leave in float.
-        Unnamed nodes go by type and position, such as ``Conv_12``.
+    reduce_range : bool, "auto", "nodes", or collection of str
+        7-bit weights. ``"auto"`` (default) and ``"nodes"`` take them for onnxruntime when
+        ``cpu`` has no VNNI, where 8 bits overflow inside its kernels, and only in the
+        nodes where that costs more than the bit (:func:`quantcal.onnx.saturations`);
+        names are those nodes.
+    cpu : "auto", "vnni", "no-vnni" or "arm"
+        Where the model will run; ``"auto"`` (default) is this machine.
+    op_types : sequence of str
+        Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too.
+    include, exclude : sequence of str
+        Names of nodes, or of tensors that they make, or patterns (``*``): quantise these
+        only; leave these in float. Unnamed nodes go by type and position, such as
+        ``Conv_12``.
     progress : bool
         Show a bar on stderr when it is a terminal and rich is installed.
-    max_memory, mantissa_bits, on_nonfinite, providers
+    method, max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
@@ -90,52 +136,67 @@ def quantize(
     >>> result = qc.onnx.quantize("model.onnx", "model.int8.onnx", "calibration/")
     >>> print(result.summary())
     """
-    target = check_output(model, output)
-    bits = check_weight(weight, reduce_range)
-    if activation not in FORMATS:
-        raise CalibrationError(
-            f"activation={activation!r} is not known. Known formats: "
-            f"{', '.join(FORMATS)}."
-        )
-    policy = Policy.of(strategy)
-    started = time.perf_counter()
-    prepared = prepare(load_model(model), op_types=op_types, exclude=exclude)
-    # Before the data, which may take long; a given calibrator may know more tensors.
-    policy.assign([*(calibrator or ()), *prepared.plan.tensors])
-    new = fresh(calibrator, mantissa_bits, on_nonfinite)
-    samples, first = record(
-        Source(prepared.converted, prepared.types, prepared.plan.tensors),
-        reader,
-        new,
-        max_memory=max_memory,
-        progress=progress,
-        providers=providers,
-    )
-    observed = time.perf_counter()
-    if calibrator is None:
-        calibrator = new
-    else:
-        calibrator.merge(new)
-    table = calibrator.compute(policy, format=activation)
-    computed = time.perf_counter()
-    written = write_prepared(
-        prepared,
-        target,
-        table,
+    path = check_output(model, output)
+    options = Options.of(
+        target=target,
+        activation=activation,
+        formats=formats,
         weight=weight,
+        weight_strategy=weight_strategy,
+        weight_formats=weight_formats,
+        block_size=block_size,
         per_channel=per_channel,
-        bits=bits,
-        sample=first,
+        reduce_range=reduce_range,
+        cpu=cpu,
+        op_types=op_types,
+        include=include,
+        exclude=exclude,
     )
+    # The histograms to come tell which nodes need it.
+    by_node = replace(options, reduce_range="nodes")
+    bits = (by_node if reduce_range == "auto" else options).bits()
+    given = Policy.of(strategy)
+    started = time.perf_counter()
+    prepared = prepare(load_model(model), options)
+    # Before the data, which may take long; a given calibrator may know more tensors.
+    policy = assign(given, prepared, calibrator or ())
+    first: Feed | None = None
+    samples, table = 0, CalibrationTable({})
+    observed = computed = time.perf_counter()
+    used = fresh(calibrator, mantissa_bits, on_nonfinite)
+    if not options.weights_only:
+        samples, first = record(
+            Source(prepared.converted, prepared.types, prepared.plan.observed),
+            reader,
+            used,
+            method=method,
+            max_memory=max_memory,
+            progress=progress,
+            providers=providers,
+        )
+        observed = time.perf_counter()
+        new = share(used, prepared.plan)
+        if calibrator is None:
+            calibrator = new
+        else:
+            calibrator.merge(new)
+        prepared = prepared.reached_by(calibrator)
+        table = ranges(calibrator, policy, prepared)
+        if bits.undecided:
+            found = estimate(prepared, calibrator, table, per_channel=per_channel)
+            bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
+        computed = time.perf_counter()
+    written = write_prepared(prepared, path, table, bits=bits, sample=first)
     return QuantizeResult(
-        output=target,
+        output=path,
         table=table,
         samples=samples,
-        tensors_observed=len(prepared.plan.tensors),
+        tensors_observed=len(prepared.plan.observed),
         quantized_nodes=written.quantized_nodes,
         quantize_nodes=written.quantize_nodes,
         dequantize_nodes=written.dequantize_nodes,
         left_in_float=written.left_in_float,
+        weight_formats=written.weight_formats,
         reduce_range=bits.reduce,
         reduce_range_reason=bits.reason,
         seconds_observe=observed - started,
@@ -143,4 +204,32 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
+        config=_config(options, given, model, used, bits),
     )
+
+
+def _config(
+    options: Options,
+    policy: Policy,
+    model: Model,
+    used: Calibrator,
+    bits: WeightBits,
+) -> str | None:
+    """Return the text that repeats the run; None for strategies that no text can hold."""
+    import onnx
+    import onnxruntime
+
+    name = Path(model).name if isinstance(model, (str, os.PathLike)) else "a model"
+    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
+    top = (
+        f"How {name} was quantised, by quantcal {__version__} with {versions}.\n"
+        "To repeat it: quantcal quantize MODEL -o OUT --data DATA --config THIS"
+    )
+    more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
+    remarks = {"": top}
+    if options.reduce_range in ("auto", "nodes"):
+        remarks["reduce_range"] = f"chosen: {bits.reason}"
+    try:
+        return config_text(options.settled(bits), policy, more, remarks)
+    except CalibrationError:
+        return None

@@ -36,6 +36,8 @@ class QuantizeResult:
         Numbers of QuantizeLinear and DequantizeLinear nodes in the written model.
     left_in_float : dict of str to int
         Reason → number of nodes of the chosen operator types left as they were.
+    weight_formats : dict of str to int
+        Format → number of weights stored in it; 7 bits are stored in 8.
     reduce_range : bool
         Whether the weights take 7 bits instead of 8.
     reduce_range_reason : str
@@ -45,6 +47,9 @@ class QuantizeResult:
         The largest resident size of this process so far, in bytes; None where unknown.
     widest_clipped : tuple of Clipped
         The tensors that lose the largest share of values, at most five, largest first.
+    config : str or None
+        The choices as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
+        None when a strategy is one of the caller's own, which no text can hold.
     """
 
     output: Path
@@ -55,6 +60,7 @@ class QuantizeResult:
     quantize_nodes: int
     dequantize_nodes: int
     left_in_float: dict[str, int]
+    weight_formats: dict[str, int]
     reduce_range: bool
     reduce_range_reason: str
     seconds_observe: float
@@ -62,15 +68,23 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[Clipped, ...]
+    config: str | None
 
     @property
     def seconds(self) -> float:
         """The time of all three steps together."""
         return self.seconds_observe + self.seconds_compute + self.seconds_write
 
+    @property
+    def weights(self) -> str:
+        """How the weights are stored, and why so."""
+        formats = ", ".join(self.weight_formats)
+        if formats in ("int8", "uint8", "int7", "uint7"):
+            formats = f"{7 if '7' in formats else 8} bits"
+        return f"{formats or 'none'}: {self.reduce_range_reason}"
+
     def summary(self) -> str:
         """Return a few lines of plain text."""
-        bits = 7 if self.reduce_range else 8
         rows = [
             ("written", str(self.output)),
             ("samples", str(self.samples)),
@@ -78,7 +92,7 @@ class QuantizeResult:
             ("quantised", _counts(self.quantized_nodes)),
             ("left in float", _counts(self.left_in_float) or "none"),
             ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),
-            ("weights", f"{bits} bits: {self.reduce_range_reason}"),
+            ("weights", self.weights),
             (
                 "seconds",
                 f"{self.seconds:.1f} (observe {self.seconds_observe:.1f}, compute "

@@ -20,7 +20,12 @@ from quantcal.onnx.model import Workspace, names_of, unique_name
 if TYPE_CHECKING:
     import onnxruntime
 
-ITEM_BYTES = {"tensor(float16)": 2, "tensor(float)": 4, "tensor(double)": 8}
+ITEM_BYTES = {
+    "tensor(float16)": 2,
+    "tensor(bfloat16)": 2,
+    "tensor(float)": 4,
+    "tensor(double)": 8,
+}
 
 
 class GroupedRun:
@@ -122,14 +127,22 @@ class GroupedRun:
 
 
 def run(
-    session: onnxruntime.InferenceSession, names: list[str], feed: Feed, where: str
+    session: onnxruntime.InferenceSession,
+    names: list[str],
+    feed: Feed,
+    where: str,
+    *,
+    whole: bool = False,
 ) -> list[Any]:
-    """Run one sample; an error names it and its shapes."""
+    """Run one sample; an error names it and its shapes.
+
+    Only what ``names`` need is computed, unless the ``whole`` graph is to run.
+    """
     import onnxruntime as ort
 
     options = ort.RunOptions()
     options.log_severity_level = 4
-    options.only_execute_path_to_fetches = True
+    options.only_execute_path_to_fetches = not whole
     try:
         return list(session.run(names, feed, options))
     except Exception as error:  # onnxruntime's exceptions have no common base

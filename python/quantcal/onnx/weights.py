@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.model import inputs_of, names_of, unique_name
+from quantcal.onnx.external import values_of
+from quantcal.onnx.model import names_of, unique_name
+from quantcal.onnx.scopes import scopes
 
 if TYPE_CHECKING:
     import onnx
 
 
 def uses_of(graph: onnx.GraphProto) -> Counter[str]:
-    """Count who reads each tensor: nodes, subgraphs, and the outputs of the model."""
-    used = Counter(name for node in graph.node for name in inputs_of(node))
-    used.update(value.name for value in graph.output)
+    """Count who reads each tensor: nodes, and the outputs of the model and subgraphs."""
+    used: Counter[str] = Counter()
+    for scope in scopes(graph):
+        used.update(name for node in scope.node for name in node.input if name)
+        used.update(value.name for value in scope.output)
     return used
 
 
 class Weights:
-    """Initializers by name, changed without touching what others read."""
+    """Initializers by name, changed without touching what others read.
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    Those of subgraphs are found too; new ones go to the main graph, which all see. Names
+    must mean one value in the whole model.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, folder: Path | None = None) -> None:
         self.graph = graph
+        self.folder = folder  # of external data
         self.used = uses_of(graph)
         self.taken = names_of(graph)
-        self.found = {tensor.name: tensor for tensor in graph.initializer}
+        self.found = {
+            tensor.name: tensor
+            for scope in scopes(graph)
+            for tensor in scope.initializer
+        }
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
-        from onnx import numpy_helper
+        return values_of(self.found[name], self.folder)
 
-        return np.asarray(numpy_helper.to_array(self.found[name]))
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.found[name].dims)
 
     def is_float(self, *names: str) -> bool:
         import onnx

@@ -24,6 +24,10 @@ def _any(*whole: str, ending: tuple[str, ...] = ()) -> re.Pattern[str]:
 # The first kind that is found counts: "attention.output.dense" ends like an FFN's
 # "output.dense", and "lm_head.dense" is the head's own.
 _LAYERS = {
+    # What it writes, not what it reads: the scores before it have no range of their own.
+    "softmax": re.compile(
+        r"(?<![a-z])softmax(?:_\d+)?(?:_output_\d+|:output)$", re.IGNORECASE
+    ),
     "lm_head": _any(
         r"lm_head|embed_out",
         rf"cls{_DOT}predictions",
@@ -89,7 +93,8 @@ def layer_kind(name: str) -> str | None:
 
     Returns
     -------
-    One of `KINDS`, or None: for normalisations, scores, residual sums and all else.
+    One of `KINDS`, or None: for normalisations, scores before their softmax, residual sums and
+    all else.
 
     Examples
     --------

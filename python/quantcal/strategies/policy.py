@@ -36,9 +36,9 @@ class Policy:
         glob with `*`, `?` and `[…]`, which must match the whole name (`*` matches dots and
         slashes too); `re:` and a regular expression, which need only be found in the name
         (`re.search`; anchor it with `^` and `$`); or `layer:` and a kind of transformer layer:
-        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`. Case
-        counts, except in `layer:`. A strategy is a name ("percentile_99.9"), an object
-        (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
+        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`,
+        `softmax`. Case counts, except in `layer:`. A strategy is a name ("percentile_99.9"),
+        an object (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
 
     Raises
     ------
@@ -141,7 +141,7 @@ class Policy:
         Parameters
         ----------
         name
-            "llm_layers": the customary strategy for each kind of transformer layer, "mse"
+            "llm_layers": what did best for each kind of transformer layer, "mse"
             for every other tensor. docs/policies.md lists them and says where they fail:
             try "mse" alone beside it.
 
@@ -154,7 +154,7 @@ class Policy:
         --------
         >>> import quantcal as qc
         >>> qc.Policy.named("llm_layers").match("model.layers.0.self_attn.q_proj")
-        ('layer:attention_qkv', Percentile(percentile=99.99, tails='split', adaptive=False))
+        ('layer:attention_qkv', MinMax(reduce='extreme'))
         """
         if name not in NAMED:
             msg = f'Policy "{name}" is not known. Known: {", ".join(NAMED)}.'

@@ -33,22 +33,38 @@ def read(path: str | os.PathLike[str]) -> list[tuple[str, Strategy]]:
         If the file cannot be read or anything in it is wrong.
     """
     parse = _known_kind(path, {".toml": tomllib.loads, ".json": _parse_json})
+    content = _load(path, parse)
+    try:
+        return rules_of(content, Path(path).suffix[1:].upper())
+    except CalibrationError as error:
+        msg = f"{path}: {error}"
+        raise CalibrationError(msg) from error
+
+
+def load_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    CalibrationError
+        If it cannot be read or is no TOML.
+    """
+    content: dict[str, Any] = _load(path, tomllib.loads)
+    return content
+
+
+def _load(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
     data = read_bytes(Path(path))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         msg = f"{path} is not UTF-8 text: byte {error.start} is {data[error.start]:#x}"
         raise CalibrationError(msg) from error
-    kind = Path(path).suffix[1:].upper()
     try:
-        content = parse(text)
+        return parse(text)
     except (ValueError, RecursionError) as error:  # the parsers' own are ValueErrors
+        kind = "JSON" if parse is _parse_json else "TOML"
         msg = f"{path} is not valid {kind}: {error}"
-        raise CalibrationError(msg) from error
-    try:
-        return _rules(content, kind)
-    except CalibrationError as error:
-        msg = f"{path}: {error}"
         raise CalibrationError(msg) from error
 
 
@@ -91,7 +107,7 @@ def _known_kind(
     return kinds[suffix]
 
 
-def _rules(content: Any, kind: str) -> list[tuple[str, Strategy]]:
+def rules_of(content: Any, kind: str) -> list[tuple[str, Strategy]]:
     """Check what a file holds, from the outside in."""
     if not isinstance(content, dict):
         msg = f'a policy is an object {{"rules": […]}}, not {_what(content)}'
@@ -191,19 +207,19 @@ def _to_json(entries: Iterable[Mapping[str, Any]]) -> str:
 
 def _to_toml(entries: Iterable[Mapping[str, Any]]) -> str:
     blocks = [
-        "\n".join(["[[rules]]", *(f"{k} = {_toml(v)}" for k, v in entry.items())])
+        "\n".join(["[[rules]]", *(f"{k} = {to_toml(v)}" for k, v in entry.items())])
         for entry in entries
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
     """Return a bool, a number, text or a mapping of these as TOML.
 
     Backslashes stay single where they can.
     """
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k} = {to_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

@@ -1,0 +1,114 @@
+"""The networks that accuracy is measured on, and how each is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filetypes
+import numpy as np
+import onnxruntime as ort
+import speech
+
+from quantcal.demo import MODELS, LineFeeds, render_lines
+from quantcal.demo.ocr import batches, character_list, decode
+
+Right = list[np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with its samples.
+
+    Attributes
+    ----------
+    name, measure, unit : str
+        What it is, what share is measured, and what the sampling unit is.
+    model : Path
+    feeds : sequence of feeds
+        For calibration; apart from the samples that are judged.
+    units : int
+        How many units are judged.
+    judge : callable
+        Takes a session and a slice; returns an array of right or wrong for each unit of it.
+    """
+
+    name: str
+    measure: str
+    unit: str
+    model: Path
+    feeds: Sequence[dict[str, Any]]
+    units: int
+    judge: Callable[[Any, slice], Right]
+
+
+def session(model: Path, *, exact: bool) -> Any:
+    """Open a model: Q/DQ nodes as written, or what the runtime makes of them here."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # On a machine with other work, waiting threads that spin take what they wait for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if exact:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def ocr(lines: int, calibration: int) -> Case:
+    """Text lines, drawn; a line is right when every character is."""
+    drawn = render_lines(lines, split="evaluation")
+
+    def judge(opened: Any, part: slice) -> Right:
+        characters = character_list(opened)
+        chosen = drawn[part]
+        right = [np.zeros(1, bool)] * len(chosen)
+        for numbers, x in batches(chosen):
+            (scores,) = opened.run(None, {"x": x})
+            for number, best in zip(numbers, scores.argmax(axis=2), strict=True):
+                text = decode(best, characters).strip()
+                right[number] = np.array([text == chosen[number].text.strip()])
+        return right
+
+    feeds = list(LineFeeds(render_lines(calibration, split="calibration")))
+    name = "PP-OCRv4 recogniser"
+    model = MODELS["pp-ocr-rec"].fetch()
+    return Case(
+        name, "lines read without a mistake", "line", model, feeds, lines, judge
+    )
+
+
+def magika(most: int, calibration: int) -> Case:
+    """Files of this disk by their type."""
+    chosen = filetypes.samples(most, seed=1)
+    first, rest = chosen[:calibration], chosen[calibration:]
+    codes = np.stack([sample.codes for sample in rest])
+    labels = np.array([sample.label for sample in rest])
+
+    def judge(opened: Any, part: slice) -> Right:
+        chosen = np.arange(len(codes))[part]
+        parts = np.array_split(chosen, len(chosen) // 64 + 1)
+        best = [opened.run(None, {"bytes": codes[p]})[0].argmax(axis=1) for p in parts]
+        return list((np.concatenate(best) == labels[part])[:, None])
+
+    feeds = [{"bytes": sample.codes[None]} for sample in first]
+    model = MODELS["magika"].fetch()
+    return Case(
+        "magika", "files of the right type", "file", model, feeds, len(codes), judge
+    )
+
+
+def silero(count: int, calibration: int) -> Case:
+    """Speech in noise by frames of 32 ms; scenes are the sampling unit."""
+    scenes = speech.scenes(count, seed=2)
+    feeds = [scene.feed for scene in speech.scenes(calibration, seed=3)]
+    model = MODELS["silero-16k-sequence"].fetch()
+    return Case(
+        "silero, 16k_sequence",
+        "frames of 32 ms judged right",
+        "scene",
+        model,
+        feeds,
+        count,
+        lambda opened, part: speech.correct(opened, scenes[part]),
+    )

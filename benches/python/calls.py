@@ -1,0 +1,105 @@
+"""Many small arrays, one tensor each: what a call costs, and counters that are not in cache."""
+
+from __future__ import annotations
+
+from figures import Sheet
+from shapes import gauss
+from timing import interleave
+from yardsticks import READING
+
+import quantcal as qc
+
+PASSES = 4
+"""Passes that a round makes, so that what calls have gathered is counted within it."""
+
+
+def main(*, smoke: bool) -> Sheet:
+    """Time 1000 arrays of 1024 elements, and 700 of 16,384, into filled calibrators."""
+    sheet = Sheet("many small arrays")
+    rounds = 2 if smoke else 9
+    _small(sheet, 100 if smoke else 1000, 1024, rounds)
+    _cold(sheet, 70 if smoke else 700, 1 << 14, rounds)
+    return sheet
+
+
+def _names(arrays: list) -> list[str]:
+    return [f"layer.{i}.output" for i in range(len(arrays))]
+
+
+def _observer(cal: qc.Calibrator, arrays: list, passes: int):
+    pairs = list(zip(_names(arrays), arrays, strict=True))
+
+    def run() -> None:
+        for _ in range(passes):
+            for name, array in pairs:
+                cal.observe(name, array)
+
+    return run
+
+
+def _first(arrays: list):
+    """Return the work of observing them for the first time, each time it runs."""
+    pairs = list(zip(_names(arrays), arrays, strict=True))
+
+    def run() -> None:
+        cal = qc.Calibrator()
+        for name, array in pairs:
+            cal.observe(name, array)
+
+    return run
+
+
+def _small(sheet: Sheet, tensors: int, size: int, rounds: int) -> None:
+    """The counting itself is that of the same values as one array, its counters in cache."""
+    x = gauss(tensors * size)
+    arrays = list(x.reshape(tensors, size))
+    single = list(x[:tensors].reshape(tensors, 1))
+    kept, tiny = qc.Calibrator(), qc.Calibrator()
+    observe = _observer(kept, arrays, PASSES)
+    observe()
+    assert kept["layer.7.output"].count == PASSES * size
+    together = qc.Histogram()
+    for array in arrays:
+        together.observe(array)
+    assert together == qc.Histogram().observe(x)
+    work = {
+        READING: x.max,
+        "counting": lambda: qc.Histogram().observe(x),
+        "first": _first(arrays),
+        "long run": observe,
+        "one value": _observer(tiny, single, PASSES),
+    }
+    seconds = interleave(work, rounds=rounds)
+    each = [t / tensors * 1e6 for t in seconds["counting"]]
+    calls = {"first": tensors, "long run": PASSES * tensors}
+    name = f"{tensors:,} arrays of {size:,} elements, float32, 1 core"
+    floor = (READING, [t / tensors * 1e6 for t in seconds[READING]])
+    sheet.add(name, "counting itself", each, unit="µs", yardstick=floor)
+    for how, number in calls.items():
+        micro = [t / number * 1e6 for t in seconds[how]]
+        over = [a - b for a, b in zip(micro, each, strict=True)]
+        sheet.add(name, f"a call, {how}", micro, unit="µs", yardstick=floor)
+        sheet.add(name, f"over counting, {how}", over, unit="µs", at_most=2.0)
+    micro = [t / (PASSES * tensors) * 1e6 for t in seconds["one value"]]
+    sheet.add(name, "a call with 1 value", micro, unit="µs", yardstick=floor)
+
+
+def _cold(sheet: Sheet, tensors: int, size: int, rounds: int) -> None:
+    x = gauss(tensors * size)
+    arrays = list(x.reshape(tensors, size))
+    work = {
+        READING: x.max,
+        "first": _first(arrays),
+        "long run": _observer(qc.Calibrator(), arrays, 1),
+    }
+    seconds = interleave(work, rounds=rounds)
+    for how in ("first", "long run"):
+        sheet.add(
+            f"{tensors:,} tensors of {size:,} elements, float32",
+            f"1 core, {how}",
+            seconds[how],
+            unit="ns/element",
+            per=x.size * 1e-9,
+            at_most=1.2,
+            yardstick=(READING, seconds[READING]),
+        )

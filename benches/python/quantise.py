@@ -1,0 +1,53 @@
+"""Quantising and dequantising an array, beside copying it."""
+
+from __future__ import annotations
+
+import numpy as np
+from figures import Sheet
+from shapes import gauss
+from timing import interleave
+
+import quantcal as qc
+
+FLOOR = "numpy.copy"
+
+
+def main(*, smoke: bool) -> Sheet:
+    """Time int8 on float32 N(0, 1)."""
+    n = 1 << (18 if smoke else 24)
+    x = gauss(n)
+    params = qc.calibrate(x, "minmax", format="int8")
+    codes = params.quantize(x)
+    scale = np.float32(params.scale)
+    expected = np.clip(np.rint(x / scale), -128, 127).astype(np.int8)
+    assert np.array_equal(codes, expected)
+    assert np.array_equal(params.dequantize(codes), expected.astype(np.float32) * scale)
+
+    def both() -> None:
+        params.dequantize(params.quantize(x))
+
+    work = {
+        FLOOR: lambda: np.copy(x),
+        "quantise": lambda: params.quantize(x),
+        "dequantise": lambda: params.dequantize(codes),
+        "quantise + dequantise": both,
+        "two": both,
+    }
+    seconds = interleave(work, rounds=2 if smoke else 11, threads={"two": 2})
+    name = f"int8, float32, {n:,} elements"
+    sheet = Sheet("quantising")
+    floor = (FLOOR, seconds[FLOOR])
+    for how in (FLOOR, "quantise", "dequantise", "quantise + dequantise"):
+        sheet.add(
+            f"{how}, {name}",
+            "1 core",
+            seconds[how],
+            unit="ns/element",
+            per=n * 1e-9,
+            yardstick=floor,
+        )
+    how = f"quantise + dequantise, {name}"
+    once = seconds["quantise + dequantise"]
+    sheet.ratio(how, "1 core, of a copy", once, seconds[FLOOR], at_most=2)
+    sheet.ratio(how, "2 cores, faster", once, seconds["two"])
+    return sheet

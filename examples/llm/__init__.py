@@ -1,0 +1,1 @@
+"""What the language-model experiments share: two models, texts, and how to measure."""

@@ -1,0 +1,211 @@
+"""What the perplexity experiment measures: a name, ranges, and how they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import quantcal as qc
+from quantcal.strategies.layers import layer_kind
+from quantcal.torch import fake_quantize, observe
+from quantcal.torch.smoothing import Smoothing, groups, smoothquant
+
+from .smollm2 import LlamaForCausalLM
+
+METHODS = (
+    "minmax",
+    "percentile_99.999",
+    "percentile_99.99",
+    "percentile_99.9",
+    "percentile_adaptive",
+    "kl",
+    "mse",
+    "entropy",
+    "aciq",
+    "hybrid",
+)
+KINDS = {
+    "attention_qkv": "q/k/v input",
+    "attention_out": "attention output",
+    "ffn_up": "FFN up/gate input",
+    "ffn_down": "FFN down input",
+}
+"""Kinds of layers as `layer_kind` tells them, and what the tables call their inputs."""
+
+ALL = "all"
+
+READ = ("*.q_proj", "*.o_proj", "*.gate_proj", "*.down_proj")
+"""One module for each tensor that linear layers of a block read: 4 a block, 120 in all."""
+
+_SAME = {"q_proj": ("k_proj", "v_proj"), "gate_proj": ("up_proj",)}
+"""Who else reads the input of these."""
+
+Table = Mapping[str, qc.QuantParams]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One line of a table: ranges by tensor, and how they are applied.
+
+    Parameters
+    ----------
+    name
+        What the tables call it.
+    column
+        The kind of inputs that are quantised, or "all".
+    table
+        Parameters by the names of `READ`; empty for the float model.
+    activations
+        "static" ranges, or those of each token.
+    weights
+        A format for the weights of the modules in the table; None leaves them in float.
+    smoothing
+        How the model is smoothed when this is measured; empty if it is not.
+    full
+        Whether to read all windows if the first ones do not show the model destroyed.
+    """
+
+    name: str
+    column: str = ALL
+    table: Table = field(default_factory=dict)
+    activations: Literal["static", "per_token"] = "static"
+    weights: str | None = None
+    smoothing: str = ""
+    full: bool = True
+
+    def content(self) -> dict[str, Any]:
+        """Return all that decides the result, as plain data."""
+        ranges = {name: params.to_dict() for name, params in self.table.items()}
+        for params in ranges.values():
+            del params["strategy"]  # equal ranges by another method give equal losses
+        return {
+            "ranges": ranges,
+            "activations": self.activations,
+            "weights": self.weights,
+            "smoothing": self.smoothing,
+        }
+
+    def applied(
+        self, model: LlamaForCausalLM
+    ) -> Callable[[], AbstractContextManager[Any]]:
+        """Return what quantises the model while it is entered."""
+        if not self.table:
+            return nullcontext
+        return lambda: fake_quantize(
+            model,
+            for_all_readers(self.table),
+            weights=self.weights,
+            activations=self.activations,
+        )
+
+
+def for_all_readers(table: Table) -> dict[str, qc.QuantParams]:
+    """Return a table in which modules that read the same tensor have the same parameters."""
+    found = dict(table)
+    for name, params in table.items():
+        block, _, last = name.rpartition(".")
+        found |= {f"{block}.{other}": params for other in _SAME.get(last, ())}
+    return found
+
+
+@torch.inference_mode()
+def observe_windows(
+    model: LlamaForCausalLM, windows: Tensor
+) -> tuple[qc.Calibrator, qc.Calibrator]:
+    """Return histograms of the inputs of all linear layers, as a whole and by channel."""
+    include = list(READ)
+    with observe(model, include) as whole, observe(model, include, axis=-1) as channels:
+        for window in windows:
+            model(window[None])
+    return whole, channels
+
+
+def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
+    """Return the part of a table for one kind of layer."""
+    return {name: params for name, params in table.items() if layer_kind(name) == kind}
+
+
+def matrix(cal: qc.Calibrator, methods: Iterable[str]) -> list[Configuration]:
+    """Return every method, on all inputs and on those of one kind of layer."""
+    found = []
+    for method in methods:
+        table = cal.compute(method, format="uint8")
+        found.append(Configuration(method, table=table))
+        found += [
+            Configuration(method, kind, of_kind(table, kind), full=False)
+            for kind in KINDS
+        ]
+    return found
+
+
+CUSTOMARY = {
+    "layer:attention_qkv": "percentile_99.99",
+    "layer:attention_out": "kl",
+    "layer:ffn_up": "percentile_99.9",
+    "layer:ffn_down": "kl",
+}
+"""What is often recommended for each kind of layer."""
+
+
+def policies(cal: qc.Calibrator) -> list[Configuration]:
+    """Return the named policy, and the customary one."""
+    return [
+        Configuration(name, table=cal.compute(policy, format="uint8"), full=False)
+        for name, policy in (("llm_layers", "llm_layers"), ("customary", CUSTOMARY))
+    ]
+
+
+def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
+    """Return MSE with the tensors left in float that lose the most values to zero."""
+    table = cal.compute("mse", format="uint8")
+    worst = most_lost(table)
+    return [
+        Configuration(
+            f"mse, {number} of {len(table)} in float",
+            table={name: table[name] for name in table if name not in worst[:number]},
+            full=number == 4,
+        )
+        for number in (1, 2, 4, 6)
+    ]
+
+
+def most_lost(table: qc.CalibrationTable) -> list[str]:
+    """Return the tensors, those that lose the largest share of values to zero first."""
+    return sorted(table, key=lambda n: table.report[n].rounded_to_zero, reverse=True)
+
+
+def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configuration]:
+    """Return 4 bits, ranges by channel, and ranges of each token."""
+    found = []
+    for bits in (8, 4):
+        format = f"uint{bits}"
+        table = cal.compute("mse", format=format)
+        by_channel = channels.compute("minmax", format=format)
+        told = f"{bits} bits"
+        if bits == 4:
+            found.append(Configuration(f"mse, {told}", table=table, full=False))
+        found += [
+            Configuration(f"minmax per channel, {told}", table=by_channel, full=False),
+            Configuration(
+                f"per token, {told}", table=table, activations="per_token", full=False
+            ),
+        ]
+    return found
+
+
+@contextmanager
+def smoothed(
+    model: LlamaForCausalLM, channels: qc.Calibrator, alpha: float | None
+) -> Iterator[list[Smoothing]]:
+    """Smooth the model, down projections too; put its weights back at the end."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    chosen = groups(model, products=True)
+    try:
+        yield smoothquant(model, channels, alpha=alpha, groups=chosen)
+    finally:
+        model.load_state_dict(before)

@@ -1,0 +1,111 @@
+"""`quantcal evaluate`: a quantised model beside its float original."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quantcal.cli import text
+from quantcal.cli.console import say_warning, show, stdout
+from quantcal.cli.facts import print_facts
+from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.onnx.evaluate import Evaluation
+from quantcal.onnx.evaluate import evaluate as evaluate_models
+from quantcal.onnx.feeds import load_callable
+
+
+def evaluate(
+    float_model: ModelArgument,
+    quantized: Annotated[
+        Path, typer.Argument(metavar="QUANTISED", help="Its quantised copy.")
+    ],
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Samples to run, as for `quantcal quantize`; others than it was calibrated "
+            "with.",
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="python:MODULE:CALLABLE",
+            show_default="none",
+            help="Your own metric: called with a sample's number, its {input: array} and "
+            "{output: array}; returns a number, or {name: number}. Means are shown.",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Compare a quantised model's outputs with the float model's.
+
+    Runs in exact arithmetic, which shows what the ranges cost, and natively, which
+    adds what this machine's kernels do; warns when the two differ.
+
+    Examples:
+      $ quantcal evaluate model.onnx model.int8.onnx --data validation/
+      $ quantcal evaluate model.onnx model.int8.onnx --data validation/ \\
+          --labels python:mytask:is_right
+    """
+    metric = None if labels is None else load_callable(labels)
+    found = evaluate_models(float_model, quantized, data, metric=metric, progress=True)
+    for message in found.warnings:
+        say_warning(message)
+    if json_:
+        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        return
+    out = stdout()
+    facts = {"samples": str(found.samples), "outputs": str(len(found.outputs))}
+    print_facts(out, facts)
+    out.print()
+    show(out, _outputs(found))
+    if found.metrics:
+        out.print()
+        _print_metrics(out, found)
+
+
+def _outputs(found: Evaluation) -> Table:
+    columns = ("SQNR", "cosine", "max error", "KL", "top-1")
+    table = _table("output", "arithmetic", *columns)
+    for name, by in found.outputs.items():
+        for arithmetic, a in by.items():
+            table.add_row(
+                Text(name),
+                arithmetic,
+                text.NONE if a.sqnr_db is None else text.decibels(a.sqnr_db),
+                text.NONE if a.cosine is None else f"{a.cosine:.6f}",
+                text.real(a.max_error),
+                text.real(a.kl),
+                text.NONE if a.top1 is None else text.share(a.top1),
+            )
+    return table
+
+
+def _print_metrics(out: Console, found: Evaluation) -> None:
+    models = list(next(iter(found.metrics.values())))
+    table = _table("metric (mean ± 95 %)", *models)
+    for name, by in found.metrics.items():
+        cells = [f"{m.mean:.4g} ± {m.margin:.2g}" for m in by.values()]
+        table.add_row(Text(name), *cells)
+    show(out, table)
+
+
+def _table(first: str, *others: str) -> Table:
+    options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False}
+    table = Table(**options, pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        left = heading == "arithmetic"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    return table

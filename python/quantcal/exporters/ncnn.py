@@ -1,0 +1,184 @@
+"""ncnn's table of scales, as `ncnn2int8` reads it.
+
+A scale there is a factor, 127 / amax, not a step. The table speaks of layers, not of
+tensors: a line ``LAYER_param_0`` with a factor for each channel (or group) of the layer's
+weights, and a line ``LAYER`` with the one of its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal import _core
+from quantcal._files import write_bytes
+from quantcal.onnx.attributes import attribute
+from quantcal.params import QuantParams
+from quantcal.tensorrt import largest
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx.model import Model
+
+_NAME_LENGTH = 255  # what the reader's buffer holds
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer that computes in int8.
+
+    Attributes
+    ----------
+    tensor : str
+        The name of its input in the table of ranges.
+    magnitudes : ndarray of float, shape (channels,)
+        The largest magnitude of the weights of each output channel, or of each group.
+    levels : int
+        127, or 31 where the kernel adds sums of weights before multiplying.
+    """
+
+    tensor: str
+    magnitudes: Any
+    levels: int = 127
+
+
+def layers_of(model: Model) -> dict[str, Layer]:
+    """Return the layers that ncnn makes of an ONNX model's Conv, Gemm and MatMul nodes.
+
+    They are named as ncnn's converters name them: as the node, or as its output when the
+    node has no name. A 3×3 Conv of stride 1 and dilation 1 without groups gets 6-bit
+    weights, as `ncnn2table` gives it: ncnn computes it by Winograd's transform, which needs
+    the room.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        The model that the table was observed on, before ncnn's own optimiser renames layers.
+
+    Raises
+    ------
+    CalibrationError
+        If it cannot be read.
+    """
+    from onnx import numpy_helper
+
+    from quantcal.onnx.model import load_model
+
+    graph = load_model(model).proto.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    layers = {}
+    for node in graph.node:
+        if node.op_type in _MAGNITUDES and len(node.input) > 1:
+            found = weights.get(node.input[1])
+            if found is not None and found.data_type == found.FLOAT:
+                values = np.abs(numpy_helper.to_array(found))
+                layer = _MAGNITUDES[node.op_type](node, values)
+                if layer is not None:
+                    layers[node.name or node.output[0]] = layer
+    return layers
+
+
+def _conv(node: onnx.NodeProto, weights: Any) -> Layer | None:
+    groups = attribute(node, "group", 1)
+    parts = weights.reshape(weights.shape[0] if groups == 1 else groups, -1)
+    winograd = (
+        groups == 1
+        and weights.shape[2:] == (3, 3)
+        and set(attribute(node, "strides", [1])) == {1}
+        and set(attribute(node, "dilations", [1])) == {1}
+    )
+    return Layer(node.input[0], parts.max(axis=1), 31 if winograd else 127)
+
+
+def _gemm(node: onnx.NodeProto, weights: Any) -> Layer | None:
+    axis = 1 if attribute(node, "transB", 0) else 0
+    return Layer(node.input[0], weights.max(axis=axis))
+
+
+def _matmul(node: onnx.NodeProto, weights: Any) -> Layer | None:
+    return Layer(node.input[0], weights.max(axis=0)) if weights.ndim == 2 else None
+
+
+_MAGNITUDES = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
+
+
+def write_table(
+    table: Mapping[str, QuantParams], path: str | Path, layers: Mapping[str, Layer]
+) -> int:
+    """Write the scales of the layers whose input has a range, atomically.
+
+    Layers without a range are left out, and `ncnn2int8` keeps them in float: it refuses a layer
+    that has only one of its two lines.
+
+    Parameters
+    ----------
+    table : mapping of str to QuantParams
+        Ranges of activations; the larger magnitude counts, ncnn has no zero points.
+    path : path
+    layers : mapping of str to Layer
+        By the layer's name in the .param file; :func:`layers_of` finds them in an ONNX model.
+
+    Returns
+    -------
+    int
+        How many layers were written.
+
+    Raises
+    ------
+    CalibrationError
+        If no layer's input has a range, ncnn cannot read a layer's name, or the file cannot be
+        written.
+    """
+    chosen = {name: layer for name, layer in layers.items() if layer.tensor in table}
+    if not chosen:
+        wanted = ", ".join(sorted({layer.tensor for layer in layers.values()})[:5])
+        msg = (
+            f"the table has the input of none of the {len(layers)} layers; they read "
+            f"{wanted or 'nothing'}: give the model that was observed"
+        )
+        raise _core.CalibrationError(msg)
+    lines = [*_weight_lines(chosen), *_input_lines(chosen, table)]
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    return len(chosen)
+
+
+def _weight_lines(layers: Mapping[str, Layer]) -> Iterator[str]:
+    for name, layer in layers.items():
+        if len(name.encode()) + len("_param_0") > _NAME_LENGTH or {*name} & {
+            *" \r\n\t"
+        }:
+            msg = (
+                f"ncnn cannot read the layer name {name!r}: it takes at most "
+                f"{_NAME_LENGTH} bytes without blanks; rename the node"
+            )
+            raise _core.CalibrationError(msg)
+        if "_param_" in name:
+            msg = f"ncnn takes a layer named {name!r} for weights: rename the node"
+            raise _core.CalibrationError(msg)
+        scales = (_factor(layer.levels, m) for m in np.atleast_1d(layer.magnitudes))
+        yield f"{name}_param_0 {' '.join(scales)}"
+
+
+def _input_lines(
+    layers: Mapping[str, Layer], table: Mapping[str, QuantParams]
+) -> Iterator[str]:
+    for name, layer in layers.items():
+        yield f"{name} {_factor(127, largest(table[layer.tensor]))}"
+
+
+def _factor(levels: int, magnitude: float) -> str:
+    """Return levels / magnitude with all digits of a float32; 1 for what is always zero.
+
+    ncnn's own writer has six decimals, which leave two digits of a magnitude of 10,000, and
+    infinity for 0.
+    """
+    with np.errstate(over="ignore", divide="ignore"):
+        factor = (
+            np.float32(levels / np.float64(magnitude)) if magnitude else np.float32(1)
+        )
+    return f"{factor:.9g}" if np.isfinite(factor) else "1"

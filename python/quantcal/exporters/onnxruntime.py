@@ -1,0 +1,223 @@
+"""ONNX Runtime's forms of a table: objects, JSON cache, and the TensorRT provider's table.
+
+The cache is what `quantize_static(calibration_cache_path=...)` reads instead of running
+samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal import _core
+from quantcal._files import read_bytes, write_bytes
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
+from quantcal.tensorrt import largest
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+METHODS = ("MinMax", "Entropy", "Percentile", "Distribution")
+"""The names that onnxruntime's `CalibrationMethod` has."""
+
+TENSORRT_FILES = ("calibration.json", "calibration.flatbuffers", "calibration.cache")
+"""The files of the TensorRT provider's table; the provider reads the second."""
+
+
+def tensors_data(
+    table: Mapping[str, QuantParams], *, method: str = "MinMax"
+) -> TensorsData:
+    """Return a table as the object that onnxruntime's quantizers take.
+
+    Parameters
+    ----------
+    table : mapping of str to QuantParams
+        Ranges are rounded to float32; by channel they are arrays, as its MinMax makes them.
+    method : str
+        The method that the object claims; one of :data:`METHODS`. Default: MinMax, which every
+        quantizer accepts.
+
+    Raises
+    ------
+    CalibrationError
+        If the method is not known, or a range exceeds float32.
+    ImportError
+        If onnxruntime or onnx is missing; says how to install them.
+    """
+    from quantcal.onnx.frameworks import require
+
+    require()
+    from onnxruntime.quantization import calibrate
+
+    kind = calibrate.CalibrationMethod[_known(method)]
+    data = {
+        name: calibrate.TensorData(lowest=low, highest=high)
+        for name, (low, high) in _ranges(table).items()
+    }
+    return calibrate.TensorsData(kind, data)
+
+
+def write_cache(
+    table: Mapping[str, QuantParams], path: str | Path, *, method: str = "MinMax"
+) -> None:
+    """Write the JSON cache of `quantize_static(calibration_cache_path=...)`, atomically.
+
+    onnxruntime computes scales from these ranges itself; give it the activation type and the
+    symmetry that the table was made for, and it finds the same scales up to rounding.
+
+    Parameters
+    ----------
+    table : mapping of str to QuantParams
+    path : path
+    method : str
+        Must be the `calibrate_method` that `quantize_static` is called with; it refuses others.
+        Default: MinMax, its own default.
+
+    Raises
+    ------
+    CalibrationError
+        If the method is not known, a range exceeds float32, or the file cannot be written.
+    """
+    content = {
+        "CLS": "TensorsData",
+        "data": {
+            name: {"lowest": _array(low), "highest": _array(high), "CLS": "TensorData"}
+            for name, (low, high) in _ranges(table).items()
+        },
+        "calibration_method": {
+            "CLS": "CalibrationMethod",
+            "value": f"CalibrationMethod.{_known(method)}",
+        },
+        "smooth_quant": False,
+    }
+    write_bytes(path, json.dumps(content).encode())
+
+
+def read_cache(
+    path: str | Path, *, format: str | QuantFormat = "uint8"
+) -> CalibrationTable:
+    """Read the JSON cache that `quantize_static` or `write_cache` wrote.
+
+    Parameters
+    ----------
+    path : path
+    format : str or QuantFormat
+        What the ranges are to be represented in; the cache has ranges only. Default: uint8, the
+        usual activations on CPUs.
+
+    Returns
+    -------
+    CalibrationTable
+        `strategy` is the cache's method. Ranges of more than one channel have axis 1.
+
+    Raises
+    ------
+    CalibrationError
+        If the file is no such cache or a range is none; names the file and the tensor.
+    """
+    try:
+        content = json.loads(read_bytes(path).decode())
+        method = content["calibration_method"]["value"].rpartition(".")[2].lower()
+        entries = dict(content["data"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        msg = f"{path} is no calibration cache of onnxruntime: {error!r}"
+        raise _core.CalibrationError(msg) from error
+    params: dict[str, QuantParams] = {}
+    for name, entry in entries.items():
+        try:
+            low, high = _numbers(entry["lowest"]), _numbers(entry["highest"])
+            whole = low.size == high.size == 1
+            params[name] = QuantParams.from_range(
+                float(low[0]) if whole else low,
+                float(high[0]) if whole else high,
+                format=format,
+                strategy=method,
+                axis=None if whole else 1,
+            )
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            told = error if isinstance(error, _core.CalibrationError) else repr(error)
+            msg = f'{path}, tensor "{name}": its range is none: {told}'
+            raise _core.CalibrationError(msg) from error
+    return CalibrationTable(params)
+
+
+def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -> None:
+    """Write the table of onnxruntime's TensorRT execution provider, three files.
+
+    The files are those of onnxruntime's own `write_calibration_table`, which it is asked to
+    write; but that takes the upper end for the magnitude, so that a tensor from -10 to 1
+    gets a dynamic range of 1. Here it gets 10.
+
+    Parameters
+    ----------
+    table : mapping of str to QuantParams
+        By channel the largest magnitude of all channels counts: a dynamic range is a tensor's.
+    folder : path
+        Gets :data:`TENSORRT_FILES`; give the provider the second as
+        ``trt_int8_calibration_table_name``.
+
+    Raises
+    ------
+    CalibrationError
+        If a range exceeds float32, or a file cannot be written.
+    ImportError
+        If onnxruntime is missing; says how to install it.
+    """
+    from quantcal.onnx.frameworks import require
+
+    require()
+    from onnxruntime.quantization.calibrate import TensorData
+    from onnxruntime.quantization.quant_utils import write_calibration_table
+
+    data = {}
+    for name, params in table.items():
+        high = _float32(name, largest(params))
+        data[name] = TensorData(lowest=-high, highest=high)
+    try:
+        write_calibration_table(data, str(folder))
+    except OSError as error:
+        msg = f"{error.filename or folder} cannot be written: {error.strerror or error}"
+        raise _core.CalibrationError(msg) from error
+
+
+def _known(method: str) -> str:
+    if method not in METHODS:
+        msg = f"method {method!r} is not known to onnxruntime: give one of {', '.join(METHODS)}"
+        raise _core.CalibrationError(msg)
+    return method
+
+
+def _ranges(table: Mapping[str, QuantParams]) -> dict[str, tuple[Any, Any]]:
+    return {
+        name: (_float32(name, params.low), _float32(name, params.high))
+        for name, params in table.items()
+    }
+
+
+def _float32(name: str, value: Any) -> Any:
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(value, dtype=np.float32)
+    if not np.isfinite(rounded).all():
+        msg = f"the range of {name!r}, {value}, exceeds float32"
+        raise _core.CalibrationError(msg)
+    return rounded
+
+
+def _array(values: Any) -> dict[str, Any]:
+    return {"data": values.tolist(), "dtype": "float32", "CLS": "numpy.array"}
+
+
+def _numbers(value: Any) -> Any:
+    data = value["data"] if isinstance(value, dict) else value
+    numbers = np.asarray(data, dtype=np.float64).reshape(-1)
+    if not numbers.size or not all(map(math.isfinite, numbers)):
+        msg = f"{data} are no finite numbers"
+        raise _core.CalibrationError(msg)
+    return numbers

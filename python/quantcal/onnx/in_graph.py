@@ -1,0 +1,143 @@
+"""Observing tensors while the model runs: an operator behind each passes it on, and counts.
+
+The operator ``quantcal::Observe`` is in the extension module, which onnxruntime loads
+like any library of operators. A tensor is counted while it is alive and freed as in
+plain inference, so memory is that of plain inference, whatever the number of tensors
+and samples; and tensors inside ``If``, ``Loop`` and ``Scan`` are reached too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantcal import CalibrationError, Calibrator, _core
+from quantcal.onnx.feeds import Feed
+from quantcal.onnx.model import Workspace, names_of, subgraphs, unique_name
+from quantcal.onnx.sizes import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import onnx
+    import onnxruntime
+
+DOMAIN = "quantcal"
+_TOLD = "Status Message: "
+
+
+class InGraphObserver:
+    """Runs samples through a model whose tensors are counted on the way.
+
+    Parameters
+    ----------
+    work : Workspace
+    names : iterable of str
+        The tensors to record, of the main graph or of subgraphs.
+    calibrator : Calibrator
+        Where they are recorded, when all samples have run.
+
+    Raises
+    ------
+    CalibrationError
+        When onnxruntime cannot load the operator, or the model with it.
+    """
+
+    def __init__(
+        self, work: Workspace, names: Iterable[str], calibrator: Calibrator
+    ) -> None:
+        self._calibrator = calibrator
+        self._tensors = [
+            (name, _core.TensorStats(calibrator.mantissa_bits)) for name in names
+        ]
+        # The operators of the open session hold the recorders; this may go then.
+        taps = _core.Taps(self._tensors, finite_only=calibrator.on_nonfinite == "raise")
+        positions = {name: index for index, (name, _) in enumerate(self._tensors)}
+
+        def instrumented(proto: onnx.ModelProto) -> None:
+            insert_observers(proto, positions, taps.number)
+
+        self._session = work.open_changed(instrumented, prepare=load_operator)
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def observe(self, feed: Feed, where: str) -> None:
+        """Run one sample; every tensor is recorded as it comes into being."""
+        try:
+            run(self._session, self._outputs, feed, where, whole=True)
+        except CalibrationError as error:
+            refused = str(error.__cause__)
+            if _TOLD not in refused or "Observe" not in refused:
+                raise
+            told = refused.partition(_TOLD)[2]
+            raise CalibrationError(f"{where}: {told}") from error
+
+    def finish(self) -> None:
+        """Hand what was recorded to the calibrator.
+
+        A tensor of a branch that never ran has no place there.
+        """
+        self._calibrator._include(
+            [(name, stats) for name, stats in self._tensors if stats.observations]
+        )
+
+
+def load_operator(options: onnxruntime.SessionOptions) -> None:
+    """Make the operator known to the session that is to be opened."""
+    try:
+        options.register_custom_ops_library(_core.__file__)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise CalibrationError(
+            f"onnxruntime cannot load quantcal's operator: {error}"
+        ) from error
+
+
+def insert_observers(
+    proto: onnx.ModelProto, positions: Mapping[str, int], number: int
+) -> None:
+    """Put an operator behind each tensor, which takes over its name.
+
+    Nothing else changes: whoever reads the tensor, in this graph or inside another,
+    reads what the operator passes on.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        Changed in place.
+    positions : mapping of str to int
+        Tensor → position among the recorders. Inputs of the main graph are not touched.
+    number : int
+        The number of the recorders.
+    """
+    import onnx
+
+    taken = names_of(proto.graph)
+
+    def observer(name: str) -> onnx.NodeProto:
+        return onnx.helper.make_node(
+            "Observe",
+            [unique_name(f"{name}_unobserved", taken)],
+            [name],
+            f"Observe {name}",
+            domain=DOMAIN,
+            taps=number,
+            position=positions[name],
+        )
+
+    def visit(graph: onnx.GraphProto, given: Iterable[onnx.ValueInfoProto]) -> None:
+        nodes = []
+        for value in given:
+            if value.name in positions:
+                nodes.append(observer(value.name))
+                value.name = nodes[-1].input[0]
+        for node in graph.node:
+            for inner in subgraphs(node):
+                visit(inner, inner.input)
+            nodes.append(node)
+            for index, name in enumerate(node.output):
+                if name in positions:
+                    nodes.append(observer(name))
+                    node.output[index] = nodes[-1].input[0]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    visit(proto.graph, ())
+    proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))

@@ -1,0 +1,59 @@
+"""Observing tensors as additional outputs of the model: slower, but any runtime can.
+
+A sample's tensors are recorded and dropped before the next sample is read, so memory
+does not grow with the number of samples; within one sample they are alive together, in
+groups that fit a memory limit. Tensors inside subgraphs cannot be outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantcal import CalibrationError, Calibrator
+from quantcal.onnx.feeds import Feed
+from quantcal.onnx.model import Workspace
+from quantcal.onnx.sizes import GroupedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class OutputsObserver:
+    """Runs samples with groups of tensors as outputs.
+
+    Parameters
+    ----------
+    work : Workspace
+    types : mapping of str to str
+        The tensors of the main graph to record, with onnxruntime's types.
+    calibrator : Calibrator
+        Where they are recorded.
+    max_memory : int
+        Bytes that a group may take.
+    """
+
+    def __init__(
+        self,
+        work: Workspace,
+        types: Mapping[str, str],
+        calibrator: Calibrator,
+        max_memory: int,
+    ) -> None:
+        self._run = GroupedRun(work, types, max_memory)
+        self._calibrator = calibrator
+
+    def observe(self, feed: Feed, where: str) -> None:
+        """Record one sample, group by group.
+
+        Each tensor is dropped as soon as it is recorded: a group must not stay alive
+        while the next one runs.
+        """
+        for arrays in self._run(feed, where):
+            for name in list(arrays):
+                try:
+                    self._calibrator.observe(name, arrays.pop(name))
+                except CalibrationError as error:
+                    raise CalibrationError(f"{where}: {error}") from error
+
+    def finish(self) -> None:
+        """Nothing is left to be done: everything was recorded at once."""

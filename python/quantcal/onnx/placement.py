@@ -1,0 +1,190 @@
+"""Where activations are rounded: a QuantizeLinear/DequantizeLinear pair on which tensors.
+
+For onnxruntime, on what the chosen nodes read and what they write: its integer kernels
+take integers and give integers. A ReLU behind a node is left to the rounding, which cuts
+off below zero by itself where codes are unsigned.
+
+For TensorRT, as NVIDIA's documentation recommends ("Explicit Quantization", Q/DQ
+placement): on all inputs of the chosen nodes, not on their outputs, since bias, ReLU and
+residual sum are fused into the node and want its sums unrounded; and on the other input
+of a sum that a Conv alone feeds, so that the sum is fused too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from quantcal.onnx.model import all_nodes
+from quantcal.onnx.names import rule_for
+from quantcal.onnx.options import Options
+from quantcal.onnx.scopes import scopes
+from quantcal.onnx.sharing import Sharing
+from quantcal.onnx.weights import Weights, uses_of
+
+if TYPE_CHECKING:
+    import onnx
+
+# Inputs beyond these are biases, which are quantised with the other inputs' scales.
+_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+_FUSED_SUMS = frozenset({"Conv", "ConvTranspose"})
+
+
+def needed(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads and writes, without its bias."""
+    return [name for name in (*_read(node), *node.output) if name]
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    return [name for name in node.input[: _BIASED.get(node.op_type)] if name]
+
+
+class Placement:
+    """The places for chosen nodes.
+
+    Parameters
+    ----------
+    graph : GraphProto
+    nodes : mapping of str to str
+        The chosen nodes.
+    floats : set of str
+        float32 tensors that are not constant.
+    constants : set of str
+    options : Options
+
+    Attributes
+    ----------
+    sites, beside, formats
+        As in :class:`quantcal.onnx.plan.Plan`; the formats of more tensors.
+    """
+
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        nodes: Mapping[str, str],
+        floats: set[str],
+        constants: set[str],
+        options: Options,
+    ) -> None:
+        self._graph = graph
+        self._nodes = nodes
+        self._floats = floats
+        self._constants = constants
+        self._options = options
+        self._used = uses_of(graph)
+        self._weights = Weights(graph)
+        self._readers: dict[str, set[str]] = {}
+        self._written: set[str] = set()
+        self._beside: dict[str, list[str]] = {}
+        self.formats: dict[str, str] = {}
+        self._gates = self._find_gates()
+        if not options.weights_only:
+            self._place()
+        self.sites = self._ordered()
+        self.beside = {name: tuple(self._beside[name]) for name in self.sites}
+        for name in self.sites:
+            self._format(name)
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Return the tensors to observe for each that is rounded."""
+        sharing = Sharing(self._graph, self.sites, self._constants, self._gates)
+        return sharing.sources()
+
+    def _place(self) -> None:
+        for node in all_nodes(self._graph):
+            if node.name not in self._nodes:
+                continue
+            for name in _read(node):
+                self._site(name, node.name).add(node.name)
+            if self._options.rounds_outputs:
+                for name in node.output:
+                    self._site(name, node.name)
+                    self._written.add(name)
+        if self._options.rounds_outputs:
+            self._move_behind_relu()
+        else:
+            self._add_residuals()
+
+    def _site(self, name: str, node: str) -> set[str]:
+        beside = self._beside.setdefault(name, [])
+        if node not in beside:
+            beside.append(node)
+        return self._readers.setdefault(name, set())
+
+    def _find_gates(self) -> dict[str, str]:
+        """Return tensor → output of the ReLU or Clip from 0 on that alone reads it."""
+        return {
+            node.input[0]: node.output[0]
+            for node in all_nodes(self._graph)
+            if self._used[node.input[0] if node.input else ""] == 1
+            and (node.op_type == "Relu" or self._clips_at_zero(node))
+        }
+
+    def _clips_at_zero(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Clip" or len(node.input) < 2:
+            return False
+        low = node.input[1]
+        return self._weights.is_float(low) and float(self._weights.array(low)) >= 0
+
+    def _move_behind_relu(self) -> None:
+        """Round behind a ReLU instead of before it, where codes cannot be negative.
+
+        onnxruntime then takes the ReLU into the node, and no code is spent on what it
+        cuts off.
+        """
+        chosen = {
+            node.input[0]: node.name in self._nodes
+            for node in all_nodes(self._graph)
+            if node.op_type == "Relu"
+        }
+        for before, behind in self._gates.items():
+            if before not in self._written or chosen.get(before, True):
+                continue
+            makers = self._beside[before]
+            beside = self._beside.setdefault(behind, [])
+            beside += [name for name in makers if name not in beside]
+            if self._format(behind).startswith("u"):
+                self._readers.setdefault(behind, set())
+                self._written.add(behind)
+                self._written.discard(before)
+                del self._readers[before]
+
+    def _add_residuals(self) -> None:
+        maker = {n: node for node in all_nodes(self._graph) for n in node.output if n}
+
+        def fused(name: str) -> bool:
+            node = maker.get(name)
+            return (
+                node is not None
+                and node.name in self._nodes
+                and node.op_type in _FUSED_SUMS
+                and self._used[name] == 1
+            )
+
+        for node in all_nodes(self._graph):
+            if node.op_type != "Add" or node.name in self._nodes:
+                continue
+            if not all(name in self._floats for name in node.input):
+                continue
+            first, second = node.input
+            if first != second and (fused(first) or fused(second)):
+                other = second if fused(first) else first
+                self._site(other, node.name).add(node.name)
+
+    def _format(self, name: str) -> str:
+        if name not in self.formats:
+            rules, default = self._options.formats, self._options.activation
+            nodes = self._beside.get(name, ())
+            self.formats[name] = rule_for(rules, name, nodes, default)
+        return self.formats[name]
+
+    def _ordered(self) -> dict[str, frozenset[str] | None]:
+        order = []
+        for scope in scopes(self._graph):
+            order += [value.name for value in scope.input]
+            order += [name for node in scope.node for name in node.output]
+        return {
+            name: None if name in self._written else frozenset(self._readers[name])
+            for name in dict.fromkeys(order)
+            if name in self._readers and name in self._floats
+        }

@@ -1,0 +1,85 @@
+"""From what was observed to the ranges of all tensors that are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from quantcal import CalibrationTable, Calibrator, Policy, QuantFormat, QuantParams
+from quantcal._decide import decide
+from quantcal.onnx.names import without_nodes
+from quantcal.onnx.plan import Plan
+from quantcal.table import TensorReport
+
+if TYPE_CHECKING:
+    from quantcal.onnx.prepare import Prepared
+
+
+def share(observed: Calibrator, plan: Plan) -> Calibrator:
+    """Give every tensor that is rounded the histogram of its group.
+
+    Tensors that share a range by construction get one histogram, the exact sum of what
+    was observed of them; tensors whose values were never reached get none.
+
+    Parameters
+    ----------
+    observed : Calibrator
+        Of the tensors in ``plan.observed``.
+    plan : Plan
+
+    Returns
+    -------
+    Calibrator
+        A new one, with the same settings.
+    """
+    shared = Calibrator(
+        mantissa_bits=observed.mantissa_bits, on_nonfinite=observed.on_nonfinite
+    )
+    shared._include(
+        (name, observed.stats(source).copy())
+        for name, sources in plan.sources.items()
+        for source in sources
+        if source in observed
+    )
+    return shared
+
+
+def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
+    """Return the policy with tensors in place of nodes; refuse what matches nothing.
+
+    Parameters
+    ----------
+    policy : Policy
+    prepared : Prepared
+    known : iterable of str
+        Tensors that have a histogram besides those of the plan.
+    """
+    label = prepared.converted.label
+    policy = without_nodes(policy, prepared.plan.beside, label)
+    names = [*known, *prepared.plan.tensors]
+    if names:
+        policy.assign(names)
+    return policy
+
+
+def ranges(
+    calibrator: Calibrator, policy: Policy, prepared: Prepared
+) -> CalibrationTable:
+    """Choose the range of every tensor that was observed, each in its format."""
+    formats = prepared.plan.formats
+    default = prepared.options.activation
+    assigned, unused = policy.assign(calibrator)
+    params: dict[str, QuantParams] = {}
+    report: dict[str, TensorReport] = {}
+    for format in dict.fromkeys([default, *formats.values()]):
+        names = [n for n in calibrator if formats.get(n, default) == format]
+        tasks = [(name, calibrator.stats(name), *assigned[name]) for name in names]
+        decided = decide(tasks, QuantFormat(format))
+        params |= dict(zip(names, (found for found, _ in decided), strict=True))
+        report |= dict(zip(names, (told for _, told in decided), strict=True))
+    order = list(calibrator)
+    return CalibrationTable(
+        {name: params[name] for name in order},
+        {name: report[name] for name in order},
+        unused_rules=unused,
+    )

@@ -1,0 +1,176 @@
+"""Rewriting a prepared graph: Q/DQ pairs around chosen nodes, codes in place of weights.
+
+A pair on a tensor lies in the graph of its readers, so that onnxruntime can take it into
+their kernels; so do the codes of weights. Names follow onnxruntime's quantizer:
+``x_QuantizeLinear_Output``, ``w_quantized``, ``w_scale``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantcal import QuantFormat, QuantParams
+from quantcal.onnx.cpu import WeightBits
+from quantcal.onnx.model import sort_nodes, subgraphs
+from quantcal.onnx.scopes import scopes
+from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
+from quantcal.onnx.weights import uses_of
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx.prepare import Prepared
+
+
+def rewrite(
+    prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
+) -> tuple[onnx.ModelProto, Counter[str]]:
+    """Return a quantised copy of the prepared model.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    ranges : mapping of str to QuantParams
+        Of all tensors that the plan rounds.
+    bits : WeightBits
+        Which nodes store 8-bit weights with 7 bits.
+
+    Returns
+    -------
+    tuple of (ModelProto, Counter)
+        And how many weights took which format.
+    """
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(prepared.proto)
+    sort_nodes(proto.graph)
+    work = _Rewriter(prepared, proto, ranges, bits)
+    work.scope(proto.graph, {})
+    work.drop_floats()
+    return proto, work.weights
+
+
+class _Rewriter:
+    """One rewriting, from the outermost graph inwards."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        proto: onnx.ModelProto,
+        ranges: Mapping[str, QuantParams],
+        bits: WeightBits,
+    ) -> None:
+        self._plan = prepared.plan
+        self._ranges = ranges
+        self._graph = proto.graph
+        self._constants = Constants(proto.graph)
+        self._weights = WeightNodes(
+            prepared, proto.graph, self._constants, ranges, bits
+        )
+        self._grids: dict[str, list[str]] = {}
+
+    @property
+    def weights(self) -> Counter[str]:
+        """How many weights took which format."""
+        return self._weights.formats
+
+    def scope(self, graph: onnx.GraphProto, around: Mapping[str, str]) -> None:
+        """Rewrite one graph, and those inside it.
+
+        ``around`` says what is read instead of a tensor, inside this graph too.
+        """
+        names = dict(around)
+        pairs: dict[str, str] = {}  # what only some nodes read rounded
+        outputs = {value.name for value in graph.output}
+        scope = Scope(graph)
+        nodes = scope.nodes
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if self._rounds(node, name, around):
+                    if name not in pairs:
+                        source = names.get(name, name)
+                        pairs[name] = self._pair(nodes, name, source)
+                    node.input[index] = pairs[name]
+                elif name in names:
+                    node.input[index] = names[name]
+            if node.name in self._plan.nodes:
+                self._weights.decode(node, scope)
+            nodes.append(node)
+            for index, name in enumerate(node.output):
+                if self._plan.sites.get(name, frozenset()) is not None:
+                    continue
+                source = name
+                if name in outputs:
+                    source = self._name(f"{name}_QuantizeLinear_Input")
+                    node.output[index] = source
+                names[name] = self._pair(nodes, name, source, keep=name in outputs)
+            for inner in subgraphs(node):
+                self.scope(inner, names)
+        del graph.node[:]
+        graph.node.extend(nodes)
+        made = {name for node in graph.node for name in node.output}
+        made |= {value.name for value in graph.input}
+        kept = [value for value in graph.value_info if value.name in made]
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+
+    def _rounds(
+        self, node: onnx.NodeProto, name: str, around: Mapping[str, str]
+    ) -> bool:
+        """Whether a node takes a rounded tensor from a pair of its own graph.
+
+        What is rounded where it is made needs none, unless it comes from outside:
+        kernels do not look there.
+        """
+        readers = self._plan.sites.get(name, frozenset())
+        if readers is None:
+            return name in around and node.name in self._plan.nodes
+        return node.name in readers
+
+    def drop_floats(self) -> None:
+        """Remove the float weights that nothing reads any more."""
+        used = uses_of(self._graph)
+        for graph in scopes(self._graph):
+            for index in reversed(range(len(graph.initializer))):
+                name = graph.initializer[index].name
+                if name in self._weights.replaced and not used[name]:
+                    del graph.initializer[index]
+
+    def _name(self, base: str) -> str:
+        return self._constants.name(base)
+
+    def _pair(
+        self,
+        nodes: list[onnx.NodeProto],
+        name: str,
+        source: str,
+        *,
+        keep: bool = False,
+    ) -> str:
+        """Append Q and DQ of a tensor; return what DQ gives (``name`` itself if kept)."""
+        import onnx
+
+        if name not in self._grids:
+            self._grids[name] = self._grid(name)
+        coded = self._name(f"{name}_QuantizeLinear_Output")
+        real = name if keep else self._name(f"{name}_DequantizeLinear_Output")
+        for op_type, given, gives in (
+            ("QuantizeLinear", source, coded),
+            ("DequantizeLinear", coded, real),
+        ):
+            inputs = [given, *self._grids[name]]
+            title = self._name(f"{name}_{op_type}")
+            nodes.append(onnx.helper.make_node(op_type, inputs, [gives], title))
+        return real
+
+    def _grid(self, name: str) -> list[str]:
+        """Store scale and zero point of an activation; return their names."""
+        params = self._ranges[name]
+        scale = np.asarray(params.scale, dtype=np.float32)
+        zero = np.asarray(params.zero_point).astype(QuantFormat(params.format).storage)
+        return self._constants.grid(self._graph, name, scale, zero, params.format)

@@ -1,0 +1,68 @@
+"""PyTorch models: observe their activations, and try ranges out before any deployment.
+
+torch is imported when one of the names below is first used, not before.
+
+>>> import torch
+>>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU())
+>>> with qc.torch.observe(model) as cal:
+...     y = model(torch.randn(4, 8))
+>>> with qc.torch.fake_quantize(model, cal.compute("mse"), weights="int8"):
+...     quantised = model(torch.randn(4, 8))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantcal.torch.attach import attach_observer
+    from quantcal.torch.compressed import write_compressed_tensors
+    from quantcal.torch.fake import fake_quantize
+    from quantcal.torch.observers import Observer, PerChannelObserver, pt2e_observers
+    from quantcal.torch.observing import observe
+    from quantcal.torch.smoothing import smoothquant
+
+__all__ = [
+    "Observer",
+    "PerChannelObserver",
+    "attach_observer",
+    "fake_quantize",
+    "observe",
+    "pt2e_observers",
+    "smoothquant",
+    "write_compressed_tensors",
+]
+
+_LATE = {
+    "Observer": "observers",
+    "PerChannelObserver": "observers",
+    "attach_observer": "attach",
+    "fake_quantize": "fake",
+    "observe": "observing",
+    "pt2e_observers": "observers",
+    "smoothquant": "smoothing",
+    "write_compressed_tensors": "compressed",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        msg = f"module 'quantcal.torch' has no attribute {name!r}"
+        raise AttributeError(msg)
+    try:
+        module = importlib.import_module(f"quantcal.torch.{_LATE[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        msg = (
+            'quantcal.torch needs torch. Install it with: pip install "quantcal[torch]"'
+        )
+        raise ImportError(msg) from error
+    found = getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

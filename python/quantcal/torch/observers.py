@@ -1,0 +1,197 @@
+"""Observers for PyTorch's own quantisation flows: any strategy where theirs would stand.
+
+They have the interface of `ObserverBase`: `forward` records and returns what it gets,
+`calculate_qparams` chooses scale and zero point. There is one pair of classes for torch.ao's
+FX flow and one, made when torchao is there, for the PT2E flow: each accepts its own base only.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch.ao.quantization.observer import ObserverBase
+
+from quantcal import CalibrationError, Calibrator, QuantFormat
+from quantcal.strategies.policy import Policy, StrategyLike
+from quantcal.torch.device import Counted, count
+from quantcal.torch.recording import is_elsewhere, readable
+
+_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
+_SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
+_LIMITS = {
+    torch.quint8: (0, 255),
+    torch.uint8: (0, 255),
+    torch.qint8: (-128, 127),
+    torch.int8: (-128, 127),
+    torch.int16: (-(1 << 15), (1 << 15) - 1),
+}
+_NAME = "values"
+
+
+class Observing:
+    """What all observers have in common; mixed into an `ObserverBase`.
+
+    Parameters
+    ----------
+    strategy
+        As for `Calibrator.compute`, without a policy's names.
+    dtype, qscheme, quant_min, quant_max, ch_axis
+        As PyTorch's observers have them. Any width from 2 to 16 bits whose codes begin at 0,
+        or are those of a signed integer; symmetric schemes of unsigned types have their zero in
+        the middle.
+    reduce_range
+        Use one bit less, for kernels whose 16-bit sums saturate.
+    options
+        Of a named strategy, such as `percentile=99.9`.
+
+    Raises
+    ------
+    CalibrationError
+        If the strategy or an option is not known, or no format has these codes.
+    """
+
+    def __init__(
+        self,
+        strategy: StrategyLike = "mse",
+        dtype: Any = torch.quint8,
+        qscheme: Any = torch.per_tensor_affine,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        ch_axis: int | None = None,
+        reduce_range: bool = False,
+        is_dynamic: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(dtype=dtype, is_dynamic=is_dynamic)  # type: ignore[call-arg]
+        if is_dynamic:
+            msg = "dynamic quantisation computes ranges as it runs: nothing is to be observed"
+            raise CalibrationError(msg)
+        low, high = _LIMITS.get(dtype, (None, None))
+        if reduce_range and low is not None and high is not None:
+            low, high = low // 2, high // 2
+        self.quant_min = low if quant_min is None else quant_min
+        self.quant_max = high if quant_max is None else quant_max
+        self.dtype = dtype
+        self.qscheme = qscheme
+        by_channel = qscheme in _PER_CHANNEL
+        self.ch_axis = (0 if ch_axis is None else ch_axis) if by_channel else -1
+        self._axis = self.ch_axis if by_channel else None
+        self._format, self._shift = _format_of(
+            self.quant_min, self.quant_max, qscheme in _SYMMETRIC, dtype
+        )
+        self._policy = Policy.of(strategy, **(options or {}))
+        self._calibrator = Calibrator()
+        self._waiting: Counted | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Record a tensor, and return it as it is."""
+        values = readable(_NAME, x)
+        if not is_elsewhere(values):
+            self._calibrator.observe(_NAME, values, axis=self._axis)
+            return x
+        counted = count(values, None, self._axis, None)
+        if self._waiting is None or not self._waiting.fits(counted):
+            self._fetch()
+            self._waiting = counted
+        else:
+            self._waiting.add(counted)
+        return x
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """All that was observed, under the name "values"."""
+        self._fetch()
+        return self._calibrator
+
+    def _fetch(self) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._calibrator._include([(_NAME, waiting.fetch())])
+
+    def calculate_qparams(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scale (float32) and zero point (int64), one element or one a channel.
+
+        Before anything was observed they are 1 and 0, with a warning, as PyTorch's are.
+        """
+        if _NAME not in self.calibrator:
+            msg = "The observer has seen nothing; run the calibration data first."
+            warnings.warn(msg, UserWarning, stacklevel=2)
+            return torch.ones(1), torch.zeros(1, dtype=torch.int64)
+        params = self._calibrator.compute(self._policy, format=self._format)[_NAME]
+        scale = np.array(params.scale, dtype=np.float32, ndmin=1)
+        zero_point = np.array(params.zero_point, dtype=np.int64, ndmin=1) + self._shift
+        return torch.from_numpy(scale), torch.from_numpy(zero_point)
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return what was observed, for `state_dict`."""
+        return torch.frombuffer(
+            bytearray(self.calibrator.to_bytes()), dtype=torch.uint8
+        )
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Take what was observed from a `state_dict`."""
+        self._waiting = None
+        self._calibrator = Calibrator.from_bytes(state.cpu().numpy().tobytes())
+
+    def extra_repr(self) -> str:
+        """Return the strategy and the format."""
+        strategy = self._policy.match(_NAME)[1]
+        axis = "" if self._axis is None else f", axis={self._axis}"
+        return f"{strategy!r}, {self._format.name}{axis}, {self._calibrator!r}"
+
+
+def _format_of(
+    low: int | None, high: int | None, symmetric: bool, dtype: Any
+) -> tuple[QuantFormat, int]:
+    """Return the format that has these codes, and how far its codes are shifted."""
+    if low is not None and high is not None:
+        bits = (high - low + 1).bit_length() - (0 if low == -high else 1)
+        if 2 <= bits <= 16:
+            half = 1 << (bits - 1)
+            if (low, high) == (0, 2 * half - 1):
+                if symmetric:
+                    return QuantFormat(f"int{bits}", True), half
+                return QuantFormat(f"uint{bits}"), 0
+            if high == half - 1 and (low == -half or (low == -high and symmetric)):
+                return QuantFormat(f"int{bits}", symmetric), 0
+    msg = (
+        f"no format has the codes {low} to {high} of {dtype}; known are 0 to 2^b - 1 and "
+        "-2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
+    )
+    raise CalibrationError(msg)
+
+
+class Observer(Observing, ObserverBase):  # type: ignore[misc]
+    """For torch.ao's FX flow: one range of the whole tensor."""
+
+
+class PerChannelObserver(Observing, ObserverBase):  # type: ignore[misc]
+    """For torch.ao's FX flow: one range for each channel."""
+
+
+@functools.cache
+def pt2e_observers() -> tuple[type[Any], type[Any]]:
+    """Return the observers for torchao's PT2E flow: of whole tensors, and by channel.
+
+    Raises
+    ------
+    ImportError
+        If torchao is missing; says how to install it.
+    """
+    try:
+        from torchao.quantization.pt2e.observer import ObserverBase as Base
+    except ModuleNotFoundError as error:
+        msg = 'The PT2E flow needs torchao. Install it with: pip install "quantcal[torch]"'
+        raise ImportError(msg) from error
+
+    class PT2EObserver(Observing, Base):  # type: ignore[misc]
+        """For torchao's PT2E flow: one range of the whole tensor."""
+
+    class PT2EPerChannelObserver(Observing, Base):  # type: ignore[misc]
+        """For torchao's PT2E flow: one range for each channel."""
+
+    return PT2EObserver, PT2EPerChannelObserver

@@ -1,0 +1,155 @@
+"""What the hooks see, counted at once and added to a calibrator forward by forward.
+
+CPU tensors are counted by the engine, where they lie. Of tensors on another device the counts
+stay there until somebody reads the calibrator, or there are too many of them.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import nn
+
+from quantcal import CalibrationError, Calibrator, _core
+from quantcal._decide import Stats
+from quantcal.torch.device import Counted, check_finite, count
+from quantcal.torch.forwards import Forward
+from quantcal.torch.live import LiveCalibrator
+
+MAX_DEVICE_BYTES = 512 << 20
+"""Counts on other devices, above which they are fetched: some 400 whole tensors of float32."""
+MAX_OBSERVATIONS = 4096
+"""Extremes of so many observations of a tensor may wait on its device."""
+
+
+class Recording:
+    """Counts tensors, and adds what a complete forward saw to the calibrator."""
+
+    def __init__(
+        self, calibrator: Calibrator | None, *, axis: int | None, merge_calls: bool
+    ) -> None:
+        self._waiting: dict[str, list[Counted]] = {}
+        self._lock = threading.Lock()
+        self.calibrator = (
+            LiveCalibrator(self.fetch) if calibrator is None else calibrator
+        )
+        self.called: set[str] = set()
+        """Paths of the modules that were called."""
+        self._axis = axis
+        self._merge_calls = merge_calls
+
+    def weights(self, modules: dict[str, nn.Module], axis: int | None) -> None:
+        """Record the weights of modules, as far as they have any."""
+        named = {
+            f"{path}:weight": getattr(m, "weight", None) for path, m in modules.items()
+        }
+        self.calibrator.observe_many(
+            {
+                name: readable(name, weight)
+                for name, weight in named.items()
+                if isinstance(weight, torch.Tensor)
+            },
+            axis=axis,
+        )
+
+    def of(
+        self, name: str, tensor: torch.Tensor, keep: torch.Tensor | None
+    ) -> Stats | Counted:
+        """Count one tensor, or the positions of it that are kept."""
+        values = readable(name, tensor)
+        axis = self._axis
+        if keep is not None and axis is not None and axis < keep.ndim - values.ndim:
+            msg = (
+                f'Tensor "{name}" of shape {list(values.shape)}: axis {axis} is masked by a '
+                f"mask of {list(keep.shape)}, so it cannot be that of the channels"
+            )
+            raise CalibrationError(msg)
+        calibrator = self.calibrator
+        if is_elsewhere(values):
+            try:
+                return count(values, keep, axis, calibrator.mantissa_bits)
+            except (CalibrationError, TypeError) as error:
+                msg = f'Tensor "{name}": {error}'
+                raise type(error)(msg) from error
+        if keep is not None:
+            values = values[keep]
+        bits = calibrator.mantissa_bits  # its `_empty` would fetch what waits elsewhere
+        empty: Stats = _core.TensorStats(bits)
+        if axis is not None:
+            empty = _core.ChannelStats(axis, bits)
+        return calibrator._record(name, empty, values)
+
+    def include(self, forward: Forward) -> None:
+        """Add what a complete forward saw: all of it, or nothing after an error."""
+        parts: list[tuple[str, Stats]] = []
+        waiting: list[tuple[str, Counted]] = []
+        strict = self.calibrator.on_nonfinite == "raise"
+        for path, call, (suffix, record) in forward.records:
+            several = forward.calls[path] > 1 and not self._merge_calls
+            name = f"{path}#{call}{suffix}" if several else path + suffix
+            if not isinstance(record, Counted):
+                parts.append((name, record))
+            elif strict:
+                stats = record.fetch()
+                check_finite(name, stats)
+                parts.append((name, stats))
+            else:
+                waiting.append((name, record))
+        if parts:
+            self.calibrator._include(parts)
+        if waiting:
+            self._wait(waiting)
+
+    def _wait(self, records: list[tuple[str, Counted]]) -> None:
+        """Keep counts where they are, added to those of the same tensor that wait already."""
+        with self._lock:
+            for name, record in records:
+                kinds = self._waiting.setdefault(name, [])
+                for counted in kinds:
+                    if counted.fits(record):
+                        counted.add(record)
+                        break
+                else:
+                    kinds.append(record)
+            every = [c for kinds in self._waiting.values() for c in kinds]
+            full = sum(c.nbytes for c in every) > MAX_DEVICE_BYTES
+            many = any(c.observations >= MAX_OBSERVATIONS for c in every)
+        if full or many:
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Add what waits on other devices to the calibrator."""
+        if not self._waiting:
+            return
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        self.calibrator._include(
+            [(name, c.fetch()) for name, kinds in waiting.items() for c in kinds]
+        )
+
+
+def copied(record: Stats | Counted) -> Stats | Counted:
+    """Return a copy that another tensor may have for its own."""
+    return record.copy()
+
+
+def is_elsewhere(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values are out of the engine's reach."""
+    return bool(tensor.device.type != "cpu")
+
+
+def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's plain values, without a copy where its memory holds them.
+
+    Raises
+    ------
+    TypeError
+        If it is not dense, holds no values, or holds something else than floats.
+    """
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = "a meta tensor" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
+        msg = f'Tensor "{name}" is {kind}; only dense tensors of floats can be observed'
+        raise TypeError(msg)
+    return tensor.resolve_neg()

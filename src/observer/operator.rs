@@ -1,0 +1,266 @@
+//! `quantcal::Observe` as ONNX Runtime sees it: a table of C functions, and their registration.
+#![allow(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, c_char, c_int, c_void},
+    ptr,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    thread,
+};
+
+use ort_sys::{
+    ONNXTensorElementDataType, OrtApi, OrtApiBase, OrtCustomOp, OrtCustomOpDomain,
+    OrtCustomOpInputOutputCharacteristic, OrtKernelContext, OrtKernelInfo, OrtMemType,
+    OrtSessionOptions, OrtStatusPtr,
+};
+
+use super::{
+    runtime::{Call, Elements, Runtime, Told},
+    tap::{Tap, Taps},
+};
+use crate::{float::Element, parallel};
+
+/// The version of the interface that is spoken: the first with `GetAliasMap`, of early 2024.
+const API: u32 = 18;
+const DOMAIN: &CStr = c"quantcal";
+const NAME: &CStr = c"Observe";
+
+/// The attributes of a node: the number of [`Taps`], and the position among them.
+const NUMBER: &CStr = c"taps";
+const POSITION: &CStr = c"position";
+
+/// Elements that a thread must have to count, or another thread costs more than it gains: parts
+/// need counters of their own, and merging.
+const SHARE: usize = 1 << 17;
+
+/// An operator that stands in an open session.
+struct Kernel {
+    runtime: Runtime,
+    tap: Arc<Tap>,
+}
+
+impl Kernel {
+    fn compute(&self, call: &Call<'_>) -> Told<()> {
+        let input = call.input()?;
+        let elements = input.elements()?;
+        match &elements {
+            Elements::F16(values) => self.record(call, values),
+            Elements::BF16(values) => self.record(call, values),
+            Elements::F32(values) => self.record(call, values),
+            Elements::F64(values) => self.record(call, values),
+        }?;
+        let output = call.output(input.sizes())?;
+        input.pass_on(&elements, output);
+        Ok(())
+    }
+
+    /// Counts on the runtime's own threads: those of a pool of ours would wait for its threads,
+    /// which go on spinning between operators.
+    fn record<T: Element>(&self, call: &Call<'_>, values: &[T]) -> Told<()> {
+        let shares = threads().min(values.len() / SHARE);
+        if shares < 2 {
+            return self.tap.observe(values).map_err(|error| error.to_string());
+        }
+        let pieces: Vec<_> = values.chunks(values.len().div_ceil(shares)).collect();
+        let parts = Mutex::new(Vec::with_capacity(pieces.len()));
+        call.share_out(pieces.len(), &|share| {
+            let mut part = self.tap.part();
+            parallel::alone(|| part.record(pieces[share]));
+            parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+        })?;
+        let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+        let mut whole = parts.next().unwrap_or_default();
+        parts.for_each(|part| whole.merge(&part));
+        self.tap.include(&whole).map_err(|error| error.to_string())
+    }
+}
+
+fn threads() -> usize {
+    static THREADS: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    *THREADS
+}
+
+unsafe extern "system" fn create(
+    _: *const OrtCustomOp,
+    api: *const OrtApi,
+    info: *const OrtKernelInfo,
+    kernel: *mut *mut c_void,
+) -> OrtStatusPtr {
+    // SAFETY: the runtime hands its own table over.
+    let Some(runtime) = (unsafe { Runtime::of(api) }) else { return OrtStatusPtr::default() };
+    runtime.guard("quantcal::Observe: ", || {
+        // SAFETY: the runtime gives `info` for this creation.
+        let attribute = |name| unsafe { runtime.attribute(info, name) };
+        let tap = Taps::find(attribute(NUMBER)?, attribute(POSITION)?);
+        let tap = tap.map_err(|error| error.to_string())?;
+        let made = Box::new(Kernel { runtime, tap });
+        // SAFETY: the runtime points to where it wants the kernel.
+        unsafe { *kernel = Box::into_raw(made).cast() };
+        Ok(())
+    })
+}
+
+unsafe extern "system" fn compute(
+    kernel: *mut c_void,
+    context: *mut OrtKernelContext,
+) -> OrtStatusPtr {
+    // SAFETY: it is a kernel of `create`, alive until `destroy`. Calls may come from several
+    // threads at once, and only share it.
+    let kernel = unsafe { &*kernel.cast::<Kernel>() };
+    kernel.runtime.guard(&format!("Tensor \"{}\": ", kernel.tap.name()), || {
+        // SAFETY: the runtime gives the context for this call.
+        kernel.compute(&unsafe { Call::new(kernel.runtime, context) })
+    })
+}
+
+unsafe extern "system" fn destroy(kernel: *mut c_void) {
+    if !kernel.is_null() {
+        // SAFETY: it is a kernel of `create`, which the runtime gives back once.
+        drop(unsafe { Box::from_raw(kernel.cast::<Kernel>()) });
+    }
+}
+
+extern "system" fn name(_: *const OrtCustomOp) -> *const c_char {
+    NAME.as_ptr()
+}
+
+extern "system" fn provider(_: *const OrtCustomOp) -> *const c_char {
+    ptr::null() // the CPU
+}
+
+extern "system" fn one(_: *const OrtCustomOp) -> usize {
+    1
+}
+
+extern "system" fn any_type(_: *const OrtCustomOp, _: usize) -> ONNXTensorElementDataType {
+    ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED
+}
+
+extern "system" fn required(
+    _: *const OrtCustomOp,
+    _: usize,
+) -> OrtCustomOpInputOutputCharacteristic {
+    OrtCustomOpInputOutputCharacteristic::INPUT_OUTPUT_REQUIRED
+}
+
+extern "system" fn memory(_: *const OrtCustomOp, _: usize) -> OrtMemType {
+    OrtMemType::OrtMemTypeDefault
+}
+
+extern "system" fn zero(_: *const OrtCustomOp) -> c_int {
+    0
+}
+
+extern "system" fn first_version(_: *const OrtCustomOp) -> c_int {
+    1
+}
+
+extern "system" fn last_version(_: *const OrtCustomOp) -> c_int {
+    c_int::MAX
+}
+
+static FIRST: c_int = 0;
+
+/// Output 0 is input 0, so nothing is copied. (Working in place would need shapes that are known
+/// beforehand.)
+unsafe extern "system" fn alias(inputs: *mut *mut c_int, outputs: *mut *mut c_int) -> usize {
+    let first = (&raw const FIRST).cast_mut(); // it is only read
+    // SAFETY: the runtime points to where it wants the two lists.
+    unsafe {
+        *inputs = first;
+        *outputs = first;
+    }
+    1
+}
+
+unsafe extern "system" fn no_places(inputs: *mut *mut c_int, outputs: *mut *mut c_int) -> usize {
+    // SAFETY: the runtime points to where it wants the two lists.
+    unsafe {
+        *inputs = ptr::null_mut();
+        *outputs = ptr::null_mut();
+    }
+    0
+}
+
+extern "system" fn keep(_: *mut c_int, _: *mut c_int) {}
+
+static OPERATOR: OrtCustomOp = OrtCustomOp {
+    version: API,
+    CreateKernel: None,
+    GetName: Some(name),
+    GetExecutionProviderType: Some(provider),
+    GetInputType: Some(any_type),
+    GetInputTypeCount: Some(one),
+    GetOutputType: Some(any_type),
+    GetOutputTypeCount: Some(one),
+    KernelCompute: None,
+    KernelDestroy: Some(destroy),
+    GetInputCharacteristic: Some(required),
+    GetOutputCharacteristic: Some(required),
+    GetInputMemoryType: Some(memory),
+    GetVariadicInputMinArity: Some(zero),
+    GetVariadicInputHomogeneity: Some(zero),
+    GetVariadicOutputMinArity: Some(zero),
+    GetVariadicOutputHomogeneity: Some(zero),
+    CreateKernelV2: Some(create),
+    KernelComputeV2: Some(compute),
+    InferOutputShapeFn: None,
+    GetStartVersion: Some(first_version),
+    GetEndVersion: Some(last_version),
+    GetMayInplace: Some(no_places),
+    ReleaseMayInplace: Some(keep),
+    GetAliasMap: Some(alias),
+    ReleaseAliasMap: Some(keep),
+};
+
+/// The domain as a runtime keeps it: one for each runtime in this process, for ever, as sessions
+/// refer to it.
+struct Domain(*mut OrtCustomOpDomain);
+
+// SAFETY: a domain is only read once it is complete.
+unsafe impl Send for Domain {}
+
+static DOMAINS: LazyLock<Mutex<HashMap<usize, Domain>>> = LazyLock::new(Mutex::default);
+
+fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> Told<()> {
+    let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
+    let api = runtime.api();
+    let known = domains.get(&runtime.address()).map(|domain| domain.0);
+    let domain = if let Some(domain) = known {
+        domain
+    } else {
+        let mut domain = ptr::null_mut();
+        // SAFETY: the name is copied; the operator lives for ever.
+        unsafe {
+            runtime.check((api.CreateCustomOpDomain)(DOMAIN.as_ptr(), &raw mut domain))?;
+            runtime.check((api.CustomOpDomain_Add)(domain, &raw const OPERATOR))?;
+        }
+        domains.insert(runtime.address(), Domain(domain));
+        domain
+    };
+    // SAFETY: the options are those that the runtime asks to register with.
+    runtime.check(unsafe { (api.AddCustomOpDomain)(options, domain) })
+}
+
+/// What ONNX Runtime calls when the library is given to `register_custom_ops_library`.
+///
+/// # Safety
+/// Both pointers are the runtime's.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case)]
+pub(super) unsafe extern "system" fn RegisterCustomOps(
+    options: *mut OrtSessionOptions,
+    base: *const OrtApiBase,
+) -> OrtStatusPtr {
+    // SAFETY: the runtime hands its own base over, and the table of the version, if it has that.
+    let asked = |version| unsafe { Runtime::of(((*base).GetApi)(version)) };
+    match asked(API) {
+        Some(runtime) => runtime.guard("quantcal: ", || register(runtime, options)),
+        // The first functions of the table are those of every version.
+        None => asked(1).map_or_else(OrtStatusPtr::default, |old| {
+            old.error("quantcal::Observe needs onnxruntime 1.18 or later")
+        }),
+    }
+}

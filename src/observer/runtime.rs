@@ -1,0 +1,274 @@
+//! As much of ONNX Runtime's C interface as the operator needs, in safe words.
+//!
+//! Each function of the interface returns a status that is null when all went well. Here they
+//! become `Result`s whose error is the runtime's own message.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CStr, CString, c_void},
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr, slice,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use half::{bf16, f16};
+use ort_sys::{OrtApi, OrtErrorCode, OrtKernelContext, OrtKernelInfo, OrtStatusPtr, OrtValue};
+
+/// What went wrong, as a sentence for people.
+pub(super) type Told<T> = Result<T, String>;
+
+/// The functions of a runtime that is loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Runtime {
+    api: &'static OrtApi,
+}
+
+impl Runtime {
+    /// # Safety
+    /// `api` is null or the runtime's table of functions, of version 18 at least.
+    pub(super) unsafe fn of(api: *const OrtApi) -> Option<Self> {
+        // SAFETY: the table is a constant of the runtime's library, which is never unloaded.
+        unsafe { api.as_ref() }.map(|api| Self { api })
+    }
+
+    /// Address of the table, which tells runtimes apart.
+    pub(super) fn address(self) -> usize {
+        ptr::from_ref(self.api).addr()
+    }
+
+    pub(super) fn api(self) -> &'static OrtApi {
+        self.api
+    }
+
+    /// A status that tells of an error; the runtime owns it.
+    pub(super) fn error(self, message: &str) -> OrtStatusPtr {
+        let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
+        // SAFETY: the text ends with a zero and is copied.
+        unsafe { (self.api.CreateStatus)(OrtErrorCode::ORT_FAIL, message.as_ptr()) }
+    }
+
+    /// The runtime's message, if the status is one of an error.
+    pub(super) fn check(self, status: OrtStatusPtr) -> Told<()> {
+        if status.0.is_null() {
+            return Ok(());
+        }
+        // SAFETY: a status that is not null is ours to read, then to release, once.
+        let message = unsafe {
+            let text = CStr::from_ptr((self.api.GetErrorMessage)(status.0));
+            let message = text.to_string_lossy().into_owned();
+            (self.api.ReleaseStatus)(status.0);
+            message
+        };
+        Err(message)
+    }
+
+    /// The status of `work`; a panic in it becomes an error too. `subject` begins the message.
+    pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> Told<()>) -> OrtStatusPtr {
+        let told = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(format!("a defect in quantcal, please report it: {}", text.unwrap_or("panic")))
+        });
+        match told {
+            Ok(()) => OrtStatusPtr::default(),
+            Err(message) => self.error(&format!("{subject}{message}")),
+        }
+    }
+
+    /// A whole number among the attributes of a node.
+    ///
+    /// # Safety
+    /// `info` is what the runtime gives for the creation of an operator.
+    pub(super) unsafe fn attribute(self, info: *const OrtKernelInfo, name: &CStr) -> Told<i64> {
+        let mut value = 0;
+        // SAFETY: the pointers are valid while an operator is created.
+        let status =
+            unsafe { (self.api.KernelInfoGetAttribute_int64)(info, name.as_ptr(), &raw mut value) };
+        self.check(status)?;
+        Ok(value)
+    }
+}
+
+/// One call of an operator.
+pub(super) struct Call<'a> {
+    runtime: Runtime,
+    context: *mut OrtKernelContext,
+    lasts: PhantomData<&'a ()>,
+}
+
+impl Call<'_> {
+    /// # Safety
+    /// `context` is what the runtime gives for a call, and the call lasts as long as this.
+    pub(super) unsafe fn new(runtime: Runtime, context: *mut OrtKernelContext) -> Self {
+        Self { runtime, context, lasts: PhantomData }
+    }
+
+    /// The first input.
+    pub(super) fn input(&self) -> Told<Tensor<'_>> {
+        let mut value: *const OrtValue = ptr::null();
+        let api = self.runtime.api;
+        // SAFETY: the context is valid while the call lasts.
+        let status = unsafe { (api.KernelContext_GetInput)(self.context, 0, &raw mut value) };
+        self.runtime.check(status)?;
+        self.tensor(value.cast_mut())
+    }
+
+    /// The first output, of the given sizes. The runtime makes it the input itself where it may.
+    pub(super) fn output(&self, sizes: &[i64]) -> Told<*mut c_void> {
+        let mut value: *mut OrtValue = ptr::null_mut();
+        let api = self.runtime.api;
+        // SAFETY: the context is valid while the call lasts; the sizes are copied.
+        let status = unsafe {
+            let (sizes, rank) = (sizes.as_ptr(), sizes.len());
+            (api.KernelContext_GetOutput)(self.context, 0, sizes, rank, &raw mut value)
+        };
+        self.runtime.check(status)?;
+        self.memory(value)
+    }
+
+    fn memory(&self, value: *mut OrtValue) -> Told<*mut c_void> {
+        let mut memory = ptr::null_mut();
+        // SAFETY: the value is a tensor of this call.
+        let status = unsafe { (self.runtime.api.GetTensorMutableData)(value, &raw mut memory) };
+        self.runtime.check(status)?;
+        Ok(memory)
+    }
+
+    fn tensor(&self, value: *mut OrtValue) -> Told<Tensor<'_>> {
+        if value.is_null() {
+            return Err("it has no value".into());
+        }
+        let api = self.runtime.api;
+        let mut info = ptr::null_mut();
+        // SAFETY: the value is a tensor, as the operator takes nothing else.
+        let status = unsafe { (api.GetTensorTypeAndShape)(value, &raw mut info) };
+        self.runtime.check(status)?;
+        let (mut kind, mut rank, mut count) = (0i32, 0, 0);
+        // SAFETY: `info` is ours until it is released. The kind is read as a number, because a
+        // newer runtime may have kinds that the enumeration lacks.
+        let statuses = unsafe {
+            [
+                (api.GetTensorElementType)(info, (&raw mut kind).cast()),
+                (api.GetDimensionsCount)(info, &raw mut rank),
+                (api.GetTensorShapeElementCount)(info, &raw mut count),
+            ]
+        };
+        let mut sizes = vec![0; rank];
+        // SAFETY: there is room for as many sizes as said; `info` is released once, here.
+        let last = unsafe {
+            let status = (api.GetDimensions)(info, sizes.as_mut_ptr(), rank);
+            (api.ReleaseTensorTypeAndShapeInfo)(info);
+            status
+        };
+        for status in statuses.into_iter().chain([last]) {
+            self.runtime.check(status)?;
+        }
+        let memory = self.memory(value)?;
+        Ok(Tensor { kind, sizes, count, memory, call: PhantomData })
+    }
+
+    /// Calls `work` with each number below `shares`, on the threads that the runtime has at hand.
+    pub(super) fn share_out(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) -> Told<()> {
+        struct Job<'a> {
+            work: &'a (dyn Fn(usize) + Sync),
+            panicked: AtomicBool,
+        }
+
+        unsafe extern "system" fn one(job: *mut c_void, share: usize) {
+            // SAFETY: it is the job below, which outlives the calls and is shared only.
+            let job = unsafe { &*job.cast::<Job<'_>>() };
+            if catch_unwind(AssertUnwindSafe(|| (job.work)(share))).is_err() {
+                job.panicked.store(true, Ordering::Relaxed);
+            }
+        }
+
+        let mut job = Job { work, panicked: AtomicBool::new(false) };
+        let api = self.runtime.api;
+        // SAFETY: the runtime returns when all shares are done. Zero batches: it decides.
+        let status = unsafe {
+            let job = (&raw mut job).cast();
+            (api.KernelContext_ParallelFor)(self.context, one, shares, 0, job)
+        };
+        self.runtime.check(status)?;
+        if job.panicked.into_inner() {
+            return Err("a defect in quantcal, please report it: a thread panicked".into());
+        }
+        Ok(())
+    }
+}
+
+/// A tensor while a call lasts.
+pub(super) struct Tensor<'a> {
+    kind: i32,
+    sizes: Vec<i64>,
+    count: usize,
+    memory: *mut c_void,
+    call: PhantomData<&'a ()>,
+}
+
+/// The elements of a tensor.
+pub(super) enum Elements<'a> {
+    F16(&'a [f16]),
+    BF16(&'a [bf16]),
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+}
+
+impl<'a> Tensor<'a> {
+    pub(super) fn sizes(&self) -> &[i64] {
+        &self.sizes
+    }
+
+    pub(super) fn elements(&self) -> Told<Elements<'a>> {
+        Ok(match self.kind {
+            1 => Elements::F32(self.slice()?),
+            10 => Elements::F16(self.slice()?),
+            11 => Elements::F64(self.slice()?),
+            16 => Elements::BF16(self.slice()?),
+            kind => {
+                return Err(format!(
+                    "its elements are of kind {kind}; float16, bfloat16, float and double are recorded"
+                ));
+            }
+        })
+    }
+
+    /// The elements as `T`, whose size and bits the caller has seen to.
+    fn slice<T: Float>(&self) -> Told<&'a [T]> {
+        let memory: *const T = self.memory.cast();
+        if self.count == 0 {
+            return Ok(&[]);
+        }
+        if memory.is_null() || !memory.is_aligned() {
+            return Err("its memory does not begin at a whole element".into());
+        }
+        // SAFETY: the runtime keeps as many elements there until the call ends, and nobody writes
+        // to an input meanwhile. Every bit pattern is a value of these types.
+        Ok(unsafe { slice::from_raw_parts(memory, self.count) })
+    }
+
+    /// Copies the elements to an output, unless they lie there already.
+    pub(super) fn pass_on(&self, values: &Elements<'_>, output: *mut c_void) {
+        let size = match values {
+            Elements::F16(_) | Elements::BF16(_) => 2,
+            Elements::F32(_) => 4,
+            Elements::F64(_) => 8,
+        };
+        if ptr::eq(self.memory, output) || self.count == 0 {
+            return;
+        }
+        // SAFETY: an output of the same sizes and kind that is not the input itself lies apart.
+        unsafe {
+            let bytes = self.count * size;
+            ptr::copy_nonoverlapping(self.memory.cast::<u8>(), output.cast::<u8>(), bytes);
+        }
+    }
+}
+
+/// The types that the kinds of [`Elements`] stand for; any bits are a value of theirs.
+trait Float {}
+impl Float for f16 {}
+impl Float for bf16 {}
+impl Float for f32 {}
+impl Float for f64 {}

@@ -1,0 +1,169 @@
+//! What an operator records into, and how it finds it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use crate::{Error, Histogram, Recorder, Result, float::Element, parallel};
+
+/// The recorder of one tensor.
+#[derive(Debug)]
+pub struct Tap {
+    name: String,
+    recorder: Arc<Mutex<Recorder>>,
+    finite_only: bool,
+}
+
+impl Tap {
+    /// Records the tensor `name`; with `finite_only` it refuses NaN and infinities.
+    pub fn new(name: String, recorder: Arc<Mutex<Recorder>>, finite_only: bool) -> Self {
+        Self { name, recorder, finite_only }
+    }
+
+    /// Name of the tensor.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds one observation, on this thread alone.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`]; nothing is recorded then.
+    pub fn observe<T: Element>(&self, values: &[T]) -> Result<()> {
+        parallel::alone(|| {
+            if self.finite_only && !values.iter().all(|x| x.to_f32().is_finite()) {
+                return Histogram::of(values).refuse_non_finite();
+            }
+            self.lock().observe(values);
+            Ok(())
+        })
+    }
+
+    /// An empty histogram to count a part of an observation into.
+    pub fn part(&self) -> Histogram {
+        self.lock().like()
+    }
+
+    /// Adds one observation that was counted apart.
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe).
+    pub fn include(&self, observation: &Histogram) -> Result<()> {
+        if self.finite_only {
+            observation.refuse_non_finite()?;
+        }
+        self.lock().settled().include(observation);
+        Ok(())
+    }
+}
+
+static OPEN: LazyLock<Mutex<HashMap<i64, Vec<Arc<Tap>>>>> = LazyLock::new(Mutex::default);
+
+fn open() -> MutexGuard<'static, HashMap<i64, Vec<Arc<Tap>>>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Taps laid down under a number, for the operators of a session that is being opened.
+///
+/// Sessions that are open hold their taps themselves; this may be dropped.
+#[derive(Debug)]
+pub struct Taps {
+    number: i64,
+}
+
+impl Taps {
+    /// Lays taps down.
+    pub fn new(taps: impl IntoIterator<Item = Tap>) -> Self {
+        static NEXT: AtomicI64 = AtomicI64::new(1); // never used twice
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        open().insert(number, taps.into_iter().map(Arc::new).collect());
+        Self { number }
+    }
+
+    /// The number that the nodes carry.
+    pub fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// Finds a tap by the number of all and its own position.
+    ///
+    /// # Errors
+    /// [`Error::NoTap`], as for a graph that was saved and opened again later.
+    pub(super) fn find(number: i64, position: i64) -> Result<Arc<Tap>> {
+        let found = open().get(&number).and_then(|taps| {
+            let position = usize::try_from(position).ok()?;
+            taps.get(position).cloned()
+        });
+        found.ok_or(Error::NoTap { number, position })
+    }
+}
+
+impl Drop for Taps {
+    fn drop(&mut self) {
+        open().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tap(finite_only: bool) -> (Tap, Arc<Mutex<Recorder>>) {
+        let recorder = Arc::default();
+        (Tap::new("x".into(), Arc::clone(&recorder), finite_only), recorder)
+    }
+
+    #[test]
+    fn taps_are_found_until_they_are_dropped() {
+        let taps = Taps::new([tap(false).0, Tap::new("y".into(), Arc::default(), true)]);
+        let other = Taps::new([tap(false).0]);
+        assert_ne!(taps.number(), other.number());
+        assert_eq!(Taps::find(taps.number(), 1).unwrap().name(), "y");
+        for position in [-1, 2, i64::MIN, i64::MAX] {
+            let number = taps.number();
+            let refused = Taps::find(number, position).unwrap_err();
+            assert_eq!(refused, Error::NoTap { number, position });
+        }
+        let number = taps.number();
+        drop(taps);
+        assert!(Taps::find(number, 0).is_err());
+        assert!(Taps::find(other.number(), 0).is_ok());
+    }
+
+    #[test]
+    fn an_observation_counted_in_parts_is_the_same() {
+        let values: Vec<f32> = (0..5000).map(|i| (i as f32).sin()).collect();
+        let ((whole, a), (parts, b)) = (tap(false), tap(false));
+        whole.observe(&values).unwrap();
+        let mut part = parts.part();
+        for piece in values.chunks(1234) {
+            let mut counted = parts.part();
+            counted.record(piece);
+            part.merge(&counted);
+        }
+        parts.include(&part).unwrap();
+        assert_eq!(a.lock().unwrap().settled(), b.lock().unwrap().settled());
+        assert_eq!(a.lock().unwrap().settled().observations, 1);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_and_nothing_recorded() {
+        let values = [1.0f32, f32::NAN, f32::INFINITY];
+        let (strict, recorder) = tap(true);
+        let refused = Error::NonFinite { nan: 1, posinf: 1, neginf: 0, count: 3 };
+        assert_eq!(strict.observe(&values), Err(refused.clone()));
+        assert_eq!(strict.include(&Histogram::of(&values)), Err(refused));
+        assert_eq!(recorder.lock().unwrap().settled().observations, 0);
+        let (lenient, recorder) = tap(false);
+        lenient.observe(&values).unwrap();
+        assert_eq!(recorder.lock().unwrap().settled().histogram.nan(), 1);
+    }
+}

@@ -1,0 +1,209 @@
+"""`qc.torch.smoothquant`: the same function in float, a smaller error when quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import quantcal as qc  # noqa: E402
+from llama_models import small_llama, tokens  # noqa: E402
+from quantcal.torch.smoothing import (  # noqa: E402
+    ALPHAS,
+    Group,
+    groups,
+    migration_scale,
+)
+
+pytestmark = pytest.mark.torch
+nn = torch.nn
+
+
+def observed(model: Any, axis: int | None = -1, seed: int = 0) -> qc.Calibrator:
+    with qc.torch.observe(model, "*.layers.*", axis=axis) as cal:
+        model(tokens(seed=seed))
+    return cal
+
+
+def quantised_error(model: Any, reference: Any) -> float:
+    """Return the mean squared error of the logits with 8-bit weights and activations."""
+    table = observed(model, axis=None).compute("minmax")
+    with qc.torch.fake_quantize(model, table, weights="int8"):
+        return float((model(tokens()) - reference).square().mean())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.85, 1.0, None])
+@pytest.mark.parametrize("products", [False, True])
+def test_the_float_model_computes_what_it_did(
+    alpha: float | None, products: bool
+) -> None:
+    model = small_llama()
+    before = model(tokens())
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
+    found = groups(model, products=products)
+    qc.torch.smoothquant(model, observed(model), alpha=alpha, groups=found)
+    # A hundred float32 operations deep: 1e-5 of the largest logit.
+    torch.testing.assert_close(
+        model(tokens()), before, rtol=0, atol=1e-5 * float(before.abs().max())
+    )
+    changed = [
+        n for n, w in model.state_dict().items() if not torch.equal(w, weights[n])
+    ]
+    # Two blocks: two norms, three readers of the one and two of the other, up and down.
+    assert len(changed) == 2 * (2 + 3 + 2 + (1 if products else 0))
+
+
+@pytest.mark.parametrize("alpha", [0.5, None])
+def test_the_quantised_error_becomes_less_than_half(alpha: float | None) -> None:
+    model = small_llama()
+    reference = model(tokens())
+    before = quantised_error(model, reference)
+    qc.torch.smoothquant(model, observed(model), alpha=alpha)
+    assert quantised_error(model, reference) < before / 2
+
+
+def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> None:
+    model = small_llama()
+    for smoothing in qc.torch.smoothquant(model, observed(model), alpha=None):
+        assert tuple(smoothing.error) == ALPHAS
+        assert smoothing.error[smoothing.alpha] == min(smoothing.error.values())
+        assert 0 < smoothing.alpha < 1
+
+
+def test_the_expected_error_is_that_of_quantised_data() -> None:
+    """Against the group's outputs, with every value and weight quantised."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
+    model[0].weight.data *= torch.exp(torch.randn(32))
+    model.requires_grad_(requires_grad=False)
+    x = torch.randn(4000, 32)
+    with qc.torch.observe(model, axis=-1) as cal:
+        model(x)
+    (searched,) = qc.torch.smoothquant(
+        model, cal, alpha=None, groups=[Group("0", ("1",))]
+    )
+    wanted = model[0](x) @ model[1].weight.T  # the same whatever the scale was
+    scale = torch.from_numpy(searched.scale)
+    inputs, weight = model[0](x) * scale, model[1].weight / scale
+    act_max, weight_max = (t.abs().amax(0).double().numpy() for t in (inputs, weight))
+    for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
+        s = torch.from_numpy(migration_scale(act_max, weight_max, alpha))
+        a = (inputs / s).numpy()
+        params = qc.QuantParams.from_range(a.min(), a.max())
+        got = torch.from_numpy(params.fake_quantize(a)) @ rows(weight * s).T
+        error = float((got - wanted).square().sum() / wanted.square().sum())
+        # Errors are not quite independent, channels have bins of 3 %.
+        assert searched.error[alpha] == pytest.approx(error, rel=0.2)
+
+
+def rows(weight: Any) -> Any:
+    """Quantise each row symmetrically to 8 bits, by the definition."""
+    step = weight.abs().amax(1, keepdim=True) / 127
+    return torch.round(weight / step) * step
+
+
+def test_the_exponents_at_the_ends_even_out_activations_or_weights() -> None:
+    a, w = np.array([1.0, 8.0, 64.0, 0.5]), np.array([2.0, 0.25, 1.0, 3.0])
+    by_weights = migration_scale(a, w, 0.0).astype(np.float64)
+    by_activations = migration_scale(a, w, 1.0).astype(np.float64)
+    assert np.ptp(np.log(w * by_weights)) < 1e-6
+    assert np.ptp(np.log(a / by_activations)) < 1e-6
+    half = migration_scale(a, w, 0.5).astype(np.float64)
+    # max|x|^0.5 / max|w|^0.5, as the paper has it, up to a common factor
+    wanted = np.sqrt(a) / np.sqrt(w)
+    np.testing.assert_allclose(half / half[0], wanted / wanted[0], rtol=1e-6)
+
+
+def test_dead_channels_keep_their_scale() -> None:
+    a, w = np.array([0.0, 4.0, 1.0]), np.array([1.0, 1.0, 0.0])
+    assert migration_scale(a, w, 0.5).tolist() == [1.0, 1.0, 1.0]
+
+
+class Plus1(nn.Module):
+    """A norm as Gemma has it: its weight is what it adds to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(8))
+
+    def forward(self, x: Any) -> Any:
+        return nn.functional.rms_norm(x, (8,)) * (1 + self.weight)
+
+
+def norm_and_linear(norm: Any = None) -> Any:
+    return nn.Sequential(norm or nn.LayerNorm(8), nn.Linear(8, 8))
+
+
+def tied() -> Any:
+    model = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8))
+    model[2].weight = model[1].weight
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "group", "said"),
+    [
+        (
+            lambda: norm_and_linear(Plus1()),
+            Group("0", ("1",)),
+            "does not scale its output",
+        ),
+        (norm_and_linear, Group("2", ("1",)), 'no module "2"'),
+        (norm_and_linear, Group("1", ("0",)), "only nn.Linear can be a reader"),
+        (tied, Group("0", ("1",)), "shares its weight"),
+        (
+            lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)),
+            None,
+            "tell no groups",
+        ),
+        (
+            lambda: nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 4), nn.Linear(4, 8)),
+            Group("0", ("2",)),
+            "4 input channels",
+        ),
+    ],
+)
+def test_what_cannot_be_smoothed_is_refused_and_unchanged(
+    make: Callable[[], Any], group: Group | None, said: str
+) -> None:
+    model = make()
+    with qc.torch.observe(model, axis=-1) as cal:
+        model(torch.randn(16, 8))
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    with pytest.raises(qc.CalibrationError, match=said):
+        qc.torch.smoothquant(model, cal, groups=None if group is None else [group])
+    assert all(torch.equal(w, before[n]) for n, w in model.state_dict().items())
+
+
+def test_inputs_must_have_been_observed_by_channel() -> None:
+    model = norm_and_linear()
+    group = [Group("0", ("1",))]
+    with qc.torch.observe(model) as cal:
+        model(torch.randn(16, 8))
+    with pytest.raises(qc.CalibrationError, match="observed as a whole"):
+        qc.torch.smoothquant(model, cal, groups=group)
+    with pytest.raises(qc.CalibrationError, match="None of 1 was observed"):
+        qc.torch.smoothquant(model, qc.Calibrator(), groups=group)
+    with pytest.raises(qc.CalibrationError, match="from 0 to 1"):
+        qc.torch.smoothquant(model, cal, groups=group, alpha=1.5)
+
+
+def test_groups_are_told_from_the_names_of_pre_norm_blocks() -> None:
+    found = groups(small_llama(), products=True)
+    assert [g.source for g in found] == [
+        f"model.layers.{i}.{source}"
+        for source in ("input_layernorm", "post_attention_layernorm", "mlp.up_proj")
+        for i in (0, 1)
+    ]
+    assert found[0].readers == tuple(
+        f"model.layers.0.self_attn.{x}_proj" for x in "qkv"
+    )
+    assert found[2].readers == (
+        "model.layers.0.mlp.gate_proj",
+        "model.layers.0.mlp.up_proj",
+    )
+    assert found[4].readers == ("model.layers.0.mlp.down_proj",)
