@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::{FloatFormat, Grid, IntFormat, QuantFormat};
-use crate::parallel;
+use crate::{parallel, simd};
 
 /// Elements of one task; their codes fit a second-level cache.
 const PIECE: usize = 1 << 16;
@@ -26,12 +26,12 @@ pub trait Code: Copy + Send + Sync {
 macro_rules! codes {
     ($($integer:ty),*) => {$(
         impl Code for $integer {
-            #[inline]
+            #[inline(always)]
             fn from_i32(code: i32) -> Self {
                 code as Self
             }
 
-            #[inline]
+            #[inline(always)]
             fn to_i32(self) -> i32 {
                 i32::from(self)
             }
@@ -46,10 +46,12 @@ impl Grid {
     pub fn quantize<C: Code>(self, values: &[f32], codes: &mut [C]) {
         match self.format {
             QuantFormat::Int(int) => {
-                map_pieces(values, codes, |x| C::from_i32(self.code(int, x)));
+                map_pieces(values, codes, move |x| C::from_i32(self.code(int, x)));
             }
             QuantFormat::Float(float) => {
-                map_pieces(values, codes, |x| C::from_i32(float.encode(x / self.scale).into()));
+                map_pieces(values, codes, move |x| {
+                    C::from_i32(float.encode(x / self.scale).into())
+                });
             }
         }
     }
@@ -57,7 +59,7 @@ impl Grid {
     /// The real values of `codes`, written to `values`, which has the same length.
     pub fn dequantize<C: Code>(self, codes: &[C], values: &mut [f32]) {
         match self.format {
-            QuantFormat::Int(_) => map_pieces(codes, values, |code| self.real(code.to_i32())),
+            QuantFormat::Int(_) => map_pieces(codes, values, move |code| self.real(code.to_i32())),
             QuantFormat::Float(float) => {
                 let table = decoded(float, self.scale);
                 map_pieces(codes, values, |code| table[usize::from(code.to_i32() as u8)]);
@@ -68,14 +70,14 @@ impl Grid {
     /// `values` quantised and dequantised, written to `out`, which has the same length.
     pub fn fake_quantize(self, values: &[f32], out: &mut [f32]) {
         match self.format {
-            QuantFormat::Int(int) => map_pieces(values, out, |x| self.real(self.code(int, x))),
+            QuantFormat::Int(int) => map_pieces(values, out, move |x| self.real(self.code(int, x))),
             QuantFormat::Float(float) => {
-                map_pieces(values, out, |x| float.round(x / self.scale) * self.scale);
+                map_pieces(values, out, move |x| float.round(x / self.scale) * self.scale);
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn code(self, int: IntFormat, x: f32) -> i32 {
         let (qmin, qmax) = (int.qmin() as f32, int.qmax() as f32);
         let zero_point = self.zero_point as f32;
@@ -84,7 +86,7 @@ impl Grid {
         round_half_even(steps) + self.zero_point
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn real(self, code: i32) -> f32 {
         (code - self.zero_point) as f32 * self.scale
     }
@@ -99,19 +101,38 @@ fn decoded(float: FloatFormat, scale: f32) -> [f32; 256] {
 /// doing so, and puts the whole number into the low bits of the sum. (`f32::round_ties_even` is a
 /// function call where the processor's rounding instruction cannot be assumed, and a checked
 /// conversion to integer keeps the loop from being vectorised.)
-#[inline]
+#[inline(always)]
 fn round_half_even(x: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
     (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
-fn map_pieces<A: Copy + Sync, B: Send>(from: &[A], to: &mut [B], map: impl Fn(A) -> B + Sync) {
-    assert_eq!(from.len(), to.len(), "the caller allocates the output");
-    let work = |from: &[A], to: &mut [B]| {
+/// A piece of work, compiled for wide vectors too.
+struct Piece<'a, A, B, F> {
+    from: &'a [A],
+    to: &'a mut [B],
+    map: F, // a copy: what is borrowed might be written to through `to`, for all the compiler knows
+}
+
+impl<A: Copy, B, F: Fn(A) -> B> simd::Work for Piece<'_, A, B, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { from, to, map } = self;
         for (b, &a) in to.iter_mut().zip(from) {
             *b = map(a);
         }
-    };
+    }
+}
+
+fn map_pieces<A: Copy + Sync, B: Send>(
+    from: &[A],
+    to: &mut [B],
+    map: impl Fn(A) -> B + Copy + Sync,
+) {
+    assert_eq!(from.len(), to.len(), "the caller allocates the output");
+    let work = |from: &[A], to: &mut [B]| simd::dispatch(Piece { from, to, map });
     parallel::run(from.len() >= PARALLEL, |parallel| {
         if parallel {
             let pieces = from.par_chunks(PIECE).zip(to.par_chunks_mut(PIECE));

@@ -149,6 +149,12 @@ impl Density {
         piece.before.n + piece.rate * rest
     }
 
+    /// The first segment that is not wholly below `x`; segments before it are.
+    #[inline(always)]
+    pub(crate) fn locate(&self, x: f64) -> usize {
+        self.index.locate(x)
+    }
+
     /// The piece that `x` is in, or the next one, and how far: 0 where nothing of it is below `x`.
     #[inline(always)]
     fn reached(&self, x: f64) -> (&Piece, f64) {

@@ -56,7 +56,7 @@ impl Index {
     #[inline(always)]
     pub(super) fn locate(&self, x: f64) -> usize {
         let magnitude = x.abs();
-        if !(magnitude > 0.0) {
+        if magnitude.is_nan() || magnitude <= 0.0 {
             return self.zero as usize;
         }
         let (bits, code) = (self.layout.mantissa_bits(), self.layout.magnitude_of(magnitude));

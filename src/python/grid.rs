@@ -1,10 +1,10 @@
 //! Grids: ranges to scales, arrays to codes and back.
 
-use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
+use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
 use super::{format::Format, histogram::Histogram, real::Real};
-use crate::{Density, Grid, QuantFormat, Range, format::Code, search};
+use crate::{Density, Grid, QuantFormat, Range, Result, format::Code, search};
 
 /// Scale, zero point and representable range for a real range.
 #[pyfunction]
@@ -69,15 +69,17 @@ pub(super) fn quantize<'py>(
     }
 }
 
-fn codes<'py, C: Code + Default + numpy::Element>(
+fn codes<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     values: &F32s<'py>,
     grid: Grid,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let input = values.as_slice()?;
-    let mut codes = vec![C::default(); input.len()];
-    py.detach(|| grid.quantize(input, &mut codes));
-    Ok(shaped(py, codes, values.as_array().shape())?.into_any())
+    let (input, view) = (values.as_slice()?, values.as_array());
+    Ok(filled::<C>(py, view.shape(), |codes| {
+        grid.quantize(input, codes);
+        Ok(())
+    })?
+    .into_any())
 }
 
 /// Codes as they come from Python.
@@ -112,10 +114,11 @@ fn real<'py, C: Code + numpy::Element>(
     codes: &PyReadonlyArrayDyn<'py, C>,
     grid: Grid,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let input = codes.as_slice()?;
-    let mut values = vec![0.0; input.len()];
-    py.detach(|| grid.dequantize(input, &mut values));
-    shaped(py, values, codes.as_array().shape())
+    let (input, view) = (codes.as_slice()?, codes.as_array());
+    filled(py, view.shape(), |values| {
+        grid.dequantize(input, values);
+        Ok(())
+    })
 }
 
 /// A C-contiguous float32 array quantised and dequantised.
@@ -128,17 +131,26 @@ pub(super) fn fake_quantize<'py>(
     zero_point: i32,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
-    let input = values.as_slice()?;
-    let mut out = vec![0.0; input.len()];
-    py.detach(|| grid.fake_quantize(input, &mut out));
-    shaped(py, out, values.as_array().shape())
+    let (input, view) = (values.as_slice()?, values.as_array());
+    filled(py, view.shape(), |out| {
+        grid.fake_quantize(input, out);
+        Ok(())
+    })
 }
 
-pub(super) fn shaped<'py, T: numpy::Element>(
+/// A new array that `fill` writes to, without the interpreter.
+///
+/// numpy makes it, because numpy asks the system for large pages: into small ones, dequantising 64 MB
+/// takes six times as long. Fresh zeros cost nothing beyond the pages.
+pub(super) fn filled<'py, T: numpy::Element>(
     py: Python<'py>,
-    values: Vec<T>,
     shape: &[usize],
+    fill: impl FnOnce(&mut [T]) -> Result<()> + Send,
 ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
-    let array = values.into_pyarray(py);
-    array.reshape(shape)
+    let array = PyArrayDyn::zeros(py, shape, false);
+    let mut new = array.readwrite();
+    let out = new.as_slice_mut()?;
+    py.detach(|| fill(out))?;
+    drop(new);
+    Ok(array)
 }

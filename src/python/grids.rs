@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use super::{
     channels::ChannelStats,
     format::Format,
-    grid::{Codes, F32s, GridScore, score, shaped},
+    grid::{Codes, F32s, GridScore, filled, score},
     whole::Whole,
 };
 use crate::{
@@ -112,7 +112,7 @@ pub(super) fn quantize_channels<'py>(
     }
 }
 
-fn codes<'py, C: Code + Default + numpy::Element>(
+fn codes<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     values: &F32s<'py>,
     grids: &Grids,
@@ -120,9 +120,8 @@ fn codes<'py, C: Code + Default + numpy::Element>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let (input, view) = (values.as_slice()?, values.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    let mut codes = vec![C::default(); input.len()];
-    py.detach(|| grids.quantize(input, shape, &mut codes))?;
-    Ok(shaped(py, codes, view.shape())?.into_any())
+    let codes = filled::<C>(py, view.shape(), |codes| grids.quantize(input, shape, codes))?;
+    Ok(codes.into_any())
 }
 
 /// Real values along an axis of a C-contiguous array of codes; otherwise as `dequantize`.
@@ -152,9 +151,7 @@ fn real<'py, C: Code + numpy::Element>(
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let (input, view) = (codes.as_slice()?, codes.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    let mut values = vec![0.0; input.len()];
-    py.detach(|| grids.dequantize(input, shape, &mut values))?;
-    shaped(py, values, view.shape())
+    filled(py, view.shape(), |values| grids.dequantize(input, shape, values))
 }
 
 /// A C-contiguous float32 array quantised and dequantised along an axis.
@@ -170,7 +167,5 @@ pub(super) fn fake_quantize_channels<'py>(
     let grids = grids(format, &scale, &zero_point)?;
     let (input, view) = (values.as_slice()?, values.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    let mut out = vec![0.0; input.len()];
-    py.detach(|| grids.fake_quantize(input, shape, &mut out))?;
-    shaped(py, out, view.shape())
+    filled(py, view.shape(), |out| grids.fake_quantize(input, shape, out))
 }

@@ -38,9 +38,7 @@ impl Cost {
 
     /// The sum of the costs of all values.
     pub(crate) fn of(&self, density: &Density, grid: Grid) -> f64 {
-        let even = grid.format().int().is_some();
-        let many_levels = grid.num_levels() > 2 * density.segments().len();
-        if self.p == 2.0 && !(even && many_levels) {
+        if self.p == 2.0 && !many_levels(density, grid.format()) {
             squared_by_levels(density, grid)
         } else {
             self.of_segments(density.segments(), grid)
@@ -122,6 +120,11 @@ impl Cost {
         });
         sum
     }
+}
+
+/// Whether an evenly spaced grid has so many levels that visiting the segments costs less.
+pub(super) fn many_levels(density: &Density, format: QuantFormat) -> bool {
+    format.int().is_some_and(|int| 1 << int.bits() > 2 * density.segments().len())
 }
 
 /// The whole number next to `x`; either for halves, and `x` itself where it has no fraction. (The

@@ -2,7 +2,7 @@
 //! distribution.
 
 use super::{
-    cost::nearest,
+    cost::{many_levels, nearest},
     logarithm::{LN, Logarithm},
     optimum::optimum,
 };
@@ -23,9 +23,7 @@ pub fn code_entropy(density: &Density, grid: Grid) -> f64 {
         return 0.0;
     }
     let sum = match grid.format() {
-        QuantFormat::Int(_) if grid.num_levels() > 2 * density.segments().len() => {
-            by_segments(density, grid)
-        }
+        format if many_levels(density, format) => by_segments(density, grid),
         _ => by_levels(density, grid),
     };
     // H = ln n − Σ m ln m / n, of the masses m
@@ -42,7 +40,7 @@ fn by_levels(density: &Density, grid: Grid) -> f64 {
     let total = density.total().n;
     let (mut before, mut sum) = (0.0, 0.0);
     grid.for_each_cell(|_, upper| {
-        let here = if upper == f64::INFINITY { total } else { density.below(upper).n };
+        let here = if upper == f64::INFINITY { total } else { density.number_below(upper) };
         sum += m_ln_m(ln, here - before);
         before = here;
     });

@@ -19,6 +19,7 @@ mod optimum;
 mod percentile;
 mod power;
 mod powers;
+mod tails;
 
 pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
 pub use entropy::{code_entropy, max_entropy};

@@ -3,9 +3,10 @@
 //! p = 2.4 is what toolkits for language models use: it forgives clipping less.
 
 use super::{
-    cost::Cost,
+    cost::{Cost, many_levels},
     coverage::least_magnitude,
     optimum::{Stage, optimum},
+    tails::Tails,
 };
 use crate::{
     Density, QuantFormat, Range, Scaling,
@@ -30,6 +31,10 @@ pub fn mse(density: &Density, p: f64, format: QuantFormat, scaling: Scaling) -> 
     }
     let cost = Cost::new(p);
     if p == 2.0 {
+        if format.int().is_some() && !many_levels(density, format) {
+            let tails = Tails::new(density);
+            return Ok(optimum(density, format, scaling, |_, grid| tails.squared_error(grid)));
+        }
         return Ok(optimum(density, format, scaling, |_, grid| cost.of(density, grid)));
     }
     // Here the cost is that of visiting the segments, so that the early stages see fewer, and none
