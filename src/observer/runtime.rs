@@ -65,14 +65,9 @@ impl Runtime {
 
     /// The status of `work`; a panic in it becomes an error too. `subject` begins the message.
     pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> Told<()>) -> OrtStatusPtr {
-        let told = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(format!("a defect in quantcal, please report it: {}", text.unwrap_or("panic")))
-        });
-        match told {
+        match told(subject, work) {
             Ok(()) => OrtStatusPtr::default(),
-            Err(message) => self.error(&format!("{subject}{message}")),
+            Err(message) => self.error(&message),
         }
     }
 
@@ -88,6 +83,16 @@ impl Runtime {
         self.check(status)?;
         Ok(value)
     }
+}
+
+/// What `work` tells; a panic in it becomes an error too. `subject` begins the message.
+fn told(subject: &str, work: impl FnOnce() -> Told<()>) -> Told<()> {
+    let told = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(format!("a defect in quantcal, please report it: {}", text.unwrap_or("panic")))
+    });
+    told.map_err(|message| format!("{subject}{message}"))
 }
 
 /// One call of an operator.
@@ -272,3 +277,26 @@ impl Float for f16 {}
 impl Float for bf16 {}
 impl Float for f32 {}
 impl Float for f64 {}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_that_names_the_tensor_and_says_what_happened() {
+        let defect = "Tensor \"x\": a defect in quantcal, please report it: ";
+        let panics: [(&dyn Fn() -> Told<()>, &str); 3] = [
+            (&|| panic!("plain words"), "plain words"),
+            (&|| panic!("{} made of {}", "words", 2), "words made of 2"),
+            (&|| panic_any(7), "panic"),
+        ];
+        for (work, text) in panics {
+            assert_eq!(told("Tensor \"x\": ", work), Err(format!("{defect}{text}")));
+        }
+        let refused = || Err("it has no value".into());
+        assert_eq!(told("Tensor \"x\": ", refused), Err("Tensor \"x\": it has no value".into()));
+        assert_eq!(told("Tensor \"x\": ", || Ok(())), Ok(()));
+    }
+}

@@ -9,8 +9,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 import onnx_models as models
@@ -256,6 +258,38 @@ def test_damaged_tables_are_named_with_the_reason(
     told = call("inspect", path).told()
     assert str(path) in told
     assert reason in told
+
+
+def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
+    tmp_path: Path,
+) -> None:
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["go"]),
+            helper.make_node("Add", ["sum", "sum"], ["next"]),
+        ],
+        "body",
+        [
+            models.value("i", [], TensorProto.INT64),
+            models.value("going", [], TensorProto.BOOL),
+            models.value("sum", ["n"]),
+        ],
+        [models.value("go", [], TensorProto.BOOL), models.value("next", ["n"])],
+    )
+    net = models.build(
+        [helper.make_node("Loop", ["times", "", "x"], ["y"], body=body)],
+        [models.value("x", ["n"])],
+        [models.value("y", ["n"])],
+        {"times": np.array(5)},
+    )
+    data = tmp_path / "samples"
+    data.mkdir()
+    for number in range(2):
+        np.savez(data / f"{number}.npz", x=models.random(4, seed=number))
+    model, made = save_model(tmp_path, net), tmp_path / "stats.qcal"
+    done = call("observe", model, "-o", made, "--data", data, "--all-tensors")
+    assert done.facts["samples"] == "2"
+    assert qc.load(made).stats("next").observations == 10
 
 
 def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -135,6 +135,44 @@ def test_each_iteration_of_a_loop_is_an_observation() -> None:
     assert cal.stats("next").observations == 3
 
 
+def test_what_a_scan_computes_is_observed_step_by_step() -> None:
+    """A running sum along an axis: its state and its slices, against numpy."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["state", "slice"], ["next"]),
+            helper.make_node("Mul", ["next", "next"], ["square"]),
+        ],
+        "body",
+        [models.value("state", [3]), models.value("slice", [3])],
+        [models.value("next", [3]), models.value("square", [3])],
+    )
+    model = models.build(
+        [
+            helper.make_node(
+                "Scan", ["s", "x"], ["e", "y"], body=body, num_scan_inputs=1
+            )
+        ],
+        [models.value("s", [3]), models.value("x", ["n", 3])],
+        [models.value("e", [3]), models.value("y", ["n", 3])],
+        {},
+    )
+    feeds = [{"s": models.random(3), "x": models.random(n, 3, seed=n)} for n in (5, 2)]
+    cal = assert_changes_nothing(model, feeds)
+    want = qc.Calibrator()
+    for feed in feeds:
+        state = feed["s"]
+        for row in feed["x"]:
+            want.observe("state", state)
+            want.observe("slice", row)
+            state = state + row
+            want.observe("next", state)
+            want.observe("square", state * state)
+    for name in ("state", "slice", "next", "square"):
+        assert cal.stats(name) == want.stats(name)
+    assert cal.stats("next").observations == 7
+    assert cal.stats("x").observations == 2
+
+
 def test_what_leads_to_no_output_is_observed_too() -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["y"]),
@@ -208,6 +246,20 @@ def test_a_node_without_its_recorders_is_refused() -> None:
     insert_observers(model, {"c1": 0}, 10**9)
     with pytest.raises(Exception, match="there is no recorder 0 of number 1000000000"):
         open_session(model)
+
+
+def test_an_error_inside_the_operator_stops_the_run_and_names_the_tensor() -> None:
+    """It is put behind integers, which it cannot count; the session lives on."""
+    x, y = (models.value(name, ["n"], TensorProto.INT64) for name in "xy")
+    model = models.build([helper.make_node("Neg", ["x"], ["y"])], [x], [y], {})
+    stats = _core.TensorStats()
+    taps = _core.Taps([("y", stats)])
+    insert_observers(model, {"y": 0}, taps.number)
+    session = open_session(model)
+    for _ in range(2):
+        with pytest.raises(Exception, match='Tensor "y": its elements are of kind 7'):
+            session.run(None, {"x": np.arange(3)})
+    assert stats.observations == 0
 
 
 def test_where_the_operator_cannot_be_loaded_the_other_observer_steps_in(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +33,9 @@ from quantcal.cli.options import (
     TargetOption,
     parse_formats,
 )
+
+if TYPE_CHECKING:
+    from quantcal.onnx.feeds import Feeds
 
 
 def observe(
@@ -84,6 +88,7 @@ def observe(
       $ quantcal observe model.onnx -o stats.qcal --data calibration/
       $ quantcal observe model.onnx -o stats.qcal --data python:mydata:batches
     """
+    from quantcal.onnx import load_feeds
     from quantcal.onnx import observe as observe_model
     from quantcal.onnx.result import peak_memory
     from quantcal.onnx.writer import check_output
@@ -93,9 +98,10 @@ def observe(
     check_output(model, output)
     refuse_overwriting(output, data)
     started = time.perf_counter()
+    samples = Counted(load_feeds(data, model))
     calibrator = observe_model(
         model,
-        data,
+        samples,
         tensors="all" if all_tensors else tensor or None,
         mantissa_bits=mantissa_bits,
         on_nonfinite=on_nonfinite.value,
@@ -106,13 +112,12 @@ def observe(
     )
     seconds = time.perf_counter() - started
     calibrator.save(output)
-    samples = samples_of(calibrator)
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
-        "samples": str(samples),
+        "samples": str(samples.read),
         "tensors": str(len(calibrator)),
         "values": text.amount(sum(calibrator[name].count for name in calibrator)),
-        "time": timing(seconds, samples),
+        "time": timing(seconds, samples.read),
     }
     peak = peak_memory()
     if peak is not None:
@@ -148,11 +153,25 @@ def chosen(
     return {name: value for name, value in options.items() if value}
 
 
-def samples_of(calibrator: Calibrator) -> int:
-    """Return the number of samples: each adds one observation to every tensor."""
-    return max(
-        (calibrator.stats(name).observations for name in calibrator.names), default=0
-    )
+class Counted:
+    """Samples, counted as they are read.
+
+    A tensor's observations do not tell their number: inside a loop a tensor has one for
+    each turn, inside a branch one only when it is taken.
+    """
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds
+        self.read = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.read = 0
+        for feed in self._feeds:
+            self.read += 1
+            yield feed
+
+    def __len__(self) -> int:
+        return len(self._feeds)
 
 
 def with_nonfinite(calibrator: Calibrator) -> list[str]:

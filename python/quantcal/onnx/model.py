@@ -369,6 +369,8 @@ def open_session(
     # An arena and memory patterns keep the largest sample's memory for ever.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
+    # Between runs the processors belong to who prepares the next sample.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # errors come as exceptions, with our words
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
