@@ -28,18 +28,10 @@ from accuracy_cases import Case, session
 
 import quantcal as qc
 
-METHODS = {
-    "mse": None,
-    "minmax": "MinMax",
-    "percentile_99.999": "Percentile 99.999",
-    "kl": None,
-    "hybrid": None,
-    "entropy": None,
-    "aciq": None,
-    "percentile_99.99": None,
-    "percentile_adaptive": "Entropy, 2048 bins",  # its slowest, so it comes last
-}
-"""Our methods, each with the method of onnxruntime that is measured behind it."""
+BITS = ("7 bits where needed", "7 bits", "8 bits")
+METHODS = ("mse", "minmax", "percentile_99.99", "percentile_99.999")
+OTHERS = ("kl", "hybrid", "entropy", "aciq", "percentile_adaptive")
+"""Our methods: with all weights, and with those that are written by default."""
 
 Make = Callable[[Path], None]
 FIRST = 5  # a fifth of the samples is judged first
@@ -54,25 +46,27 @@ def jobs(case: Case) -> Iterator[Job]:
     calibrator = qc.onnx.observe(case.model, case.feeds)
 
     def ours(method: str, bits: str) -> Make:
-        table = calibrator.compute(method, format="uint8")
-        found = qc.onnx.saturations(case.model, calibrator, table)
-        nodes = [name for name, s in found.items() if s.needs_bit]
-        choice = {"8 bits": False, "7 bits": True, "7 bits where needed": nodes}[bits]
-        return lambda path: _write(case, path, table, choice)
+        def make(path: Path) -> None:
+            table = calibrator.compute(method, format="uint8")
+            found = qc.onnx.saturations(case.model, calibrator, table)
+            nodes = [name for name, s in found.items() if s.needs_bit]
+            choice = dict(zip(BITS, (nodes, True, False), strict=True))[bits]
+            qc.onnx.write(case.model, path, table, reduce_range=choice)
 
-    for bits in ("7 bits where needed", "8 bits", "7 bits"):
-        yield "quantcal, mse", bits, False, ours("mse", bits)
-    for method, same in METHODS.items():
-        for exact, bits in ((True, "8 bits"), (False, "7 bits where needed")):
-            yield f"quantcal, {method}", bits, exact, ours(method, bits)
-        for exact, reduce in ((True, False), (False, False), (False, True)):
-            bits = "7 bits" if reduce else "8 bits"
-            if same:
-                yield f"ONNX Runtime, {same}", bits, exact, theirs(case, same, reduce)
+        return make
 
-
-def _write(case: Case, path: Path, table: Any, choice: Any) -> None:
-    qc.onnx.write(case.model, path, table, reduce_range=choice)
+    for method in METHODS:
+        for bits in BITS:
+            for exact in (False, True):
+                yield f"quantcal, {method}", bits, exact, ours(method, bits)
+    for method in OTHERS:
+        for exact in (False, True):
+            yield f"quantcal, {method}", BITS[0], exact, ours(method, BITS[0])
+    for method in stock.METHODS:
+        for bits in BITS[1:]:
+            for exact in (False, True):
+                make = theirs(case, method, bits == "7 bits")
+                yield f"ONNX Runtime, {method}", bits, exact, make
 
 
 def theirs(case: Case, method: str, reduce: bool) -> Make:

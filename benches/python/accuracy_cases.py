@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,7 @@ def session(model: Path, *, exact: bool) -> Any:
     """Open a model: Q/DQ nodes as written, or what the runtime makes of them here."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    # On a machine with other work, waiting threads that spin take what they wait for.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1  # batches run beside each other instead
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -59,15 +61,24 @@ def ocr(lines: int, calibration: int) -> Case:
     """Text lines, drawn; a line is right when every character is."""
     drawn = render_lines(lines, split="evaluation")
 
+    @cache
+    def prepared(start: int | None, stop: int | None) -> list[tuple[list[int], Any]]:
+        return list(batches(drawn[start:stop]))
+
     def judge(opened: Any, part: slice) -> Right:
         characters = character_list(opened)
         chosen = drawn[part]
         right = [np.zeros(1, bool)] * len(chosen)
-        for numbers, x in batches(chosen):
+
+        def read(batch: tuple[list[int], Any]) -> None:
+            numbers, x = batch
             (scores,) = opened.run(None, {"x": x})
             for number, best in zip(numbers, scores.argmax(axis=2), strict=True):
                 text = decode(best, characters).strip()
                 right[number] = np.array([text == chosen[number].text.strip()])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(read, prepared(part.start, part.stop)))
         return right
 
     feeds = list(LineFeeds(render_lines(calibration, split="calibration")))

@@ -18,7 +18,7 @@ Written by `benches/python/accuracy.py`; do not edit.
 
 Activations uint8, weights int8 by channel, operators Conv, MatMul and Gemm. *Exact* computes
 the written Q/DQ nodes in float (`session.disable_quant_qdq`): it shows what the ranges cost.
-*Native* is what onnxruntime runs on the machine that measured. The weights of a native row have
+*Native* is what onnxruntime runs on the machine that measured. Weights have
 8 or 7 bits, or 7 only in the nodes that `quantcal.onnx.saturations` names.
 
 Where fewer than one in twenty of the first fifth of the samples was right, the others were
@@ -65,19 +65,18 @@ def _section(name: str, entry: dict[str, Any]) -> str:
         f"n counts {entry['unit']}s; {entry['feeds']} others are for calibration. "
         f"{NOTES.get(name, '')}",
         "",
-        "| ranges | n | exact | native | weights of the native model |",
+        "| ranges | weights | n | exact | native |",
         "|---|---|---|---|---|",
-        f"| float model | {reference['units']} | {_share(reference)} | | |",
+        f"| float model | float | {reference['units']} | {_share(reference)} | |",
     ]
-    natives = [key for key in rows if key.endswith("native")]
-    seen: set[str] = set()
-    for key in natives:
-        method, bits, _ = key.split(" | ")
-        exact = rows.get(f"{method} | 8 bits | exact")
-        first = "" if method in seen or exact is None else _cell(exact)
-        seen.add(method)
-        n = rows[key].get("units", "–")
-        lines.append(f"| {method} | {n} | {first} | {_cell(rows[key])} | {bits} |")
+    models = dict.fromkeys(key.rpartition(" | ")[0] for key in rows if "|" in key)
+    for model in models:
+        method, bits = model.split(" | ")
+        found = [rows.get(f"{model} | {kind}") for kind in ("exact", "native")]
+        sizes = {row["units"] for row in found if row and "units" in row}
+        n = "/".join(str(size) for size in sorted(sizes)) or "–"
+        cells = " | ".join(_cell(row) if row else "" for row in found)
+        lines.append(f"| {method} | {bits} | {n} | {cells} |")
     return "\n".join([*lines, ""])
 
 

@@ -428,7 +428,7 @@ def test_the_sentences_say_who_keeps_up_and_where_kernels_differ(tmp_path):
     assert "mse (-0.005) is within FP32's margin of ±0.022" in text
     assert "minmax (-0.100) loses more than FP32's margin" in text
     assert "kernels differ from exact arithmetic: minmax (-0.150)" in text
-    assert "Weights take 7 bits: because." in text
+    assert "Weights take 8 bits, 7 in nodes that would overflow: because." in text
     assert "300 MB after observing" in text
 
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantcal import Calibrator
+from quantcal import CalibrationTable, Calibrator
 from quantcal.demo.errors import DemoError
 from quantcal.demo.fetch import MODELS, cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
 from quantcal.demo.ocr import Accuracy, LineFeeds, evaluate
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult, environment
-from quantcal.onnx import observe, write
+from quantcal.onnx import observe, saturations, write
 from quantcal.onnx.cpu import weight_bits
 from quantcal.onnx.result import peak_memory
 
@@ -193,6 +193,14 @@ def _observe(
     return calibrator, seconds
 
 
+def _narrow(model: Path, calibrator: Calibrator, table: CalibrationTable) -> list[str]:
+    """Return the nodes whose weights lose a bit on this machine, as `quantize` does."""
+    if not weight_bits().reduce:
+        return []
+    found = saturations(model, calibrator, table)
+    return [name for name, node in found.items() if node.needs_bit]
+
+
 def _quantise(
     model: Path,
     calibrator: Calibrator,
@@ -208,7 +216,7 @@ def _quantise(
     table = calibrator.compute(strategy, format="uint8")
     searched = time.perf_counter()
     table.save(folder / f"rec.{strategy}.json")
-    write(model, written, table)
+    write(model, written, table, reduce_range=_narrow(model, calibrator, table))
     done = time.perf_counter()
     say(f"Reading the lines in INT8, {strategy}")
     return StrategyResult(

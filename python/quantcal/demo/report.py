@@ -94,9 +94,8 @@ def plain_table(result: DemoResult) -> str:
 def sentences(result: DemoResult) -> list[str]:
     """Return what the table shows, each sentence on a line of its own."""
     lines = [*_ranking(result), _kernels(result)]
-    lines.append(
-        f"Weights take {result.weight_bits} bits: {result.weight_reason.rstrip('.')}."
-    )
+    narrow = ", 7 in nodes that would overflow" if result.weight_bits < 8 else ""
+    lines.append(f"Weights take 8 bits{narrow}: {result.weight_reason.rstrip('.')}.")
     peaks = ", ".join(
         f"{size / 1e6:.0f} MB {stage}" for stage, size in result.peak_bytes.items()
     )

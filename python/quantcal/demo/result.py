@@ -55,7 +55,7 @@ class DemoResult:
     peak_bytes : dict of str to int
         The process's peak memory after each stage; empty where it is not known.
     weight_bits : int
-        7 or 8: how many bits the weights take.
+        8; or 7 where those nodes take 7 whose sums would overflow.
     weight_reason : str
         Why.
     seed : int
