@@ -51,14 +51,14 @@ test: test-rust test-python  ## Run all tests
 
 test-rust:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain from https://rustup.rs."; exit 1; }
-	cargo test --quiet
+	cargo test --quiet --features onnxruntime
 
 test-python: $(VENV)/.built
 	$(PY) -m pytest --quiet
 
 lint: $(VENV)/.built  ## Check formatting, lints, types and stubs
 	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --features onnxruntime -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(PY) cargo clippy --quiet --features python -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
