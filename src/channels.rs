@@ -15,6 +15,7 @@ use crate::{
     Histogram,
     error::{Error, Result},
     float::{BLOCK, Element},
+    histogram::Abreast,
     parallel,
     shape::Shape,
 };
@@ -295,6 +296,17 @@ impl<T: Element> Data<'_, T> {
                 }
             }
             return;
+        }
+        let abreast = Abreast {
+            values: self.values,
+            stride: channels * inner,
+            first: first * inner,
+            inner,
+            rows: rows.clone(),
+        };
+        let mantissa_bits = histograms.first().and_then(Histogram::mantissa_bits);
+        if mantissa_bits.is_some_and(|bits| abreast.pays(bits)) {
+            return abreast.record(histograms);
         }
         let together = (RUN / inner).min(rows.len()); // rows of one tile
         let stride = together * inner + PAD;
