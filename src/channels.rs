@@ -7,7 +7,8 @@
 //! Recording works on blocks of channels, each the property of one task, so nothing is merged
 //! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each
 //! channel; a run is then counted like any other slice. Rows that are long already are counted
-//! where they lie.
+//! where they lie; rather long ones, and thousands of channels along the last axis, are counted
+//! without being gathered (`histogram/abreast.rs`).
 
 use rayon::prelude::*;
 
