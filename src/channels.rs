@@ -7,7 +7,8 @@
 //! Recording works on blocks of channels, each the property of one task, so nothing is merged
 //! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each
 //! channel; a run is then counted like any other slice. Rows that are long already are counted
-//! where they lie.
+//! where they lie; rather long ones, and thousands of channels along the last axis, are counted
+//! without being gathered (`histogram/abreast.rs`).
 
 use rayon::prelude::*;
 
@@ -15,6 +16,7 @@ use crate::{
     Histogram,
     error::{Error, Result},
     float::{BLOCK, Element},
+    histogram::Abreast,
     parallel,
     shape::Shape,
 };
@@ -295,6 +297,17 @@ impl<T: Element> Data<'_, T> {
                 }
             }
             return;
+        }
+        let abreast = Abreast {
+            values: self.values,
+            stride: channels * inner,
+            first: first * inner,
+            inner,
+            rows: rows.clone(),
+        };
+        let mantissa_bits = histograms.first().and_then(Histogram::mantissa_bits);
+        if mantissa_bits.is_some_and(|bits| abreast.pays(bits)) {
+            return abreast.record(histograms);
         }
         let together = (RUN / inner).min(rows.len()); // rows of one tile
         let stride = together * inner + PAD;

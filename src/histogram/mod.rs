@@ -18,6 +18,7 @@
 //! m = 8, constants, values that came from 16 bits). Then every answer is that of the data.
 //! Otherwise a bin's values are taken as spread evenly over it.
 
+mod abreast;
 mod count;
 mod counts;
 mod cut;
@@ -36,6 +37,7 @@ pub use moments::Moments;
 pub use rebin::MAX_UNIFORM_BINS;
 pub use segment::{Mass, Segment};
 
+pub(crate) use abreast::Abreast;
 pub(crate) use pages::Pages;
 pub(crate) use quantile::check_quantile;
 pub(crate) use rebin::edge;

@@ -87,6 +87,21 @@ impl Pages {
         }
     }
 
+    /// Adds small counts to one octave.
+    pub(crate) fn add_octave_of(&mut self, octave: usize, counts: &[u16]) {
+        let first = self.make(octave);
+        let page = &mut self.counters[first..][..counts.len()];
+        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
+            for (counter, &n) in page.iter_mut().zip(counts) {
+                *counter += u32::from(n);
+            }
+            return;
+        }
+        for (at, &n) in (first..).zip(counts) {
+            self.add_at(at, n.into());
+        }
+    }
+
     fn add_at(&mut self, at: usize, count: u64) {
         let sum = u64::from(self.counters[at]) + (count & u64::from(u32::MAX));
         self.counters[at] = sum as u32;

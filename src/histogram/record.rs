@@ -84,7 +84,7 @@ impl Histogram {
     }
 
     /// Fixes the resolution for elements of type `T`: coarsens, if it follows the types.
-    fn settle<T: Element>(&mut self) -> Layout {
+    pub(super) fn settle<T: Element>(&mut self) -> Layout {
         let native = Layout::of(T::MANTISSA_BITS);
         if !self.fixed {
             self.coarsen_to(native);
@@ -173,7 +173,7 @@ impl Histogram {
     }
 
     /// Counts the non-finite values of a block, and finds the extremes among the others.
-    fn recount_non_finite(&mut self, block: &[f32], seen: &mut Summary) {
+    pub(super) fn recount_non_finite(&mut self, block: &[f32], seen: &mut Summary) {
         for &x in block {
             if x.is_nan() {
                 self.nan = self.nan.saturating_add(1);
@@ -213,7 +213,7 @@ impl Histogram {
         seen
     }
 
-    fn include(&mut self, seen: &Summary, len: usize) {
+    pub(super) fn include(&mut self, seen: &Summary, len: usize) {
         self.count = self.count.saturating_add(len as u64);
         self.zeros = self.zeros.saturating_add(seen.zeros);
         // Adding +0 turns -0 into +0 and changes nothing else.
