@@ -59,15 +59,16 @@ def embedding(folder: Path) -> Path:
 
 
 OBSERVE = """
-import resource, sys
+import sys
 import numpy as np
 import quantcal as qc
+from quantcal.onnx.result import peak_memory
 feeds = [{"ids": np.array([0, int(sys.argv[2]) - 1])}]
 for tensors in (None, "all"):
     cal = qc.onnx.observe(sys.argv[1], feeds, tensors=tensors)
     assert (cal["e"].min, cal["e"].max) == (0, 3), cal["e"]
     assert cal["y"].max == 3 * 128
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_memory() // 2**20)
 """
 
 
