@@ -18,7 +18,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,8 +26,9 @@ import torch
 from llm import configurations as c
 from llm import smollm2, texts
 from llm.measure import WINDOW, Results, perplexity, windows
+from llm.observing import PEER, Observations
 from llm.picture import draw
-from llm.tables import Row, as_markdown
+from llm.tables import Row, as_markdown, as_tables, replaced
 
 PROBE = 2
 """Windows of each text after which it is seen whether the model is destroyed."""
@@ -65,8 +65,10 @@ def arguments() -> argparse.Namespace:
     add(
         "--first",
         type=int,
-        default=2,
-        help="windows of each text for all but the main configurations (default: 2)",
+        default=4,
+        help="windows of each text where only one kind of layer is quantised, and for "
+        "what else is not a method on all inputs (default: 4; 2 if they show the "
+        "model destroyed)",
     )
     add(
         "--calibration-windows",
@@ -85,6 +87,11 @@ def arguments() -> argparse.Namespace:
         "--only-matrix",
         action="store_true",
         help="leave out the 4 bits, channels, tokens, SmoothQuant and mixed precision",
+    )
+    add(
+        "--page",
+        type=Path,
+        help="a page in Markdown, to renew the tables between <!-- table ... --> in it",
     )
     return parser.parse_args()
 
@@ -112,75 +119,61 @@ class Experiment:
         self._calibration = torch.cat(
             [read(t, number) for t in self._calibration_texts]
         )
+        self._observed = Observations(options.output, self._model, self._calibration)
         self._float: list[np.ndarray] = []
         self._rows: list[Row] = []
 
     def run(self) -> None:
         """Measure everything, and write it down after each configuration."""
         self._float = [
-            np.stack(list(self._losses(c.Configuration("float"), text)))
+            np.stack(self._losses(c.Configuration("float"), text))
             for text in self._windows
         ]
         self._note(c.Configuration("float"), self._float)
-        cal, channels = self._observe("")
-        todo = c.matrix(cal, self._options.methods)
+        self._say(f"Observing {len(self._calibration)} windows")
+        cal = self._observed.of("whole")
+        tables = {m: cal.compute(m, format="uint8") for m in self._options.methods}
         if not self._options.only_matrix:
+            self._say(f"Observing them with {PEER}")
+            tables[PEER] = self._observed.by_torch(cal)
+        todo = c.matrix(tables)
+        if not self._options.only_matrix:
+            self._say("Observing them by channel")
+            channels = self._observed.of("channels", axis=-1)
             todo += [
                 *c.mixed_precision(cal),
                 *c.policies(cal),
                 *c.other_grids(cal, channels),
+                *c.with_int8_weights(cal),
             ]
+        todo.sort(
+            key=lambda configuration: not configuration.full
+        )  # most telling first
         for number, configuration in enumerate(todo, 1):
             self._measure(configuration, f"{number}/{len(todo)}")
         if not self._options.only_matrix:
-            self._measure_smoothed(cal, channels)
+            self._measure_smoothed(channels)
         self._say("Drawing the worst tensors")
         table = cal.compute("mse", format="uint8")
         worst = c.most_lost(table)[:4]
         path = self._options.output / "worst-tensors.png"
         draw(self._model, self._calibration[0], cal, table, worst, path)
+        if self._options.page is not None:
+            text = self._options.page.read_text("utf-8")
+            text = replaced(text, as_tables(self._rows))
+            self._options.page.write_text(text, "utf-8")
         self._say(f"Tables and pictures are in {self._options.output}")
 
-    def _observe(self, name: str) -> tuple[c.qc.Calibrator, c.qc.Calibrator]:
-        """Observe the model as it is, or read what an earlier run observed."""
-        number = len(self._calibration)
-        paths = [
-            self._options.output / f"observed{name}-{number}-{part}.qcal"
-            for part in ("whole", "channels")
-        ]
-        if not all(path.is_file() for path in paths):
-            self._say(f"Observing {number} windows{name.replace('-', ' ')}")
-            found = c.observe_windows(self._model, self._calibration)
-            for cal, path in zip(found, paths, strict=True):
-                cal.save(path)
-        whole, channels = (c.qc.load(path) for path in paths)
-        return whole, channels
-
-    def _measure_smoothed(
-        self, cal: c.qc.Calibrator, channels: c.qc.Calibrator
-    ) -> None:
-        """Quantise weights too, as they are and smoothed."""
-        for method in ("minmax", "mse"):
-            table = cal.compute(method, format="uint8")
-            name = f"{method}, int8 weights"
-            self._measure(
-                c.Configuration(name, table=table, weights="int8", full=False)
-            )
+    def _measure_smoothed(self, channels: c.qc.Calibrator) -> None:
+        """Smooth the model, observe it again, and quantise its weights too."""
         for alpha in (0.5, None):
             told = "alpha searched" if alpha is None else f"alpha {alpha}"
+            self._say(f"Smoothing, {told}")
             with c.smoothed(self._model, channels, alpha) as smoothings:
                 self._write_alphas(smoothings, told)
-                smooth, _ = self._observe(f"-{told.replace(' ', '-')}")
-                for method in ("minmax", "mse"):
-                    self._measure(
-                        c.Configuration(
-                            f"{method}, int8 weights, {told}",
-                            table=smooth.compute(method, format="uint8"),
-                            weights="int8",
-                            smoothing=told,
-                            full=False,
-                        )
-                    )
+                smooth = self._observed.of(told.replace(" ", "-"))
+                for configuration in c.with_int8_weights(smooth, told):
+                    self._measure(configuration)
 
     def _write_alphas(self, smoothings: list[c.Smoothing], told: str) -> None:
         content = {s.group.source: s.alpha for s in smoothings}
@@ -189,15 +182,14 @@ class Experiment:
 
     def _losses(
         self, configuration: c.Configuration, text: torch.Tensor
-    ) -> Iterator[np.ndarray]:
+    ) -> list[np.ndarray]:
         context = configuration.applied(self._model)
         return self._results.losses(configuration.content(), text, self._model, context)
 
     def _measure(self, configuration: c.Configuration, number: str = "") -> None:
-        """Read more windows of each text, as long as they tell more."""
-        ends = [PROBE, self._options.first]
-        if configuration.full:
-            ends.append(self._options.windows)
+        """Read all windows, or fewer: fewest if these show the model destroyed."""
+        first = self._options.first
+        ends = [self._options.windows] if configuration.full else [PROBE, first]
         found: list[list[np.ndarray]] = [[] for _ in self._windows]
         for end in ends:
             for so_far, text in zip(found, self._windows, strict=True):
@@ -223,7 +215,8 @@ class Experiment:
                 self._texts, found, self._float, strict=True
             )
         }
-        row = Row(configuration.name, configuration.column, measured)
+        full = configuration.full
+        row = Row(configuration.name, configuration.column, measured, full)
         self._rows.append(row)
         self._say(f"{number:>6}  {row}")
         facts = {
@@ -232,7 +225,10 @@ class Experiment:
                 f"{t.name} ({t.digest}): {t.source}" for t in self._calibration_texts
             ],
             "calibration tokens": self._calibration.numel(),
-            "model seconds": round(self._results.seconds()),
+            "seconds of a window": {
+                name: round(took, 2) for name, took in self._observed.seconds.items()
+            },
+            "windows, minutes": self._results.told(),
         }
         folder = self._options.output
         (folder / "tables.md").write_text(as_markdown(self._rows, facts), "utf-8")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 import quantcal as qc
 from quantcal.strategies.layers import layer_kind
-from quantcal.torch import fake_quantize, observe
+from quantcal.torch import fake_quantize
 from quantcal.torch.smoothing import Smoothing, groups, smoothquant
 
 from .smollm2 import LlamaForCausalLM
@@ -67,7 +64,7 @@ class Configuration:
     smoothing
         How the model is smoothed when this is measured; empty if it is not.
     full
-        Whether to read all windows if the first ones do not show the model destroyed.
+        Whether to read all windows, whatever the first ones show.
     """
 
     name: str
@@ -113,28 +110,15 @@ def for_all_readers(table: Table) -> dict[str, qc.QuantParams]:
     return found
 
 
-@torch.inference_mode()
-def observe_windows(
-    model: LlamaForCausalLM, windows: Tensor
-) -> tuple[qc.Calibrator, qc.Calibrator]:
-    """Return histograms of the inputs of all linear layers, as a whole and by channel."""
-    include = list(READ)
-    with observe(model, include) as whole, observe(model, include, axis=-1) as channels:
-        for window in windows:
-            model(window[None])
-    return whole, channels
-
-
 def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
     """Return the part of a table for one kind of layer."""
     return {name: params for name, params in table.items() if layer_kind(name) == kind}
 
 
-def matrix(cal: qc.Calibrator, methods: Iterable[str]) -> list[Configuration]:
+def matrix(tables: Mapping[str, Table]) -> list[Configuration]:
     """Return every method, on all inputs and on those of one kind of layer."""
     found = []
-    for method in methods:
-        table = cal.compute(method, format="uint8")
+    for method, table in tables.items():
         found.append(Configuration(method, table=table))
         found += [
             Configuration(method, kind, of_kind(table, kind), full=False)
@@ -168,7 +152,6 @@ def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
         Configuration(
             f"mse, {number} of {len(table)} in float",
             table={name: table[name] for name in table if name not in worst[:number]},
-            full=number == 4,
         )
         for number in (1, 2, 4, 6)
     ]
@@ -196,6 +179,20 @@ def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configurati
             ),
         ]
     return found
+
+
+def with_int8_weights(cal: qc.Calibrator, smoothing: str = "") -> list[Configuration]:
+    """Return two methods with weights quantised too, of a model as it is or smoothed."""
+    return [
+        Configuration(
+            ", ".join(filter(None, (method, "int8 weights", smoothing))),
+            table=cal.compute(method, format="uint8"),
+            weights="int8",
+            smoothing=smoothing,
+            full=False,
+        )
+        for method in ("minmax", "mse")
+    ]
 
 
 @contextmanager

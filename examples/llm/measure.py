@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ def windows(tokens: list[int], number: int) -> Tensor:
     return torch.tensor(tokens[:needed]).view(number, WINDOW)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode has no versions, by which layers share what they read
 def losses(model: LlamaForCausalLM, window: Tensor) -> NDArray[np.float32]:
     """Return the negative log-likelihood of each predicted token of one window, in nats."""
     logits = model(window[None])[0, :-1]
@@ -94,33 +94,31 @@ class Results:
         text: Tensor,
         model: LlamaForCausalLM,
         context: Callable[[], AbstractContextManager[object]],
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield the losses of one window of a text after the other."""
-        for window in text:
-            path = self._folder / f"{_digest(content, window)}.npy"
-            if path.is_file():
-                yield np.load(path)
-                continue
+    ) -> list[NDArray[np.float32]]:
+        """Return the losses of each window of a text; enter the context if one is missing."""
+        paths = [self._folder / f"{_digest(content, window)}.npy" for window in text]
+        missing = [i for i, path in enumerate(paths) if not path.is_file()]
+        if missing:
             start = time.perf_counter()
             with context():
-                found = losses(model, window)
-            self._log(time.perf_counter() - start)
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.save(file, found)
-            part.replace(path)
-            yield found
+                for i in missing:
+                    part = paths[i].with_suffix(".part")
+                    with part.open("wb") as file:
+                        np.save(file, losses(model, text[i]))
+                    part.replace(paths[i])
+                    self._log(time.perf_counter() - start)
+                    start = time.perf_counter()
+        return [np.load(path) for path in paths]
 
     def _log(self, seconds: float) -> None:
         with (self._folder / "seconds.txt").open("a", encoding="utf-8") as file:
             file.write(f"{seconds:.3f}\n")
 
-    def seconds(self) -> float:
-        """Return how long all windows took together, in this run and before."""
+    def told(self) -> str:
+        """Return how many windows were read, and how long it took: now and in runs before."""
         path = self._folder / "seconds.txt"
-        if not path.is_file():
-            return 0.0
-        return sum(map(float, path.read_text("utf-8").split()))
+        took = path.read_text("utf-8").split() if path.is_file() else []
+        return f"{len(took)} in {sum(map(float, took)) / 60:.1f}"
 
 
 def _digest(content: object, window: Tensor) -> str:

@@ -1,7 +1,8 @@
-"""The tables of the perplexity experiment, in Markdown."""
+"""The tables of the perplexity experiment, in Markdown, and how they get into a page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ class Row:
     name: str
     column: str
     texts: Mapping[str, Perplexity]
+    full: bool = True
+    """Whether all windows were read."""
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {cell(p)}" for name, p in self.texts.items())
@@ -32,21 +35,53 @@ def cell(found: Perplexity) -> str:
     if found.low == found.high == 1:
         return f"{found.value:.2f}"
     if found.ratio > 2:
-        return f"×{float(f'{found.ratio:.2g}'):,g}"
+        return f"×{_short(found.ratio)} ({_short(found.low)} … {_short(found.high)})"
     return f"×{found.ratio:.3f} ({found.low:.2f} … {found.high:.2f})"
 
 
-def as_markdown(rows: Iterable[Row], facts: Mapping[str, Any]) -> str:
-    """Return a table of methods and kinds of layers for each text, then all other rows."""
+def _short(x: float) -> str:
+    """Return a number in two significant digits."""
+    return f"{float(f'{x:.2g}'):,g}" if x < 1e6 else f"{x:.0e}"
+
+
+def as_tables(rows: Iterable[Row]) -> dict[str, str]:
+    """Return all tables by name.
+
+    Those of methods and kinds of layers are named after the text; "perplexity" has what was
+    measured on all windows, and "others" what is no method.
+    """
     rows = list(rows)
     names = list(rows[0].texts)
     methods = {row.name for row in rows if row.column != ALL}
     matrix = [row for row in rows if row.name in methods]
     others = [row for row in rows if row.name not in methods]
-    parts = [_matrix(matrix, name) for name in names if matrix]
-    parts.append(_others(others, names))
-    parts.append("\n".join(f"* {name}: {value}" for name, value in facts.items()))
-    return "\n\n".join(parts) + "\n"
+    tables = {name: _matrix(matrix, name) for name in names if matrix}
+    return tables | {
+        "perplexity": _perplexities([r for r in rows if r.full], names),
+        "others": _others(others, names),
+    }
+
+
+def as_markdown(rows: Iterable[Row], facts: Mapping[str, Any]) -> str:
+    """Return all tables and what else is to be known of them."""
+    told = "\n".join(f"* {name}: {value}" for name, value in facts.items())
+    return "\n\n".join([*as_tables(rows).values(), told]) + "\n"
+
+
+def replaced(page: str, tables: Mapping[str, str]) -> str:
+    """Return a page with each table between `<!-- table NAME -->` and `<!-- end -->` anew.
+
+    Raises
+    ------
+    KeyError
+        If there is no table of a name.
+    """
+    return re.sub(
+        r"(<!-- table (\S+) -->\n).*?(?=<!-- end -->)",
+        lambda found: f"{found[1]}\n{tables[found[2]]}\n\n",
+        page,
+        flags=re.DOTALL,
+    )
 
 
 def _matrix(rows: list[Row], text: str) -> str:
@@ -56,6 +91,20 @@ def _matrix(rows: list[Row], text: str) -> str:
         for name in dict.fromkeys(row.name for row in rows)
     ]
     return _table([text, "all inputs", *KINDS.values()], body)
+
+
+def _perplexities(rows: list[Row], names: list[str]) -> str:
+    """Return perplexities as such; the interval is that of the ratio to the float model."""
+
+    def told(p: Perplexity) -> str:
+        if p.low == p.high == 1:
+            return f"{p.value:.2f}"
+        number = _short if p.value > 1000 else "{:.2f}".format
+        low, high = (p.value / p.ratio * end for end in (p.low, p.high))
+        return f"{number(p.value)} ({number(low)} … {number(high)})"
+
+    body = [[row.name, *(told(row.texts[name]) for name in names)] for row in rows]
+    return _table(["all inputs", *names], body)
 
 
 def _others(rows: list[Row], names: list[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llm import configurations, measure, texts  # noqa: E402
+from llm import configurations, measure, observing, texts  # noqa: E402
 
 import quantcal as qc  # noqa: E402
 from llama_models import real, small_llama, tokens  # noqa: E402, F401
@@ -158,7 +158,9 @@ def window(real: Any) -> Any:  # noqa: F811
 
 @pytest.fixture(scope="module")
 def observed(real: Any, window: Any) -> Any:  # noqa: F811
-    return configurations.observe_windows(real[0], window)
+    return tuple(
+        observing.observe_windows(real[0], window, axis)[0] for axis in (None, -1)
+    )
 
 
 @pytest.mark.model

@@ -197,8 +197,30 @@ class _Hooks:
         for number, i in enumerate(at):
             params = self._params(sites, number if len(at) > 1 else None)
             if params is not None:
-                values[i] = self._fake(params, values[i], self._path)
+                values[i] = self._quantised(params, values[i])
         return values
+
+    def _quantised(self, params: QuantParams, tensor: torch.Tensor) -> torch.Tensor:
+        """Quantise a tensor, or return what became of it for the module before.
+
+        The projections of attention, and those of a gated layer, get one tensor between them.
+        Versions tell whether it, or what became of it, was changed meanwhile.
+        """
+        forward = self._forwards.current()
+        if forward is None or tensor.is_inference():
+            return self._fake(params, tensor, self._path)
+        if "last" in forward.notes:
+            last, version, by, made, version_made = forward.notes["last"]
+            same = last is tensor and version == tensor._version
+            if (
+                same
+                and made._version == version_made
+                and (by is params or by == params)
+            ):
+                return made  # type: ignore[no-any-return]
+        made = self._fake(params, tensor, self._path)
+        forward.notes["last"] = (tensor, tensor._version, params, made, made._version)
+        return made
 
     def _params(
         self, sites: dict[Site, QuantParams], index: int | None
