@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
-from torch_models import Failing, Shared, conv_net, hooks_of, random  # noqa: E402
+from torch_models import Branches, Failing, Shared, conv_net, hooks_of, random  # noqa: E402
 
 pytestmark = pytest.mark.torch
 nn = torch.nn
@@ -52,6 +52,46 @@ def test_a_table_that_was_observed_fits() -> None:
         )
     with qc.torch.fake_quantize(model, table):
         assert torch.equal(model(x), wanted)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("change", [False, True])
+@pytest.mark.parametrize("other", [False, True])
+def test_a_tensor_that_several_modules_get_is_quantised_for_each(
+    other: bool, change: bool, context: Any
+) -> None:
+    model, x = Branches(change), random(4, 6)
+    params = params_of(x, format="int4")
+    of_last = params_of(x, format="int4", strategy="minmax") if other else params
+    table = {"q": params, "k": params, "v": of_last}
+    with context():
+        h = x + 1
+        wanted = model.q(faked(params, h)) + model.k(faked(params, h))
+        wanted += model.v(faked(of_last, 2 * h if change else h))
+        with qc.torch.fake_quantize(model, table):
+            assert torch.equal(model(x), wanted)
+
+
+def test_a_module_that_changes_what_it_gets_changes_it_for_itself() -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.mul_(2)
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.changing, self.other = InPlace(), nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            return self.changing(x).clone(), self.other(x)
+
+    model, x = Two(), random(4, 6)
+    params = params_of(x, format="int4")
+    table = {"changing": params, "other": params}
+    with torch.no_grad(), qc.torch.fake_quantize(model, table):
+        changed, other = model(x)
+    assert torch.equal(changed, 2 * faked(params, x))
+    assert torch.equal(other, faked(params, x))
 
 
 def test_channels_have_ranges_of_their_own() -> None:

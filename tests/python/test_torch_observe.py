@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
-from torch_models import Failing, Masked, Shared, conv_net, hooks_of, random  # noqa: E402
+from torch_models import Branches, Failing, Masked, Shared, conv_net, hooks_of, random  # noqa: E402
 
 pytestmark = pytest.mark.torch
 nn = torch.nn
@@ -494,22 +494,6 @@ def test_modules_that_were_never_called_are_warned_of() -> None:
     ):
         model(x, x, x)
     assert not cal.names
-
-
-class Branches(nn.Module):
-    """Three layers that get the same tensor, which may be changed before the last."""
-
-    def __init__(self, change: bool = False) -> None:
-        super().__init__()
-        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
-        self.change = change
-
-    def forward(self, x: Any) -> Any:
-        h = x + 1
-        total = self.q(h) + self.k(h)
-        if self.change:
-            h.mul_(2)
-        return total + self.v(h)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

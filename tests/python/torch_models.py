@@ -72,3 +72,19 @@ def hooks_of(model: Any) -> int:
 
 def random(*shape: int, seed: int = 0) -> Any:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Branches(nn.Module):
+    """Three layers that get the same tensor, which may be changed before the last."""
+
+    def __init__(self, change: bool = False) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
+        self.change = change
+
+    def forward(self, x: Any) -> Any:
+        h = x + 1
+        total = self.q(h) + self.k(h)
+        if self.change:
+            h.mul_(2)
+        return total + self.v(h)

@@ -18,7 +18,7 @@ from torch.ao.quantization.observer import ObserverBase
 from quantcal import CalibrationError, Calibrator, QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
-from quantcal.torch.recording import is_elsewhere, readable
+from quantcal.torch.recording import as_engine_reads, is_elsewhere, readable
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
@@ -91,7 +91,8 @@ class Observing:
         """Record a tensor, and return it as it is."""
         values = readable(_NAME, x)
         if not is_elsewhere(values):
-            self._calibrator.observe(_NAME, values, axis=self._axis)
+            array = as_engine_reads(values, self._axis)
+            self._calibrator.observe(_NAME, array, axis=self._axis)
             return x
         counted = count(values, None, self._axis, None)
         if self._waiting is None or not self._waiting.fits(counted):

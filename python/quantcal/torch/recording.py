@@ -7,6 +7,7 @@ stay there until somebody reads the calibrator, or there are too many of them.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ class Recording:
         empty: Stats = _core.TensorStats(bits)
         if axis is not None:
             empty = _core.ChannelStats(axis, bits)
-        return calibrator._record(name, empty, values)
+        return calibrator._record(name, empty, as_engine_reads(values, axis))
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
@@ -137,6 +138,21 @@ def copied(record: Stats | Counted) -> Stats | Counted:
 def is_elsewhere(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values are out of the engine's reach."""
     return bool(tensor.device.type != "cpu")
+
+
+_NUMPY = frozenset((torch.float16, torch.float32, torch.float64))
+
+
+def as_engine_reads(values: torch.Tensor, axis: int | None) -> Any:
+    """Return the values of a CPU tensor so that the engine needs no conversion and no copy.
+
+    Whole tensors are counted in the order of memory: a transposed one has no gaps then.
+    """
+    if axis is None and not values.is_contiguous():
+        strides = values.stride()
+        order = sorted(range(values.ndim), key=strides.__getitem__, reverse=True)
+        values = values.permute(order)
+    return values.numpy() if values.dtype in _NUMPY else values
 
 
 def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
