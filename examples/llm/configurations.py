@@ -10,7 +10,8 @@ from typing import Any, Literal
 import quantcal as qc
 from quantcal.strategies.layers import layer_kind
 from quantcal.torch import fake_quantize
-from quantcal.torch.smoothing import Smoothing, groups, smoothquant
+from quantcal.torch.groups import groups
+from quantcal.torch.smoothing import Smoothing, smoothquant
 
 from .smollm2 import LlamaForCausalLM
 
@@ -203,6 +204,6 @@ def smoothed(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = groups(model, products=True)
     try:
-        yield smoothquant(model, channels, alpha=alpha, groups=chosen)
+        yield smoothquant(model, channels, alpha=alpha, groups=chosen, format="uint8")
     finally:
         model.load_state_dict(before)

@@ -146,6 +146,30 @@ def test_weights_get_a_range_for_each_output_channel() -> None:
         assert model.weight is before
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("format", ["int8", "uint8", "int4", "float8_e4m3fn"])
+def test_ranges_of_weights_are_those_of_calibrate(format: str, dtype: str) -> None:
+    model = nn.ModuleDict(
+        {"linear": nn.Linear(6, 5), "up": nn.ConvTranspose2d(4, 3, 2)}
+    ).to(getattr(torch, dtype))
+    odd = model["linear"].weight.data
+    odd[0] = 0
+    odd[1] = -odd[1].abs()
+    odd[2, 0] = 1e-40
+    for value in (1.0, float("nan"), float("inf")):
+        odd[3, 1] = value
+        for name, axis in (("linear", 0), ("up", 1)):
+            weight = model[name].weight.detach()
+            exact = weight.float().numpy()
+            wanted = qc.calibrate(exact, "minmax", format=format, axis=axis)
+            with qc.torch.fake_quantize(
+                model, {name: wanted}, weights=format, activations=None
+            ):
+                found = model[name].weight.detach()
+            wanted_values = torch.from_numpy(wanted.fake_quantize(exact)).to(found)
+            assert torch.equal(found.nan_to_num(7), wanted_values.nan_to_num(7))
+
+
 def test_weights_may_be_given() -> None:
     model = Failing()
     weight = model.first.weight
@@ -314,7 +338,7 @@ def test_on_a_device_integers_become_the_same_bit_for_bit(
     model = nn.Identity()
     for params in (of_whole, of_channels):
         wanted = faked(params, x)
-        monkeypatch.setattr("quantcal.torch.fake.is_elsewhere", lambda _: True)
+        monkeypatch.setattr("quantcal.torch.rounding.is_elsewhere", lambda _: True)
         with qc.torch.fake_quantize(model, {"Identity": params}):
             found = model(x)
         assert torch.equal(found.view(torch.int32), wanted.view(torch.int32))

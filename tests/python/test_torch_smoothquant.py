@@ -12,12 +12,8 @@ torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
 from llama_models import small_llama, tokens  # noqa: E402
-from quantcal.torch.smoothing import (  # noqa: E402
-    ALPHAS,
-    Group,
-    groups,
-    migration_scale,
-)
+from quantcal.torch.groups import Group, groups  # noqa: E402
+from quantcal.torch.smoothing import ALPHAS, migration_scale  # noqa: E402
 
 pytestmark = pytest.mark.torch
 nn = torch.nn

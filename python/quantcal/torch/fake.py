@@ -15,7 +15,8 @@ from torch import nn
 from quantcal import CalibrationError, QuantFormat, QuantParams, calibrate
 from quantcal.torch.forwards import Forwards
 from quantcal.torch.modules import as_written, near, paths, unwrap
-from quantcal.torch.recording import is_elsewhere, readable
+from quantcal.torch.recording import readable
+from quantcal.torch.rounding import fake, fake_per_token
 
 Activations: TypeAlias = "Literal['static', 'per_token'] | None"
 Weights: TypeAlias = "str | QuantFormat | Mapping[str, QuantParams] | None"
@@ -217,7 +218,7 @@ class _Hooks:
                 and made._version == version_made
                 and (by is params or by == params)
             ):
-                return made  # type: ignore[no-any-return]
+                return made
         made = self._fake(params, tensor, self._path)
         forward.notes["last"] = (tensor, tensor._version, params, made, made._version)
         return made
@@ -239,56 +240,6 @@ class _Hooks:
             )
             raise CalibrationError(msg)
         return found
-
-
-def fake(params: QuantParams, tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Return what `QuantParams.fake_quantize` makes of a tensor, in its type and place."""
-    values = readable(name, tensor)
-    if is_elsewhere(values) and not QuantFormat(params.format).is_float:
-        real = fake_in_place(params, values)
-    else:
-        real = torch.from_numpy(params.fake_quantize(values))
-    return real.to(device=tensor.device, dtype=tensor.dtype)
-
-
-def fake_in_place(params: QuantParams, values: torch.Tensor) -> torch.Tensor:
-    """Return the same as float32, computed where the values are; of integer formats only."""
-    bits, signed = QuantFormat(params.format).bits, params.format.startswith("int")
-    lowest = -(1 << (bits - 1)) if signed else 0
-    highest = lowest + (1 << bits) - 1
-
-    def spread(field: Any, kind: Any) -> torch.Tensor:
-        numbers = torch.from_numpy(np.array(field, dtype=kind)).to(values.device)
-        if params.axis is None:
-            return numbers
-        after = values.ndim - 1 - params.axis % values.ndim
-        return numbers.reshape(-1, *[1] * after)
-
-    scale = spread(params.scale, np.float32)
-    zero_point = spread(params.zero_point, np.float32)
-    codes = (values.to(torch.float32) / scale).round() + zero_point
-    codes = codes.nan_to_num(lowest).clamp(lowest, highest)
-    return (codes - zero_point) * scale
-
-
-def fake_per_token(
-    params: QuantParams, tensor: torch.Tensor, name: str
-) -> torch.Tensor:
-    """Quantise each vector along the last axis in the range of its own extremes."""
-    values = readable(name, tensor).to("cpu", torch.float32)
-    if not values.numel():
-        return tensor
-    rows = values.reshape(-1, values.shape[-1] if values.ndim else 1).numpy()
-    finite = np.where(np.isfinite(rows), rows, np.float32(0))
-    of_rows = QuantParams.from_range(
-        finite.min(axis=1),
-        finite.max(axis=1),
-        format=params.format,
-        symmetric=params.symmetric,
-        axis=0,
-    )
-    real = torch.from_numpy(of_rows.fake_quantize(rows)).reshape(values.shape)
-    return real.to(device=tensor.device, dtype=tensor.dtype)
 
 
 def _weights(
@@ -315,10 +266,21 @@ def _weights(
         if isinstance(weight, torch.Tensor) and weight.ndim >= 2:
             transposed = isinstance(modules[path], nn.modules.conv._ConvTransposeNd)
             values = readable(f"{path}:weight", weight)
-            found[path] = calibrate(
-                values, "minmax", format=format, axis=int(transposed)
-            )
+            found[path] = _extremes(values, format, int(transposed))
     return found | of_table
+
+
+def _extremes(values: torch.Tensor, format: QuantFormat, axis: int) -> QuantParams:
+    """Return what MinMax chooses for each channel, without histograms if all is finite."""
+    others = [dim for dim in range(values.ndim) if dim != axis]
+    if values.numel() and values.is_floating_point():
+        ends = values.amin(others), values.amax(others)
+        low, high = (end.to("cpu", torch.float32).numpy() for end in ends)
+        if np.isfinite(low).all() and np.isfinite(high).all():
+            return QuantParams.from_range(
+                low, high, format=format, axis=axis, strategy="minmax"
+            )
+    return calibrate(values, "minmax", format=format, axis=axis)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,7 @@ makes x: the weight of a norm, or the rows of another linear layer (Xiao et al.,
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,47 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantcal import CalibrationError, Calibrator, QuantFormat, QuantParams, _core
-from quantcal.torch.modules import near, paths, unwrap
+from quantcal import CalibrationError, Calibrator, QuantFormat, _core
+from quantcal.torch.expected import expected_error, second_moments
+from quantcal.torch.folding import check_shared, check_source, fold, weight_of
+from quantcal.torch.groups import Group
+from quantcal.torch.groups import groups as find_groups
+from quantcal.torch.modules import paths, unwrap
 
 ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))
 """What a search tries: the exponents from 0 to 1 in steps of 0.05."""
-
-# Where the input of these layers comes from a norm that nothing else reads: the norm's name,
-# and its readers'. Blocks with the norm behind the sum (BERT) have none: the sum reads it too.
-_BLOCKS = (
-    # LLaMA, Mistral, Qwen2, SmolLM2
-    ("input_layernorm", r"self_attn\.[qkv]_proj"),
-    ("post_attention_layernorm", r"mlp\.(?:gate|up)_proj"),
-    # OPT
-    ("self_attn_layer_norm", r"self_attn\.[qkv]_proj"),
-    ("final_layer_norm", r"fc1"),
-    # Falcon, BLOOM
-    ("input_layernorm", r"self_attention\.query_key_value"),
-    ("post_attention_layernorm", r"mlp\.dense_h_to_4h"),
-    # ViT
-    ("layernorm_before", r"attention\.attention\.(?:query|key|value)"),
-    ("layernorm_after", r"intermediate\.dense"),
-)
-_PRODUCTS = (("mlp.up_proj", r"mlp\.down_proj"),)  # silu(gate) * up: linear in up
-
-
-@dataclass(frozen=True)
-class Group:
-    """Linear layers that read the same tensor, and the module that writes it.
-
-    Parameters
-    ----------
-    source
-        Path of a norm with a weight for each channel, or of a linear layer. Nothing but the
-        readers may read its output, and between them there may be only what is linear in
-        each channel, such as a product with another tensor.
-    readers
-        Paths of the linear layers.
-    """
-
-    source: str
-    readers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,35 +49,6 @@ class Smoothing:
     alpha: float
     scale: NDArray[np.float32]
     error: Mapping[float, float]
-
-
-def groups(model: Any, *, products: bool = False) -> list[Group]:
-    """Return the groups that the names of a model's modules tell.
-
-    Knows blocks that normalise first: LLaMA, Mistral, Qwen2, OPT, BLOOM, ViT and those that
-    share their names. Models with other names, with parallel branches behind one norm, or
-    with further readers of a norm need groups of their own.
-
-    Parameters
-    ----------
-    model
-        A `torch.nn.Module`.
-    products
-        Also pairs of linear layers with a product between: `up_proj` and `down_proj` of
-        a SwiGLU.
-    """
-    modules = paths(unwrap(model))
-    found = []
-    for ending, readers in (*_BLOCKS, *(_PRODUCTS if products else ())):
-        for path in modules:
-            block = path.removesuffix(ending)
-            if block == path or (block and not block.endswith(".")):
-                continue
-            pattern = re.compile(re.escape(block) + readers)
-            names = tuple(name for name in modules if pattern.fullmatch(name))
-            if names:
-                found.append(Group(path, names))
-    return found
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -145,7 +82,7 @@ def smoothquant(
         each group for the one with the least expected squared error of the outputs, which
         is computed from the histograms: activations per tensor in the range of their
         extremes, weights per output channel, errors independent of each other. O(channels)
-        searches in bins for each of 21 candidates: a quarter of a second for 1000 channels.
+        searches in bins for each of 21 candidates: half a second for 1000 channels.
     groups
         What to smooth. None takes what `groups(model)` finds.
     format, weights
@@ -165,7 +102,7 @@ def smoothquant(
     Examples
     --------
     >>> import torch
-    >>> from quantcal.torch.smoothing import Group
+    >>> from quantcal.torch.groups import Group
     >>> model = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 8))
     >>> with qc.torch.observe(model, axis=-1) as cal:
     ...     y = model(torch.randn(64, 8))
@@ -175,7 +112,7 @@ def smoothquant(
     """
     root = unwrap(model)
     modules = paths(root)
-    chosen = list(_found(root) if groups is None else groups)
+    chosen = list(find_groups(root) if groups is None else groups)
     if not chosen:
         msg = (
             "The names of the model's modules tell no groups to smooth; give groups= with "
@@ -189,16 +126,13 @@ def smoothquant(
         QuantFormat.of(format, None, None),
         QuantFormat.of(weights, None, None),
     )
-    _check_shared(chosen, modules)
+    check_shared(chosen, modules)
     planned = [
         _plan(group, modules, calibrator, alpha, act, weight) for group in chosen
     ]
     for smoothing in planned:
-        _fold(smoothing, modules)
+        fold(smoothing.group, torch.from_numpy(smoothing.scale), modules)
     return planned
-
-
-_found = groups  # `smoothquant` has an argument of this name
 
 
 def _plan(
@@ -210,17 +144,17 @@ def _plan(
     weight_format: QuantFormat,
 ) -> Smoothing:
     """Choose the scales of a group, without changing anything."""
-    stacked = torch.cat([_weight(path, modules).float() for path in group.readers])
+    stacked = torch.cat([weight_of(path, modules).float() for path in group.readers])
     stats = _stats(group, calibrator, stacked.shape[1])
-    _check_source(group.source, modules, stacked.shape[1])
+    check_source(group.source, modules, stacked.shape[1])
     act_max = np.maximum(np.abs(stats.min), np.abs(stats.max)).astype(np.float64)
     weight_max = stacked.abs().amax(dim=0).double().numpy()
     if alpha is not None:
         scale = migration_scale(act_max, weight_max, alpha)
         return Smoothing(group, alpha, scale, {})
-    moments = _second_moments(stats)
+    moments = second_moments(stats)
     errors = {
-        tried: _expected_error(
+        tried: expected_error(
             stats,
             moments,
             stacked.numpy(),
@@ -252,52 +186,6 @@ def migration_scale(
     return scale.astype(np.float32)
 
 
-def _expected_error(
-    stats: _core.ChannelStats,
-    moments: NDArray[np.float64],
-    weight: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    format: QuantFormat,
-    weight_format: QuantFormat,
-) -> float:
-    """Return the expected squared error of the outputs over their expected square.
-
-    Of y = sum over c of (w_c s_c)(x_c / s_c), with independent errors e of the activations and
-    d of the weights: sum of E(e_c^2) (w_c s_c)^2 + E((x_c / s_c)^2) d_c^2. The error of a
-    channel that is divided by s on a grid of step t is that of the channel itself on a grid of
-    step t s, over s^2, so the histograms need not be scaled.
-    """
-    low = float(min(np.min(stats.min / scale), 0))
-    high = float(max(np.max(stats.max / scale), 0))
-    params = QuantParams.from_range(low, high, format=format)
-    step, zero_point = float(params.scale), int(params.zero_point)
-    error = np.array(
-        [
-            _core.grid_error(
-                stats.channel(c), params.format, step * float(s), zero_point
-            )[0]
-            for c, s in enumerate(scale)
-        ]
-    )
-    smoothed = weight * scale
-    extremes = np.abs(smoothed).max(axis=1)
-    of_weights = QuantParams.from_range(
-        -extremes, extremes, format=weight_format, axis=0
-    )
-    lost = (of_weights.fake_quantize(smoothed) - smoothed).astype(np.float64)
-    columns = np.square(weight.astype(np.float64)).sum(axis=0)  # error / s^2 * (w s)^2
-    noise = error @ columns + (
-        moments / np.square(scale.astype(np.float64))
-    ) @ np.square(lost).sum(axis=0)
-    return float(noise / max(moments @ columns, np.finfo(np.float64).tiny))
-
-
-def _second_moments(stats: _core.ChannelStats) -> NDArray[np.float64]:
-    """Return E(x^2) of each channel."""
-    histograms = [stats.channel(c) for c in range(len(stats))]
-    return np.array([(h.std() or 0) ** 2 + (h.mean() or 0) ** 2 for h in histograms])
-
-
 def _stats(group: Group, calibrator: Calibrator, channels: int) -> _core.ChannelStats:
     """Return the statistics of a group's input: all readers see the same tensor."""
     observed = [path for path in group.readers if path in calibrator]
@@ -318,103 +206,3 @@ def _stats(group: Group, calibrator: Calibrator, channels: int) -> _core.Channel
         )
         raise CalibrationError(msg)
     return stats
-
-
-def _weight(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.Tensor:
-    module = _module(path, modules)
-    if not isinstance(module, torch.nn.Linear):
-        msg = f'"{path}" is {type(module).__name__}, but only nn.Linear can be a reader'
-        raise CalibrationError(msg)
-    weight: torch.Tensor = module.weight
-    return weight
-
-
-def _module(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module:
-    if path not in modules:
-        msg = f'The model has no module "{path}".{near(path, modules)}'
-        raise CalibrationError(msg)
-    return modules[path]
-
-
-def _check_source(
-    path: str, modules: Mapping[str, torch.nn.Module], channels: int
-) -> None:
-    """Refuse a source whose output does not scale as its weight (and bias) does.
-
-    Tried on random numbers, with scales that are powers of two.
-    """
-    module = _module(path, modules)
-    parameters = _foldable(path, module, channels)
-    like = parameters[0]
-    generator = torch.Generator().manual_seed(0)
-    width = like.shape[-1] if like.ndim == 2 else channels
-    x = torch.randn(4, width, generator=generator).to(like)
-    scale = 2.0 ** torch.randint(-2, 3, (channels,), generator=generator).to(like)
-    hooks, module._forward_pre_hooks = (
-        module._forward_pre_hooks,
-        type(module._forward_pre_hooks)(),
-    )
-    before = module(x)
-    saved = [p.clone() for p in parameters]
-    try:
-        for p in parameters:
-            _divide(p, scale)
-        after = module(x)
-    finally:
-        for p, old in zip(parameters, saved, strict=True):
-            p.copy_(old)
-        module._forward_pre_hooks = hooks
-    if not torch.allclose(after * scale, before, rtol=1e-2, atol=1e-3):
-        msg = (
-            f'"{path}" ({type(module).__name__}) does not scale its output as its weight is '
-            "scaled, so nothing can be folded into it"
-        )
-        raise CalibrationError(msg)
-
-
-def _check_shared(
-    chosen: Sequence[Group], modules: Mapping[str, torch.nn.Module]
-) -> None:
-    """Refuse weights that other modules use too, or that two groups would divide."""
-    owners = Counter(
-        id(p) for m in modules.values() for p in m.parameters(recurse=False)
-    )
-    sources = Counter(group.source for group in chosen)
-    readers = Counter(path for group in chosen for path in group.readers)
-    for path in (*sources, *readers):
-        own = _module(path, modules).parameters(recurse=False)
-        if any(owners[id(p)] > 1 for p in own):
-            msg = f'"{path}" shares its weight with another module, so it cannot be scaled'
-            raise CalibrationError(msg)
-        if sources[path] > 1 or readers[path] > 1:
-            msg = f'"{path}" has the same part in two groups'
-            raise CalibrationError(msg)
-
-
-def _foldable(
-    path: str, module: torch.nn.Module, channels: int
-) -> Sequence[torch.Tensor]:
-    """Return the parameters that a division of the output is folded into."""
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    if not isinstance(weight, torch.Tensor) or weight.shape[0] != channels:
-        shape = None if weight is None else tuple(weight.shape)
-        msg = (
-            f'"{path}" has a weight of shape {shape}, but its readers have {channels} input '
-            "channels; a source has a weight or a row for each"
-        )
-        raise CalibrationError(msg)
-    return [weight] if bias is None else [weight, bias]
-
-
-def _divide(parameter: torch.Tensor, scale: torch.Tensor) -> None:
-    parameter.div_(scale[:, None] if parameter.ndim == 2 else scale)
-
-
-def _fold(smoothing: Smoothing, modules: Mapping[str, torch.nn.Module]) -> None:
-    scale = torch.from_numpy(smoothing.scale)
-    source = modules[smoothing.group.source]
-    for parameter in _foldable(smoothing.group.source, source, len(scale)):
-        _divide(parameter, scale.to(parameter))
-    for path in smoothing.group.readers:
-        weight: Any = modules[path].weight
-        weight.mul_(scale.to(weight))
