@@ -6,7 +6,7 @@ prepared with an observer for all activations (weights: stock, per channel), cal
 converted, by torchao's PT2E flow and by torch.ao's FX flow. Accuracy is that of the converted
 reference graph, so it is the ranges' and not a kernel's.
 
-    python benches/python/torch_observers.py [--smoke]
+    python benches/python/torch_observers.py [--times] [--smoke]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = ("HistogramObserver", "MinMaxObserver", *STRATEGIES)  # stock ones first
 CALIBRATION = 16  # batches
 
 
-def main(smoke: bool) -> None:
+def main(smoke: bool, times: bool = False) -> None:
     try:
         import torch
         import torchao  # noqa: F401
@@ -42,8 +42,11 @@ def main(smoke: bool) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1 if smoke else torch.get_num_threads())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for task in (letters(smoke), bytes_of_text(smoke)):
-        flow_table(task, smoke)
+    for make in (letters, bytes_of_text):
+        task = make(smoke or times)
+        if not times:
+            accuracy_table(task, smoke)
+        time_table(task, smoke)
     overhead(smoke)
 
 
@@ -171,19 +174,53 @@ def bytes_of_text(smoke: bool) -> Task:
     return Task("transformer, next byte", model, calibration, test)
 
 
-def flow_table(task: Task, smoke: bool) -> None:
+@dataclasses.dataclass
+class Prepared:
+    """A model with observers in it, and how it is converted."""
+
+    model: Any
+    convert: Callable[[Any], Any]
+
+
+def accuracy_table(task: Task, smoke: bool) -> None:
+    """Print what the converted models of both flows are worth."""
     print(f"\n{task.name}: float {task.accuracy(task.model):.2f} %")
-    print(
-        f"{'':8}{'observer':20}{'8 bits':>9}{'4 bits':>9}{'seconds':>10}{'ranges ms':>11}"
-    )
-    plain = min(calibrate(task.model, task) for _ in range(5))
-    flows = {"PT2E": pt2e, "FX": fx}
-    for flow, run in flows.items():
+    print(f"{'':8}{'observer':20}{'8 bits':>9}{'4 bits':>9}")
+    for flow, prepare in FLOWS.items():
         for name in NAMES[: 3 if smoke else None]:
-            found = [run(task, name, bits) for bits in (8, 4)]
-            seconds, ranges = max(0, found[0][1] - plain), found[0][2]
-            cells = f"{found[0][0]:>8.2f}%{found[1][0]:>8.2f}%"
-            print(f"{flow:8}{name:20}{cells}{seconds:>10.3f}{ranges * 1e3:>11.1f}")
+            cells = ""
+            for bits in (8, 4):
+                prepared = prepare(task, name, bits)
+                calibrate(prepared.model, task)
+                accuracy = task.accuracy(prepared.convert(prepared.model))
+                cells += f"{accuracy:>8.2f}%"
+            print(f"{flow:8}{name:20}{cells}", flush=True)
+
+
+def time_table(task: Task, smoke: bool) -> None:
+    """Print what calibration takes more than without observers, and choosing the ranges.
+
+    Medians of rounds; in each all observers take their turns.
+    """
+    prepared = {
+        (flow, name): prepare(task, name, 8).model
+        for flow, prepare in FLOWS.items()
+        for name in NAMES[: 3 if smoke else None]
+    }
+    more: dict[tuple[str, str], list[float]] = {key: [] for key in prepared}
+    choosing: dict[tuple[str, str], list[float]] = {key: [] for key in prepared}
+    for _ in range(2 if smoke else 7):
+        plain = calibrate(task.model, task)
+        for key, model in prepared.items():
+            more[key].append(calibrate(model, task) - plain)
+    for key, model in prepared.items():
+        for _ in range(1 if smoke else 3):
+            choosing[key].append(ranges_of(model))
+    print(f"\n{task.name}: {CALIBRATION} batches without observers {plain:.3f} s")
+    print(f"{'':8}{'observer':20}{'seconds more':>14}{'ranges ms':>11}")
+    for (flow, name), seconds in more.items():
+        ranges = statistics.median(choosing[flow, name]) * 1e3
+        print(f"{flow:8}{name:20}{statistics.median(seconds):>14.3f}{ranges:>11.1f}")
 
 
 def calibrate(model: Any, task: Task) -> float:
@@ -203,8 +240,8 @@ def ranges_of(model: Any) -> float:
     return time.perf_counter() - start
 
 
-def pt2e(task: Task, name: str, bits: int) -> tuple[float, float, float]:
-    """Return the accuracy, the seconds of calibration and those of choosing ranges."""
+def pt2e(task: Task, name: str, bits: int) -> Prepared:
+    """Prepare for torchao's PT2E flow."""
     import torch
     from torchao.quantization.pt2e import observer as stock
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -221,15 +258,11 @@ def pt2e(task: Task, name: str, bits: int) -> tuple[float, float, float]:
         config = qc.torch.attach_observer(config, name)
     quantizer = x86.X86InductorQuantizer().set_global(config)
     exported = torch.export.export(task.model, (task.calibration[0],)).module()
-    prepared = prepare_pt2e(exported, quantizer)
-    seconds = min(calibrate(copy.deepcopy(prepared), task) for _ in range(3))
-    calibrate(prepared, task)
-    ranges = ranges_of(copy.deepcopy(prepared))
-    return task.accuracy(convert_pt2e(prepared)), seconds, ranges
+    return Prepared(prepare_pt2e(exported, quantizer), convert_pt2e)
 
 
-def fx(task: Task, name: str, bits: int) -> tuple[float, float, float]:
-    """Return the same of torch.ao's FX flow."""
+def fx(task: Task, name: str, bits: int) -> Prepared:
+    """Prepare for torch.ao's FX flow."""
     import torch
     from torch.ao import quantization as ao
     from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
@@ -242,10 +275,10 @@ def fx(task: Task, name: str, bits: int) -> tuple[float, float, float]:
     mapping = ao.QConfigMapping().set_global(config)
     model = copy.deepcopy(task.model)
     prepared = prepare_fx(model, mapping, (task.calibration[0],))
-    seconds = min(calibrate(copy.deepcopy(prepared), task) for _ in range(3))
-    calibrate(prepared, task)
-    ranges = ranges_of(copy.deepcopy(prepared))
-    return task.accuracy(convert_to_reference_fx(prepared)), seconds, ranges
+    return Prepared(prepared, convert_to_reference_fx)
+
+
+FLOWS: dict[str, Callable[[Task, str, int], Prepared]] = {"PT2E": pt2e, "FX": fx}
 
 
 def overhead(smoke: bool) -> None:
@@ -296,4 +329,8 @@ def overhead(smoke: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="see that it runs")
-    main(parser.parse_args().smoke)
+    parser.add_argument(
+        "--times", action="store_true", help="times only: networks are hardly trained"
+    )
+    options = parser.parse_args()
+    main(options.smoke, options.times)
