@@ -96,7 +96,11 @@ def main() -> None:
     parser.add_argument(
         "--each", type=int, default=EACH, help=f"quotations a topic (default: {EACH})"
     )
-    number = parser.parse_args().each
+    parser.add_argument(
+        "--bits", type=int, nargs="+", default=[8, 4], help="widths (default: 8 and 4)"
+    )
+    options = parser.parse_args()
+    number = options.each
     start = time.perf_counter()
     model, tokenizer = minilm.load()
     data = read(tokenizer, number)
@@ -116,7 +120,7 @@ def main() -> None:
         "\n| ranges | mean cosine | worst cosine | topic accuracy | largest loss to zero |"
     )
     print("|---|---|---|---|---|")
-    for bits in (8, 4):
+    for bits in options.bits:
         tables = {m: cal.compute(m, format=f"uint{bits}") for m in METHODS}
         tables["llm_layers"] = cal.compute("llm_layers", format=f"uint{bits}")
         tables["minmax per channel"] = channels.compute("minmax", format=f"uint{bits}")
