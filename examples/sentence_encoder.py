@@ -6,7 +6,7 @@ one, for quotations of ten topics (Debian's fortunes).
 
     python examples/sentence_encoder.py
 
-takes three minutes on two idle cores. Needs the extra: pip install "quantcal[llm]".
+takes two and a half minutes on two idle cores. Needs the extra: pip install "quantcal[llm]".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 import quantcal as qc
 from quantcal.torch import fake_quantize, observe
 
-EACH = 80
+EACH = 60
 """Quotations of a topic: a quarter of them to calibrate, a quarter tell where the topic
 lies, half are classified. Some topics have fewer."""
 
