@@ -104,7 +104,14 @@ def main(*, smoke: bool, keys: tuple[str, ...] = ()) -> None:
             for case, samples in CASES[:3] if smoke else CASES:
                 count = str(2 if smoke else samples)
                 arguments = (key, str(path), case, count, size)
-                subprocess.run([sys.executable, __file__, *arguments], check=True)
+                command = [sys.executable, __file__, *arguments]
+                done = subprocess.run(
+                    command, stderr=subprocess.PIPE, text=True, check=False
+                )
+                if done.returncode:
+                    reason = (done.stderr.splitlines() or ["no message"])[-1]
+                    ended = f"ended with {done.returncode}: {reason}"
+                    print(f"  {case:<30} {samples:4d} samples {ended}", flush=True)
 
 
 if __name__ == "__main__":
