@@ -1,6 +1,7 @@
-"""Peak memory and time of observing a detection network, each case in a process of its own.
+"""Peak memory and time of calibrating whole networks, each case in a process of its own.
 
-`python benches/python/memory.py` runs all cases; with arguments, one.
+`python benches/python/memory.py [network …]` runs all cases of the networks, or of all.
+The seconds are those of everything between the model's file and its ranges.
 """
 
 from __future__ import annotations
@@ -10,40 +11,44 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+from networks import NETWORKS, Feed, model_file
 
-SIDE = 640  # pixels
+CASES = (
+    ("plain inference", 8),
+    ("quantcal", 8),
+    ("quantcal, all tensors", 1),
+    ("quantcal, all tensors", 8),
+    ("quantcal, all tensors", 64),
+    ("quantcal, all tensors, outputs", 8),
+    ("onnxruntime MinMax", 8),
+    ("onnxruntime Percentile", 8),
+    ("onnxruntime Entropy", 8),
+)
 
 
-def feeds(samples: int, side: int):
-    """Yield smooth random images: noise alone would not excite a detector."""
-    generator = np.random.default_rng(0)
-    for _ in range(samples):
-        coarse = generator.normal(size=(1, 3, side // 16, side // 16))
-        yield {"x": coarse.repeat(16, 2).repeat(16, 3).astype(np.float32)}
-
-
-def run_case(case: str, samples: int, side: int) -> None:
-    """Observe `samples` images in this process and print time and peak memory."""
-    from quantcal.demo.fetch import MODELS
+def run_case(key: str, path: str, case: str, samples: int, size: str) -> None:
+    """Calibrate in this process and print time and peak memory."""
     from quantcal.onnx.result import peak_memory
 
-    path = MODELS["pp-ocr-det"].fetch()
+    network = NETWORKS[key]
+    shape = network.shape if size == "full" else network.small
+    feeds = network.feeds(samples, shape)  # one at a time
     start = time.perf_counter()
     if case == "plain inference":
         session = _plain(path)
-        for feed in feeds(samples, side):
+        for feed in feeds:
             session.run(None, feed)
     elif case.startswith("onnxruntime"):
-        _onnxruntime(path, case.split()[1], samples, side)
+        _onnxruntime(path, case.split()[1], feeds)
     else:
         import quantcal as qc
 
         calibrator = qc.onnx.observe(
             path,
-            feeds(samples, side),
+            feeds,
             tensors="all" if "all tensors" in case else None,
             method="outputs" if "outputs" in case else "in_graph",
         )
@@ -53,7 +58,7 @@ def run_case(case: str, samples: int, side: int) -> None:
     print(f"  {case:<30} {samples:4d} samples {seconds:8.1f} s {peak:8.0f} MB peak")
 
 
-def _plain(path: Path):
+def _plain(path: str):
     """Open the graph as it is observed: not optimised, nothing kept between runs."""
     import onnxruntime as ort
 
@@ -64,13 +69,13 @@ def _plain(path: Path):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _onnxruntime(path: Path, method: str, samples: int, side: int) -> None:
+def _onnxruntime(path: str, method: str, feeds: Iterator[Feed]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.feeds = feeds(samples, side)
+            self.feeds = feeds
 
         def get_next(self):
             return next(self.feeds, None)
@@ -85,31 +90,37 @@ def _onnxruntime(path: Path, method: str, samples: int, side: int) -> None:
         calibrator.compute_data()
 
 
-def main(*, smoke: bool) -> None:
+def main(*, smoke: bool, keys: tuple[str, ...] = ()) -> None:
     """Run every case, one process each."""
-    side = 96 if smoke else SIDE
-    cases = [
-        ("plain inference", 8),
-        ("quantcal", 8),
-        *(("quantcal, all tensors", samples) for samples in (1, 8, 64)),
-        ("quantcal, all tensors, outputs", 8),
-        ("onnxruntime MinMax", 8),
-        ("onnxruntime Percentile", 8),
-        ("onnxruntime Entropy", 8),
-    ]
-    print(f"\nPP-OCRv4 detector, {side} × {side}, float32", flush=True)
-    for case, samples in cases[:3] if smoke else cases:
-        count = str(2 if smoke else samples)
-        command = [sys.executable, __file__, case, count, str(side)]
-        subprocess.run(command, check=True)
+    size = "small" if smoke else "full"
+    with tempfile.TemporaryDirectory() as folder:
+        for key in keys or tuple(NETWORKS):
+            path = model_file(key, Path(folder))
+            if path is None:
+                continue
+            network = NETWORKS[key]
+            shape = network.small if smoke else network.shape
+            print(f"\n{network.title}, samples of {shape}", flush=True)
+            for case, samples in CASES[:3] if smoke else CASES:
+                count = str(2 if smoke else samples)
+                arguments = (key, str(path), case, count, size)
+                command = [sys.executable, __file__, *arguments]
+                done = subprocess.run(
+                    command, stderr=subprocess.PIPE, text=True, check=False
+                )
+                if done.returncode:
+                    reason = (done.stderr.splitlines() or ["no message"])[-1]
+                    ended = f"ended with {done.returncode}: {reason}"
+                    print(f"  {case:<30} {samples:4d} samples {ended}", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 6:
         parser = argparse.ArgumentParser()
-        parser.add_argument("case")
+        for name in ("key", "path", "case"):
+            parser.add_argument(name)
         parser.add_argument("samples", type=int)
-        parser.add_argument("side", type=int)
+        parser.add_argument("size")
         run_case(**vars(parser.parse_args()))
     else:
-        main(smoke=False)
+        main(smoke=False, keys=tuple(sys.argv[1:]))

@@ -1,79 +1,153 @@
 """Time of a run with its tensors observed in the graph, beside the same run without.
 
-`python benches/python/observing.py [rounds]`: the sessions take turns, medians are
-printed. Sessions are those that observing uses: no optimisation, nothing kept.
+`python benches/python/observing.py [rounds]`. Each case is a process of its own, that runs
+when it is told to: in one process the threads of several sessions would be in each other's
+way. The processes take turns, and medians over all runs are printed. Sessions are those
+that observing uses: no optimisation, nothing kept between runs.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from networks import NETWORKS, model_file
 
-SHAPES = {"pp-ocr-det": (1, 3, 640, 640), "pp-ocr-rec": (1, 3, 48, 320)}
+CASES = ("plain inference", "what quantising needs", "all tensors")
+RUNS = 3  # in a turn, after one that does not count
 
 
-def observe(key: str, shape: tuple[int, ...], rounds: int) -> None:
-    """Let plain inference and the observers of two choices of tensors take turns."""
+def serve(key: str, path: str, case: str, size: str) -> None:
+    """Run a sample as often as each line of the input says; print the seconds."""
+    network = NETWORKS[key]
+    shape = network.shape if size == "full" else network.small
+    feed = next(network.feeds(1, shape))
+    run, told = _opened(Path(path), case, feed)
+    print("ready", flush=True)
+    done = 0
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+            done += 1
+        print(json.dumps(seconds), flush=True)
+    print(json.dumps(told(done)), flush=True)
+
+
+def _opened(
+    path: Path, case: str, feed: dict[str, Any]
+) -> tuple[Callable[[], object], Callable[[int], dict[str, Any]]]:
+    """Return what runs the sample, and what tells of the numbers observed."""
     import quantcal as qc
-    from quantcal.demo.fetch import MODELS
-    from quantcal.onnx.choose import choose
+    from quantcal.onnx.choose import Source, choose
     from quantcal.onnx.in_graph import InGraphObserver
     from quantcal.onnx.model import Workspace, load_model
     from quantcal.onnx.options import Options
     from quantcal.onnx.prepare import prepare
 
-    path = MODELS[key].fetch()
-    feed = {"x": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-    needed = prepare(load_model(path), Options.of())
-    source = choose(load_model(path), "all")
-    with Workspace(source.loaded) as work, Workspace(needed.converted) as other:
+    loaded = load_model(path)
+    if case == "what quantising needs":
+        ready = prepare(loaded, Options.of())
+        source = Source(ready.converted, ready.types, ready.plan.observed)
+    else:
+        source = choose(loaded, "all")
+    work = Workspace(source.loaded)  # its folder lasts as long as the process
+    if case == "plain inference":
         plain = work.open([value.name for value in work.light.graph.output])
-        cals = {
-            "what quantising needs": qc.Calibrator(),
-            "all tensors": qc.Calibrator(),
-        }
-        names = [
-            [n for n in s if n != "x"] for s in (needed.plan.observed, source.names)
-        ]
-        observers = [
-            InGraphObserver(where, chosen, cal)
-            for where, chosen, cal in zip(
-                (other, work), names, cals.values(), strict=True
-            )
-        ]
-        runs = {"plain inference": lambda: plain.run(None, feed)}
-        for case, observer in zip(cals, observers, strict=True):
-            runs[case] = lambda o=observer: o.observe(feed, "the sample")
-        times: dict[str, list[float]] = {case: [] for case in runs}
-        for run in runs.values():
-            run()
-        for _ in range(rounds):
-            for case, run in runs.items():
-                start = time.perf_counter()
-                run()
-                times[case].append(time.perf_counter() - start)
-        for observer in observers:
-            observer.finish()
-    base = np.median(times["plain inference"])
-    print(f"\n{key}, {shape}, {rounds} rounds in turns", flush=True)
-    for case, taken in times.items():
-        median = np.median(taken)
-        told = f"  {case:<24}{median * 1e3:8.1f} ms  {median / base:5.2f} ×"
-        if case in cals:
-            cal = cals[case]
-            values = sum(cal[name].count for name in cal) / (rounds + 1)
-            told += f"  {len(cal)} tensors, {values / 1e6:.1f} M values"
-        print(told)
+        return lambda: (work, plain.run(None, feed)), lambda _: {}
+    cal = qc.Calibrator()
+    names = [name for name in source.names if name not in feed]
+    observer = InGraphObserver(work, names, cal)
+
+    def told(runs: int) -> dict[str, Any]:
+        observer.finish()
+        values = sum(cal[name].count for name in cal)
+        return {"tensors": len(cal), "values": values / runs}
+
+    return lambda: (work, observer.observe(feed, "the sample")), told
 
 
-def main(*, smoke: bool, rounds: int = 15) -> None:
-    """Run both networks."""
-    for key, shape in SHAPES.items():
-        small = (1, 3, 96, 96) if shape[2] == 640 else (1, 3, 48, 96)
-        observe(key, small if smoke else shape, 1 if smoke else rounds)
+class Worker:
+    """A process that serves one case."""
+
+    def __init__(self, key: str, path: Path, case: str, size: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, key, str(path), case, size],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def _read(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a case ended with {self._process.wait()}")
+        return line
+
+    def run(self, times: int) -> list[float]:
+        """Return the seconds of so many runs."""
+        self._process.stdin.write(f"{times}\n")
+        self._process.stdin.flush()
+        return json.loads(self._read())
+
+    def end(self) -> dict[str, Any]:
+        """Return what was observed."""
+        self._process.stdin.close()
+        told = json.loads(self._read())
+        self._process.wait()
+        return told
+
+
+def compare(key: str, path: Path, rounds: int, size: str) -> None:
+    """Let plain inference and the observers of two choices of tensors take turns."""
+    workers = {case: Worker(key, path, case, size) for case in CASES}
+    times: dict[str, list[list[float]]] = {case: [] for case in CASES}
+    for round in range(rounds + 1):
+        order = CASES if round % 2 else CASES[::-1]
+        for case in order:
+            taken = workers[case].run(1 + RUNS)[1:]
+            if round:  # the first warms all of them up
+                times[case].append(taken)
+    told = {case: worker.end() for case, worker in workers.items()}
+    network = NETWORKS[key]
+    shape = network.shape if size == "full" else network.small
+    print(f"\n{network.title}, {shape}, {rounds} rounds of {RUNS} runs", flush=True)
+    medians = {case: np.median(np.array(t), axis=1) for case, t in times.items()}
+    for case in CASES:
+        median = np.median(times[case])
+        ratios = medians[case] / medians[CASES[0]]
+        line = f"  {case:<24}{median * 1e3:8.1f} ms  {np.median(ratios):5.2f} ×"
+        line += f"  ({ratios.min():.2f} to {ratios.max():.2f})"
+        if told[case]:
+            values = told[case]["values"] / 1e6
+            line += f"  {told[case]['tensors']} tensors, {values:.1f} M values"
+        print(line, flush=True)
+
+
+def main(*, smoke: bool, rounds: int = 8, keys: tuple[str, ...] = ()) -> None:
+    """Compare on each network."""
+    with tempfile.TemporaryDirectory() as folder:
+        for key in keys or tuple(NETWORKS):
+            path = model_file(key, Path(folder))
+            if path is not None:
+                size = "small" if smoke else "full"
+                compare(key, path, 1 if smoke else rounds, size)
 
 
 if __name__ == "__main__":
-    main(smoke=False, rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    if len(sys.argv) == 5:
+        serve(*sys.argv[1:])
+    else:
+        given = sys.argv[1:]
+        count = int(given.pop(0)) if given and given[0].isdigit() else 8
+        main(smoke=False, rounds=count, keys=tuple(given))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import memory
+import networks
 from figures import Sheet, number
 from timing import interleave
 
@@ -73,8 +73,9 @@ class Parts:
 
 def detector(*, smoke: bool) -> tuple[Path, Feeds]:
     """Return the detector and images for it."""
-    count, side = (1, 96) if smoke else (8, memory.SIDE)
-    return MODELS["pp-ocr-det"].fetch(), list(memory.feeds(count, side))
+    network = networks.NETWORKS["pp-ocr-det"]
+    count, shape = (1, network.small) if smoke else (8, network.shape)
+    return MODELS["pp-ocr-det"].fetch(), list(network.feeds(count, shape))
 
 
 def recogniser(*, smoke: bool) -> tuple[Path, Feeds]:

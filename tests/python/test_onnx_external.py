@@ -156,3 +156,34 @@ def test_a_model_given_as_bytes_is_observed_in_the_graph(tmp_path: Path) -> None
         ]
         assert given[0].to_bytes() == given[1].to_bytes() == given[2].to_bytes()
         assert len(given[0]) >= 3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [models.conv_net(), models.conv_net(opset=11), models.batch_norm_net(shared=True)],
+    ids=["conv", "opset 11", "folded and shared"],
+)
+def test_quantising_from_files_of_weights_writes_the_same_bytes(
+    model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = [{"x": models.random(1, 3, 6, 8)}]
+    qc.onnx.quantize(model, tmp_path / "want.onnx", feeds, progress=False)
+    path = saved(model, tmp_path)
+    monkeypatch.setattr("quantcal.onnx.model._EXTERNAL_BYTES", 0)  # all are large
+    qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False)
+    want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
+    assert want == got
+
+
+def test_float_weights_that_stay_come_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight of a node that is left out."""
+    monkeypatch.setattr("quantcal.onnx.model._EXTERNAL_BYTES", 0)
+    path = saved(models.conv_net(), tmp_path)
+    feeds = [{"x": models.random(1, 3, 6, 8)}]
+    qc.onnx.quantize(
+        path, tmp_path / "q.onnx", feeds, exclude=["Conv_2"], progress=False
+    )
+    (tmp_path / "w").unlink()
+    assert models.session(str(tmp_path / "q.onnx")).run(None, feeds[0])

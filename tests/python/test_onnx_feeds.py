@@ -99,7 +99,12 @@ def test_a_python_callable_gives_feeds_and_starts_again(
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(qc.CalibrationError, match="missing does not exist"):
         load_feeds(tmp_path / "missing", ONE)
+    with pytest.raises(qc.CalibrationError, match="Is python:samples:read meant"):
+        load_feeds("samples:read", ONE)
     with pytest.raises(qc.CalibrationError, match=r"holds no \.npz or \.npy file"):
+        load_feeds(tmp_path, ONE)
+    (tmp_path / "line.png").touch()
+    with pytest.raises(qc.CalibrationError, match=r"1 other.*python:module:callable"):
         load_feeds(tmp_path, ONE)
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(qc.CalibrationError, match=r"data\.csv is neither"):

@@ -77,7 +77,7 @@ def _read(tensor: onnx.TensorProto, folder: Path) -> None:
     from onnx.external_data_helper import load_external_data_for_tensor
 
     load_external_data_for_tensor(tensor, str(folder))
-    tensor.data_location = tensor.DEFAULT
+    tensor.ClearField("data_location")  # as in a model that never had files
     del tensor.external_data[:]
 
 

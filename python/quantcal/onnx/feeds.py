@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from quantcal.onnx.model import Model
 
 Feed = dict[str, Any]
+
+_CALLABLE = (
+    "Images and other files need code of yours that prepares them: "
+    "python:module:callable, which returns or yields {input name: array}."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,16 +268,19 @@ def _sample_files(path: Path) -> list[Path]:
         samples = [p for p in files if p.suffix.lower() in kinds]
         if not samples:
             raise CalibrationError(
-                f"{path} holds no .npz or .npy file ({len(files)} other files)."
+                f"{path} holds no .npz or .npy file ({len(files)} other files). "
+                f"{_CALLABLE}"
             )
         return samples
     if not path.exists():
+        module = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(path))
+        hint = f" Is python:{path} meant?" if module else ""
         raise CalibrationError(
-            f"{path} does not exist. Give a .npz or .npy file, a folder of them, or "
-            "python:module:callable."
+            f"{path} does not exist.{hint} Give a .npz or .npy file, a folder of them, "
+            "or python:module:callable."
         )
     if path.suffix.lower() not in kinds:
-        raise CalibrationError(f"{path} is neither a .npz nor a .npy file.")
+        raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
     return [path]
 
 

@@ -157,7 +157,7 @@ def quantize(
     bits = (by_node if reduce_range == "auto" else options).bits()
     given = Policy.of(strategy)
     started = time.perf_counter()
-    prepared = prepare(load_model(model), options)
+    prepared = prepare(load_model(model, weights=False), options)
     # Before the data, which may take long; a given calibrator may know more tensors.
     policy = assign(given, prepared, calibrator or ())
     first: Feed | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantcal import CalibrationTable
@@ -68,7 +68,7 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[Clipped, ...]
-    config: str | None
+    config: str | None = field(repr=False)
 
     @property
     def seconds(self) -> float:

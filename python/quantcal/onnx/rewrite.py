@@ -15,6 +15,7 @@ import numpy as np
 
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
+from quantcal.onnx.external import embed
 from quantcal.onnx.model import sort_nodes, subgraphs
 from quantcal.onnx.scopes import scopes
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
@@ -52,6 +53,8 @@ def rewrite(
     work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     work.drop_floats()
+    if prepared.converted.folder is not None:
+        embed(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
+from quantcal.onnx.external import values_of
 from quantcal.onnx.model import all_nodes, load_model
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
@@ -110,7 +111,7 @@ def saturations(
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
     prepared = prepare(
-        load_model(model), Options.of(op_types=op_types, exclude=exclude)
+        load_model(model, weights=False), Options.of(op_types=op_types, exclude=exclude)
     )
     return estimate(prepared, calibrator, table, per_channel=per_channel)
 
@@ -142,10 +143,8 @@ def weighted_nodes(prepared: Prepared) -> Iterator[tuple[onnx.NodeProto, Floats]
     positions of the kernel and, inside, over the input channels, which lie side by side in
     memory.
     """
-    from onnx import numpy_helper
-
     for node, tensor in _weighted(prepared):
-        matrix = _as_matrix(node, numpy_helper.to_array(tensor))
+        matrix = _as_matrix(node, values_of(tensor, prepared.converted.folder))
         if matrix is not None:
             yield node, matrix
 

@@ -133,7 +133,7 @@ class WeightNodes:
         self._constants = constants
         self._ranges = ranges
         self._bits = bits
-        self._floats = Weights(graph)
+        self._floats = Weights(graph, prepared.converted.folder)
         self._inputs = {node.name: list(node.input) for node in all_nodes(graph)}
         self._least = self._least_scales()
         self._coded: dict[Key, Coded] = {}
@@ -168,7 +168,7 @@ class WeightNodes:
         narrow = self._bits.reduce or node.name in self._bits.nodes
         if narrow and format in ("int8", "uint8"):
             format = format.replace("8", "7")
-        rank = self._floats.array(name).ndim
+        rank = len(self._floats.shape(name))
         if not options.per_channel or (
             node.op_type == "MatMul" and (index, rank) != (1, 2)
         ):

@@ -134,7 +134,7 @@ def write(
             "Give the names that quantcal.onnx.saturations finds."
         )
     opset = max(options.opset, opset_for(formats.values()))
-    prepared = prepare(load_model(model), options, opset)
+    prepared = prepare(load_model(model, weights=False), options, opset)
     return write_prepared(prepared, path, table)
 
 
