@@ -10,6 +10,7 @@ mod cost;
 mod coverage;
 mod entropy;
 mod error;
+mod even;
 mod groups;
 mod kl;
 mod logarithm;
