@@ -1,5 +1,6 @@
 //! The searches: histogram in, range out.
 
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use super::{error::CalibrationError, format::Format, histogram::Histogram, whole::Whole};
@@ -70,6 +71,20 @@ pub(super) fn divergence(
     let state = histogram.snapshot();
     let range = Range { low, high };
     Ok(py.detach(|| search::divergence(&state, range, num_bins, format, scaling))?)
+}
+
+type Bounds<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+
+/// The least and the most that each of ONNX Runtime's divergences may be.
+#[pyfunction]
+pub(super) fn smoothed_divergences<'py>(
+    py: Python<'py>,
+    counts: PyReadonlyArray1<'py, u64>,
+    levels: usize,
+) -> Bounds<'py> {
+    let counts: Vec<u64> = counts.as_array().iter().copied().collect();
+    let (least, most) = py.detach(|| search::smoothed_divergences(&counts, levels));
+    (least.into_pyarray(py), most.into_pyarray(py))
 }
 
 /// The range of least error to the power `p`.

@@ -20,6 +20,7 @@ mod optimum;
 mod percentile;
 mod power;
 mod powers;
+mod smoothed;
 mod tails;
 
 pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
@@ -29,6 +30,7 @@ pub use kl::{KlOptions, divergence, divergences, kl};
 pub use mse::mse;
 pub use octav::octav;
 pub use percentile::{Tails, percentile};
+pub use smoothed::smoothed_divergences;
 
 use crate::{Density, Range};
 
