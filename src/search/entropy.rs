@@ -52,7 +52,7 @@ fn by_levels(density: &Density, grid: Grid, below: impl Fn(f64) -> f64) -> f64 {
     let mut ends = Vec::with_capacity(grid.num_levels() + 1);
     ends.push(0.0);
     grid.for_each_cell(|_, upper| {
-        ends.push(if upper == f64::INFINITY { total } else { below(upper) })
+        ends.push(if upper == f64::INFINITY { total } else { below(upper) });
     });
     dispatch(Masses { ends: &ends })
 }

@@ -45,7 +45,7 @@ mod tests {
     fn logarithms_are_close_everywhere() {
         for i in 1..400_000 {
             let x = f64::from(i) * 0.001_37;
-            for x in [x, x * 1e-9, x * x, 1.0 + x * 1e-12, 2f64.powi(i % 2000 - 1000) * 1.37] {
+            for x in [x, x * 1e-9, x * x, 1.0 + x * 1e-12, libm::ldexp(1.37, i % 2000 - 1000)] {
                 let limit = 2.0 * f64::EPSILON * (1.0 + libm::log2(x).abs());
                 let (found, want) = (ln(x), libm::log(x));
                 assert!((found - want).abs() <= limit, "ln {x}: {found} {want}");
