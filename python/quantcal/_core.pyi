@@ -51,6 +51,8 @@ __all__ = [
     "quantize_channels",
     "read_archive",
     "set_num_threads",
+    "share_beyond",
+    "smoothed_divergences",
     "write_archive",
 ]
 
@@ -360,6 +362,7 @@ def aciq(
     closed_form: bool,
     format: QuantFormat,
 ) -> tuple[float, float]: ...
+def share_beyond(distribution: str, bits: int) -> float: ...
 def analytic_threshold(distribution: str, bits: int) -> float: ...
 def grid(
     format: QuantFormat, low: float, high: float

@@ -172,12 +172,21 @@ pub(super) fn aciq(
     })))
 }
 
+fn named(distribution: &str) -> PyResult<Distribution> {
+    let found = DISTRIBUTIONS.iter().find(|(name, _)| distribution == *name);
+    found.map(|&(_, known)| known).ok_or_else(|| {
+        CalibrationError::new_err(format!("distribution \"{distribution}\" is not known"))
+    })
+}
+
 /// The analytic threshold in units of the spread.
 #[pyfunction]
 pub(super) fn analytic_threshold(distribution: &str, bits: u32) -> PyResult<f64> {
-    let found = DISTRIBUTIONS.iter().find(|(name, _)| distribution == *name);
-    let (_, known) = found.ok_or_else(|| {
-        CalibrationError::new_err(format!("distribution \"{distribution}\" is not known"))
-    })?;
-    Ok(search::threshold(*known, bits))
+    Ok(search::threshold(named(distribution)?, bits))
+}
+
+/// The share of a full form beyond its analytic threshold.
+#[pyfunction]
+pub(super) fn share_beyond(distribution: &str, bits: u32) -> PyResult<f64> {
+    Ok(search::share_beyond(named(distribution)?, bits))
 }

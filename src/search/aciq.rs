@@ -116,6 +116,15 @@ pub fn threshold(distribution: Distribution, bits: u32) -> f64 {
     }
 }
 
+/// The share of a full form that lies beyond its threshold, on both sides together.
+pub fn share_beyond(distribution: Distribution, bits: u32) -> f64 {
+    let a = threshold(distribution, bits);
+    match distribution {
+        Distribution::Laplace | Distribution::HalfLaplace => exp(-a),
+        Distribution::Gauss | Distribution::HalfGauss => erfc(a * FRAC_1_SQRT_2),
+    }
+}
+
 /// The root of a · erfc(a/√2) − √(2/π) e^(−a²/2) + a / `cells`, by halving: the function rises.
 fn gauss_root(cells: f64) -> f64 {
     let rises =

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// In steps: what lies closer together is joined.
-const NARROW: f64 = 1.0 / 32.0;
+const NARROW: f64 = 1.0 / 64.0;
 /// Mantissa bits that the early stages see.
 const ROUGH: u32 = 4;
 const FINER: u32 = 6;

@@ -23,7 +23,7 @@ mod powers;
 mod smoothed;
 mod tails;
 
-pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
+pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, share_beyond, threshold};
 pub use entropy::{code_entropy, max_entropy};
 pub use error::{GridError, grid_error, grid_errors};
 pub use kl::{KlOptions, divergence, divergences, kl};

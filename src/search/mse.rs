@@ -13,6 +13,10 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Up to so many segments each is visited: the jags of so few values are sharp, and joining what lies
+/// close together would blur them.
+const FEW: usize = 1536;
+
 /// The range whose grid has the least expected error to the power `p`, from 1 to 4. O(1000 ·
 /// min(levels, segments)) for two ends, a quarter of it for one.
 ///
@@ -29,6 +33,10 @@ pub fn mse(density: &Density, p: f64, format: QuantFormat, scaling: Scaling) -> 
     if p == 2.0 && !many_levels(density, format) {
         let tails = Tails::new(density);
         return Ok(optimum(density, format, scaling, |_, grid| tails.squared_error(grid)));
+    }
+    if density.segments().len() <= FEW {
+        let cost = Cost::new(p);
+        return Ok(optimum(density, format, scaling, |_, grid| cost.of(density, grid)));
     }
     let costs = EvenCosts::new(density, p);
     Ok(optimum(density, format, scaling, |stage, grid| costs.of(stage, grid)))
