@@ -92,7 +92,7 @@ fn gauss(n: usize) -> Vec<f32> {
 fn octaves(n: usize) -> Vec<f32> {
     let r = &mut data::Random::new(8);
     (0..n)
-        .map(|_| ((r.uniform() * 16.0 - 8.0).exp2() * (r.uniform() - 0.5).signum()) as f32)
+        .map(|_| (libm::exp2(r.uniform() * 16.0 - 8.0) * (r.uniform() - 0.5).signum()) as f32)
         .collect()
 }
 

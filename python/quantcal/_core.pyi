@@ -51,6 +51,8 @@ __all__ = [
     "quantize_channels",
     "read_archive",
     "set_num_threads",
+    "share_beyond",
+    "smoothed_divergences",
     "write_archive",
 ]
 
@@ -344,6 +346,9 @@ def kl(
 def divergence(
     histogram: Histogram, low: float, high: float, num_bins: int, format: QuantFormat
 ) -> float: ...
+def smoothed_divergences(
+    counts: NDArray[np.uint64], levels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def mse(histogram: Histogram, p: float, format: QuantFormat) -> tuple[float, float]: ...
 def octav(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
 def max_entropy(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
@@ -357,6 +362,7 @@ def aciq(
     closed_form: bool,
     format: QuantFormat,
 ) -> tuple[float, float]: ...
+def share_beyond(distribution: str, bits: int) -> float: ...
 def analytic_threshold(distribution: str, bits: int) -> float: ...
 def grid(
     format: QuantFormat, low: float, high: float

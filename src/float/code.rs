@@ -90,7 +90,7 @@ impl Layout {
     /// Smallest magnitude of a bin, given the magnitude's code.
     pub(crate) fn inner_edge(self, magnitude: usize) -> f64 {
         if magnitude >= self.finite_magnitudes() {
-            return 2f64.powi(128); // the upper edge of the last finite bin
+            return libm::ldexp(1.0, 128); // the upper edge of the last finite bin
         }
         f64::from(f32::from_bits((magnitude as u32) << self.shift()))
     }
@@ -102,7 +102,7 @@ impl Layout {
         let m = self.mantissa_bits;
         if x < f64::from(f32::MIN_POSITIVE) {
             // All subnormal bins are as wide as those of the lowest normal octave.
-            return (x * 2f64.powi(126 + m as i32)) as usize;
+            return libm::ldexp(x, 126 + m as i32) as usize;
         }
         let code = (x.to_bits() >> (52 - m)) - (BIAS << m);
         (code as usize).min(self.finite_magnitudes() - 1)

@@ -59,7 +59,7 @@ fn power_of_two_from(x: f64) -> f64 {
     }
     let below = f64::from_bits(x.to_bits() & (0x7ff << 52)); // drops the mantissa
     let power = if below < x { 2.0 * below } else { below };
-    power.clamp(f64::from(f32::MIN_POSITIVE), 2f64.powi(127))
+    power.clamp(f64::from(f32::MIN_POSITIVE), libm::ldexp(1.0, 127))
 }
 
 impl Grid {

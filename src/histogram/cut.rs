@@ -1,6 +1,6 @@
 //! The part of a histogram between two values.
 
-use super::{Density, Histogram, Pages};
+use super::{Density, Histogram, Pages, Segment};
 use crate::error::{Error, Result};
 
 impl Histogram {
@@ -18,34 +18,41 @@ impl Histogram {
         let layout = self.layout();
         let mut pages = Pages::new(layout);
         let mut part = Self { fixed: self.fixed, exact: self.exact, ..Self::new() };
+        // The middle of a segment lies in its bin, also where the extremes cut it. (Rounded to f32
+        // it may be the outer edge.)
+        let middle = |segment: &Segment| 0.5 * (segment.low + segment.high);
+        let bin = |middle: f64| layout.join(middle < 0.0, layout.magnitude_of(middle.abs()));
+        let (mut first, mut last): (Option<&Segment>, Option<&Segment>) = (None, None);
         let segments = density.segments().iter().enumerate();
-        for (k, segment) in segments.filter(|(_, s)| s.high >= low && s.low <= high) {
-            let below = density.count_below(low).max(density.rank(k));
-            let up_to = density.count_up_to(high).min(density.rank(k + 1));
-            let count = up_to.saturating_sub(below);
+        segments.filter(|(_, s)| s.high >= low && s.low <= high).for_each(|(k, segment)| {
+            let count = if low < segment.low && segment.high < high {
+                segment.count
+            } else {
+                let below = density.count_below(low).max(density.rank(k));
+                let up_to = density.count_up_to(high).min(density.rank(k + 1));
+                up_to.saturating_sub(below)
+            };
             if count == 0 {
-                continue;
+                return;
             }
             part.count += count;
-            // The middle of a segment lies in its bin, also where the extremes cut it. (Rounded to
-            // f32 it may be the outer edge.)
-            let middle = 0.5 * (segment.low + segment.high);
-            if middle == 0.0 {
-                part.zeros += count;
-                part.min = part.min.min(0.0);
-                part.max = part.max.max(0.0);
-                continue;
+            first = first.or(Some(segment));
+            last = Some(segment);
+            match middle(segment) {
+                0.0 => part.zeros += count,
+                middle => pages.add(bin(middle), count),
             }
-            let bin = layout.join(middle < 0.0, layout.magnitude_of(middle.abs()));
-            pages.add(bin, count);
+        });
+        if let (Some(first), Some(last)) = (first, last) {
             // Neither the outer edge of a bin nor zero belongs to it.
-            let inside = |x: f64| match (x as f32).to_bits() {
+            let inside = |x: f64, middle: f64| match (x as f32).to_bits() {
+                _ if middle == 0.0 => 0.0,
                 bits if bits << 1 == 0 => 1f32.copysign(middle as f32) * f32::from_bits(1),
-                bits if layout.code(f32::from_bits(bits)) == bin => f32::from_bits(bits),
+                bits if layout.code(f32::from_bits(bits)) == bin(middle) => f32::from_bits(bits),
                 bits => f32::from_bits(bits - 1),
             };
-            part.min = part.min.min(inside(segment.low.max(low)));
-            part.max = part.max.max(inside(segment.high.min(high)));
+            part.min = inside(first.low.max(low), middle(first));
+            part.max = inside(last.high.min(high), middle(last));
         }
         part.pages = self.pages.is_some().then_some(pages);
         Ok(part)

@@ -1,5 +1,6 @@
 //! The searches: histogram in, range out.
 
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use super::{error::CalibrationError, format::Format, histogram::Histogram, whole::Whole};
@@ -70,6 +71,20 @@ pub(super) fn divergence(
     let state = histogram.snapshot();
     let range = Range { low, high };
     Ok(py.detach(|| search::divergence(&state, range, num_bins, format, scaling))?)
+}
+
+type Bounds<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+
+/// The least and the most that each of ONNX Runtime's divergences may be.
+#[pyfunction]
+pub(super) fn smoothed_divergences<'py>(
+    py: Python<'py>,
+    counts: PyReadonlyArray1<'py, u64>,
+    levels: usize,
+) -> Bounds<'py> {
+    let counts: Vec<u64> = counts.as_array().iter().copied().collect();
+    let (least, most) = py.detach(|| search::smoothed_divergences(&counts, levels));
+    (least.into_pyarray(py), most.into_pyarray(py))
 }
 
 /// The range of least error to the power `p`.
@@ -157,12 +172,21 @@ pub(super) fn aciq(
     })))
 }
 
+fn named(distribution: &str) -> PyResult<Distribution> {
+    let found = DISTRIBUTIONS.iter().find(|(name, _)| distribution == *name);
+    found.map(|&(_, known)| known).ok_or_else(|| {
+        CalibrationError::new_err(format!("distribution \"{distribution}\" is not known"))
+    })
+}
+
 /// The analytic threshold in units of the spread.
 #[pyfunction]
 pub(super) fn analytic_threshold(distribution: &str, bits: u32) -> PyResult<f64> {
-    let found = DISTRIBUTIONS.iter().find(|(name, _)| distribution == *name);
-    let (_, known) = found.ok_or_else(|| {
-        CalibrationError::new_err(format!("distribution \"{distribution}\" is not known"))
-    })?;
-    Ok(search::threshold(*known, bits))
+    Ok(search::threshold(named(distribution)?, bits))
+}
+
+/// The share of a full form beyond its analytic threshold.
+#[pyfunction]
+pub(super) fn share_beyond(distribution: &str, bits: u32) -> PyResult<f64> {
+    Ok(search::share_beyond(named(distribution)?, bits))
 }

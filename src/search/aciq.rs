@@ -18,9 +18,9 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use libm::{erf, erfc};
+use libm::{erf, erfc, exp, exp2, expm1};
 
-use crate::{Density, FloatFormat, Histogram, Mass, QuantFormat, Range, Scaling};
+use crate::{Density, FloatFormat, Histogram, Mass, Moments, QuantFormat, Range, Scaling};
 
 /// A form of distribution. The half forms live on one side of zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,56 +62,73 @@ pub struct Fit {
 /// both sides of zero.
 pub fn fit(histogram: &Histogram, distribution: Distribution) -> Option<Fit> {
     let density = Density::new(histogram);
-    let (min, max) = (density.min()?, density.max()?);
-    let half = distribution.is_half();
-    if half && min < 0.0 && max > 0.0 {
-        return None;
-    }
-    let (centre, spread, shape) = if half {
-        let magnitudes = Density::of_magnitudes(histogram);
-        let n = magnitudes.total().n - histogram.zeros() as f64;
-        let spread = match distribution {
-            Distribution::HalfGauss => (magnitudes.total().s2 / n).sqrt(),
-            _ => magnitudes.total().s1 / n,
-        };
-        (0.0, spread, magnitudes)
+    if distribution.is_half() {
+        fit_half(histogram, &density, distribution)
     } else {
-        let moments = density.moments();
-        let spread = match distribution {
-            Distribution::Gauss => moments.std,
-            _ => moments.mean_abs_deviation,
-        };
-        (moments.mean, spread, density)
-    };
-    if !(spread.is_finite() && spread > 0.0) {
-        return None;
+        fit_full(&density, &density.moments(), distribution)
     }
-    let fit = Fit { distribution, centre, spread, distance: 0.0 };
-    let zeros = if half { histogram.zeros() as f64 } else { 0.0 };
-    Some(Fit { distance: fit.distance_to(&shape, zeros), ..fit })
 }
 
 /// The form that fits best: the least Kolmogorov distance, the earlier in [`Distribution::ALL`]
 /// among equals.
 pub fn best_fit(histogram: &Histogram) -> Option<Fit> {
-    let fits = Distribution::ALL.into_iter().filter_map(|d| fit(histogram, d));
+    let density = Density::new(histogram);
+    let moments = density.moments();
+    let fits = Distribution::ALL.into_iter().filter_map(|distribution| {
+        if distribution.is_half() {
+            fit_half(histogram, &density, distribution)
+        } else {
+            fit_full(&density, &moments, distribution)
+        }
+    });
     fits.min_by(|a, b| a.distance.total_cmp(&b.distance))
+}
+
+fn fit_full(density: &Density, moments: &Moments, distribution: Distribution) -> Option<Fit> {
+    let spread = match distribution {
+        Distribution::Gauss => moments.std,
+        _ => moments.mean_abs_deviation,
+    };
+    Fit { distribution, centre: moments.mean, spread, distance: 0.0 }.judged(density, 0)
+}
+
+fn fit_half(histogram: &Histogram, density: &Density, distribution: Distribution) -> Option<Fit> {
+    if density.min()? < 0.0 && density.max()? > 0.0 {
+        return None;
+    }
+    let magnitudes = Density::of_magnitudes(histogram);
+    let n = magnitudes.total().n - histogram.zeros() as f64;
+    let spread = match distribution {
+        Distribution::HalfGauss => (magnitudes.total().s2 / n).sqrt(),
+        _ => magnitudes.total().s1 / n,
+    };
+    Fit { distribution, centre: 0.0, spread, distance: 0.0 }.judged(&magnitudes, histogram.zeros())
 }
 
 /// The threshold in units of the spread, for 2^`bits` cells.
 pub fn threshold(distribution: Distribution, bits: u32) -> f64 {
     let bits = if distribution.is_half() { bits + 1 } else { bits };
-    let cells = 3.0 * 4f64.powi(bits as i32);
+    let levels = libm::ldexp(1.0, bits as i32);
+    let cells = 3.0 * levels * levels;
     match distribution {
         Distribution::Laplace | Distribution::HalfLaplace => lambert_w::lambert_w0(cells),
         Distribution::Gauss | Distribution::HalfGauss => gauss_root(cells),
     }
 }
 
+/// The share of a full form that lies beyond its threshold, on both sides together.
+pub fn share_beyond(distribution: Distribution, bits: u32) -> f64 {
+    let a = threshold(distribution, bits);
+    match distribution {
+        Distribution::Laplace | Distribution::HalfLaplace => exp(-a),
+        Distribution::Gauss | Distribution::HalfGauss => erfc(a * FRAC_1_SQRT_2),
+    }
+}
+
 /// The root of a · erfc(a/√2) − √(2/π) e^(−a²/2) + a / `cells`, by halving: the function rises.
 fn gauss_root(cells: f64) -> f64 {
     let rises =
-        |a: f64| a * erfc(a * FRAC_1_SQRT_2) - (2.0 / PI).sqrt() * (-0.5 * a * a).exp() + a / cells;
+        |a: f64| a * erfc(a * FRAC_1_SQRT_2) - (2.0 / PI).sqrt() * exp(-0.5 * a * a) + a / cells;
     let (mut low, mut high) = (0.0, 40.0);
     for _ in 0..80 {
         let middle = 0.5 * (low + high);
@@ -166,11 +183,18 @@ impl Fit {
         let u = (x - self.centre) / self.spread;
         match self.distribution {
             Distribution::Gauss => 0.5 * erfc(-u * FRAC_1_SQRT_2),
-            Distribution::Laplace if u < 0.0 => 0.5 * u.exp(),
-            Distribution::Laplace => 1.0 - 0.5 * (-u).exp(),
+            Distribution::Laplace if u < 0.0 => 0.5 * exp(u),
+            Distribution::Laplace => 1.0 - 0.5 * exp(-u),
             Distribution::HalfGauss => erf(u.max(0.0) * FRAC_1_SQRT_2),
-            Distribution::HalfLaplace => -(-u.max(0.0)).exp_m1(),
+            Distribution::HalfLaplace => -expm1(-u.max(0.0)),
         }
+    }
+
+    /// With the distance to the values, of which some are zeros to be left out; `None` without
+    /// spread.
+    fn judged(self, density: &Density, zeros: u64) -> Option<Self> {
+        let usable = self.spread.is_finite() && self.spread > 0.0;
+        usable.then(|| Self { distance: self.distance_to(density, zeros as f64), ..self })
     }
 
     /// The Kolmogorov distance to the values, of which the first `zeros` are left out.
@@ -200,13 +224,13 @@ impl Fit {
         // Geometric candidates over all phases of the octave; the error hardly changes from one
         // octave to the next, so that the least is looked for among all and then refined.
         let error = |a: f64| self.float_error(float, a);
-        let candidates = (0..=8 * 48).map(|i| (f64::from(i) / 48.0).exp2());
+        let candidates = (0..=8 * 48).map(|i| exp2(f64::from(i) / 48.0));
         let least = |(a, x): (f64, f64), (b, y): (f64, f64)| if y < x { (b, y) } else { (a, x) };
         let scored = candidates.map(|a| (a, error(a)));
         let mut best = scored.fold((1.0, f64::INFINITY), least);
         let mut step = 1.0 / 96.0;
         while step > 1e-5 {
-            let near = [-step, step].map(|d| best.0 * f64::exp2(d));
+            let near = [-step, step].map(|d| best.0 * exp2(d));
             let next = near.map(|a| (a, error(a))).into_iter().fold(best, least);
             if next.0 == best.0 {
                 step *= 0.5;
@@ -243,14 +267,14 @@ impl Fit {
                 if x == f64::INFINITY {
                     return Mass { n: 1.0, s1: c, s2: 1.0 };
                 }
-                let (n, e) = (erf(x * FRAC_1_SQRT_2), (-0.5 * x * x).exp());
+                let (n, e) = (erf(x * FRAC_1_SQRT_2), exp(-0.5 * x * x));
                 Mass { n, s1: c * (1.0 - e), s2: n - c * x * e }
             }
             Distribution::Laplace | Distribution::HalfLaplace => {
                 if x == f64::INFINITY {
                     return Mass { n: 1.0, s1: 1.0, s2: 2.0 };
                 }
-                let e = (-x).exp();
+                let e = exp(-x);
                 Mass { n: 1.0 - e, s1: 1.0 - e * (1.0 + x), s2: 2.0 - e * (2.0 + x * (2.0 + x)) }
             }
         }

@@ -32,7 +32,7 @@ impl Cost {
                 power: Power::new(p, 1.0),
                 primitive: Power::new(p + 1.0, 1.0 / (p + 1.0)),
             }),
-            cell: 2.0 * 0.5f64.powf(p + 1.0) / (p + 1.0),
+            cell: 2.0 * libm::pow(0.5, p + 1.0) / (p + 1.0),
         }
     }
 
@@ -72,7 +72,7 @@ impl Cost {
             };
             sum += segment.count as f64 * mean;
         }
-        sum * f64::from(grid.scale()).powf(self.p)
+        sum * libm::pow(f64::from(grid.scale()), self.p)
     }
 
     /// ∫ of the cost up to `x`, all in steps, from the lowest level on.
@@ -84,18 +84,18 @@ impl Cost {
 
     /// u^p.
     #[inline]
-    fn power(&self, u: f64) -> f64 {
+    pub(super) fn power(&self, u: f64) -> f64 {
         self.powers.as_ref().map_or(u * u, |powers| powers.power.of(u))
     }
 
     /// u^(p+1) / (p+1).
     #[inline]
-    fn primitive(&self, u: f64) -> f64 {
+    pub(super) fn primitive(&self, u: f64) -> f64 {
         self.powers.as_ref().map_or_else(|| u * u * u / 3.0, |powers| powers.primitive.of(u))
     }
 
     /// Over any grid: each segment is cut at the ends of the cells.
-    fn by_pieces(&self, segments: &[Segment], grid: Grid) -> f64 {
+    pub(super) fn by_pieces(&self, segments: &[Segment], grid: Grid) -> f64 {
         let (mut k, mut done) = (0, f64::NEG_INFINITY);
         let mut sum = 0.0;
         grid.for_each_cell(|value, upper| {

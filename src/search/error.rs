@@ -103,7 +103,11 @@ impl Sums {
         let share = |count: u64| if self.n == 0 { 0.0 } else { count as f64 / n };
         GridError {
             mse: if self.n == 0 { 0.0 } else { squared / n },
-            sqnr_db: if squared > 0.0 { 10.0 * (energy / squared).log10() } else { f64::INFINITY },
+            sqnr_db: if squared > 0.0 {
+                10.0 * libm::log10(energy / squared)
+            } else {
+                f64::INFINITY
+            },
             clipped: share(self.clipped),
             rounded_to_zero: share(self.zeroed),
             cosine: if energy == 0.0 || norm == 0.0 {

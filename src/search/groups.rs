@@ -13,7 +13,11 @@
 
 use std::cell::OnceCell;
 
-use crate::FloatFormat;
+use super::logarithm::{ln, x_ln_x};
+use crate::{
+    FloatFormat,
+    simd::{Work, dispatch},
+};
 
 /// Most terms of groups that a search keeps: 8 MiB.
 const MOST_TERMS: usize = 1 << 20;
@@ -53,7 +57,7 @@ impl Groups {
 pub(super) struct Sums {
     mass: Vec<f64>,              // Σ h before bin k
     entropy: Vec<f64>,           // Σ h ln h before bin k
-    non_empty: Vec<u32>,         // Σ [h > 0] before bin k
+    non_empty: Vec<f64>,         // Σ [h > 0] before bin k
     terms: Vec<OnceCell<Terms>>, // by width − 1, for groups that are narrow enough
 }
 
@@ -63,19 +67,23 @@ type Terms = Box<[f64]>;
 impl Sums {
     /// For some windows.
     pub(super) fn new(counts: &[u64]) -> Self {
-        let mut sums =
-            Self { mass: vec![0.0], entropy: vec![0.0], non_empty: vec![0], terms: Vec::new() };
-        let (mut mass, mut entropy, mut non_empty) = (0.0, 0.0, 0);
-        for &count in counts {
-            let h = count as f64;
-            mass += h;
-            entropy += x_ln_x(h);
-            non_empty += u32::from(count > 0);
-            sums.mass.push(mass);
-            sums.entropy.push(entropy);
-            sums.non_empty.push(non_empty);
+        let zero = || {
+            let mut sums = Vec::with_capacity(counts.len() + 1);
+            sums.push(0.0);
+            sums
+        };
+        let (mut mass, mut entropy, mut non_empty) = (zero(), zero(), zero());
+        let masses: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
+        let (mut m, mut e, mut z) = (0.0, 0.0, 0.0);
+        for (h, h_ln_h) in masses.iter().zip(dispatch(Products { masses: &masses })) {
+            m += h;
+            e += h_ln_h;
+            z += if *h > 0.0 { 1.0 } else { 0.0 };
+            mass.push(m);
+            entropy.push(e);
+            non_empty.push(z);
         }
-        sums
+        Self { mass, entropy, non_empty, terms: Vec::new() }
     }
 
     /// For as many windows as a search has: keeps the terms of groups.
@@ -118,7 +126,7 @@ impl Sums {
                 self.uneven(start, end, ends.iter().map(|e| start + (e * width).ceil() as usize))
             }
         };
-        ((p - q) / total + (inside / total).ln()).max(0.0)
+        ((p - q) / total + ln(inside / total)).max(0.0)
     }
 
     /// Σ P ln Q over groups that end before these bins.
@@ -169,7 +177,7 @@ impl Sums {
         if mass == 0.0 {
             return 0.0;
         }
-        let bins = f64::from(self.non_empty[next] - self.non_empty[first]);
+        let bins = self.non_empty[next] - self.non_empty[first];
         let mut weight = mass;
         if first == start {
             weight += self.mass[start];
@@ -177,17 +185,48 @@ impl Sums {
         if next == end {
             weight += self.mass[self.mass.len() - 1] - self.mass[end];
         }
-        weight * (mass / bins).ln()
+        weight * ln(mass / bins)
     }
 
     /// The terms of all groups of some width inside a window; `None` where they are not kept.
     fn terms(&self, width: usize) -> Option<&[f64]> {
-        let nowhere = (usize::MAX, usize::MAX); // no group is the outermost one
-        let of = || (width..self.mass.len()).map(|next| self.term(next - width, next, nowhere));
-        Some(self.terms.get(width - 1)?.get_or_init(|| of().collect()))
+        let of = || dispatch(Width { sums: self, width });
+        Some(self.terms.get(width - 1)?.get_or_init(of))
     }
 }
 
-fn x_ln_x(x: f64) -> f64 {
-    if x > 0.0 { x * x.ln() } else { 0.0 }
+/// h ln h of all.
+struct Products<'a> {
+    masses: &'a [f64],
+}
+
+impl Work for Products<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f64> {
+        self.masses.iter().map(|&h| x_ln_x(h)).collect()
+    }
+}
+
+/// The terms of all groups of a width that are not the outermost one of a window.
+struct Width<'a> {
+    sums: &'a Sums,
+    width: usize,
+}
+
+impl Work for Width<'_> {
+    type Output = Terms;
+
+    #[inline(always)]
+    fn run(self) -> Terms {
+        let Sums { mass, non_empty, .. } = self.sums;
+        let masses = mass.iter().zip(&mass[self.width..]).map(|(before, after)| after - before);
+        let bins = non_empty.iter().zip(&non_empty[self.width..]);
+        let term = |(mass, (before, after)): (f64, (&f64, &f64))| {
+            let term = mass * ln(mass / (after - before));
+            if mass > 0.0 { term } else { 0.0 }
+        };
+        masses.zip(bins).map(term).collect()
+    }
 }

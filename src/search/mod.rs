@@ -10,6 +10,7 @@ mod cost;
 mod coverage;
 mod entropy;
 mod error;
+mod even;
 mod groups;
 mod kl;
 mod logarithm;
@@ -19,15 +20,17 @@ mod optimum;
 mod percentile;
 mod power;
 mod powers;
+mod smoothed;
 mod tails;
 
-pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, threshold};
+pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, share_beyond, threshold};
 pub use entropy::{code_entropy, max_entropy};
 pub use error::{GridError, grid_error, grid_errors};
 pub use kl::{KlOptions, divergence, divergences, kl};
 pub use mse::mse;
 pub use octav::octav;
 pub use percentile::{Tails, percentile};
+pub use smoothed::smoothed_divergences;
 
 use crate::{Density, Range};
 

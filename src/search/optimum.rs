@@ -80,7 +80,7 @@ impl End {
         if most == 0.0 {
             return Self::none();
         }
-        let octaves = (most / least.max(f64::MIN_POSITIVE)).log2().clamp(1.0, 64.0);
+        let octaves = libm::log2(most / least.max(f64::MIN_POSITIVE)).clamp(1.0, 64.0);
         // Eight candidates an octave where that is few enough, in whole steps of 1/8.
         let eighths = (octaves * 8.0 / (candidates - 1) as f64).ceil().max(1.0);
         let step = eighths / 8.0;
@@ -94,7 +94,7 @@ impl End {
 
     /// The end `position` octaves below the most.
     fn at(&self, position: f64) -> f64 {
-        self.most * (-position).exp2()
+        self.most * libm::exp2(-position)
     }
 }
 
@@ -165,19 +165,31 @@ fn polish(
     right_step: f64,
     point: impl Fn(f64, f64) -> Point,
 ) -> Point {
+    const MOVES: [(i32, i32); 8] =
+        [(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)];
     let mut share = 0.5;
+    let mut last = None;
     while share * left_step.max(right_step) >= FINEST {
         let (dl, dr) = (share * left_step, share * right_step);
-        let moves =
-            [(-1., 0.), (1., 0.), (0., -1.), (0., 1.), (-1., -1.), (1., 1.), (-1., 1.), (1., -1.)];
-        let next = moves
+        let next = MOVES
             .into_iter()
-            .filter(|&(l, r)| (l == 0.0 || dl > 0.0) && (r == 0.0 || dr > 0.0))
-            .map(|(l, r)| point(here.left + l * dl, here.right + r * dr))
-            .min_by(|a, b| a.score.total_cmp(&b.score));
+            .filter(|&(l, r)| (l == 0 || dl > 0.0) && (r == 0 || dr > 0.0))
+            // Neighbours of the place before have been tried, and were no better.
+            .filter(|&(l, r)| {
+                last.is_none_or(|(a, b): (i32, i32)| (l + a).abs().max((r + b).abs()) > 1)
+            })
+            .map(|(l, r)| {
+                (point(here.left + f64::from(l) * dl, here.right + f64::from(r) * dr), (l, r))
+            })
+            .min_by(|a, b| a.0.score.total_cmp(&b.0.score));
         match next {
-            Some(next) if next.score < here.score => here = next,
-            _ => share *= 0.5,
+            Some((next, (l, r))) if next.score < here.score => {
+                // (At the extremes, where no further is gone, the places are others.)
+                let whole = next.left == here.left + f64::from(l) * dl
+                    && next.right == here.right + f64::from(r) * dr;
+                (here, last) = (next, whole.then_some((l, r)));
+            }
+            _ => (share, last) = (share * 0.5, None),
         }
     }
     here

@@ -23,7 +23,7 @@ pub(super) fn optimum(
     let least = least_magnitude(density, f64::abs);
     // Down to where a tenth of the magnitudes are covered; one octave more on top for floats.
     let octaves =
-        (span.abs_max() / least.max(f64::MIN_POSITIVE)).log2().clamp(1.0, 64.0) as i32 + 1;
+        libm::log2(span.abs_max() / least.max(f64::MIN_POSITIVE)).clamp(1.0, 64.0) as i32 + 1;
     let above = i32::from(format.int().is_none());
     let mut best: Option<(f64, Grid)> = None;
     let mut consider = |grid: Grid| {
@@ -34,7 +34,7 @@ pub(super) fn optimum(
         s
     };
     for k in -above..=octaves {
-        let scale = widest.scale() * 2f32.powi(-k);
+        let scale = libm::ldexpf(widest.scale(), -k);
         if !(f32::MIN_POSITIVE..=f32::MAX).contains(&scale) {
             continue; // not a scale that grids have
         }

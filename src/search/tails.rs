@@ -90,7 +90,7 @@ impl Piece {
     fn inwards(self, inner: f64, outer: f64, count: u64) -> Self {
         let n = self.n + self.rate * self.width;
         let tail = self.tail_beyond(outer);
-        let width = if outer > inner { outer - inner } else { outer * 2f64.powi(-60) };
+        let width = if outer > inner { outer - inner } else { outer * (1.0 / (1u64 << 60) as f64) };
         Self { outer, width, rate: count as f64 / width, n, tail }
     }
 

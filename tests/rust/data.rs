@@ -1,5 +1,8 @@
 //! Seeded values of the shapes that activations have.
 
+// Samples, not ranges.
+#![allow(clippy::disallowed_methods)]
+
 /// A small generator (xorshift64*), so that no crate's version changes the data.
 pub(crate) struct Random(u64);
 

@@ -114,6 +114,5 @@ class Percentile:
 
 def _share_times_kurtosis(bits: int) -> float:
     """Percent beyond ACIQ's threshold times kurtosis: geometric mean of Gauss and Laplace."""
-    gauss = math.erfc(_core.analytic_threshold("gauss", bits) / math.sqrt(2))
-    laplace = math.exp(-_core.analytic_threshold("laplace", bits))
+    gauss, laplace = (_core.share_beyond(name, bits) for name in ("gauss", "laplace"))
     return 100.0 * math.sqrt(3.0 * gauss * 6.0 * laplace)

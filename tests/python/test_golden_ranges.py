@@ -1,0 +1,36 @@
+"""Every strategy finds the same range on every machine, to the last bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def maker() -> ModuleType:
+    path = GOLDEN / "make_ranges.py"
+    spec = importlib.util.spec_from_file_location("make_ranges", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["bell", "one-sided", "outliers"])
+def test_ranges_have_the_bits_that_were_recorded(name: str) -> None:
+    recorded = json.loads((GOLDEN / "ranges.json").read_text("utf-8"))
+    found = maker().found(name)
+    assert found == {key: recorded[key] for key in found}
+
+
+def test_every_recorded_range_is_tested() -> None:
+    recorded = json.loads((GOLDEN / "ranges.json").read_text("utf-8"))
+    make = maker()
+    assert {key.split(" | ")[0] for key in recorded} == set(make.NAMES)
+    assert len({tuple(ends) for ends in recorded.values()}) > len(recorded) / 3
