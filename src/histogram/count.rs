@@ -1,23 +1,31 @@
 //! The hot loop: values to codes, codes to counters, extremes on the way.
 //!
-//! Each step first writes the codes of 128 values into a buffer, in operations that can be
-//! vectorised, and then increments their counters. Value by value the loop takes a quarter
-//! longer: vector and scalar work wait for each other.
+//! Values are taken in steps of 128. While the counters of one step are incremented, one after
+//! another, the extremes of the next are found in vector operations: in turns of 16 values, so that
+//! neither kind of work waits for the other. A step of equal codes is counted at once.
 //!
-//! Equal neighbours would wait for each other's increment. So even and odd elements have tables
-//! of their own; zeros, of which a `ReLU` makes plenty, have a counter for each lane; and a step
-//! of equal values is counted at once.
+//! Equal neighbours would wait for each other's increment: a ReLU makes plenty of zeros, a mask has
+//! but two values. A glance at each block tells, and then four tables take turns.
+
+use std::ops::Range;
 
 use crate::{
-    float::{Element, Layout},
+    float::{BLOCK, Element, Layout},
     simd,
 };
 
-/// Counters for zeros, behind those of the codes.
-pub(super) const ZERO_LANES: usize = 16;
+/// Values that are looked at together: two vectors of `f32`.
+const LANES: usize = 16;
 
-/// Elements whose codes are worked out before they are counted.
+/// Values that are looked at before they are counted.
 const STEP: usize = 128;
+
+/// Tables that take turns when codes repeat.
+const WAYS: usize = 4;
+
+/// Counters between two tables: at a distance of whole pages the counters of one code would be taken
+/// for the same by the processor's store buffer, and wait for each other all the same.
+const GAP: usize = 272;
 
 /// What a pass over values finds. The extremes are those of the finite values only if there are no
 /// infinities.
@@ -35,6 +43,7 @@ impl Summary {
     pub(super) fn join(&mut self, other: &Self) {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+        self.zeros += other.zeros;
     }
 
     /// The smallest and the largest value, −0 as 0.
@@ -85,224 +94,533 @@ impl Scheme {
         Self { mantissa_bits, octaves: Layout::OCTAVES, offset: 0 }
     }
 
-    /// Codes of both signs; those of zeros come behind them.
+    /// Codes of both signs.
     pub(super) fn codes(self) -> usize {
         (2 * self.octaves) << self.mantissa_bits
     }
 
     /// Whether the codes are the values' own bits.
-    fn is_bits<T: Element>(self) -> bool {
+    pub(super) fn is_bits<T: Element>(self) -> bool {
         self.mantissa_bits == T::ALL_MANTISSA_BITS && self.octaves == T::OCTAVES
     }
 }
 
-/// Counters by code: two tables, each with a power of two of counters, more than there are codes.
-pub(super) struct Tables<'a> {
-    pub(super) even: &'a mut [u32],
-    pub(super) odd: &'a mut [u32],
+/// Counters by code, of 16 bits: they halve what counting needs of the first-level cache. A counter
+/// that is full is noted, and begins again.
+pub(super) struct Tables {
+    counters: Vec<u16>, // all zero between uses
+    codes: usize,       // of one table
+    ways: usize,        // tables in use
+    full: Vec<u32>,     // codes, once for each 2^16 that their counters left out
 }
 
-impl Tables<'_> {
-    /// Counts a block and finds its extremes.
-    pub(super) fn count<T: Element>(&mut self, block: &[T], scheme: Scheme, seen: &mut Summary) {
-        match T::bits(block) {
-            Some(bits) if scheme.is_bits::<T>() => {
-                if let Some(ends) = simd::dispatch(CountBits { bits, scheme, tables: self }) {
-                    seen.widen::<T>(ends);
-                }
-            }
-            _ => simd::dispatch(Count { block, scheme, tables: self, seen }),
+/// What a counter leaves out when it is full.
+pub(super) const FULL: u64 = 1 << 16;
+
+impl Tables {
+    pub(super) const fn new() -> Self {
+        Self { counters: Vec::new(), codes: 0, ways: 1, full: Vec::new() }
+    }
+
+    /// Makes room for a scheme.
+    pub(super) fn prepare(&mut self, scheme: Scheme) {
+        let size = WAYS * (scheme.codes() + GAP);
+        if self.counters.len() < size {
+            self.counters = vec![0; size];
         }
+        (self.codes, self.ways) = (scheme.codes(), 1);
     }
 
-    /// Takes out the zeros.
-    pub(super) fn take_zeros(&mut self, scheme: Scheme) -> u64 {
-        let lanes = scheme.codes()..scheme.codes() + ZERO_LANES;
-        let both = self.even[lanes.clone()].iter_mut().chain(&mut self.odd[lanes]);
-        both.map(|counter| u64::from(std::mem::take(counter))).sum()
-    }
-
-    /// Increments the counters of `codes`, or that of the only code there is.
-    #[inline(always)]
-    fn add(&mut self, codes: &[u32], only: Option<u32>) {
-        if let Some(code) = only {
-            self.even[code as usize] += codes.len() as u32;
+    /// Counts a block of at most [`BLOCK`] values and finds its extremes.
+    pub(super) fn count<T: Element>(&mut self, block: &[T], scheme: Scheme, seen: &mut Summary) {
+        if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
+            if let Some(ends) = simd::dispatch(CountBits { bits, tables: self }) {
+                seen.widen::<T>(ends);
+            }
             return;
         }
-        let mask = self.even.len() - 1;
-        let (even, odd) = (&mut self.even[..=mask], &mut self.odd[..=mask]);
-        let (fours, rest) = codes.as_chunks::<4>();
-        for four in fours {
-            even[four[0] as usize & mask] += 1;
-            odd[four[1] as usize & mask] += 1;
-            even[four[2] as usize & mask] += 1;
-            odd[four[3] as usize & mask] += 1;
+        let shift = 23 - scheme.mantissa_bits;
+        let mut buffer = [0.0; BLOCK];
+        let values = T::as_f32(block).unwrap_or_else(|| {
+            let out = &mut buffer[..block.len()];
+            simd::dispatch(Widen { block, out });
+            out
+        });
+        seen.join(&simd::dispatch(CountFloats { values, shift, tables: self }));
+    }
+
+    /// Takes out the count of a code.
+    pub(super) fn take(&mut self, code: usize) -> u64 {
+        let mut sum = 0;
+        self.full.retain(|&full| {
+            let other = full as usize != code;
+            sum += if other { 0 } else { FULL };
+            other
+        });
+        for way in 0..self.ways {
+            sum += u64::from(std::mem::take(&mut self.counters[way * (self.codes + GAP) + code]));
         }
-        for &code in rest {
-            even[code as usize & mask] += 1;
+        sum
+    }
+
+    /// The sum of the counters of some codes, without what [`take_full`](Self::take_full) tells.
+    pub(super) fn sum(&self, codes: Range<usize>) -> u64 {
+        let tables = (0..self.ways).map(|way| way * (self.codes + GAP));
+        let counters = tables.map(|first| &self.counters[first + codes.start..first + codes.end]);
+        counters.map(|counters| u64::from(simd::dispatch(Sum { counters }))).sum()
+    }
+
+    /// Clears the counters of some codes, after each table's were handed to `add`.
+    pub(super) fn take_range(&mut self, codes: Range<usize>, mut add: impl FnMut(&[u16])) {
+        for first in (0..self.ways).map(|way| way * (self.codes + GAP)) {
+            let counters = &mut self.counters[first + codes.start..first + codes.end];
+            add(counters);
+            counters.fill(0);
         }
+    }
+
+    /// Takes out the codes whose counters were full, once for each time.
+    pub(super) fn take_full(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// The tables as such, each with a known number of counters, and where full ones are noted.
+    #[inline(always)]
+    fn split<const CODES: usize>(&mut self) -> ([&mut [u16]; WAYS], &mut Vec<u32>) {
+        let (ways, full) = self.parts();
+        (ways.map(|way| &mut way[..CODES]), full)
+    }
+
+    /// The tables as such.
+    #[inline(always)]
+    fn parts(&mut self) -> ([&mut [u16]; WAYS], &mut Vec<u32>) {
+        let (size, mut rest) = (self.codes + GAP, &mut self.counters[..]);
+        let ways = std::array::from_fn(|_| {
+            let (way, others) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = others;
+            way
+        });
+        (ways, &mut self.full)
     }
 }
 
-/// Counting by the codes of the layout.
-struct Count<'a, 'b, T> {
-    block: &'a [T],
-    scheme: Scheme,
-    tables: &'a mut Tables<'b>,
-    seen: &'a mut Summary,
+/// The sum of some counters, of a piece of fewer than 2^32 elements.
+struct Sum<'a> {
+    counters: &'a [u16],
 }
 
-impl<T: Element> simd::Work for Count<'_, '_, T> {
-    type Output = ();
+impl simd::Work for Sum<'_> {
+    type Output = u32;
 
     #[inline(always)]
-    fn run(self) {
-        let Self { block, scheme, tables, seen } = self;
-        let mut lanes = Lanes {
-            shift: 23 - scheme.mantissa_bits,
-            zero: scheme.codes() as u32,
-            min: [f32::INFINITY; ZERO_LANES],
-            max: [f32::NEG_INFINITY; ZERO_LANES],
-        };
-        let mut codes = [0; STEP];
-        let (steps, rest) = block.as_chunks::<STEP>();
-        for step in steps {
-            simd::fetch_ahead(step);
-            // A fixed length makes this a tenth faster.
-            let only = lanes.encode(step, &mut codes);
-            tables.add(&codes, only);
-        }
-        if !rest.is_empty() {
-            let codes = &mut codes[..rest.len()];
-            let only = lanes.encode(rest, codes);
-            tables.add(codes, only);
-        }
-        for i in 0..ZERO_LANES {
-            seen.min = if lanes.min[i] < seen.min { lanes.min[i] } else { seen.min };
-            seen.max = if lanes.max[i] > seen.max { lanes.max[i] } else { seen.max };
-        }
+    fn run(self) -> u32 {
+        self.counters.iter().fold(0, |sum, &n| sum.wrapping_add(n.into()))
     }
 }
 
-/// Extremes, one a lane, and how codes are made.
-struct Lanes<X> {
+/// How values are read.
+trait Kind: Copy {
+    type Value: Copy;
+    /// What is found of values that were looked at, one a lane.
+    type Found: Copy;
+    /// How the bits of some values differ from those of one, one a lane.
+    type Differ: Copy;
+
+    fn nothing(self) -> Self::Found;
+    fn equal(self) -> Self::Differ;
+    fn look(self, value: Self::Value, lane: usize, found: &mut Self::Found);
+    fn compare(self, value: Self::Value, with: Self::Value, lane: usize, differ: &mut Self::Differ);
+    /// Whether none differs in its code.
+    fn is_equal(self, differ: &Self::Differ) -> bool;
+    fn code(self, value: Self::Value) -> usize;
+    fn codes(self, four: &[Self::Value; 4]) -> [usize; 4];
+    /// How often a value has the code of the next, or of the next but one.
+    fn equals(self, sample: &[Self::Value; SAMPLE + 2]) -> u32;
+}
+
+/// Values by the codes of the layout.
+#[derive(Clone, Copy)]
+struct Floats {
     shift: u32,
-    zero: u32,
-    min: [X; ZERO_LANES],
-    max: [X; ZERO_LANES],
+    mask: usize, // codes less one: spares checking the bounds of the table
 }
 
-impl Lanes<f32> {
-    /// Writes the codes of some values, and returns their code if they have but one.
+#[derive(Clone, Copy)]
+struct FoundFloats {
+    min: [f32; LANES],
+    max: [f32; LANES],
+    zeros: [u32; LANES],
+}
+
+impl Kind for Floats {
+    type Value = f32;
+    type Found = FoundFloats;
+    type Differ = [u32; LANES];
+
     #[inline(always)]
-    fn encode<T: Element>(&mut self, values: &[T], codes: &mut [u32]) -> Option<u32> {
-        let Self { shift, zero, min, max } = self;
-        let first = values[0].to_f32().to_bits() >> *shift;
-        let mut differ = [0; ZERO_LANES];
-        let (values, rest) = values.as_chunks::<ZERO_LANES>();
-        let (codes, rest_codes) = codes.as_chunks_mut::<ZERO_LANES>();
-        for (values, codes) in values.iter().zip(codes) {
-            for i in 0..ZERO_LANES {
-                let x = values[i].to_f32();
-                min[i] = if x < min[i] { x } else { min[i] };
-                max[i] = if x > max[i] { x } else { max[i] };
-                let code = x.to_bits() >> *shift;
-                codes[i] = if x.to_bits() << 1 == 0 { *zero + i as u32 } else { code };
-                differ[i] |= codes[i] ^ first;
-            }
-        }
-        for (i, (x, out)) in rest.iter().zip(rest_codes).enumerate() {
-            let x = x.to_f32();
-            min[i] = if x < min[i] { x } else { min[i] };
-            max[i] = if x > max[i] { x } else { max[i] };
-            let code = x.to_bits() >> *shift;
-            *out = if x.to_bits() << 1 == 0 { *zero + i as u32 } else { code };
-            differ[i] |= *out ^ first;
-        }
-        all_zero(differ).then_some(first)
+    fn nothing(self) -> FoundFloats {
+        let (min, max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        FoundFloats { min, max, zeros: [0; LANES] }
+    }
+
+    #[inline(always)]
+    fn equal(self) -> [u32; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    fn look(self, x: f32, i: usize, found: &mut FoundFloats) {
+        let FoundFloats { min, max, zeros } = found;
+        min[i] = if x < min[i] { x } else { min[i] };
+        max[i] = if x > max[i] { x } else { max[i] };
+        zeros[i] += u32::from(x == 0.0);
+    }
+
+    #[inline(always)]
+    fn compare(self, x: f32, with: f32, i: usize, differ: &mut [u32; LANES]) {
+        differ[i] |= x.to_bits() ^ with.to_bits();
+    }
+
+    #[inline(always)]
+    fn is_equal(self, differ: &[u32; LANES]) -> bool {
+        differ.iter().fold(0, |any, bits| any | bits) >> self.shift == 0
+    }
+
+    #[inline(always)]
+    fn code(self, x: f32) -> usize {
+        (x.to_bits() >> self.shift) as usize & self.mask
+    }
+
+    /// Two at a time are read, as one number: of single ones the compiler would make a vector, and
+    /// take it apart again.
+    #[inline(always)]
+    fn codes(self, four: &[f32; 4]) -> [usize; 4] {
+        let pair = |i: usize| u64::from(four[i].to_bits()) | u64::from(four[i + 1].to_bits()) << 32;
+        let (a, b) = (pair(0), pair(2));
+        let code = |bits: u32| (bits >> self.shift) as usize & self.mask;
+        [code(a as u32), code((a >> 32) as u32), code(b as u32), code((b >> 32) as u32)]
+    }
+
+    #[inline(always)]
+    fn equals(self, sample: &[f32; SAMPLE + 2]) -> u32 {
+        let code = |i: usize| sample[i].to_bits() >> self.shift;
+        let equal = |i: usize, j: usize| u32::from(code(i) == code(j));
+        (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum()
     }
 }
 
-impl Lanes<i16> {
-    /// As whole numbers, with the magnitude of negative ones turned round, floats are in order.
+/// 16-bit floats by their own bits.
+#[derive(Clone, Copy)]
+struct Bits;
+
+#[derive(Clone, Copy)]
+struct FoundBits {
+    min: [i16; LANES],
+    max: [i16; LANES],
+}
+
+/// As whole numbers, with the magnitude of negative ones turned round, floats are in order.
+#[inline(always)]
+fn turn(bits: u16) -> i16 {
+    bits as i16 ^ ((bits as i16 >> 15) & 0x7fff)
+}
+
+impl Kind for Bits {
+    type Value = u16;
+    type Found = FoundBits;
+    type Differ = [u16; LANES];
+
     #[inline(always)]
-    fn turn(bits: u16) -> i16 {
-        bits as i16 ^ ((bits as i16 >> 15) & 0x7fff)
+    fn nothing(self) -> FoundBits {
+        FoundBits { min: [i16::MAX; LANES], max: [i16::MIN; LANES] }
     }
 
-    /// The same for floats that are their own codes.
     #[inline(always)]
-    fn encode(&mut self, values: &[u16], codes: &mut [u32]) -> Option<u32> {
-        let Self { zero, mut min, mut max, .. } = *self;
-        let first = u32::from(values[0]);
-        let mut differ = [0; ZERO_LANES];
-        let (chunks, rest) = values.as_chunks::<ZERO_LANES>();
-        let (codes, rest_codes) = codes.as_chunks_mut::<ZERO_LANES>();
-        for (values, codes) in chunks.iter().zip(codes) {
-            for i in 0..ZERO_LANES {
-                min[i] = min[i].min(Self::turn(values[i]));
-                max[i] = max[i].max(Self::turn(values[i]));
-            }
-            for i in 0..ZERO_LANES {
-                let code = u32::from(values[i]);
-                codes[i] = if code.trailing_zeros() >= 15 { zero + i as u32 } else { code };
-                differ[i] |= codes[i] ^ first;
-            }
+    fn equal(self) -> [u16; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    fn look(self, bits: u16, i: usize, found: &mut FoundBits) {
+        found.min[i] = found.min[i].min(turn(bits));
+        found.max[i] = found.max[i].max(turn(bits));
+    }
+
+    #[inline(always)]
+    fn compare(self, bits: u16, with: u16, i: usize, differ: &mut [u16; LANES]) {
+        differ[i] |= bits ^ with;
+    }
+
+    #[inline(always)]
+    fn is_equal(self, differ: &[u16; LANES]) -> bool {
+        differ.iter().fold(0, |any, bits| any | bits) == 0
+    }
+
+    #[inline(always)]
+    fn code(self, bits: u16) -> usize {
+        bits.into()
+    }
+
+    #[inline(always)]
+    fn codes(self, four: &[u16; 4]) -> [usize; 4] {
+        four.map(usize::from)
+    }
+
+    #[inline(always)]
+    fn equals(self, sample: &[u16; SAMPLE + 2]) -> u32 {
+        let equal = |i: usize, j: usize| u16::from(sample[i] == sample[j]);
+        (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum::<u16>().into()
+    }
+}
+
+/// Increments the counters of some values.
+#[inline(always)]
+fn tally<K: Kind, const WAYS_USED: usize>(
+    kind: K,
+    values: &[K::Value],
+    ways: &mut [&mut [u16]; WAYS],
+    full: &mut Vec<u32>,
+) {
+    for four in values.as_chunks::<4>().0 {
+        for (i, code) in kind.codes(four).into_iter().enumerate() {
+            add(ways[i % WAYS_USED], code, 1, full);
         }
-        for (i, (&bits, out)) in rest.iter().zip(rest_codes).enumerate() {
-            min[i] = min[i].min(Self::turn(bits));
-            max[i] = max[i].max(Self::turn(bits));
-            let code = u32::from(bits);
-            *out = if code.trailing_zeros() >= 15 { zero + i as u32 } else { code };
-            differ[i] |= *out ^ first;
-        }
-        (self.min, self.max) = (min, max);
-        all_zero(differ).then_some(first)
     }
 }
 
 #[inline(always)]
-fn all_zero(lanes: [u32; ZERO_LANES]) -> bool {
-    let mut any = 0;
-    for lane in lanes {
-        any |= lane;
+fn add(counters: &mut [u16], code: usize, n: u16, full: &mut Vec<u32>) {
+    let (sum, wrapped) = counters[code].overflowing_add(n);
+    counters[code] = sum;
+    if wrapped {
+        note(full, code);
     }
-    any == 0
+}
+
+#[cold]
+#[inline(never)]
+fn note(full: &mut Vec<u32>, code: usize) {
+    full.push(code as u32);
+}
+
+/// Counts values, and tells what was found of them.
+#[inline(always)]
+fn count<K: Kind, const WAYS_USED: usize>(
+    kind: K,
+    values: &[K::Value],
+    mut ways: [&mut [u16]; WAYS],
+    full: &mut Vec<u32>,
+) -> K::Found {
+    let mut found = kind.nothing();
+    let (steps, rest) = values.as_chunks::<STEP>();
+    let mut equal = steps.first().is_some_and(|step| {
+        let mut differ = kind.equal();
+        for chunk in step.as_chunks::<LANES>().0 {
+            glance(kind, chunk, step[0], &mut found, &mut differ);
+        }
+        kind.is_equal(&differ)
+    });
+    for (i, step) in steps.iter().enumerate() {
+        simd::fetch_ahead(step);
+        if equal {
+            add(ways[0], kind.code(step[0]), STEP as u16, full);
+        }
+        let Some(next) = steps.get(i + 1) else {
+            if !equal {
+                tally::<K, WAYS_USED>(kind, step, &mut ways, full);
+            }
+            break;
+        };
+        // Of its own for each step: else the compiler would keep it in memory.
+        let (mut here, mut differ) = (found, kind.equal());
+        let chunks = next.as_chunks::<LANES>().0;
+        if equal {
+            for chunk in chunks {
+                glance(kind, chunk, next[0], &mut here, &mut differ);
+            }
+        } else {
+            for (chunk, counted) in chunks.iter().zip(step.as_chunks::<LANES>().0) {
+                glance(kind, chunk, next[0], &mut here, &mut differ);
+                tally::<K, WAYS_USED>(kind, counted, &mut ways, full);
+            }
+        }
+        found = here;
+        equal = kind.is_equal(&differ);
+    }
+    for &value in rest {
+        kind.look(value, 0, &mut found);
+        add(ways[0], kind.code(value), 1, full);
+    }
+    found
+}
+
+/// Looks at values, and compares them with another.
+#[inline(always)]
+fn glance<K: Kind>(
+    kind: K,
+    values: &[K::Value; LANES],
+    first: K::Value,
+    found: &mut K::Found,
+    differ: &mut K::Differ,
+) {
+    for (i, &value) in values.iter().enumerate() {
+        kind.look(value, i, found);
+        kind.compare(value, first, i, differ);
+    }
+}
+
+/// Values of a block that are looked at for repetitions, in either of two places; two more follow.
+const SAMPLE: usize = 64;
+
+/// Whether so many codes of a block equal one of the two before that increments would wait: five in
+/// a hundred of a sample. Of N(0, 1) it is one in a hundred even at 5 mantissa bits.
+#[inline(always)]
+fn repeats<K: Kind>(kind: K, block: &[K::Value]) -> bool {
+    const MOST: u32 = 12;
+    let sample = |at: usize| block[at..].first_chunk().map_or(0, |sample| kind.equals(sample));
+    sample(0) + sample(block.len() / 2) > MOST
+}
+
+/// Counts a block with one table or, when codes repeat, with all.
+#[inline(always)]
+fn count_block<K: Kind>(
+    kind: K,
+    block: &[K::Value],
+    ways: [&mut [u16]; WAYS],
+    full: &mut Vec<u32>,
+    repeating: bool,
+) -> K::Found {
+    if repeating {
+        count::<K, WAYS>(kind, block, ways, full)
+    } else {
+        count::<K, 1>(kind, block, ways, full)
+    }
+}
+
+/// Counting by the codes of the layout.
+struct CountFloats<'a> {
+    values: &'a [f32],
+    shift: u32,
+    tables: &'a mut Tables,
+}
+
+impl simd::Work for CountFloats<'_> {
+    type Output = Summary;
+
+    #[inline(always)]
+    fn run(self) -> Summary {
+        let Self { values, shift, tables } = self;
+        let mask = tables.codes - 1;
+        let repeating = repeats(Floats { shift, mask }, values);
+        if repeating {
+            tables.ways = WAYS;
+        }
+        // A number that is known here spares an instruction for each value.
+        let found = if shift == USUAL_SHIFT {
+            const CODES: usize = 1 << (32 - USUAL_SHIFT);
+            let (ways, full) = tables.split::<CODES>();
+            let kind = Floats { shift: USUAL_SHIFT, mask: CODES - 1 };
+            count_block(kind, values, ways, full, repeating)
+        } else {
+            let (ways, full) = tables.parts();
+            let ways = ways.map(|way| &mut way[..=mask]);
+            count_block(Floats { shift, mask }, values, ways, full, repeating)
+        };
+        let mut seen = Summary::new();
+        for i in 0..LANES {
+            seen.min = if found.min[i] < seen.min { found.min[i] } else { seen.min };
+            seen.max = if found.max[i] > seen.max { found.max[i] } else { seen.max };
+            seen.zeros += u64::from(found.zeros[i]);
+        }
+        seen
+    }
+}
+
+/// That of 8 mantissa bits.
+const USUAL_SHIFT: u32 = 23 - f32::MANTISSA_BITS;
+
+/// Conversion to `f32`.
+struct Widen<'a, T> {
+    block: &'a [T],
+    out: &'a mut [f32],
+}
+
+impl<T: Element> simd::Work for Widen<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (values, out) in self.block.chunks(STEP).zip(self.out.chunks_mut(STEP)) {
+            simd::fetch_ahead(values);
+            for (x, out) in values.iter().zip(out) {
+                *out = x.to_f32();
+            }
+        }
+    }
 }
 
 /// Counting of 16-bit floats by their own bits. Returns those of the extremes.
-struct CountBits<'a, 'b> {
+struct CountBits<'a> {
     bits: &'a [u16],
-    scheme: Scheme,
-    tables: &'a mut Tables<'b>,
+    tables: &'a mut Tables,
 }
 
-impl simd::Work for CountBits<'_, '_> {
+impl simd::Work for CountBits<'_> {
     type Output = Option<(u16, u16)>;
 
     #[inline(always)]
     fn run(self) -> Self::Output {
-        let Self { bits, scheme, tables } = self;
-        let zero = scheme.codes() as u32;
-        let (min, max) = ([i16::MAX; ZERO_LANES], [i16::MIN; ZERO_LANES]);
-        let mut lanes = Lanes { shift: 0, zero, min, max };
-        let mut codes = [0; STEP];
-        // Of a fixed length here, the compiler would unroll everything, and vectorise nothing.
-        for step in bits.chunks(STEP) {
-            simd::fetch_ahead(step);
-            let codes = &mut codes[..step.len()];
-            let only = lanes.encode(step, codes);
-            tables.add(codes, only);
+        const CODES: usize = 1 << 16;
+        let Self { bits, tables } = self;
+        let repeating = repeats(Bits, bits);
+        if repeating {
+            tables.ways = WAYS;
         }
+        let (ways, full) = tables.split::<CODES>();
+        let found = count_block(Bits, bits, ways, full, repeating);
         let (mut min, mut max) = (i16::MAX, i16::MIN);
-        for i in 0..ZERO_LANES {
-            min = if lanes.min[i] < min { lanes.min[i] } else { min };
-            max = if lanes.max[i] > max { lanes.max[i] } else { max };
+        for i in 0..LANES {
+            min = min.min(found.min[i]);
+            max = max.max(found.max[i]);
         }
-        if bits.is_empty() {
-            return None;
+        (!bits.is_empty()).then(|| (turn(min as u16) as u16, turn(max as u16) as u16))
+    }
+}
+
+/// The smallest and the largest value, −0 as 0; `None` if there is none, or one is not finite.
+pub(crate) fn finite_extremes(values: &[f32]) -> Option<(f32, f32)> {
+    simd::dispatch(FiniteExtremes { values })
+}
+
+struct FiniteExtremes<'a> {
+    values: &'a [f32],
+}
+
+impl simd::Work for FiniteExtremes<'_> {
+    type Output = Option<(f32, f32)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let mut odd = [false; LANES];
+        let (chunks, rest) = self.values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (i, &x) in chunk.iter().enumerate() {
+                min[i] = if x < min[i] { x } else { min[i] };
+                max[i] = if x > max[i] { x } else { max[i] };
+                odd[i] |= x - x != 0.0; // NaN, or of infinities
+            }
         }
-        Some((Lanes::turn(min as u16) as u16, Lanes::turn(max as u16) as u16))
+        let mut seen = Summary::new();
+        for i in 0..LANES {
+            seen.min = if min[i] < seen.min { min[i] } else { seen.min };
+            seen.max = if max[i] > seen.max { max[i] } else { seen.max };
+        }
+        for &x in rest {
+            seen.add(x);
+            odd[0] |= x - x != 0.0;
+        }
+        if odd.contains(&true) { None } else { seen.extremes() }
     }
 }
 
@@ -357,39 +675,41 @@ mod tests {
         values
     }
 
-    fn tables<T: Element>(
+    type Counted = (Vec<u16>, Vec<u32>, usize, u64, u32, u32);
+
+    fn counted<T: Element>(
         values: &[T],
         layout: Layout,
         count: impl Fn(&mut Tables, &[T], Scheme, &mut Summary),
-    ) -> (Vec<u32>, u64, u32, u32) {
+    ) -> Counted {
         let scheme = Scheme::of::<T>(layout);
-        let mut both = vec![0; 4 * scheme.codes()];
-        let (even, odd) = both.split_at_mut(2 * scheme.codes());
-        let mut seen = Summary::new();
-        let mut tables = Tables { even, odd };
-        count(&mut tables, values, scheme, &mut seen);
-        let zeros = tables.take_zeros(scheme);
-        (both, zeros, seen.min.to_bits(), seen.max.to_bits())
+        let (mut seen, mut tables) = (Summary::new(), Tables::new());
+        tables.prepare(scheme);
+        for block in values.chunks(BLOCK) {
+            count(&mut tables, block, scheme, &mut seen);
+        }
+        let Tables { counters, full, ways, .. } = tables;
+        (counters, full, ways, seen.zeros, seen.min.to_bits(), seen.max.to_bits())
     }
 
-    #[allow(clippy::redundant_closure_for_method_calls)] // lifetimes
+    fn generic<T: Element>(tables: &mut Tables, block: &[T], scheme: Scheme, seen: &mut Summary) {
+        if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
+            if let Some(ends) = (CountBits { bits, tables }).run() {
+                seen.widen::<T>(ends);
+            }
+            return;
+        }
+        let mut values = vec![0.0; block.len()];
+        Widen { block, out: &mut values }.run();
+        let shift = 23 - scheme.mantissa_bits;
+        seen.join(&CountFloats { values: &values, shift, tables }.run());
+    }
+
     fn both_paths_agree<T: Element>(values: &[T], mantissa_bits: u32) {
         let layout = Layout::of(mantissa_bits);
-        let wide = tables(values, layout, |t, block, scheme, seen| t.count(block, scheme, seen));
-        let generic = tables(values, layout, |tables, block, scheme, seen| match T::bits(block) {
-            Some(bits) if scheme.is_bits::<T>() => {
-                if let Some(ends) = (CountBits { bits, scheme, tables }).run() {
-                    seen.widen::<T>(ends);
-                }
-            }
-            _ => Count { block, scheme, tables, seen }.run(),
-        });
-        assert_eq!(
-            (wide.1, wide.2, wide.3),
-            (generic.1, generic.2, generic.3),
-            "at {mantissa_bits} mantissa bits"
-        );
-        assert!(wide.0 == generic.0, "at {mantissa_bits} mantissa bits");
+        let wide = counted(values, layout, Tables::count);
+        let generic = counted(values, layout, generic);
+        assert!(wide == generic, "at {mantissa_bits} mantissa bits");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub use rebin::MAX_UNIFORM_BINS;
 pub use segment::{Mass, Segment};
 
 pub(crate) use abreast::Abreast;
+pub(crate) use count::finite_extremes;
 pub(crate) use pages::Pages;
 pub(crate) use quantile::check_quantile;
 pub(crate) use rebin::edge;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::float::Layout;
+use crate::{float::Layout, simd};
 
 /// Counters by code. Absent pages count nothing.
 #[derive(Debug, Clone)]
@@ -72,34 +72,16 @@ impl Pages {
         self.add_at(first + (code & (self.layout.bins_per_octave() - 1)), count);
     }
 
-    /// Adds the sum of two tables to one octave. The numbers must be below 2^30.
-    pub(crate) fn add_octave(&mut self, octave: usize, even: &[u32], odd: &[u32]) {
-        let first = self.make(octave);
-        let page = &mut self.counters[first..][..even.len()];
-        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
-            for ((counter, a), b) in page.iter_mut().zip(even).zip(odd) {
-                *counter += a + b;
-            }
-            return;
-        }
-        for (at, (a, b)) in (first..).zip(even.iter().zip(odd)) {
-            self.add_at(at, u64::from(a + b));
-        }
+    /// Makes room for the octaves that have no page yet, at once.
+    pub(crate) fn reserve(&mut self, octaves: &[usize]) {
+        let new = octaves.iter().filter(|&&octave| self.directory[octave] == 0).count();
+        self.counters.reserve_exact(new * self.layout.bins_per_octave());
     }
 
     /// Adds small counts to one octave.
-    pub(crate) fn add_octave_of(&mut self, octave: usize, counts: &[u16]) {
+    pub(crate) fn add_octave(&mut self, octave: usize, counts: &[u16]) {
         let first = self.make(octave);
-        let page = &mut self.counters[first..][..counts.len()];
-        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
-            for (counter, &n) in page.iter_mut().zip(counts) {
-                *counter += u32::from(n);
-            }
-            return;
-        }
-        for (at, &n) in (first..).zip(counts) {
-            self.add_at(at, n.into());
-        }
+        simd::dispatch(Add { pages: self, first, counts });
     }
 
     fn add_at(&mut self, at: usize, count: u64) {
@@ -137,10 +119,17 @@ impl Pages {
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
-        for octave in 0..DIRECTORY {
+        let octaves: Vec<usize> = (0..DIRECTORY).filter(|&i| other.directory[i] > 0).collect();
+        self.reserve(&octaves);
+        for octave in octaves {
             let Some(source) = other.find(octave) else { continue };
             let target = self.make(octave);
-            for i in 0..other.layout.bins_per_octave() {
+            let from = &other.counters[source..][..other.layout.bins_per_octave()];
+            if drop == 0 && other.carried.is_empty() {
+                simd::dispatch(Add { pages: self, first: target, counts: from });
+                continue;
+            }
+            for i in 0..from.len() {
                 self.add_at(target + (i >> drop), other.count(source + i));
             }
         }
@@ -157,6 +146,48 @@ impl Pages {
         self.counters.capacity() * size_of::<u32>()
             + size_of::<[u16; DIRECTORY]>()
             + self.carried.len() * size_of::<(usize, u32)>()
+    }
+}
+
+/// Adding counts to the counters from one place on, those of a cache line at a time: lines that
+/// gain nothing are not touched.
+struct Add<'a, N> {
+    pages: &'a mut Pages,
+    first: usize,
+    counts: &'a [N],
+}
+
+impl<N: Copy + Into<u32>> simd::Work for Add<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const LINE: usize = 16;
+        let Self { pages, first, counts } = self;
+        for (i, counts) in counts.chunks(LINE).enumerate() {
+            let at = first + i * LINE;
+            let counters = &mut pages.counters[at..at + counts.len()];
+            let mut gain = 0;
+            for &n in counts {
+                gain |= n.into();
+            }
+            if gain == 0 {
+                continue;
+            }
+            let mut bits = gain;
+            for &counter in &*counters {
+                bits |= counter;
+            }
+            if bits < 1 << 31 {
+                for (counter, &n) in counters.iter_mut().zip(counts) {
+                    *counter += n.into();
+                }
+            } else {
+                for (i, &n) in counts.iter().enumerate() {
+                    pages.add_at(at + i, n.into().into());
+                }
+            }
+        }
     }
 }
 
