@@ -7,8 +7,8 @@
 
 use crate::{Histogram, TensorStats, float::Element, histogram::finite_extremes};
 
-/// Values that wait at most: 16 KiB.
-const ENOUGH: usize = 4096;
+/// Values that wait at most: 32 KiB, less than their histogram takes.
+const ENOUGH: usize = 8192;
 /// Observations of this many values are not kept waiting.
 const LONG: usize = 2048;
 

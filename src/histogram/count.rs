@@ -473,12 +473,13 @@ fn glance<K: Kind>(
 const SAMPLE: usize = 64;
 
 /// Whether so many codes of a block equal one of the two before that increments would wait: five in
-/// a hundred of a sample. Of N(0, 1) it is one in a hundred even at 5 mantissa bits.
+/// a hundred of a sample. Of N(0, 1) it is one in a hundred even at 5 mantissa bits. The sample is from
+/// the part that memory was asked for before.
 #[inline(always)]
 fn repeats<K: Kind>(kind: K, block: &[K::Value]) -> bool {
     const MOST: u32 = 12;
     let sample = |at: usize| block[at..].first_chunk().map_or(0, |sample| kind.equals(sample));
-    sample(0) + sample(block.len() / 2) > MOST
+    sample(0) + sample(block.len() / 4) > MOST
 }
 
 /// Counts a block with one table or, when codes repeat, with all.

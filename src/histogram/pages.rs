@@ -84,6 +84,13 @@ impl Pages {
         simd::dispatch(Add { pages: self, first, counts });
     }
 
+    /// Adds counts one by one, from one place on.
+    fn add_each<N: Copy + Into<u32>>(&mut self, first: usize, counts: &[N]) {
+        for (at, &n) in (first..).zip(counts) {
+            self.add_at(at, n.into().into());
+        }
+    }
+
     fn add_at(&mut self, at: usize, count: u64) {
         let sum = u64::from(self.counters[at]) + (count & u64::from(u32::MAX));
         self.counters[at] = sum as u32;
@@ -164,30 +171,29 @@ impl<N: Copy + Into<u32>> simd::Work for Add<'_, N> {
     fn run(self) {
         const LINE: usize = 16;
         let Self { pages, first, counts } = self;
-        for (i, counts) in counts.chunks(LINE).enumerate() {
+        let (lines, rest) = counts.as_chunks::<LINE>();
+        for (i, counts) in lines.iter().enumerate() {
             let at = first + i * LINE;
-            let counters = &mut pages.counters[at..at + counts.len()];
-            let mut gain = 0;
+            let Some(counters) = pages.counters[at..].first_chunk_mut::<LINE>() else { return };
+            let (mut gain, mut bits) = (0, 0);
             for &n in counts {
                 gain |= n.into();
             }
             if gain == 0 {
                 continue;
             }
-            let mut bits = gain;
             for &counter in &*counters {
                 bits |= counter;
             }
-            if bits < 1 << 31 {
+            if (bits | gain) < 1 << 31 {
                 for (counter, &n) in counters.iter_mut().zip(counts) {
                     *counter += n.into();
                 }
             } else {
-                for (i, &n) in counts.iter().enumerate() {
-                    pages.add_at(at + i, n.into().into());
-                }
+                pages.add_each(at, counts);
             }
         }
+        pages.add_each(first + LINE * lines.len(), rest);
     }
 }
 

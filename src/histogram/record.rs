@@ -6,7 +6,7 @@
 //! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
 //! table is emptied, and then the piece is read once more, slowly.
 //!
-//! Arrays of a few thousand elements are counted straight into the pages.
+//! Arrays of a few hundred elements are counted straight into the pages.
 
 use std::cell::RefCell;
 
@@ -26,8 +26,8 @@ use crate::{
 const PIECE: usize = 1 << 20;
 
 /// Below this many elements for each bin of an octave, emptying the scratch table would cost more
-/// than looking up pages: 1536 elements at 8 mantissa bits.
-const SMALL: usize = 6;
+/// than looking up pages: 768 elements at 8 mantissa bits.
+const SMALL: usize = 3;
 
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 18;
@@ -55,8 +55,8 @@ impl Histogram {
         }
         let part = parallel::run(values.len() >= PARALLEL, |parallel| {
             parallel.then(|| {
-                let piece = values.len().div_ceil(rayon::current_num_threads() * 4);
-                let pieces = values.par_chunks(piece.clamp(PARALLEL / 4, PIECE));
+                let piece = values.len().div_ceil(rayon::current_num_threads() * 2);
+                let pieces = values.par_chunks(piece.clamp(PARALLEL / 2, PIECE));
                 let empty = || Self::nothing(layout);
                 pieces.fold(empty, Self::with_piece).reduce(empty, |mut a, b| {
                     a.merge(&b);
