@@ -10,10 +10,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use super::{
-    Histogram, Pages,
-    count::{Summary, drops_nothing},
-};
+use super::{Histogram, Pages, count::drops_nothing, extremes::Summary};
 use crate::{
     float::{BLOCK, Element, Layout},
     simd,

@@ -17,6 +17,7 @@ pub(crate) struct Pages {
     layout: Layout,
     directory: Box<[u16; DIRECTORY]>, // 0 where there is no page, else its number, from 1
     counters: Vec<u32>,               // pages in the order in which they were made
+    most: u32,                        // no counter holds more
     carried: BTreeMap<usize, u32>,    // by place in `counters`: further counts, in units of 2^32
 }
 
@@ -28,7 +29,7 @@ const ROOM: usize = 4;
 impl Pages {
     pub(crate) fn new(layout: Layout) -> Self {
         let directory = Box::new([0; DIRECTORY]);
-        Self { layout, directory, counters: Vec::new(), carried: BTreeMap::new() }
+        Self { layout, directory, counters: Vec::new(), most: 0, carried: BTreeMap::new() }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -62,6 +63,7 @@ impl Pages {
         let at = first + (code & (self.layout.bins_per_octave() - 1));
         let (sum, full) = self.counters[at].overflowing_add(1);
         self.counters[at] = sum;
+        self.most = self.most.max(sum);
         if full {
             self.carry(at, 1);
         }
@@ -81,7 +83,25 @@ impl Pages {
     /// Adds small counts to one octave.
     pub(crate) fn add_octave(&mut self, octave: usize, counts: &[u16]) {
         let first = self.make(octave);
-        simd::dispatch(Add { pages: self, first, counts });
+        self.add_all(first, counts, u16::MAX.into());
+    }
+
+    /// Adds counts, of which none exceeds `most`, from one place on.
+    fn add_all<N>(&mut self, first: usize, counts: &[N], most: u32)
+    where
+        N: Copy + Default + PartialEq + Into<u32>,
+    {
+        if self.most.checked_add(most).is_none() {
+            self.most = self.counters.iter().copied().max().unwrap_or(0);
+        }
+        match self.most.checked_add(most) {
+            Some(most) => {
+                self.most = most;
+                let counters = &mut self.counters[first..first + counts.len()];
+                simd::dispatch(Add { counters, counts });
+            }
+            None => self.add_each(first, counts),
+        }
     }
 
     /// Adds counts one by one, from one place on.
@@ -94,6 +114,7 @@ impl Pages {
     fn add_at(&mut self, at: usize, count: u64) {
         let sum = u64::from(self.counters[at]) + (count & u64::from(u32::MAX));
         self.counters[at] = sum as u32;
+        self.most = self.most.max(sum as u32);
         let carry = (sum >> 32) + (count >> 32);
         if carry > 0 {
             self.carry(at, carry);
@@ -133,7 +154,7 @@ impl Pages {
             let target = self.make(octave);
             let from = &other.counters[source..][..other.layout.bins_per_octave()];
             if drop == 0 && other.carried.is_empty() {
-                simd::dispatch(Add { pages: self, first: target, counts: from });
+                self.add_all(target, from, other.most);
                 continue;
             }
             for i in 0..from.len() {
@@ -157,43 +178,31 @@ impl Pages {
 }
 
 /// Adding counts to the counters from one place on, those of a cache line at a time: lines that
-/// gain nothing are not touched.
+/// gain nothing are not touched. No counter may overflow.
 struct Add<'a, N> {
-    pages: &'a mut Pages,
-    first: usize,
+    counters: &'a mut [u32],
     counts: &'a [N],
 }
 
-impl<N: Copy + Into<u32>> simd::Work for Add<'_, N> {
+impl<N: Copy + Default + PartialEq + Into<u32>> simd::Work for Add<'_, N> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         const LINE: usize = 16;
-        let Self { pages, first, counts } = self;
+        let Self { counters, counts } = self;
         let (lines, rest) = counts.as_chunks::<LINE>();
-        for (i, counts) in lines.iter().enumerate() {
-            let at = first + i * LINE;
-            let Some(counters) = pages.counters[at..].first_chunk_mut::<LINE>() else { return };
-            let (mut gain, mut bits) = (0, 0);
-            for &n in counts {
-                gain |= n.into();
-            }
-            if gain == 0 {
-                continue;
-            }
-            for &counter in &*counters {
-                bits |= counter;
-            }
-            if (bits | gain) < 1 << 31 {
+        let (line_counters, rest_counters) = counters.as_chunks_mut::<LINE>();
+        for (counters, counts) in line_counters.iter_mut().zip(lines) {
+            if *counts != [N::default(); LINE] {
                 for (counter, &n) in counters.iter_mut().zip(counts) {
                     *counter += n.into();
                 }
-            } else {
-                pages.add_each(at, counts);
             }
         }
-        pages.add_each(first + LINE * lines.len(), rest);
+        for (counter, &n) in rest_counters.iter_mut().zip(rest) {
+            *counter += n.into();
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use rayon::prelude::*;
 
 use super::{
     Histogram, Pages,
-    count::{FULL, Scheme, Summary, Tables, drops_nothing},
+    count::drops_nothing,
+    extremes::Summary,
+    tables::{FULL, Scheme, Tables},
 };
 use crate::{
     float::{BLOCK, Element, Layout},
