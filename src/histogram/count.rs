@@ -4,7 +4,7 @@
 //! another, the extremes of the next are found in vector operations: in turns of 16 values, so that
 //! neither kind of work waits for the other. A step of equal codes is counted at once.
 //!
-//! Equal neighbours would wait for each other's increment: a ReLU makes plenty of zeros, a mask has
+//! Equal neighbours would wait for each other's increment: a `ReLU` makes plenty of zeros, a mask has
 //! but two values. A glance at each block tells, and then four tables take turns.
 
 use super::{

@@ -67,7 +67,7 @@ impl simd::Work for FiniteExtremes<'_> {
             for (i, &x) in chunk.iter().enumerate() {
                 min[i] = if x < min[i] { x } else { min[i] };
                 max[i] = if x > max[i] { x } else { max[i] };
-                odd[i] |= x - x != 0.0; // NaN, or of infinities
+                odd[i] |= !x.is_finite();
             }
         }
         let mut seen = Summary::new();
@@ -77,7 +77,7 @@ impl simd::Work for FiniteExtremes<'_> {
         }
         for &x in rest {
             seen.add(x);
-            odd[0] |= x - x != 0.0;
+            odd[0] |= !x.is_finite();
         }
         if odd.contains(&true) { None } else { seen.extremes() }
     }

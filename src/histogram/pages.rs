@@ -75,8 +75,9 @@ impl Pages {
     }
 
     /// Makes room for the octaves that have no page yet, at once.
-    pub(crate) fn reserve(&mut self, octaves: &[usize]) {
-        let new = octaves.iter().filter(|&&octave| self.directory[octave] == 0).count();
+    pub(crate) fn reserve(&mut self, octaves: &[u16]) {
+        let new = octaves.iter().filter(|&&octave| self.directory[usize::from(octave)] == 0);
+        let new = new.count();
         self.counters.reserve_exact(new * self.layout.bins_per_octave());
     }
 
@@ -98,7 +99,13 @@ impl Pages {
             Some(most) => {
                 self.most = most;
                 let counters = &mut self.counters[first..first + counts.len()];
-                simd::dispatch(Add { counters, counts });
+                if counts.len() >= simd::FEW {
+                    simd::dispatch(Add { counters, counts });
+                    return;
+                }
+                for (counter, &n) in counters.iter_mut().zip(counts) {
+                    *counter += n.into();
+                }
             }
             None => self.add_each(first, counts),
         }
@@ -147,9 +154,10 @@ impl Pages {
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
-        let octaves: Vec<usize> = (0..DIRECTORY).filter(|&i| other.directory[i] > 0).collect();
+        let octaves = (0..DIRECTORY as u16).filter(|&i| other.directory[usize::from(i)] > 0);
+        let octaves: Vec<u16> = octaves.collect();
         self.reserve(&octaves);
-        for octave in octaves {
+        for octave in octaves.into_iter().map(usize::from) {
             let Some(source) = other.find(octave) else { continue };
             let target = self.make(octave);
             let from = &other.counters[source..][..other.layout.bins_per_octave()];

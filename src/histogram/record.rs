@@ -191,7 +191,7 @@ impl Histogram {
             (non_finite, left) = (non_finite + found, left - found);
         }
         let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> mantissa_bits;
-        let (mut found, mut pages_of) = ([(0, 0); 2 * Layout::OCTAVES], [0; 2 * Layout::OCTAVES]);
+        let mut found = [0; 2 * Layout::OCTAVES]; // octaves of the layout
         let mut number = 0;
         for octave in (0..=largest.saturating_sub(offset).min(octaves - 2)).rev() {
             if left == 0 {
@@ -200,17 +200,18 @@ impl Histogram {
             for sign in [0, 1] {
                 let sum = tables.sum(counters(sign, octave));
                 if sum > 0 {
-                    found[number] = (sign, octave);
-                    pages_of[number] = sign * Layout::OCTAVES + offset + octave;
+                    found[number] = (sign * Layout::OCTAVES + offset + octave) as u16;
                     number += 1;
                 }
                 left -= sum;
             }
         }
         debug_assert_eq!(left, 0, "every element has a code");
-        pages.reserve(&pages_of[..number]);
-        for (&(sign, octave), &page) in found[..number].iter().zip(&pages_of) {
-            let range = counters(sign, octave);
+        pages.reserve(&found[..number]);
+        for &page in &found[..number] {
+            let page = usize::from(page);
+            let octave = page % Layout::OCTAVES - offset;
+            let range = counters(page / Layout::OCTAVES, octave);
             let first = range.start;
             tables.take_range(range, |counts| {
                 if octave == 0 && offset > 0 {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::{
     float::{Element, Layout},
-    simd,
+    simd::{self, Work},
 };
 
 /// Tables that take turns when codes repeat.
@@ -95,7 +95,9 @@ impl Tables {
     pub(super) fn sum(&self, codes: Range<usize>) -> u64 {
         let tables = (0..self.ways).map(|way| way * (self.codes + GAP));
         let counters = tables.map(|first| &self.counters[first + codes.start..first + codes.end]);
-        counters.map(|counters| u64::from(simd::dispatch(Sum { counters }))).sum()
+        let few = codes.len() < simd::FEW;
+        let sum = |sum: Sum| if few { sum.run() } else { simd::dispatch(sum) };
+        counters.map(|counters| u64::from(sum(Sum { counters }))).sum()
     }
 
     /// Clears the counters of some codes, after each table's were handed to `add`.
