@@ -118,6 +118,15 @@ fn shapes(c: &mut Criterion) {
     }
 }
 
+/// Arrays of a size from which a second thread may pay.
+fn sizes(c: &mut Criterion) {
+    let gauss = gauss(1 << 22);
+    for size in [1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 22] {
+        let mut group = group(c, "sizes", size);
+        record(&mut group, &format!("f32, {size}"), &gauss[..size]);
+    }
+}
+
 /// Many tensors in turn, so that the counters of each have left the cache meanwhile.
 fn tensors(c: &mut Criterion) {
     let gauss = gauss(SOME);
@@ -162,5 +171,5 @@ fn channels(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, many, shapes, tensors, channels);
+criterion_group!(benches, many, shapes, sizes, tensors, channels);
 criterion_main!(benches);

@@ -5,10 +5,10 @@
 //! until there are enough of them to be counted together. Counting does not depend on how the
 //! values are split, and the extremes of each observation are noted apart, so nothing else changes.
 
-use crate::{Histogram, TensorStats, float::Element};
+use crate::{Histogram, TensorStats, float::Element, histogram::finite_extremes};
 
-/// Values that wait at most: 16 KiB.
-const ENOUGH: usize = 4096;
+/// Values that wait at most: 32 KiB, less than their histogram takes.
+const ENOUGH: usize = 8192;
 /// Observations of this many values are not kept waiting.
 const LONG: usize = 2048;
 
@@ -37,19 +37,13 @@ impl Recorder {
     }
 
     fn wait(&mut self, values: &[f32]) {
-        let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0);
-        for &x in values {
-            min = if x < min { x } else { min };
-            max = if x > max { x } else { max };
-            sum += x * 0.0; // 0, or NaN if some value is not finite
-        }
-        if sum != 0.0 {
+        let Some((min, max)) = finite_extremes(values) else {
             return self.settled().observe(values);
-        }
+        };
         self.stats.observations = self.stats.observations.saturating_add(1);
         self.values.extend_from_slice(values);
-        self.minima.push(min + 0.0); // −0 as 0
-        self.maxima.push(max + 0.0);
+        self.minima.push(min);
+        self.maxima.push(max);
         if self.values.len() >= ENOUGH {
             self.count();
         }

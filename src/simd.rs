@@ -18,6 +18,9 @@ pub(crate) trait Work {
     fn run(self) -> Self::Output;
 }
 
+/// Numbers that are fewer than these are added faster than [`dispatch`] takes.
+pub(crate) const FEW: usize = 128;
+
 /// Does the work, compiled for AVX2 where the processor has it.
 #[inline]
 #[cfg(target_arch = "x86_64")]

@@ -9,7 +9,7 @@ from yardsticks import READING
 
 import quantcal as qc
 
-PASSES = 4
+PASSES = 8
 """Passes that a round makes, so that what calls have gathered is counted within it."""
 
 

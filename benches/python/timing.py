@@ -29,7 +29,9 @@ def interleave(
     """Return the seconds of each piece of work, `rounds` times each, in turns.
 
     Everything runs once beforehand, uncounted. quantcal has one thread, or as many as
-    `threads` says for a piece of work; they are started outside the measured time.
+    `threads` says for a piece of work. When the number changes, that piece of work runs once
+    outside the measured time: new threads start on one processor, and part only after a while.
+    Other libraries keep theirs from round to round.
 
     While other programs are busy, more rounds are made, and those count in which they took
     least of the processors: what is kept is chosen by what others did, never by the times.
@@ -57,6 +59,8 @@ def _round(
         wanted = threads.get(name, 1)
         if wanted != qc.get_num_threads():
             qc.set_num_threads(wanted)
+            if wanted > 1:
+                run()
         start = time.perf_counter()
         run()
         seconds[name] = time.perf_counter() - start

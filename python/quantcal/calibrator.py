@@ -425,7 +425,7 @@ def _check_name(name: object) -> None:
     if not isinstance(name, str):
         msg = f"a tensor's name must be a str, not {type(name).__name__}"
         raise TypeError(msg)
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
         msg = f"the name {name!r} holds half a character, which no file can keep"
         raise CalibrationError(msg)
 

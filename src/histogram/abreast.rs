@@ -10,10 +10,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use super::{
-    Histogram, Pages,
-    count::{Summary, drops_nothing},
-};
+use super::{Histogram, Pages, count::drops_nothing, extremes::Summary};
 use crate::{
     float::{BLOCK, Element, Layout},
     simd,
@@ -124,7 +121,7 @@ impl<T: Element> Abreast<'_, T> {
             let sum = counters.iter().map(|&n| u32::from(n)).sum::<u32>();
             if sum > 0 {
                 if let Some(pages) = pages {
-                    pages.add_octave_of(octave, counters);
+                    pages.add_octave(octave, counters);
                 }
                 counters.fill(0);
             }

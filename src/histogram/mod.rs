@@ -23,13 +23,17 @@ mod count;
 mod counts;
 mod cut;
 mod density;
+mod extremes;
 mod index;
+mod kinds;
 mod moments;
 mod pages;
 mod quantile;
 mod rebin;
 mod record;
 mod segment;
+mod steps;
+mod tables;
 
 pub use counts::Counts;
 pub use density::Density;
@@ -38,6 +42,7 @@ pub use rebin::MAX_UNIFORM_BINS;
 pub use segment::{Mass, Segment};
 
 pub(crate) use abreast::Abreast;
+pub(crate) use extremes::finite_extremes;
 pub(crate) use pages::Pages;
 pub(crate) use quantile::check_quantile;
 pub(crate) use rebin::edge;

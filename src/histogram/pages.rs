@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::float::Layout;
+use crate::{float::Layout, simd};
 
 /// Counters by code. Absent pages count nothing.
 #[derive(Debug, Clone)]
@@ -17,6 +17,7 @@ pub(crate) struct Pages {
     layout: Layout,
     directory: Box<[u16; DIRECTORY]>, // 0 where there is no page, else its number, from 1
     counters: Vec<u32>,               // pages in the order in which they were made
+    most: u32,                        // no counter holds more
     carried: BTreeMap<usize, u32>,    // by place in `counters`: further counts, in units of 2^32
 }
 
@@ -28,7 +29,7 @@ const ROOM: usize = 4;
 impl Pages {
     pub(crate) fn new(layout: Layout) -> Self {
         let directory = Box::new([0; DIRECTORY]);
-        Self { layout, directory, counters: Vec::new(), carried: BTreeMap::new() }
+        Self { layout, directory, counters: Vec::new(), most: 0, carried: BTreeMap::new() }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -62,6 +63,7 @@ impl Pages {
         let at = first + (code & (self.layout.bins_per_octave() - 1));
         let (sum, full) = self.counters[at].overflowing_add(1);
         self.counters[at] = sum;
+        self.most = self.most.max(sum);
         if full {
             self.carry(at, 1);
         }
@@ -72,39 +74,54 @@ impl Pages {
         self.add_at(first + (code & (self.layout.bins_per_octave() - 1)), count);
     }
 
-    /// Adds the sum of two tables to one octave. The numbers must be below 2^30.
-    pub(crate) fn add_octave(&mut self, octave: usize, even: &[u32], odd: &[u32]) {
-        let first = self.make(octave);
-        let page = &mut self.counters[first..][..even.len()];
-        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
-            for ((counter, a), b) in page.iter_mut().zip(even).zip(odd) {
-                *counter += a + b;
-            }
-            return;
-        }
-        for (at, (a, b)) in (first..).zip(even.iter().zip(odd)) {
-            self.add_at(at, u64::from(a + b));
-        }
+    /// Makes room for the octaves that have no page yet, at once.
+    pub(crate) fn reserve(&mut self, octaves: &[u16]) {
+        let new = octaves.iter().filter(|&&octave| self.directory[usize::from(octave)] == 0);
+        let new = new.count();
+        self.counters.reserve_exact(new * self.layout.bins_per_octave());
     }
 
     /// Adds small counts to one octave.
-    pub(crate) fn add_octave_of(&mut self, octave: usize, counts: &[u16]) {
+    pub(crate) fn add_octave(&mut self, octave: usize, counts: &[u16]) {
         let first = self.make(octave);
-        let page = &mut self.counters[first..][..counts.len()];
-        if page.iter().fold(0, |bits, n| bits | n) < 1 << 31 {
-            for (counter, &n) in page.iter_mut().zip(counts) {
-                *counter += u32::from(n);
-            }
-            return;
+        self.add_all(first, counts, u16::MAX.into());
+    }
+
+    /// Adds counts, of which none exceeds `most`, from one place on.
+    fn add_all<N>(&mut self, first: usize, counts: &[N], most: u32)
+    where
+        N: Copy + Default + PartialEq + Into<u32>,
+    {
+        if self.most.checked_add(most).is_none() {
+            self.most = self.counters.iter().copied().max().unwrap_or(0);
         }
+        match self.most.checked_add(most) {
+            Some(most) => {
+                self.most = most;
+                let counters = &mut self.counters[first..first + counts.len()];
+                if counts.len() >= simd::FEW {
+                    simd::dispatch(Add { counters, counts });
+                    return;
+                }
+                for (counter, &n) in counters.iter_mut().zip(counts) {
+                    *counter += n.into();
+                }
+            }
+            None => self.add_each(first, counts),
+        }
+    }
+
+    /// Adds counts one by one, from one place on.
+    fn add_each<N: Copy + Into<u32>>(&mut self, first: usize, counts: &[N]) {
         for (at, &n) in (first..).zip(counts) {
-            self.add_at(at, n.into());
+            self.add_at(at, n.into().into());
         }
     }
 
     fn add_at(&mut self, at: usize, count: u64) {
         let sum = u64::from(self.counters[at]) + (count & u64::from(u32::MAX));
         self.counters[at] = sum as u32;
+        self.most = self.most.max(sum as u32);
         let carry = (sum >> 32) + (count >> 32);
         if carry > 0 {
             self.carry(at, carry);
@@ -137,10 +154,18 @@ impl Pages {
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
-        for octave in 0..DIRECTORY {
+        let octaves = (0..DIRECTORY as u16).filter(|&i| other.directory[usize::from(i)] > 0);
+        let octaves: Vec<u16> = octaves.collect();
+        self.reserve(&octaves);
+        for octave in octaves.into_iter().map(usize::from) {
             let Some(source) = other.find(octave) else { continue };
             let target = self.make(octave);
-            for i in 0..other.layout.bins_per_octave() {
+            let from = &other.counters[source..][..other.layout.bins_per_octave()];
+            if drop == 0 && other.carried.is_empty() {
+                self.add_all(target, from, other.most);
+                continue;
+            }
+            for i in 0..from.len() {
                 self.add_at(target + (i >> drop), other.count(source + i));
             }
         }
@@ -157,6 +182,35 @@ impl Pages {
         self.counters.capacity() * size_of::<u32>()
             + size_of::<[u16; DIRECTORY]>()
             + self.carried.len() * size_of::<(usize, u32)>()
+    }
+}
+
+/// Adding counts to the counters from one place on, those of a cache line at a time: lines that
+/// gain nothing are not touched. No counter may overflow.
+struct Add<'a, N> {
+    counters: &'a mut [u32],
+    counts: &'a [N],
+}
+
+impl<N: Copy + Default + PartialEq + Into<u32>> simd::Work for Add<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const LINE: usize = 16;
+        let Self { counters, counts } = self;
+        let (lines, rest) = counts.as_chunks::<LINE>();
+        let (line_counters, rest_counters) = counters.as_chunks_mut::<LINE>();
+        for (counters, counts) in line_counters.iter_mut().zip(lines) {
+            if *counts != [N::default(); LINE] {
+                for (counter, &n) in counters.iter_mut().zip(counts) {
+                    *counter += n.into();
+                }
+            }
+        }
+        for (counter, &n) in rest_counters.iter_mut().zip(rest) {
+            *counter += n.into();
+        }
     }
 }
 

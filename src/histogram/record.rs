@@ -1,13 +1,12 @@
 //! Recording: the one loop over the data.
 //!
-//! A piece of at most 2^20 elements is counted (`count.rs`) in a scratch table of the thread, flat
-//! and of 32-bit counters, so that the loop needs no look-up of pages; the table is then emptied
-//! into the histogram's pages.
+//! A piece of at most 2^20 elements is counted (`count.rs`) in scratch tables of the thread, flat,
+//! so that the loop needs no look-up of pages; they are then emptied into the histogram's pages.
 //!
 //! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
 //! table is emptied, and then the piece is read once more, slowly.
 //!
-//! Arrays of a few thousand elements are counted straight into the pages.
+//! Arrays of a few hundred elements are counted straight into the pages.
 
 use std::cell::RefCell;
 
@@ -15,27 +14,29 @@ use rayon::prelude::*;
 
 use super::{
     Histogram, Pages,
-    count::{Scheme, Summary, Tables, drops_nothing},
+    count::drops_nothing,
+    extremes::Summary,
+    tables::{FULL, Scheme, Tables},
 };
 use crate::{
     float::{BLOCK, Element, Layout},
     parallel,
 };
 
-/// Elements counted between two emptyings of the scratch table; far below the 2^32 at which a
-/// counter would overflow, and enough that emptying costs about one percent.
+/// Elements counted between two emptyings of the scratch tables: enough that emptying costs about
+/// one percent.
 const PIECE: usize = 1 << 20;
 
 /// Below this many elements for each bin of an octave, emptying the scratch table would cost more
-/// than looking up pages: 1536 elements at 8 mantissa bits.
-const SMALL: usize = 6;
+/// than looking up pages: 768 elements at 8 mantissa bits.
+const SMALL: usize = 3;
 
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 18;
 
 thread_local! {
-    /// Two tables of counters by code, one behind the other; all zero between uses.
-    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// All zero between uses.
+    static SCRATCH: RefCell<Tables> = const { RefCell::new(Tables::new()) };
 }
 
 impl Histogram {
@@ -56,8 +57,8 @@ impl Histogram {
         }
         let part = parallel::run(values.len() >= PARALLEL, |parallel| {
             parallel.then(|| {
-                let piece = values.len().div_ceil(rayon::current_num_threads() * 4);
-                let pieces = values.par_chunks(piece.clamp(PARALLEL / 64, PIECE));
+                let piece = values.len().div_ceil(rayon::current_num_threads() * 2);
+                let pieces = values.par_chunks(piece.clamp(PARALLEL / 2, PIECE));
                 let empty = || Self::nothing(layout);
                 pieces.fold(empty, Self::with_piece).reduce(empty, |mut a, b| {
                     a.merge(&b);
@@ -101,74 +102,127 @@ impl Histogram {
         self
     }
 
-    /// Counts one piece by way of the scratch table.
+    /// Counts one piece by way of the scratch tables.
     fn record_piece<T: Element>(&mut self, piece: &[T]) -> Summary {
         let layout = self.layout();
         let scheme = Scheme::of::<T>(layout);
-        SCRATCH.with_borrow_mut(|scratch| {
-            let size = 2 * scheme.codes();
-            if scratch.len() < 2 * size {
-                *scratch = vec![0; 2 * size];
-            }
-            let (even, odd) = scratch.split_at_mut(size);
-            let mut tables = Tables { even, odd: &mut odd[..size] };
+        SCRATCH.with_borrow_mut(|tables| {
+            tables.prepare(scheme);
             let mut seen = Summary::new();
             for block in piece.chunks(BLOCK) {
                 tables.count(block, scheme, &mut seen);
                 self.exact = self.exact && drops_nothing(block, layout);
             }
-            seen.zeros = tables.take_zeros(scheme);
-            if self.empty(&mut tables, scheme, &seen, piece.len() as u64) {
+            let zeros = tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
+            if scheme.is_bits::<T>() {
+                seen.zeros = zeros;
+            }
+            let mut buffer = [0.0; BLOCK];
+            if zeros > seen.zeros {
+                // The bin of zero holds values as well, of less than 2^-126.
+                for block in piece.chunks(BLOCK) {
+                    self.count_tiny(T::widen(block, &mut buffer));
+                }
+            }
+            if self.empty(tables, scheme, &seen, piece.len() as u64 - zeros) {
+                let zeros = seen.zeros;
                 seen = Summary::new();
-                let mut buffer = [0.0; BLOCK];
                 for block in piece.chunks(BLOCK) {
                     self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
                 }
+                debug_assert_eq!(seen.zeros, zeros, "they are finite");
             }
             self.include(&seen, piece.len());
             seen
         })
     }
 
-    /// Adds the scratch tables to the pages and clears them; tells whether there were non-finite
-    /// values, which are dropped.
+    /// Counts the values that share their bin with zero.
+    #[cold]
+    fn count_tiny(&mut self, block: &[f32]) {
+        let layout = self.layout();
+        let Some(pages) = &mut self.pages else { return };
+        let zeros = [layout.code(0.0), layout.code(-0.0)];
+        for &x in block {
+            if x != 0.0 && zeros.contains(&layout.code(x)) {
+                pages.increment(layout.code(x));
+            }
+        }
+    }
+
+    /// Adds the scratch tables, without those of zero, to the pages and clears them; tells whether
+    /// there were non-finite values, which are dropped. `left` elements are in the tables.
     ///
     /// Octaves are visited from that of the largest magnitude down, until all elements are
     /// accounted for: those above and below, where activations never are, are not touched.
-    fn empty(&mut self, tables: &mut Tables, scheme: Scheme, seen: &Summary, len: u64) -> bool {
+    fn empty(
+        &mut self,
+        tables: &mut Tables,
+        scheme: Scheme,
+        seen: &Summary,
+        mut left: u64,
+    ) -> bool {
         let Scheme { mantissa_bits, octaves, offset } = scheme;
         let layout = self.layout();
-        let mut take = |octave: usize, pages: Option<&mut Pages>| {
-            let mut pages = pages;
-            let mut sum = 0;
-            for sign in [0, 1] {
-                let first = (sign * octaves + octave) << mantissa_bits;
-                let range = first..first + (1 << mantissa_bits);
-                let (even, odd) = (&mut tables.even[range.clone()], &mut tables.odd[range]);
-                sum += match pages.as_deref_mut() {
-                    Some(pages) if octave == 0 && offset > 0 => {
-                        take_subnormals(even, odd, sign == 1, pages)
-                    }
-                    Some(pages) => take_octave(
-                        even,
-                        odd,
-                        Some((pages, sign * Layout::OCTAVES + offset + octave)),
-                    ),
-                    None => take_octave(even, odd, None),
-                };
-            }
-            sum
+        let Some(pages) = &mut self.pages else { return false };
+        let counters = |sign: usize, octave: usize| {
+            let first = (sign * octaves + octave) << mantissa_bits;
+            first..first + (1 << mantissa_bits)
         };
-        let non_finite = take(octaves - 1, None);
-        let mut left = len - seen.zeros - non_finite;
+        let mut non_finite = 0;
+        for code in tables.take_full() {
+            let (octave, place) = (code as usize >> mantissa_bits, code as usize);
+            let (sign, octave) = (octave / octaves, octave % octaves);
+            left -= FULL;
+            if octave == octaves - 1 {
+                non_finite += FULL;
+            } else if octave == 0 && offset > 0 {
+                pages.add(subnormal(layout, place, scheme), FULL);
+            } else {
+                let shift = (sign * (Layout::OCTAVES - octaves) + offset) << mantissa_bits;
+                pages.add(place + shift, FULL);
+            }
+        }
+        for sign in [0, 1] {
+            let found = tables.sum(counters(sign, octaves - 1));
+            if found > 0 {
+                tables.take_range(counters(sign, octaves - 1), |_| ());
+            }
+            (non_finite, left) = (non_finite + found, left - found);
+        }
         let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> mantissa_bits;
+        let mut found = [0; 2 * Layout::OCTAVES]; // octaves of the layout
+        let mut number = 0;
         for octave in (0..=largest.saturating_sub(offset).min(octaves - 2)).rev() {
             if left == 0 {
                 break;
             }
-            left -= take(octave, self.pages.as_mut());
+            for sign in [0, 1] {
+                let sum = tables.sum(counters(sign, octave));
+                if sum > 0 {
+                    found[number] = (sign * Layout::OCTAVES + offset + octave) as u16;
+                    number += 1;
+                }
+                left -= sum;
+            }
         }
         debug_assert_eq!(left, 0, "every element has a code");
+        pages.reserve(&found[..number]);
+        for &page in &found[..number] {
+            let page = usize::from(page);
+            let octave = page % Layout::OCTAVES - offset;
+            let range = counters(page / Layout::OCTAVES, octave);
+            let first = range.start;
+            tables.take_range(range, |counts| {
+                if octave == 0 && offset > 0 {
+                    for (code, &count) in (first..).zip(counts).filter(|&(_, &n)| n > 0) {
+                        pages.add(subnormal(layout, code, scheme), count.into());
+                    }
+                } else {
+                    pages.add_octave(page, counts);
+                }
+            });
+        }
         non_finite > 0
     }
 
@@ -222,32 +276,9 @@ impl Histogram {
     }
 }
 
-/// Adds the counters of one octave to its page, if one is given, and clears them. Returns their sum.
-fn take_octave(even: &mut [u32], odd: &mut [u32], page: Option<(&mut Pages, usize)>) -> u64 {
-    // A piece has fewer than 2^32 elements.
-    let sum = even.iter().chain(&*odd).fold(0u32, |sum, &n| sum.wrapping_add(n));
-    if sum == 0 {
-        return 0;
-    }
-    if let Some((pages, octave)) = page {
-        pages.add_octave(octave, even, odd);
-    }
-    even.fill(0);
-    odd.fill(0);
-    u64::from(sum)
-}
-
-/// The subnormals of float16, of which number k is k · 2^-24, at their places in the layout.
-fn take_subnormals(even: &mut [u32], odd: &mut [u32], negative: bool, pages: &mut Pages) -> u64 {
-    let layout = pages.layout();
-    let mut sum = 0;
-    for (k, (even, odd)) in even.iter_mut().zip(odd).enumerate() {
-        let count = u64::from(std::mem::take(even)) + u64::from(std::mem::take(odd));
-        if count > 0 {
-            let magnitude = k as f32 * f32::from_bits((127 - 24) << 23);
-            pages.add(layout.code(if negative { -magnitude } else { magnitude }), count);
-        }
-        sum += count;
-    }
-    sum
+/// The code in the layout of a subnormal of float16: number k is k · 2^-24.
+fn subnormal(layout: Layout, code: usize, scheme: Scheme) -> usize {
+    let first_negative = scheme.octaves << scheme.mantissa_bits;
+    let magnitude = (code % first_negative) as f32 * f32::from_bits((127 - 24) << 23);
+    layout.code(if code < first_negative { magnitude } else { -magnitude })
 }

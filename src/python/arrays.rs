@@ -5,7 +5,7 @@ use std::{borrow::Cow, cmp::Reverse};
 use half::{bf16, f16, slice::HalfBitsSliceExt};
 use numpy::{
     Element as NumpyElement, PyReadonlyArrayDyn, PyUntypedArray,
-    ndarray::{ArrayViewD, Axis},
+    ndarray::{ArrayViewD, ArrayViewMut1, Axis},
 };
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
@@ -237,20 +237,24 @@ fn gather<T: Copy>(array: ArrayViewD<'_, T>, work: &mut dyn FnMut(&[T])) {
         (array.len_of(Axis(axis)) > 1, Reverse(array.strides()[axis].unsigned_abs()))
     });
     let array = array.permuted_axes(order);
-    let mut gathered = Vec::with_capacity(array.len().min(GATHER));
+    let Some(&any) = array.first() else { return work(&[]) };
+    let mut gathered = vec![any; array.len().min(GATHER)];
+    let mut filled = 0;
     for row in array.rows() {
         match row.to_slice() {
             Some(row) if row.len() >= GATHER => work(row),
             _ => {
                 for piece in row.axis_chunks_iter(Axis(0), GATHER) {
-                    if gathered.len() + piece.len() > GATHER {
-                        work(&gathered);
-                        gathered.clear();
+                    if filled + piece.len() > GATHER {
+                        work(&gathered[..filled]);
+                        filled = 0;
                     }
-                    gathered.extend(piece.iter().copied());
+                    let end = filled + piece.len();
+                    ArrayViewMut1::from(&mut gathered[filled..end]).assign(&piece);
+                    filled = end;
                 }
             }
         }
     }
-    work(&gathered);
+    work(&gathered[..filled]);
 }

@@ -89,6 +89,38 @@ fn all_sixteen_bit_patterns_are_their_own_bins() {
 }
 
 #[test]
+fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
+    const N: usize = 300_000; // far more than 2^16, in one piece
+    let few = |values: &'static [f32]| {
+        move |i: usize| values[(i * 7 + i / 11) % values.len()] // no step of 128 is constant
+    };
+    let kinds: [(&str, Box<dyn Fn(usize) -> f32>); 5] = [
+        ("constant", Box::new(|_| 0.375)),
+        ("two values, none of them zero", Box::new(few(&[-1.5, 0.375]))),
+        ("zeros, and subnormals that share their bin", Box::new(few(&[0.0, -0.0, 1e-45, -1e-45]))),
+        ("subnormals of float16", Box::new(few(&[1.0 / 16_777_216.0, -1.0 / 32_768.0, 0.0]))),
+        ("not finite", Box::new(few(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]))),
+    ];
+    for (kind, value) in &kinds {
+        // Some rare values among them: whole blocks look as if nothing repeated.
+        let values: Vec<f32> =
+            (0..N).map(|i| if i % 4096 < 128 { 1.0 + i as f32 / 3e5 } else { value(i) }).collect();
+        for values in [&values[..], &values[128..4096 + 70_000]] {
+            println!("{kind}, {} values", values.len());
+            assert_counts(&Histogram::of(values), values);
+            let doubles: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+            assert_counts(&Histogram::of(&doubles), values);
+            let half: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+            let same: Vec<f32> = half.iter().map(|x| x.to_f32()).collect();
+            assert_counts(&Histogram::of(&half), &same);
+            let brain: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+            let same: Vec<f32> = brain.iter().map(|x| x.to_f32()).collect();
+            assert_counts(&Histogram::of(&brain), &same);
+        }
+    }
+}
+
+#[test]
 fn double_precision_is_rounded_first_and_overflow_is_infinite() {
     let values = [0.1f64, 1e39, -1e300, 1e-60, f64::NAN];
     let histogram = Histogram::of(&values);

@@ -1,0 +1,84 @@
+//! What a pass over values finds beside their counts.
+
+use super::kinds::LANES;
+use crate::{float::Element, simd};
+
+/// What a pass over values finds. The extremes are those of the finite values only if there are no
+/// infinities.
+pub(super) struct Summary {
+    pub(super) min: f32,
+    pub(super) max: f32,
+    pub(super) zeros: u64,
+}
+
+impl Summary {
+    pub(super) fn new() -> Self {
+        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, zeros: 0 }
+    }
+
+    pub(super) fn join(&mut self, other: &Self) {
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.zeros += other.zeros;
+    }
+
+    /// The smallest and the largest value, −0 as 0.
+    pub(super) fn extremes(&self) -> Option<(f32, f32)> {
+        (self.min <= self.max).then_some((self.min + 0.0, self.max + 0.0))
+    }
+
+    /// Takes in the bits of two extremes; in the order of bits NaN lies beyond infinity.
+    pub(super) fn widen<T: Element>(&mut self, (min, max): (u16, u16)) {
+        let value = |bits| {
+            let x = T::of_bits(bits).to_f32();
+            if x.is_nan() { f32::INFINITY.copysign(x) } else { x }
+        };
+        self.min = self.min.min(value(min));
+        self.max = self.max.max(value(max));
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, x: f32) {
+        // Comparisons with NaN are false, so NaN is passed over.
+        self.min = if x < self.min { x } else { self.min };
+        self.max = if x > self.max { x } else { self.max };
+        self.zeros += u64::from(x == 0.0);
+    }
+}
+
+/// The smallest and the largest value, −0 as 0; `None` if there is none, or one is not finite.
+pub(crate) fn finite_extremes(values: &[f32]) -> Option<(f32, f32)> {
+    simd::dispatch(FiniteExtremes { values })
+}
+
+struct FiniteExtremes<'a> {
+    values: &'a [f32],
+}
+
+impl simd::Work for FiniteExtremes<'_> {
+    type Output = Option<(f32, f32)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let mut odd = [false; LANES];
+        let (chunks, rest) = self.values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (i, &x) in chunk.iter().enumerate() {
+                min[i] = if x < min[i] { x } else { min[i] };
+                max[i] = if x > max[i] { x } else { max[i] };
+                odd[i] |= !x.is_finite();
+            }
+        }
+        let mut seen = Summary::new();
+        for i in 0..LANES {
+            seen.min = if min[i] < seen.min { min[i] } else { seen.min };
+            seen.max = if max[i] > seen.max { max[i] } else { seen.max };
+        }
+        for &x in rest {
+            seen.add(x);
+            odd[0] |= !x.is_finite();
+        }
+        if odd.contains(&true) { None } else { seen.extremes() }
+    }
+}

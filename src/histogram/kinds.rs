@@ -1,0 +1,162 @@
+//! How values are read when they are counted: as `f32`, or as the bits of 16-bit floats.
+
+/// Values that are looked at together: two vectors of `f32`.
+pub(super) const LANES: usize = 16;
+
+/// Values of a block that are looked at for repetitions, in either of two places; two more follow.
+pub(super) const SAMPLE: usize = 64;
+
+/// How values are read.
+pub(super) trait Kind: Copy {
+    type Value: Copy;
+    /// What is found of values that were looked at, one a lane.
+    type Found: Copy;
+    /// How the bits of some values differ from those of one, one a lane.
+    type Differ: Copy;
+
+    fn nothing(self) -> Self::Found;
+    fn equal(self) -> Self::Differ;
+    fn look(self, value: Self::Value, lane: usize, found: &mut Self::Found);
+    fn compare(self, value: Self::Value, with: Self::Value, lane: usize, differ: &mut Self::Differ);
+    /// Whether none differs in its code.
+    fn is_equal(self, differ: &Self::Differ) -> bool;
+    fn code(self, value: Self::Value) -> usize;
+    fn codes(self, four: &[Self::Value; 4]) -> [usize; 4];
+    /// How often a value has the code of the next, or of the next but one.
+    fn equals(self, sample: &[Self::Value; SAMPLE + 2]) -> u32;
+}
+
+/// Values by the codes of the layout.
+#[derive(Clone, Copy)]
+pub(super) struct Floats {
+    pub(super) shift: u32,
+    pub(super) mask: usize, // codes less one: spares checking the bounds of the table
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct FoundFloats {
+    pub(super) min: [f32; LANES],
+    pub(super) max: [f32; LANES],
+    pub(super) zeros: [u32; LANES],
+}
+
+impl Kind for Floats {
+    type Value = f32;
+    type Found = FoundFloats;
+    type Differ = [u32; LANES];
+
+    #[inline(always)]
+    fn nothing(self) -> FoundFloats {
+        let (min, max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        FoundFloats { min, max, zeros: [0; LANES] }
+    }
+
+    #[inline(always)]
+    fn equal(self) -> [u32; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    fn look(self, x: f32, i: usize, found: &mut FoundFloats) {
+        let FoundFloats { min, max, zeros } = found;
+        min[i] = if x < min[i] { x } else { min[i] };
+        max[i] = if x > max[i] { x } else { max[i] };
+        zeros[i] += u32::from(x == 0.0);
+    }
+
+    #[inline(always)]
+    fn compare(self, x: f32, with: f32, i: usize, differ: &mut [u32; LANES]) {
+        differ[i] |= x.to_bits() ^ with.to_bits();
+    }
+
+    #[inline(always)]
+    fn is_equal(self, differ: &[u32; LANES]) -> bool {
+        differ.iter().fold(0, |any, bits| any | bits) >> self.shift == 0
+    }
+
+    #[inline(always)]
+    fn code(self, x: f32) -> usize {
+        (x.to_bits() >> self.shift) as usize & self.mask
+    }
+
+    /// Two at a time are read, as one number: of single ones the compiler would make a vector, and
+    /// take it apart again.
+    #[inline(always)]
+    fn codes(self, four: &[f32; 4]) -> [usize; 4] {
+        let pair = |i: usize| u64::from(four[i].to_bits()) | u64::from(four[i + 1].to_bits()) << 32;
+        let (a, b) = (pair(0), pair(2));
+        let code = |bits: u32| (bits >> self.shift) as usize & self.mask;
+        [code(a as u32), code((a >> 32) as u32), code(b as u32), code((b >> 32) as u32)]
+    }
+
+    #[inline(always)]
+    fn equals(self, sample: &[f32; SAMPLE + 2]) -> u32 {
+        let code = |i: usize| sample[i].to_bits() >> self.shift;
+        let equal = |i: usize, j: usize| u32::from(code(i) == code(j));
+        (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum()
+    }
+}
+
+/// 16-bit floats by their own bits.
+#[derive(Clone, Copy)]
+pub(super) struct Bits;
+
+#[derive(Clone, Copy)]
+pub(super) struct FoundBits {
+    pub(super) min: [i16; LANES],
+    pub(super) max: [i16; LANES],
+}
+
+/// As whole numbers, with the magnitude of negative ones turned round, floats are in order.
+#[inline(always)]
+pub(super) fn turn(bits: u16) -> i16 {
+    bits as i16 ^ ((bits as i16 >> 15) & 0x7fff)
+}
+
+impl Kind for Bits {
+    type Value = u16;
+    type Found = FoundBits;
+    type Differ = [u16; LANES];
+
+    #[inline(always)]
+    fn nothing(self) -> FoundBits {
+        FoundBits { min: [i16::MAX; LANES], max: [i16::MIN; LANES] }
+    }
+
+    #[inline(always)]
+    fn equal(self) -> [u16; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    fn look(self, bits: u16, i: usize, found: &mut FoundBits) {
+        found.min[i] = found.min[i].min(turn(bits));
+        found.max[i] = found.max[i].max(turn(bits));
+    }
+
+    #[inline(always)]
+    fn compare(self, bits: u16, with: u16, i: usize, differ: &mut [u16; LANES]) {
+        differ[i] |= bits ^ with;
+    }
+
+    #[inline(always)]
+    fn is_equal(self, differ: &[u16; LANES]) -> bool {
+        differ.iter().fold(0, |any, bits| any | bits) == 0
+    }
+
+    #[inline(always)]
+    fn code(self, bits: u16) -> usize {
+        bits.into()
+    }
+
+    #[inline(always)]
+    fn codes(self, four: &[u16; 4]) -> [usize; 4] {
+        four.map(usize::from)
+    }
+
+    #[inline(always)]
+    fn equals(self, sample: &[u16; SAMPLE + 2]) -> u32 {
+        let equal = |i: usize, j: usize| u16::from(sample[i] == sample[j]);
+        (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum::<u16>().into()
+    }
+}
