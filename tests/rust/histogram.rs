@@ -90,11 +90,12 @@ fn all_sixteen_bit_patterns_are_their_own_bins() {
 
 #[test]
 fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
+    type Values = Box<dyn Fn(usize) -> f32>;
     const N: usize = 300_000; // far more than 2^16, in one piece
     let few = |values: &'static [f32]| {
         move |i: usize| values[(i * 7 + i / 11) % values.len()] // no step of 128 is constant
     };
-    let kinds: [(&str, Box<dyn Fn(usize) -> f32>); 5] = [
+    let kinds: [(&str, Values); 5] = [
         ("constant", Box::new(|_| 0.375)),
         ("two values, none of them zero", Box::new(few(&[-1.5, 0.375]))),
         ("zeros, and subnormals that share their bin", Box::new(few(&[0.0, -0.0, 1e-45, -1e-45]))),
