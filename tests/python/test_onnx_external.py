@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx import external
-from quantcal.onnx.model import load_model
+from quantcal.onnx.model import load_light, load_model
 
 ROWS, WIDTH = 4_500_000, 128  # 2.3 GB of float32
 
@@ -97,7 +98,7 @@ def test_observing_reads_no_large_weight_and_gives_the_same(
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     want = qc.onnx.observe(model, feeds, tensors=tensors)
     path = saved(model, tmp_path)
-    monkeypatch.setattr("quantcal.onnx.model._EXTERNAL_BYTES", 0)  # all are large
+    monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 0)  # all are large
 
     def refused(*_: object) -> None:
         raise AssertionError("a weight is read")
@@ -169,7 +170,7 @@ def test_quantising_from_files_of_weights_writes_the_same_bytes(
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(model, tmp_path / "want.onnx", feeds, progress=False)
     path = saved(model, tmp_path)
-    monkeypatch.setattr("quantcal.onnx.model._EXTERNAL_BYTES", 0)  # all are large
+    monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 0)  # all are large
     qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False)
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
     assert want == got
@@ -179,7 +180,7 @@ def test_float_weights_that_stay_come_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weight of a node that is left out."""
-    monkeypatch.setattr("quantcal.onnx.model._EXTERNAL_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 0)
     path = saved(models.conv_net(), tmp_path)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(
@@ -187,3 +188,92 @@ def test_float_weights_that_stay_come_along(
     )
     (tmp_path / "w").unlink()
     assert models.session(str(tmp_path / "q.onnx")).run(None, feeds[0])
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "object"])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
+    form: str, opset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, feeds = models.conv_net(opset=opset), [{"x": models.random(1, 3, 6, 8)}]
+    path = tmp_path / "m.onnx"
+    onnx.save_model(model, str(path))
+    given = {"path": path, "bytes": path.read_bytes(), "object": model}[form]
+    observed = qc.onnx.observe(given, feeds, tensors="all").to_bytes()
+    qc.onnx.quantize(given, tmp_path / "want.onnx", feeds, progress=False)
+    before = model.SerializeToString()
+
+    monkeypatch.setattr("quantcal.onnx.model._LARGE_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 200)
+    light = load_light(given)
+    assert any(external.external_tensors(light.proto))
+    assert qc.onnx.observe(given, feeds, tensors="all").to_bytes() == observed
+    qc.onnx.quantize(given, tmp_path / "got.onnx", feeds, progress=False)
+    want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
+    assert want == got
+    assert model.SerializeToString() == before
+
+
+def test_the_temporary_file_of_weights_goes_with_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("quantcal.onnx.model._LARGE_BYTES", 0)
+    light = load_light(models.conv_net())
+    folder = light.folder
+    assert folder is not None
+    assert folder.is_dir()
+    del light
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_files_in_the_working_folder_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the name that the weights get, and the output's own of a run before."""
+    (tmp_path / "weights").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quantcal.onnx.output._MAX_FILE", 100)
+    monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 100)
+    feeds = [{"x": models.random(1, 3, 6, 8)}]
+    for _ in range(2):
+        qc.onnx.quantize(models.conv_net(), "q.onnx", feeds, progress=False)
+    assert models.session("q.onnx").run(None, feeds[0])
+    assert Path("q.onnx.data").stat().st_size >= 100
+    assert Path("weights").read_text() == "mine"
+
+
+PEAK = """
+import sys
+import numpy as np
+import onnx
+import quantcal as qc
+from quantcal.onnx.result import peak_memory
+import onnxruntime
+feeds = [{"x": np.ones((1, 2048), np.float32)}]
+before = peak_memory()
+qc.onnx.observe(sys.argv[1], feeds, tensors="all")
+print((peak_memory() - before) / float(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak of this program alone")
+def test_a_model_that_holds_its_weights_is_observed_in_three_times_their_size(
+    tmp_path: Path,
+) -> None:
+    """Reading the file takes two of them, the file and what is made of it."""
+    size, layers = 2048, 6
+    weights = {f"w{i}": models.random(size, size, seed=i) for i in range(layers)}
+    names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
+    nodes = [
+        helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]])
+        for i in range(layers)
+    ]
+    ends = [models.value(name, ["n", size]) for name in ("x", "y")]
+    model = models.build(nodes, ends[:1], ends[1:], weights)
+    path = tmp_path / "m.onnx"
+    onnx.save_model(model, str(path))
+    bytes_of_weights = layers * size * size * 4
+    command = [sys.executable, "-c", PEAK, str(path), str(bytes_of_weights)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 3, done.stdout

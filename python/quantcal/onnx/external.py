@@ -6,6 +6,9 @@ Models above 2 GB have no other form: a protobuf message ends there.
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,9 @@ from quantcal import CalibrationError
 
 if TYPE_CHECKING:
     import onnx
+
+EXTERNAL_BYTES = 1024
+"""Smaller tensors stay in the model."""
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -63,13 +69,49 @@ def check_files(proto: onnx.ModelProto, folder: Path, label: str) -> None:
         seen.add(location)
 
 
-def embed(proto: onnx.ModelProto, folder: Path, below: float = math.inf) -> None:
-    """Read the external tensors of fewer than ``below`` bytes into the model."""
+class TemporaryFolder:
+    """A folder that is deleted when this object goes, or at the end of the program.
+
+    What is still mapped goes on working where the system allows the deletion; Windows
+    does not, and its temporary folder may keep the file.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="quantcal-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def move_out(proto: onnx.ModelProto, folder: Path, location: str) -> None:
+    """Write all weights but small ones to a new file in a folder, to be read from there.
+
+    What lies in attributes stays, and so do values that are not kept as plain bytes.
+    (``onnx.save_model`` does so too, but refuses a name that the working folder has.)
+    """
+    from onnx import external_data_helper
+
+    for graph in _graphs(proto.graph):
+        for tensor in graph.initializer:
+            if tensor.HasField("raw_data") and len(tensor.raw_data) >= EXTERNAL_BYTES:
+                external_data_helper.set_external_data(tensor, location)
+    external_data_helper.write_external_data_tensors(proto, str(folder))
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def embed(proto: onnx.ModelProto, folder: Path, *, small_only: bool = False) -> None:
+    """Read the external tensors into the model, all or those that belong there."""
     import onnx
 
     for tensor in external_tensors(proto):
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        if math.prod(tensor.dims) * dtype.itemsize < below:
+        size = math.prod(tensor.dims) * dtype.itemsize
+        if size < EXTERNAL_BYTES or not small_only:
             _read(tensor, folder)
 
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from quantcal import CalibrationError
-from quantcal.onnx.external import check_files, embed, external_tensors
+from quantcal.onnx.external import (
+    TemporaryFolder,
+    check_files,
+    embed,
+    external_tensors,
+    move_out,
+)
 from quantcal.onnx.feeds import InputSpec
 from quantcal.onnx.frameworks import require
 
@@ -26,8 +32,10 @@ if TYPE_CHECKING:
 
     Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
-# Larger tensors go to the one weights file that all sessions of a model map.
-_EXTERNAL_BYTES = 1024
+# The one file of weights that all sessions of a model map.
+_WEIGHTS = "weights"
+# Models from here on are worth a file of weights: all copies of them are light then.
+_LARGE_BYTES = 16 << 20
 # onnxruntime: where the weights of a model lie that it is given as bytes.
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
@@ -44,11 +52,14 @@ class Loaded:
     folder : Path, optional
         Where the weights lie that are still in files of their own; None when there are
         none.
+    made : TemporaryFolder, optional
+        The folder, where it was made for them: it goes when nobody holds this any more.
     """
 
     proto: onnx.ModelProto
     label: str
     folder: Path | None = None
+    made: TemporaryFolder | None = None
 
 
 def load_model(model: Model, *, weights: bool = True) -> Loaded:
@@ -98,8 +109,26 @@ def load_model(model: Model, *, weights: bool = True) -> Loaded:
     check_files(proto, folder, label)
     if weights:
         return with_weights(Loaded(proto, label, folder))
-    _parse(lambda: embed(proto, folder, _EXTERNAL_BYTES), label)
+    _parse(lambda: embed(proto, folder, small_only=True), label)
     return Loaded(proto, label, folder)
+
+
+def load_light(model: Model) -> Loaded:
+    """Read a model as ``load_model(weights=False)``, so that copies of it are small.
+
+    The weights of a large model that has them in itself are written to a temporary file:
+    sessions map it, and what rewrites the model reads them one at a time. With several
+    copies of them in memory, observing a model of 90 MB took 320 MB more.
+    """
+    loaded = load_model(model, weights=False)
+    if loaded.folder is not None or loaded.proto.ByteSize() < _LARGE_BYTES:
+        return loaded
+    made = TemporaryFolder()
+    move_out(loaded.proto, made.path, _WEIGHTS)
+    # A message keeps the memory of what was taken out of it; a copy has none.
+    proto = type(loaded.proto)()
+    proto.CopyFrom(loaded.proto)
+    return replace(loaded, proto=proto, folder=made.path, made=made)
 
 
 def with_weights(loaded: Loaded) -> Loaded:
@@ -258,13 +287,8 @@ class Workspace:
         self.light = onnx.ModelProto()
         self.light.CopyFrom(loaded.proto)
         if self._weights is None:
-            onnx.save_model(
-                self.light,
-                self._path(),
-                save_as_external_data=True,
-                location="weights",
-                size_threshold=_EXTERNAL_BYTES,
-            )
+            folder = Path(self._folder.name)
+            move_out(self.light, folder, _WEIGHTS)
 
     def __enter__(self) -> Workspace:
         return self

@@ -19,7 +19,7 @@ from quantcal import CalibrationError, Calibrator
 from quantcal.onnx.choose import Source, choose
 from quantcal.onnx.feeds import Feed, as_feeds
 from quantcal.onnx.in_graph import InGraphObserver
-from quantcal.onnx.model import Workspace, load_model, model_inputs, tensors_of
+from quantcal.onnx.model import Workspace, load_light, model_inputs, tensors_of
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
 from quantcal.onnx.prepare import prepare
@@ -112,7 +112,7 @@ def observe(
     >>> cal = qc.onnx.observe("model.onnx", [{"x": batch} for batch in batches])
     >>> table = cal.compute("mse")
     """
-    loaded = load_model(model, weights=False)
+    loaded = load_light(model)
     plan = None
     if tensors is None:
         options = Options.of(

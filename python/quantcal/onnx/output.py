@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.external import move_out
 from quantcal.onnx.feeds import Feed
 from quantcal.onnx.model import open_session
 from quantcal.onnx.sizes import run
@@ -49,12 +50,9 @@ def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) 
         prefix=f".{target.name}.", dir=target.parent
     ) as folder:
         made = Path(folder) / target.name
-        onnx.save_model(
-            proto,
-            str(made),
-            save_as_external_data=external,
-            location=weights if external else None,
-        )
+        if external:
+            move_out(proto, Path(folder), weights)
+        onnx.save_model(proto, str(made))
         _check_file(made, f"the quantised copy of {label}", sample)
         if external:
             made.with_name(weights).replace(target.with_name(weights))

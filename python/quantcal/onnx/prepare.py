@@ -153,7 +153,7 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
         return convert_opset(with_weights(loaded), opset)
     proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
-    return Loaded(proto, loaded.label, loaded.folder)
+    return replace(loaded, proto=proto)
 
 
 def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError, Calibrator, __version__
 from quantcal.onnx.config import config_text
 from quantcal.onnx.cpu import WeightBits, decided
-from quantcal.onnx.model import load_model
+from quantcal.onnx.model import load_light
 from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
@@ -157,7 +157,7 @@ def quantize(
     bits = (by_node if reduce_range == "auto" else options).bits()
     given = Policy.of(strategy)
     started = time.perf_counter()
-    prepared = prepare(load_model(model, weights=False), options)
+    prepared = prepare(load_light(model), options)
     # Before the data, which may take long; a given calibrator may know more tensors.
     policy = assign(given, prepared, calibrator or ())
     first: Feed | None = None

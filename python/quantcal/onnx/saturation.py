@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.external import values_of
-from quantcal.onnx.model import all_nodes, load_model
+from quantcal.onnx.model import all_nodes, load_light
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.scopes import scopes
@@ -111,7 +111,7 @@ def saturations(
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
     prepared = prepare(
-        load_model(model, weights=False), Options.of(op_types=op_types, exclude=exclude)
+        load_light(model), Options.of(op_types=op_types, exclude=exclude)
     )
     return estimate(prepared, calibrator, table, per_channel=per_channel)
 

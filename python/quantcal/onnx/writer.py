@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError, CalibrationTable, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import all_nodes, load_model
+from quantcal.onnx.model import all_nodes, load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
@@ -134,7 +134,7 @@ def write(
             "Give the names that quantcal.onnx.saturations finds."
         )
     opset = max(options.opset, opset_for(formats.values()))
-    prepared = prepare(load_model(model, weights=False), options, opset)
+    prepared = prepare(load_light(model), options, opset)
     return write_prepared(prepared, path, table)
 
 
