@@ -21,7 +21,7 @@ the written Q/DQ nodes in float (`session.disable_quant_qdq`): it shows what the
 *Native* is what onnxruntime runs on the machine that measured. Weights have
 8 or 7 bits, or 7 only in the nodes that `quantcal.onnx.saturations` names.
 
-A choice without a row has not been measured with this version.
+A choice that has no row was not measured.
 
 Where fewer than one in twenty of the first fifth of the samples was right, the others were
 not tried. After each share stands half its 95 % interval. In brackets: the difference from the

@@ -60,7 +60,8 @@ def _quoted(patterns: list[str]) -> str:
 
 def timing(seconds: float, samples: int) -> str:
     """Return the time and, when it is long enough to tell, the samples a second."""
-    rate = f" ({samples / seconds:.3g} samples/s)" if seconds > 0.05 else ""
+    told = samples > 0 and seconds > 0.05
+    rate = f" ({samples / seconds:.3g} samples/s)" if told else ""
     return f"{seconds:.1f} s{rate}"
 
 
