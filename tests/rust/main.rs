@@ -14,4 +14,5 @@ mod laws;
 mod methods;
 mod naive;
 mod purity;
+mod ranges;
 mod search;
