@@ -10,6 +10,9 @@ from machine import Others
 
 import quantcal as qc
 
+SETTLING = 0.2
+"""Seconds that new threads are given to spread over the processors."""
+
 Seconds = dict[str, list[float]]
 """The seconds of each piece of work, in the order in which they were measured."""
 
@@ -29,9 +32,10 @@ def interleave(
     """Return the seconds of each piece of work, `rounds` times each, in turns.
 
     Everything runs once beforehand, uncounted. quantcal has one thread, or as many as
-    `threads` says for a piece of work. When the number changes, that piece of work runs once
-    outside the measured time: new threads start on one processor, and part only after a while.
-    Other libraries keep theirs from round to round.
+    `threads` says for a piece of work. When the number changes, that piece of work runs for a
+    while outside the measured time: new threads start on one processor, and part after tens of
+    milliseconds. A program's threads live long, and other libraries keep theirs from round to
+    round.
 
     While other programs are busy, more rounds are made, and those count in which they took
     least of the processors: what is kept is chosen by what others did, never by the times.
@@ -60,7 +64,9 @@ def _round(
         if wanted != qc.get_num_threads():
             qc.set_num_threads(wanted)
             if wanted > 1:
-                run()
+                settled = time.perf_counter() + SETTLING
+                while time.perf_counter() < settled:
+                    run()
         start = time.perf_counter()
         run()
         seconds[name] = time.perf_counter() - start
