@@ -59,10 +59,11 @@ def matmul_model(weights: Any) -> onnx.ModelProto:
     )
 
 
+@pytest.mark.parametrize("strategy", ["minmax", "mse"])
 @pytest.mark.parametrize("format", ["uint8", "int8"])
 @pytest.mark.parametrize("k", [64, 65])
 def test_the_estimate_is_what_is_counted_on_independent_values(
-    k: int, format: str
+    k: int, format: str, strategy: str
 ) -> None:
     rng = np.random.default_rng(3)
     weights = rng.standard_t(4, (k, 24)).astype(np.float32)
@@ -70,8 +71,8 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     model = matmul_model(weights)
     cal = qc.onnx.observe(model, [{"x": x}])
     table = cal.compute("percentile_99", format=format)
-    found = qc.onnx.saturations(model, cal, table)["mm"]
-    codes, steps = weight_codes(weights, per_channel=True)
+    found = qc.onnx.saturations(model, cal, table, weight_strategy=strategy)["mm"]
+    codes, steps = weight_codes(weights, True, strategy)
     unsigned = table["x"].quantize(x).astype(np.int64) + (
         128 if format == "int8" else 0
     )
@@ -81,6 +82,29 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     np.testing.assert_allclose(found.share, share, rtol=0.05)
     lost = (unsigned @ codes - total) * steps * table["x"].scale
     np.testing.assert_allclose(found.error, (lost**2).mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["minmax", "mse"])
+def test_the_estimate_is_of_the_codes_that_are_written(
+    strategy: str, tmp_path: Path
+) -> None:
+    """A range that clips the weights makes all other codes larger."""
+    weights = np.random.default_rng(3).standard_t(3, (64, 24)).astype(np.float32)
+    model, path = matmul_model(weights), tmp_path / "q.onnx"
+    feeds = [{"x": models.random(5, 64)}]
+    qc.onnx.quantize(
+        model,
+        path,
+        feeds,
+        weight_strategy=strategy,
+        reduce_range=False,
+        progress=False,
+    )
+    stored = {
+        t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer
+    }
+    (written,) = (array for array in stored.values() if array.shape == (64, 24))
+    np.testing.assert_array_equal(written, weight_codes(weights, True, strategy)[0])
 
 
 def test_the_price_of_the_bit_is_what_rounding_adds() -> None:

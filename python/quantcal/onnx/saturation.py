@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
+from quantcal.onnx.coding import code
 from quantcal.onnx.external import values_of
 from quantcal.onnx.model import all_nodes, load_light
 from quantcal.onnx.options import OP_TYPES, Options
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_LEVELS = 127  # of symmetric int8 weights
 _ABOVE, _BELOW = 32767, 32768  # what 16 bits hold on either side of zero
 _LEAST = 129  # 255 · (|a| + |b|) exceeds the lesser of them from here on
 _CHUNK = 1024  # distinct pairs of weights at a time: 256 rows of them take 2 MB
@@ -72,6 +72,7 @@ def saturations(
     table: Mapping[str, QuantParams],
     *,
     per_channel: bool = True,
+    weight_strategy: str = "minmax",
     op_types: Sequence[str] = OP_TYPES,
     exclude: Sequence[str] = (),
 ) -> dict[str, Saturation]:
@@ -87,7 +88,7 @@ def saturations(
         The histograms of the model's activations.
     table : mapping of str to QuantParams
         Their ranges; tensors that lack a histogram or a range leave their nodes out.
-    per_channel, op_types, exclude
+    per_channel, weight_strategy, op_types, exclude
         As for :func:`quantcal.onnx.write`.
 
     Returns
@@ -110,9 +111,10 @@ def saturations(
     >>> names = [name for name, s in found.items() if s.needs_bit]
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
-    prepared = prepare(
-        load_light(model), Options.of(op_types=op_types, exclude=exclude)
+    options = Options.of(
+        op_types=op_types, exclude=exclude, weight_strategy=weight_strategy
     )
+    prepared = prepare(load_light(model), options)
     return estimate(prepared, calibrator, table, per_channel=per_channel)
 
 
@@ -124,12 +126,12 @@ def estimate(
     per_channel: bool,
 ) -> dict[str, Saturation]:
     """Do the same for a prepared model."""
-    found = {}
+    found, strategy = {}, prepared.options.weight_strategy
     for node, weights in weighted_nodes(prepared):
         name = node.input[0]
         if name in calibrator and name in table and calibrator[name].finite:
             shares, zero = code_shares(calibrator[name], table[name])
-            codes, steps = weight_codes(weights, per_channel)
+            codes, steps = weight_codes(weights, per_channel, strategy)
             unit = steps * float(table[name].scale)
             found[node.name] = _estimate(shares, zero, codes, unit)
     return found
@@ -175,13 +177,14 @@ def _as_matrix(node: onnx.NodeProto, weights: Any) -> Any:
     return None
 
 
-def weight_codes(weights: Floats, per_channel: bool) -> tuple[NDArray[Any], Floats]:
-    """Return symmetric int8 codes [K, N] and the scale of each column."""
-    largest = np.abs(weights).max(axis=0 if per_channel else None, initial=0)
-    steps = np.broadcast_to(largest / _LEVELS, weights.shape[1:])
-    safe = np.where(steps > 0, steps, 1)
-    codes = np.clip(np.rint(weights / safe), -_LEVELS, _LEVELS)
-    return codes.astype(np.int64), safe.astype(np.float64)
+def weight_codes(
+    weights: Floats, per_channel: bool, strategy: str = "minmax"
+) -> tuple[NDArray[Any], Floats]:
+    """Return the int8 codes [K, N] that are written, and the scale of each column."""
+    values = np.ascontiguousarray(weights, dtype=np.float32)
+    coded = code(values, "int8", strategy, 1 if per_channel else None)
+    steps = np.broadcast_to(coded.scale.astype(np.float64), weights.shape[1:])
+    return coded.codes.astype(np.int64), steps
 
 
 def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats, int]:
