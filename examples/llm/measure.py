@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from .smollm2 import LlamaForCausalLM
 
 WINDOW = 512
 """Tokens read at once; the first of them is given, the other 511 are predicted."""
+
+PIECE = 1024  # words of the vocabulary whose logits are made at once
 
 BLOCK = 73  # 511 = 7 * 73: what the bootstrap draws; neighbouring losses are alike
 
@@ -34,9 +35,15 @@ def windows(tokens: list[int], number: int) -> Tensor:
 
 @torch.no_grad()  # inference mode has no versions, by which layers share what they read
 def losses(model: LlamaForCausalLM, window: Tensor) -> NDArray[np.float32]:
-    """Return the negative log-likelihood of each predicted token of one window, in nats."""
-    logits = model(window[None])[0, :-1]
-    return functional.cross_entropy(logits, window[1:], reduction="none").numpy()
+    """Return the negative log-likelihood of each predicted token of one window, in nats.
+
+    All logits of a window are 100 MB: they are summed by pieces of the vocabulary, which
+    stay in the cache. The head itself is never quantised here.
+    """
+    states, words = model.model(window[None])[0, :-1], model.lm_head.weight
+    sums = [torch.logsumexp(states @ some.T, dim=1) for some in words.split(PIECE)]
+    likely = (states * words[window[1:]]).sum(dim=1)
+    return (torch.logsumexp(torch.stack(sums), dim=0) - likely).numpy()
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,20 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
     assert (same.low, same.ratio, same.high) == (1, 1, 1)
 
 
+def test_losses_by_pieces_of_the_vocabulary_are_those_of_all_logits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, window = small_llama(), tokens(1)[0]
+    logits = model(window[None])[0, :-1]
+    expected = torch.nn.functional.cross_entropy(logits, window[1:], reduction="none")
+    monkeypatch.setattr(measure, "PIECE", 7)  # no divisor of the vocabulary
+    assert np.allclose(measure.losses(model, window), expected.numpy(), atol=1e-5)
+
+
 def test_losses_are_kept_and_told_apart_by_what_was_done(tmp_path: Path) -> None:
     model = small_llama()
     calls: list[int] = []
-    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    handle = model.model.register_forward_hook(lambda *_: calls.append(1))
     table = {"model.layers.0.self_attn.q_proj": qc.QuantParams.from_range(-1, 1)}
     plain = configurations.Configuration("float")
     other = configurations.Configuration("narrow", table=table)
