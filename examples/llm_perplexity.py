@@ -7,7 +7,7 @@ docs/llm.md and a picture of the worst tensors.
 
     python examples/llm_perplexity.py --output llm-results
 
-takes less than 30 minutes on two idle cores, and 3 GB. What was measured is kept in the
+takes less than 30 minutes on two idle cores, and 4 GB. What was measured is kept in the
 folder, so a run that was stopped goes on where it was. Needs the extra:
 pip install "quantcal[llm]".
 """
