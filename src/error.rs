@@ -71,6 +71,10 @@ pub enum Error {
         /// codes of scales that these elements need
         expected: usize,
     },
+    /// A floating format where codes must be evenly spaced.
+    Integers(String),
+    /// Blocks of no values.
+    BlockSize(i64),
     /// Something is wrong with the parameters of one channel.
     InChannel {
         /// the channel
@@ -218,6 +222,14 @@ impl fmt::Display for Error {
                 "{codes} codes need {expected} scales, one for each block of a row, but there \
                  are {scales}"
             ),
+            Self::Integers(name) => write!(
+                f,
+                "format \"{name}\" has no evenly spaced codes, but the blocks of a weight take \
+                 integers; use int4 or uint4"
+            ),
+            Self::BlockSize(size) => {
+                write!(f, "the block size is {size}, but a block has at least 1 value")
+            }
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be between 1 and 1024")
             }

@@ -29,6 +29,7 @@ __all__ = [
     "channel_grids",
     "check_channel_grids",
     "check_grid",
+    "code_blocks",
     "code_entropy",
     "dequantize",
     "dequantize_channels",
@@ -433,6 +434,13 @@ def block_statistics(
 def block_maxima(
     values: NDArray[np.float32], format: str, global_scale: float | None
 ) -> Histogram: ...
+def code_blocks(
+    values: NDArray[np.float32],
+    format: QuantFormat,
+    axis: int,
+    size: int,
+    shares: NDArray[np.float32],
+) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any]]: ...
 def set_num_threads(num_threads: int) -> None:
     """Set the number of threads that quantcal uses in this process.
 

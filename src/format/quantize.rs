@@ -78,7 +78,7 @@ impl Grid {
     }
 
     #[inline(always)]
-    pub(super) fn code(self, int: IntFormat, x: f32) -> i32 {
+    pub(crate) fn code(self, int: IntFormat, x: f32) -> i32 {
         let (qmin, qmax) = (int.qmin() as f32, int.qmax() as f32);
         let zero_point = self.zero_point as f32;
         // `max` first: it turns NaN into the lowest code.
@@ -102,7 +102,7 @@ fn decoded(float: FloatFormat, scale: f32) -> [f32; 256] {
 /// function call where the processor's rounding instruction cannot be assumed, and a checked
 /// conversion to integer keeps the loop from being vectorised.)
 #[inline(always)]
-fn round_half_even(x: f32) -> i32 {
+pub(crate) fn round_half_even(x: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
     (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }

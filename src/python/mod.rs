@@ -8,6 +8,7 @@ mod archive;
 mod arrays;
 mod blocks;
 mod channels;
+mod coding;
 mod error;
 mod format;
 mod grid;
@@ -36,6 +37,7 @@ mod _core {
             block_dequantize, block_fake_quantize, block_maxima, block_quantize, block_statistics,
         },
         channels::ChannelStats,
+        coding::code_blocks,
         error::{CalibrationError, NonFiniteError},
         format::format_names,
         grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},

@@ -6,6 +6,7 @@
 //! usable grid.
 
 mod aciq;
+mod blocks;
 mod cost;
 mod coverage;
 mod entropy;
@@ -24,6 +25,7 @@ mod smoothed;
 mod tails;
 
 pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, share_beyond, threshold};
+pub use blocks::BlockSearch;
 pub use entropy::{code_entropy, max_entropy};
 pub use error::{GridError, grid_error, grid_errors};
 pub use kl::{KlOptions, divergence, divergences, kl};

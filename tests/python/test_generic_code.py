@@ -12,6 +12,7 @@ import pytest
 PROGRAM = """
 import hashlib
 import ml_dtypes, numpy as np, quantcal as qc
+from quantcal.onnx.coding import code_blocks
 
 r = np.random.default_rng(5)
 digest = hashlib.sha256()
@@ -25,6 +26,11 @@ with np.errstate(over="ignore"):
             values = x[:size].astype(dtype)
             for m in (None, 5, 8, 12):
                 digest.update(qc.Histogram(m).observe(values).to_bytes())
+with np.errstate(over="ignore"):
+    weight = x.astype(np.float32).reshape(600, 500)
+for format in ("int4", "uint4"):
+    coded = code_blocks(weight, format, "mse", 0, 32)
+    digest.update(coded.codes.tobytes() + coded.scale.tobytes())
 print(digest.hexdigest())
 """
 

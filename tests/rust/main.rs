@@ -16,3 +16,4 @@ mod naive;
 mod purity;
 mod ranges;
 mod search;
+mod weights;

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantcal import Calibrator, QuantFormat, QuantParams
+from quantcal import Calibrator, QuantFormat, QuantParams, _core
 from quantcal.onnx.options import is_float
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def code_blocks(
     """Quantise a matrix with one scale for each ``size`` values along ``axis``.
 
     The last block may be shorter. "mse" tries 21 scales a block, from the one that clips
-    nothing down to 0.6 of it, and keeps the one with the least squared error: O(21)
-    passes over the weight, in pieces of some MB.
+    nothing down to 0.6 of it, and keeps the one with the least squared error: some
+    10 ns a value on one core, shared among threads.
 
     Parameters
     ----------
@@ -156,42 +156,12 @@ def code_blocks(
         0 or 1.
     size : int
     """
-    rows = weight if axis == 0 else weight.T  # blocks go down the columns
-    codes = np.empty(rows.shape, dtype=QuantFormat(format).storage)
-    count = -(-rows.shape[0] // size)
-    scale = np.empty((count, rows.shape[1]), dtype=np.float32)
-    zero = np.zeros(scale.shape, dtype=codes.dtype)
-    for k in range(count):
-        part = np.ascontiguousarray(rows[k * size : (k + 1) * size])
-        params = _block_params(part, format, strategy)
-        codes[k * size : (k + 1) * size] = params.quantize(part).view(codes.dtype)
-        scale[k], zero[k] = params.scale, params.zero_point
-    if axis == 1:
-        codes, scale, zero = (np.ascontiguousarray(a.T) for a in (codes, scale, zero))
-    affine = not QuantFormat(format).symmetric
-    return Coded(format, codes, scale, zero if affine else None, axis, size)
-
-
-def _block_params(part: NDArray[np.float32], format: str, strategy: str) -> QuantParams:
-    """Return the parameters of one row of blocks, by column."""
-    finite = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = finite.min(axis=0), finite.max(axis=0)
+    kind = QuantFormat(format)
     shares = _SHARES if strategy == "mse" else _SHARES[:1]
-    best_low, best_high = low.copy(), high.copy()
-    least = np.full(low.shape, np.inf)
-    for share in shares:
-        params = QuantParams.from_range(
-            low * share, high * share, format=format, axis=1
-        )
-        error = np.square(params.fake_quantize(finite) - finite, dtype=np.float64)
-        total = error.sum(axis=0)
-        better = total < least
-        least[better] = total[better]
-        best_low[better], best_high[better] = (
-            (low * share)[better],
-            (high * share)[better],
-        )
-    return QuantParams.from_range(best_low, best_high, format=format, axis=1)
+    codes, scale, zero = _core.code_blocks(
+        np.ascontiguousarray(weight), kind, axis, size, shares
+    )
+    return Coded(format, codes, scale, None if kind.symmetric else zero, axis, size)
 
 
 def onnx_type(format: str) -> int:
