@@ -109,7 +109,7 @@ def test_a_view_is_coded_as_its_copy() -> None:
 def test_blocks_that_cannot_be_are_refused() -> None:
     weight = np.ones((4, 4), np.float32)
     int4 = qc.QuantFormat("int4")
-    with pytest.raises(qc.CalibrationError, match="block size is 0.*at least 1"):
+    with pytest.raises(qc.CalibrationError, match=r"block size is 0.*at least 1"):
         _core.code_blocks(weight, int4, 0, 0, SHARES)
     with pytest.raises(qc.CalibrationError, match="block size is -3"):
         _core.code_blocks(weight, int4, 0, -3, SHARES)
