@@ -233,6 +233,24 @@ def test_excluded_nodes_stay_in_float(tmp_path: Path) -> None:
     assert "w1" in weights
 
 
+@pytest.mark.parametrize("weight", ["int8", "int4"])
+def test_weights_without_values_stay_in_float(tmp_path: Path, weight: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], "full"),
+        helper.make_node("MatMul", ["nothing", "empty"], ["zeros"], "empty"),
+    ]
+    given = models.value("x", ["n", 64]), models.value("nothing", ["n", 0])
+    made = models.value("y", ["n", 64]), models.value("zeros", ["n", 5])
+    constants = {"w": models.random(64, 64), "empty": np.zeros((0, 5), np.float32)}
+    model = models.build(nodes, [*given], [*made], constants)
+    path = tmp_path / "q.onnx"
+    result = qc.onnx.quantize(
+        model, path, activation="none", weight=weight, progress=False
+    )
+    assert result.left_in_float == {"a weight without values": 1}
+    assert result.quantized_nodes == {"MatMul": 1}
+
+
 def test_a_weight_that_an_excluded_node_reads_stays_in_float_for_it(
     tmp_path: Path,
 ) -> None:

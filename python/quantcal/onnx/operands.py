@@ -85,6 +85,8 @@ def _take_factor(node: onnx.NodeProto, name: str) -> float:
 
 
 def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
+    if 0 in weights.shape(node.input[1]):
+        return "a weight without values"
     if len(node.input) < 3 or not weights.is_float(node.input[2]):
         return None
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
