@@ -143,7 +143,7 @@ def code_blocks(
 
     The last block may be shorter. "mse" tries 21 scales a block, from the one that clips
     nothing down to 0.6 of it, and keeps the one with the least squared error: some
-    10 ns a value on one core, shared among threads.
+    25 ns a value on one core, shared among threads.
 
     Parameters
     ----------
