@@ -57,6 +57,7 @@ def _root(
       $ quantcal inspect stats.qcal --sort max
       $ quantcal compare stats.qcal --format uint8
       $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
+      $ quantcal quantize model.onnx -o model.kl.onnx --from stats.qcal -s kl
 
     Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
     """

@@ -16,7 +16,7 @@ from quantcal.onnx.model import load_light
 from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
-from quantcal.onnx.prepare import prepare
+from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.ranges import assign, ranges, share
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
@@ -69,7 +69,9 @@ def quantize(
     output : path
         Replaced at once when the new model is complete and checked.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
-        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`.
+        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
+        with a ``calibrator`` that has observed this model already: nothing runs then,
+        and the model is the same, to the byte.
     strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
         How ranges are chosen, as for ``Calibrator.compute``. A pattern ``node:…`` means
         the tensors that nodes of such names read or write.
@@ -119,7 +121,8 @@ def quantize(
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
-        one to keep the histograms, also when writing fails.
+        one to keep the histograms, also when writing fails; or one from
+        :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
 
     Returns
     -------
@@ -135,6 +138,14 @@ def quantize(
     --------
     >>> result = qc.onnx.quantize("model.onnx", "model.int8.onnx", "calibration/")
     >>> print(result.summary())
+
+    Observe once, write twice:
+
+    >>> cal = qc.onnx.observe("model.onnx", "calibration/")
+    >>> for name in ("mse", "kl"):
+    ...     done = qc.onnx.quantize(
+    ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
+    ...     )
     """
     path = check_output(model, output)
     options = Options.of(
@@ -165,22 +176,25 @@ def quantize(
     observed = computed = time.perf_counter()
     used = fresh(calibrator, mantissa_bits, on_nonfinite)
     if not options.weights_only:
-        samples, first = record(
-            Source(prepared.converted, prepared.types, prepared.plan.observed),
-            reader,
-            used,
-            method=method,
-            max_memory=max_memory,
-            progress=progress,
-            providers=providers,
-        )
-        observed = time.perf_counter()
-        new = share(used, prepared.plan)
-        if calibrator is None:
-            calibrator = new
+        if reader is None:
+            calibrator, prepared = _known(calibrator, prepared)
         else:
-            calibrator.merge(new)
-        prepared = prepared.reached_by(calibrator)
+            samples, first = record(
+                Source(prepared.converted, prepared.types, prepared.plan.observed),
+                reader,
+                used,
+                method=method,
+                max_memory=max_memory,
+                progress=progress,
+                providers=providers,
+            )
+            new = share(used, prepared.plan)
+            if calibrator is None:
+                calibrator = new
+            else:
+                calibrator.merge(new)
+            prepared = prepared.reached_by(calibrator)
+        observed = time.perf_counter()
         table = ranges(calibrator, policy, prepared)
         if bits.undecided:
             found = estimate(prepared, calibrator, table, per_channel=per_channel)
@@ -206,6 +220,20 @@ def quantize(
         widest_clipped=widest_clipped(table),
         config=_config(options, given, model, used, bits),
     )
+
+
+def _known(
+    calibrator: Calibrator | None, prepared: Prepared
+) -> tuple[Calibrator, Prepared]:
+    """Return what was observed earlier of the tensors that need a range."""
+    if not calibrator:
+        raise CalibrationError(
+            "There are no samples and no histograms. Give a reader, or a calibrator that "
+            "has observed this model."
+        )
+    known = share(calibrator, prepared.plan)
+    lacking = "There is no histogram"
+    return known, prepared.covered_by({*known, *calibrator}, lacking)
 
 
 def _config(

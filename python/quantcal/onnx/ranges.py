@@ -24,7 +24,8 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     Parameters
     ----------
     observed : Calibrator
-        Of the tensors in ``plan.observed``.
+        Of the tensors in ``plan.observed``, or what this function made of them: that
+        gives the same again.
     plan : Plan
 
     Returns
@@ -38,7 +39,7 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     shared._include(
         (name, observed.stats(source).copy())
         for name, sources in plan.sources.items()
-        for source in sources
+        for source in [s for s in sources if s in observed] or [name]
         if source in observed
     )
     return shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class QuantizeResult:
     table : CalibrationTable
         The ranges of all activations, with a report on each.
     samples : int
-        The number of calibration samples.
+        The number of calibration samples that were run; 0 when the histograms were there.
     tensors_observed : int
     quantized_nodes : dict of str to int
         Operator type → number of nodes that compute on quantised data.
@@ -78,10 +79,7 @@ class QuantizeResult:
     @property
     def weights(self) -> str:
         """How the weights are stored, and why so."""
-        formats = ", ".join(self.weight_formats)
-        if formats in ("int8", "uint8", "int7", "uint7"):
-            formats = f"{7 if '7' in formats else 8} bits"
-        return f"{formats or 'none'}: {self.reduce_range_reason}"
+        return weights_told(self.weight_formats, self.reduce_range_reason)
 
     def summary(self) -> str:
         """Return a few lines of plain text."""
@@ -104,6 +102,14 @@ class QuantizeResult:
         clipped = [f"{c.name} {c.share:.3%}" for c in self.widest_clipped]
         rows.append(("most clipped", ", ".join(clipped) or "none"))
         return "\n".join(f"{key:<17} {value}" for key, value in rows)
+
+
+def weights_told(formats: Mapping[str, int], reason: str) -> str:
+    """Return how weights are stored, and why so."""
+    told = ", ".join(formats)
+    if told in ("int8", "uint8", "int7", "uint7"):
+        told = f"{7 if '7' in told else 8} bits"
+    return f"{told or 'none'}: {reason}"
 
 
 def _counts(counts: dict[str, int]) -> str:
