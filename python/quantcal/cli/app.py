@@ -17,6 +17,7 @@ from quantcal.cli.inspect import inspect
 from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
+from quantcal.cli.stability import stability
 
 app = typer.Typer(
     name="quantcal",
@@ -73,6 +74,7 @@ for command in (
     compute,
     export,
     merge,
+    stability,
     demo,
 ):
     app.command(no_args_is_help=command is not demo)(command)

@@ -15,6 +15,7 @@ from quantcal.cli.observe import chosen, megabytes
 from quantcal.cli.options import (
     DATA_HELP,
     KEEP,
+    OBSERVING,
     ActivationOption,
     ExcludeOption,
     IncludeOption,
@@ -88,6 +89,15 @@ ConfigOption = Annotated[
         "replace the file's.",
     ),
 ]
+HalvesOption = Annotated[
+    bool,
+    typer.Option(
+        "--halves/--no-halves",
+        rich_help_panel=OBSERVING,
+        help="Keep every second sample apart too, and tell how far the ranges of both "
+        "halves differ: whether the samples suffice.",
+    ),
+]
 SaveConfigOption = Annotated[
     bool,
     typer.Option(
@@ -141,6 +151,7 @@ def quantize(
     mantissa_bits: MantissaOption = None,
     on_nonfinite: OptionalNonfiniteOption = None,
     observer: ObserverOption = Observer.AUTO,
+    halves: HalvesOption = True,
     max_memory: MemoryOption = None,
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
@@ -220,6 +231,7 @@ def quantize(
             data,
             calibrator=calibrator,
             method=observer.value,
+            halves=halves,
             max_memory=megabytes(max_memory),
             **options,
         )

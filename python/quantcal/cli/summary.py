@@ -46,6 +46,8 @@ def print_result(
     else:
         facts["histograms"] = str(source)
     facts |= _written(result)
+    if result.stability is not None:
+        facts["two halves"] = result.stability.summary()
     facts["time"] = f"{result.seconds:.1f} s: {steps}"
     if kept:
         facts["also written"] = ", ".join(map(str, kept))

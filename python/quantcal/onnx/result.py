@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantcal import CalibrationTable
+from quantcal.halves import Stability
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class QuantizeResult:
         The largest resident size of this process so far, in bytes; None where unknown.
     widest_clipped : tuple of Clipped
         The tensors that lose the largest share of values, at most five, largest first.
+    stability : Stability or None
+        How far the ranges of two halves of the samples differ; None when there was but one
+        sample, or none ran.
     config : str or None
         The choices as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
         None when a strategy is one of the caller's own, which no text can hold.
@@ -69,6 +73,7 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[Clipped, ...]
+    stability: Stability | None = field(repr=False)
     config: str | None = field(repr=False)
 
     @property
@@ -101,6 +106,8 @@ class QuantizeResult:
             rows.append(("peak memory", f"{self.peak_memory / 1e6:.0f} MB"))
         clipped = [f"{c.name} {c.share:.3%}" for c in self.widest_clipped]
         rows.append(("most clipped", ", ".join(clipped) or "none"))
+        if self.stability is not None:
+            rows.append(("two halves", self.stability.summary()))
         return "\n".join(f"{key:<17} {value}" for key, value in rows)
 
 
