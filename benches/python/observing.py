@@ -66,7 +66,7 @@ def _opened(
         return lambda: (work, plain.run(None, feed)), lambda _: {}
     cal = qc.Calibrator()
     names = [name for name in source.names if name not in feed]
-    observer = InGraphObserver(work, names, cal)
+    observer = InGraphObserver(work, names, [cal])
 
     def told(runs: int) -> dict[str, Any]:
         observer.finish()

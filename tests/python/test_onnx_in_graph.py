@@ -32,7 +32,7 @@ def assert_changes_nothing(model: Any, feeds: list[dict[str, Any]]) -> qc.Calibr
     made = [name for name in source.names if name not in inputs]
     with Workspace(source.loaded) as work:
         plain = work.open([value.name for value in work.light.graph.output])
-        observer = InGraphObserver(work, made, qc.Calibrator())
+        observer = InGraphObserver(work, made, [qc.Calibrator()])
         for feed in feeds:
             want, got = plain.run(None, feed), observer._session.run(None, feed)
             for a, b in zip(want, got, strict=True):

@@ -279,6 +279,11 @@ def _sample_files(path: Path) -> list[Path]:
             f"{path} does not exist.{hint} Give a .npz or .npy file, a folder of them, "
             "or python:module:callable."
         )
+    if path.suffix.lower() == ".qcal":
+        raise CalibrationError(
+            f"{path} holds histograms, not samples. Give it by --from, or "
+            "calibrator=quantcal.load(path)."
+        )
     if path.suffix.lower() not in kinds:
         raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
     return [path]

@@ -175,7 +175,8 @@ class Placement:
         if name not in self.formats:
             rules, default = self._options.formats, self._options.activation
             nodes = self._beside.get(name, ())
-            self.formats[name] = rule_for(rules, name, nodes, default)
+            ruled = rule_for(rules, name, nodes, default)
+            self.formats[name] = self._options.given.get(name, ruled)
         return self.formats[name]
 
     def _ordered(self) -> dict[str, frozenset[str] | None]:

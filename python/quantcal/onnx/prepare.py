@@ -15,7 +15,7 @@ The float model computes what it did. In order:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from quantcal.onnx.model import (
     tensors_of,
     with_weights,
 )
+from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
@@ -86,6 +87,38 @@ class Prepared:
         label = self.converted.label
         plan = make_plan(self.proto, self.types, label, self.options, odd)
         return replace(self, plan=plan)
+
+    def covered_by(self, known: Collection[str], lacking: str) -> Prepared:
+        """Do the same for ranges or histograms that were there before.
+
+        They must have every tensor of the main graph, which each sample computes; what
+        lies inside subgraphs may never have been reached.
+
+        Parameters
+        ----------
+        known : collection of str
+            Tensors.
+        lacking : str
+            Begins the error, such as "The table has no range".
+
+        Raises
+        ------
+        CalibrationError
+            When one is missing; names it and those like it.
+        """
+        graph = self.proto.graph
+        outside = {value.name for value in graph.input}.union(tensors_of(graph))
+        needed = [name for name in self.plan.tensors if name in outside]
+        missing = [name for name in needed if name not in known]
+        if missing:
+            listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            raise CalibrationError(
+                f"{lacking} for {len(missing)} of the {len(self.plan.tensors)} tensors "
+                f"that the chosen nodes of {self.converted.label} need: {listed}. "
+                f"{near(missing[0], known, lead='Known')} Observe this model with the "
+                "same target, formats and nodes, or exclude their nodes."
+            )
+        return self.reached_by(known)
 
 
 def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepared:
