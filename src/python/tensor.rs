@@ -86,12 +86,12 @@ impl TensorStats {
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, other: &Self) {
-        let other = other.snapshot();
-        self.lock().settled().merge(&other);
+        let other = other.lock().clone();
+        self.lock().merge(&other);
     }
 
     fn copy(&self) -> Self {
-        self.snapshot().into()
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     fn __eq__(&self, other: &Self) -> bool {
