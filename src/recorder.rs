@@ -13,7 +13,7 @@ const ENOUGH: usize = 8192;
 const LONG: usize = 2048;
 
 /// [`TensorStats`] with observations that are yet to be counted.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Recorder {
     stats: TensorStats,
     values: Vec<f32>,
@@ -41,12 +41,24 @@ impl Recorder {
             return self.settled().observe(values);
         };
         self.stats.observations = self.stats.observations.saturating_add(1);
+        self.keep(values, &[min], &[max]);
+    }
+
+    /// Keeps values waiting, and the extremes of their observations.
+    fn keep(&mut self, values: &[f32], minima: &[f32], maxima: &[f32]) {
         self.values.extend_from_slice(values);
-        self.minima.push(min);
-        self.maxima.push(max);
+        self.minima.extend_from_slice(minima);
+        self.maxima.extend_from_slice(maxima);
         if self.values.len() >= ENOUGH {
             self.count();
         }
+    }
+
+    /// Adds the statistics of the same tensor from elsewhere, as [`TensorStats::merge`] does. What
+    /// waits there waits here.
+    pub fn merge(&mut self, other: &Self) {
+        self.stats.merge(&other.stats);
+        self.keep(&other.values, &other.minima, &other.maxima);
     }
 
     fn count(&mut self) {

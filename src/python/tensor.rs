@@ -86,8 +86,8 @@ impl TensorStats {
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, other: &Self) {
-        let other = other.snapshot();
-        self.lock().settled().merge(&other);
+        let other = other.lock().clone();
+        self.lock().merge(&other);
     }
 
     /// Exchanges what two of them hold: an operator that records into one goes on with the other's.
@@ -103,7 +103,7 @@ impl TensorStats {
     }
 
     fn copy(&self) -> Self {
-        self.snapshot().into()
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     fn __eq__(&self, other: &Self) -> bool {
