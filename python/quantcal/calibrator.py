@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from quantcal import _core
-from quantcal._core import CalibrationError, Histogram
+from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
 from quantcal.channels import Channels
@@ -126,10 +126,14 @@ class Calibrator:
         """
         stats = self._tensors.get(name)
         if stats is None:
-            empty = self._empty(name, axis)
-            self._include([(name, self._record(name, empty, values))])
+            part = self._record(name, self._empty(name, axis), values)
+            with self._lock:
+                stats = self._tensors.setdefault(name, part)
+            if stats is not part:  # another thread was first
+                self._include([(name, part)])
             return
-        _check_kind(name, stats, axis)
+        if axis is not None or type(stats) is not TensorStats:
+            _check_kind(name, stats, axis)
         self._record(name, stats, values)
 
     def observe_many(
@@ -193,7 +197,7 @@ class Calibrator:
         self, name: str, stats: Stats, values: Any, *, hold: bool = False
     ) -> Stats:
         """Add an observation; `hold` if it will be merged into other statistics."""
-        by_channel = isinstance(stats, _core.ChannelStats)
+        by_channel = type(stats) is not TensorStats
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
                 f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '

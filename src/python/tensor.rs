@@ -51,7 +51,7 @@ impl TensorStats {
     fn from_histogram(histogram: &Histogram) -> Self {
         let histogram = histogram.snapshot();
         let mut stats = Core::new(histogram.like());
-        stats.include(&histogram);
+        stats.include(histogram);
         stats.into()
     }
 
@@ -80,7 +80,7 @@ impl TensorStats {
         if finite_only {
             part.refuse_non_finite()?;
         }
-        py.detach(|| self.lock().settled().include(&part));
+        py.detach(|| self.lock().include(part));
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl TensorStats {
 
     #[getter]
     fn observations(&self) -> u64 {
-        self.lock().settled().observations
+        self.lock().observations()
     }
 
     #[getter]

@@ -93,7 +93,7 @@ proptest! {
         prop_assert_eq!(Histogram::from_bytes(&h.to_bytes()), Ok(h.clone()));
         let mut stats = TensorStats::default();
         for _ in 0..observations {
-            stats.include(&h);
+            stats.include(h.clone());
         }
         let stats = Entry::Whole(stats);
         let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
