@@ -76,13 +76,23 @@ const AHEAD: usize = 4096;
 /// The processor fetches ahead by itself, but not across the end of a page; and the counters keep
 /// it so busy that it comes to the next page late.
 #[inline(always)]
+pub(crate) fn fetch_ahead<T>(values: &[T]) {
+    fetch_from(values.as_ptr().cast::<i8>().wrapping_add(AHEAD), size_of_val(values));
+}
+
+/// Asks for the memory of `values` itself.
+#[inline(always)]
+pub(crate) fn fetch<T>(values: &[T]) {
+    fetch_from(values.as_ptr().cast(), size_of_val(values));
+}
+
+#[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(crate) fn fetch_ahead<T>(values: &[T]) {
+fn fetch_from(start: *const i8, bytes: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     const LINE: usize = 64;
-    let start = values.as_ptr().cast::<i8>().wrapping_add(AHEAD);
-    for offset in (0..size_of_val(values)).step_by(LINE) {
+    for offset in (0..bytes).step_by(LINE) {
         // SAFETY: a hint that reads nothing the program can see, and never faults, wherever it
         // points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset)) };
@@ -92,4 +102,4 @@ pub(crate) fn fetch_ahead<T>(values: &[T]) {
 /// Nothing: other processors are left to themselves.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn fetch_ahead<T>(_: &[T]) {}
+fn fetch_from(_: *const i8, _: usize) {}

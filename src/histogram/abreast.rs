@@ -33,7 +33,10 @@ const FINEST: u32 = 6;
 const PAD: u32 = 17;
 /// Rows that are copied together, from where they are counted a strip of [`LANES`] channels at a
 /// time: the counters of a strip stay in the first-level cache.
-const TILE: usize = 256;
+const TILE: usize = 128;
+/// Rows between one that is copied and one that is fetched: they lie too far apart for the processor
+/// to fetch ahead by itself.
+const ROWS_AHEAD: usize = 6;
 /// Rows of a strip whose places are worked out before they are counted.
 const TOGETHER: usize = 8;
 /// Elements that are worked on together.
@@ -242,8 +245,9 @@ impl<T: Element> simd::Work for Count<'_, '_, T> {
         for start in data.rows.clone().step_by(TILE) {
             let rows = start..(start + TILE).min(data.rows.end);
             tile.clear();
-            for row in rows.map(row) {
-                tile.extend(row.iter().map(|x| x.to_f32()));
+            for at in rows {
+                simd::fetch(row((at + ROWS_AHEAD).min(data.rows.end - 1)));
+                tile.extend(row(at).iter().map(|x| x.to_f32()));
             }
             for first in (0..width).step_by(LANES) {
                 if first + LANES <= width {

@@ -11,15 +11,15 @@ use super::{
     extremes::Summary,
     kinds::{Bits, Floats, LANES, turn},
     steps::{count_block, repeats},
-    tables::{Scheme, Tables, WAYS},
+    tables::{Counter, Scheme, Tables, WAYS},
 };
 use crate::{
     float::{Element, Layout},
     simd,
 };
 
-impl Tables {
-    /// Counts a block of at most [`BLOCK`] values and finds its extremes.
+impl<C: Counter> Tables<C> {
+    /// Counts a block of values and finds its extremes.
     pub(super) fn count<T: Element>(&mut self, block: &[T], scheme: Scheme, seen: &mut Summary) {
         if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
             if let Some(ends) = simd::dispatch(CountBits { bits, tables: self }) {
@@ -36,13 +36,13 @@ impl Tables {
 }
 
 /// Counting by the codes of the layout.
-struct CountFloats<'a, T> {
+struct CountFloats<'a, T, C> {
     values: &'a [T],
     shift: u32,
-    tables: &'a mut Tables,
+    tables: &'a mut Tables<C>,
 }
 
-impl<T: Element> simd::Work for CountFloats<'_, T> {
+impl<T: Element, C: Counter> simd::Work for CountFloats<'_, T, C> {
     type Output = Summary;
 
     #[inline(always)]
@@ -78,12 +78,12 @@ impl<T: Element> simd::Work for CountFloats<'_, T> {
 const USUAL_SHIFT: u32 = 23 - f32::MANTISSA_BITS;
 
 /// Counting of 16-bit floats by their own bits. Returns those of the extremes.
-struct CountBits<'a> {
+struct CountBits<'a, C> {
     bits: &'a [u16],
-    tables: &'a mut Tables,
+    tables: &'a mut Tables<C>,
 }
 
-impl simd::Work for CountBits<'_> {
+impl<C: Counter> simd::Work for CountBits<'_, C> {
     type Output = Option<(u16, u16)>;
 
     #[inline(always)]
@@ -156,13 +156,13 @@ mod tests {
         values
     }
 
-    type Counted = (Vec<u16>, Vec<u32>, usize, u64, u32, u32);
+    type Counted<C> = (Vec<C>, Vec<u32>, usize, u64, u32, u32);
 
-    fn counted<T: Element>(
+    fn counted<T: Element, C: Counter>(
         values: &[T],
         layout: Layout,
-        count: impl Fn(&mut Tables, &[T], Scheme, &mut Summary),
-    ) -> Counted {
+        count: impl Fn(&mut Tables<C>, &[T], Scheme, &mut Summary),
+    ) -> Counted<C> {
         let scheme = Scheme::of::<T>(layout);
         let (mut seen, mut tables) = (Summary::new(), Tables::new());
         tables.prepare(scheme);
@@ -173,7 +173,12 @@ mod tests {
         (counters, full, ways, seen.zeros, seen.min.to_bits(), seen.max.to_bits())
     }
 
-    fn generic<T: Element>(tables: &mut Tables, block: &[T], scheme: Scheme, seen: &mut Summary) {
+    fn generic<T: Element, C: Counter>(
+        tables: &mut Tables<C>,
+        block: &[T],
+        scheme: Scheme,
+        seen: &mut Summary,
+    ) {
         if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
             if let Some(ends) = (CountBits { bits, tables }).run() {
                 seen.widen::<T>(ends);
@@ -186,9 +191,10 @@ mod tests {
 
     fn both_paths_agree<T: Element>(values: &[T], mantissa_bits: u32) {
         let layout = Layout::of(mantissa_bits);
-        let wide = counted(values, layout, Tables::count);
-        let generic = counted(values, layout, generic);
-        assert!(wide == generic, "at {mantissa_bits} mantissa bits");
+        let wide = counted::<T, u16>(values, layout, Tables::count);
+        assert!(wide == counted(values, layout, generic), "at {mantissa_bits} mantissa bits");
+        let wide = counted::<T, u8>(values, layout, Tables::count);
+        assert!(wide == counted(values, layout, generic), "eight bits, at {mantissa_bits}");
     }
 
     #[test]

@@ -61,3 +61,36 @@ impl Directory {
         self.numbers.capacity() * size_of::<u16>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octaves_are_found_whatever_the_order_in_which_they_got_their_pages() {
+        for step in [1, 7, 101, 255, 509] {
+            let mut directory = Directory::default();
+            directory.cover([300, 40]);
+            let order: Vec<usize> = (0..512).map(|i| (200 + i * step) % 512).collect();
+            for (page, &octave) in order.iter().enumerate() {
+                assert_eq!(directory.find(octave), None, "octave {octave}");
+                directory.set(octave, page);
+                assert_eq!(directory.find(octave), Some(page));
+            }
+            let found: Vec<(usize, usize)> = directory.iter().collect();
+            let mut expected: Vec<(usize, usize)> =
+                order.iter().enumerate().map(|(page, &octave)| (octave, page)).collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn it_reaches_no_further_than_the_octaves_need() {
+        let mut directory = Directory::default();
+        for octave in [120, 127, 256 + 127, 256 + 120] {
+            directory.set(octave, 0);
+        }
+        assert!(directory.memory() <= 2 * STEP * size_of::<u16>());
+    }
+}

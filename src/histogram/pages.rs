@@ -81,7 +81,10 @@ impl Pages {
     }
 
     /// Adds small counts to one octave.
-    pub(crate) fn add_octave(&mut self, octave: usize, counts: &[u16]) {
+    pub(crate) fn add_octave<N>(&mut self, octave: usize, counts: &[N])
+    where
+        N: Copy + Default + PartialEq + Into<u32>,
+    {
         let page = self.make(octave);
         self.add_all(page, counts);
     }

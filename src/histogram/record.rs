@@ -16,7 +16,7 @@ use super::{
     Histogram, Pages,
     count::drops_nothing,
     extremes::{Glance, Summary, glance},
-    tables::{FULL, Scheme, Tables},
+    tables::{Counter, Scheme, Tables},
 };
 use crate::{
     float::{BLOCK, Element, Layout},
@@ -36,7 +36,8 @@ const PARALLEL: usize = 1 << 18;
 
 thread_local! {
     /// All zero between uses.
-    static SCRATCH: RefCell<Tables> = const { RefCell::new(Tables::new()) };
+    static SCRATCH: RefCell<Tables<u16>> = const { RefCell::new(Tables::new()) };
+    static WIDE_SCRATCH: RefCell<Tables<u8>> = const { RefCell::new(Tables::new()) };
 }
 
 impl Histogram {
@@ -104,37 +105,48 @@ impl Histogram {
 
     /// Counts one piece by way of the scratch tables.
     fn record_piece<T: Element>(&mut self, piece: &[T]) -> Summary {
+        let scheme = Scheme::of::<T>(self.layout());
+        if scheme.is_wide() {
+            WIDE_SCRATCH.with_borrow_mut(|tables| self.record_with(piece, scheme, tables))
+        } else {
+            SCRATCH.with_borrow_mut(|tables| self.record_with(piece, scheme, tables))
+        }
+    }
+
+    fn record_with<T: Element, C: Counter>(
+        &mut self,
+        piece: &[T],
+        scheme: Scheme,
+        tables: &mut Tables<C>,
+    ) -> Summary {
         let layout = self.layout();
-        let scheme = Scheme::of::<T>(layout);
-        SCRATCH.with_borrow_mut(|tables| {
-            tables.prepare(scheme);
-            let mut seen = Summary::new();
+        tables.prepare(scheme);
+        let mut seen = Summary::new();
+        for block in piece.chunks(BLOCK) {
+            tables.count(block, scheme, &mut seen);
+            self.exact = self.exact && drops_nothing(block, layout);
+        }
+        let zeros = tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
+        if scheme.is_bits::<T>() {
+            seen.zeros = zeros;
+        }
+        let mut buffer = [0.0; BLOCK];
+        if zeros > seen.zeros {
+            // The bin of zero holds values as well, of less than 2^-126.
             for block in piece.chunks(BLOCK) {
-                tables.count(block, scheme, &mut seen);
-                self.exact = self.exact && drops_nothing(block, layout);
+                self.count_tiny(T::widen(block, &mut buffer));
             }
-            let zeros = tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
-            if scheme.is_bits::<T>() {
-                seen.zeros = zeros;
+        }
+        if self.empty(tables, scheme, &seen, piece.len() as u64 - zeros) {
+            let zeros = seen.zeros;
+            seen = Summary::new();
+            for block in piece.chunks(BLOCK) {
+                self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
             }
-            let mut buffer = [0.0; BLOCK];
-            if zeros > seen.zeros {
-                // The bin of zero holds values as well, of less than 2^-126.
-                for block in piece.chunks(BLOCK) {
-                    self.count_tiny(T::widen(block, &mut buffer));
-                }
-            }
-            if self.empty(tables, scheme, &seen, piece.len() as u64 - zeros) {
-                let zeros = seen.zeros;
-                seen = Summary::new();
-                for block in piece.chunks(BLOCK) {
-                    self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
-                }
-                debug_assert_eq!(seen.zeros, zeros, "they are finite");
-            }
-            self.include(&seen, piece.len());
-            seen
-        })
+            debug_assert_eq!(seen.zeros, zeros, "they are finite");
+        }
+        self.include(&seen, piece.len());
+        seen
     }
 
     /// Counts the values that share their bin with zero.
@@ -155,9 +167,9 @@ impl Histogram {
     ///
     /// Octaves are visited from that of the largest magnitude down, until all elements are
     /// accounted for: those above and below, where activations never are, are not touched.
-    fn empty(
+    fn empty<C: Counter>(
         &mut self,
-        tables: &mut Tables,
+        tables: &mut Tables<C>,
         scheme: Scheme,
         seen: &Summary,
         mut left: u64,
@@ -170,17 +182,18 @@ impl Histogram {
             first..first + (1 << mantissa_bits)
         };
         let mut non_finite = 0;
-        for code in tables.take_full() {
-            let (octave, place) = (code as usize >> mantissa_bits, code as usize);
-            let (sign, octave) = (octave / octaves, octave % octaves);
-            left -= FULL;
+        for same in tables.take_full().chunk_by(|a, b| a == b) {
+            let (code, count) = (same[0] as usize, same.len() as u64 * C::FULL);
+            let (sign, octave) =
+                ((code >> mantissa_bits) / octaves, (code >> mantissa_bits) % octaves);
+            left -= count;
             if octave == octaves - 1 {
-                non_finite += FULL;
+                non_finite += count;
             } else if octave == 0 && offset > 0 {
-                pages.add(subnormal(layout, place, scheme), FULL);
+                pages.add(subnormal(layout, code, scheme), count);
             } else {
                 let shift = (sign * (Layout::OCTAVES - octaves) + offset) << mantissa_bits;
-                pages.add(place + shift, FULL);
+                pages.add(code + shift, count);
             }
         }
         for sign in [0, 1] {
@@ -215,8 +228,9 @@ impl Histogram {
             let first = range.start;
             tables.take_range(range, |counts| {
                 if octave == 0 && offset > 0 {
-                    for (code, &count) in (first..).zip(counts).filter(|&(_, &n)| n > 0) {
-                        pages.add(subnormal(layout, code, scheme), count.into());
+                    for (code, &count) in (first..).zip(counts).filter(|&(_, &n)| n != C::default())
+                    {
+                        pages.add(subnormal(layout, code, scheme), u64::from(count.into()));
                     }
                 } else {
                     pages.add_octave(page, counts);

@@ -2,7 +2,7 @@
 
 use super::{
     kinds::{Kind, LANES},
-    tables::WAYS,
+    tables::{Counter, WAYS},
 };
 use crate::simd;
 
@@ -11,10 +11,10 @@ const STEP: usize = 128;
 
 /// Increments the counters of some values.
 #[inline(always)]
-fn tally<K: Kind, const WAYS_USED: usize>(
+fn tally<K: Kind, C: Counter, const WAYS_USED: usize>(
     kind: K,
     values: &[K::Value],
-    ways: &mut [&mut [u16]; WAYS],
+    ways: &mut [&mut [C]; WAYS],
     full: &mut Vec<u32>,
 ) {
     for four in values.as_chunks::<4>().0 {
@@ -25,10 +25,8 @@ fn tally<K: Kind, const WAYS_USED: usize>(
 }
 
 #[inline(always)]
-fn add(counters: &mut [u16], code: usize, n: u16, full: &mut Vec<u32>) {
-    let (sum, wrapped) = counters[code].overflowing_add(n);
-    counters[code] = sum;
-    if wrapped {
+fn add<C: Counter>(counters: &mut [C], code: usize, n: u8, full: &mut Vec<u32>) {
+    if counters[code].add(n) {
         note(full, code);
     }
 }
@@ -41,10 +39,10 @@ fn note(full: &mut Vec<u32>, code: usize) {
 
 /// Counts values, and tells what was found of them.
 #[inline(always)]
-fn count<K: Kind, const WAYS_USED: usize>(
+fn count<K: Kind, C: Counter, const WAYS_USED: usize>(
     kind: K,
     values: &[K::Value],
-    mut ways: [&mut [u16]; WAYS],
+    mut ways: [&mut [C]; WAYS],
     full: &mut Vec<u32>,
 ) -> K::Found {
     let mut found = kind.nothing();
@@ -59,11 +57,11 @@ fn count<K: Kind, const WAYS_USED: usize>(
     for (i, step) in steps.iter().enumerate() {
         simd::fetch_ahead(step);
         if equal {
-            add(ways[0], kind.code(step[0]), STEP as u16, full);
+            add(ways[0], kind.code(step[0]), STEP as u8, full);
         }
         let Some(next) = steps.get(i + 1) else {
             if !equal {
-                tally::<K, WAYS_USED>(kind, step, &mut ways, full);
+                tally::<K, C, WAYS_USED>(kind, step, &mut ways, full);
             }
             break;
         };
@@ -77,7 +75,7 @@ fn count<K: Kind, const WAYS_USED: usize>(
         } else {
             for (chunk, counted) in chunks.iter().zip(step.as_chunks::<LANES>().0) {
                 glance(kind, chunk, next[0], &mut here, &mut differ);
-                tally::<K, WAYS_USED>(kind, counted, &mut ways, full);
+                tally::<K, C, WAYS_USED>(kind, counted, &mut ways, full);
             }
         }
         found = here;
@@ -117,16 +115,16 @@ pub(super) fn repeats<K: Kind>(kind: K, block: &[K::Value]) -> bool {
 
 /// Counts a block with one table or, when codes repeat, with all.
 #[inline(always)]
-pub(super) fn count_block<K: Kind>(
+pub(super) fn count_block<K: Kind, C: Counter>(
     kind: K,
     block: &[K::Value],
-    ways: [&mut [u16]; WAYS],
+    ways: [&mut [C]; WAYS],
     full: &mut Vec<u32>,
     repeating: bool,
 ) -> K::Found {
     if repeating {
-        count::<K, WAYS>(kind, block, ways, full)
+        count::<K, C, WAYS>(kind, block, ways, full)
     } else {
-        count::<K, 1>(kind, block, ways, full)
+        count::<K, C, 1>(kind, block, ways, full)
     }
 }

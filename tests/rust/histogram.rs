@@ -201,15 +201,17 @@ fn coarsening_refuses_to_invent_detail() {
 }
 
 #[test]
-fn counts_beyond_32_bits_are_exact_however_they_come_about() {
+fn counts_beyond_each_part_of_a_counter_are_exact_however_they_come_about() {
     let values = [1.0f32, -3.0, 1.0];
-    let mut doubled = Histogram::of(&values);
-    for _ in 0..31 {
-        let twice = doubled.clone();
-        doubled.merge(&twice);
-    }
-    // 1.0 was counted 2^32 times, -3.0 half as often; now across the limit in every way there is.
-    for n in [5, 100, 5000, 1 << 20] {
+    // Parts of 8, 32 and more bits; 1.0 was counted twice 2^d times, -3.0 half as often. Now across the
+    // limits in every way there is.
+    let doublings = [6, 7, 31, 38, 39, 40];
+    for (d, n) in doublings.into_iter().flat_map(|d| [5, 100, 5000, 1 << 20].map(|n| (d, n))) {
+        let mut doubled = Histogram::of(&values);
+        for _ in 0..d {
+            let twice = doubled.clone();
+            doubled.merge(&twice);
+        }
         let mut more = doubled.clone();
         more.record(&vec![-3.0f32; n]);
         more.merge(&doubled);
@@ -217,15 +219,15 @@ fn counts_beyond_32_bits_are_exact_however_they_come_about() {
         more.merge(&Histogram::of(&vec![1.0f32; n]));
         let counts: Vec<u64> = Density::new(&more).segments().iter().map(|s| s.count).collect();
         let n = n as u64;
-        assert_eq!(counts, [(1 << 32) + 2 * n, (1 << 33) + n]);
+        assert_eq!(counts, [(2 << d) + 2 * n, (4 << d) + n]);
         assert_eq!(Histogram::from_bytes(&more.to_bytes()).as_ref(), Ok(&more));
         assert_eq!(more.coarsen(3).expect("coarser").coarsen(3), more.coarsen(3));
         let coarse = more.coarsen(3).expect("coarser");
         assert_eq!(Density::new(&coarse).segments(), Density::new(&more).segments());
+        let mut alone = doubled.clone();
+        alone.merge(&doubled);
+        assert_ne!(alone, doubled);
     }
-    let mut alone = doubled.clone();
-    alone.merge(&doubled);
-    assert_ne!(alone, doubled);
 }
 
 #[test]

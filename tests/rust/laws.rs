@@ -78,6 +78,15 @@ proptest! {
     }
 
     #[test]
+    fn absorbing_is_merging(a in histograms(), b in histograms()) {
+        for a in [a.like(), a, Histogram::new()] {
+            let mut absorbed = a.clone();
+            absorbed.absorb(b.clone());
+            prop_assert_eq!(absorbed.to_bytes(), sum(&a, &b).to_bytes());
+        }
+    }
+
+    #[test]
     fn coarsening_is_recording_at_that_resolution(values in floats(), fine in 3..=12u32, coarse in 3..=12u32) {
         let at = |m| {
             let mut h = Histogram::with_mantissa_bits(m).expect("in range");
