@@ -58,9 +58,10 @@ impl TensorStats {
     }
 
     /// Adds one observation that was recorded apart, into a histogram [like](Histogram::like) this one.
-    pub fn include(&mut self, observation: &Histogram) {
-        self.histogram.merge(observation);
-        self.note(observation.min().zip(observation.max()));
+    pub fn include(&mut self, observation: Histogram) {
+        let extremes = observation.min().zip(observation.max());
+        self.histogram.absorb(observation);
+        self.note(extremes);
     }
 
     fn note(&mut self, extremes: Option<(f32, f32)>) {

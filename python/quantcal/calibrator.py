@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from quantcal import _core
-from quantcal._core import CalibrationError, Histogram
+from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
 from quantcal.channels import Channels
@@ -126,10 +126,14 @@ class Calibrator:
         """
         stats = self._tensors.get(name)
         if stats is None:
-            empty = self._empty(name, axis)
-            self._include([(name, self._record(name, empty, values))])
+            part = self._record(name, self._empty(name, axis), values)
+            with self._lock:
+                stats = self._tensors.setdefault(name, part)
+            if stats is not part:  # another thread was first
+                self._include([(name, part)])
             return
-        _check_kind(name, stats, axis)
+        if axis is not None or type(stats) is not TensorStats:
+            _check_kind(name, stats, axis)
         self._record(name, stats, values)
 
     def observe_many(
@@ -168,7 +172,12 @@ class Calibrator:
                 )
                 raise CalibrationError(msg)
         parts = [
-            (name, self._record(name, self._empty(name, axes.get(name)), values))
+            (
+                name,
+                self._record(
+                    name, self._empty(name, axes.get(name)), values, hold=True
+                ),
+            )
             for name, values in tensors.items()
         ]
         self._include(parts)
@@ -184,16 +193,23 @@ class Calibrator:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
 
-    def _record(self, name: str, stats: Stats, values: Any) -> Stats:
-        by_channel = isinstance(stats, _core.ChannelStats)
+    def _record(
+        self, name: str, stats: Stats, values: Any, *, hold: bool = False
+    ) -> Stats:
+        """Add an observation; `hold` if it will be merged into other statistics."""
+        by_channel = type(stats) is not TensorStats
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
                 f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '
                 "or observe it without axis"
             )
             raise TypeError(msg)
+        finite_only = self._on_nonfinite == "raise"
         try:
-            stats.observe(values, finite_only=self._on_nonfinite == "raise")
+            if isinstance(stats, _core.ChannelStats):
+                stats.observe(values, finite_only=finite_only, hold=hold)
+            else:
+                stats.observe(values, finite_only=finite_only)
         except _core.NonFiniteError as error:
             link = ", " if by_channel else " has "
             msg = (
@@ -210,9 +226,12 @@ class Calibrator:
         """Add statistics that nobody else holds: all of them, or none after an error."""
         added = []
         with self._lock:
+            new: dict[str, Stats] = {}  # of several parts of a tensor, the first
             for name, part in parts:
                 stats = self._tensors.get(name)
-                if stats is not None:
+                if stats is None:
+                    stats = new.setdefault(name, part)
+                if stats is not part:
                     _check_same(name, stats, part)
                 added.append((name, part))
             # Nothing can fail any more: a name keeps its kind for ever.

@@ -71,6 +71,12 @@ impl Layout {
         (value.to_bits() >> self.shift()) as usize
     }
 
+    /// Whether codes keep all of the given bits of a value.
+    #[inline]
+    pub(crate) fn keeps(self, bits: u32) -> bool {
+        bits & ((1 << self.shift()) - 1) == 0
+    }
+
     /// Number of finite magnitudes; codes from here up to the sign bit are not finite.
     pub(crate) fn finite_magnitudes(self) -> usize {
         255 << self.mantissa_bits

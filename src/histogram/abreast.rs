@@ -144,7 +144,7 @@ impl<T: Element> Abreast<'_, T> {
             }
         }
         debug_assert_eq!(left, 0, "every element has a code");
-        let mut dropped = seen.bits[channel] & ((1 << layout.shift()) - 1) != 0;
+        let mut dropped = !layout.keeps(seen.bits[channel]);
         if non_finite > 0 {
             let zeros = summary.zeros;
             summary = Summary::new();

@@ -10,11 +10,11 @@
 use super::{
     extremes::Summary,
     kinds::{Bits, Floats, LANES, turn},
-    steps::{STEP, count_block, repeats},
+    steps::{count_block, repeats},
     tables::{Scheme, Tables, WAYS},
 };
 use crate::{
-    float::{BLOCK, Element, Layout},
+    float::{Element, Layout},
     simd,
 };
 
@@ -27,32 +27,29 @@ impl Tables {
             }
             return;
         }
-        let shift = 23 - scheme.mantissa_bits;
-        let mut buffer = [0.0; BLOCK];
-        let values = T::as_f32(block).unwrap_or_else(|| {
-            let out = &mut buffer[..block.len()];
-            simd::dispatch(Widen { block, out });
-            out
-        });
-        seen.join(&simd::dispatch(CountFloats { values, shift, tables: self }));
+        seen.join(&simd::dispatch(CountFloats {
+            values: block,
+            shift: 23 - scheme.mantissa_bits,
+            tables: self,
+        }));
     }
 }
 
 /// Counting by the codes of the layout.
-struct CountFloats<'a> {
-    values: &'a [f32],
+struct CountFloats<'a, T> {
+    values: &'a [T],
     shift: u32,
     tables: &'a mut Tables,
 }
 
-impl simd::Work for CountFloats<'_> {
+impl<T: Element> simd::Work for CountFloats<'_, T> {
     type Output = Summary;
 
     #[inline(always)]
     fn run(self) -> Summary {
         let Self { values, shift, tables } = self;
         let mask = tables.codes - 1;
-        let repeating = repeats(Floats { shift, mask }, values);
+        let repeating = repeats(Floats::new(shift, mask), values);
         if repeating {
             tables.ways = WAYS;
         }
@@ -60,12 +57,12 @@ impl simd::Work for CountFloats<'_> {
         let found = if shift == USUAL_SHIFT {
             const CODES: usize = 1 << (32 - USUAL_SHIFT);
             let (ways, full) = tables.split::<CODES>();
-            let kind = Floats { shift: USUAL_SHIFT, mask: CODES - 1 };
+            let kind = Floats::new(USUAL_SHIFT, CODES - 1);
             count_block(kind, values, ways, full, repeating)
         } else {
             let (ways, full) = tables.parts();
             let ways = ways.map(|way| &mut way[..=mask]);
-            count_block(Floats { shift, mask }, values, ways, full, repeating)
+            count_block(Floats::new(shift, mask), values, ways, full, repeating)
         };
         let mut seen = Summary::new();
         for i in 0..LANES {
@@ -79,26 +76,6 @@ impl simd::Work for CountFloats<'_> {
 
 /// That of 8 mantissa bits.
 const USUAL_SHIFT: u32 = 23 - f32::MANTISSA_BITS;
-
-/// Conversion to `f32`.
-struct Widen<'a, T> {
-    block: &'a [T],
-    out: &'a mut [f32],
-}
-
-impl<T: Element> simd::Work for Widen<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (values, out) in self.block.chunks(STEP).zip(self.out.chunks_mut(STEP)) {
-            simd::fetch_ahead(values);
-            for (x, out) in values.iter().zip(out) {
-                *out = x.to_f32();
-            }
-        }
-    }
-}
 
 /// Counting of 16-bit floats by their own bits. Returns those of the extremes.
 struct CountBits<'a> {
@@ -159,7 +136,7 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::simd::Work;
+    use crate::{float::BLOCK, simd::Work};
 
     /// Any bits, runs of equal ones, zeros of either sign.
     fn patterns(seed: u64, len: usize) -> Vec<u32> {
@@ -203,10 +180,8 @@ mod tests {
             }
             return;
         }
-        let mut values = vec![0.0; block.len()];
-        Widen { block, out: &mut values }.run();
         let shift = 23 - scheme.mantissa_bits;
-        seen.join(&CountFloats { values: &values, shift, tables }.run());
+        seen.join(&CountFloats { values: block, shift, tables }.run());
     }
 
     fn both_paths_agree<T: Element>(values: &[T], mantissa_bits: u32) {

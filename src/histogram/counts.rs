@@ -52,7 +52,7 @@ impl Histogram {
         if !extremes_fit(&pages, zeros, min, max) {
             return refuse("the extremes do not fit the bins");
         }
-        let is_edge = |x: f32| x.to_bits() & ((1 << layout.shift()) - 1) == 0;
+        let is_edge = |x: f32| layout.keeps(x.to_bits());
         if counts.exact && binned + zeros > 0 && !(is_edge(min) && is_edge(max)) {
             return refuse("an extreme is not exact");
         }

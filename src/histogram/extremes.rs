@@ -1,7 +1,10 @@
 //! What a pass over values finds beside their counts.
 
 use super::kinds::LANES;
-use crate::{float::Element, simd};
+use crate::{
+    float::Element,
+    simd::{self, Work},
+};
 
 /// What a pass over values finds. The extremes are those of the finite values only if there are no
 /// infinities.
@@ -46,39 +49,61 @@ impl Summary {
     }
 }
 
-/// The smallest and the largest value, −0 as 0; `None` if there is none, or one is not finite.
-pub(crate) fn finite_extremes(values: &[f32]) -> Option<(f32, f32)> {
-    simd::dispatch(FiniteExtremes { values })
+/// What a look at some values finds, before any is counted.
+pub(super) struct Glance {
+    pub(super) seen: Summary,
+    pub(super) finite: bool, // whether all values are
+    pub(super) bits: u32,    // all that are set in some value
 }
 
-struct FiniteExtremes<'a> {
+/// Looks at some values.
+pub(super) fn glance(values: &[f32]) -> Glance {
+    if values.len() < LANES { Look { values }.run() } else { simd::dispatch(Look { values }) }
+}
+
+/// The smallest and the largest value, −0 as 0; `None` if there is none, or one is not finite.
+pub(crate) fn finite_extremes(values: &[f32]) -> Option<(f32, f32)> {
+    let Glance { seen, finite, .. } = glance(values);
+    if finite { seen.extremes() } else { None }
+}
+
+struct Look<'a> {
     values: &'a [f32],
 }
 
-impl simd::Work for FiniteExtremes<'_> {
-    type Output = Option<(f32, f32)>;
+impl simd::Work for Look<'_> {
+    type Output = Glance;
 
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-        let mut odd = [false; LANES];
-        let (chunks, rest) = self.values.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (i, &x) in chunk.iter().enumerate() {
-                min[i] = if x < min[i] { x } else { min[i] };
-                max[i] = if x > max[i] { x } else { max[i] };
-                odd[i] |= !x.is_finite();
-            }
-        }
+    fn run(self) -> Glance {
         let mut seen = Summary::new();
-        for i in 0..LANES {
-            seen.min = if min[i] < seen.min { min[i] } else { seen.min };
-            seen.max = if max[i] > seen.max { max[i] } else { seen.max };
+        let (mut finite, mut bits) = (true, 0);
+        let (chunks, rest) = self.values.as_chunks::<LANES>();
+        if !chunks.is_empty() {
+            let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+            let (mut zeros, mut odd, mut all) = ([0u32; LANES], [false; LANES], [0; LANES]);
+            for chunk in chunks {
+                for (i, &x) in chunk.iter().enumerate() {
+                    min[i] = if x < min[i] { x } else { min[i] };
+                    max[i] = if x > max[i] { x } else { max[i] };
+                    zeros[i] += u32::from(x == 0.0);
+                    odd[i] |= !x.is_finite();
+                    all[i] |= x.to_bits();
+                }
+            }
+            for i in 0..LANES {
+                seen.min = if min[i] < seen.min { min[i] } else { seen.min };
+                seen.max = if max[i] > seen.max { max[i] } else { seen.max };
+                seen.zeros += u64::from(zeros[i]);
+                bits |= all[i];
+            }
+            finite = !odd.contains(&true);
         }
         for &x in rest {
             seen.add(x);
-            odd[0] |= !x.is_finite();
+            finite &= x.is_finite();
+            bits |= x.to_bits();
         }
-        if odd.contains(&true) { None } else { seen.extremes() }
+        Glance { seen, finite, bits }
     }
 }

@@ -1,5 +1,9 @@
 //! How values are read when they are counted: as `f32`, or as the bits of 16-bit floats.
 
+use std::marker::PhantomData;
+
+use crate::float::Element;
+
 /// Values that are looked at together: two vectors of `f32`.
 pub(super) const LANES: usize = 16;
 
@@ -26,11 +30,20 @@ pub(super) trait Kind: Copy {
     fn equals(self, sample: &[Self::Value; SAMPLE + 2]) -> u32;
 }
 
-/// Values by the codes of the layout.
+/// Values by the codes of the layout. Others than `f32` are converted twice, when they are looked at
+/// and when they are counted: a buffer between would share the first-level cache with the counters.
 #[derive(Clone, Copy)]
-pub(super) struct Floats {
-    pub(super) shift: u32,
-    pub(super) mask: usize, // codes less one: spares checking the bounds of the table
+pub(super) struct Floats<T> {
+    shift: u32,
+    mask: usize, // codes less one: spares checking the bounds of the table
+    of: PhantomData<T>,
+}
+
+impl<T> Floats<T> {
+    #[inline(always)]
+    pub(super) fn new(shift: u32, mask: usize) -> Self {
+        Self { shift, mask, of: PhantomData }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -40,8 +53,8 @@ pub(super) struct FoundFloats {
     pub(super) zeros: [u32; LANES],
 }
 
-impl Kind for Floats {
-    type Value = f32;
+impl<T: Element> Kind for Floats<T> {
+    type Value = T;
     type Found = FoundFloats;
     type Differ = [u32; LANES];
 
@@ -57,7 +70,8 @@ impl Kind for Floats {
     }
 
     #[inline(always)]
-    fn look(self, x: f32, i: usize, found: &mut FoundFloats) {
+    fn look(self, x: T, i: usize, found: &mut FoundFloats) {
+        let x = x.to_f32();
         let FoundFloats { min, max, zeros } = found;
         min[i] = if x < min[i] { x } else { min[i] };
         max[i] = if x > max[i] { x } else { max[i] };
@@ -65,8 +79,8 @@ impl Kind for Floats {
     }
 
     #[inline(always)]
-    fn compare(self, x: f32, with: f32, i: usize, differ: &mut [u32; LANES]) {
-        differ[i] |= x.to_bits() ^ with.to_bits();
+    fn compare(self, x: T, with: T, i: usize, differ: &mut [u32; LANES]) {
+        differ[i] |= x.to_f32().to_bits() ^ with.to_f32().to_bits();
     }
 
     #[inline(always)]
@@ -75,14 +89,15 @@ impl Kind for Floats {
     }
 
     #[inline(always)]
-    fn code(self, x: f32) -> usize {
-        (x.to_bits() >> self.shift) as usize & self.mask
+    fn code(self, x: T) -> usize {
+        (x.to_f32().to_bits() >> self.shift) as usize & self.mask
     }
 
     /// Two at a time are read, as one number: of single ones the compiler would make a vector, and
     /// take it apart again.
     #[inline(always)]
-    fn codes(self, four: &[f32; 4]) -> [usize; 4] {
+    fn codes(self, four: &[T; 4]) -> [usize; 4] {
+        let four = four.map(T::to_f32);
         let pair = |i: usize| u64::from(four[i].to_bits()) | u64::from(four[i + 1].to_bits()) << 32;
         let (a, b) = (pair(0), pair(2));
         let code = |bits: u32| (bits >> self.shift) as usize & self.mask;
@@ -90,8 +105,8 @@ impl Kind for Floats {
     }
 
     #[inline(always)]
-    fn equals(self, sample: &[f32; SAMPLE + 2]) -> u32 {
-        let code = |i: usize| sample[i].to_bits() >> self.shift;
+    fn equals(self, sample: &[T; SAMPLE + 2]) -> u32 {
+        let code = |i: usize| sample[i].to_f32().to_bits() >> self.shift;
         let equal = |i: usize, j: usize| u32::from(code(i) == code(j));
         (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum()
     }

@@ -23,7 +23,9 @@ mod count;
 mod counts;
 mod cut;
 mod density;
+mod directory;
 mod extremes;
+mod high;
 mod index;
 mod kinds;
 mod moments;
@@ -125,6 +127,19 @@ impl Histogram {
         self.neginf = self.neginf.saturating_add(other.neginf);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
+    }
+
+    /// Adds another histogram, as [`merge`](Self::merge) does, and takes its counters over if there
+    /// are none here.
+    pub fn absorb(&mut self, other: Self) {
+        let kind = (self.fixed, self.mantissa_bits());
+        if self.count == 0
+            && (kind == (other.fixed, other.mantissa_bits()) || kind == (false, None))
+        {
+            *self = other;
+        } else {
+            self.merge(&other);
+        }
     }
 
     /// Refuses NaN and infinities, where they must not be.

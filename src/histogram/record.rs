@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::{
     Histogram, Pages,
     count::drops_nothing,
-    extremes::Summary,
+    extremes::{Glance, Summary, glance},
     tables::{FULL, Scheme, Tables},
 };
 use crate::{
@@ -244,21 +244,18 @@ impl Histogram {
     /// Counts a few elements straight into the pages.
     fn record_small(&mut self, block: &[f32]) -> Summary {
         let layout = self.layout();
-        let mut seen = Summary::new();
-        for &x in block {
-            seen.add(x);
-        }
-        let all_finite = block.iter().fold(true, |all, x| all & x.is_finite());
-        if all_finite {
-            self.exact = self.exact && drops_nothing(block, layout);
+        let Glance { mut seen, finite, bits } = glance(block);
+        let exact = if finite {
+            layout.keeps(bits)
         } else {
             seen = Summary::new();
             self.recount_non_finite(block, &mut seen);
-            self.exact = self.exact && block.iter().all(|x| drops_nothing(&[*x], layout));
-        }
+            drops_nothing(block, layout)
+        };
+        self.exact = self.exact && exact;
         if let Some(pages) = &mut self.pages {
             for &x in block {
-                if x != 0.0 && (all_finite || x.is_finite()) {
+                if x != 0.0 && (finite || x.is_finite()) {
                     pages.increment(layout.code(x));
                 }
             }

@@ -7,7 +7,7 @@ use super::{
 use crate::simd;
 
 /// Values that are looked at before they are counted.
-pub(super) const STEP: usize = 128;
+const STEP: usize = 128;
 
 /// Increments the counters of some values.
 #[inline(always)]

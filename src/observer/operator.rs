@@ -73,7 +73,7 @@ impl Kernel {
         let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
         let mut whole = parts.next().unwrap_or_default();
         parts.for_each(|part| whole.merge(&part));
-        self.tap.include(&whole).map_err(|error| error.to_string())
+        self.tap.include(whole).map_err(|error| error.to_string())
     }
 }
 

@@ -56,11 +56,11 @@ impl Tap {
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
-    pub fn include(&self, observation: &Histogram) -> Result<()> {
+    pub fn include(&self, observation: Histogram) -> Result<()> {
         if self.finite_only {
             observation.refuse_non_finite()?;
         }
-        self.lock().settled().include(observation);
+        self.lock().include(observation);
         Ok(())
     }
 }
@@ -149,7 +149,7 @@ mod tests {
             counted.record(piece);
             part.merge(&counted);
         }
-        parts.include(&part).unwrap();
+        parts.include(part).unwrap();
         assert_eq!(a.lock().unwrap().settled(), b.lock().unwrap().settled());
         assert_eq!(a.lock().unwrap().settled().observations, 1);
     }
@@ -160,7 +160,7 @@ mod tests {
         let (strict, recorder) = tap(true);
         let refused = Error::NonFinite { nan: 1, posinf: 1, neginf: 0, count: 3 };
         assert_eq!(strict.observe(&values), Err(refused.clone()));
-        assert_eq!(strict.include(&Histogram::of(&values)), Err(refused));
+        assert_eq!(strict.include(Histogram::of(&values)), Err(refused));
         assert_eq!(recorder.lock().unwrap().settled().observations, 0);
         let (lenient, recorder) = tap(false);
         lenient.observe(&values).unwrap();

@@ -51,7 +51,7 @@ impl TensorStats {
     fn from_histogram(histogram: &Histogram) -> Self {
         let histogram = histogram.snapshot();
         let mut stats = Core::new(histogram.like());
-        stats.include(&histogram);
+        stats.include(histogram);
         stats.into()
     }
 
@@ -80,14 +80,14 @@ impl TensorStats {
         if finite_only {
             part.refuse_non_finite()?;
         }
-        py.detach(|| self.lock().settled().include(&part));
+        py.detach(|| self.lock().include(part));
         Ok(())
     }
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, other: &Self) {
-        let other = other.snapshot();
-        self.lock().settled().merge(&other);
+        let other = other.lock().clone();
+        self.lock().merge(&other);
     }
 
     /// Exchanges what two of them hold: an operator that records into one goes on with the other's.
@@ -103,7 +103,7 @@ impl TensorStats {
     }
 
     fn copy(&self) -> Self {
-        self.snapshot().into()
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     fn __eq__(&self, other: &Self) -> bool {
@@ -128,7 +128,7 @@ impl TensorStats {
 
     #[getter]
     fn observations(&self) -> u64 {
-        self.lock().settled().observations
+        self.lock().observations()
     }
 
     #[getter]

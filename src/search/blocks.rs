@@ -1,4 +1,5 @@
-//! Weights in blocks: of some shares of a block's range, the one with the least squared error.
+//! Weights in blocks: of some shares of a block's range, the one with the least squared error. This
+//! search reads the values themselves, where the others read a density: a block has too few for one.
 //!
 //! A block is `size` values along an axis, the last one perhaps shorter. Sixteen blocks that follow
 //! each other are searched side by side, a lane each, whichever way they lie in memory: their values

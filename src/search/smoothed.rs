@@ -2,18 +2,24 @@
 //!
 //! It keeps windows about the middle bin, merges them to levels, gives empty bins of either
 //! distribution ε = 10⁻⁴ taken evenly from the others, and sums p ln(p / q) over all bins: for every
-//! window anew. Here running totals give the same in O(levels) a window, in float64:
+//! window anew. Here running totals give the same in O(1) a window, in float64:
 //!
 //! ```text
 //! D = (Σ P ln P − Σ_g (Σ P in g) ln Q_g) / ΣP − ln ΣP + ln ΣQ
 //! ```
 //!
 //! P of a bin that is not empty is its count c less a small t, the same for the whole window, so
-//! Σ P ln P is a series in t of totals of c ln c, ln c, 1/c, 1/c², …. What float32 may differ by is bounded:
+//! Σ P ln P is a series in t of totals of c ln c, ln c, 1/c, 1/c², …. Q of a level is a whole number v
+//! less a small g, again the same for the whole window, so Σ (Σ P) ln Q is a series in g. Windows whose
+//! levels are as wide have most of them in common (window k + m begins one level before window k, m being
+//! the width), so the totals of these run from level to level ([`Chains`]). What float32 may differ by is bounded:
 //! only windows whose bounds reach below the lowest upper bound need be worked out as the original
 //! does.
 
-use super::logarithm::{ln, x_ln_x};
+use super::{
+    cost::nearest,
+    logarithm::{ln, x_ln_x},
+};
 use crate::simd::{Work, dispatch};
 
 /// What an empty bin is given.
@@ -22,15 +28,44 @@ const EPSILON: f64 = 1e-4;
 const MOST_TAKEN: f64 = 0.05;
 /// A rounding of float32, relative.
 const SLIP: f64 = 1.0 / (1u64 << 24) as f64;
+/// No bounds: the original's own arithmetic must decide.
+const OPEN: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+/// What the original takes for infinitely bad.
+const INFINITE: (f64, f64) = (f64::INFINITY, f64::INFINITY);
 
 /// The least and the most that the divergence of each window in float32 may be: of those that keep
 /// `levels` / 2, … bins on either side of the middle one. Without a bound where the original's own
 /// arithmetic must decide; infinite where the original takes a window for infinitely bad.
+///
+/// O(bins² / levels), and never more than O(bins · levels).
 pub fn smoothed_divergences(counts: &[u64], levels: usize) -> (Vec<f64>, Vec<f64>) {
     let totals = Totals::new(counts);
     let (middle, half) = (counts.len() / 2, levels / 2);
-    let windows = (half..=middle).map(|i| (middle - i, (middle + i + 1).min(counts.len())));
-    windows.map(|(start, end)| totals.bounds(start, end, levels)).unzip()
+    let windows: Vec<Window> = (half..=middle)
+        .map(|i| Window { start: middle - i, end: (middle + i + 1).min(counts.len()) })
+        .collect();
+    let mut chains = Chains { before: vec![Record::default(); counts.len() + 1] };
+    windows
+        .chunk_by(|a, b| a.merged(levels) == b.merged(levels))
+        .flat_map(|alike| {
+            chains.fill(&totals, alike, levels);
+            alike.iter().map(|&window| totals.bounds(window, levels, &chains)).collect::<Vec<_>>()
+        })
+        .unzip()
+}
+
+/// Bins that are kept.
+#[derive(Clone, Copy)]
+struct Window {
+    start: usize,
+    end: usize,
+}
+
+impl Window {
+    /// How many bins become a level.
+    fn merged(self, levels: usize) -> usize {
+        (self.end - self.start) / levels
+    }
 }
 
 /// Running totals over the bins, one longer than they.
@@ -64,10 +99,9 @@ impl Totals {
         }
     }
 
-    fn bounds(&self, start: usize, end: usize, levels: usize) -> (f64, f64) {
-        const OPEN: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
-        let width = end - start;
-        let merged = width / levels;
+    fn bounds(&self, window: Window, levels: usize, chains: &Chains) -> (f64, f64) {
+        let Window { start, end } = window;
+        let (width, merged) = (end - start, window.merged(levels));
         if width < 2 || merged == 0 {
             return OPEN;
         }
@@ -80,65 +114,87 @@ impl Totals {
         let size = width as f64;
         let full = self.full[end] - self.full[start] + newly(0) + newly(1);
         if full == 0.0 {
-            return (f64::INFINITY, f64::INFINITY);
+            return INFINITE;
         }
         let taken = EPSILON * (size - full) / full;
-        let mut groups = Groups { sums: Vec::new(), full: Vec::new(), kept: Vec::new() };
-        groups.fill(self, start, levels, merged);
+        // The outermost levels, which may be one. The reference has what lies outside, too; the merged
+        // distribution has what is left beyond the last level.
         let last = start + levels * merged;
-        // The reference has what lies outside; the merged one has what is left beyond its levels.
-        let mut left = (self.mass[end] - self.mass[last], self.full[end] - self.full[last]);
-        groups.sums[levels - 1] += left.0;
-        let (mut weights, mut numbers) = (groups.kept.clone(), groups.full.clone());
-        weights[0] += below;
-        numbers[0] += newly(0);
+        let (mut left, mut left_full) =
+            (self.mass[end] - self.mass[last], self.full[end] - self.full[last]);
+        let mut ends = [self.level(start, merged), self.level(last - merged, merged)];
+        let ends = &mut ends[..levels.min(2)];
+        let outermost = ends.len() - 1;
+        ends[outermost].sum += left;
+        ends[0].weight += below;
+        ends[0].number += newly(0);
         let tail = if last == end {
-            (&mut weights[levels - 1], &mut numbers[levels - 1])
+            let level = &mut ends[outermost];
+            (&mut level.weight, &mut level.number)
         } else {
-            (&mut left.0, &mut left.1)
+            (&mut left, &mut left_full)
         };
         *tail.0 += above;
         *tail.1 += newly(1);
-        // Every level's value is cut to a whole number, by the number of its bins in the reference.
-        let first_number = groups.full[0] + newly(0);
-        groups.full[0] = first_number;
-        if last == end {
-            groups.full[levels - 1] += newly(1);
+        let values = ends.iter().map(Level::value);
+        let (mut whole, mut filled) = (0.0, 0.0);
+        let between = chains.between(start + merged, last - merged);
+        if levels > 2 {
+            whole = between.values;
+            filled = (levels - 2) as f64 - between.empty;
         }
-        let values = groups.values();
+        for value in values {
+            whole += value;
+            filled += f64::from(u8::from(value > 0.0));
+        }
         let step = merged as f64;
-        let filled = values.iter().filter(|&&value| value > 0.0).count() as f64 * step;
+        (whole, filled) = (whole * step, filled * step);
         if taken > MOST_TAKEN {
             return OPEN;
         }
         if filled == 0.0 {
-            return (f64::INFINITY, f64::INFINITY);
+            return INFINITE;
         }
         let given = EPSILON * (size - filled) / filled;
         if given > MOST_TAKEN {
             return OPEN;
         }
-        let p = |c: f64| x_ln_x(if c > 0.0 { c - taken } else { EPSILON });
-        let between = |totals: &[f64]| totals[end - 1] - totals[start + 1];
-        let [a, b, c, d, e] = &self.series;
-        let middle_full = between(&self.full);
         let t = taken;
-        let entropy = between(a) - t * (between(b) + middle_full)
-            + t * t * (between(c) / 2.0 + t * (between(d) / 6.0 + t * between(e) / 12.0))
-            + (size - 2.0 - middle_full) * x_ln_x(EPSILON)
-            + p(outer[0])
-            + p(outer[1]);
-        let level =
-            Crossed { values: &values, weights: &weights, numbers: &numbers, step, t, given };
+        let mut cross = if levels > 2 { between.cross(step, t, given) } else { 0.0 };
+        for level in ends.iter() {
+            let value = level.value();
+            let q = if value > 0.0 { value - given } else { EPSILON };
+            cross += (level.weight - t * level.number + EPSILON * (step - level.number)) * ln(q);
+        }
         let rest = size - step * levels as f64;
-        let cross =
-            dispatch(level) + (left.0 - t * left.1 + EPSILON * (rest - left.1)) * ln(EPSILON);
+        cross += (left - t * left_full + EPSILON * (rest - left_full)) * ln(EPSILON);
+        let entropy = self.entropy(window, t, outer);
         let sum_p = total - t * full + EPSILON * (size - full);
-        let whole: f64 = values.iter().sum::<f64>() * step;
         let sum_q = whole - given * filled + EPSILON * (size - filled);
         let divergence = (entropy - cross) / sum_p - ln(sum_p) + ln(sum_q);
-        let error = slip(size, divergence) + t * t * t * t * t / 10.0 + 1e-9;
+        let error = slip(size, divergence) + left_out(t, given);
         (divergence - error, divergence + error)
+    }
+
+    /// Σ P ln P, the outermost bins having these counts.
+    fn entropy(&self, Window { start, end }: Window, t: f64, outer: [f64; 2]) -> f64 {
+        let p = |c: f64| x_ln_x(if c > 0.0 { c - t } else { EPSILON });
+        let between = |totals: &[f64]| totals[end - 1] - totals[start + 1];
+        let [a, b, c, d, e] = &self.series;
+        let full = between(&self.full);
+        between(a) - t * (between(b) + full)
+            + t * t * (between(c) / 2.0 + t * (between(d) / 6.0 + t * between(e) / 12.0))
+            + ((end - start) as f64 - 2.0 - full) * x_ln_x(EPSILON)
+            + p(outer[0])
+            + p(outer[1])
+    }
+
+    /// The level of `merged` bins from `first` on.
+    #[inline(always)]
+    fn level(&self, first: usize, merged: usize) -> Level {
+        let mass = self.mass[first + merged] - self.mass[first];
+        let number = self.full[first + merged] - self.full[first];
+        Level { weight: mass, number, sum: mass }
     }
 }
 
@@ -154,72 +210,159 @@ fn slip(size: f64, divergence: f64) -> f64 {
     SLIP * ((2.0 * sum + 8.0) + (2.0 * sum + 14.0) * (d + (2.0 * d).sqrt())) * 1.01
 }
 
-/// The levels of a window.
-struct Groups {
-    kept: Vec<f64>, // mass inside
-    sums: Vec<f64>, // the same, with what is left over in the last
-    full: Vec<f64>, // bins that are not empty in the reference
+/// What the series leave out, and the roundings of running totals.
+///
+/// Relative to ΣP: of Σ P ln P, t⁵/20 (1 + t + …) at most, as no count is below 1. Of ln(v − g), g⁵/5 (1 + g +
+/// …), and the fourth power of g times ε for each bin, of which there are 501 for each count at most, as t
+/// ≤ 0.05.
+fn left_out(t: f64, g: f64) -> f64 {
+    let (t2, g2) = (t * t, g * g);
+    t2 * t2 * t / 10.0 + g2 * g2 * (g / 4.0 + 501.0 * EPSILON / 3.0) + 1e-9
 }
 
-impl Groups {
-    fn fill(&mut self, totals: &Totals, start: usize, levels: usize, merged: usize) {
-        let differences = |totals: &[f64]| -> Vec<f64> {
-            let mut before = totals[start];
-            let ends = totals[start + merged..].iter().step_by(merged).take(levels);
-            ends.map(|&here| {
-                let difference = here - before;
-                before = here;
-                difference
-            })
-            .collect()
-        };
-        self.kept = differences(&totals.mass);
-        self.full = differences(&totals.full);
-        self.sums.clone_from(&self.kept);
-    }
+/// Bins that are merged.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    weight: f64, // mass in the reference
+    number: f64, // bins that are not empty in the reference
+    sum: f64,    // mass in the merged distribution
+}
 
+impl Level {
     /// The mean of the bins that are not empty, cut to a whole number.
-    fn values(&self) -> Vec<f64> {
-        let value = |(&sum, &number): (&f64, &f64)| {
-            if number > 0.0 { (sum / number) as u64 as f64 } else { 0.0 }
-        };
-        self.sums.iter().zip(&self.full).map(value).collect()
+    #[inline(always)]
+    fn value(&self) -> f64 {
+        let mean = self.sum / self.number.max(1.0);
+        let whole = nearest(mean);
+        let cut = if whole > mean { whole - 1.0 } else { whole };
+        if self.number > 0.0 { cut } else { 0.0 }
     }
 }
 
-/// Σ (P of a level) ln Q.
-struct Crossed<'a> {
-    values: &'a [f64],
-    weights: &'a [f64],
-    numbers: &'a [f64],
-    step: f64,
-    t: f64,
-    given: f64,
+/// Totals over the levels before each bin: over that which ends there, the one before it, and so on
+/// down to the second level of some window of those that are alike.
+struct Chains {
+    before: Vec<Record>,
 }
 
-impl Work for Crossed<'_> {
-    type Output = f64;
+/// What a series in g needs of levels: of those that are not empty but for the count of empty ones.
+#[derive(Clone, Copy, Default)]
+struct Record {
+    values: f64,
+    empty: f64,
+    weights: [f64; 5], // (mass in the reference) times ln v, 1/v, 1/v², 1/v³, 1/v⁴
+    numbers: [f64; 5], // (bins not empty in the reference) times the same
+    levels: [f64; 4],  // the first four
+}
 
-    #[inline(always)]
-    fn run(self) -> f64 {
-        const LANES: usize = 8;
-        let term = |value: f64, weight: f64, number: f64| {
-            let q = if value > 0.0 { value - self.given } else { EPSILON };
-            (weight - self.t * number + EPSILON * (self.step - number)) * ln(q)
-        };
-        let mut sums = [0.0; LANES];
-        let (values, values_rest) = self.values.as_chunks::<LANES>();
-        let (weights, weights_rest) = self.weights.as_chunks::<LANES>();
-        let (numbers, numbers_rest) = self.numbers.as_chunks::<LANES>();
-        for ((values, weights), numbers) in values.iter().zip(weights).zip(numbers) {
-            for lane in 0..LANES {
-                sums[lane] += term(values[lane], weights[lane], numbers[lane]);
+impl Chains {
+    /// For windows whose levels are as wide, from the narrowest on, each beginning a bin before the
+    /// last one.
+    fn fill(&mut self, totals: &Totals, alike: &[Window], levels: usize) {
+        let Some(last) = alike.last() else { return };
+        let merged = last.merged(levels);
+        if merged == 0 || levels < 3 {
+            return;
+        }
+        // The second levels begin here, the third ones `merged` bins later, and so on to the last but one.
+        let (begin, count) = (last.start + merged, alike.len());
+        self.before[begin..begin + count.min(merged)].fill(Record::default());
+        let mut add =
+            |from, to| dispatch(Links { totals, merged, from, to, before: &mut self.before });
+        if count >= merged {
+            add(begin, begin + count + (levels - 3) * merged);
+        } else {
+            for from in (begin..).step_by(merged).take(levels - 2) {
+                add(from, from + count);
             }
         }
-        let rest = values_rest.iter().zip(weights_rest).zip(numbers_rest);
-        for (sum, ((&value, &weight), &number)) in sums.iter_mut().zip(rest) {
-            *sum += term(value, weight, number);
+    }
+
+    /// The totals of the levels from one bin to another.
+    fn between(&self, from: usize, to: usize) -> Record {
+        self.before[to].combine(&self.before[from], |a, b| a - b)
+    }
+}
+
+impl Record {
+    /// The values of a level, times what the sums are weighted by.
+    #[inline(always)]
+    fn of(values: f64, powers: [f64; 5], weight: f64, number: f64) -> Self {
+        let mut record = Self { values, ..Self::default() };
+        record.empty = if values > 0.0 { 0.0 } else { 1.0 };
+        for k in 0..5 {
+            record.weights[k] = weight * powers[k];
+            record.numbers[k] = number * powers[k];
         }
-        sums.iter().sum()
+        record.levels.copy_from_slice(&powers[..4]);
+        record
+    }
+
+    #[inline(always)]
+    fn combine(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {
+        let mut all = *self;
+        all.values = of(self.values, other.values);
+        all.empty = of(self.empty, other.empty);
+        for k in 0..5 {
+            all.weights[k] = of(self.weights[k], other.weights[k]);
+            all.numbers[k] = of(self.numbers[k], other.numbers[k]);
+        }
+        for k in 0..4 {
+            all.levels[k] = of(self.levels[k], other.levels[k]);
+        }
+        all
+    }
+
+    /// Σ (P of a level) ln Q: ln(v − g) = ln v − g/v − g²/2v² − g³/3v³ − ….
+    fn cross(&self, step: f64, t: f64, g: f64) -> f64 {
+        let factors = [1.0, -g, -g * g / 2.0, -g * g * g / 3.0, -g * g * g * g / 4.0];
+        let mut sum = self.empty * EPSILON * step * ln(EPSILON);
+        for (k, factor) in factors.iter().enumerate() {
+            let levels = self.levels.get(k).copied().unwrap_or(0.0);
+            let masses = self.weights[k] - (t + EPSILON) * self.numbers[k];
+            sum += factor * (masses + EPSILON * step * levels);
+        }
+        sum
+    }
+}
+
+/// The levels of `merged` bins that begin from `from` to `to`, added to those before.
+struct Links<'a> {
+    totals: &'a Totals,
+    merged: usize,
+    from: usize,
+    to: usize,
+    before: &'a mut [Record],
+}
+
+impl Work for Links<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const LANES: usize = 8;
+        let Self { totals, merged, from, to, before } = self;
+        for first in (from..to).step_by(LANES) {
+            let mut levels = [Level::default(); LANES];
+            for (lane, level) in levels.iter_mut().enumerate() {
+                *level = totals.level((first + lane).min(to - 1), merged);
+            }
+            let (mut values, mut logs, mut inverses) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            for lane in 0..LANES {
+                let value = levels[lane].value();
+                let positive = if value > 0.0 { value } else { 1.0 };
+                values[lane] = value;
+                logs[lane] = ln(positive);
+                inverses[lane] = if value > 0.0 { 1.0 / positive } else { 0.0 };
+            }
+            for (lane, at) in (first..to.min(first + LANES)).enumerate() {
+                let Level { weight, number, .. } = levels[lane];
+                let (values, log, inverse) = (values[lane], logs[lane], inverses[lane]);
+                let square = inverse * inverse;
+                let powers = [log, inverse, square, square * inverse, square * square];
+                let level = Record::of(values, powers, weight, number);
+                before[at + merged] = before[at].combine(&level, |a, b| a + b);
+            }
+        }
     }
 }

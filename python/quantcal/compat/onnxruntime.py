@@ -72,14 +72,12 @@ def onnxruntime_entropy(
         )
         raise CalibrationError(msg)
     search = _Search(hist, levels)
-    windows = [
-        (middle - i, min(middle + i + 1, hist.size)) for i in range(half, middle + 1)
-    ]
+    halves = np.arange(half, middle + 1)
     if ends.dtype.itemsize >= _FLOAT32:
         # Windows that cannot be the best in any rounding are left out.
         least, most = _core.smoothed_divergences(hist.astype(np.uint64), levels)
-        near = np.flatnonzero(least <= most.min())
-        windows = [windows[k] for k in near]
+        halves = halves[least <= most.min()]
+    windows = [(middle - i, min(middle + i + 1, hist.size)) for i in halves.tolist()]
     # The original stores each divergence in the type of the edges.
     divergences = [np.asarray(search(*w)).astype(ends.dtype) for w in windows]
     low, high = windows[int(np.argmin(divergences))]

@@ -4,35 +4,27 @@
 //! tensors (5 mantissa bits: bins of 3 %), because there are thousands of them; the extremes are
 //! exact all the same. The extremes of each observation are not kept by channel.
 //!
-//! Recording works on blocks of channels, each the property of one task, so nothing is merged
-//! afterwards. The rows of a block are gathered, as `f32`, into one contiguous run for each
-//! channel; a run is then counted like any other slice. Rows that are long already are counted
-//! where they lie; rather long ones, and thousands of channels along the last axis, are counted
-//! without being gathered (`histogram/abreast.rs`).
+//! Recording works on blocks of channels (`block.rs`), each the property of one task, so nothing is
+//! merged afterwards.
+
+mod block;
+mod finite;
 
 use rayon::prelude::*;
 
+use self::block::{Data, WIDTH};
 use crate::{
     Histogram,
     error::{Error, Result},
-    float::{BLOCK, Element},
-    histogram::Abreast,
+    float::Element,
     parallel,
     shape::Shape,
 };
 
-/// Elements of a channel that are gathered before they are counted.
-const RUN: usize = 2048;
-/// Most channels of a block. A row of a block is then 512 bytes long: enough for the
-/// processor to fetch ahead.
-const WIDTH: usize = 128;
+pub use self::finite::NonFinite;
+
 /// Fewest channels of a block, one cache line of `f32`, if there are so many.
 const NARROW: usize = 16;
-/// Rows that are distributed to the runs together, half a cache line of each: writing to every run
-/// for every row would wait for the processor's table of pages.
-const STAGED: usize = 8;
-/// Between two runs, so that runs of a power of two do not fall onto the same cache lines.
-const PAD: usize = 16;
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 17;
 
@@ -188,6 +180,12 @@ impl ChannelStats {
         Err(Error::Channels { have, want: channels })
     }
 
+    /// Whether observations of the other would be counted the same here: along the same axis, at the
+    /// same resolution.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.axis == other.axis && self.kind == other.kind
+    }
+
     /// The axis, as it was named: negative ones count from the end.
     pub fn axis(&self) -> i64 {
         self.axis
@@ -196,35 +194,6 @@ impl ChannelStats {
     /// Number of channels; 0 before the first observation.
     pub fn len(&self) -> usize {
         self.channels.len()
-    }
-
-    /// The first channel with NaN or infinities among contiguous data, if there is one.
-    /// O(elements).
-    ///
-    /// # Panics
-    /// If `values` has not as many elements as `shape` says.
-    pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFinite> {
-        assert_eq!(values.len(), shape.len(), "the shape is that of the values");
-        let finite = |block: &[T]| {
-            let mut buffer = [0.0; BLOCK];
-            T::widen(block, &mut buffer).iter().fold(true, |all, x| all & x.is_finite())
-        };
-        let all_finite = parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                values.par_chunks(BLOCK).with_min_len(8).all(finite)
-            } else {
-                values.chunks(BLOCK).all(finite)
-            }
-        });
-        if all_finite {
-            return None;
-        }
-        let mut of_channels = Self::new(0, Self::MANTISSA_BITS).ok()?;
-        of_channels.observe(values, shape).ok()?;
-        let tainted = |h: &Histogram| h.finite() < h.count();
-        let channel = of_channels.channels.iter().position(tainted)?;
-        let channels = of_channels.channels.iter().filter(|h| tainted(h)).count();
-        Some(NonFinite { channel, channels, histogram: of_channels.channels.swap_remove(channel) })
     }
 
     /// Whether nothing was observed yet.
@@ -257,109 +226,8 @@ impl ChannelStats {
     }
 }
 
-/// What [`ChannelStats::non_finite`] finds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NonFinite {
-    /// the first channel with values that are not finite
-    pub channel: usize,
-    /// how many channels have such values
-    pub channels: usize,
-    /// all values of the first
-    pub histogram: Histogram,
-}
-
 fn merge_each(ours: &mut [Histogram], theirs: &[Histogram]) {
     for (ours, theirs) in ours.iter_mut().zip(theirs) {
         ours.merge(theirs);
-    }
-}
-
-/// Values with their shape.
-struct Data<'a, T> {
-    values: &'a [T],
-    shape: Shape,
-}
-
-impl<T: Element> Data<'_, T> {
-    /// Records the channels from `first` on, one for each histogram, at the outer positions `rows`.
-    fn record(
-        &self,
-        histograms: &mut [Histogram],
-        first: usize,
-        rows: std::ops::Range<usize>,
-        tile: &mut Vec<f32>,
-    ) {
-        let Shape { channels, inner, .. } = self.shape;
-        if inner >= RUN {
-            for (histogram, channel) in histograms.iter_mut().zip(first..) {
-                for row in rows.clone() {
-                    histogram.record(&self.values[(row * channels + channel) * inner..][..inner]);
-                }
-            }
-            return;
-        }
-        let abreast = Abreast {
-            values: self.values,
-            stride: channels * inner,
-            first: first * inner,
-            inner,
-            rows: rows.clone(),
-        };
-        let mantissa_bits = histograms.first().and_then(Histogram::mantissa_bits);
-        if mantissa_bits.is_some_and(|bits| abreast.pays(bits)) {
-            return abreast.record(histograms);
-        }
-        let together = (RUN / inner).min(rows.len()); // rows of one tile
-        let stride = together * inner + PAD;
-        tile.resize(histograms.len() * stride, 0.0);
-        let mut staged = Vec::new();
-        for start in rows.clone().step_by(together) {
-            let rows = start..(start + together).min(rows.end);
-            for at in rows.clone().step_by(STAGED) {
-                let rows = at..(at + STAGED).min(rows.end);
-                staged.clear();
-                for row in rows.clone() {
-                    let row = &self.values[(row * channels + first) * inner..];
-                    widen(&row[..histograms.len() * inner], &mut staged);
-                }
-                let runs = tile.chunks_exact_mut(stride);
-                transpose(&staged, inner, runs.map(|run| &mut run[(at - start) * inner..]));
-            }
-            let filled = rows.len() * inner;
-            for (histogram, run) in histograms.iter_mut().zip(tile.chunks_exact(stride)) {
-                histogram.record(&run[..filled]);
-            }
-        }
-    }
-}
-
-/// Appends a row as `f32`.
-fn widen<T: Element>(row: &[T], staged: &mut Vec<f32>) {
-    let mut buffer = [0.0; BLOCK];
-    for block in row.chunks(BLOCK) {
-        staged.extend_from_slice(T::widen(block, &mut buffer));
-    }
-}
-
-/// Distributes rows of `inner` elements for each channel to the channels' runs.
-fn transpose<'a>(rows: &[f32], inner: usize, runs: impl ExactSizeIterator<Item = &'a mut [f32]>) {
-    let width = runs.len() * inner;
-    if inner > 1 || rows.len() < STAGED * width {
-        for (run, at) in runs.zip((0..).step_by(inner)) {
-            for (piece, row) in run.chunks_exact_mut(inner).zip(rows.chunks_exact(width)) {
-                piece.copy_from_slice(&row[at..at + inner]);
-            }
-        }
-        return;
-    }
-    let mut of: [&[f32]; STAGED] = [&[]; STAGED];
-    for (row, rows) in of.iter_mut().zip(rows.chunks_exact(width)) {
-        *row = &rows[..width];
-    }
-    for (run, k) in runs.zip(0..width) {
-        let run = &mut run[..STAGED];
-        for j in 0..STAGED {
-            run[j] = of[j][k];
-        }
     }
 }

@@ -1,0 +1,63 @@
+//! Which octave has which page: a table of those between the smallest and the largest magnitude.
+//!
+//! Of the 512 octaves (two signs, 256 exponents) activations fill some 30, one beside another. A
+//! table of all would take as much memory as their counters do at first.
+
+use crate::float::Layout;
+
+/// Numbers of pages by octave.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Directory {
+    first: usize,      // the place of the first number
+    numbers: Vec<u16>, // 0 where there is no page, else its number, from 1
+}
+
+/// Places that are added at a time: both signs of eight octaves.
+const STEP: usize = 16;
+
+/// The place of an octave: those of either sign stand side by side, by rising magnitude.
+#[inline(always)]
+fn place(octave: usize) -> usize {
+    2 * (octave % Layout::OCTAVES) + octave / Layout::OCTAVES
+}
+
+impl Directory {
+    /// The page of an octave, if it has one.
+    #[inline(always)]
+    pub(super) fn find(&self, octave: usize) -> Option<usize> {
+        let number = *self.numbers.get(place(octave).wrapping_sub(self.first))?;
+        usize::from(number).checked_sub(1)
+    }
+
+    /// Gives an octave its page.
+    pub(super) fn set(&mut self, octave: usize, page: usize) {
+        self.cover([octave]);
+        self.numbers[place(octave) - self.first] = page as u16 + 1;
+    }
+
+    /// Makes the table reach over some octaves.
+    pub(super) fn cover(&mut self, octaves: impl IntoIterator<Item = usize>) {
+        let (mut start, mut end) = (self.first, self.first + self.numbers.len());
+        for place in octaves.into_iter().map(place) {
+            let from = if start == end { place } else { start };
+            (start, end) = (from.min(place), end.max(place + 1));
+        }
+        let (start, end) = (start - start % STEP, end.next_multiple_of(STEP));
+        if end - start > self.numbers.len() {
+            let mut numbers = vec![0; end - start];
+            let known = self.first.saturating_sub(start);
+            numbers[known..known + self.numbers.len()].copy_from_slice(&self.numbers);
+            (self.first, self.numbers) = (start, numbers);
+        }
+    }
+
+    /// Octaves that have a page, with it, by rising code.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..2 * Layout::OCTAVES).filter_map(|octave| Some((octave, self.find(octave)?)))
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn memory(&self) -> usize {
+        self.numbers.capacity() * size_of::<u16>()
+    }
+}
