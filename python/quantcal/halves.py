@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from quantcal._core import CalibrationError, ChannelStats
-from quantcal._text import NONE, real, share
+from quantcal._text import share
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -125,19 +125,16 @@ class Stability(Sequence[Steadiness]):
         return f"{text}; {of}: {', '.join(names[:3])}{more}"
 
     def __str__(self) -> str:
-        rows = [("tensor", "first half", "second half", "difference", "loss")]
-        rows += [told(tensor) for tensor in self._tensors]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                [row[0].ljust(widths[0])]
-                + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-            )
-            for row in rows
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+        from quantcal.report import columns, text
+
+        return "\n".join(text.table(columns.of_stability(self)))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.stability(self)
 
 
 def stability(
@@ -231,24 +228,3 @@ def _loss(half: Calibrator, name: str, own: QuantParams, other: QuantParams) -> 
 
 def _share(part: float) -> str:
     return "without bound" if math.isinf(part) else share(part)
-
-
-def told(tensor: Steadiness) -> tuple[str, str, str, str, str]:
-    """Return name, both ranges, difference and loss as a table shows them."""
-    infinite = math.isinf(tensor.loss_db)
-    return (
-        tensor.name,
-        _range(tensor.first),
-        _range(tensor.second),
-        NONE if math.isinf(tensor.difference) else share(tensor.difference),
-        NONE if infinite else f"{tensor.loss_db:.2f} dB",
-    )
-
-
-def _range(params: QuantParams | None) -> str:
-    if params is None:
-        return "not seen"
-    low, high = (
-        float(f(end)) for f, end in ((np.min, params.low), (np.max, params.high))
-    )
-    return f"{real(low)} … {real(high)}"

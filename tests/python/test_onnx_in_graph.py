@@ -18,7 +18,8 @@ from quantcal import _core
 from quantcal.onnx import in_graph
 from quantcal.onnx.choose import choose
 from quantcal.onnx.in_graph import InGraphObserver, insert_observers, load_operator
-from quantcal.onnx.model import Workspace, load_model, model_inputs
+from quantcal.onnx.model import load_model, model_inputs
+from quantcal.onnx.session import Workspace
 
 
 def images(widths: tuple[int, ...] = (8, 5, 16)) -> list[dict[str, Any]]:

@@ -53,6 +53,9 @@ def assert_written_as_computed(result: Any) -> onnx.ModelProto:
             assert int(constants[node.input[2]]) == p.zero_point
             seen.add(name)
     assert seen == set(result.table)
+    assert constants.keys() <= {
+        name for node in model.graph.node for name in node.input
+    }
     return model
 
 

@@ -20,7 +20,8 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.demo.fetch import MODELS
-from quantcal.onnx.model import all_nodes, load_model
+from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.model import load_model
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.scopes import scopes

@@ -231,6 +231,9 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     assert [t["name"] for t in told["tensors"]] == [
         t.name for t in qc.stability(*made, "kl")
     ]
+    page = found._repr_html_()
+    assert page.count("<tr>") == 1 + len(found)
+    assert found.summary() in page
     assert "given twice" in call("stability", files[0], files[0]).told()
 
 

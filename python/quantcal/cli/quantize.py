@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationTable, Calibrator, load
+from quantcal import CalibrationTable, Calibrator
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import chosen, megabytes
@@ -30,6 +30,7 @@ from quantcal.cli.options import (
     TargetOption,
     parse_strategy,
 )
+from quantcal.cli.results import load_either
 from quantcal.cli.summary import print_result, print_written
 from quantcal.cli.weights import (
     BlockSizeOption,
@@ -205,7 +206,7 @@ def quantize(
             "--save-stats": save_stats,
         }
         _refuse(observing, "the histograms in --from were made earlier")
-        known = _load(from_)
+        known = load_either(from_)
         if isinstance(known, CalibrationTable):
             deciding = {
                 "--strategy": strategy,
@@ -268,13 +269,6 @@ def _refuse(given: Mapping[str, object], reason: str) -> None:
             raise typer.BadParameter(
                 f"It has no effect: {reason}.", param_hint=f"'{name}'"
             )
-
-
-def _load(path: Path) -> Calibrator | CalibrationTable:
-    """Read histograms or a table, whichever a file holds."""
-    with path.open("rb") as file:
-        is_table = file.read(1) == b"{"
-    return CalibrationTable.load(path) if is_table else load(path)
 
 
 def _write(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from quantcal import CalibrationError, QuantFormat, load
 from quantcal import stability as stability_of
@@ -21,7 +20,11 @@ from quantcal.cli.options import (
     parse_strategy,
 )
 from quantcal.cli.tables import Column, tensor_table
-from quantcal.halves import TOLERANCE, told
+from quantcal.halves import TOLERANCE
+from quantcal.report import columns
+
+# What goes first where a terminal is narrow.
+_RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
 
 
 def stability(
@@ -86,11 +89,8 @@ def stability(
     facts = {"tensors": str(len(found)), "two halves": found.summary(tolerance)}
     print_facts(out, facts)
     out.print()
-    rows = [told(tensor) for tensor in found[:limit]]
-    names, *cells = zip(*rows, strict=True)
-    headings = ("first half", "second half", "difference", "loss")
-    columns = [
-        Column(heading, [Text(cell) for cell in column], rank=rank)
-        for heading, column, rank in zip(headings, cells, (1, 2, 0, 0), strict=True)
+    names, *parts = columns.of_stability(found[:limit])
+    shown = [
+        Column(part.heading, part.cells, rank=_RANK[part.heading]) for part in parts
     ]
-    show(out, tensor_table(names, columns, out))
+    show(out, tensor_table(names.cells, shown, out))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator, _core
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import Workspace, names_of, subgraphs, unique_name
+from quantcal.onnx.graph import names_of, subgraphs, unique_name
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import run
 
 if TYPE_CHECKING:

@@ -17,14 +17,17 @@ import numpy as np
 
 from quantcal import CalibrationError, Calibrator
 from quantcal.onnx.choose import Source, choose
-from quantcal.onnx.feeds import Feed, as_feeds
+from quantcal.onnx.feeds import as_feeds
+from quantcal.onnx.graph import tensors_of
 from quantcal.onnx.in_graph import InGraphObserver
-from quantcal.onnx.model import Workspace, load_light, model_inputs, tensors_of
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.model import load_light, model_inputs
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.progress import track
 from quantcal.onnx.ranges import share
+from quantcal.onnx.session import Workspace
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite

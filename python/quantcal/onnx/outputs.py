@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import Workspace
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import GroupedRun
 
 if TYPE_CHECKING:

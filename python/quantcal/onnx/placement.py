@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.model import all_nodes
+from quantcal.onnx.graph import all_nodes
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import Options
 from quantcal.onnx.scopes import scopes

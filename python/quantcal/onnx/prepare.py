@@ -22,19 +22,15 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError
 from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
-from quantcal.onnx.model import (
-    Loaded,
-    Workspace,
-    all_nodes,
-    opset_of,
-    tensors_of,
-    with_weights,
-)
+from quantcal.onnx.graph import all_nodes, tensors_of
+from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
 from quantcal.onnx.scopes import inferred_types, name_nodes, scopes, unify_names
+from quantcal.onnx.session import Workspace
+from quantcal.onnx.weights import drop_unread, uses_of
 
 if TYPE_CHECKING:
     import onnx
@@ -154,10 +150,12 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
         types = inferred_types(work.light, types) | types
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
+    read = uses_of(proto.graph)
     fold_constants(proto, chosen, types, converted.folder)
     if "BatchNormalization" not in options.op_types:
         fold_batch_norms(proto.graph, chosen, converted.folder)
     odd = shape_operands(proto.graph, chosen, converted.folder)
+    drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
     plan = make_plan(proto, types, loaded.label, options, odd)
     return Prepared(converted, proto, types, plan, options, odd)

@@ -12,7 +12,7 @@ from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
 
 if TYPE_CHECKING:
-    from quantcal.onnx.feeds import Feed
+    from quantcal.onnx.inputs import Feed
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from quantcal import Calibrator, Histogram
-from quantcal.onnx.model import constants_of
+from quantcal.onnx.graph import constants_of
 from quantcal.onnx.stock_histograms import collector_of
 
 _CPU = "CPUExecutionProvider"

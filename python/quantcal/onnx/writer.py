@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
 from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import all_nodes, load_light
+from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.model import load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
