@@ -9,6 +9,7 @@
 
 mod aciq;
 mod blocks;
+mod chains;
 mod cost;
 mod coverage;
 mod entropy;

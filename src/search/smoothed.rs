@@ -10,20 +10,15 @@
 //!
 //! P of a bin that is not empty is its count c less a small t, the same for the whole window, so
 //! Σ P ln P is a series in t of totals of c ln c, ln c, 1/c, 1/c², …. Q of a level is a whole number v
-//! less a small g, again the same for the whole window, so Σ (Σ P) ln Q is a series in g. Windows whose
-//! levels are as wide have most of them in common (window k + m begins one level before window k, m being
-//! the width), so the totals of these run from level to level ([`Chains`]). What float32 may differ by is bounded:
-//! only windows whose bounds reach below the lowest upper bound need be worked out as the original
-//! does.
+//! less a small g, again the same for the whole window, so Σ (Σ P) ln Q is a series in g of totals over levels,
+//! which windows share (`chains`). What float32 may differ by is bounded: only windows whose bounds
+//! reach below the lowest upper bound need be worked out as the original does.
 
 use super::{
-    cost::nearest,
+    chains::{Bins, Chains, EPSILON, Level, Record},
     logarithm::{ln, x_ln_x},
 };
-use crate::simd::{Work, dispatch};
 
-/// What an empty bin is given.
-const EPSILON: f64 = 1e-4;
 /// Above this part of a count taken from each bin, the series is not trusted.
 const MOST_TAKEN: f64 = 0.05;
 /// A rounding of float32, relative.
@@ -44,11 +39,13 @@ pub fn smoothed_divergences(counts: &[u64], levels: usize) -> (Vec<f64>, Vec<f64
     let windows: Vec<Window> = (half..=middle)
         .map(|i| Window { start: middle - i, end: (middle + i + 1).min(counts.len()) })
         .collect();
-    let mut chains = Chains { before: vec![Record::default(); counts.len() + 1] };
+    let mut chains = Chains::new(counts.len());
     windows
         .chunk_by(|a, b| a.merged(levels) == b.merged(levels))
         .flat_map(|alike| {
-            chains.fill(&totals, alike, levels);
+            let widest = alike[alike.len() - 1];
+            let these = (widest.start, alike.len());
+            chains.fill(totals.bins(), these, widest.merged(levels), levels);
             alike.iter().map(|&window| totals.bounds(window, levels, &chains)).collect::<Vec<_>>()
         })
         .unzip()
@@ -122,7 +119,7 @@ impl Totals {
         let last = start + levels * merged;
         let (mut left, mut left_full) =
             (self.mass[end] - self.mass[last], self.full[end] - self.full[last]);
-        let mut ends = [self.level(start, merged), self.level(last - merged, merged)];
+        let mut ends = [self.bins().level(start, merged), self.bins().level(last - merged, merged)];
         let ends = &mut ends[..levels.min(2)];
         let outermost = ends.len() - 1;
         ends[outermost].sum += left;
@@ -136,14 +133,13 @@ impl Totals {
         };
         *tail.0 += above;
         *tail.1 += newly(1);
-        let values = ends.iter().map(Level::value);
-        let (mut whole, mut filled) = (0.0, 0.0);
-        let between = chains.between(start + merged, last - merged);
-        if levels > 2 {
-            whole = between.values;
-            filled = (levels - 2) as f64 - between.empty;
-        }
-        for value in values {
+        let between = match levels {
+            ..3 => Record::default(),
+            _ => chains.between(start + merged, last - merged),
+        };
+        let mut whole = between.values;
+        let mut filled = levels.saturating_sub(2) as f64 - between.empty;
+        for value in ends.iter().map(Level::value) {
             whole += value;
             filled += f64::from(u8::from(value > 0.0));
         }
@@ -160,7 +156,7 @@ impl Totals {
             return OPEN;
         }
         let t = taken;
-        let mut cross = if levels > 2 { between.cross(step, t, given) } else { 0.0 };
+        let mut cross = between.cross(step, t, given);
         for level in ends.iter() {
             let value = level.value();
             let q = if value > 0.0 { value - given } else { EPSILON };
@@ -189,12 +185,8 @@ impl Totals {
             + p(outer[1])
     }
 
-    /// The level of `merged` bins from `first` on.
-    #[inline(always)]
-    fn level(&self, first: usize, merged: usize) -> Level {
-        let mass = self.mass[first + merged] - self.mass[first];
-        let number = self.full[first + merged] - self.full[first];
-        Level { weight: mass, number, sum: mass }
+    fn bins(&self) -> Bins<'_> {
+        Bins { mass: &self.mass, full: &self.full }
     }
 }
 
@@ -218,151 +210,4 @@ fn slip(size: f64, divergence: f64) -> f64 {
 fn left_out(t: f64, g: f64) -> f64 {
     let (t2, g2) = (t * t, g * g);
     t2 * t2 * t / 10.0 + g2 * g2 * (g / 4.0 + 501.0 * EPSILON / 3.0) + 1e-9
-}
-
-/// Bins that are merged.
-#[derive(Clone, Copy, Default)]
-struct Level {
-    weight: f64, // mass in the reference
-    number: f64, // bins that are not empty in the reference
-    sum: f64,    // mass in the merged distribution
-}
-
-impl Level {
-    /// The mean of the bins that are not empty, cut to a whole number.
-    #[inline(always)]
-    fn value(&self) -> f64 {
-        let mean = self.sum / self.number.max(1.0);
-        let whole = nearest(mean);
-        let cut = if whole > mean { whole - 1.0 } else { whole };
-        if self.number > 0.0 { cut } else { 0.0 }
-    }
-}
-
-/// Totals over the levels before each bin: over that which ends there, the one before it, and so on
-/// down to the second level of some window of those that are alike.
-struct Chains {
-    before: Vec<Record>,
-}
-
-/// What a series in g needs of levels: of those that are not empty but for the count of empty ones.
-#[derive(Clone, Copy, Default)]
-struct Record {
-    values: f64,
-    empty: f64,
-    weights: [f64; 5], // (mass in the reference) times ln v, 1/v, 1/v², 1/v³, 1/v⁴
-    numbers: [f64; 5], // (bins not empty in the reference) times the same
-    levels: [f64; 4],  // the first four
-}
-
-impl Chains {
-    /// For windows whose levels are as wide, from the narrowest on, each beginning a bin before the
-    /// last one.
-    fn fill(&mut self, totals: &Totals, alike: &[Window], levels: usize) {
-        let Some(last) = alike.last() else { return };
-        let merged = last.merged(levels);
-        if merged == 0 || levels < 3 {
-            return;
-        }
-        // The second levels begin here, the third ones `merged` bins later, and so on to the last but one.
-        let (begin, count) = (last.start + merged, alike.len());
-        self.before[begin..begin + count.min(merged)].fill(Record::default());
-        let mut add =
-            |from, to| dispatch(Links { totals, merged, from, to, before: &mut self.before });
-        if count >= merged {
-            add(begin, begin + count + (levels - 3) * merged);
-        } else {
-            for from in (begin..).step_by(merged).take(levels - 2) {
-                add(from, from + count);
-            }
-        }
-    }
-
-    /// The totals of the levels from one bin to another.
-    fn between(&self, from: usize, to: usize) -> Record {
-        self.before[to].combine(&self.before[from], |a, b| a - b)
-    }
-}
-
-impl Record {
-    /// The values of a level, times what the sums are weighted by.
-    #[inline(always)]
-    fn of(values: f64, powers: [f64; 5], weight: f64, number: f64) -> Self {
-        let mut record = Self { values, ..Self::default() };
-        record.empty = if values > 0.0 { 0.0 } else { 1.0 };
-        for k in 0..5 {
-            record.weights[k] = weight * powers[k];
-            record.numbers[k] = number * powers[k];
-        }
-        record.levels.copy_from_slice(&powers[..4]);
-        record
-    }
-
-    #[inline(always)]
-    fn combine(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {
-        let mut all = *self;
-        all.values = of(self.values, other.values);
-        all.empty = of(self.empty, other.empty);
-        for k in 0..5 {
-            all.weights[k] = of(self.weights[k], other.weights[k]);
-            all.numbers[k] = of(self.numbers[k], other.numbers[k]);
-        }
-        for k in 0..4 {
-            all.levels[k] = of(self.levels[k], other.levels[k]);
-        }
-        all
-    }
-
-    /// Σ (P of a level) ln Q: ln(v − g) = ln v − g/v − g²/2v² − g³/3v³ − ….
-    fn cross(&self, step: f64, t: f64, g: f64) -> f64 {
-        let factors = [1.0, -g, -g * g / 2.0, -g * g * g / 3.0, -g * g * g * g / 4.0];
-        let mut sum = self.empty * EPSILON * step * ln(EPSILON);
-        for (k, factor) in factors.iter().enumerate() {
-            let levels = self.levels.get(k).copied().unwrap_or(0.0);
-            let masses = self.weights[k] - (t + EPSILON) * self.numbers[k];
-            sum += factor * (masses + EPSILON * step * levels);
-        }
-        sum
-    }
-}
-
-/// The levels of `merged` bins that begin from `from` to `to`, added to those before.
-struct Links<'a> {
-    totals: &'a Totals,
-    merged: usize,
-    from: usize,
-    to: usize,
-    before: &'a mut [Record],
-}
-
-impl Work for Links<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        const LANES: usize = 8;
-        let Self { totals, merged, from, to, before } = self;
-        for first in (from..to).step_by(LANES) {
-            let mut levels = [Level::default(); LANES];
-            for (lane, level) in levels.iter_mut().enumerate() {
-                *level = totals.level((first + lane).min(to - 1), merged);
-            }
-            let (mut values, mut logs, mut inverses) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-            for lane in 0..LANES {
-                let value = levels[lane].value();
-                let positive = if value > 0.0 { value } else { 1.0 };
-                values[lane] = value;
-                logs[lane] = ln(positive);
-                inverses[lane] = if value > 0.0 { 1.0 / positive } else { 0.0 };
-            }
-            for (lane, at) in (first..to.min(first + LANES)).enumerate() {
-                let Level { weight, number, .. } = levels[lane];
-                let (values, log, inverse) = (values[lane], logs[lane], inverses[lane]);
-                let square = inverse * inverse;
-                let powers = [log, inverse, square, square * inverse, square * square];
-                let level = Record::of(values, powers, weight, number);
-                before[at + merged] = before[at].combine(&level, |a, b| a + b);
-            }
-        }
-    }
 }

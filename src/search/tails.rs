@@ -56,13 +56,14 @@ impl<'a> Tails<'a> {
         let mut tails = 0.0;
         for (steps, sign) in [(-low, -1.0), (high, 1.0)] {
             let (most, innermost) = (self.most(sign), self.innermost(sign));
+            let side = self.density.of_sign(sign < 0.0);
             let mut sum = 0.0;
             for k in 0..steps as u32 {
                 let m = (f64::from(k) + 0.5) * scale;
                 if m >= most {
                     break;
                 }
-                sum += self.pieces[self.density.locate(sign * m).min(innermost)].tail_beyond(m);
+                sum += self.pieces[side.locate(m).min(innermost)].tail_beyond(m);
             }
             tails += sum;
         }
