@@ -66,11 +66,7 @@ def onnxruntime_entropy(
     levels = _checks.integer("num_quantized_bins", num_quantized_bins, 1)
     middle, half = hist.size // 2, levels // 2
     if middle < half:
-        msg = (
-            f"{hist.size} bins cannot be merged to {levels} levels: give more bins, "
-            "or a smaller num_quantized_bins"
-        )
-        raise CalibrationError(msg)
+        _checks.too_few_bins(hist.size, levels, "num_quantized_bins")
     search = _Search(hist, levels)
     halves = np.arange(half, middle + 1)
     if ends.dtype.itemsize >= _FLOAT32:
