@@ -9,6 +9,8 @@
 
 mod aciq;
 mod blocks;
+#[cfg(test)]
+mod cases;
 mod chains;
 mod cost;
 mod coverage;
@@ -16,9 +18,11 @@ mod entropy;
 mod error;
 mod even;
 mod groups;
+mod joined;
 mod kl;
 mod logarithm;
 mod mse;
+mod norm;
 mod octav;
 mod optimum;
 mod percentile;

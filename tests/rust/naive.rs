@@ -118,7 +118,7 @@ pub(crate) fn smoothed_divergence(
         let until = if level + 1 == levels { size } else { next };
         let sum: u64 = counts[start + first..start + until].iter().sum();
         let full = p[first..next].iter().filter(|&&n| n > 0).count() as u64;
-        q[first..next].fill(if full > 0 { sum / full } else { 0 });
+        q[first..next].fill(sum.checked_div(full).unwrap_or(0));
     }
     let smooth = |bins: &[u64]| -> Option<Vec<f64>> {
         let full = bins.iter().filter(|&&n| n > 0).count();
