@@ -10,6 +10,8 @@ from timing import interleave
 import quantcal as qc
 
 FLOOR = "numpy.copy"
+REUSED = "numpy.copyto"
+INTO = "quantise + dequantise, out="
 
 
 def main(*, smoke: bool) -> Sheet:
@@ -26,12 +28,19 @@ def main(*, smoke: bool) -> Sheet:
     def both() -> None:
         params.dequantize(params.quantize(x))
 
+    kept = np.zeros_like(codes), np.zeros_like(x)
+
+    def into() -> None:
+        params.dequantize(params.quantize(x, out=kept[0]), out=kept[1])
+
     work = {
         FLOOR: lambda: np.copy(x),
         "quantise": lambda: params.quantize(x),
         "dequantise": lambda: params.dequantize(codes),
         "quantise + dequantise": both,
         "two": both,
+        REUSED: lambda: np.copyto(kept[1], x),
+        INTO: into,
     }
     seconds = interleave(work, rounds=2 if smoke else 11, threads={"two": 2})
     name = f"int8, float32, {n:,} elements"
@@ -46,6 +55,23 @@ def main(*, smoke: bool) -> Sheet:
             per=n * 1e-9,
             yardstick=floor,
         )
+    again = (REUSED, seconds[REUSED])
+    for how in (REUSED, INTO):
+        sheet.add(
+            f"{how}, {name}",
+            "1 core",
+            seconds[how],
+            unit="ns/element",
+            per=n * 1e-9,
+            yardstick=again,
+        )
+    sheet.ratio(
+        f"{INTO}, {name}",
+        "1 core, of a copy",
+        seconds[INTO],
+        seconds[REUSED],
+        at_most=2,
+    )
     how = f"quantise + dequantise, {name}"
     once = seconds["quantise + dequantise"]
     sheet.ratio(how, "1 core, of a copy", once, seconds[FLOOR], at_most=2)

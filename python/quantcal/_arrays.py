@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal._core import CalibrationError
+
 ACCEPTED = "float16, bfloat16, float32 and float64"
 
 
@@ -92,3 +94,19 @@ def _from_torch(tensor: Any, torch: Any) -> NDArray[Any]:
         return bits.view(ml_dtypes.bfloat16)
     array: NDArray[Any] = tensor.numpy()
     return array
+
+
+def check_out(out: Any, source: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Refuse an array that the result of `source` cannot be written to."""
+    wanted = f"{dtype} of shape {source.shape}"
+    if not isinstance(out, np.ndarray):
+        msg = f"out must be a numpy array, {wanted}, not {type(out).__name__}"
+    elif (out.dtype, out.shape) != (dtype, source.shape):
+        msg = f"out is {out.dtype} of shape {out.shape}, but the result is {wanted}"
+    elif not (out.flags.c_contiguous and out.flags.writeable):
+        msg = "out is read-only or has gaps; give a C-contiguous array that can be written"
+    elif np.may_share_memory(out, source):
+        msg = "out shares memory with the array that is read; give one of its own"
+    else:
+        return
+    raise CalibrationError(msg)

@@ -376,10 +376,18 @@ def grid_error(
     histogram: Histogram, format: str, scale: float, zero_point: int
 ) -> tuple[float, float, float, float, float]: ...
 def quantize(
-    values: NDArray[np.float32], format: str, scale: float, zero_point: int
+    values: NDArray[np.float32],
+    format: str,
+    scale: float,
+    zero_point: int,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 def dequantize(
-    codes: NDArray[Any], format: str, scale: float, zero_point: int
+    codes: NDArray[Any],
+    format: str,
+    scale: float,
+    zero_point: int,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
 def fake_quantize(
     values: NDArray[np.float32], format: str, scale: float, zero_point: int
@@ -404,6 +412,7 @@ def quantize_channels(
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int32],
     axis: int,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 def dequantize_channels(
     codes: NDArray[Any],
@@ -411,6 +420,7 @@ def dequantize_channels(
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int32],
     axis: int,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
 def fake_quantize_channels(
     values: NDArray[np.float32],

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantcal import _core
-from quantcal._arrays import as_float32
+from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
 from quantcal.formats import QuantFormat
 
@@ -159,7 +159,7 @@ class QuantParams:
         scaling = (format.name, format.symmetric)
         return cls(scale, zero_point, low, high, *scaling, strategy, axis)
 
-    def quantize(self, values: Any) -> NDArray[Any]:
+    def quantize(self, values: Any, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the codes of `values`, as ONNX QuantizeLinear computes them.
 
         saturate(round_half_even(x / scale) + zero_point) in float32, at the ends of the
@@ -171,6 +171,10 @@ class QuantParams:
         ----------
         values
             float16, bfloat16, float32 or float64, any shape.
+        out
+            Array that the result is written to and that is returned: C-contiguous, writeable,
+            of the result's shape and dtype, with memory of its own. None, the default, for a new
+            one; most of what a large new array takes is the system's handing out of memory.
 
         Returns
         -------
@@ -181,14 +185,23 @@ class QuantParams:
         ------
         TypeError
             If the values are not floats.
+        CalibrationError
+            If `out` is not such an array.
         """
         array = as_float32(values)
         by_channel = self.axis is not None
         quantize: Any = _core.quantize_channels if by_channel else _core.quantize
-        codes: NDArray[Any] = quantize(array, *self._grid())
-        return codes.view(QuantFormat(self.format).dtype)
+        format = QuantFormat(self.format)
+        if out is None:
+            codes: NDArray[Any] = quantize(array, *self._grid())
+            return codes.view(format.dtype)
+        check_out(out, array, format.dtype)
+        quantize(array, *self._grid(), out.view(format.storage))
+        return out
 
-    def dequantize(self, codes: Any) -> NDArray[np.float32]:
+    def dequantize(
+        self, codes: Any, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the real values of `codes`, as ONNX DequantizeLinear computes them.
 
         Parameters
@@ -196,11 +209,17 @@ class QuantParams:
         codes
             Array of any shape, of the dtype that `quantize` returns, or of the standard integer
             dtype that stores it.
+        out
+            Array that the result is written to and that is returned: C-contiguous, writeable,
+            of the result's shape and dtype, with memory of its own. None, the default, for a new
+            one; most of what a large new array takes is the system's handing out of memory.
 
         Raises
         ------
         TypeError
             If the codes are of another type.
+        CalibrationError
+            If `out` is not such an array.
         """
         array = np.asarray(codes, order="C")
         format = QuantFormat(self.format)
@@ -210,7 +229,9 @@ class QuantParams:
         stored = array.view(format.storage)
         by_channel = self.axis is not None
         dequantize: Any = _core.dequantize_channels if by_channel else _core.dequantize
-        real: NDArray[np.float32] = dequantize(stored, *self._grid())
+        if out is not None:
+            check_out(out, array, np.dtype(np.float32))
+        real: NDArray[np.float32] = dequantize(stored, *self._grid(), out)
         return real
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 //! Grids: ranges to scales, arrays to codes and back.
 
-use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
-use pyo3::prelude::*;
+use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::{format::Format, histogram::Histogram, real::Real};
 use crate::{Density, Grid, QuantFormat, Range, Result, format::Code, search};
@@ -51,21 +51,23 @@ pub(super) type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
 /// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those
 /// of a floating format as their bits.
 #[pyfunction]
+#[pyo3(signature = (values, format, scale, zero_point, out=None))]
 pub(super) fn quantize<'py>(
     py: Python<'py>,
     values: F32s<'py>,
     format: &str,
     scale: f32,
     zero_point: i32,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let format = QuantFormat::parse(format)?;
     let grid = Grid::new(format, scale, zero_point)?;
     let signed = format.int().is_some_and(crate::format::IntFormat::signed);
     match (signed, format.bits() > 8) {
-        (true, false) => codes::<i8>(py, &values, grid),
-        (false, false) => codes::<u8>(py, &values, grid),
-        (true, true) => codes::<i16>(py, &values, grid),
-        (false, true) => codes::<u16>(py, &values, grid),
+        (true, false) => codes::<i8>(py, &values, grid, out),
+        (false, false) => codes::<u8>(py, &values, grid, out),
+        (true, true) => codes::<i16>(py, &values, grid, out),
+        (false, true) => codes::<u16>(py, &values, grid, out),
     }
 }
 
@@ -73,9 +75,10 @@ fn codes<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     values: &F32s<'py>,
     grid: Grid,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (input, view) = (values.as_slice()?, values.as_array());
-    Ok(filled::<C>(py, view.shape(), |codes| {
+    Ok(filled::<C>(py, view.shape(), out, |codes| {
         grid.quantize(input, codes);
         Ok(())
     })?
@@ -93,19 +96,21 @@ pub(super) enum Codes<'py> {
 
 /// Real values of a C-contiguous array of codes, as float32 of the same shape.
 #[pyfunction]
+#[pyo3(signature = (codes, format, scale, zero_point, out=None))]
 pub(super) fn dequantize<'py>(
     py: Python<'py>,
     codes: Codes<'py>,
     format: &str,
     scale: f32,
     zero_point: i32,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
     match codes {
-        Codes::I8(codes) => real(py, &codes, grid),
-        Codes::U8(codes) => real(py, &codes, grid),
-        Codes::I16(codes) => real(py, &codes, grid),
-        Codes::U16(codes) => real(py, &codes, grid),
+        Codes::I8(codes) => real(py, &codes, grid, out),
+        Codes::U8(codes) => real(py, &codes, grid, out),
+        Codes::I16(codes) => real(py, &codes, grid, out),
+        Codes::U16(codes) => real(py, &codes, grid, out),
     }
 }
 
@@ -113,9 +118,10 @@ fn real<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     codes: &PyReadonlyArrayDyn<'py, C>,
     grid: Grid,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let (input, view) = (codes.as_slice()?, codes.as_array());
-    filled(py, view.shape(), |values| {
+    filled(py, view.shape(), out, |values| {
         grid.dequantize(input, values);
         Ok(())
     })
@@ -132,25 +138,35 @@ pub(super) fn fake_quantize<'py>(
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
     let (input, view) = (values.as_slice()?, values.as_array());
-    filled(py, view.shape(), |out| {
+    filled(py, view.shape(), None, |out| {
         grid.fake_quantize(input, out);
         Ok(())
     })
 }
 
-/// A new array that `fill` writes to, without the interpreter.
+/// Where results are to be written, if not into a new array.
+pub(super) type Out<'py> = Option<Bound<'py, PyAny>>;
+
+/// An array that `fill` writes to, without the interpreter: `out` if it is given, else a new one.
 ///
 /// numpy makes it, because numpy asks the system for large pages: into small ones, dequantising 64 MB
 /// takes six times as long. Fresh zeros cost nothing beyond the pages.
 pub(super) fn filled<'py, T: numpy::Element>(
     py: Python<'py>,
     shape: &[usize],
+    out: Out<'py>,
     fill: impl FnOnce(&mut [T]) -> Result<()> + Send,
 ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
-    let array = PyArrayDyn::zeros(py, shape, false);
-    let mut new = array.readwrite();
-    let out = new.as_slice_mut()?;
-    py.detach(|| fill(out))?;
-    drop(new);
+    let array = match out {
+        Some(out) => out.cast_into::<PyArrayDyn<T>>()?,
+        None => PyArrayDyn::zeros(py, shape, false),
+    };
+    if array.shape() != shape {
+        return Err(PyValueError::new_err("out has another shape than the result"));
+    }
+    let mut written = array.try_readwrite()?;
+    let slice = written.as_slice_mut()?;
+    py.detach(|| fill(slice))?;
+    drop(written);
     Ok(array)
 }

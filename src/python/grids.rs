@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use super::{
     channels::ChannelStats,
     format::Format,
-    grid::{Codes, F32s, GridScore, filled, score},
+    grid::{Codes, F32s, GridScore, Out, filled, score},
     whole::Whole,
 };
 use crate::{
@@ -94,6 +94,7 @@ pub(super) fn channel_grid_error(
 
 /// Codes along an axis of a C-contiguous float32 array; otherwise as `quantize`.
 #[pyfunction]
+#[pyo3(signature = (values, format, scale, zero_point, axis, out=None))]
 pub(super) fn quantize_channels<'py>(
     py: Python<'py>,
     values: F32s<'py>,
@@ -101,14 +102,15 @@ pub(super) fn quantize_channels<'py>(
     scale: Scales<'py>,
     zero_point: ZeroPoints<'py>,
     axis: Whole,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let grids = grids(format, &scale, &zero_point)?;
     let signed = grids.format().int().is_some_and(IntFormat::signed);
     match (signed, grids.format().bits() > 8) {
-        (true, false) => codes::<i8>(py, &values, &grids, axis),
-        (false, false) => codes::<u8>(py, &values, &grids, axis),
-        (true, true) => codes::<i16>(py, &values, &grids, axis),
-        (false, true) => codes::<u16>(py, &values, &grids, axis),
+        (true, false) => codes::<i8>(py, &values, &grids, axis, out),
+        (false, false) => codes::<u8>(py, &values, &grids, axis, out),
+        (true, true) => codes::<i16>(py, &values, &grids, axis, out),
+        (false, true) => codes::<u16>(py, &values, &grids, axis, out),
     }
 }
 
@@ -117,15 +119,17 @@ fn codes<'py, C: Code + numpy::Element>(
     values: &F32s<'py>,
     grids: &Grids,
     axis: Whole,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (input, view) = (values.as_slice()?, values.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    let codes = filled::<C>(py, view.shape(), |codes| grids.quantize(input, shape, codes))?;
+    let codes = filled::<C>(py, view.shape(), out, |codes| grids.quantize(input, shape, codes))?;
     Ok(codes.into_any())
 }
 
 /// Real values along an axis of a C-contiguous array of codes; otherwise as `dequantize`.
 #[pyfunction]
+#[pyo3(signature = (codes, format, scale, zero_point, axis, out=None))]
 pub(super) fn dequantize_channels<'py>(
     py: Python<'py>,
     codes: Codes<'py>,
@@ -133,13 +137,14 @@ pub(super) fn dequantize_channels<'py>(
     scale: Scales<'py>,
     zero_point: ZeroPoints<'py>,
     axis: Whole,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grids = grids(format, &scale, &zero_point)?;
     match codes {
-        Codes::I8(codes) => real(py, &codes, &grids, axis),
-        Codes::U8(codes) => real(py, &codes, &grids, axis),
-        Codes::I16(codes) => real(py, &codes, &grids, axis),
-        Codes::U16(codes) => real(py, &codes, &grids, axis),
+        Codes::I8(codes) => real(py, &codes, &grids, axis, out),
+        Codes::U8(codes) => real(py, &codes, &grids, axis, out),
+        Codes::I16(codes) => real(py, &codes, &grids, axis, out),
+        Codes::U16(codes) => real(py, &codes, &grids, axis, out),
     }
 }
 
@@ -148,10 +153,11 @@ fn real<'py, C: Code + numpy::Element>(
     codes: &PyReadonlyArrayDyn<'py, C>,
     grids: &Grids,
     axis: Whole,
+    out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let (input, view) = (codes.as_slice()?, codes.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    filled(py, view.shape(), |values| grids.dequantize(input, shape, values))
+    filled(py, view.shape(), out, |values| grids.dequantize(input, shape, values))
 }
 
 /// A C-contiguous float32 array quantised and dequantised along an axis.
@@ -167,5 +173,5 @@ pub(super) fn fake_quantize_channels<'py>(
     let grids = grids(format, &scale, &zero_point)?;
     let (input, view) = (values.as_slice()?, values.as_array());
     let shape = Shape::along(view.shape(), axis.clamped())?;
-    filled(py, view.shape(), |out| grids.fake_quantize(input, shape, out))
+    filled(py, view.shape(), None, |out| grids.fake_quantize(input, shape, out))
 }
