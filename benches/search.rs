@@ -8,7 +8,8 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantcal::{
     Density, Histogram, QuantFormat, Scaling, TensorStats, search,
-    search::Tails,
+    search::{BlockSearch, Tails},
+    shape::Shape,
     wire::{Archive, Entry},
 };
 
@@ -56,6 +57,17 @@ fn searches(c: &mut Criterion) {
             b.iter(|| search::max_entropy(black_box(&density), format, scaling));
         });
     }
+    // So few segments that each is visited.
+    let few = Density::new(&Histogram::of(&values[..1 << 11]));
+    assert!(few.segments().len() <= 1536);
+    group.bench_function("mse, p = 2.4, uint8, 2048 values", |b| {
+        b.iter(|| search::mse(black_box(&few), 2.4, uint8, Scaling::AFFINE));
+    });
+    let end = density.abs_max();
+    let counts = density.rebin(2048, -end, end).expect("in order");
+    group.bench_function("bounds of onnxruntime's divergences, 2048 bins", |b| {
+        b.iter(|| search::smoothed_divergences(black_box(&counts), 128));
+    });
     group.bench_function("octav, uint8", |b| {
         b.iter(|| search::octav(black_box(&histogram), uint8, Scaling::AFFINE));
     });
@@ -78,6 +90,15 @@ fn searches(c: &mut Criterion) {
     let mut back = vec![0f32; values.len()];
     group.bench_function("floor: copy of the values", |b| {
         b.iter(|| back.copy_from_slice(black_box(&values)));
+    });
+    let shape = Shape { outer: 1, channels: 1 << 10, inner: values.len() >> 10 };
+    let (uint4, shares) = (QuantFormat::UINT4, [1.0, 0.9, 0.8, 0.7, 0.6]);
+    let blocks = BlockSearch::new(shape, 32, uint4, Scaling::AFFINE, &shares).expect("integers");
+    let mut coded = vec![0u8; values.len()];
+    let mut scales = vec![0f32; blocks.blocks()];
+    let mut zero_points = vec![0u8; blocks.blocks()];
+    group.bench_function("blocks of 32 weights, uint4, five shares", |b| {
+        b.iter(|| blocks.code(black_box(&values), &mut coded, &mut scales, &mut zero_points));
     });
     group.bench_function("quantize + dequantize, int8", |b| {
         b.iter(|| {

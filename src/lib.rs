@@ -36,7 +36,8 @@
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
 //! * [`channels`]: one histogram for each channel of a tensor
-//! * [`recorder`]: the same with many small observations gathered
+//! * [`recorder`]: the one with many small observations gathered
+//! * [`held`]: the other with an observation held back until it is known where it counts
 //! * [`wire`]: the one checked format for files, pickles and the network
 //! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
 //!   saturation
@@ -55,6 +56,7 @@ pub mod channels;
 pub mod error;
 pub mod float;
 pub mod format;
+pub mod held;
 pub mod histogram;
 #[cfg(feature = "onnxruntime")]
 pub mod observer;
@@ -72,6 +74,7 @@ mod python;
 pub use channels::ChannelStats;
 pub use error::{Error, Result};
 pub use format::{FloatFormat, Grid, Grids, QuantFormat, Range, Scaling};
+pub use held::Held;
 pub use histogram::{Density, Histogram, Mass, Moments, Segment};
 pub use recorder::Recorder;
 pub use tensor::TensorStats;

@@ -18,7 +18,7 @@ const LONG: usize = 2048;
 const MANY: usize = 256;
 
 /// [`TensorStats`] with observations that are yet to be counted.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Recorder {
     stats: TensorStats,
     values: Vec<f32>, // of short observations
@@ -59,6 +59,14 @@ impl Recorder {
         self.note(extremes);
     }
 
+    /// Adds the statistics of the same tensor from elsewhere, as [`TensorStats::merge`] does. What
+    /// waits there waits here.
+    pub fn merge(&mut self, other: &Self) {
+        self.stats.merge(&other.stats);
+        self.wait(&other.values);
+        self.wait_extremes(&other.minima, &other.maxima);
+    }
+
     fn wait(&mut self, values: &[f32]) {
         self.values.extend_from_slice(values);
         if self.values.len() >= ENOUGH {
@@ -68,9 +76,14 @@ impl Recorder {
 
     fn note(&mut self, extremes: Option<(f32, f32)>) {
         self.stats.observations = self.stats.observations.saturating_add(1);
-        let Some((min, max)) = extremes else { return };
-        self.minima.push(min);
-        self.maxima.push(max);
+        if let Some((min, max)) = extremes {
+            self.wait_extremes(&[min], &[max]);
+        }
+    }
+
+    fn wait_extremes(&mut self, minima: &[f32], maxima: &[f32]) {
+        self.minima.extend_from_slice(minima);
+        self.maxima.extend_from_slice(maxima);
         if self.minima.len() >= MANY {
             count(&mut self.stats.minima, &mut self.minima);
             count(&mut self.stats.maxima, &mut self.maxima);

@@ -50,9 +50,10 @@ def _opened(
     import quantcal as qc
     from quantcal.onnx.choose import Source, choose
     from quantcal.onnx.in_graph import InGraphObserver
-    from quantcal.onnx.model import Workspace, load_model
+    from quantcal.onnx.model import load_model
     from quantcal.onnx.options import Options
     from quantcal.onnx.prepare import prepare
+    from quantcal.onnx.session import Workspace
 
     loaded = load_model(path)
     if case == "what quantising needs":
@@ -66,7 +67,7 @@ def _opened(
         return lambda: (work, plain.run(None, feed)), lambda _: {}
     cal = qc.Calibrator()
     names = [name for name in source.names if name not in feed]
-    observer = InGraphObserver(work, names, cal)
+    observer = InGraphObserver(work, names, [cal])
 
     def told(runs: int) -> dict[str, Any]:
         observer.finish()

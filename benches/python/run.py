@@ -22,6 +22,7 @@ import machine
 import memory
 import methods
 import observing
+import observing_torch
 import profile_ocr
 import quantise
 import recorded
@@ -47,6 +48,7 @@ GROUPS = {
     "ocr": profile_ocr,
     "scaling": scaling,
     "torch": torch_observers,
+    "hooks": observing_torch,
 }
 RESULTS = Path(__file__).parent.parent.parent / "target" / "bench.json"
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from quantcal import torch as torch
     from quantcal.comparing import compare
     from quantcal.comparison import Comparison
+    from quantcal.halves import Stability, stability
 
 __all__ = [
     "ACIQ",
@@ -73,6 +74,7 @@ __all__ = [
     "Policy",
     "QuantFormat",
     "QuantParams",
+    "Stability",
     "Strategy",
     "TensorReport",
     "calibrate",
@@ -80,6 +82,7 @@ __all__ = [
     "get_num_threads",
     "load",
     "set_num_threads",
+    "stability",
 ]
 
 __version__: str = _core.__version__
@@ -106,7 +109,12 @@ if _core.DEBUG_BUILD:
 
 
 # Imported when first used: most programs never do.
-_LATE = {"compare": "comparing", "Comparison": "comparison"}
+_LATE = {
+    "Comparison": "comparison",
+    "Stability": "halves",
+    "compare": "comparing",
+    "stability": "halves",
+}
 
 
 def __getattr__(name: str) -> Any:

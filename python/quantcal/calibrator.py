@@ -172,7 +172,12 @@ class Calibrator:
                 )
                 raise CalibrationError(msg)
         parts = [
-            (name, self._record(name, self._empty(name, axes.get(name)), values))
+            (
+                name,
+                self._record(
+                    name, self._empty(name, axes.get(name)), values, hold=True
+                ),
+            )
             for name, values in tensors.items()
         ]
         self._include(parts)
@@ -188,7 +193,10 @@ class Calibrator:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
 
-    def _record(self, name: str, stats: Stats, values: Any) -> Stats:
+    def _record(
+        self, name: str, stats: Stats, values: Any, *, hold: bool = False
+    ) -> Stats:
+        """Add an observation; `hold` if it will be merged into other statistics."""
         by_channel = type(stats) is not TensorStats
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
@@ -196,8 +204,12 @@ class Calibrator:
                 "or observe it without axis"
             )
             raise TypeError(msg)
+        finite_only = self._on_nonfinite == "raise"
         try:
-            stats.observe(values, finite_only=self._on_nonfinite == "raise")
+            if isinstance(stats, _core.ChannelStats):
+                stats.observe(values, finite_only=finite_only, hold=hold)
+            else:
+                stats.observe(values, finite_only=finite_only)
         except _core.NonFiniteError as error:
             link = ", " if by_channel else " has "
             msg = (
@@ -214,9 +226,12 @@ class Calibrator:
         """Add statistics that nobody else holds: all of them, or none after an error."""
         added = []
         with self._lock:
+            new: dict[str, Stats] = {}  # of several parts of a tensor, the first
             for name, part in parts:
                 stats = self._tensors.get(name)
-                if stats is not None:
+                if stats is None:
+                    stats = new.setdefault(name, part)
+                if stats is not part:
                     _check_same(name, stats, part)
                 added.append((name, part))
             # Nothing can fail any more: a name keeps its kind for ever.

@@ -180,6 +180,12 @@ impl ChannelStats {
         Err(Error::Channels { have, want: channels })
     }
 
+    /// Whether observations of the other would be counted the same here: along the same axis, at the
+    /// same resolution.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.axis == other.axis && self.kind == other.kind
+    }
+
     /// The axis, as it was named: negative ones count from the end.
     pub fn axis(&self) -> i64 {
         self.axis

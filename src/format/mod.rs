@@ -11,7 +11,7 @@ pub use channels::Grids;
 pub use float::FloatFormat;
 pub use grid::Grid;
 pub use quantize::Code;
-pub(crate) use quantize::round_half_even;
+pub(crate) use quantize::{between, round_half_even};
 
 use crate::error::{Error, Result};
 

@@ -81,8 +81,7 @@ impl Grid {
     pub(crate) fn code(self, int: IntFormat, x: f32) -> i32 {
         let (qmin, qmax) = (int.qmin() as f32, int.qmax() as f32);
         let zero_point = self.zero_point as f32;
-        // `max` first: it turns NaN into the lowest code.
-        let steps = (x / self.scale).max(qmin - zero_point).min(qmax - zero_point);
+        let steps = between(x / self.scale, qmin - zero_point, qmax - zero_point);
         round_half_even(steps) + self.zero_point
     }
 
@@ -95,6 +94,14 @@ impl Grid {
 /// The real value of each code.
 fn decoded(float: FloatFormat, scale: f32) -> [f32; 256] {
     std::array::from_fn(|code| float.decode(code as u8) * scale)
+}
+
+/// `x`, but not below `low` nor above `high`; NaN becomes `low`. (One instruction each: `f32::max` and
+/// `min` look for NaN on either side.)
+#[inline(always)]
+pub(crate) fn between(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x > low { x } else { low };
+    if x < high { x } else { high }
 }
 
 /// Rounds |x| < 2^22 half to even: adding 1.5 · 2^23 leaves no bits below one, rounds that way in

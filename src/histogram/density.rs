@@ -9,7 +9,7 @@
 
 use super::{
     Histogram,
-    index::Index,
+    index::{Index, Side},
     segment::{Bins, Mass, Segment},
 };
 use crate::float::Layout;
@@ -153,6 +153,11 @@ impl Density {
     #[inline(always)]
     pub(crate) fn locate(&self, x: f64) -> usize {
         self.index.locate(x)
+    }
+
+    /// The same for many numbers of one sign.
+    pub(crate) fn of_sign(&self, negative: bool) -> Side<'_> {
+        self.index.of_sign(negative)
     }
 
     /// The piece that `x` is in, or the next one, and how far: 0 where nothing of it is below `x`.

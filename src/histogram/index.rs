@@ -59,9 +59,32 @@ impl Index {
         if magnitude.is_nan() || magnitude <= 0.0 {
             return self.zero as usize;
         }
+        self.of_sign(x < 0.0).locate(magnitude)
+    }
+
+    /// The numbers of one sign.
+    #[inline(always)]
+    pub(super) fn of_sign(&self, negative: bool) -> Side<'_> {
+        let start = if negative { Layout::OCTAVES } else { 0 };
+        let blocks = &self.blocks[start..start + Layout::OCTAVES];
+        Side { layout: self.layout, blocks, at: &self.at }
+    }
+}
+
+/// The index of one sign, for loops over many numbers of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    layout: Layout,
+    blocks: &'a [u32],
+    at: &'a [u32],
+}
+
+impl Side<'_> {
+    /// The first segment that is not wholly below the number of this magnitude, which is above 0.
+    #[inline(always)]
+    pub(crate) fn locate(&self, magnitude: f64) -> usize {
         let (bits, code) = (self.layout.mantissa_bits(), self.layout.magnitude_of(magnitude));
-        let sign = if x < 0.0 { Layout::OCTAVES } else { 0 };
         let inside = code & (self.layout.bins_per_octave() - 1);
-        self.at[self.blocks[sign + (code >> bits)] as usize + inside] as usize
+        self.at[self.blocks[code >> bits] as usize + inside] as usize
     }
 }

@@ -11,7 +11,8 @@ use numpy::{
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use crate::{
-    ChannelStats, Histogram, Recorder, Result, channels::NonFinite, float::Element, shape::Shape,
+    ChannelStats, Held, Histogram, Recorder, Result, channels::NonFinite, float::Element,
+    shape::Shape,
 };
 
 /// Elements gathered at a time from an array that is not contiguous.
@@ -123,6 +124,16 @@ impl ByChannel<'_> {
             Contiguous::BF16(bits) => stats.observe::<bf16>(bits.reinterpret_cast(), self.shape),
             Contiguous::F32(values) => stats.observe(values, self.shape),
             Contiguous::F64(values) => stats.observe(values, self.shape),
+        }
+    }
+
+    /// Records all elements, or holds them back.
+    pub(super) fn hold(&self, held: &mut Held) -> Result<()> {
+        match &self.values {
+            Contiguous::F16(values) => held.hold(values, self.shape),
+            Contiguous::BF16(bits) => held.hold::<bf16>(bits.reinterpret_cast(), self.shape),
+            Contiguous::F32(values) => held.hold(values, self.shape),
+            Contiguous::F64(values) => held.hold(values, self.shape),
         }
     }
 

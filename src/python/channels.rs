@@ -11,17 +11,17 @@ use super::{
     histogram::Histogram,
     whole::Whole,
 };
-use crate::{ChannelStats as Core, Error};
+use crate::{ChannelStats as Core, Error, Held};
 
 /// One histogram for each channel of a tensor.
 #[pyclass(module = "quantcal._core", frozen, weakref)]
 pub(super) struct ChannelStats {
-    state: Mutex<Core>,
+    state: Mutex<Held>,
 }
 
 impl From<Core> for ChannelStats {
     fn from(core: Core) -> Self {
-        Self { state: Mutex::new(core) }
+        Self { state: Mutex::new(core.into()) }
     }
 }
 
@@ -29,10 +29,10 @@ impl ChannelStats {
     /// The state. It is held while an array is recorded: parts of thousands of channels, merged
     /// afterwards, would cost more than counting. So it is waited for without the interpreter.
     fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
-        py.detach(|| work(&mut self.lock()))
+        py.detach(|| work(self.lock().settled()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,11 +76,17 @@ impl ChannelStats {
         Ok(Core::from_counts(axis.clamped(), channels, observations)?.into())
     }
 
-    /// Adds one observation, unless `finite_only` and some value is not finite.
-    #[pyo3(signature = (values, /, *, finite_only = false))]
-    fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
-        let axis = self.with(py, |state| state.axis());
-        let data: ByChannel<'_> = values.by_channel(axis)?;
+    /// Adds one observation, unless `finite_only` and some value is not finite. With `hold`, a small
+    /// first one is held back, and counted where it is merged into.
+    #[pyo3(signature = (values, /, *, finite_only = false, hold = false))]
+    fn observe(
+        &self,
+        py: Python<'_>,
+        values: Floats<'_>,
+        finite_only: bool,
+        hold: bool,
+    ) -> PyResult<()> {
+        let data: ByChannel<'_> = values.by_channel(self.axis(py))?;
         if finite_only && let Some(found) = py.detach(|| data.non_finite()) {
             let h = &found.histogram;
             return Err(NonFiniteError::new_err(format!(
@@ -95,23 +101,26 @@ impl ChannelStats {
                 data.shape().channels,
             )));
         }
-        Ok(self.with(py, |state| data.observe(state))?)
+        Ok(py.detach(|| {
+            let mut held = self.lock();
+            if hold { data.hold(&mut held) } else { data.observe(held.settled()) }
+        })?)
     }
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
-        let other = other.snapshot(py);
-        Ok(self.with(py, |state| state.merge(&other))?)
+        let other = py.detach(|| other.lock().clone());
+        Ok(py.detach(|| self.lock().merge(other))?)
     }
 
     /// Refuses what `merge` would refuse.
     #[pyo3(signature = (axis, channels, /))]
     fn check(&self, py: Python<'_>, axis: Whole, channels: usize) -> PyResult<()> {
-        Ok(self.with(py, |state| state.check(axis.clamped(), channels))?)
+        Ok(py.detach(|| self.lock().check(axis.clamped(), channels))?)
     }
 
     fn copy(&self, py: Python<'_>) -> Self {
-        self.snapshot(py).into()
+        Self { state: Mutex::new(py.detach(|| self.lock().clone())) }
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Self) -> bool {
@@ -120,7 +129,7 @@ impl ChannelStats {
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
-        self.with(py, |state| state.len())
+        py.detach(|| self.lock().len())
     }
 
     /// A copy of one channel's histogram.
@@ -149,7 +158,7 @@ impl ChannelStats {
 
     #[getter]
     fn axis(&self, py: Python<'_>) -> i64 {
-        self.with(py, |state| state.axis())
+        py.detach(|| self.lock().axis())
     }
 
     #[getter]

@@ -86,12 +86,24 @@ impl TensorStats {
 
     #[pyo3(signature = (other, /))]
     fn merge(&self, other: &Self) {
-        let other = other.snapshot();
-        self.lock().settled().merge(&other);
+        let other = other.lock().clone();
+        self.lock().merge(&other);
+    }
+
+    /// Exchanges what two of them hold: an operator that records into one goes on with the other's.
+    #[pyo3(signature = (other, /))]
+    fn swap(&self, other: &Self) {
+        if Arc::ptr_eq(&self.state, &other.state) {
+            return;
+        }
+        // Locked in the order of addresses, so that two exchanges cannot wait for each other.
+        let ours = Arc::as_ptr(&self.state) < Arc::as_ptr(&other.state);
+        let (first, second) = if ours { (self, other) } else { (other, self) };
+        std::mem::swap(&mut *first.lock(), &mut *second.lock());
     }
 
     fn copy(&self) -> Self {
-        self.snapshot().into()
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     fn __eq__(&self, other: &Self) -> bool {

@@ -1,4 +1,5 @@
-//! Weights in blocks: of some shares of a block's range, the one with the least squared error.
+//! Weights in blocks: of some shares of a block's range, the one with the least squared error. This
+//! search reads the values themselves, where the others read a density: a block has too few for one.
 //!
 //! A block is `size` values along an axis, the last one perhaps shorter. Sixteen blocks that follow
 //! each other are searched side by side, a lane each, whichever way they lie in memory: their values
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use crate::{
     Range, Scaling,
     error::{Error, Result},
-    format::{Code, Grid, IntFormat, QuantFormat, round_half_even},
+    format::{Code, Grid, IntFormat, QuantFormat, between, round_half_even},
     parallel,
     shape::Shape,
     simd,
@@ -242,7 +243,7 @@ fn squared_errors(values: &[[f32; LANES]], grids: &[Grid; LANES]) -> [f64; LANES
     let mut sums = [0.0; LANES];
     for row in values {
         for j in 0..LANES {
-            let steps = (row[j] / scale[j]).max(low[j]).min(high[j]);
+            let steps = between(row[j] / scale[j], low[j], high[j]);
             let error = f64::from(round_half_even(steps) as f32 * scale[j] - row[j]);
             sums[j] += error * error;
         }

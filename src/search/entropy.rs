@@ -24,7 +24,7 @@ pub fn max_entropy(density: &Density, format: QuantFormat, scaling: Scaling) -> 
     }
     let counts = Counts::new(density);
     optimum(density, format, scaling, |_, grid| {
-        -entropy(by_levels(density, grid, |x| counts.below(x)), density.total().n)
+        -entropy(dispatch(Masses { ends: &counts.below_ends(grid) }), density.total().n)
     })
 }
 
@@ -34,9 +34,10 @@ pub fn code_entropy(density: &Density, grid: Grid) -> f64 {
     if n == 0.0 {
         return 0.0;
     }
-    let sum = match grid.format() {
-        format if many_levels(density, format) => by_segments(density, grid),
-        _ => by_levels(density, grid, |x| density.number_below(x)),
+    let sum = if many_levels(density, grid.format()) {
+        by_segments(density, grid)
+    } else {
+        dispatch(Masses { ends: &ends(density, grid, |x| density.number_below(x)) })
     };
     entropy(sum, n)
 }
@@ -46,15 +47,15 @@ fn entropy(sum: f64, n: f64) -> f64 {
     ((ln(n) - sum / n) / std::f64::consts::LN_2).max(0.0)
 }
 
-/// Σ m ln m over the cells of a grid, given the number of values below any x.
-fn by_levels(density: &Density, grid: Grid, below: impl Fn(f64) -> f64) -> f64 {
+/// The number of values below each end of a grid's cells, given that below any x.
+fn ends(density: &Density, grid: Grid, below: impl Fn(f64) -> f64) -> Vec<f64> {
     let total = density.total().n;
     let mut ends = Vec::with_capacity(grid.num_levels() + 1);
     ends.push(0.0);
     grid.for_each_cell(|_, upper| {
         ends.push(if upper == f64::INFINITY { total } else { below(upper) });
     });
-    dispatch(Masses { ends: &ends })
+    ends
 }
 
 /// Σ m ln m of the differences of rising numbers.
@@ -109,13 +110,35 @@ impl<'a> Counts<'a> {
         Self { density, pieces: pieces.chain([end]).collect() }
     }
 
+    /// The number of values below each end of a grid's cells.
+    fn below_ends(&self, grid: Grid) -> Vec<f64> {
+        if grid.format().int().is_none() {
+            let below = |x| self.pieces[self.density.locate(x)].below(x);
+            return ends(self.density, grid, below);
+        }
+        // No end is zero: those of one sign after those of the other.
+        let (scale, (low, high)) = (f64::from(grid.scale()), grid.ends());
+        let mut ends = Vec::with_capacity(grid.num_levels() + 1);
+        ends.push(0.0);
+        for (sign, negative, first, count) in [(-1.0, true, low, -low), (1.0, false, 0.0, high)] {
+            let side = self.density.of_sign(negative);
+            ends.extend((0..count as u32).map(|k| {
+                let x = (first + f64::from(k) + 0.5) * scale;
+                self.pieces[side.locate(sign * x)].below(x)
+            }));
+        }
+        ends.push(self.density.total().n);
+        ends
+    }
+}
+
+impl Piece {
     #[inline(always)]
     fn below(&self, x: f64) -> f64 {
-        let piece = &self.pieces[self.density.locate(x)];
-        let inside = x - piece.low;
+        let inside = x - self.low;
         let inside = if inside > 0.0 { inside } else { 0.0 };
-        let inside = if inside < piece.width { inside } else { piece.width };
-        piece.before + piece.rate * inside
+        let inside = if inside < self.width { inside } else { self.width };
+        self.before + self.rate * inside
     }
 }
 

@@ -98,8 +98,9 @@ fn threshold(density: &Density, num_bins: usize, groups: &Groups) -> Result<f64>
     let counts = density.rebin(num_bins, 0.0, max)?;
     let first = groups.len().min(num_bins);
     let sums = Sums::for_search(&counts, groups);
-    let candidates = (first..=num_bins).map(|end| (end, sums.divergence(0, end, groups)));
-    Ok(edge(widest_of_best(candidates, num_bins), num_bins, 0.0, max))
+    let candidates = (first..=num_bins).rev().map(|end| (0, end));
+    let (_, end) = widest_of_best(&sums, candidates, groups).unwrap_or((0, num_bins));
+    Ok(edge(end, num_bins, 0.0, max))
 }
 
 /// The upper end of the best window about zero, over values of both signs.
@@ -112,23 +113,31 @@ fn about_zero(density: &Density, num_bins: usize, groups: &Groups) -> Result<f64
     let first = groups.len().min(num_bins).div_ceil(2).min(middle.max(1));
     let window =
         |half: usize| (middle.saturating_sub(half), (num_bins - middle + half).min(num_bins));
-    let candidates = (first..=middle.max(1)).map(|half| {
-        let (start, end) = window(half);
-        (half, sums.divergence(start, end, groups))
-    });
-    let (start, end) = window(widest_of_best(candidates, middle.max(1)));
+    let candidates = (first..=middle.max(1)).rev().map(window);
+    let widest = window(middle.max(1));
+    let (start, end) = widest_of_best(&sums, candidates, groups).unwrap_or(widest);
     Ok(max * ((end - start) as f64 / num_bins as f64))
 }
 
-/// Candidates come from the narrowest to the widest; the widest wins among equals.
-fn widest_of_best(candidates: impl Iterator<Item = (usize, f64)>, widest: usize) -> usize {
-    let mut best = (widest, f64::INFINITY);
-    for (size, divergence) in candidates {
-        if divergence <= best.1 {
-            best = (size, divergence);
+/// The candidate of least divergence, the first among equals; `None` where all are infinite. They come
+/// from the widest to the narrowest, most of which clip so much that it need not be known how they
+/// merge what they keep.
+fn widest_of_best(
+    sums: &Sums,
+    candidates: impl Iterator<Item = (usize, usize)>,
+    groups: &Groups,
+) -> Option<(usize, usize)> {
+    let (mut best, mut least) = (None, f64::INFINITY);
+    for (start, end) in candidates {
+        if sums.least_divergence(start, end, groups) > least {
+            continue;
+        }
+        let divergence = sums.divergence(start, end, groups);
+        if divergence < least {
+            (best, least) = (Some((start, end)), divergence);
         }
     }
-    best.0
+    best
 }
 
 /// KL(P‖Q) of keeping what lies in `range`, as [`kl`] scores it, in nats; on `num_bins` equal bins
@@ -183,32 +192,38 @@ fn two_sided_search(counts: &[u64], groups: &Groups, min: f64, max: f64) -> Rang
     let zero = zero.min(n - 1);
     let least = groups.len().min(n);
     let (first, last) = (start_of_mass(counts), end_of_mass(counts));
-    let window = |start: usize, end: usize| {
+    let mut best = Best { windows: Vec::new(), limit: f64::INFINITY };
+    let visit = |best: &mut Best, start: usize, end: usize| {
         // Windows that end in empty bins diverge without bound; shrunk to the mass they are finite.
         let (start, end) = (first[start].min(zero), last[end].max(zero + 1));
         let usable = end - start >= least || (start, end) == (0, n);
-        let d = if usable { sums.divergence(start, end, groups) } else { f64::INFINITY };
-        Window { divergence: d, start, end }
+        let wanted = usable && sums.least_divergence(start, end, groups) <= best.limit;
+        let d = if wanted { sums.divergence(start, end, groups) } else { f64::INFINITY };
+        best.windows.push(Window { divergence: d, start, end });
     };
+    visit(&mut best, 0, n);
     let mut stride = n.div_ceil(COARSE).next_power_of_two();
-    let mut best = vec![window(0, n)];
     for start in (0..=zero).step_by(stride) {
-        best.extend((zero + 1..=n).rev().step_by(stride).map(|end| window(start, end)));
+        for end in (zero + 1..=n).rev().step_by(stride) {
+            visit(&mut best, start, end);
+        }
+        best.keep();
     }
-    keep_best(&mut best);
     while stride > 1 {
         let reach = stride;
         stride = (stride / 4).max(1);
-        for Window { start, end, .. } in best.clone() {
+        for Window { start, end, .. } in best.windows.clone() {
             let starts = start.saturating_sub(reach)..=(start + reach).min(zero);
             for start in starts.step_by(stride) {
                 let ends = end.saturating_sub(reach).max(zero + 1)..=(end + reach).min(n);
-                best.extend(ends.rev().step_by(stride).map(|end| window(start, end)));
+                for end in ends.rev().step_by(stride) {
+                    visit(&mut best, start, end);
+                }
             }
         }
-        keep_best(&mut best);
+        best.keep();
     }
-    let Window { start, end, .. } = best[0];
+    let Window { start, end, .. } = best.windows[0];
     Range { low: edge(start, n, min, max), high: edge(end, n, min, max) }
 }
 
@@ -221,14 +236,22 @@ struct Window {
 }
 
 /// The best few different windows; the widest first among equals.
-fn keep_best(windows: &mut Vec<Window>) {
-    windows.sort_by(|a, b| {
-        let width = |w: &Window| w.end - w.start;
-        let by_width = width(b).cmp(&width(a));
-        a.divergence.total_cmp(&b.divergence).then(by_width).then(a.start.cmp(&b.start))
-    });
-    windows.dedup();
-    windows.truncate(STARTS);
+struct Best {
+    windows: Vec<Window>,
+    limit: f64, // what is above is not among them
+}
+
+impl Best {
+    fn keep(&mut self) {
+        self.windows.sort_by(|a, b| {
+            let width = |w: &Window| w.end - w.start;
+            let by_width = width(b).cmp(&width(a));
+            a.divergence.total_cmp(&b.divergence).then(by_width).then(a.start.cmp(&b.start))
+        });
+        self.windows.dedup();
+        self.windows.truncate(STARTS);
+        self.limit = self.windows.get(STARTS - 1).map_or(f64::INFINITY, |w| w.divergence);
+    }
 }
 
 /// For each bin, the first bin from there on that is not empty.

@@ -4,18 +4,25 @@
 //! values by 2^k multiplies the range by exactly 2^k. Without values, or with zeros only, every
 //! search returns [0, 0], from which [`QuantFormat::grid`](crate::QuantFormat::grid) makes a
 //! usable grid.
+//!
+//! [`BlockSearch`] is the exception: a block has so few values that it reads these.
 
 mod aciq;
 mod blocks;
+#[cfg(test)]
+mod cases;
+mod chains;
 mod cost;
 mod coverage;
 mod entropy;
 mod error;
 mod even;
 mod groups;
+mod joined;
 mod kl;
 mod logarithm;
 mod mse;
+mod norm;
 mod octav;
 mod optimum;
 mod percentile;

@@ -2,35 +2,67 @@
 //!
 //! It keeps windows about the middle bin, merges them to levels, gives empty bins of either
 //! distribution ε = 10⁻⁴ taken evenly from the others, and sums p ln(p / q) over all bins: for every
-//! window anew. Here running totals give the same in O(levels) a window, in float64:
+//! window anew. Here running totals give the same in O(1) a window, in float64:
 //!
 //! ```text
 //! D = (Σ P ln P − Σ_g (Σ P in g) ln Q_g) / ΣP − ln ΣP + ln ΣQ
 //! ```
 //!
 //! P of a bin that is not empty is its count c less a small t, the same for the whole window, so
-//! Σ P ln P is a series in t of totals of c ln c, ln c, 1/c, 1/c², …. What float32 may differ by is bounded:
-//! only windows whose bounds reach below the lowest upper bound need be worked out as the original
-//! does.
+//! Σ P ln P is a series in t of totals of c ln c, ln c, 1/c, 1/c², …. Q of a level is a whole number v
+//! less a small g, again the same for the whole window, so Σ (Σ P) ln Q is a series in g of totals over levels,
+//! which windows share (`chains`). What float32 may differ by is bounded: only windows whose bounds
+//! reach below the lowest upper bound need be worked out as the original does.
 
-use super::logarithm::{ln, x_ln_x};
-use crate::simd::{Work, dispatch};
+use super::{
+    chains::{Bins, Chains, EPSILON, Level, Record},
+    logarithm::{ln, x_ln_x},
+};
 
-/// What an empty bin is given.
-const EPSILON: f64 = 1e-4;
 /// Above this part of a count taken from each bin, the series is not trusted.
 const MOST_TAKEN: f64 = 0.05;
 /// A rounding of float32, relative.
 const SLIP: f64 = 1.0 / (1u64 << 24) as f64;
+/// No bounds: the original's own arithmetic must decide.
+const OPEN: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+/// What the original takes for infinitely bad.
+const INFINITE: (f64, f64) = (f64::INFINITY, f64::INFINITY);
 
 /// The least and the most that the divergence of each window in float32 may be: of those that keep
 /// `levels` / 2, … bins on either side of the middle one. Without a bound where the original's own
 /// arithmetic must decide; infinite where the original takes a window for infinitely bad.
+///
+/// O(bins² / levels), and never more than O(bins · levels).
 pub fn smoothed_divergences(counts: &[u64], levels: usize) -> (Vec<f64>, Vec<f64>) {
     let totals = Totals::new(counts);
     let (middle, half) = (counts.len() / 2, levels / 2);
-    let windows = (half..=middle).map(|i| (middle - i, (middle + i + 1).min(counts.len())));
-    windows.map(|(start, end)| totals.bounds(start, end, levels)).unzip()
+    let windows: Vec<Window> = (half..=middle)
+        .map(|i| Window { start: middle - i, end: (middle + i + 1).min(counts.len()) })
+        .collect();
+    let mut chains = Chains::new(counts.len());
+    windows
+        .chunk_by(|a, b| a.merged(levels) == b.merged(levels))
+        .flat_map(|alike| {
+            let widest = alike[alike.len() - 1];
+            let these = (widest.start, alike.len());
+            chains.fill(totals.bins(), these, widest.merged(levels), levels);
+            alike.iter().map(|&window| totals.bounds(window, levels, &chains)).collect::<Vec<_>>()
+        })
+        .unzip()
+}
+
+/// Bins that are kept.
+#[derive(Clone, Copy)]
+struct Window {
+    start: usize,
+    end: usize,
+}
+
+impl Window {
+    /// How many bins become a level.
+    fn merged(self, levels: usize) -> usize {
+        (self.end - self.start) / levels
+    }
 }
 
 /// Running totals over the bins, one longer than they.
@@ -64,10 +96,9 @@ impl Totals {
         }
     }
 
-    fn bounds(&self, start: usize, end: usize, levels: usize) -> (f64, f64) {
-        const OPEN: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
-        let width = end - start;
-        let merged = width / levels;
+    fn bounds(&self, window: Window, levels: usize, chains: &Chains) -> (f64, f64) {
+        let Window { start, end } = window;
+        let (width, merged) = (end - start, window.merged(levels));
         if width < 2 || merged == 0 {
             return OPEN;
         }
@@ -80,65 +111,82 @@ impl Totals {
         let size = width as f64;
         let full = self.full[end] - self.full[start] + newly(0) + newly(1);
         if full == 0.0 {
-            return (f64::INFINITY, f64::INFINITY);
+            return INFINITE;
         }
         let taken = EPSILON * (size - full) / full;
-        let mut groups = Groups { sums: Vec::new(), full: Vec::new(), kept: Vec::new() };
-        groups.fill(self, start, levels, merged);
+        // The outermost levels, which may be one. The reference has what lies outside, too; the merged
+        // distribution has what is left beyond the last level.
         let last = start + levels * merged;
-        // The reference has what lies outside; the merged one has what is left beyond its levels.
-        let mut left = (self.mass[end] - self.mass[last], self.full[end] - self.full[last]);
-        groups.sums[levels - 1] += left.0;
-        let (mut weights, mut numbers) = (groups.kept.clone(), groups.full.clone());
-        weights[0] += below;
-        numbers[0] += newly(0);
+        let (mut left, mut left_full) =
+            (self.mass[end] - self.mass[last], self.full[end] - self.full[last]);
+        let mut ends = [self.bins().level(start, merged), self.bins().level(last - merged, merged)];
+        let ends = &mut ends[..levels.min(2)];
+        let outermost = ends.len() - 1;
+        ends[outermost].sum += left;
+        ends[0].weight += below;
+        ends[0].number += newly(0);
         let tail = if last == end {
-            (&mut weights[levels - 1], &mut numbers[levels - 1])
+            let level = &mut ends[outermost];
+            (&mut level.weight, &mut level.number)
         } else {
-            (&mut left.0, &mut left.1)
+            (&mut left, &mut left_full)
         };
         *tail.0 += above;
         *tail.1 += newly(1);
-        // Every level's value is cut to a whole number, by the number of its bins in the reference.
-        let first_number = groups.full[0] + newly(0);
-        groups.full[0] = first_number;
-        if last == end {
-            groups.full[levels - 1] += newly(1);
+        let between = match levels {
+            ..3 => Record::default(),
+            _ => chains.between(start + merged, last - merged),
+        };
+        let mut whole = between.values;
+        let mut filled = levels.saturating_sub(2) as f64 - between.empty;
+        for value in ends.iter().map(Level::value) {
+            whole += value;
+            filled += f64::from(u8::from(value > 0.0));
         }
-        let values = groups.values();
         let step = merged as f64;
-        let filled = values.iter().filter(|&&value| value > 0.0).count() as f64 * step;
+        (whole, filled) = (whole * step, filled * step);
         if taken > MOST_TAKEN {
             return OPEN;
         }
         if filled == 0.0 {
-            return (f64::INFINITY, f64::INFINITY);
+            return INFINITE;
         }
         let given = EPSILON * (size - filled) / filled;
         if given > MOST_TAKEN {
             return OPEN;
         }
-        let p = |c: f64| x_ln_x(if c > 0.0 { c - taken } else { EPSILON });
-        let between = |totals: &[f64]| totals[end - 1] - totals[start + 1];
-        let [a, b, c, d, e] = &self.series;
-        let middle_full = between(&self.full);
         let t = taken;
-        let entropy = between(a) - t * (between(b) + middle_full)
-            + t * t * (between(c) / 2.0 + t * (between(d) / 6.0 + t * between(e) / 12.0))
-            + (size - 2.0 - middle_full) * x_ln_x(EPSILON)
-            + p(outer[0])
-            + p(outer[1]);
-        let level =
-            Crossed { values: &values, weights: &weights, numbers: &numbers, step, t, given };
+        let mut cross = between.cross(step, t, given);
+        for level in ends.iter() {
+            let value = level.value();
+            let q = if value > 0.0 { value - given } else { EPSILON };
+            cross += (level.weight - t * level.number + EPSILON * (step - level.number)) * ln(q);
+        }
         let rest = size - step * levels as f64;
-        let cross =
-            dispatch(level) + (left.0 - t * left.1 + EPSILON * (rest - left.1)) * ln(EPSILON);
+        cross += (left - t * left_full + EPSILON * (rest - left_full)) * ln(EPSILON);
+        let entropy = self.entropy(window, t, outer);
         let sum_p = total - t * full + EPSILON * (size - full);
-        let whole: f64 = values.iter().sum::<f64>() * step;
         let sum_q = whole - given * filled + EPSILON * (size - filled);
         let divergence = (entropy - cross) / sum_p - ln(sum_p) + ln(sum_q);
-        let error = slip(size, divergence) + t * t * t * t * t / 10.0 + 1e-9;
+        let error = slip(size, divergence) + left_out(t, given);
         (divergence - error, divergence + error)
+    }
+
+    /// Σ P ln P, the outermost bins having these counts.
+    fn entropy(&self, Window { start, end }: Window, t: f64, outer: [f64; 2]) -> f64 {
+        let p = |c: f64| x_ln_x(if c > 0.0 { c - t } else { EPSILON });
+        let between = |totals: &[f64]| totals[end - 1] - totals[start + 1];
+        let [a, b, c, d, e] = &self.series;
+        let full = between(&self.full);
+        between(a) - t * (between(b) + full)
+            + t * t * (between(c) / 2.0 + t * (between(d) / 6.0 + t * between(e) / 12.0))
+            + ((end - start) as f64 - 2.0 - full) * x_ln_x(EPSILON)
+            + p(outer[0])
+            + p(outer[1])
+    }
+
+    fn bins(&self) -> Bins<'_> {
+        Bins { mass: &self.mass, full: &self.full }
     }
 }
 
@@ -154,72 +202,12 @@ fn slip(size: f64, divergence: f64) -> f64 {
     SLIP * ((2.0 * sum + 8.0) + (2.0 * sum + 14.0) * (d + (2.0 * d).sqrt())) * 1.01
 }
 
-/// The levels of a window.
-struct Groups {
-    kept: Vec<f64>, // mass inside
-    sums: Vec<f64>, // the same, with what is left over in the last
-    full: Vec<f64>, // bins that are not empty in the reference
-}
-
-impl Groups {
-    fn fill(&mut self, totals: &Totals, start: usize, levels: usize, merged: usize) {
-        let differences = |totals: &[f64]| -> Vec<f64> {
-            let mut before = totals[start];
-            let ends = totals[start + merged..].iter().step_by(merged).take(levels);
-            ends.map(|&here| {
-                let difference = here - before;
-                before = here;
-                difference
-            })
-            .collect()
-        };
-        self.kept = differences(&totals.mass);
-        self.full = differences(&totals.full);
-        self.sums.clone_from(&self.kept);
-    }
-
-    /// The mean of the bins that are not empty, cut to a whole number.
-    fn values(&self) -> Vec<f64> {
-        let value = |(&sum, &number): (&f64, &f64)| {
-            if number > 0.0 { (sum / number) as u64 as f64 } else { 0.0 }
-        };
-        self.sums.iter().zip(&self.full).map(value).collect()
-    }
-}
-
-/// Σ (P of a level) ln Q.
-struct Crossed<'a> {
-    values: &'a [f64],
-    weights: &'a [f64],
-    numbers: &'a [f64],
-    step: f64,
-    t: f64,
-    given: f64,
-}
-
-impl Work for Crossed<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run(self) -> f64 {
-        const LANES: usize = 8;
-        let term = |value: f64, weight: f64, number: f64| {
-            let q = if value > 0.0 { value - self.given } else { EPSILON };
-            (weight - self.t * number + EPSILON * (self.step - number)) * ln(q)
-        };
-        let mut sums = [0.0; LANES];
-        let (values, values_rest) = self.values.as_chunks::<LANES>();
-        let (weights, weights_rest) = self.weights.as_chunks::<LANES>();
-        let (numbers, numbers_rest) = self.numbers.as_chunks::<LANES>();
-        for ((values, weights), numbers) in values.iter().zip(weights).zip(numbers) {
-            for lane in 0..LANES {
-                sums[lane] += term(values[lane], weights[lane], numbers[lane]);
-            }
-        }
-        let rest = values_rest.iter().zip(weights_rest).zip(numbers_rest);
-        for (sum, ((&value, &weight), &number)) in sums.iter_mut().zip(rest) {
-            *sum += term(value, weight, number);
-        }
-        sums.iter().sum()
-    }
+/// What the series leave out, and the roundings of running totals.
+///
+/// Relative to ΣP: of Σ P ln P, t⁵/20 (1 + t + …) at most, as no count is below 1. Of ln(v − g), g⁵/5 (1 + g +
+/// …), and the fourth power of g times ε for each bin, of which there are 501 for each count at most, as t
+/// ≤ 0.05.
+fn left_out(t: f64, g: f64) -> f64 {
+    let (t2, g2) = (t * t, g * g);
+    t2 * t2 * t / 10.0 + g2 * g2 * (g / 4.0 + 501.0 * EPSILON / 3.0) + 1e-9
 }

@@ -56,13 +56,14 @@ impl<'a> Tails<'a> {
         let mut tails = 0.0;
         for (steps, sign) in [(-low, -1.0), (high, 1.0)] {
             let (most, innermost) = (self.most(sign), self.innermost(sign));
+            let side = self.density.of_sign(sign < 0.0);
             let mut sum = 0.0;
             for k in 0..steps as u32 {
                 let m = (f64::from(k) + 0.5) * scale;
                 if m >= most {
                     break;
                 }
-                sum += self.pieces[self.density.locate(sign * m).min(innermost)].tail_beyond(m);
+                sum += self.pieces[side.locate(m).min(innermost)].tail_beyond(m);
             }
             tails += sum;
         }
@@ -107,34 +108,22 @@ impl Piece {
 #[cfg(test)]
 mod tests {
     use super::Tails;
-    use crate::{Density, Histogram, QuantFormat, Range, Scaling, search::cost::Cost};
+    use crate::search::{
+        cases::{densities, grids},
+        cost::Cost,
+    };
 
     #[test]
     fn the_error_by_tails_is_the_error_by_segments() {
-        let spread: Vec<f32> =
-            (0..4000).map(|i| ((i * 37 % 4001) as f32 - 1500.0) * 7e-4).collect();
-        let whole: Vec<f32> = (0..90).map(|i| (i % 30) as f32 - 7.0).collect();
-        let outlier: Vec<f32> = spread.iter().copied().chain([0.0, 0.0, 900.37]).collect();
-        let above: Vec<f32> = spread.iter().map(|x| x + 2.0).collect();
-        let below: Vec<f32> = above.iter().map(|x| -x).collect();
-        for values in [&spread, &whole, &outlier, &above, &below, &vec![0.37; 3], &vec![0.0]] {
-            let density = Density::new(&Histogram::of(values));
+        for density in densities() {
             let (tails, cost) = (Tails::new(&density), Cost::new(2.0));
-            let (min, max) = (density.min().expect("values"), density.max().expect("values"));
-            for name in ["int2", "uint4", "int8", "uint8", "int11"] {
-                let format = QuantFormat::parse(name).expect("known");
-                for (left, right) in [(1.0, 1.0), (0.3, 0.9), (0.01, 0.2), (1.5, 0.0)] {
-                    let range = Range { low: min.min(0.0) * left, high: max.max(0.0) * right };
-                    for scaling in [Scaling::SYMMETRIC, Scaling::AFFINE] {
-                        let grid = format.grid(range, scaling);
-                        let found = tails.squared_error(grid);
-                        let want = cost.of_segments(density.segments(), grid);
-                        // Segments narrower than a 64th of a step count as their middle there.
-                        let noise = 1e-12 * density.total().s2;
-                        let told = format!("{name} {scaling:?} {left} {right}: {found} {want}");
-                        assert!((found - want).abs() <= 1e-3 * want + noise, "{told}");
-                    }
-                }
+            for grid in grids(&density, &["int2", "uint4", "int8", "uint8", "int11"]) {
+                let found = tails.squared_error(grid);
+                let want = cost.of_segments(density.segments(), grid);
+                // Segments narrower than a 64th of a step count as their middle there.
+                let noise = 1e-12 * density.total().s2;
+                let told = format!("{grid:?}: {found} {want}");
+                assert!((found - want).abs() <= 1e-3 * want + noise, "{told}");
             }
         }
     }

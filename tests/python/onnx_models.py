@@ -124,6 +124,27 @@ def if_net(*, outside: bool = False) -> onnx.ModelProto:
     return build([first, choose], inputs, [value("y", ["n", 6])], {"w": random(6, 6)})
 
 
+def residual(*, gated: bool = False) -> onnx.ModelProto:
+    """Conv → ReLU, then Conv → Conv beside a shortcut, their sum, ReLU.
+
+    ``gated`` puts a Sigmoid into the shortcut, which no Conv reads.
+    """
+    data = {f"w{k}": random(4, 4, 1, 1, seed=k) for k in range(3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"], "conv0"),
+        helper.make_node("Relu", ["a"], ["r"], "relu0"),
+        helper.make_node("Conv", ["r", "w1"], ["b"], "conv1"),
+        helper.make_node("Relu", ["b"], ["s"], "relu1"),
+        helper.make_node("Conv", ["s", "w2"], ["c"], "conv2"),
+        helper.make_node("Add", ["c", "g" if gated else "r"], ["t"], "sum"),
+        helper.make_node("Relu", ["t"], ["y"], "relu2"),
+    ]
+    if gated:
+        nodes.insert(2, helper.make_node("Sigmoid", ["r"], ["g"], "gate"))
+    shape = ["n", 4, "h", "w"]
+    return build(nodes, [value("x", shape)], [value("y", shape)], data)
+
+
 def session(
     model: onnx.ModelProto | str, *, exact: bool = False
 ) -> ort.InferenceSession:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from scripts import load
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def maker() -> ModuleType:
-    path = GOLDEN / "make_ranges.py"
-    spec = importlib.util.spec_from_file_location("make_ranges", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("tests/golden/make_ranges.py")
 
 
 @pytest.mark.parametrize("name", ["bell", "one-sided", "outliers"])

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import quantcal as qc
 from quantcal.comparing import STRATEGIES
+from scripts import ROOT, load
 
-ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "methods.md").read_text("utf-8")
 REMEDY = "the table is out of date: run python benches/python/methods.py"
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    path = ROOT / "benches" / "python" / "methods.py"
-    spec = importlib.util.spec_from_file_location("methods_bench", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("benches/python/methods.py")
 
 
 def rows(format: str) -> dict[str, list[float]]:

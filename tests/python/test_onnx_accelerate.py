@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def small() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
     return models.conv_net(), feeds
 
 
+def is_one_window(options: dict[str, Any]) -> bool:
+    return options.get("num_bins", 128) <= options.get("num_quantized_bins", 128)
+
+
+def expected_warning(method: str, options: dict[str, Any]) -> Any:
+    """Entropy at onnxruntime's defaults is MinMax, and our engine says so."""
+    if method == "Entropy" and is_one_window(options) and not original():
+        return pytest.warns(
+            UserWarning, match=r"the result is MinMax.*entropy_bins=2048"
+        )
+    return nullcontext()
+
+
 def ranges(
     model: Path,
     feeds: Sequence[dict[str, Any]],
@@ -56,13 +71,14 @@ def ranges(
     **options: Any,
 ) -> dict[str, Any]:
     """Ask onnxruntime's calibrators for their data."""
-    calibrator = calibrate.create_calibrator(
-        model,
-        ["Conv", "MatMul", "Gemm"],
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=CalibrationMethod[method],
-        extra_options=options,
-    )
+    with expected_warning(method, options):
+        calibrator = calibrate.create_calibrator(
+            model,
+            ["Conv", "MatMul", "Gemm"],
+            augmented_model_path=str(folder / "augmented.onnx"),
+            calibrate_method=CalibrationMethod[method],
+            extra_options=options,
+        )
     calibrator.collect_data(Reader(feeds))
     data = calibrator.compute_data()
     assert data.calibration_method is CalibrationMethod[method]
@@ -166,13 +182,14 @@ def entropy_of(
     model: Path, feeds: Sequence[dict[str, Any]], folder: Path, options: dict[str, int]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ranges of Entropy, and the histograms that they were chosen on."""
-    calibrator = calibrate.create_calibrator(
-        model,
-        ["Conv", "MatMul", "Gemm"],
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=CalibrationMethod.Entropy,
-        extra_options=options,
-    )
+    with expected_warning("Entropy", options):
+        calibrator = calibrate.create_calibrator(
+            model,
+            ["Conv", "MatMul", "Gemm"],
+            augmented_model_path=str(folder / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.Entropy,
+            extra_options=options,
+        )
     calibrator.collect_data(Reader(feeds))
     found = {n: d.range_value for n, d in calibrator.compute_data().items()}
     return found, calibrator.collector.histogram_dict
@@ -202,13 +219,14 @@ def test_quantize_static_needs_no_other_change(method: str, tmp_path: Path) -> N
     for number, fast in enumerate((False, True)):
         target = tmp_path / f"{number}.onnx"
         acceleration = qc.onnx.accelerate() if fast else None
-        quantization.quantize_static(
-            path,
-            target,
-            Reader(feeds),
-            activation_type=QuantType.QUInt8,
-            calibrate_method=CalibrationMethod[method],
-        )
+        with expected_warning(method, {}):
+            quantization.quantize_static(
+                path,
+                target,
+                Reader(feeds),
+                activation_type=QuantType.QUInt8,
+                calibrate_method=CalibrationMethod[method],
+            )
         if acceleration is not None:
             acceleration.undo()
         made.append(onnx.load(target))
@@ -216,6 +234,61 @@ def test_quantize_static_needs_no_other_change(method: str, tmp_path: Path) -> N
     assert [n.op_type for n in ours.graph.node] == [n.op_type for n in stock.graph.node]
     if method == "MinMax":
         assert ours.SerializeToString() == stock.SerializeToString()
+
+
+def static(folder: Path, name: str, method: str, feeds: Sequence[Any]) -> bytes:
+    """The model that `quantize_static` writes."""
+    quantization.quantize_static(
+        folder / "model.onnx",
+        folder / name,
+        Reader(feeds),
+        calibrate_method=CalibrationMethod[method],
+    )
+    return (folder / name).read_bytes()
+
+
+def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
+    tmp_path: Path,
+) -> None:
+    """The warning comes once a script, as Python shows each once a place."""
+    model, feeds = small()
+    onnx.save(model, tmp_path / "model.onnx")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        with qc.onnx.accelerate():
+            default = static(tmp_path, "1.onnx", "Entropy", feeds)
+            assert static(tmp_path, "2.onnx", "Entropy", feeds) == default
+            assert static(tmp_path, "3.onnx", "MinMax", feeds) == default
+    ours = [w for w in told if "the result is MinMax" in str(w.message)]
+    assert len(ours) == 1
+    with qc.onnx.accelerate(entropy_bins=2048):
+        more = static(tmp_path, "4.onnx", "Entropy", feeds)
+        assert more != default
+        with qc.onnx.accelerate():  # which says nothing about it
+            assert static(tmp_path, "5.onnx", "Entropy", feeds) == more
+        path = tmp_path / "model.onnx"
+        asked = ranges(path, feeds, "Entropy", tmp_path, num_bins=512)
+        chosen = ranges(path, feeds, "Entropy", tmp_path, num_bins=2048)
+    with qc.onnx.accelerate():
+        for bins, wanted in ((512, asked), (2048, chosen)):
+            found = ranges(path, feeds, "Entropy", tmp_path, num_bins=bins)
+            assert {n: d.range_value for n, d in found.items()} == {
+                n: d.range_value for n, d in wanted.items()
+            }
+    scales = {
+        t.name: onnx.numpy_helper.to_array(t)
+        for t in onnx.load_from_string(more).graph.initializer
+    }
+    for name in ("x", "r1", "y"):
+        low, high = (float(np.ravel(end)[0]) for end in chosen[name].range_value)
+        wanted_scale = (max(high, 0) - min(low, 0)) / 255
+        assert scales[f"{name}_scale"] == pytest.approx(wanted_scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("bins", [0, 128, 2048.0, "2048"])
+def test_entropy_bins_are_checked(bins: Any) -> None:
+    with pytest.raises(qc.CalibrationError, match="whole number above 128"):
+        qc.onnx.accelerate(entropy_bins=bins)
 
 
 def test_what_the_original_cannot_do(tmp_path: Path) -> None:
@@ -290,7 +363,7 @@ def test_outputs_are_never_thrown_away(tmp_path: Path) -> None:
 def test_no_samples_are_an_error_as_before(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(models.conv_net(), path)
-    for method in ("MinMax", "Entropy"):
+    for method in ("MinMax", "Percentile"):
         with qc.onnx.accelerate(), pytest.raises(ValueError, match="no samples"):
             ranges(path, [], method, tmp_path)
 

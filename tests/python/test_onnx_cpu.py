@@ -47,6 +47,19 @@ def test_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:
     assert cpu._linux_flags(path) is None
 
 
+def test_the_reason_counts_the_nodes_that_need_seven_bits() -> None:
+    open_ = cpu.weight_bits("nodes", cpu="no-vnni")
+    for nodes, words in (
+        ([], "in no node"),
+        (["a"], "1 node "),
+        (["a", "b"], "2 nodes "),
+    ):
+        bits = cpu.decided(open_, nodes)
+        assert words in bits.reason
+        assert open_.reason in bits.reason
+        assert bits.nodes == set(nodes)
+
+
 def test_the_caller_may_decide() -> None:
     assert cpu.weight_bits(True).bits == 7
     assert cpu.weight_bits(False).bits == 8

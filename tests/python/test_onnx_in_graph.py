@@ -18,7 +18,8 @@ from quantcal import _core
 from quantcal.onnx import in_graph
 from quantcal.onnx.choose import choose
 from quantcal.onnx.in_graph import InGraphObserver, insert_observers, load_operator
-from quantcal.onnx.model import Workspace, load_model, model_inputs
+from quantcal.onnx.model import load_model, model_inputs
+from quantcal.onnx.session import Workspace
 
 
 def images(widths: tuple[int, ...] = (8, 5, 16)) -> list[dict[str, Any]]:
@@ -32,7 +33,7 @@ def assert_changes_nothing(model: Any, feeds: list[dict[str, Any]]) -> qc.Calibr
     made = [name for name in source.names if name not in inputs]
     with Workspace(source.loaded) as work:
         plain = work.open([value.name for value in work.light.graph.output])
-        observer = InGraphObserver(work, made, qc.Calibrator())
+        observer = InGraphObserver(work, made, [qc.Calibrator()])
         for feed in feeds:
             want, got = plain.run(None, feed), observer._session.run(None, feed)
             for a, b in zip(want, got, strict=True):

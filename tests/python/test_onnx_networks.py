@@ -15,7 +15,9 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.demo.fetch import MODELS
-from quantcal.onnx.model import opset_of
+from quantcal.onnx.model import load_model, opset_of
+from quantcal.onnx.options import Options
+from quantcal.onnx.prepare import prepare
 
 pytestmark = pytest.mark.model
 
@@ -41,7 +43,7 @@ def assert_written_as_computed(result: Any) -> onnx.ModelProto:
     """Every activation in the file has the table's scale and zero point."""
     model = onnx.load(result.output)
     onnx.checker.check_model(model)
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    constants = arrays(model)
     seen = set()
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -51,7 +53,31 @@ def assert_written_as_computed(result: Any) -> onnx.ModelProto:
             assert int(constants[node.input[2]]) == p.zero_point
             seen.add(name)
     assert seen == set(result.table)
+    assert constants.keys() <= {
+        name for node in model.graph.node for name in node.input
+    }
     return model
+
+
+def assert_biases_kept(model: onnx.ModelProto, path: Path) -> None:
+    """No 32-bit bias is cut off, though some weights beside them are next to nothing."""
+    prepared = prepare(load_model(path), Options.of())
+    floats = arrays(prepared.proto)
+    written = arrays(model)
+    codes = {name: a for name, a in written.items() if a.dtype == np.int32}
+    assert codes
+    largest = 0
+    for name, code in codes.items():
+        scale = written[f"{name}_scale"].astype(np.float64)
+        bias = floats[name.removesuffix("_quantized")]
+        error = np.abs(code * scale - bias)
+        assert (error <= scale / 2 * (1 + 1e-6) + 1e-7 * np.abs(bias)).all(), name
+        largest = max(largest, int(np.abs(code.astype(np.int64)).max()))
+    assert 0.99 * 2**30 < largest <= 2**30  # the limit was met
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, Any]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
 def test_the_text_recogniser(tmp_path: Path) -> None:
@@ -64,6 +90,7 @@ def test_the_text_recogniser(tmp_path: Path) -> None:
     assert result.quantized_nodes == {"Conv": 38, "MatMul": 13}
     assert result.left_in_float == {}
     model = assert_written_as_computed(result)
+    assert_biases_kept(model, path)
     assert opset_of(model) == 13
     assert "character" in {p.key for p in model.metadata_props}
     feed = next(lines())

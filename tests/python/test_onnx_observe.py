@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx import sizes
-from quantcal.onnx.model import Loaded, Workspace
+from quantcal.onnx.model import Loaded
+from quantcal.onnx.session import Workspace
 
 WIDTHS = (8, 5, 16, 9, 24, 3)
 

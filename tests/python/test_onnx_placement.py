@@ -169,29 +169,13 @@ def test_tensorrt_gets_symmetric_codes_by_channel_and_float_biases(
     assert result.summary().count("TensorRT adds products in 32 bits") == 1
 
 
-def residual(relu: bool = True) -> onnx.ModelProto:
-    """Conv → ReLU, then Conv → Conv beside a shortcut, their sum, ReLU."""
-    data = {f"w{k}": models.random(4, 4, 1, 1, seed=k) for k in range(3)}
-    nodes = [
-        helper.make_node("Conv", ["x", "w0"], ["a"], "conv0"),
-        helper.make_node("Relu", ["a"], ["r"], "relu0"),
-        helper.make_node("Conv", ["r", "w1"], ["b"], "conv1"),
-        helper.make_node("Relu", ["b"], ["s"], "relu1"),
-        helper.make_node("Conv", ["s", "w2"], ["c"], "conv2"),
-        helper.make_node("Add", ["c", "r"], ["t"], "sum"),
-        helper.make_node("Relu", ["t"], ["y"], "relu2"),
-    ]
-    shape = ["n", 4, "h", "w"]
-    return models.build(
-        nodes, [models.value("x", shape)], [models.value("y", shape)], data
-    )
-
-
 def test_tensorrt_rounds_the_shortcut_of_a_sum_and_not_the_conv_before_it(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(residual(), path, images(), target="tensorrt", progress=False)
+    qc.onnx.quantize(
+        models.residual(), path, images(), target="tensorrt", progress=False
+    )
     written = onnx.load(path)
     assert rounded(written) == ["x", "r", "s"]
     (total,) = [n for n in written.graph.node if n.op_type == "Add"]
@@ -204,7 +188,7 @@ def test_onnxruntime_takes_every_conv_and_its_relu_as_one_integer_kernel(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(residual(), path, images(), progress=False)
+    qc.onnx.quantize(models.residual(), path, images(), progress=False)
     assert rounded(onnx.load(path)) == ["x", "r", "s", "c"]
     kinds = optimised(path, tmp_path)
     assert kinds["QLinearConv"] == 3
@@ -337,7 +321,7 @@ def test_formats_and_strategies_by_tensor_and_by_node(tmp_path: Path) -> None:
 
 
 def test_included_nodes_only(tmp_path: Path) -> None:
-    model = residual()
+    model = models.residual()
     for name in ("conv1", "b", "conv[1]"):  # by its name, its tensor's, a pattern
         result = qc.onnx.quantize(
             model, tmp_path / "q.onnx", images(), include=[name], progress=False
@@ -365,4 +349,4 @@ def test_wrong_choices_are_refused(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(qc.CalibrationError, match=message):
-        qc.onnx.quantize(residual(), tmp_path / "q.onnx", images(), **options)
+        qc.onnx.quantize(models.residual(), tmp_path / "q.onnx", images(), **options)

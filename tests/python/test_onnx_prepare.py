@@ -11,14 +11,8 @@ from onnx import helper, numpy_helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx.model import (
-    Loaded,
-    constants_of,
-    inputs_of,
-    opset_of,
-    sort_nodes,
-    tensors_of,
-)
+from quantcal.onnx.graph import constants_of, inputs_of, sort_nodes, tensors_of
+from quantcal.onnx.model import Loaded, opset_of
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
 
@@ -126,7 +120,19 @@ def test_computed_weights_become_initializers() -> None:
     done = prepared(model)
     assert [node.op_type for node in done.proto.graph.node] == ["MatMul"]
     np.testing.assert_array_equal(weights(done.proto)["i"], models.random(5, 8).T)
+    assert set(weights(done.proto)) == {"i"}  # what it was made from is read no more
     assert done.plan.tensors == ("x", "y")
+
+
+def test_constants_that_nothing_reads_any_more_go_and_others_stay() -> None:
+    """Those of a folded BatchNormalization, but not one that was idle in the model."""
+    model = models.batch_norm_net()
+    idle = onnx.numpy_helper.from_array(models.random(3), "idle")
+    model.graph.initializer.append(idle)
+    done = prepared(model)
+    read = {name for node in done.proto.graph.node for name in node.input}
+    assert set(weights(done.proto)) - read == {"idle"}
+    assert len(weights(done.proto)) == 3  # kernel and bias of the Conv
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (1,), (1, 1), ()])
@@ -223,7 +229,9 @@ def test_nothing_to_quantise_says_why() -> None:
     with pytest.raises(qc.CalibrationError, match="on int32 tensors, not float32"):
         prepared(models.build([node], value[:1], value[1:], {}))
     half = [models.value(name, [2, 2], onnx.TensorProto.FLOAT16) for name in "xy"]
-    with pytest.raises(qc.CalibrationError, match="on float16 tensors, not float32"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"on float16 tensors, not float32\. Give.*float32"
+    ):
         prepared(models.build([node], half[:1], half[1:], {}))
     relu = helper.make_node("Relu", ["x"], ["y"])
     float_ = [models.value(name, [2]) for name in "xy"]

@@ -244,3 +244,41 @@ def test_a_bias_fits_32_bits_beside_weights_next_to_nothing(tmp_path: Path) -> N
     for exact in (True, False):
         (y,) = models.session(str(path), exact=exact).run(None, rows(8)[0])
         np.testing.assert_allclose(y, 1e6, rtol=1e-2)
+
+
+def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> None:
+    """A depthwise Conv with a dead channel, one of zeros, and one whose bias just fits."""
+    w, bias = models.random(8, 1, 3, 3), models.random(8, seed=1)
+    w[2] *= 1e-15
+    w[4] = 0
+    w[6] *= 1e-4
+    shape = ["n", 8, "h", "w"]
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], group=8, pads=[1, 1, 1, 1])
+    x, y = models.value("x", shape), models.value("y", shape)
+    feeds = [{"x": models.random(1, 8, 9, width, seed=width)} for width in (8, 12)]
+    found = []
+    for given in (bias, np.zeros_like(bias)):
+        model = models.build([node], [x], [y], {"w": w, "b": given})
+        path = tmp_path / "q.onnx"
+        qc.onnx.quantize(model, path, feeds, reduce_range=False, progress=False)
+        graph = onnx.load(path).graph
+        found.append({t.name: numpy_helper.to_array(t) for t in graph.initializer})
+        if given is bias:
+            for feed in feeds:
+                (want,) = models.session(model).run(None, feed)
+                for exact in (True, False):
+                    got = models.session(str(path), exact=exact).run(None, feed)[0]
+                    assert models.signal_to_noise(want, got) > 30
+    raised, plain = found
+    changed = raised["w_scale"] != plain["w_scale"]
+    assert list(changed.nonzero()[0]) == [2]
+    same = ~changed
+    np.testing.assert_array_equal(
+        raised["w_quantized"][same], plain["w_quantized"][same]
+    )
+    codes = raised["b_quantized"].astype(np.int64)
+    assert np.abs(codes).max() <= 2**30
+    assert abs(codes[2]) > 0.99 * 2**30  # no more than needed
+    decoded = codes * raised["b_quantized_scale"].astype(np.float64)
+    half = raised["b_quantized_scale"].astype(np.float64) / 2
+    assert (np.abs(decoded - bias) <= half * (1 + 1e-6) + 1e-7 * np.abs(bias)).all()

@@ -37,6 +37,7 @@ NAMES = {
     "Policy",
     "QuantFormat",
     "QuantParams",
+    "Stability",
     "Strategy",
     "TensorReport",
     "calibrate",
@@ -44,6 +45,7 @@ NAMES = {
     "get_num_threads",
     "load",
     "set_num_threads",
+    "stability",
 }
 SUBMODULES = {
     "blocks",

@@ -237,6 +237,46 @@ def test_channels_are_recorded_along_an_axis() -> None:
     assert cal == wanted + recorded(weights, axis=0)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 1024, 1025])  # few are held back, many are not
+def test_by_channel_a_forward_counts_when_it_is_complete(rows: int) -> None:
+    model, x = Failing(), random(rows, 6)
+    with qc.torch.observe(model, axis=-1) as cal:
+        model(x)
+        with pytest.raises(RuntimeError, match="between"):
+            model(2 * x, fail=True)
+        assert cal["first"].count == x.numel()
+        model(3 * x)
+    seen = {"first": [x, 3 * x], "second": [model.first(x), model.first(3 * x)]}
+    assert cal == recorded(seen, axis=-1)
+    assert cal.stats("second").observations == 2
+
+
+def test_by_channel_what_is_changed_in_place_afterwards_was_recorded_before() -> None:
+    model, x = conv_net(), random(2, 3, 8, 8)
+    with qc.torch.observe(model, "0", outputs=True, inputs=False, axis=1) as cal:
+        model(x)
+    assert cal == recorded({"0:output": [model[0](x)]}, axis=1)
+
+
+def test_calls_with_other_channels_refuse_a_forward_whole() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.GELU()
+
+        def forward(self, x: Any, y: Any) -> Any:
+            return self.act(x).sum() + self.act(y).sum()
+
+    model, given = Twice(), qc.Calibrator()
+    options = {"modules": (nn.GELU,), "merge_calls": True, "axis": -1}
+    with (
+        pytest.raises(qc.CalibrationError, match='"act": there are 5 channels, but'),
+        qc.torch.observe(model, calibrator=given, **options),
+    ):
+        model(random(4, 6), random(4, 5))
+    assert not given.names
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_all_float_types_are_recorded_as_numpy_holds_them(dtype: str) -> None:
     model = nn.Linear(6, 6).to(getattr(torch, dtype))

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
-    ChannelStats, Error, Histogram, TensorStats,
+    ChannelStats, Error, Held, Histogram, TensorStats,
     float::Element,
     shape::Shape,
     wire::{Archive, Entry},
@@ -177,6 +177,56 @@ fn the_first_channel_that_is_not_finite_is_named_and_counted() {
     let found = ChannelStats::non_finite(&values, shape).expect("three");
     assert_eq!((found.channel, found.channels), (17, 2));
     assert_eq!(found.histogram, apart(&values, shape, 17, 5));
+}
+
+fn held<T: Element>(values: &[T], shape: Shape, bits: u32) -> Held {
+    let mut held = Held::from(ChannelStats::new(1, bits).expect("in range"));
+    held.hold(values, shape).expect("first");
+    held
+}
+
+#[test]
+fn an_observation_held_back_is_counted_wherever_it_ends_up() {
+    for shape in shapes() {
+        let values = hostile(shape.len());
+        let doubles: Vec<f64> = values.iter().map(|&x| f64::from(x) * 1.000_000_01).collect();
+        let (one, other) = (observed(&values, shape), observed(&doubles, shape));
+        let mut both = one.clone();
+        both.merge(&other).expect("same channels");
+
+        let part = held(&values, shape, 5);
+        assert_eq!((part.axis(), part.len()), (1, shape.channels));
+        assert_eq!(*part.clone().settled(), one, "read, {shape:?}");
+        let mut merged = Held::from(ChannelStats::new(1, 5).expect("in range"));
+        merged.merge(part.clone()).expect("nothing observed yet");
+        merged.merge(held(&doubles, shape, 5)).expect("same channels");
+        assert_eq!(*merged.settled(), both, "merged, {shape:?}");
+        let mut continued = part;
+        continued.hold(&doubles, shape).expect("same channels");
+        assert_eq!(*continued.settled(), both, "continued, {shape:?}");
+    }
+}
+
+#[test]
+fn an_observation_held_back_keeps_its_resolution_and_its_refusals() {
+    let shape = Shape { outer: 40, channels: 3, inner: 1 };
+    let values = hostile(shape.len());
+    for (ours, theirs) in [(4, 7), (7, 4)] {
+        let mut merged = held(&values, shape, ours);
+        merged.merge(held(&values, shape, theirs)).expect("same channels");
+        let mut coarse = held(&values, shape, 4);
+        coarse.merge(held(&values, shape, 4)).expect("same channels");
+        assert_eq!(*merged.settled(), *coarse.settled(), "{ours} and {theirs} bits");
+    }
+    let wide = Shape { outer: 30, channels: 4, inner: 1 };
+    let mut kept = held(&values, shape, 5);
+    let refused = Err(Error::Channels { have: 3, want: 4 });
+    assert_eq!(kept.merge(held(&values, wide, 5)), refused);
+    assert_eq!(kept.hold(&values, wide), refused);
+    let mut last = Held::from(ChannelStats::new(-1, 5).expect("in range"));
+    last.hold(&values, shape).expect("first");
+    assert_eq!(kept.merge(last), Err(Error::Axis { have: 1, want: -1 }));
+    assert_eq!(*kept.settled(), observed(&values, shape));
 }
 
 proptest! {

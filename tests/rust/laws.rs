@@ -187,4 +187,28 @@ proptest! {
         }
         prop_assert_eq!(gathered.settled().to_bytes(), direct.to_bytes());
     }
+
+    #[test]
+    fn merging_what_still_waits_is_merging_what_was_counted(
+        parts in prop::collection::vec((floats(), any::<bool>(), any::<bool>()), 0..12),
+        bits in prop::option::of(3..=12u32),
+    ) {
+        let empty = |fixed: bool| match bits.filter(|_| fixed) {
+            Some(bits) => Histogram::with_mantissa_bits(bits).expect("in range"),
+            None => Histogram::new(),
+        };
+        let (mut counted, mut waiting) = (TensorStats::default(), Recorder::default());
+        for (values, fixed, asked) in &parts {
+            let mut part = TensorStats::new(empty(*fixed));
+            let mut gathered = Recorder::from(part.clone());
+            part.observe(values);
+            gathered.observe(values);
+            if *asked {
+                gathered.settled();
+            }
+            counted.merge(&part);
+            waiting.merge(&gathered);
+        }
+        prop_assert_eq!(waiting.settled().to_bytes(), counted.to_bytes());
+    }
 }

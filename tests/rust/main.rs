@@ -16,4 +16,5 @@ mod naive;
 mod purity;
 mod ranges;
 mod search;
+mod smoothed;
 mod weights;

@@ -98,3 +98,38 @@ pub(crate) fn grouped_divergence(
     }
     kl
 }
+
+/// The divergence that onnxruntime's entropy calibration gives bins `start` to `end`, in f64 and
+/// step by step as its `get_entropy_threshold` and `smooth_distribution` go; infinite where nothing is
+/// left, `None` where the smoothing takes a whole count from each bin, for which it raises.
+pub(crate) fn smoothed_divergence(
+    counts: &[u64],
+    start: usize,
+    end: usize,
+    levels: usize,
+) -> Option<f64> {
+    let (mut p, size) = (counts[start..end].to_vec(), end - start);
+    p[0] += counts[..start].iter().sum::<u64>();
+    p[size - 1] += counts[end..].iter().sum::<u64>();
+    let merged = size / levels;
+    let mut q = vec![0; size];
+    for level in 0..levels {
+        let (first, next) = (level * merged, (level + 1) * merged);
+        let until = if level + 1 == levels { size } else { next };
+        let sum: u64 = counts[start + first..start + until].iter().sum();
+        let full = p[first..next].iter().filter(|&&n| n > 0).count() as u64;
+        q[first..next].fill(sum.checked_div(full).unwrap_or(0));
+    }
+    let smooth = |bins: &[u64]| -> Option<Vec<f64>> {
+        let full = bins.iter().filter(|&&n| n > 0).count();
+        let taken = 1e-4 * (size - full) as f64 / full as f64;
+        let bins = bins.iter().map(|&n| if n > 0 { n as f64 - taken } else { 1e-4 });
+        if taken < 1.0 { Some(bins.collect()) } else { None }
+    };
+    if p.iter().all(|&n| n == 0) || q.iter().all(|&n| n == 0) {
+        return Some(f64::INFINITY);
+    }
+    let (p, q) = (smooth(&p)?, smooth(&q)?);
+    let (p_sum, q_sum): (f64, f64) = (p.iter().sum(), q.iter().sum());
+    Some(p.iter().zip(&q).map(|(p, q)| p / p_sum * ((p / p_sum) / (q / q_sum)).ln()).sum())
+}

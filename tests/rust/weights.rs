@@ -74,6 +74,18 @@ proptest! {
 }
 
 #[test]
+fn of_equal_errors_the_first_share_counts() {
+    let shape = Shape { outer: 1, channels: 2, inner: 1 };
+    let (int2, scaling) = (QuantFormat::parse("int2").unwrap(), Scaling::SYMMETRIC);
+    // Steps of 4 leave out the 2, steps of 2 clip the 4: a squared error of 4 either way.
+    for (shares, scale) in [([1.0, 0.5], 4.0), ([0.5, 1.0], 2.0)] {
+        let search = BlockSearch::new(shape, 2, int2, scaling, &shares).unwrap();
+        let (_, scales, _) = coded(search, &[4.0, 2.0]);
+        assert_eq!(scales, [scale], "{shares:?}");
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_code_of_a_block() {
     let shape = Shape { outer: 3, channels: 300, inner: 401 };
     let values = normal(shape, 3);

@@ -17,6 +17,7 @@ from quantcal.cli.inspect import inspect
 from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
+from quantcal.cli.stability import stability
 
 app = typer.Typer(
     name="quantcal",
@@ -57,6 +58,7 @@ def _root(
       $ quantcal inspect stats.qcal --sort max
       $ quantcal compare stats.qcal --format uint8
       $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
+      $ quantcal quantize model.onnx -o model.kl.onnx --from stats.qcal -s kl
 
     Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
     """
@@ -72,6 +74,7 @@ for command in (
     compute,
     export,
     merge,
+    stability,
     demo,
 ):
     app.command(no_args_is_help=command is not demo)(command)

@@ -18,7 +18,7 @@ from quantcal.cli.facts import print_facts
 from quantcal.cli.options import JsonOption, ModelArgument
 from quantcal.onnx.evaluate import Evaluation
 from quantcal.onnx.evaluate import evaluate as evaluate_models
-from quantcal.onnx.feeds import load_callable
+from quantcal.onnx.feed_callables import load_callable
 
 
 def evaluate(

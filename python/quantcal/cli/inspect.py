@@ -17,12 +17,12 @@ from quantcal import (
     CalibrationTable,
     Calibrator,
     TensorReport,
-    load,
 )
 from quantcal.cli import records, text, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import warn_of_nonfinite
 from quantcal.cli.options import JsonOption
+from quantcal.cli.results import load_either
 
 
 class Sort(str, Enum):
@@ -83,21 +83,11 @@ def inspect(
       $ quantcal inspect stats.qcal --match '*attn*' --json
       $ quantcal inspect table.json
     """
-    if _is_table(file):
-        table = CalibrationTable.load(file)
-        _show_table(file, table, match=match, sort=sort, limit=limit, json_=json_)
+    found = load_either(file)
+    if isinstance(found, CalibrationTable):
+        _show_table(file, found, match=match, sort=sort, limit=limit, json_=json_)
     else:
-        stats = load(file)
-        _show_histograms(file, stats, match=match, sort=sort, limit=limit, json_=json_)
-
-
-def _is_table(file: Path) -> bool:
-    """Whether a file is JSON; histograms never begin with a brace."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(64).lstrip()[:1] == b"{"
-    except OSError:  # told when it is read
-        return False
+        _show_histograms(file, found, match=match, sort=sort, limit=limit, json_=json_)
 
 
 def _show_histograms(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import Calibrator
+from quantcal import CalibrationTable, Calibrator
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import chosen, megabytes
 from quantcal.cli.options import (
     DATA_HELP,
     KEEP,
-    WEIGHTS,
+    OBSERVING,
     ActivationOption,
     ExcludeOption,
     IncludeOption,
@@ -28,39 +28,24 @@ from quantcal.cli.options import (
     OpTypeOption,
     StrategyOption,
     TargetOption,
-    parse_formats,
     parse_strategy,
 )
-from quantcal.cli.summary import print_result
-from quantcal.onnx.cpu import CPUS
+from quantcal.cli.results import load_either
+from quantcal.cli.summary import print_result, print_written
+from quantcal.cli.weights import (
+    BlockSizeOption,
+    CpuOption,
+    PerChannelOption,
+    ReduceRangeOption,
+    WeightOption,
+    WeightStrategyOption,
+    weights,
+)
 from quantcal.strategies import Policy
 
+if TYPE_CHECKING:
+    from quantcal.onnx import Written
 
-class ReduceRange(str, Enum):
-    """Whether weights take 7 bits."""
-
-    AUTO = "auto"
-    NODES = "nodes"
-    YES = "yes"
-    NO = "no"
-
-
-Cpu = Enum("Cpu", {name: name for name in CPUS}, type=str)  # type: ignore[misc]
-
-
-class WeightStrategy(str, Enum):
-    """How the ranges of weights are chosen."""
-
-    MINMAX = "minmax"
-    MSE = "mse"
-
-
-_REDUCE_RANGE: dict[ReduceRange, bool | str] = {
-    ReduceRange.AUTO: "auto",
-    ReduceRange.NODES: "nodes",
-    ReduceRange.YES: True,
-    ReduceRange.NO: False,
-}
 
 OutputOption = Annotated[
     Path,
@@ -77,8 +62,21 @@ OptionalDataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        show_default="needed, unless activations stay in float",
+        show_default="needed without --from, unless activations stay in float",
         help=DATA_HELP,
+    ),
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        show_default="none",
+        help="Instead of samples: histograms (.qcal) of `quantcal observe`, `merge` or "
+        "--save-stats, from which ranges are chosen as if the samples ran, to the byte; "
+        "or a table of ranges (.json) of `quantcal compute` or --save-table. A table "
+        "does not tell which nodes need 7-bit weights: for the very model of a run, give "
+        "its --config too.",
     ),
 ]
 ConfigOption = Annotated[
@@ -92,66 +90,13 @@ ConfigOption = Annotated[
         "replace the file's.",
     ),
 ]
-WeightOption = Annotated[
-    list[str] | None,
+HalvesOption = Annotated[
+    bool,
     typer.Option(
-        "--weight",
-        metavar="FORMAT",
-        show_default="int8, or the small float of the activations",
-        rich_help_panel=WEIGHTS,
-        help="Format of weights. 'int8' has the fast kernels; 'uint8' is affine; 'int4' "
-        "and 'uint4' take an eighth of the float's size, best with --activation none; "
-        "'int7', 'uint7', 'int16', 'float8_e4m3fn', 'float8_e5m2'. Or PATTERN=FORMAT for "
-        "weights by name, 'node:PATTERN=FORMAT' for those of nodes.",
-    ),
-]
-WeightStrategyOption = Annotated[
-    WeightStrategy | None,
-    typer.Option(
-        "--weight-strategy",
-        show_default="mse for 4 bits, else minmax",
-        rich_help_panel=WEIGHTS,
-        help="Ranges of weights: 'minmax' clips nothing; 'mse' clips where that lowers "
-        "the squared error: by 1 to 3 dB with 4 bits, 0.1 to 0.4 with 8.",
-    ),
-]
-BlockSizeOption = Annotated[
-    int | None,
-    typer.Option(
-        "--block-size",
-        metavar="N",
-        show_default="32, as in most 4-bit files",
-        rich_help_panel=WEIGHTS,
-        help="So many values of a 4-bit matrix share a scale. Fewer are more exact and "
-        "larger; 0 for one scale a channel.",
-    ),
-]
-PerChannelOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--per-channel/--per-tensor",
-        show_default="per channel, which is more exact and costs nothing",
-        rich_help_panel=WEIGHTS,
-        help="One scale for each output channel of a weight, or one for all.",
-    ),
-]
-ReduceRangeOption = Annotated[
-    ReduceRange | None,
-    typer.Option(
-        "--reduce-range",
-        show_default="auto",
-        rich_help_panel=WEIGHTS,
-        help="7-bit weights: 'auto' takes them for onnxruntime when the CPU has no VNNI, "
-        "in the nodes whose 8-bit sums would overflow; 'yes' in all nodes.",
-    ),
-]
-CpuOption = Annotated[
-    Cpu | None,
-    typer.Option(
-        "--cpu",
-        show_default="auto: this machine",
-        rich_help_panel=WEIGHTS,
-        help="Where onnxruntime will run the model, which decides --reduce-range auto.",
+        "--halves/--no-halves",
+        rich_help_panel=OBSERVING,
+        help="Keep every second sample apart too, and tell how far the ranges of both "
+        "halves differ: whether the samples suffice.",
     ),
 ]
 SaveConfigOption = Annotated[
@@ -190,6 +135,7 @@ def quantize(
     *,
     output: OutputOption,
     data: OptionalDataOption = None,
+    from_: FromOption = None,
     config: ConfigOption = None,
     target: TargetOption = None,
     op_type: OpTypeOption = None,
@@ -206,6 +152,7 @@ def quantize(
     mantissa_bits: MantissaOption = None,
     on_nonfinite: OptionalNonfiniteOption = None,
     observer: ObserverOption = Observer.AUTO,
+    halves: HalvesOption = True,
     max_memory: MemoryOption = None,
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
@@ -227,6 +174,7 @@ def quantize(
           --activation none --weight int4
       $ quantcal quantize model.onnx -o again.onnx --data calibration/ \\
           --config model.int8.quantcal.toml
+      $ quantcal quantize model.onnx -o model.kl.onnx --from stats.qcal -s kl
     """
     from quantcal.onnx import quantize as quantize_model
     from quantcal.onnx import read_config
@@ -234,15 +182,12 @@ def quantize(
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, op_type, include, exclude)
-    options |= _weights(
+    options |= weights(
         weight, weight_strategy, block_size, per_channel, reduce_range, cpu
     )
     if strategy or "strategy" not in options:
         options["strategy"] = parse_strategy(strategy)
-    if data is None and options.get("activation") != "none":
-        raise typer.BadParameter(
-            "Give the calibration samples, or --activation none.", param_hint="'--data'"
-        )
+    _check_sources(data, from_, options)
     beside = output.with_suffix(".quantcal.toml") if save_config else None
     if (
         beside is not None
@@ -250,13 +195,36 @@ def quantize(
         and beside.resolve() == config.resolve()
     ):
         beside = None  # it says the same already, perhaps with the user's remarks
+    sources = [source for source in (data, from_) if source is not None]
+    _check_outputs(model, sources, output, save_stats, save_table, beside)
+    Policy.of(options["strategy"])  # an unknown name is told before the samples run
+    calibrator: Calibrator | None = None
+    if from_ is not None:
+        observing = {
+            "--mantissa-bits": mantissa_bits,
+            "--on-nonfinite": on_nonfinite,
+            "--save-stats": save_stats,
+        }
+        _refuse(observing, "the histograms in --from were made earlier")
+        known = load_either(from_)
+        if isinstance(known, CalibrationTable):
+            deciding = {
+                "--strategy": strategy,
+                "--activation": activation,
+                "--save-table": save_table,
+            }
+            _refuse(deciding, "the table in --from has its ranges; give histograms")
+            print_written(_write(model, output, known, options), model, from_)
+            return
+        calibrator = known
     bits = options.pop("mantissa_bits", None)
     nonfinite = options.pop("on_nonfinite", "ignore")
     if on_nonfinite is not None:
         nonfinite = on_nonfinite.value
-    _check_outputs(model, data, output, save_stats, save_table, beside)
-    Policy.of(options["strategy"])  # an unknown name is told before the samples run
-    calibrator = Calibrator(mantissa_bits=mantissa_bits or bits, on_nonfinite=nonfinite)
+    if calibrator is None:
+        calibrator = Calibrator(
+            mantissa_bits=mantissa_bits or bits, on_nonfinite=nonfinite
+        )
     try:
         result = quantize_model(
             model,
@@ -264,6 +232,7 @@ def quantize(
             data,
             calibrator=calibrator,
             method=observer.value,
+            halves=halves,
             max_memory=megabytes(max_memory),
             **options,
         )
@@ -277,32 +246,51 @@ def quantize(
         save(result.config, beside)
         kept.insert(0, beside)
     warn_of_unused_rules(result.table)
-    print_result(result, model, kept=kept)
+    print_result(result, model, source=from_, kept=kept)
 
 
-def _weights(
-    weight: list[str] | None,
-    strategy: WeightStrategy | None,
-    block_size: int | None,
-    per_channel: bool | None,
-    reduce_range: ReduceRange | None,
-    cpu: Cpu | None,
-) -> dict[str, Any]:
-    """Return the options of weights; only those that were given."""
-    plain, rules = parse_formats(weight, "--weight")
-    options = {
-        "weight": plain,
-        "weight_formats": rules or None,
-        "weight_strategy": strategy.value if strategy else None,
-        "block_size": block_size,
-        "per_channel": per_channel,
-        "reduce_range": _REDUCE_RANGE[reduce_range] if reduce_range else None,
-        "cpu": cpu.value if cpu else None,
-    }
-    return {name: value for name, value in options.items() if value is not None}
+def _check_sources(
+    data: str | None, from_: Path | None, options: Mapping[str, Any]
+) -> None:
+    """Refuse samples beside histograms, and neither."""
+    if data is not None and from_ is not None:
+        raise typer.BadParameter("Give --data or --from, not both.")
+    if data is None and from_ is None and options.get("activation") != "none":
+        raise typer.BadParameter(
+            "Give the calibration samples, or --activation none, or --from FILE.",
+            param_hint="'--data'",
+        )
 
 
-def _check_outputs(model: Path, data: str | None, *targets: Path | None) -> None:
+def _refuse(given: Mapping[str, object], reason: str) -> None:
+    """Refuse options that would have no effect."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(
+                f"It has no effect: {reason}.", param_hint=f"'{name}'"
+            )
+
+
+def _write(
+    model: Path, output: Path, table: CalibrationTable, options: Mapping[str, Any]
+) -> Written:
+    """Write a model with the ranges of a table; what chose them is not asked again."""
+    from quantcal.onnx import write
+
+    if options.get("reduce_range") == "nodes":
+        raise typer.BadParameter(
+            "A table does not tell which nodes need it. Give --from the histograms "
+            "(.qcal), or --config of the run.",
+            param_hint="'--reduce-range'",
+        )
+    decided = ("strategy", "activation", "formats", "mantissa_bits", "on_nonfinite")
+    kept = {name: value for name, value in options.items() if name not in decided}
+    return write(model, output, table, **kept)
+
+
+def _check_outputs(
+    model: Path, sources: Sequence[str | Path], *targets: Path | None
+) -> None:
     """Refuse files that cannot be written, before the samples run."""
     from quantcal.onnx.writer import check_output
 
@@ -311,8 +299,8 @@ def _check_outputs(model: Path, data: str | None, *targets: Path | None) -> None
         if target is None:
             continue
         check_output(model, target)
-        if data is not None:
-            refuse_overwriting(target, data)
+        for source in sources:
+            refuse_overwriting(target, source)
         if target.resolve() in seen:
             raise typer.BadParameter(f"{target} is to be written twice.")
         seen.add(target.resolve())

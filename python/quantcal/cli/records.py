@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from quantcal import CalibrationTable, Calibrator
+from quantcal import CalibrationTable, Calibrator, Stability
 
 PERCENTILES = (0.01, 0.1, 1.0, 50.0, 99.0, 99.9, 99.99)
 
@@ -63,6 +63,22 @@ def of_table(table: CalibrationTable, names: Iterable[str]) -> list[Record]:
             "report": _numbers(asdict(report[name])) if name in report else None,
         }
         for name in names
+    ]
+
+
+def of_stability(found: Stability) -> list[Record]:
+    """Return one record a tensor; figures are None where a half has not seen it."""
+    return [
+        _numbers(
+            {
+                "name": tensor.name,
+                "first": tensor.first and tensor.first.to_dict(),
+                "second": tensor.second and tensor.second.to_dict(),
+                "difference": tensor.difference,
+                "loss_db": tensor.loss_db,
+            }
+        )
+        for tensor in found
     ]
 
 

@@ -12,11 +12,15 @@ from quantcal.cli.console import stdout
 from quantcal.cli.facts import print_facts, timing
 
 if TYPE_CHECKING:
-    from quantcal.onnx import QuantizeResult
+    from quantcal.onnx import QuantizeResult, Written
 
 
 def print_result(
-    result: QuantizeResult, model: Path, *, kept: Sequence[Path] = ()
+    result: QuantizeResult,
+    model: Path,
+    *,
+    source: Path | None = None,
+    kept: Sequence[Path] = (),
 ) -> None:
     """Print what was done, and the tensors that lose most.
 
@@ -26,6 +30,8 @@ def print_result(
         Of `quantcal.onnx.quantize`.
     model
         The model that was quantised; its size is shown beside the new one's.
+    source
+        The file of histograms, when no samples ran.
     kept
         Other files that were written.
     """
@@ -33,22 +39,51 @@ def print_result(
         f"observe {timing(result.seconds_observe, result.samples)}, "
         f"compute {result.seconds_compute:.1f} s, write {result.seconds_write:.1f} s"
     )
-    facts = {
-        "written": f"{result.output} ({_size(result.output)}, from {_size(model)})",
-        "samples": str(result.samples),
-        "tensors observed": str(result.tensors_observed),
-        "quantised": _counts(result.quantized_nodes),
-        "left in float": _counts(result.left_in_float) or "none",
-        "Q / DQ nodes": f"{result.quantize_nodes} / {result.dequantize_nodes}",
-        "weights": result.weights,
-        "time": f"{result.seconds:.1f} s: {steps}",
-    }
+    facts = {"written": _sizes(result.output, model)}
+    if source is None:
+        facts["samples"] = str(result.samples)
+        facts["tensors observed"] = str(result.tensors_observed)
+    else:
+        facts["histograms"] = str(source)
+    facts |= _written(result)
+    if result.stability is not None:
+        facts["two halves"] = result.stability.summary()
+    facts["time"] = f"{result.seconds:.1f} s: {steps}"
     if kept:
         facts["also written"] = ", ".join(map(str, kept))
     if result.peak_memory is not None:
         facts["peak memory"] = text.size(result.peak_memory)
     print_facts(stdout(), facts)
     print_most_affected(result.table)
+
+
+def print_written(written: Written, model: Path, source: Path) -> None:
+    """Print what was written with the ranges of a table.
+
+    Parameters
+    ----------
+    written
+        Of `quantcal.onnx.write`.
+    model
+        The model that was quantised.
+    source
+        The file of the table.
+    """
+    facts = {"written": _sizes(written.output, model), "ranges": str(source)}
+    print_facts(stdout(), facts | _written(written))
+
+
+def _written(written: QuantizeResult | Written) -> dict[str, str]:
+    return {
+        "quantised": _counts(written.quantized_nodes),
+        "left in float": _counts(written.left_in_float) or "none",
+        "Q / DQ nodes": f"{written.quantize_nodes} / {written.dequantize_nodes}",
+        "weights": written.weights,
+    }
+
+
+def _sizes(output: Path, model: Path) -> str:
+    return f"{output} ({_size(output)}, from {_size(model)})"
 
 
 def _size(path: Path) -> str:

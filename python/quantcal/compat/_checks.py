@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,21 @@ def histogram_counts(counts: Any) -> Counts:
         msg = f"counts sum to {total:g}, but sums are exact below 2**53 = {_MOST} only"
         raise CalibrationError(msg)
     return array.astype(np.int64)
+
+
+def too_few_bins(bins: int, levels: int, option: str) -> NoReturn:
+    """Refuse a histogram that is too short for its levels.
+
+    Raises
+    ------
+    CalibrationError
+        Always, with the name of the option that sets the levels.
+    """
+    msg = (
+        f"{bins} bins cannot be merged to {levels} levels: give more bins, or a smaller "
+        f"{option}"
+    )
+    raise CalibrationError(msg)
 
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:

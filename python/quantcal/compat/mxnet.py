@@ -80,11 +80,7 @@ def mxnet_entropy(
         )
         raise CalibrationError(msg)
     if hist.size < levels:
-        msg = (
-            f"{hist.size} bins cannot be merged to {levels} levels: give more bins, "
-            "or a smaller num_quantized_bins"
-        )
-        raise CalibrationError(msg)
+        _checks.too_few_bins(hist.size, levels, "num_quantized_bins")
     search = _Search(hist, levels)
     divergences = [search(middle - i, middle + i + 1) for i in range(half, middle + 1)]
     threshold = float(np.float32(ends[middle + half + 1 + int(np.argmin(divergences))]))

@@ -71,11 +71,7 @@ def ncnn_kl(counts: Any, absmax: float, *, target_bins: int = 128) -> float:
         msg = f"absmax is {end}, but it must be finite in float32 and not negative"
         raise CalibrationError(msg)
     if hist.size < levels:
-        msg = (
-            f"{hist.size} bins cannot be merged to {levels} levels: give more bins, "
-            "or a smaller target_bins"
-        )
-        raise CalibrationError(msg)
+        _checks.too_few_bins(hist.size, levels, "target_bins")
     threshold = _best_width(hist, levels)
     size = np.float32(hist.size)
     return float(np.float32(threshold + 0.5) * rounded / size)

@@ -11,7 +11,8 @@ from quantcal.onnx.accelerate import Acceleration, accelerate
 from quantcal.onnx.agreement import Agreement
 from quantcal.onnx.config import read_config
 from quantcal.onnx.evaluate import Evaluation, Metered, evaluate
-from quantcal.onnx.feeds import Feeds, InputSpec, load_feeds
+from quantcal.onnx.feeds import Feeds, load_feeds
+from quantcal.onnx.inputs import InputSpec
 from quantcal.onnx.observer import observe
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import Clipped, QuantizeResult

@@ -10,15 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quantcal import CalibrationError
-from quantcal.onnx.model import (
-    Loaded,
-    Workspace,
-    constants_of,
-    model_inputs,
-    tensors_of,
-)
+from quantcal.onnx.graph import constants_of, tensors_of
+from quantcal.onnx.model import Loaded, model_inputs
 from quantcal.onnx.prepare import declared_types
 from quantcal.onnx.scopes import inferred_types, scopes, unify_names
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import ITEM_BYTES
 
 KINDS = ", ".join(kind.removeprefix("tensor(").rstrip(")") for kind in ITEM_BYTES)

@@ -13,7 +13,8 @@ import numpy as np
 
 from quantcal import CalibrationError
 from quantcal.onnx.agreement import Agreement, Comparison
-from quantcal.onnx.feeds import Feed, as_feeds
+from quantcal.onnx.feeds import as_feeds
+from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_model, model_inputs
 from quantcal.onnx.progress import track
 from quantcal.onnx.sizes import run

@@ -8,54 +8,20 @@ silent cast would calibrate another network than the one that runs later.
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.feed_callables import samples_of
+from quantcal.onnx.feed_files import read_sample, sample_files
+from quantcal.onnx.inputs import Feed, InputSpec, check_feed
 
 if TYPE_CHECKING:
     from quantcal.onnx.model import Model
-
-Feed = dict[str, Any]
-
-_CALLABLE = (
-    "Images and other files need code of yours that prepares them: "
-    "python:module:callable, which returns or yields {input name: array}."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """What a model says of one of its inputs.
-
-    Attributes
-    ----------
-    name : str
-    dtype : numpy.dtype or None
-        None when the input is no tensor of numbers; it is not checked then.
-    shape : tuple of (int or None), or None
-        None for a dimension of any size, and for an unknown rank.
-    required : bool
-        False for an input with a default value in the model.
-    """
-
-    name: str
-    dtype: np.dtype[Any] | None
-    shape: tuple[int | None, ...] | None
-    required: bool = True
-
-    def __str__(self) -> str:
-        shape = "?" if self.shape is None else list(self.shape)
-        return f"{self.name!r} ({self.dtype} {shape})".replace("None", "any")
 
 
 class Feeds:
@@ -99,75 +65,6 @@ class Feeds:
         return self.count
 
 
-def check_feed(feed: object, inputs: Sequence[InputSpec], where: str) -> Feed:
-    """Return ``feed`` as a dict of arrays when the model can take it as it is.
-
-    Parameters
-    ----------
-    feed : mapping of str to array
-    inputs : sequence of InputSpec
-    where : str
-        Names the sample in errors, such as ``"sample 3 (a/0003.npz)"``.
-
-    Raises
-    ------
-    CalibrationError
-        For a missing or unknown input, and for a wrong dtype, rank or fixed dimension.
-    """
-    if not isinstance(feed, Mapping):
-        raise CalibrationError(
-            f"{where} is a {type(feed).__name__}; expected a mapping "
-            "{input name: array}."
-        )
-    known = {spec.name for spec in inputs}
-    listed = ", ".join(str(spec) for spec in inputs)
-    missing = [s.name for s in inputs if s.required and s.name not in feed]
-    if missing:
-        raise CalibrationError(
-            f"{where} has no input {', '.join(map(repr, missing))}. "
-            f"It holds {sorted(map(str, feed))}; the model takes {listed}."
-        )
-    unknown = [name for name in feed if name not in known]
-    if unknown:
-        raise CalibrationError(
-            f"{where} holds {', '.join(map(repr, unknown))}, which is no input of the "
-            f"model. The model takes {listed}."
-        )
-    specs = {spec.name: spec for spec in inputs}
-    return {name: _check_array(feed[name], specs[name], where) for name in feed}
-
-
-def _check_array(array: Any, spec: InputSpec, where: str) -> Any:
-    if spec.dtype is None:
-        return array
-    if not isinstance(array, (np.ndarray, np.generic)):
-        raise CalibrationError(
-            f"{where}: input {spec.name!r} is a {type(array).__name__}; "
-            f"expected a numpy array of {spec.dtype}."
-        )
-    array = np.asarray(array)
-    text = spec.dtype == np.dtype(object) and array.dtype.kind in "OUS"
-    if array.dtype != spec.dtype and not text:
-        raise CalibrationError(
-            f"{where}: input {spec.name!r} has dtype {array.dtype}; the model takes "
-            f"{spec.dtype}. Convert it before: array.astype({str(spec.dtype)!r})."
-        )
-    if spec.shape is None:
-        return array
-    want = "[" + ", ".join("any" if d is None else str(d) for d in spec.shape) + "]"
-    got = list(array.shape)
-    if len(got) != len(spec.shape):
-        raise CalibrationError(
-            f"{where}: input {spec.name!r} has {len(got)} dimensions, shape {got}; "
-            f"the model takes {len(spec.shape)}, shape {want}."
-        )
-    if any(w is not None and w != g for w, g in zip(spec.shape, got, strict=True)):
-        raise CalibrationError(
-            f"{where}: input {spec.name!r} has shape {got}; the model takes {want}."
-        )
-    return array
-
-
 def load_feeds(
     source: str | os.PathLike[str], inputs: Model | Sequence[InputSpec]
 ) -> Feeds:
@@ -198,10 +95,10 @@ def load_feeds(
     specs = _as_specs(inputs)
     text = os.fspath(source)
     if text.startswith("python:"):
-        return _from_callable(text, specs)
+        return Feeds(samples_of(text), specs)
     path = Path(text)
     try:
-        files = sorted(_sample_files(path))
+        files = sorted(sample_files(path))
     except OSError as error:
         raise CalibrationError(
             f"Cannot read {path}: {error.strerror or error}."
@@ -219,7 +116,7 @@ def load_feeds(
 
     def start() -> Iterator[tuple[str, Feed]]:
         for file in files:
-            yield str(file), _read(file, specs)
+            yield str(file), read_sample(file, specs)
 
     return Feeds(start, specs, count=len(files))
 
@@ -259,106 +156,6 @@ def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     from quantcal.onnx.model import load_model, model_inputs
 
     return model_inputs(load_model(inputs, weights=False).proto)
-
-
-def _sample_files(path: Path) -> list[Path]:
-    kinds = {".npz", ".npy"}
-    if path.is_dir():
-        files = [p for p in path.iterdir() if p.is_file() and p.name[0] != "."]
-        samples = [p for p in files if p.suffix.lower() in kinds]
-        if not samples:
-            raise CalibrationError(
-                f"{path} holds no .npz or .npy file ({len(files)} other files). "
-                f"{_CALLABLE}"
-            )
-        return samples
-    if not path.exists():
-        module = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(path))
-        hint = f" Is python:{path} meant?" if module else ""
-        raise CalibrationError(
-            f"{path} does not exist.{hint} Give a .npz or .npy file, a folder of them, "
-            "or python:module:callable."
-        )
-    if path.suffix.lower() not in kinds:
-        raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
-    return [path]
-
-
-def _read(file: Path, specs: Sequence[InputSpec]) -> Feed:
-    try:
-        # Opened here, because numpy forgets to close a damaged .npz.
-        with file.open("rb") as opened:
-            if opened.read(2) not in (b"PK", b"\x93N"):  # else numpy speaks of pickles
-                raise ValueError("the content is not what numpy.save or savez writes")
-            opened.seek(0)
-            data = np.load(opened, allow_pickle=False)
-            if isinstance(data, np.ndarray):
-                return {specs[0].name: data}
-            return {name: data[name] for name in data.files}
-    except Exception as error:  # zip, zlib, tokenizer, OS: whatever the damage hits
-        raise CalibrationError(f"Cannot read {file}: {error}") from error
-
-
-def load_callable(spec: str) -> Callable[..., Any]:
-    """Import what ``"python:module:callable"`` names; the current directory is importable.
-
-    Raises
-    ------
-    CalibrationError
-        When it has another form, or there is no such module or callable.
-    """
-    parts = spec.split(":")
-    if len(parts) != 3 or not all(parts):
-        raise CalibrationError(f"{spec!r} is not of the form python:module:callable.")
-    _, module_name, name = parts
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the module runs: anything may happen
-        told = str(error) if isinstance(error, ImportError) else _told(error)
-        raise CalibrationError(
-            f"Cannot import {module_name!r} of {spec!r}: {told}"
-        ) from error
-    function: Callable[..., Any] | None = getattr(module, name, None)
-    if function is None or not callable(function):
-        raise CalibrationError(f"{module_name!r} has no callable {name!r} ({spec!r}).")
-    return function
-
-
-def _from_callable(spec: str, inputs: Sequence[InputSpec]) -> Feeds:
-    function = load_callable(spec)
-
-    def start() -> Iterator[tuple[str, object]]:
-        index = 0
-        try:
-            made = function()
-            if not isinstance(made, Iterable):
-                raise CalibrationError(
-                    f"{spec!r} returned a {type(made).__name__}; expected an iterable "
-                    "of {input name: array}."
-                )
-            for feed in made:
-                yield spec, feed
-                index += 1
-        except CalibrationError:
-            raise
-        except Exception as error:  # the user's code
-            raise CalibrationError(
-                f"sample {index} ({spec}) could not be made: {_told(error)}"
-            ) from error
-
-    return Feeds(start, inputs)
-
-
-def _told(error: Exception) -> str:
-    """Return what went wrong in somebody else's code, and in which line of which file."""
-    text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not frames:  # says where by itself
-        return text
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def _from_reader(reader: Any, inputs: Sequence[InputSpec]) -> Feeds:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.model import Loaded, Workspace, constants_of, inputs_of
+from quantcal.onnx.graph import constants_of, inputs_of
+from quantcal.onnx.model import Loaded
 from quantcal.onnx.scopes import remove_nodes, scopes
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.weights import Weights, uses_of
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator, _core
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import Workspace, names_of, subgraphs, unique_name
+from quantcal.onnx.graph import names_of, subgraphs, unique_name
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import onnx
     import onnxruntime
@@ -33,8 +34,8 @@ class InGraphObserver:
     work : Workspace
     names : iterable of str
         The tensors to record, of the main graph or of subgraphs.
-    calibrator : Calibrator
-        Where they are recorded, when all samples have run.
+    calibrators : sequence of Calibrator
+        Where they are recorded, when all samples have run; all with the same settings.
 
     Raises
     ------
@@ -43,15 +44,24 @@ class InGraphObserver:
     """
 
     def __init__(
-        self, work: Workspace, names: Iterable[str], calibrator: Calibrator
+        self,
+        work: Workspace,
+        names: Iterable[str],
+        calibrators: Sequence[Calibrator],
     ) -> None:
-        self._calibrator = calibrator
-        self._tensors = [
-            (name, _core.TensorStats(calibrator.mantissa_bits)) for name in names
+        self._calibrators = calibrators
+        self._names = list(names)
+        self._stats = [
+            [_core.TensorStats(each.mantissa_bits) for _ in self._names]
+            for each in calibrators
         ]
         # The operators of the open session hold the recorders; this may go then.
-        taps = _core.Taps(self._tensors, finite_only=calibrator.on_nonfinite == "raise")
-        positions = {name: index for index, (name, _) in enumerate(self._tensors)}
+        taps = _core.Taps(
+            list(zip(self._names, self._stats[0], strict=True)),
+            finite_only=calibrators[0].on_nonfinite == "raise",
+        )
+        self._turn = 0  # whose values the operators' recorders hold
+        positions = {name: index for index, name in enumerate(self._names)}
 
         def instrumented(proto: onnx.ModelProto) -> None:
             insert_observers(proto, positions, taps.number)
@@ -59,8 +69,12 @@ class InGraphObserver:
         self._session = work.open_changed(instrumented, prepare=load_operator)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
-    def observe(self, feed: Feed, where: str) -> None:
-        """Run one sample; every tensor is recorded as it comes into being."""
+    def observe(self, feed: Feed, where: str, turn: int = 0) -> None:
+        """Run one sample for the calibrator whose turn it is.
+
+        Every tensor is recorded as it comes into being.
+        """
+        self._take(turn)
         try:
             run(self._session, self._outputs, feed, where, whole=True)
         except CalibrationError as error:
@@ -75,9 +89,21 @@ class InGraphObserver:
 
         A tensor of a branch that never ran has no place there.
         """
-        self._calibrator._include(
-            [(name, stats) for name, stats in self._tensors if stats.observations]
-        )
+        self._take(0)
+        for calibrator, recorded in zip(self._calibrators, self._stats, strict=True):
+            tensors = zip(self._names, recorded, strict=True)
+            calibrator._include(
+                [(n, stats) for n, stats in tensors if stats.observations]
+            )
+
+    def _take(self, turn: int) -> None:
+        """Let the operators' recorders hold what was recorded for one calibrator."""
+        if turn == self._turn:
+            return
+        for other in (self._turn, turn):  # back to the first, then on to the next
+            for ours, theirs in zip(self._stats[0], self._stats[other], strict=True):
+                ours.swap(theirs)
+        self._turn = turn
 
 
 def load_operator(options: onnxruntime.SessionOptions) -> None:

@@ -1,14 +1,12 @@
-"""Reading models, walking their graphs, and opening sessions that change nothing.
+"""Reading any ONNX model, and what it says of its inputs and opset.
 
-All functions here take any ONNX model; what is particular to quantisation (which nodes,
-which biases) is in :mod:`quantcal.onnx.prepare`.
+What is particular to quantisation (which nodes, which biases) is in
+:mod:`quantcal.onnx.prepare`.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,21 +21,19 @@ from quantcal.onnx.external import (
     external_tensors,
     move_out,
 )
-from quantcal.onnx.feeds import InputSpec
 from quantcal.onnx.frameworks import require
+from quantcal.onnx.inputs import InputSpec
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
     Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
-# The one file of weights that all sessions of a model map.
-_WEIGHTS = "weights"
+WEIGHTS_FILE = "weights"
+"""The one file of weights that all sessions of a model map."""
+
 # Models from here on are worth a file of weights: all copies of them are light then.
 _LARGE_BYTES = 16 << 20
-# onnxruntime: where the weights of a model lie that it is given as bytes.
-_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,7 @@ def load_light(model: Model) -> Loaded:
     if loaded.folder is not None or loaded.proto.ByteSize() < _LARGE_BYTES:
         return loaded
     made = TemporaryFolder()
-    move_out(loaded.proto, made.path, _WEIGHTS)
+    move_out(loaded.proto, made.path, WEIGHTS_FILE)
     # A message keeps the memory of what was taken out of it; a copy has none.
     proto = type(loaded.proto)()
     proto.CopyFrom(loaded.proto)
@@ -175,260 +171,3 @@ def opset_of(proto: onnx.ModelProto) -> int:
     """Return the version of the standard operators; 0 when the model imports none."""
     versions = [o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}]
     return max(versions, default=0)
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs that a control-flow node holds (If, Loop, Scan)."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def inputs_of(node: onnx.NodeProto) -> list[str]:
-    """Return all that a node reads: its inputs and what its subgraphs capture."""
-    names = [name for name in node.input if name]
-    for graph in subgraphs(node):
-        made = {value.name for value in graph.input}
-        made |= {tensor.name for tensor in graph.initializer}
-        made |= {name for inner in graph.node for name in inner.output}
-        read = [name for inner in graph.node for name in inputs_of(inner)]
-        read += [value.name for value in graph.output]
-        names += [name for name in read if name not in made]
-    return names
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of all its subgraphs."""
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
-
-
-def constants_of(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that no input of the model can change, in subgraphs too.
-
-    Initializers that are inputs too can be overridden only in name: a quantised weight
-    is fixed. Random generators and control flow count as variable.
-    """
-    fixed: set[str] = set()
-    _add_constants(graph, fixed)
-    return fixed
-
-
-def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
-    fixed |= {tensor.name for tensor in graph.initializer}
-    fixed |= {tensor.values.name for tensor in graph.sparse_initializer}
-    for node in graph.node:
-        inside = list(subgraphs(node))
-        for inner in inside:
-            _add_constants(inner, fixed)
-        variable = bool(inside) or node.op_type.startswith(
-            ("Random", "Multinomial", "Bernoulli", "Dropout")
-        )
-        if not variable and all(name in fixed for name in node.input if name):
-            fixed.update(name for name in node.output if name)
-
-
-def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put every node after all that it reads, else keep the order.
-
-    onnxruntime's own sort does not see what subgraphs capture.
-    """
-    nodes = list(graph.node)
-    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    done = [False] * len(nodes)
-    order: list[int] = []
-    for root in range(len(nodes)):
-        stack = [root]
-        while stack:
-            i = stack[-1]
-            needs = [maker[n] for n in inputs_of(nodes[i]) if n in maker]
-            waiting = [] if done[i] else [j for j in needs if not done[j] and j != i]
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            if not done[i]:
-                done[i] = True
-                order.append(i)
-    ordered = [nodes[i] for i in order]
-    del graph.node[:]
-    graph.node.extend(ordered)
-
-
-class Workspace:
-    """A place from which a model's weights serve any number of sessions.
-
-    Sessions over variants of the graph (other outputs, added nodes) map the same
-    weights file, so several of them cost little more memory than one. That file is made
-    in a temporary folder; where the model has files of weights, those are mapped.
-
-    Parameters
-    ----------
-    loaded : Loaded
-        Left as it is.
-    providers : sequence of str, optional
-        onnxruntime execution providers; the CPU by default.
-    """
-
-    def __init__(self, loaded: Loaded, providers: Sequence[str] | None = None) -> None:
-        import onnx
-
-        self.label = loaded.label
-        self.providers = list(providers or ["CPUExecutionProvider"])
-        self._weights = loaded.folder
-        # Windows refuses to delete what a session still maps; its temp folder may keep it.
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="quantcal-", ignore_cleanup_errors=True
-        )
-        self._made = 0
-        self.light = onnx.ModelProto()
-        self.light.CopyFrom(loaded.proto)
-        if self._weights is None:
-            folder = Path(self._folder.name)
-            move_out(self.light, folder, _WEIGHTS)
-
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
-
-    def _path(self) -> str:
-        self._made += 1
-        return str(Path(self._folder.name) / f"graph{self._made}.onnx")
-
-    def open(
-        self, outputs: Iterable[str], *, nodes: Sequence[onnx.NodeProto] | None = None
-    ) -> onnxruntime.InferenceSession:
-        """Open a session whose outputs are exactly ``outputs``.
-
-        Parameters
-        ----------
-        outputs : iterable of str
-            Tensors of the graph; their types need not be known.
-        nodes : sequence of NodeProto, optional
-            The nodes to run instead of the model's own.
-        """
-        import onnx
-
-        def changed(proto: onnx.ModelProto) -> None:
-            del proto.graph.output[:]
-            proto.graph.output.extend(
-                onnx.ValueInfoProto(name=name) for name in outputs
-            )
-            if nodes is not None:
-                del proto.graph.node[:]
-                proto.graph.node.extend(nodes)
-
-        return self.open_changed(changed)
-
-    def open_changed(
-        self,
-        change: Callable[[onnx.ModelProto], None],
-        *,
-        prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
-    ) -> onnxruntime.InferenceSession:
-        """Open a session of a variant of the model.
-
-        Parameters
-        ----------
-        change : callable
-            Given a copy of the model, whose weights lie outside, to change.
-        prepare : callable, optional
-            Given the session's options, to add to.
-        """
-        import onnx
-
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.light)
-        change(proto)
-        content = proto.SerializeToString()
-        if self._weights is not None:
-            # onnxruntime refuses links and whole paths to weights, not another folder.
-            return open_session(
-                content,
-                self.label,
-                self.providers,
-                config={_FOLDER_KEY: str(self._weights)},
-                prepare=prepare,
-            )
-        path = self._path()
-        Path(path).write_bytes(content)
-        return open_session(path, self.label, self.providers, prepare=prepare)
-
-    def types(self, names: Iterable[str]) -> dict[str, str]:
-        """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""
-        session = self.open(names)
-        return {value.name: value.type for value in session.get_outputs()}
-
-
-def open_session(
-    model: str | bytes,
-    label: str,
-    providers: Sequence[str],
-    *,
-    optimise: bool = False,
-    config: Mapping[str, str] | None = None,
-    prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
-) -> onnxruntime.InferenceSession:
-    """Open a session of a file or of bytes that keeps no memory between runs.
-
-    Graph optimisations stay off unless asked for: they would remove or change tensors.
-
-    Raises
-    ------
-    CalibrationError
-        When onnxruntime cannot load the model; names it and gives the reason.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Nodes that only measure a tensor then run right behind it, and it can be freed.
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    # An arena and memory patterns keep the largest sample's memory for ever.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    # Between runs the processors belong to who prepares the next sample.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 4  # errors come as exceptions, with our words
-    for key, value in (config or {}).items():
-        options.add_session_config_entry(key, value)
-    if prepare is not None:
-        prepare(options)
-    try:
-        return ort.InferenceSession(model, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        reason = str(error)
-        if isinstance(model, str):
-            reason = reason.replace(model, label)
-        raise CalibrationError(f"onnxruntime cannot load {label}: {reason}") from error
-
-
-def tensors_of(graph: onnx.GraphProto) -> list[str]:
-    """Return the outputs of all nodes, in the order of the graph."""
-    return [name for node in graph.node for name in node.output if name]
-
-
-def unique_name(base: str, taken: set[str]) -> str:
-    """Return ``base``, or ``base`` with a number, and add it to ``taken``."""
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    taken.add(name)
-    return name
-
-
-def names_of(graph: onnx.GraphProto) -> set[str]:
-    """Return every tensor name in the graph and its subgraphs."""
-    names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in graph.node:
-        names.update(name for name in (*node.input, *node.output) if name)
-        for inner in subgraphs(node):
-            names |= names_of(inner)
-    return names

@@ -25,14 +25,17 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(name == text or Pattern(text).matches(name) for text in patterns)
 
 
-def near(name: str, names: Iterable[str]) -> str:
-    """Return a sentence with the names like one that is not there, or the first ones."""
+def near(name: str, names: Iterable[str], *, lead: str = "It has") -> str:
+    """Return a sentence with the names like one that is not there, or the first ones.
+
+    ``lead`` begins the latter.
+    """
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
     if close:
         return f"Near names: {', '.join(close)}."
     more = ", …" if len(known) > 12 else ""
-    return f"It has: {', '.join(known[:12])}{more}."
+    return f"{lead}: {', '.join(known[:12])}{more}."
 
 
 def rule_for(

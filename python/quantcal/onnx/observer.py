@@ -17,14 +17,17 @@ import numpy as np
 
 from quantcal import CalibrationError, Calibrator
 from quantcal.onnx.choose import Source, choose
-from quantcal.onnx.feeds import Feed, as_feeds
+from quantcal.onnx.feeds import as_feeds
+from quantcal.onnx.graph import tensors_of
 from quantcal.onnx.in_graph import InGraphObserver
-from quantcal.onnx.model import Workspace, load_light, model_inputs, tensors_of
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.model import load_light, model_inputs
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.progress import track
 from quantcal.onnx.ranges import share
+from quantcal.onnx.session import Workspace
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
@@ -133,7 +136,7 @@ def observe(
     record(
         source,
         reader,
-        new,
+        [new],
         method=method,
         max_memory=max_memory,
         progress=progress,
@@ -169,7 +172,7 @@ def fresh(
 def record(
     source: Source,
     reader: object,
-    calibrator: Calibrator,
+    calibrators: Sequence[Calibrator],
     *,
     method: Method = "auto",
     max_memory: int = MAX_MEMORY,
@@ -179,7 +182,7 @@ def record(
     """Record the tensors of ``source`` for all samples.
 
     Observed inputs of the model are recorded from the feeds, everything else by the
-    chosen method.
+    chosen method. Several calibrators, of the same settings, take samples in turns.
 
     Returns
     -------
@@ -197,12 +200,13 @@ def record(
     samples = 0
     first: Feed | None = None
     with Workspace(source.loaded, providers) as work:
-        observer = _open(work, source, calibrator, method, max_memory)
+        observer = _open(work, source, calibrators, method, max_memory)
         for feed in track(feeds, total=feeds.count, show=progress):
             first = first or feed
             where = f"sample {samples}"
-            _record_inputs(feed, given, calibrator, where)
-            observer.observe(feed, where)
+            turn = samples % len(calibrators)
+            _record_inputs(feed, given, calibrators[turn], where)
+            observer.observe(feed, where, turn)
             samples += 1
         observer.finish()
     if first is None:
@@ -227,7 +231,7 @@ def _record_inputs(
 def _open(
     work: Workspace,
     source: Source,
-    calibrator: Calibrator,
+    calibrators: Sequence[Calibrator],
     method: Method,
     max_memory: int,
 ) -> InGraphObserver | OutputsObserver:
@@ -243,9 +247,9 @@ def _open(
                 f"{_some(inner)} lie inside subgraphs, which only "
                 'method="in_graph" reaches.'
             )
-        return OutputsObserver(work, types, calibrator, max_memory)
+        return OutputsObserver(work, types, calibrators, max_memory)
     try:
-        return InGraphObserver(work, made, calibrator)
+        return InGraphObserver(work, made, calibrators)
     except CalibrationError as error:
         if method == "in_graph":
             raise
@@ -257,7 +261,7 @@ def _open(
             f"and time.{without if inner else ''} The reason: {error}",
             stacklevel=4,
         )
-        return OutputsObserver(work, types, calibrator, max_memory)
+        return OutputsObserver(work, types, calibrators, max_memory)
 
 
 def _some(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.model import all_nodes
+from quantcal.onnx.graph import all_nodes
 from quantcal.onnx.scopes import scopes
 from quantcal.onnx.weights import Weights
 

@@ -62,6 +62,8 @@ class Options:
     exclude: tuple[str, ...] = ()
     formats: Mapping[str, str] = field(default_factory=dict)
     weight_formats: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Formats of the tensors whose ranges are there already; they go before all else."""
 
     @classmethod
     def of(

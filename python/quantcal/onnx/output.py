@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
 from quantcal.onnx.external import move_out
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import open_session
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import open_session
 from quantcal.onnx.sizes import run
 
 if TYPE_CHECKING:

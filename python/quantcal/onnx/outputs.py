@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import Workspace
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import GroupedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class OutputsObserver:
@@ -26,7 +26,7 @@ class OutputsObserver:
     work : Workspace
     types : mapping of str to str
         The tensors of the main graph to record, with onnxruntime's types.
-    calibrator : Calibrator
+    calibrators : sequence of Calibrator
         Where they are recorded.
     max_memory : int
         Bytes that a group may take.
@@ -36,14 +36,14 @@ class OutputsObserver:
         self,
         work: Workspace,
         types: Mapping[str, str],
-        calibrator: Calibrator,
+        calibrators: Sequence[Calibrator],
         max_memory: int,
     ) -> None:
         self._run = GroupedRun(work, types, max_memory)
-        self._calibrator = calibrator
+        self._calibrators = calibrators
 
-    def observe(self, feed: Feed, where: str) -> None:
-        """Record one sample, group by group.
+    def observe(self, feed: Feed, where: str, turn: int = 0) -> None:
+        """Record one sample, group by group, for the calibrator whose turn it is.
 
         Each tensor is dropped as soon as it is recorded: a group must not stay alive
         while the next one runs.
@@ -51,7 +51,7 @@ class OutputsObserver:
         for arrays in self._run(feed, where):
             for name in list(arrays):
                 try:
-                    self._calibrator.observe(name, arrays.pop(name))
+                    self._calibrators[turn].observe(name, arrays.pop(name))
                 except CalibrationError as error:
                     raise CalibrationError(f"{where}: {error}") from error
 

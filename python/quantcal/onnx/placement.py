@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.model import all_nodes
+from quantcal.onnx.graph import all_nodes
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import Options
 from quantcal.onnx.scopes import scopes
@@ -175,7 +175,8 @@ class Placement:
         if name not in self.formats:
             rules, default = self._options.formats, self._options.activation
             nodes = self._beside.get(name, ())
-            self.formats[name] = rule_for(rules, name, nodes, default)
+            ruled = rule_for(rules, name, nodes, default)
+            self.formats[name] = self._options.given.get(name, ruled)
         return self.formats[name]
 
     def _ordered(self) -> dict[str, frozenset[str] | None]:

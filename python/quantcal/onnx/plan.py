@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
-from quantcal.onnx.model import all_nodes, constants_of
+from quantcal.onnx.graph import all_nodes, constants_of
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.placement import Placement, needed
@@ -227,10 +227,12 @@ def _nothing(
     )
     chosen = "/".join(sorted(found))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
+    half = any("float16" in reason for reason in left)
+    tail = " Give the model in float32, as it was before it was halved." if half else ""
     if len(left) == 1:
         (reason,) = left
-        return f"{head}all {total} {chosen} nodes are {_explain(reason, None)}."
-    return f"{head}of its {total} {chosen} nodes {reasons}."
+        return f"{head}all {total} {chosen} nodes are {_explain(reason, None)}.{tail}"
+    return f"{head}of its {total} {chosen} nodes {reasons}.{tail}"
 
 
 def _explain(reason: str, count: int | None) -> str:

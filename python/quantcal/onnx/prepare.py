@@ -15,25 +15,22 @@ The float model computes what it did. In order:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
 from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
-from quantcal.onnx.model import (
-    Loaded,
-    Workspace,
-    all_nodes,
-    opset_of,
-    tensors_of,
-    with_weights,
-)
+from quantcal.onnx.graph import all_nodes, tensors_of
+from quantcal.onnx.model import Loaded, opset_of, with_weights
+from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
 from quantcal.onnx.scopes import inferred_types, name_nodes, scopes, unify_names
+from quantcal.onnx.session import Workspace
+from quantcal.onnx.weights import drop_unread, uses_of
 
 if TYPE_CHECKING:
     import onnx
@@ -87,6 +84,38 @@ class Prepared:
         plan = make_plan(self.proto, self.types, label, self.options, odd)
         return replace(self, plan=plan)
 
+    def covered_by(self, known: Collection[str], lacking: str) -> Prepared:
+        """Do the same for ranges or histograms that were there before.
+
+        They must have every tensor of the main graph, which each sample computes; what
+        lies inside subgraphs may never have been reached.
+
+        Parameters
+        ----------
+        known : collection of str
+            Tensors.
+        lacking : str
+            Begins the error, such as "The table has no range".
+
+        Raises
+        ------
+        CalibrationError
+            When one is missing; names it and those like it.
+        """
+        graph = self.proto.graph
+        outside = {value.name for value in graph.input}.union(tensors_of(graph))
+        needed = [name for name in self.plan.tensors if name in outside]
+        missing = [name for name in needed if name not in known]
+        if missing:
+            listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            raise CalibrationError(
+                f"{lacking} for {len(missing)} of the {len(self.plan.tensors)} tensors "
+                f"that the chosen nodes of {self.converted.label} need: {listed}. "
+                f"{near(missing[0], known, lead='Known')} Observe this model with the "
+                "same target, formats and nodes, or exclude their nodes."
+            )
+        return self.reached_by(known)
+
 
 def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepared:
     """Do all steps and choose the nodes; ``loaded`` is changed.
@@ -121,10 +150,12 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
         types = inferred_types(work.light, types) | types
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
+    read = uses_of(proto.graph)
     fold_constants(proto, chosen, types, converted.folder)
     if "BatchNormalization" not in options.op_types:
         fold_batch_norms(proto.graph, chosen, converted.folder)
     odd = shape_operands(proto.graph, chosen, converted.folder)
+    drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
     plan = make_plan(proto, types, loaded.label, options, odd)
     return Prepared(converted, proto, types, plan, options, odd)

@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, Calibrator, __version__
+from quantcal.halves import Stability
 from quantcal.onnx.config import config_text
 from quantcal.onnx.cpu import WeightBits, decided
 from quantcal.onnx.model import load_light
-from quantcal.onnx.observer import MAX_MEMORY, Method, Source, fresh, record
+from quantcal.onnx.observer import MAX_MEMORY, Method, fresh
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
 from quantcal.onnx.prepare import prepare
-from quantcal.onnx.ranges import assign, ranges, share
+from quantcal.onnx.ranges import assign, ranges
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
+from quantcal.onnx.seen import Seen, from_before, from_samples
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
-    from quantcal.onnx.feeds import Feed
     from quantcal.onnx.model import Model
 
 
@@ -49,6 +50,7 @@ def quantize(
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    halves: bool = True,
     progress: bool = True,
     method: Method = "auto",
     max_memory: int = MAX_MEMORY,
@@ -69,7 +71,9 @@ def quantize(
     output : path
         Replaced at once when the new model is complete and checked.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
-        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`.
+        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
+        with a ``calibrator`` that has observed this model already: nothing runs then,
+        and the model is the same, to the byte.
     strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
         How ranges are chosen, as for ``Calibrator.compute``. A pattern ``node:…`` means
         the tensors that nodes of such names read or write.
@@ -113,13 +117,18 @@ def quantize(
         Names of nodes, or of tensors that they make, or patterns (``*``): quantise these
         only; leave these in float. Unnamed nodes go by type and position, such as
         ``Conv_12``.
+    halves : bool
+        Keep every second sample apart as well, and tell how far the ranges of the two halves
+        differ: whether the samples suffice. It changes nothing else; ranges are chosen three
+        times, milliseconds a tensor.
     progress : bool
         Show a bar on stderr when it is a terminal and rich is installed.
     method, max_memory, mantissa_bits, on_nonfinite, providers
         As for :func:`quantcal.onnx.observe`.
     calibrator : Calibrator, optional
         Add the samples to this one, and decide from all that it has seen. Give an empty
-        one to keep the histograms, also when writing fails.
+        one to keep the histograms, also when writing fails; or one from
+        :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
 
     Returns
     -------
@@ -135,6 +144,14 @@ def quantize(
     --------
     >>> result = qc.onnx.quantize("model.onnx", "model.int8.onnx", "calibration/")
     >>> print(result.summary())
+
+    Observe once, write twice:
+
+    >>> cal = qc.onnx.observe("model.onnx", "calibration/")
+    >>> for name in ("mse", "kl"):
+    ...     done = qc.onnx.quantize(
+    ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
+    ...     )
     """
     path = check_output(model, output)
     options = Options.of(
@@ -160,37 +177,40 @@ def quantize(
     prepared = prepare(load_light(model), options)
     # Before the data, which may take long; a given calibrator may know more tensors.
     policy = assign(given, prepared, calibrator or ())
-    first: Feed | None = None
-    samples, table = 0, CalibrationTable({})
+    seen: Seen | None = None
+    table = CalibrationTable({})
+    steadiness: Stability | None = None
     observed = computed = time.perf_counter()
     used = fresh(calibrator, mantissa_bits, on_nonfinite)
     if not options.weights_only:
-        samples, first = record(
-            Source(prepared.converted, prepared.types, prepared.plan.observed),
-            reader,
-            used,
-            method=method,
-            max_memory=max_memory,
-            progress=progress,
-            providers=providers,
-        )
-        observed = time.perf_counter()
-        new = share(used, prepared.plan)
-        if calibrator is None:
-            calibrator = new
+        if reader is None:
+            seen = from_before(prepared, calibrator)
         else:
-            calibrator.merge(new)
-        prepared = prepared.reached_by(calibrator)
-        table = ranges(calibrator, policy, prepared)
+            seen = from_samples(
+                prepared,
+                reader,
+                calibrator,
+                used,
+                halves=halves,
+                method=method,
+                max_memory=max_memory,
+                progress=progress,
+                providers=providers,
+            )
+        observed = time.perf_counter()
+        prepared = seen.prepared
+        table = ranges(seen.calibrator, policy, prepared)
+        steadiness = seen.stability(policy, table)
         if bits.undecided:
-            found = estimate(prepared, calibrator, table, per_channel=per_channel)
+            found = estimate(prepared, seen.calibrator, table, per_channel=per_channel)
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
+    first = seen.first if seen else None
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
     return QuantizeResult(
         output=path,
         table=table,
-        samples=samples,
+        samples=seen.samples if seen else 0,
         tensors_observed=len(prepared.plan.observed),
         quantized_nodes=written.quantized_nodes,
         quantize_nodes=written.quantize_nodes,
@@ -204,6 +224,7 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
+        stability=steadiness,
         config=_config(options, given, model, used, bits),
     )
 

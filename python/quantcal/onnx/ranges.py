@@ -24,7 +24,8 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     Parameters
     ----------
     observed : Calibrator
-        Of the tensors in ``plan.observed``.
+        Of the tensors in ``plan.observed``, or what this function made of them: that
+        gives the same again.
     plan : Plan
 
     Returns
@@ -38,7 +39,7 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     shared._include(
         (name, observed.stats(source).copy())
         for name, sources in plan.sources.items()
-        for source in sources
+        for source in [s for s in sources if s in observed] or [name]
         if source in observed
     )
     return shared
@@ -63,12 +64,18 @@ def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
 
 
 def ranges(
-    calibrator: Calibrator, policy: Policy, prepared: Prepared
+    calibrator: Calibrator,
+    policy: Policy,
+    prepared: Prepared,
+    among: Iterable[str] | None = None,
 ) -> CalibrationTable:
-    """Choose the range of every tensor that was observed, each in its format."""
+    """Choose the range of every tensor that was observed, each in its format.
+
+    ``among`` has the names that the policy may speak of, where it is more.
+    """
     formats = prepared.plan.formats
     default = prepared.options.activation
-    assigned, unused = policy.assign(calibrator)
+    assigned, unused = policy.assign(calibrator if among is None else among)
     params: dict[str, QuantParams] = {}
     report: dict[str, TensorReport] = {}
     for format in dict.fromkeys([default, *formats.values()]):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantcal import CalibrationTable
+from quantcal.halves import Stability
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class QuantizeResult:
     table : CalibrationTable
         The ranges of all activations, with a report on each.
     samples : int
-        The number of calibration samples.
+        The number of calibration samples that were run; 0 when the histograms were there.
     tensors_observed : int
     quantized_nodes : dict of str to int
         Operator type → number of nodes that compute on quantised data.
@@ -47,6 +49,9 @@ class QuantizeResult:
         The largest resident size of this process so far, in bytes; None where unknown.
     widest_clipped : tuple of Clipped
         The tensors that lose the largest share of values, at most five, largest first.
+    stability : Stability or None
+        How far the ranges of two halves of the samples differ; None when there was but one
+        sample, or none ran.
     config : str or None
         The choices as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
         None when a strategy is one of the caller's own, which no text can hold.
@@ -68,6 +73,7 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[Clipped, ...]
+    stability: Stability | None = field(repr=False)
     config: str | None = field(repr=False)
 
     @property
@@ -78,10 +84,7 @@ class QuantizeResult:
     @property
     def weights(self) -> str:
         """How the weights are stored, and why so."""
-        formats = ", ".join(self.weight_formats)
-        if formats in ("int8", "uint8", "int7", "uint7"):
-            formats = f"{7 if '7' in formats else 8} bits"
-        return f"{formats or 'none'}: {self.reduce_range_reason}"
+        return weights_told(self.weight_formats, self.reduce_range_reason)
 
     def summary(self) -> str:
         """Return a few lines of plain text."""
@@ -103,7 +106,17 @@ class QuantizeResult:
             rows.append(("peak memory", f"{self.peak_memory / 1e6:.0f} MB"))
         clipped = [f"{c.name} {c.share:.3%}" for c in self.widest_clipped]
         rows.append(("most clipped", ", ".join(clipped) or "none"))
+        if self.stability is not None:
+            rows.append(("two halves", self.stability.summary()))
         return "\n".join(f"{key:<17} {value}" for key, value in rows)
+
+
+def weights_told(formats: Mapping[str, int], reason: str) -> str:
+    """Return how weights are stored, and why so."""
+    told = ", ".join(formats)
+    if told in ("int8", "uint8", "int7", "uint7"):
+        told = f"{7 if '7' in told else 8} bits"
+    return f"{told or 'none'}: {reason}"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -16,10 +16,9 @@ import numpy as np
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.external import embed
-from quantcal.onnx.model import sort_nodes, subgraphs
-from quantcal.onnx.scopes import scopes
+from quantcal.onnx.graph import sort_nodes, subgraphs
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
-from quantcal.onnx.weights import uses_of
+from quantcal.onnx.weights import drop_unread, uses_of
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +51,7 @@ def rewrite(
     sort_nodes(proto.graph)
     work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
-    work.drop_floats()
+    drop_unread(proto.graph, uses_of(prepared.proto.graph))
     if prepared.converted.folder is not None:
         embed(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
@@ -134,15 +133,6 @@ class _Rewriter:
         if readers is None:
             return name in around and node.name in self._plan.nodes
         return node.name in readers
-
-    def drop_floats(self) -> None:
-        """Remove the float weights that nothing reads any more."""
-        used = uses_of(self._graph)
-        for graph in scopes(self._graph):
-            for index in reversed(range(len(graph.initializer))):
-                name = graph.initializer[index].name
-                if name in self._weights.replaced and not used[name]:
-                    del graph.initializer[index]
 
     def _name(self, base: str) -> str:
         return self._constants.name(base)

@@ -24,7 +24,8 @@ from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.coding import code
 from quantcal.onnx.external import values_of
-from quantcal.onnx.model import all_nodes, load_light
+from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.model import load_light
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.scopes import scopes

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.model import subgraphs, unique_name
+from quantcal.onnx.graph import subgraphs, unique_name
 
 if TYPE_CHECKING:
     import onnx

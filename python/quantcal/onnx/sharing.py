@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.model import all_nodes
+from quantcal.onnx.graph import all_nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import Workspace, names_of, unique_name
+from quantcal.onnx.graph import names_of, unique_name
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.session import Workspace
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
 from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.model import all_nodes, names_of, unique_name
+from quantcal.onnx.graph import all_nodes, names_of, unique_name
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.operands import channel_axis
 from quantcal.onnx.options import is_float
@@ -113,8 +113,6 @@ class WeightNodes:
     ----------
     formats : Counter of str
         Format → number of weights.
-    replaced : set of str
-        Float constants with codes in their place.
     """
 
     def __init__(
@@ -126,7 +124,6 @@ class WeightNodes:
         bits: WeightBits,
     ) -> None:
         self.formats: Counter[str] = Counter()
-        self.replaced: set[str] = set()
         self._plan = prepared.plan
         self._options = prepared.options
         self._graph = graph
@@ -150,7 +147,6 @@ class WeightNodes:
             if key not in self._coded:
                 self._coded[key] = self._code(key, node, index)
                 self.formats[key[2]] += 1
-                self.replaced.add(name)
             last = self._coded[key]
             if key not in scope.decoded:
                 scope.decoded[key] = self._store(name, last, scope)
@@ -235,7 +231,6 @@ class WeightNodes:
         ]
         options = {"axis": 0} if scale.ndim else {}
         node.input[2] = self._append(name, stored, scope, options)
-        self.replaced.add(name)
 
     def _sums_scale(self, node: onnx.NodeProto) -> np.float32 | None:
         """Return the scale of a node's input when its sums can be integers."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal.onnx.external import values_of
-from quantcal.onnx.model import names_of, unique_name
+from quantcal.onnx.graph import names_of, unique_name
 from quantcal.onnx.scopes import scopes
 
 if TYPE_CHECKING:
@@ -23,6 +23,25 @@ def uses_of(graph: onnx.GraphProto) -> Counter[str]:
         used.update(name for node in scope.node for name in node.input if name)
         used.update(value.name for value in scope.output)
     return used
+
+
+def drop_unread(graph: onnx.GraphProto, before: Counter[str]) -> None:
+    """Remove the constants that were read and are no more.
+
+    Parameters
+    ----------
+    graph : GraphProto
+        Changed in place.
+    before : Counter
+        Who read what, by :func:`uses_of`. What nothing read then stays, as it was given.
+    """
+    used = uses_of(graph)
+    inputs = {value.name for value in graph.input}
+    for scope in scopes(graph):
+        for index in reversed(range(len(scope.initializer))):
+            name = scope.initializer[index].name
+            if before[name] and not used[name] and name not in inputs:
+                del scope.initializer[index]
 
 
 class Weights:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
 from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.feeds import Feed
-from quantcal.onnx.model import all_nodes, load_light
+from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.inputs import Feed
+from quantcal.onnx.model import load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
+from quantcal.onnx.result import weights_told
 from quantcal.onnx.rewrite import rewrite
 from quantcal.onnx.saturation import check_narrow
 
@@ -59,6 +61,11 @@ class Written:
     weight_bits_reason: str
     weight_formats: dict[str, int]
 
+    @property
+    def weights(self) -> str:
+        """How the weights are stored, and why so."""
+        return weights_told(self.weight_formats, self.weight_bits_reason)
+
 
 def write(
     model: Model,
@@ -92,7 +99,8 @@ def write(
     table : mapping of str to QuantParams
         Must hold every activation that is rounded, in a format of the target; more is
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
-        and formats has all.
+        and formats has all. Only tensors inside subgraphs may be missing, as no sample
+        may have reached them: their nodes stay in float, and are counted.
     target, weight, weight_strategy, block_size, per_channel, cpu
         As for :func:`quantcal.onnx.quantize`.
     op_types, include, exclude, weight_formats
@@ -133,8 +141,10 @@ def write(
             'reduce_range="nodes" needs the histograms, which write() does not have. '
             "Give the names that quantcal.onnx.saturations finds."
         )
+    options = replace(options, given=formats)
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
+    prepared = prepared.covered_by(table, "The table has no range")
     return write_prepared(prepared, path, table)
 
 
@@ -171,15 +181,6 @@ def write_prepared(
 def _needed_ranges(
     prepared: Prepared, table: Mapping[str, QuantParams]
 ) -> dict[str, QuantParams]:
-    missing = [name for name in prepared.plan.tensors if name not in table]
-    if missing:
-        listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise CalibrationError(
-            f"The table has no range for {len(missing)} of the "
-            f"{len(prepared.plan.tensors)} tensors that the chosen nodes of "
-            f"{prepared.converted.label} need: {listed}. Observe them, or exclude "
-            "their nodes."
-        )
     ranges = {name: table[name] for name in prepared.plan.tensors}
     for name, params in ranges.items():
         known = ACTIVATIONS[prepared.options.target][:-1]

@@ -1,4 +1,4 @@
-"""The columns of the tables of a comparison, whatever shows them."""
+"""The columns of tables of strategies and tensors, whatever shows them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._text import NONE, decibels, real, share
+from quantcal.halves import Steadiness
+from quantcal.params import QuantParams
 from quantcal.scored import Scored, StrategySummary
 
 
@@ -63,6 +65,27 @@ def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
         columns.insert(4, Column("not for", cells))
     columns.append(Column("least on", [row.worst or NONE for row in rows], left=True))
     return columns
+
+
+def of_stability(rows: Sequence[Steadiness]) -> list[Column]:
+    """Return how far two halves of the data agree on tensors."""
+    return [
+        Column("tensor", [row.name for row in rows], left=True),
+        Column("first half", [_range(row.first) for row in rows]),
+        Column("second half", [_range(row.second) for row in rows]),
+        Column("difference", [_finite(row.difference, share) for row in rows]),
+        Column("loss", [_finite(row.loss_db, lambda x: f"{x:.2f} dB") for row in rows]),
+    ]
+
+
+def _range(params: QuantParams | None) -> str:
+    if params is None:
+        return "not seen"
+    return f"{real(float(np.min(params.low)))} … {real(float(np.max(params.high)))}"
+
+
+def _finite(value: float, tell: Callable[[float], str]) -> str:
+    return tell(value) if math.isfinite(value) else NONE
 
 
 def spread(values: float | NDArray[Any]) -> str:

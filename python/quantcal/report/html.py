@@ -1,4 +1,4 @@
-"""A comparison as an HTML table, for notebooks."""
+"""A comparison, or two halves of the data, as an HTML table for notebooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from quantcal.comparison import Comparison
+from quantcal.halves import Stability
 from quantcal.report import columns
 from quantcal.report.columns import Column
 
@@ -21,6 +22,13 @@ def comparison(shown: Comparison) -> str:
         failed = []
     notes = [f"<p>{escape(f'{row.strategy}: {row.error}')}</p>" for row in failed]
     return "\n".join(["<table>", *parts, "</table>", *notes])
+
+
+def stability(shown: Stability) -> str:
+    """Return the tensors and how far two halves of the data agree on them."""
+    caption = f"<caption>two halves {escape(shown.summary())}</caption>"
+    parts = table(columns.of_stability(shown))
+    return "\n".join(["<table>", caption, *parts, "</table>"])
 
 
 def table(parts: Sequence[Column]) -> list[str]:

@@ -1,0 +1,96 @@
+"""`quantcal stability`: do the samples suffice? The ranges of two files side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantcal import CalibrationError, QuantFormat, load
+from quantcal import stability as stability_of
+from quantcal.cli import records
+from quantcal.cli.console import show, stdout
+from quantcal.cli.errors import CommandError
+from quantcal.cli.facts import print_facts
+from quantcal.cli.options import (
+    RANGES,
+    JsonOption,
+    StrategyOption,
+    parse_strategy,
+)
+from quantcal.cli.tables import Column, tensor_table
+from quantcal.halves import TOLERANCE
+from quantcal.report import columns
+
+# What goes first where a terminal is narrow.
+_RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
+
+
+def stability(
+    first: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIRST",
+            help="Histograms of one half of the samples (.qcal), or of one shard.",
+        ),
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="SECOND", help="Those of the other half.")
+    ],
+    *,
+    strategy: StrategyOption = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            rich_help_panel=RANGES,
+            help="Format of the codes, such as uint8.",
+        ),
+    ] = "int8",
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance",
+            min=0,
+            metavar="SHARE",
+            help="Name the tensors whose ranges differ by more than this share.",
+        ),
+    ] = TOLERANCE,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="Show so many tensors.")
+    ] = 10,
+    json_: JsonOption = False,
+) -> None:
+    """Tell whether the samples suffice: how far two halves of them agree.
+
+    The ranges that each half chooses should be nearly the same. Where they are
+    not, few samples decide: take more, or a strategy that clips. `quantcal
+    quantize` tells the same of its own samples.
+
+    Examples:
+      $ quantcal stability shard-1.qcal shard-2.qcal --format uint8
+      $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
+    """
+    if first.resolve() == second.resolve():
+        raise CommandError(f"{first} is given twice; it agrees with itself.")
+    try:
+        format = QuantFormat.of(format_)
+    except CalibrationError as error:
+        raise typer.BadParameter(str(error), param_hint="'--format'") from error
+    found = stability_of(
+        load(first), load(second), parse_strategy(strategy), format=format
+    )
+    if json_:
+        records.print_json("stability", None, records.of_stability(found))
+        return
+    out = stdout()
+    facts = {"tensors": str(len(found)), "two halves": found.summary(tolerance)}
+    print_facts(out, facts)
+    out.print()
+    names, *parts = columns.of_stability(found[:limit])
+    shown = [
+        Column(part.heading, part.cells, rank=_RANK[part.heading]) for part in parts
+    ]
+    show(out, tensor_table(names.cells, shown, out))

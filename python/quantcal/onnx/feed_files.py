@@ -1,0 +1,68 @@
+"""Samples in .npz and .npy files: which there are, and reading one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from quantcal import CalibrationError
+from quantcal.onnx.inputs import Feed, InputSpec
+
+_CALLABLE = (
+    "Images and other files need code of yours that prepares them: "
+    "python:module:callable, which returns or yields {input name: array}."
+)
+
+
+def sample_files(path: Path) -> list[Path]:
+    """Return a file, or the files of a folder, that hold samples.
+
+    Raises
+    ------
+    CalibrationError
+        When there is none; says what to give instead.
+    """
+    kinds = {".npz", ".npy"}
+    if path.is_dir():
+        files = [p for p in path.iterdir() if p.is_file() and p.name[0] != "."]
+        samples = [p for p in files if p.suffix.lower() in kinds]
+        if not samples:
+            raise CalibrationError(
+                f"{path} holds no .npz or .npy file ({len(files)} other files). "
+                f"{_CALLABLE}"
+            )
+        return samples
+    if not path.exists():
+        module = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(path))
+        hint = f" Is python:{path} meant?" if module else ""
+        raise CalibrationError(
+            f"{path} does not exist.{hint} Give a .npz or .npy file, a folder of them, "
+            "or python:module:callable."
+        )
+    if path.suffix.lower() == ".qcal":
+        raise CalibrationError(
+            f"{path} holds histograms, not samples. Give it by --from, or "
+            "calibrator=quantcal.load(path)."
+        )
+    if path.suffix.lower() not in kinds:
+        raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
+    return [path]
+
+
+def read_sample(file: Path, specs: Sequence[InputSpec]) -> Feed:
+    """Read one file; the array of a .npy is the first input."""
+    try:
+        # Opened here, because numpy forgets to close a damaged .npz.
+        with file.open("rb") as opened:
+            if opened.read(2) not in (b"PK", b"\x93N"):  # else numpy speaks of pickles
+                raise ValueError("the content is not what numpy.save or savez writes")
+            opened.seek(0)
+            data = np.load(opened, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                return {specs[0].name: data}
+            return {name: data[name] for name in data.files}
+    except Exception as error:  # zip, zlib, tokenizer, OS: whatever the damage hits
+        raise CalibrationError(f"Cannot read {file}: {error}") from error

@@ -1,0 +1,116 @@
+"""Where the histograms of a quantisation come from: a run of the samples, or an earlier one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from quantcal import CalibrationError, CalibrationTable, Calibrator, Policy
+from quantcal.halves import Stability
+from quantcal.onnx.observer import Source, record
+from quantcal.onnx.prepare import Prepared
+from quantcal.onnx.ranges import ranges, share
+
+if TYPE_CHECKING:
+    from quantcal.onnx.inputs import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What ranges are chosen from.
+
+    Attributes
+    ----------
+    calibrator : Calibrator
+        The histograms of all tensors that need a range.
+    prepared : Prepared
+        The model without the nodes that no sample reached.
+    samples : int
+        The number of samples that ran.
+    first : feed, optional
+        The first of them.
+    halves : tuple of Calibrator, optional
+        What every second sample and what the others gave.
+    """
+
+    calibrator: Calibrator
+    prepared: Prepared
+    samples: int = 0
+    first: Feed | None = None
+    halves: tuple[Calibrator, Calibrator] | None = None
+
+    def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:
+        """Return how far the halves agree; None when there are none."""
+        if self.halves is None:
+            return None
+        one, other = (
+            ranges(half, policy, self.prepared, among=self.calibrator)
+            for half in self.halves
+        )
+        here = CalibrationTable({name: table[name] for name in {**one, **other}})
+        return Stability.of(self.halves, (one, other), here)
+
+
+def from_samples(
+    prepared: Prepared,
+    reader: object,
+    calibrator: Calibrator | None,
+    used: Calibrator,
+    *,
+    halves: bool,
+    **how: Any,
+) -> Seen:
+    """Run the samples.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    reader : object
+        The samples.
+    calibrator : Calibrator, optional
+        They are added to this one.
+    used : Calibrator
+        An empty one with the settings to use.
+    halves : bool
+        Whether to keep the halves apart.
+    how
+        Options of :func:`quantcal.onnx.observer.record`.
+    """
+    plan = prepared.plan
+    source = Source(prepared.converted, prepared.types, plan.observed)
+    parts = [used]
+    if halves:
+        other = Calibrator(
+            mantissa_bits=used.mantissa_bits, on_nonfinite=used.on_nonfinite
+        )
+        parts.append(other)
+    samples, first = record(source, reader, parts, **how)
+    kept = None
+    if samples > 1 and halves:
+        kept = share(used, plan), share(other, plan)
+    for part in parts[1:]:
+        used.merge(part)
+    new = share(used, plan)
+    if calibrator is None:
+        calibrator = new
+    else:
+        calibrator.merge(new)
+    return Seen(calibrator, prepared.reached_by(calibrator), samples, first, kept)
+
+
+def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
+    """Take what a calibrator has seen of the model earlier.
+
+    Raises
+    ------
+    CalibrationError
+        When that is nothing, or not all that is needed.
+    """
+    if not calibrator:
+        raise CalibrationError(
+            "There are no samples and no histograms. Give a reader, or a calibrator that "
+            "has observed this model."
+        )
+    known = share(calibrator, prepared.plan)
+    names = {*known, *calibrator}
+    return Seen(known, prepared.covered_by(names, "There is no histogram"))

@@ -1,0 +1,105 @@
+//! Statistics by channel that may hold an observation back: its values, until it is known where
+//! they are to be counted.
+//!
+//! What a forward of a model saw counts when the forward is complete. Until then there would be a
+//! histogram for each channel, made anew and merged: for 512 rows that is 3.7 ns a value to count, and
+//! 4.1 to merge. A copy of the values is smaller than their histograms as long as there are few in
+//! a channel; it is counted straight into the statistics that it is merged into.
+
+use std::sync::Arc;
+
+use crate::{
+    ChannelStats,
+    error::{Error, Result},
+    float::{BLOCK, Element},
+    shape::Shape,
+};
+
+/// Values of a channel that are held back at most: 4 KiB, what the histogram of activations takes.
+const FEW: usize = 1024;
+
+/// [`ChannelStats`] of which the first observation may be held back.
+#[derive(Debug, Clone)]
+pub struct Held {
+    stats: ChannelStats, // empty while there are values
+    values: Option<(Arc<Vec<f32>>, Shape)>,
+}
+
+impl From<ChannelStats> for Held {
+    fn from(stats: ChannelStats) -> Self {
+        Self { stats, values: None }
+    }
+}
+
+impl Held {
+    /// Adds one observation, as [`ChannelStats::observe`] does. If it is the first and a small one, a
+    /// copy is held back, of the `f32` that would be counted.
+    ///
+    /// # Errors
+    /// As [`ChannelStats::observe`].
+    ///
+    /// # Panics
+    /// As [`ChannelStats::observe`].
+    pub fn hold<T: Element>(&mut self, values: &[T], shape: Shape) -> Result<()> {
+        assert_eq!(values.len(), shape.len(), "the shape is that of the values");
+        let first = self.values.is_none() && self.stats.observations() == 0;
+        if !first || values.len() > FEW * shape.channels {
+            return self.settled().observe(values, shape);
+        }
+        let mut copy = Vec::with_capacity(values.len());
+        let mut buffer = [0.0; BLOCK];
+        for block in values.chunks(BLOCK) {
+            copy.extend_from_slice(T::widen(block, &mut buffer));
+        }
+        self.values = Some((Arc::new(copy), shape));
+        Ok(())
+    }
+
+    /// The statistics with everything counted.
+    pub fn settled(&mut self) -> &mut ChannelStats {
+        if let Some((values, shape)) = self.values.take() {
+            self.stats.observe(&values, shape).expect("nothing was observed before");
+        }
+        &mut self.stats
+    }
+
+    /// Adds the statistics of the same tensor from elsewhere, as [`ChannelStats::merge`] does.
+    ///
+    /// # Errors
+    /// As [`ChannelStats::merge`].
+    pub fn merge(&mut self, mut other: Self) -> Result<()> {
+        let ours = self.settled();
+        match &other.values {
+            Some((values, shape)) if ours.is_like(&other.stats) => ours.observe(values, *shape),
+            _ => ours.merge(other.settled()),
+        }
+    }
+
+    /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into these.
+    ///
+    /// # Errors
+    /// As [`ChannelStats::check`].
+    pub fn check(&self, axis: i64, channels: usize) -> Result<()> {
+        self.stats.check(axis, channels)?;
+        let have = self.len();
+        if have == channels || have == 0 || channels == 0 {
+            return Ok(());
+        }
+        Err(Error::Channels { have, want: channels })
+    }
+
+    /// The axis, as it was named.
+    pub fn axis(&self) -> i64 {
+        self.stats.axis()
+    }
+
+    /// Number of channels; 0 before the first observation.
+    pub fn len(&self) -> usize {
+        self.values.as_ref().map_or(self.stats.len(), |(_, shape)| shape.channels)
+    }
+
+    /// Whether nothing was observed yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
