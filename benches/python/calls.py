@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 from figures import Sheet
 from shapes import gauss
 from timing import interleave
@@ -93,7 +97,9 @@ def _cold(sheet: Sheet, tensors: int, size: int, rounds: int) -> None:
         "long run": _observer(qc.Calibrator(), arrays, 1),
     }
     seconds = interleave(work, rounds=rounds)
-    for how in ("first", "long run"):
+    alone = "first, a process of its own"
+    seconds[alone] = [_alone(tensors, size) for _ in range(rounds)]
+    for how in ("first", alone, "long run"):
         sheet.add(
             f"{tensors:,} tensors of {size:,} elements, float32",
             f"1 core, {how}",
@@ -103,3 +109,24 @@ def _cold(sheet: Sheet, tensors: int, size: int, rounds: int) -> None:
             at_most=1.2,
             yardstick=(READING, seconds[READING]),
         )
+
+
+def _alone(tensors: int, size: int) -> float:
+    """Return the seconds of a first pass in a process that did nothing before."""
+    command = [sys.executable, __file__, str(tensors), str(size)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def _print_first(tensors: int, size: int) -> None:
+    qc.set_num_threads(1)
+    x = gauss(tensors * size)
+    qc.Calibrator().observe("x", x[:size])  # what is loaded at first use
+    run = _first(list(x.reshape(tensors, size)))
+    start = time.perf_counter()
+    run()
+    print(time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    _print_first(*map(int, sys.argv[1:]))
