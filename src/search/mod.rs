@@ -15,6 +15,7 @@ mod even;
 mod groups;
 mod kl;
 mod logarithm;
+pub mod migration;
 mod mse;
 mod octav;
 mod optimum;

@@ -79,9 +79,7 @@ class Recording:
         empty: Stats = _core.TensorStats(bits)
         if axis is not None:
             empty = _core.ChannelStats(axis, bits)
-        return calibrator._record(
-            name, empty, as_engine_reads(values, axis), hold=True
-        )
+        return calibrator._record(name, empty, as_engine_reads(values, axis), hold=True)
 
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
