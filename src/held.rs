@@ -56,6 +56,10 @@ impl Held {
     }
 
     /// The statistics with everything counted.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "values are held back while there are no statistics"
+    )]
     pub fn settled(&mut self) -> &mut ChannelStats {
         if let Some((values, shape)) = self.values.take() {
             self.stats.observe(&values, shape).expect("nothing was observed before");

@@ -60,8 +60,12 @@ impl Recorder {
     }
 
     /// Adds the statistics of the same tensor from elsewhere, as [`TensorStats::merge`] does. What
-    /// waits there waits here.
+    /// waits there waits here, if both are of one kind.
     pub fn merge(&mut self, other: &Self) {
+        if self.like() != other.like() {
+            // Which resolution is the coarser depends on what was counted.
+            return self.settled().merge(other.clone().settled());
+        }
         self.stats.merge(&other.stats);
         self.wait(&other.values);
         self.wait_extremes(&other.minima, &other.maxima);

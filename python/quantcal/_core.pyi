@@ -34,6 +34,8 @@ __all__ = [
     "dequantize",
     "dequantize_channels",
     "divergence",
+    "divided_errors",
+    "divided_histograms",
     "fake_quantize",
     "fake_quantize_channels",
     "fits",
@@ -46,6 +48,7 @@ __all__ = [
     "max_entropy",
     "minmax",
     "mse",
+    "multiplied_errors",
     "octav",
     "percentile",
     "quantize",
@@ -406,6 +409,21 @@ def channel_grid_error(
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int32],
 ) -> tuple[float, float, float, float, float]: ...
+def divided_histograms(
+    channels: ChannelStats, candidates: NDArray[np.float32]
+) -> list[Histogram]: ...
+def divided_errors(
+    channels: ChannelStats,
+    candidates: NDArray[np.float32],
+    format: str,
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def multiplied_errors(
+    matrix: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    format: QuantFormat,
+) -> NDArray[np.float64]: ...
 def quantize_channels(
     values: NDArray[np.float32],
     format: str,

@@ -79,6 +79,11 @@ impl Grid {
         Ok(Self { format, scale, zero_point })
     }
 
+    /// The same with another scale, or the nearest that a grid can have.
+    pub(crate) fn with_scale(self, scale: f64) -> Self {
+        Self { scale: usable(scale), ..self }
+    }
+
     /// The format.
     pub fn format(self) -> QuantFormat {
         self.format

@@ -14,6 +14,7 @@ mod format;
 mod grid;
 mod grids;
 mod histogram;
+mod migration;
 mod observer;
 mod real;
 mod search;
@@ -46,6 +47,7 @@ mod _core {
             fake_quantize_channels, quantize_channels,
         },
         histogram::{Histogram, histogram_of_counts},
+        migration::{divided_errors, divided_histograms, multiplied_errors},
         observer::Taps,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,

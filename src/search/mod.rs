@@ -21,6 +21,7 @@ mod groups;
 mod joined;
 mod kl;
 mod logarithm;
+pub mod migration;
 mod mse;
 mod norm;
 mod octav;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,18 @@ def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> 
         assert 0 < smoothing.alpha < 1
 
 
-def test_the_expected_error_is_that_of_quantised_data() -> None:
+@pytest.mark.parametrize(
+    ("strategy", "format"),
+    [
+        ("minmax", "int8"),
+        ("mse", "uint8"),
+        ("percentile_99.9", "int8"),
+        ("mse", "int4"),
+    ],
+)
+def test_the_expected_error_is_that_of_quantised_data(
+    strategy: str, format: str
+) -> None:
     """Against the group's outputs, with every value and weight quantised."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
@@ -80,7 +92,12 @@ def test_the_expected_error_is_that_of_quantised_data() -> None:
     with qc.torch.observe(model, axis=-1) as cal:
         model(x)
     (searched,) = qc.torch.smoothquant(
-        model, cal, alpha=None, groups=[Group("0", ("1",))]
+        model,
+        cal,
+        alpha=None,
+        groups=[Group("0", ("1",))],
+        strategy=strategy,
+        format=format,
     )
     wanted = model[0](x) @ model[1].weight.T  # the same whatever the scale was
     scale = torch.from_numpy(searched.scale)
@@ -89,11 +106,50 @@ def test_the_expected_error_is_that_of_quantised_data() -> None:
     for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
         s = torch.from_numpy(migration_scale(act_max, weight_max, alpha))
         a = (inputs / s).numpy()
-        params = qc.QuantParams.from_range(a.min(), a.max())
+        params = qc.calibrate(a, strategy, format=format)
         got = torch.from_numpy(params.fake_quantize(a)) @ rows(weight * s).T
         error = float((got - wanted).square().sum() / wanted.square().sum())
         # Errors are not quite independent, channels have bins of 3 %.
         assert searched.error[alpha] == pytest.approx(error, rel=0.2)
+
+
+def test_the_search_is_for_the_ranges_that_are_named() -> None:
+    """Where the extremes are outliers, what clips them needs less of them moved."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
+    model.requires_grad_(requires_grad=False)
+    x = torch.randn(2000, 32)
+    x[0, :4] = 200.0
+    found = {}
+    for strategy in ("minmax", "mse"):
+        tried = copy.deepcopy(model)
+        with qc.torch.observe(tried, axis=-1) as cal:
+            tried(x)
+        group = [Group("0", ("1",))]
+        (found[strategy],) = qc.torch.smoothquant(
+            tried, cal, alpha=None, groups=group, strategy=strategy
+        )
+    assert found["mse"].error != found["minmax"].error
+    for alpha in ALPHAS:
+        assert found["mse"].error[alpha] <= found["minmax"].error[alpha] * 1.001
+
+
+def test_strategies_that_the_search_cannot_use_are_refused() -> None:
+    model = norm_and_linear()
+    with qc.torch.observe(model, axis=-1) as cal:
+        model(torch.randn(16, 8))
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    group = [Group("0", ("1",))]
+    for strategy, said in (
+        (qc.MinMax(reduce="mean"), "extremes of each observation"),
+        ("best", '"best" is not known'),
+        ({"other": "mse"}, 'No rule matches tensor "1"'),
+    ):
+        with pytest.raises(qc.CalibrationError, match=said):
+            qc.torch.smoothquant(
+                model, cal, alpha=None, groups=group, strategy=strategy
+            )
+    assert all(torch.equal(w, before[n]) for n, w in model.state_dict().items())
 
 
 def rows(weight: Any) -> Any:

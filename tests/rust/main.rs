@@ -12,6 +12,7 @@ mod format;
 mod histogram;
 mod laws;
 mod methods;
+mod migration;
 mod naive;
 mod purity;
 mod ranges;

@@ -5,50 +5,75 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quantcal import QuantFormat, QuantParams, _core
+from quantcal import CalibrationError, QuantFormat, QuantParams, _core
+from quantcal.strategies.base import Strategy, as_range, needs_observations
 
 
-def expected_error(
+def expected_errors(
     stats: _core.ChannelStats,
-    moments: NDArray[np.float64],
     weight: NDArray[np.float32],
-    scale: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    strategy: Strategy,
     format: QuantFormat,
     weight_format: QuantFormat,
-) -> float:
+) -> NDArray[np.float64]:
     """Return the expected squared error of the outputs over their expected square.
 
     Of y = sum over c of (w_c s_c)(x_c / s_c), with independent errors e of the activations and
     d of the weights: sum of E(e_c^2) (w_c s_c)^2 + E((x_c / s_c)^2) d_c^2. The error of a
     channel that is divided by s on a grid of step t is that of the channel itself on a grid of
-    step t s, over s^2, so the histograms need not be scaled.
+    step t s, over s^2, so the histograms need not be scaled for it. Which range the activations
+    get, the strategy says of the histogram of all of them together.
+
+    Parameters
+    ----------
+    stats
+        The activations by channel.
+    weight
+        Of all layers that read them, one below the other: [outputs, channels].
+    scales
+        What is tried: [candidates, channels].
+    strategy, format, weight_format
+        How activations are quantised; weights have a range for each output, of its extremes.
+
+    Returns
+    -------
+    One number a candidate.
     """
-    low = float(min(np.min(stats.min / scale), 0))
-    high = float(max(np.max(stats.max / scale), 0))
-    params = QuantParams.from_range(low, high, format=format)
-    step, zero_point = float(params.scale), int(params.zero_point)
-    error = np.array(
-        [
-            _core.grid_error(
-                stats.channel(c), params.format, step * float(s), zero_point
-            )[0]
-            for c, s in enumerate(scale)
-        ]
+    params = _ranges(stats, scales, strategy, format)
+    errors, squares = _core.divided_errors(
+        stats,
+        scales,
+        format.name,
+        np.array([p.scale for p in params], dtype=np.float32),
+        np.array([p.zero_point for p in params], dtype=np.int32),
     )
-    smoothed = weight * scale
-    extremes = np.abs(smoothed).max(axis=1)
-    of_weights = QuantParams.from_range(
-        -extremes, extremes, format=weight_format, axis=0
+    lost = _core.multiplied_errors(weight, scales, weight_format)
+    columns = np.einsum("oc,oc->c", weight, weight, dtype=np.float64)
+    noise = errors @ columns  # error / s^2 * (w s)^2
+    noise += (lost / np.square(scales.astype(np.float64))) @ squares
+    total: NDArray[np.float64] = noise / max(
+        squares @ columns, np.finfo(np.float64).tiny
     )
-    lost = (of_weights.fake_quantize(smoothed) - smoothed).astype(np.float64)
-    columns = np.square(weight.astype(np.float64)).sum(axis=0)  # error / s^2 * (w s)^2
-    noise = error @ columns + (
-        moments / np.square(scale.astype(np.float64))
-    ) @ np.square(lost).sum(axis=0)
-    return float(noise / max(moments @ columns, np.finfo(np.float64).tiny))
+    return total
 
 
-def second_moments(stats: _core.ChannelStats) -> NDArray[np.float64]:
-    """Return E(x^2) of each channel."""
-    histograms = [stats.channel(c) for c in range(len(stats))]
-    return np.array([(h.std() or 0) ** 2 + (h.mean() or 0) ** 2 for h in histograms])
+def _ranges(
+    stats: _core.ChannelStats,
+    scales: NDArray[np.float32],
+    strategy: Strategy,
+    format: QuantFormat,
+) -> list[QuantParams]:
+    """Return what the activations are quantised by, for each candidate."""
+    if needs_observations(strategy):
+        msg = (
+            f"strategy {strategy} needs the extremes of each observation, which are not kept "
+            "by channel; take another one to search with"
+        )
+        raise CalibrationError(msg)
+    return [
+        QuantParams.from_range(
+            *as_range(strategy.range(histogram, format)), format=format
+        )
+        for histogram in _core.divided_histograms(stats, scales)
+    ]
