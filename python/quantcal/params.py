@@ -173,8 +173,8 @@ class QuantParams:
             float16, bfloat16, float32 or float64, any shape.
         out
             Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a new
-            one; most of what a large new array takes is the system's handing out of memory.
+            of the result's shape and dtype, with memory of its own. None, the default, for a
+            new one; most of what a large new array takes is getting its memory.
 
         Returns
         -------
@@ -211,8 +211,8 @@ class QuantParams:
             dtype that stores it.
         out
             Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a new
-            one; most of what a large new array takes is the system's handing out of memory.
+            of the result's shape and dtype, with memory of its own. None, the default, for a
+            new one; most of what a large new array takes is getting its memory.
 
         Raises
         ------
