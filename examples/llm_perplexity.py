@@ -166,13 +166,16 @@ class Experiment:
 
     def _measure_smoothed(self, channels: c.qc.Calibrator) -> None:
         """Smooth the model, observe it again, and quantise its weights too."""
-        for alpha in (0.5, None):
-            told = "alpha searched" if alpha is None else f"alpha {alpha}"
+        for told, alpha, methods in (
+            ("alpha 0.5", 0.5, ("minmax", "mse")),
+            ("alpha searched", None, ("minmax", "mse")),  # for ranges of MinMax
+            ("alpha searched for mse", None, ("mse",)),
+        ):
             self._say(f"Smoothing, {told}")
-            with c.smoothed(self._model, channels, alpha) as smoothings:
+            with c.smoothed(self._model, channels, alpha, methods[0]) as smoothings:
                 self._write_alphas(smoothings, told)
                 smooth = self._observed.of(told.replace(" ", "-"))
-                for configuration in c.with_int8_weights(smooth, told):
+                for configuration in c.with_int8_weights(smooth, told, methods):
                     self._measure(configuration)
 
     def _write_alphas(self, smoothings: list[c.Smoothing], told: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -182,8 +182,10 @@ def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configurati
     return found
 
 
-def with_int8_weights(cal: qc.Calibrator, smoothing: str = "") -> list[Configuration]:
-    """Return two methods with weights quantised too, of a model as it is or smoothed."""
+def with_int8_weights(
+    cal: qc.Calibrator, smoothing: str = "", methods: Sequence[str] = ("minmax", "mse")
+) -> list[Configuration]:
+    """Return methods with weights quantised too, of a model as it is or smoothed."""
     return [
         Configuration(
             ", ".join(filter(None, (method, "int8 weights", smoothing))),
@@ -192,18 +194,31 @@ def with_int8_weights(cal: qc.Calibrator, smoothing: str = "") -> list[Configura
             smoothing=smoothing,
             full=False,
         )
-        for method in ("minmax", "mse")
+        for method in methods
     ]
 
 
 @contextmanager
 def smoothed(
-    model: LlamaForCausalLM, channels: qc.Calibrator, alpha: float | None
+    model: LlamaForCausalLM,
+    channels: qc.Calibrator,
+    alpha: float | None,
+    strategy: str = "minmax",
 ) -> Iterator[list[Smoothing]]:
-    """Smooth the model, down projections too; put its weights back at the end."""
+    """Smooth the model, down projections too; put its weights back at the end.
+
+    A search of exponents, alpha=None, assumes ranges by that strategy.
+    """
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = groups(model, products=True)
     try:
-        yield smoothquant(model, channels, alpha=alpha, groups=chosen, format="uint8")
+        yield smoothquant(
+            model,
+            channels,
+            alpha=alpha,
+            groups=chosen,
+            format="uint8",
+            strategy=strategy,
+        )
     finally:
         model.load_state_dict(before)
