@@ -94,8 +94,9 @@ def smoothquant(
         The formats that the search assumes.
     strategy, options
         How the search assumes that the ranges of the activations are chosen, as for
-        `Calibrator.compute`; a policy goes by the paths of the readers. Say here what the table
-        will be computed with.
+        `Calibrator.compute`; a policy goes by the paths of the readers. MinMax clips nothing,
+        so its search moves outliers away; on a model with massive activations that did better
+        than to search for the MSE ranges of the table itself (docs/llm.md).
 
     Returns
     -------
