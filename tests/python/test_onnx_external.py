@@ -203,7 +203,7 @@ def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
     qc.onnx.quantize(given, tmp_path / "want.onnx", feeds, progress=False)
     before = model.SerializeToString()
 
-    monkeypatch.setattr("quantcal.onnx.model._LARGE_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx.model._MANY_WEIGHTS", 0)
     monkeypatch.setattr("quantcal.onnx.external.EXTERNAL_BYTES", 200)
     light = load_light(given)
     assert any(external.external_tensors(light.proto))
@@ -217,7 +217,7 @@ def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
 def test_the_temporary_file_of_weights_goes_with_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("quantcal.onnx.model._LARGE_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx.model._MANY_WEIGHTS", 0)
     light = load_light(models.conv_net())
     folder = light.folder
     assert folder is not None
@@ -258,10 +258,10 @@ print((peak_memory() - before) / float(sys.argv[2]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak of this program alone")
-def test_a_model_that_holds_its_weights_is_observed_in_three_times_their_size(
+def test_a_model_that_holds_its_weights_is_observed_in_little_over_twice_their_size(
     tmp_path: Path,
 ) -> None:
-    """Reading the file takes two of them, the file and what is made of it."""
+    """Reading takes two of them, the file and the message; nothing later takes more."""
     size, layers = 2048, 6
     weights = {f"w{i}": models.random(size, size, seed=i) for i in range(layers)}
     names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
@@ -276,4 +276,4 @@ def test_a_model_that_holds_its_weights_is_observed_in_three_times_their_size(
     bytes_of_weights = layers * size * size * 4
     command = [sys.executable, "-c", PEAK, str(path), str(bytes_of_weights)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert float(done.stdout) < 3, done.stdout
+    assert float(done.stdout) < 2.5, done.stdout

@@ -104,6 +104,18 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
+def count_weights(proto: onnx.ModelProto) -> int:
+    """Return the number of values in the weights of a model, those of subgraphs too.
+
+    Asked for its size in bytes, a message writes itself out in memory to see.
+    """
+    return sum(
+        math.prod(tensor.dims)
+        for graph in _graphs(proto.graph)
+        for tensor in graph.initializer
+    )
+
+
 def embed(proto: onnx.ModelProto, folder: Path, *, small_only: bool = False) -> None:
     """Read the external tensors into the model, all or those that belong there."""
     import onnx

@@ -17,6 +17,7 @@ from quantcal import CalibrationError
 from quantcal.onnx.external import (
     TemporaryFolder,
     check_files,
+    count_weights,
     embed,
     external_tensors,
     move_out,
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "weights"
 """The one file of weights that all sessions of a model map."""
 
-# Models from here on are worth a file of weights: all copies of them are light then.
-_LARGE_BYTES = 16 << 20
+# Models from here on (16 MiB of float32) are worth a file of weights: all copies of them
+# are light then.
+_MANY_WEIGHTS = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def load_light(model: Model) -> Loaded:
     copies of them in memory, observing a model of 90 MB took 320 MB more.
     """
     loaded = load_model(model, weights=False)
-    if loaded.folder is not None or loaded.proto.ByteSize() < _LARGE_BYTES:
+    if loaded.folder is not None or count_weights(loaded.proto) < _MANY_WEIGHTS:
         return loaded
     made = TemporaryFolder()
     move_out(loaded.proto, made.path, WEIGHTS_FILE)
