@@ -14,6 +14,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
+from quantcal._text import plural
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
@@ -310,7 +311,7 @@ class Calibrator:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Calibrator({len(self)} tensors, {self.nbytes / 1024:.0f} KB)"
+        return f"Calibrator({plural(len(self), 'tensor')}, {self.nbytes / 1024:.0f} KB)"
 
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.

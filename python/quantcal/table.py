@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal import _core
 from quantcal._files import read_bytes, write_bytes
+from quantcal._text import plural
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import unknown_name
 
@@ -172,7 +173,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"CalibrationTable({len(self)} tensors)"
+        return f"CalibrationTable({plural(len(self), 'tensor')})"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the range of every tensor beside the extremes that were seen of it.

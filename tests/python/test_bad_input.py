@@ -368,6 +368,10 @@ def test_a_name_never_observed_is_refused_with_names_like_it() -> None:
     with fails(r'"zzz" was never observed \(3 tensors were\)', KeyError):
         cal["zzz"]
     assert len(cal) == 3
+    one = qc.Calibrator()
+    one.observe("alone", np.zeros(1, np.float32))
+    with fails(r'"zzz" was never observed \(1 tensor was\)', KeyError):
+        one["zzz"]
 
 
 def test_a_rule_for_a_name_never_observed_is_refused() -> None:

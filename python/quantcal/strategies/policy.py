@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
+from quantcal._text import plural
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.express import express, strategy_of
 from quantcal.strategies.named import NAMED
@@ -322,7 +323,8 @@ def unknown_name(name: object, observed: Iterable[str]) -> str:
     known = list(observed)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f'Tensor "{name}" was never observed ({len(known)} tensors were).{hint}'
+    were = plural(len(known), "tensor") + (" was" if len(known) == 1 else " were")
+    return f'Tensor "{name}" was never observed ({were}).{hint}'
 
 
 def _quoted(names: list[str]) -> str:
