@@ -301,4 +301,4 @@ def test_memory_is_constant_in_the_amount_of_data() -> None:
     for _ in range(10):  # the same values: no octave is new
         cal.observe("x", np.repeat(values, 100))
     assert cal.nbytes == before < 6 * first < 100 << 10
-    assert repr(cal) == f"Calibrator(1 tensors, {before / 1024:.0f} KB)"
+    assert repr(cal) == f"Calibrator(1 tensor, {before / 1024:.0f} KB)"
