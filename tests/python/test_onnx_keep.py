@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,9 @@ def test_a_second_interruption_does_not_wait(
 
     def interrupted(*arguments: Any) -> None:
         if next(calls) == 1:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+                time.sleep(0.05)  # Python has noticed it by then
         plain(*arguments)
 
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
