@@ -7,8 +7,9 @@ docs/llm.md and a picture of the worst tensors.
 
     python examples/llm_perplexity.py --output llm-results
 
-takes less than 30 minutes on two idle cores, and 6 GB. What was measured is kept in the
-folder, so a run that was stopped goes on where it was. Needs the extra:
+takes less than 30 minutes on two idle cores, and 6 GB. Where it would take longer, it reads
+fewer windows, and says so. What was measured is kept in the folder, so the same command goes
+on where a run was stopped. Needs the extra:
 pip install "quantcal[llm]".
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 for library in ("OPENBLAS", "MKL", "VECLIB", "BLIS"):  # numpy's, before it is loaded:
     os.environ[f"{library}_NUM_THREADS"] = "1"  # each window is read by one core
 
-WINDOWS, FIRST = 16, 4
+WINDOWS, FIRST, MINUTES = 16, 4, 29.0
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def arguments() -> argparse.Namespace:
         "--windows",
         type=int,
         default=WINDOWS,
-        help=f"windows of 512 tokens of each text for each method and kind of layer, and "
+        help="windows of 512 tokens of each text for each method and kind of layer, and "
         f"for mixed precision (default: {WINDOWS}, 8176 predictions; 2 if these show "
         "the model destroyed)",
     )
@@ -71,6 +72,13 @@ def arguments() -> argparse.Namespace:
         "--only-matrix",
         action="store_true",
         help="leave out the 4 bits, channels, tokens, SmoothQuant and mixed precision",
+    )
+    add(
+        "--minutes",
+        type=float,
+        default=MINUTES,
+        help="begin no window that would end later; the same command reads what is left "
+        f"(default: {MINUTES:g})",
     )
     add(
         "--page",

@@ -122,11 +122,17 @@ def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
 
 
 def matrix(tables: Mapping[str, Table]) -> list[Configuration]:
-    """Return every method, on all inputs and on those of one kind of layer."""
+    """Return every method, on all inputs and on those of one kind of layer.
+
+    What is no method of quantcal is main on all inputs only.
+    """
     found = []
     for method, table in tables.items():
         found.append(Configuration(method, table=table))
-        found += [Configuration(method, kind, of_kind(table, kind)) for kind in KINDS]
+        found += [
+            Configuration(method, kind, of_kind(table, kind), main=method in METHODS)
+            for kind in KINDS
+        ]
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -146,7 +148,12 @@ class Experiment:
         self._say(
             f"{destroyed} of {len(todo)} destroy the model and are read no further"
         )
-        reader.read(others, progress)
+        reader.read(others, progress, self._start + 60 * self._options.minutes)
+        if left := reader.missing(others):
+            self._say(
+                f"{left} windows would take longer than --minutes "
+                f"{self._options.minutes:g}; the same command reads them"
+            )
         ends = [(x, self._end(x) if x.digest in whole else PROBE) for x in todo]
         self._tell(ends, progress)
         for row in self._rows:
@@ -164,9 +171,15 @@ class Experiment:
     def _losses(
         self, configuration: c.Configuration, end: int
     ) -> list[NDArray[np.float32]]:
-        """Return the losses in the first windows of each text."""
+        """Return the losses in the first windows of each text, up to one not read."""
+        digest, has = configuration.digest, self._results.has
         return [
-            np.stack([self._results.load(configuration.digest, w) for w in text[:end]])
+            np.stack(
+                [
+                    self._results.load(digest, window)
+                    for window in itertools.takewhile(partial(has, digest), text[:end])
+                ]
+            )
             for text in self._windows
         ]
 

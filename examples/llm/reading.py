@@ -93,14 +93,18 @@ class Progress:
         """Seconds since the beginning."""
         return time.perf_counter() - self._start
 
+    @property
+    def each(self) -> float:
+        """Seconds of a window, of which several are read at once."""
+        return self.seconds / max(self.done, 1)
+
     def __str__(self) -> str:
-        each = self.seconds / max(self.done, 1)
-        left = each * (self.total - self.done) / 60
+        left = self.each * (self.total - self.done) / 60
         filled = 30 * self.done // max(self.total, 1)
         most = "at most " if self.at_most else ""
         return (
             f"[{'#' * filled}{'.' * (30 - filled)}] {self.done} of {most}{self.total} "
-            f"windows, {each:.2f} s each, {most}{left:.1f} minutes left"
+            f"windows, {self.each:.2f} s each, {most}{left:.1f} minutes left"
         )
 
 
@@ -119,11 +123,17 @@ class Reader:
         """Return how many windows are to be read; equal configurations count once."""
         return sum(len(self._of(window, todo)) for window, todo in work)
 
-    def read(self, work: Work, progress: Progress) -> None:
-        """Read what is missing, window by window."""
+    def read(
+        self, work: Work, progress: Progress, deadline: float = float("inf")
+    ) -> None:
+        """Read what is missing, window by window.
+
+        None is begun that would not end by `deadline`, in seconds of `time.perf_counter`, at
+        the pace so far.
+        """
 
         def task(window: Tensor, todo: Sequence[Configuration]) -> Callable[[], None]:
-            return lambda: self._read(window, todo, progress)
+            return lambda: self._read(window, todo, progress, deadline)
 
         self._stop.clear()
         at_once([task(*each) for each in work], self._workers, self._stop)
@@ -134,9 +144,16 @@ class Reader:
         return [c for d, c in different.items() if not self._results.has(d, window)]
 
     def _read(
-        self, window: Tensor, todo: Sequence[Configuration], progress: Progress
+        self,
+        window: Tensor,
+        todo: Sequence[Configuration],
+        progress: Progress,
+        deadline: float,
     ) -> None:
         missing = sorted(self._of(window, todo), key=_weights_told)
+        takes = len(missing) * progress.each * self._workers if progress.done else 0.0
+        if time.perf_counter() + takes > deadline:
+            return
         for _, group in itertools.groupby(missing, _weights_told):
             some = list(group)
             chain = self._chains[some[0].weights, some[0].smoothing]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,22 @@ def test_a_run_goes_on_where_it_was_stopped(
     reader.read(work, left)
     assert left.done == left.total
     assert reader.missing(work) == 0
+
+
+def test_no_window_is_begun_that_would_end_too_late(model: Any, tmp_path: Path) -> None:
+    todo = [configurations.Configuration("float")]
+    results = measure.Results(tmp_path)
+    reader = reading.Reader(results, {(None, ""): Chain(model)}, 1)
+    first, second, third = ([(window, todo)] for window in tokens(3, 60))
+    progress = reading.Progress(3)
+    reader.read(first, progress, time.perf_counter() + 100)
+    reader.read(second, progress, time.perf_counter())
+    assert (reader.missing(first), reader.missing(second)) == (0, 1)
+    # One has taken all the time so far, so another would not end in half of it.
+    reader.read(third, progress, time.perf_counter() + progress.seconds / 2)
+    assert reader.missing(third) == 1
+    reader.read(third, progress, time.perf_counter() + 100)
+    assert reader.missing(third) == 0
 
 
 def test_what_is_observed_is_what_the_modules_read(model: Any) -> None:
