@@ -276,4 +276,4 @@ def test_recorders_exchange_what_they_hold() -> None:
 
 def test_a_half_is_a_calibrator() -> None:
     with pytest.raises(TypeError, match="a half is a Calibrator, not NoneType"):
-        qc.stability(qc.Calibrator(), None)  # type: ignore[arg-type]
+        qc.stability(None, qc.Calibrator())  # type: ignore[arg-type]
