@@ -87,7 +87,7 @@ pub(super) fn smoothed_divergences<'py>(
     (least.into_pyarray(py), most.into_pyarray(py))
 }
 
-/// Apache MXNet's divergences, of its windows from the narrowest on.
+/// Apache mxnet's divergences, of its windows from the narrowest on.
 #[pyfunction]
 pub(super) fn mxnet_divergences<'py>(
     py: Python<'py>,

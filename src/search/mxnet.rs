@@ -1,4 +1,4 @@
-//! The divergences of Apache MXNet's entropy calibration, in float32 as it works them out.
+//! The divergences of Apache mxnet's entropy calibration, in float32 as it works them out.
 //!
 //! Windows about the middle bin are merged to levels. A level's value goes to bins with mass only, the last level
 //! extends to the end, and the first bin's own count is missing from the levels. Empty bins of either distribution
@@ -18,7 +18,7 @@ const EXACT: u64 = 1 << 24;
 pub fn mxnet_divergences(counts: &[u64], levels: usize) -> Vec<f32> {
     let bins = Bins::new(counts);
     let middle = counts.len() / 2;
-    each(levels / 2..middle + 1, middle, |(p, q): &mut (Vec<f32>, Vec<f32>), half| {
+    each(levels / 2..counts.len().div_ceil(2), middle, |(p, q): &mut (Vec<f32>, Vec<f32>), half| {
         bins.divergence(middle - half, middle + half + 1, levels, p, q)
     })
 }
@@ -76,12 +76,11 @@ impl Bins {
                 *q = if p == 0.0 { 0.0 } else { value };
             }
         }
-        match (smooth(p), smooth(q)) {
-            (true, true) => {
-                let sums = (total(p), total(q));
-                divergence(p, q, sums)
-            }
-            _ => f32::INFINITY,
+        if smooth(p) && smooth(q) {
+            let sums = (total(p), total(q));
+            divergence(p, q, sums)
+        } else {
+            f32::INFINITY
         }
     }
 
@@ -99,7 +98,7 @@ impl Bins {
     }
 }
 
-/// Gives empty bins a little and takes it from the others; false where MXNet gives up.
+/// Gives empty bins a little and takes it from the others; false where mxnet gives up.
 fn smooth(values: &mut [f32]) -> bool {
     let full = values.iter().filter(|&&value| value != 0.0).count();
     let taken = EPSILON * (values.len() - full) as f32 / full as f32;

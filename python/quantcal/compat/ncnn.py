@@ -23,8 +23,7 @@ def ncnn_kl(counts: Any, absmax: float, *, target_bins: int = 128) -> float:
 
     Written from ncnn's ncnn2table.cpp, 2026; not compared with its binary, but with a loop
     written from the same description. All in float32, sums one after the other, logarithms
-    rounded from float64. O(num_bins^2), 17 ms at
-    2048 bins on one core.
+    rounded from float64. O(num_bins^2), 17 ms at 2048 bins on one core.
 
     Parameters
     ----------
