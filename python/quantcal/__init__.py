@@ -42,7 +42,8 @@ from quantcal.strategies import (
     Policy,
     Strategy,
 )
-from quantcal.table import CalibrationTable, TensorReport
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
     from quantcal import blocks as blocks

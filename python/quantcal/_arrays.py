@@ -37,8 +37,11 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
     if array.dtype.name == "bfloat16":
         return np.require(array, requirements=["C", "A"]).view(np.uint16), True
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
+        if array.dtype == object and not isinstance(values, np.ndarray):
+            msg = f"{type(values).__name__} is no array; quantcal takes arrays of {ACCEPTED}"
+            raise TypeError(msg)
         msg = (
-            f"elements of type {array.dtype} cannot be observed; quantcal takes {ACCEPTED}: "
+            f"elements of type {array.dtype} cannot be read; quantcal takes {ACCEPTED}: "
             "convert the array first, for instance with .astype(numpy.float32)"
         )
         raise TypeError(msg)
@@ -54,9 +57,9 @@ def as_float32(values: Any, /) -> NDArray[np.float32]:
     TypeError
         If the elements are not of one of the accepted float types.
     """
-    array = _as_numpy(values)
-    # Of a masked array all elements: the shape must stay.
-    array, is_bfloat16 = as_floats(np.ma.getdata(array))
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.data  # all elements: the shape must stay
+    array, is_bfloat16 = as_floats(values)
     if is_bfloat16:
         import ml_dtypes
 

@@ -16,7 +16,7 @@ from quantcal.strategies.base import (
     needs_observations,
     range_of,
 )
-from quantcal.table import TensorReport
+from quantcal.tensor_report import TensorReport
 
 Stats = _core.TensorStats | _core.ChannelStats
 """What a calibrator keeps of one tensor."""

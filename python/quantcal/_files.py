@@ -19,8 +19,8 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        msg = f"{path} cannot be read: {_told(error)}"
         raise CalibrationError(msg) from error
 
 
@@ -44,8 +44,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # as an ordinary new file, not a private one
         temporary.replace(target)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        told = "Is a directory" if target.is_dir() else _told(error)
+        msg = f"{path} cannot be written: {told}"
+        raise CalibrationError(msg) from error
+    finally:  # after an interruption, too
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        msg = f"{path} cannot be written: {error.strerror or error}"
-        raise CalibrationError(msg) from error
+
+
+def _told(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes
+from quantcal._table_file import KIND
 from quantcal.calibrator import Calibrator
-from quantcal.table import KIND
 
 
 def load(path: str | Path) -> Calibrator:

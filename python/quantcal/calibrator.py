@@ -14,6 +14,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
+from quantcal._json import parse_json
 from quantcal._text import plural
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -362,7 +363,7 @@ class Calibrator:
         """
         text, tensors = _core.read_archive(data)
         try:
-            calibrator = cls(**json.loads(text))
+            calibrator = cls(**parse_json(text))
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error

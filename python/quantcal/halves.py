@@ -20,7 +20,8 @@ from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy, StrategyLike
-from quantcal.table import CalibrationTable, TensorReport
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
 
 TOLERANCE = 0.1
 """Ranges that differ by more than a tenth are named. When all samples count, half of it is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,21 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
+from quantcal._fields import DTYPES, by_channel, check_kind, fault_of_range, real, whole
 from quantcal.formats import QuantFormat
-
-_KINDS: dict[str, Any] = {
-    "scale": (float, int),
-    "zero_point": int,
-    "low": (float, int),
-    "high": (float, int),
-}
-_DTYPES: dict[str, Any] = {
-    "scale": np.float32,
-    "zero_point": np.int32,
-    "low": np.float64,
-    "high": np.float64,
-}
-_INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,33 +58,34 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
-        _check_kind("format", self.format, str)
+        check_kind("format", self.format, str)
         format = QuantFormat(self.format)
         if isinstance(self.symmetric, np.bool_):
             object.__setattr__(self, "symmetric", bool(self.symmetric))
-        _check_kind("symmetric", self.symmetric, bool)
-        _check_kind("strategy", self.strategy, str)
+        check_kind("symmetric", self.symmetric, bool)
+        check_kind("strategy", self.strategy, str)
         if self.axis is None:
             self._check_whole()
         else:
-            _check_kind("axis", self.axis, int)
+            object.__setattr__(self, "axis", whole("axis", self.axis))
             self._check_channels()
         if format.is_float and not self.symmetric:
             QuantFormat(self.format, self.symmetric)  # refuses
 
     def _check_whole(self) -> None:
-        for field, kind in _KINDS.items():
-            _check_kind(field, getattr(self, field), kind)
-        fault = _fault_of_range(float(self.low), float(self.high))
+        for field in ("scale", "low", "high"):
+            object.__setattr__(self, field, real(field, getattr(self, field)))
+        zero_point = whole("zero_point", self.zero_point)
+        object.__setattr__(self, "zero_point", zero_point)
+        fault = fault_of_range(float(self.low), float(self.high))
         if fault:
             raise CalibrationError(fault)
-        zero_point = max(_INT32.min, min(int(self.zero_point), _INT32.max))
         _core.check_grid(self.format, float(self.scale), zero_point)
 
     def _check_channels(self) -> None:
-        for field in _DTYPES:
-            object.__setattr__(self, field, _by_channel(field, getattr(self, field)))
-        lengths = {field: len(getattr(self, field)) for field in _DTYPES}
+        for field in DTYPES:
+            object.__setattr__(self, field, by_channel(field, getattr(self, field)))
+        lengths = {field: len(getattr(self, field)) for field in DTYPES}
         if len(set(lengths.values())) > 1 or not lengths["scale"]:
             told = ", ".join(f"{n} of {field}" for field, n in lengths.items())
             msg = f"there must be one of each for every channel, but there are {told}"
@@ -107,7 +94,7 @@ class QuantParams:
         sound = np.isfinite(low) & np.isfinite(high) & (low <= 0) & (high >= 0)
         if not sound.all():
             k = int(np.argmin(sound))
-            msg = f"channel {k}: {_fault_of_range(float(low[k]), float(high[k]))}"
+            msg = f"channel {k}: {fault_of_range(float(low[k]), float(high[k]))}"
             raise CalibrationError(msg)
         scale, zero_point = np.asarray(self.scale), np.asarray(self.zero_point)
         _core.check_channel_grids(self.format, scale, zero_point)
@@ -150,7 +137,7 @@ class QuantParams:
         if axis is None:
             grid = _core.grid(format, low, high)  # type: ignore[arg-type]
         else:
-            lows, highs = _by_channel("low", low), _by_channel("high", high)
+            lows, highs = by_channel("low", low), by_channel("high", high)
             if len(lows) != len(highs):
                 msg = f"there are {len(lows)} lower and {len(highs)} upper ends"
                 raise CalibrationError(msg)
@@ -189,8 +176,8 @@ class QuantParams:
             If `out` is not such an array.
         """
         array = as_float32(values)
-        by_channel = self.axis is not None
-        quantize: Any = _core.quantize_channels if by_channel else _core.quantize
+        by_axis = self.axis is not None
+        quantize: Any = _core.quantize_channels if by_axis else _core.quantize
         format = QuantFormat(self.format)
         if out is None:
             codes: NDArray[Any] = quantize(array, *self._grid())
@@ -221,26 +208,30 @@ class QuantParams:
         CalibrationError
             If `out` is not such an array.
         """
-        array = np.asarray(codes, order="C")
+        try:
+            array = np.asarray(codes, order="C")
+        except ValueError as error:  # lists of different lengths
+            msg = f"{type(codes).__name__} cannot be read as an array: {error}"
+            raise TypeError(msg) from error
         format = QuantFormat(self.format)
         if array.dtype not in (format.dtype, format.storage):
             msg = f"codes are {array.dtype}, but this format has {format.dtype}"
             raise TypeError(msg)
         stored = array.view(format.storage)
-        by_channel = self.axis is not None
-        dequantize: Any = _core.dequantize_channels if by_channel else _core.dequantize
+        by_axis = self.axis is not None
+        dequantize: Any = _core.dequantize_channels if by_axis else _core.dequantize
         if out is not None:
             check_out(out, array, np.dtype(np.float32))
-        real: NDArray[np.float32] = dequantize(stored, *self._grid(), out)
-        return real
+        result: NDArray[np.float32] = dequantize(stored, *self._grid(), out)
+        return result
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
         """Return `dequantize(quantize(values))`, without the codes between."""
         array = as_float32(values)
-        by_channel = self.axis is not None
-        fake: Any = _core.fake_quantize_channels if by_channel else _core.fake_quantize
-        real: NDArray[np.float32] = fake(array, *self._grid())
-        return real
+        by_axis = self.axis is not None
+        fake: Any = _core.fake_quantize_channels if by_axis else _core.fake_quantize
+        result: NDArray[np.float32] = fake(array, *self._grid())
+        return result
 
     def _grid(self) -> tuple[Any, ...]:
         grid = (self.format, self.scale, self.zero_point)
@@ -255,7 +246,7 @@ class QuantParams:
         if self.axis is None:
             del values["axis"]
         else:
-            values |= {field: values[field].tolist() for field in _DTYPES}
+            values |= {field: values[field].tolist() for field in DTYPES}
         return values
 
     def __eq__(self, other: object) -> bool:
@@ -278,44 +269,8 @@ class QuantParams:
         if self.axis is None:
             del told["axis"]
         else:
-            for field in _DTYPES:
+            for field in DTYPES:
                 values = getattr(self, field)
                 told[field] = f"[{values.min():g} … {values.max():g}]"
             told["channels"] = str(len(np.asarray(self.scale)))
         return f"QuantParams({', '.join(f'{k}={v}' for k, v in told.items())})"
-
-
-def _check_kind(field: str, value: object, kind: Any) -> None:
-    is_bool = isinstance(value, bool)  # which Python takes for an integer
-    if is_bool != (kind is bool) or not isinstance(value, kind):
-        name = kind.__name__ if isinstance(kind, type) else "a number"
-        msg = f"{field} is {value!r}, but it must be {name}"
-        raise CalibrationError(msg)
-
-
-def _fault_of_range(low: float, high: float) -> str:
-    """Return what is wrong with a range; empty if nothing is."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return f"the range [{low}, {high}] is not finite"
-    if not low <= 0 <= high:
-        return f"the range [{low}, {high}] does not contain 0"
-    return ""
-
-
-def _by_channel(field: str, values: ArrayLike) -> NDArray[Any]:
-    """Return a field as a read-only array of its type."""
-    kinds = "iu" if field == "zero_point" else "iuf"
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of different lengths
-        array = np.array(None)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
-        noun = "integers" if field == "zero_point" else "numbers"
-        msg = f"{field} must hold {noun}, one for each channel, not {values!r:.100}"
-        raise CalibrationError(msg)
-    if field == "zero_point":
-        array = array.clip(_INT32.min, _INT32.max)
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
-        array = array.astype(_DTYPES[field])
-    array.setflags(write=False)
-    return array

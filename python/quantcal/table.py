@@ -2,106 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from quantcal import _core
+from quantcal._core import CalibrationError
 from quantcal._files import read_bytes, write_bytes
+from quantcal._table_file import parse, text_of
 from quantcal._text import plural
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import unknown_name
+from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-KIND = "quantcal calibration table"
-_VERSION = 2
-"""The newest version that is read. Tables by channel need it; all others are written as 1."""
-
-
-@dataclass(frozen=True)
-class TensorReport:
-    """What was seen of one tensor, and what its parameters do to it.
-
-    Shares are of the finite values. Of a tensor by channel it tells all channels together, each
-    through the grid of its own.
-
-    Parameters
-    ----------
-    count
-        Elements observed, non-finite ones included.
-    minimum, maximum
-        Finite extremes, exactly; None without finite values.
-    zeros, nan, posinf, neginf
-        How many elements were these.
-    clipped
-        Share of the values that saturation moves further than rounding would: those more than
-        half a step beyond the lowest or the highest code.
-    rounded_to_zero
-        Share of the values that round to zero, exact zeros included: |x| <= scale / 2.
-    mse
-        Expected squared error of a value.
-    sqnr_db
-        Signal to quantisation noise, in decibels; infinite without error.
-    cosine
-        Cosine of the angle between the values and what becomes of them: 1 without error.
-    rule
-        The pattern of the policy that decided.
-    reason
-        What the strategy says of its choice, such as the distribution that fits; may be empty,
-        and is by channel.
-    """
-
-    count: int
-    minimum: float | None
-    maximum: float | None
-    zeros: int
-    nan: int
-    posinf: int
-    neginf: int
-    clipped: float
-    rounded_to_zero: float
-    mse: float
-    sqnr_db: float
-    cosine: float
-    rule: str
-    reason: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        seen: _core.Histogram | _core.ChannelStats,
-        params: QuantParams,
-        rule: str,
-        reason: str = "",
-    ) -> TensorReport:
-        """Score parameters against what was observed, as a whole or by channel."""
-        grid: Any = (params.format, params.scale, params.zero_point)
-        if isinstance(seen, _core.ChannelStats):
-            histogram, score = seen.histogram, _core.channel_grid_error(seen, *grid)
-        else:
-            histogram, score = seen, _core.grid_error(seen, *grid)
-        mse, sqnr_db, clipped, rounded_to_zero, cosine = score
-        return cls(
-            count=histogram.count,
-            minimum=histogram.min,
-            maximum=histogram.max,
-            zeros=histogram.zeros,
-            nan=histogram.nan,
-            posinf=histogram.posinf,
-            neginf=histogram.neginf,
-            clipped=clipped,
-            rounded_to_zero=rounded_to_zero,
-            mse=mse,
-            sqnr_db=sqnr_db,
-            cosine=cosine,
-            rule=rule,
-            reason=reason,
-        )
 
 
 class CalibrationTable(Mapping[str, QuantParams]):
@@ -117,6 +31,11 @@ class CalibrationTable(Mapping[str, QuantParams]):
         Reports by tensor name; may lack tensors whose data were never seen.
     unused_rules
         Patterns of the policy's rules that decided for no tensor.
+
+    Raises
+    ------
+    TypeError
+        If a name is not a str, or what it stands for is no `QuantParams`.
     """
 
     __slots__ = ("_params", "_report", "_unused_rules")
@@ -128,7 +47,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         *,
         unused_rules: Iterable[str] = (),
     ) -> None:
-        self._params = dict(params)
+        self._params = {_checked_name(k): _checked(k, p) for k, p in params.items()}
         self._report = dict(report or {})
         self._unused_rules = tuple(unused_rules)
 
@@ -204,24 +123,21 @@ class CalibrationTable(Mapping[str, QuantParams]):
         return plot(self, ax)
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON, atomically. Numbers are kept to the last bit."""
-        tensors = {
-            name: {
-                **params.to_dict(),
-                "report": _finite(asdict(self._report[name]))
-                if name in self._report
-                else None,
-            }
-            for name, params in self._params.items()
-        }
-        content = {
-            "kind": KIND,
-            "version": 1 if all(p.axis is None for p in self._params.values()) else 2,
-            "unused_rules": self._unused_rules,
-            "tensors": tensors,
-        }
-        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-        write_bytes(path, f"{text}\n".encode())
+        """Write the table as JSON, atomically. Numbers are kept to the last bit.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be written, or a name holds half a character, which no file can
+            keep.
+        """
+        text = text_of(self._params, self._report, self._unused_rules)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            msg = f"{path} cannot be written: a name holds half a character: {error}"
+            raise CalibrationError(msg) from error
+        write_bytes(path, data)
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationTable:
@@ -231,56 +147,30 @@ class CalibrationTable(Mapping[str, QuantParams]):
         ------
         CalibrationError
             If the file cannot be read, is something else, or is from a newer version; the
-            message names it.
+            message names it and the tensor.
         """
         data = read_bytes(path)
         try:
-            return cls._parse(json.loads(data.decode()))
+            params, report, unused = parse(data.decode())
         except UnicodeDecodeError as error:
             msg = f"{path} is not a calibration table: it is no text"
             if data.startswith(b"QCAL"):
                 msg = f"{path} holds histograms, not a table; quantcal.load reads it"
-            raise _core.CalibrationError(msg) from error
-        except _core.CalibrationError as error:
+            raise CalibrationError(msg) from error
+        except CalibrationError as error:
             msg = f"{path}: {error}"
-            raise _core.CalibrationError(msg) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            msg = f"{path} is not a calibration table: {error!r}"
-            raise _core.CalibrationError(msg) from error
-
-    @classmethod
-    def _parse(cls, content: Any) -> CalibrationTable:
-        if not isinstance(content, dict) or content.get("kind") != KIND:
-            msg = "not a calibration table that quantcal wrote"
-            raise _core.CalibrationError(msg)
-        if content["version"] > _VERSION:
-            found = content["version"]
-            msg = f"table version {found} is newer than {_VERSION}; upgrade quantcal"
-            raise _core.CalibrationError(msg)
-        params: dict[str, QuantParams] = {}
-        report: dict[str, TensorReport] = {}
-        for name, fields in content["tensors"].items():
-            seen = fields.pop("report")
-            try:
-                params[name] = QuantParams(**fields)
-            except _core.CalibrationError as error:
-                msg = f'tensor "{name}": {error}'
-                raise _core.CalibrationError(msg) from None
-            if seen is not None:
-                sqnr_db = seen.pop("sqnr_db")
-                infinite = sqnr_db is None
-                report[name] = TensorReport(
-                    **seen, sqnr_db=math.inf if infinite else sqnr_db
-                )
-        unused = content.get("unused_rules", [])
-        if not (isinstance(unused, list) and all(isinstance(p, str) for p in unused)):
-            msg = f"unused_rules is {unused!r}, but it must be a list of patterns"
-            raise _core.CalibrationError(msg)
+            raise CalibrationError(msg) from error
         return cls(params, report, unused_rules=unused)
 
 
-def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity; an SQNR without error is written as null."""
-    if math.isinf(fields["sqnr_db"]):
-        fields["sqnr_db"] = None
-    return fields
+def _checked_name(name: object) -> str:
+    if isinstance(name, str):
+        return name
+    raise TypeError(f"a tensor's name must be a str, not {type(name).__name__}")
+
+
+def _checked(name: str, params: object) -> QuantParams:
+    if isinstance(params, QuantParams):
+        return params
+    kind = type(params).__name__
+    raise TypeError(f'Tensor "{name}": parameters must be QuantParams, not {kind}')

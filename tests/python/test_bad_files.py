@@ -130,26 +130,64 @@ def test_a_truncated_table_is_named(json_file: Path) -> None:
             qc.CalibrationTable.load(json_file)
 
 
+def _tensor(content: Any) -> Any:
+    return content["tensors"]["conv1.input"]
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        lambda c: c.pop("tensors"),
-        lambda c: c.pop("version"),
-        lambda c: c.update(tensors=[1, 2]),
-        lambda c: c["tensors"]["conv1.input"].pop("scale"),
-        lambda c: c["tensors"]["conv1.input"].update(colour="red"),
-        lambda c: c["tensors"]["conv1.input"]["report"].pop("count"),
-        lambda c: c["tensors"].update({"conv1.input": None}),
-        lambda c: c.update(version="one"),
+        (lambda c: c.update(kind="x"), "not a calibration table"),
+        (lambda c: c.pop("tensors"), "tensors is None"),
+        (lambda c: c.update(tensors=[1, 2]), r"tensors is \[1, 2\]"),
+        (lambda c: c.pop("version"), "version is None, but it must be 1 or 2"),
+        (lambda c: c.update(version="one"), "version is 'one'"),
+        (lambda c: c.update(version=0), "version is 0"),
+        (lambda c: c.update(version=True), "version is True"),
+        (lambda c: c.update(unused_rules="*"), r"unused_rules is '\*'"),
+        (lambda c: _tensor(c).pop("scale"), 'tensor "conv1.input": scale is missing'),
+        (
+            lambda c: _tensor(c).update(colour="red"),
+            'tensor "conv1.input": "colour" is not known; it has scale, ',
+        ),
+        (lambda c: _tensor(c).pop("report"), "report is missing; it may be null"),
+        (lambda c: _tensor(c).update(report=[]), r"report is \[\], but"),
+        (lambda c: _tensor(c)["report"].pop("count"), "count is missing"),
+        (lambda c: _tensor(c)["report"].update(count=-1), "count of its report is -1"),
+        (lambda c: _tensor(c)["report"].update(nan=0.5), "nan of its report is 0.5"),
+        (lambda c: _tensor(c)["report"].update(mse="0"), "mse of its report is '0'"),
+        (lambda c: _tensor(c)["report"].update(mse=None), "mse of its report is None"),
+        (lambda c: _tensor(c)["report"].update(rule=3), "rule of its report is 3"),
+        (
+            lambda c: c["tensors"].update({"conv1.input": None}),
+            'tensor "conv1.input": it is None, but it must be an object',
+        ),
     ],
 )
 def test_a_table_with_other_content_is_named(
-    change: Callable[[Any], Any], json_file: Path
+    change: Callable[[Any], Any], message: str, json_file: Path
 ) -> None:
     content = json.loads(json_file.read_text("utf-8"))
     change(content)
     json_file.write_text(json.dumps(content), "utf-8")
-    with fails("table.json is not a calibration table"):
+    with fails(rf"table\.json: .*{message}"):
+        qc.CalibrationTable.load(json_file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ('{"kind":' * 200_000, "nested too deeply"),
+        ('{"kind": 1, "kind": 1}', 'key "kind" occurs twice'),
+        ("9" * 5000, "not a calibration table"),
+    ],
+)
+def test_json_that_no_program_writes_is_named(
+    text: str, message: str, json_file: Path
+) -> None:
+    json_file.write_text(text, "utf-8")
+    with fails(rf"table\.json: .*{message}"):
         qc.CalibrationTable.load(json_file)
 
 
@@ -159,6 +197,9 @@ def test_a_table_with_other_content_is_named(
         ("scale", -1.0),
         ("scale", 0.0),
         ("scale", "0.1"),
+        ("scale", 10**400),
+        ("low", -(10**400)),
+        ("zero_point", 2**70),
         ("zero_point", 1000),
         ("zero_point", 0.5),
         ("format", "int1"),
@@ -184,6 +225,7 @@ def test_a_table_with_impossible_values_names_the_file_and_the_tensor(
         '{"on_nonfinite": 3}',
         "[1]",
         "x",
+        "[" * 200_000,
     ],
 )
 def test_settings_that_no_calibrator_has_are_named(
@@ -219,6 +261,49 @@ def test_saving_over_a_folder_fails_and_leaves_nothing(tmp_path: Path) -> None:
         with fails("folder cannot be written: Is a directory"):
             save(folder)
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_path_that_names_no_file_is_a_directory(path: str, tmp_path: Path) -> None:
+    for save in both_files(tmp_path).values():
+        with fails("cannot be written: Is a directory"):
+            save(path)  # type: ignore[arg-type]
+    for load in (qc.load, qc.CalibrationTable.load):
+        with fails("cannot be read: Is a directory"):
+            load(path)
+
+
+def test_a_path_with_a_null_byte_is_refused(tmp_path: Path) -> None:
+    for save in both_files(tmp_path).values():
+        with fails("cannot be written: embedded null"):
+            save(tmp_path / "a\0b")
+    for load in (qc.load, qc.CalibrationTable.load):
+        with fails("cannot be read: embedded null"):
+            load(tmp_path / "a\0b")
+
+
+def test_an_interruption_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name, save in both_files(tmp_path).items():
+        path = tmp_path / name
+        path.write_text("the old file")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                save(path)
+        assert path.read_text() == "the old file"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stats.qcal", "table.json"]
+
+
+def test_a_table_whose_names_no_file_can_keep_is_not_saved(tmp_path: Path) -> None:
+    table = qc.CalibrationTable({"\ud800": qc.QuantParams.from_range(0, 1)})
+    with fails(r"table\.json cannot be written: a name holds half a character"):
+        table.save(tmp_path / "table.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_save_that_fails_leaves_the_old_file(

@@ -49,6 +49,20 @@ def test_arrays_of_other_types_name_the_tensor_and_the_types_accepted(
     assert cal.to_bytes() == before
 
 
+@pytest.mark.parametrize("values", [None, iter([1.0]), {1.0}, len, object()])
+def test_what_is_no_array_is_called_so(values: Any) -> None:
+    kind = type(values).__name__
+    with fails(f'Tensor "x": {kind} is no array; quantcal takes arrays of', TypeError):
+        calibrator().observe("x", values)
+    with fails(f"{kind} is no array", TypeError):
+        qc.QuantParams.from_range(0, 1).quantize(values)
+
+
+def test_codes_of_rows_that_differ_in_length_are_no_array() -> None:
+    with fails("list cannot be read as an array", TypeError):
+        qc.QuantParams.from_range(0, 1).dequantize([[1], [1, 2]])
+
+
 @pytest.mark.parametrize("name", [5, None, b"x", 1.5, ("a",)])
 def test_names_must_be_text(name: Any) -> None:
     cal = calibrator()
@@ -69,8 +83,9 @@ def test_an_unknown_strategy_lists_those_that_exist() -> None:
             '"msee" is not known. Did you mean "mse"?.*minmax, .*, percentile_<number>'
         ):
             call("msee")
-        with fails('Strategy "percentile_high" is not known'):
-            call("percentile_high")
+        for name in ("percentile_high", "percentile_9_9", "percentile_"):
+            with fails(f'Strategy "{name}" is not known'):
+                call(name)
         with fails('Strategy "" is not known'):
             call("")
         with fails("percentile is 101.0, but it must be above 0 and at most 100"):

@@ -360,8 +360,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         "scale must hold numbers, one for each channel",
     ),
     "texts": ({"scale": ["a", "b", "c"]}, "scale must hold numbers"),
-    "axis": ({"axis": "1"}, "axis is '1', but it must be int"),
-    "bool axis": ({"axis": True}, "axis is True, but it must be int"),
+    "axis": ({"axis": "1"}, "axis is '1', but it must be a whole number"),
+    "bool axis": ({"axis": True}, "axis is True, but it must be a whole number"),
 }
 
 

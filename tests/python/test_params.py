@@ -322,6 +322,28 @@ def test_the_format_is_a_name_and_numpys_truth_is_pythons() -> None:
     assert made == qc.QuantParams(1.0, 0, -127.0, 127.0, "int8", True)
     assert made.symmetric is True
     with pytest.raises(
-        qc.CalibrationError, match=r"format is QuantFormat.* must be str"
+        qc.CalibrationError, match=r"format is QuantFormat.* must be a str"
     ):
         qc.QuantParams(1.0, 0, -127.0, 127.0, qc.QuantFormat("int8"), True)  # type: ignore[arg-type]
+
+
+def test_numpys_numbers_are_pythons() -> None:
+    made = qc.QuantParams(
+        np.float32(0.1), np.int64(3), np.float32(-1), np.float64(1), "int8", False
+    )  # type: ignore[arg-type]
+    assert made == qc.QuantParams(float(np.float32(0.1)), 3, -1.0, 1.0, "int8", False)
+    kinds = [type(v) for v in (made.scale, made.zero_point, made.low, made.high)]
+    assert kinds == [float, int, float, float]
+    assert (
+        qc.QuantParams([1.0], [0], [-1.0], [1.0], "int8", True, axis=np.int64(1)).axis
+        == 1
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["scale", "low", "high"])
+def test_whole_numbers_beyond_any_float_are_refused(field: str) -> None:
+    fields = qc.QuantParams.from_range(-1, 1).to_dict()
+    with pytest.raises(qc.CalibrationError, match=f"{field} is beyond"):
+        qc.QuantParams(**{**fields, field: 10**400})
+    with pytest.raises(qc.CalibrationError, match=f"zero_point is {2**70}"):
+        qc.QuantParams(**{**fields, "zero_point": 2**70})

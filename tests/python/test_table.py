@@ -250,3 +250,13 @@ def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
         qc.CalibrationError, match="not a calibration table: it is no text"
     ):
         qc.CalibrationTable.load(tmp_path / "odd")
+
+
+def test_a_table_holds_parameters_by_name_only() -> None:
+    params = qc.QuantParams.from_range(0, 1)
+    with pytest.raises(TypeError, match="name must be a str, not int"):
+        qc.CalibrationTable({5: params})  # type: ignore[dict-item]
+    with pytest.raises(
+        TypeError, match=r'Tensor "x": parameters must be .*, not float'
+    ):
+        qc.CalibrationTable({"x": 0.5})  # type: ignore[dict-item]

@@ -16,6 +16,7 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._files import read_bytes, write_bytes
+from quantcal._json import parse_json
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
@@ -123,7 +124,7 @@ def read_cache(
         If the file is no such cache or a range is none; names the file and the tensor.
     """
     try:
-        content = json.loads(read_bytes(path).decode())
+        content = parse_json(read_bytes(path).decode())
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
         entries = dict(content["data"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:

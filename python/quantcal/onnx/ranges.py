@@ -9,7 +9,7 @@ from quantcal import CalibrationTable, Calibrator, Policy, QuantFormat, QuantPar
 from quantcal._decide import decide
 from quantcal.onnx.names import without_nodes
 from quantcal.onnx.plan import Plan
-from quantcal.table import TensorReport
+from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
     from quantcal.onnx.prepare import Prepared

@@ -12,6 +12,7 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes, write_bytes
+from quantcal._json import parse_json
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.express import strategy_of
 from quantcal.strategies.patterns import Pattern
@@ -32,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> list[tuple[str, Strategy]]:
     CalibrationError
         If the file cannot be read or anything in it is wrong.
     """
-    parse = _known_kind(path, {".toml": tomllib.loads, ".json": _parse_json})
+    parse = _known_kind(path, {".toml": tomllib.loads, ".json": parse_json})
     content = _load(path, parse)
     try:
         return rules_of(content, Path(path).suffix[1:].upper())
@@ -63,7 +64,7 @@ def _load(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
     except (ValueError, RecursionError) as error:  # the parsers' own are ValueErrors
-        kind = "JSON" if parse is _parse_json else "TOML"
+        kind = "JSON" if parse is parse_json else "TOML"
         msg = f"{path} is not valid {kind}: {error}"
         raise CalibrationError(msg) from error
 
@@ -184,20 +185,6 @@ def _what(value: Any) -> str:
     text = repr(value)
     shown = text if len(text) <= 60 else f"{text[:57]}…"
     return f"{names.get(type(value), f'a {type(value).__name__}')}: {shown}"
-
-
-def _parse_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_without_duplicates)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            msg = f'key "{key}" occurs twice in one object'
-            raise ValueError(msg)
-        found[key] = value
-    return found
 
 
 def _to_json(entries: Iterable[Mapping[str, Any]]) -> str:

@@ -75,7 +75,7 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     if factory is not None:
         return _create(strategy, factory, options)
     prefix, _, number = strategy.partition("percentile_")
-    if not prefix and number:
+    if not prefix and number and "_" not in number:  # which float() would read over
         try:
             percentile = float(number)
         except ValueError:

@@ -160,7 +160,7 @@ def count(
     """
     if tensor.dtype not in _NATIVE:
         msg = (
-            f"elements of type {tensor.dtype} cannot be observed; quantcal takes float16, "
+            f"elements of type {tensor.dtype} cannot be read; quantcal takes float16, "
             "bfloat16, float32 and float64"
         )
         raise TypeError(msg)

@@ -1,0 +1,90 @@
+"""`TensorReport`: what was seen of one tensor, and what its parameters do to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from quantcal import _core
+from quantcal.params import QuantParams
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """What was seen of one tensor, and what its parameters do to it.
+
+    Shares are of the finite values. Of a tensor by channel it tells all channels together, each
+    through the grid of its own.
+
+    Parameters
+    ----------
+    count
+        Elements observed, non-finite ones included.
+    minimum, maximum
+        Finite extremes, exactly; None without finite values.
+    zeros, nan, posinf, neginf
+        How many elements were these.
+    clipped
+        Share of the values that saturation moves further than rounding would: those more than
+        half a step beyond the lowest or the highest code.
+    rounded_to_zero
+        Share of the values that round to zero, exact zeros included: |x| <= scale / 2.
+    mse
+        Expected squared error of a value.
+    sqnr_db
+        Signal to quantisation noise, in decibels; infinite without error.
+    cosine
+        Cosine of the angle between the values and what becomes of them: 1 without error.
+    rule
+        The pattern of the policy that decided.
+    reason
+        What the strategy says of its choice, such as the distribution that fits; may be empty,
+        and is by channel.
+    """
+
+    count: int
+    minimum: float | None
+    maximum: float | None
+    zeros: int
+    nan: int
+    posinf: int
+    neginf: int
+    clipped: float
+    rounded_to_zero: float
+    mse: float
+    sqnr_db: float
+    cosine: float
+    rule: str
+    reason: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        seen: _core.Histogram | _core.ChannelStats,
+        params: QuantParams,
+        rule: str,
+        reason: str = "",
+    ) -> TensorReport:
+        """Score parameters against what was observed, as a whole or by channel."""
+        grid: Any = (params.format, params.scale, params.zero_point)
+        if isinstance(seen, _core.ChannelStats):
+            histogram, score = seen.histogram, _core.channel_grid_error(seen, *grid)
+        else:
+            histogram, score = seen, _core.grid_error(seen, *grid)
+        mse, sqnr_db, clipped, rounded_to_zero, cosine = score
+        return cls(
+            count=histogram.count,
+            minimum=histogram.min,
+            maximum=histogram.max,
+            zeros=histogram.zeros,
+            nan=histogram.nan,
+            posinf=histogram.posinf,
+            neginf=histogram.neginf,
+            clipped=clipped,
+            rounded_to_zero=rounded_to_zero,
+            mse=mse,
+            sqnr_db=sqnr_db,
+            cosine=cosine,
+            rule=rule,
+            reason=reason,
+        )
