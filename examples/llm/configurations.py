@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
+
+import torch
 
 import quantcal as qc
 from quantcal.strategies.layers import layer_kind
 from quantcal.torch import fake_quantize
 from quantcal.torch.groups import groups
+from quantcal.torch.rounding import fake_per_token
 from quantcal.torch.smoothing import Smoothing, smoothquant
 
+from .chain import Chain, Change
+from .measure import digest_of
 from .smollm2 import LlamaForCausalLM
 
 METHODS = (
@@ -37,11 +43,8 @@ KINDS = {
 
 ALL = "all"
 
-READ = ("*.q_proj", "*.o_proj", "*.gate_proj", "*.down_proj")
-"""One module for each tensor that linear layers of a block read: 4 a block, 120 in all."""
-
-_SAME = {"q_proj": ("k_proj", "v_proj"), "gate_proj": ("up_proj",)}
-"""Who else reads the input of these."""
+SUMS = "one core for a window, linear layers that read one tensor as one product"
+"""In which order is summed: results of another order differ in the last digits."""
 
 Table = Mapping[str, qc.QuantParams]
 
@@ -64,8 +67,9 @@ class Configuration:
         A format for the weights of the modules in the table; None leaves them in float.
     smoothing
         How the model is smoothed when this is measured; empty if it is not.
-    full
-        Whether to read all windows, whatever the first ones show.
+    main
+        Whether it is a method, or mixed precision: what is read in all windows, unless the
+        first ones show the model destroyed.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Configuration:
     activations: Literal["static", "per_token"] = "static"
     weights: str | None = None
     smoothing: str = ""
-    full: bool = True
+    main: bool = True
 
     def content(self) -> dict[str, Any]:
         """Return all that decides the result, as plain data."""
@@ -88,27 +92,28 @@ class Configuration:
             "smoothing": self.smoothing,
         }
 
-    def applied(
-        self, model: LlamaForCausalLM
-    ) -> Callable[[], AbstractContextManager[Any]]:
-        """Return what quantises the model while it is entered."""
-        if not self.table:
-            return nullcontext
-        return lambda: fake_quantize(
-            model,
-            for_all_readers(self.table),
-            weights=self.weights,
-            activations=self.activations,
-        )
+    @cached_property
+    def digest(self) -> str:
+        """What tells this configuration from others."""
+        return digest_of([SUMS, self.content()])
+
+    def plan(self, names: Iterable[str]) -> list[tuple[str, Change | None]]:
+        """Return what is done to each tensor of a chain, and a key of it."""
+        ranges = self.content()["ranges"]
+        per_token = self.activations == "per_token"
+        return [
+            (f"{self.activations} {ranges[name]}", _change(self.table[name], per_token))
+            if name in self.table
+            else ("", None)
+            for name in names
+        ]
 
 
-def for_all_readers(table: Table) -> dict[str, qc.QuantParams]:
-    """Return a table in which modules that read the same tensor have the same parameters."""
-    found = dict(table)
-    for name, params in table.items():
-        block, _, last = name.rpartition(".")
-        found |= {f"{block}.{other}": params for other in _SAME.get(last, ())}
-    return found
+def _change(params: qc.QuantParams, per_token: bool) -> Change:
+    """Return what quantises and dequantises a tensor."""
+    if per_token:
+        return lambda x: fake_per_token(params, x, "")
+    return lambda x: torch.from_numpy(params.fake_quantize(x.numpy()))
 
 
 def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
@@ -117,12 +122,15 @@ def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
 
 
 def matrix(tables: Mapping[str, Table]) -> list[Configuration]:
-    """Return every method, on all inputs and on those of one kind of layer."""
+    """Return every method, on all inputs and on those of one kind of layer.
+
+    What is no method of quantcal is main on all inputs only.
+    """
     found = []
     for method, table in tables.items():
         found.append(Configuration(method, table=table))
         found += [
-            Configuration(method, kind, of_kind(table, kind), full=False)
+            Configuration(method, kind, of_kind(table, kind), main=method in METHODS)
             for kind in KINDS
         ]
     return found
@@ -140,7 +148,7 @@ CUSTOMARY = {
 def policies(cal: qc.Calibrator) -> list[Configuration]:
     """Return the named policy, and the customary one."""
     return [
-        Configuration(name, table=cal.compute(policy, format="uint8"), full=False)
+        Configuration(name, table=cal.compute(policy, format="uint8"), main=False)
         for name, policy in (("llm_layers", "llm_layers"), ("customary", CUSTOMARY))
     ]
 
@@ -172,11 +180,11 @@ def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configurati
         by_channel = channels.compute("minmax", format=format)
         told = f"{bits} bits"
         if bits == 4:
-            found.append(Configuration(f"mse, {told}", table=table, full=False))
+            found.append(Configuration(f"mse, {told}", table=table, main=False))
         found += [
-            Configuration(f"minmax per channel, {told}", table=by_channel, full=False),
+            Configuration(f"minmax per channel, {told}", table=by_channel, main=False),
             Configuration(
-                f"per token, {told}", table=table, activations="per_token", full=False
+                f"per token, {told}", table=table, activations="per_token", main=False
             ),
         ]
     return found
@@ -192,10 +200,23 @@ def with_int8_weights(
             table=cal.compute(method, format="uint8"),
             weights="int8",
             smoothing=smoothing,
-            full=False,
+            main=False,
         )
         for method in methods
     ]
+
+
+def with_weights(model: LlamaForCausalLM, format: str) -> Chain:
+    """Return the model with the weights of its blocks quantised by output channel."""
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    ]
+    ranges = qc.QuantParams.from_range(-1, 1, format="uint8")  # of no activations
+    table = dict.fromkeys(linear, ranges)
+    with fake_quantize(model, table, weights=format, activations=None):
+        return Chain(model)
 
 
 @contextmanager

@@ -1,117 +1,111 @@
 """Observing the language model: by quantcal, and by torch's HistogramObserver beside it.
 
-What was observed is kept in a folder, with the median seconds of a window, so that a run can
-be continued.
+What was observed is kept in a folder, so that a run can be continued.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import quantcal as qc
-from quantcal.torch import observe
 
-from .configurations import READ, Table
-from .smollm2 import LlamaForCausalLM
+from .chain import Chain
+from .configurations import Table
+from .reading import at_once
 
 PEER = "torch HistogramObserver"
 
-
-@torch.no_grad()
-def seconds(model: LlamaForCausalLM, windows: Tensor) -> float:
-    """Run the model on each window; return the median seconds of one."""
-    found = []
-    for window in windows:
-        start = time.perf_counter()
-        model(window[None])
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
+Task = Callable[[], object]
 
 
-def observe_windows(
-    model: LlamaForCausalLM, windows: Tensor, axis: int | None = None
-) -> tuple[qc.Calibrator, float]:
-    """Return histograms of the inputs of all linear layers, and the seconds of a window."""
-    with observe(model, list(READ), axis=axis) as cal:
-        took = seconds(model, windows)
-    return cal, took
+def observing(
+    chain: Chain, windows: Tensor, whole: qc.Calibrator, channels: qc.Calibrator | None
+) -> list[Task]:
+    """Return tasks that add all windows to histograms, in any order: counts are exact."""
+
+    def see(name: str, tensor: Tensor) -> None:
+        values = tensor.numpy()
+        whole.observe(name, values)
+        if channels is not None:
+            channels.observe(name, values, axis=-1)
+
+    return [lambda w=w: chain.observe(w, see) for w in windows]  # type: ignore[misc]
 
 
-def torch_ranges(
-    model: LlamaForCausalLM, windows: Tensor, names: Iterable[str]
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Return HistogramObserver's ranges of the inputs of some modules, and its seconds."""
+def torch_ranges(chain: Chain, windows: Tensor) -> dict[str, list[float]]:
+    """Return HistogramObserver's ranges; it depends on the order of the windows."""
     from torch.ao.quantization.observer import HistogramObserver
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is deprecated
-        observers = {name: HistogramObserver(dtype=torch.quint8) for name in names}
-    modules = dict(model.named_modules())
-    with contextlib.ExitStack() as stack:
-        for name, observer in observers.items():
-            handle = modules[name].register_forward_pre_hook(_hook(observer))
-            stack.callback(handle.remove)
-        took = {"window": seconds(model, windows)}
-    start = time.perf_counter()
+        observers = {n: HistogramObserver(dtype=torch.quint8) for n in chain.names}
+    for window in windows:
+        chain.observe(window, lambda name, tensor: observers[name](tensor))
     chosen = {name: o.calculate_qparams() for name, o in observers.items()}
-    took["choosing"] = time.perf_counter() - start
-    ranges = {
+    return {
         name: [(code - int(zero_point)) * float(scale) for code in (0, 255)]
         for name, (scale, zero_point) in chosen.items()
     }
-    return ranges, took
-
-
-def _hook(observer: Any) -> Callable[[Any, tuple[Tensor, ...]], None]:
-    def record(_: Any, args: tuple[Tensor, ...]) -> None:
-        observer(args[0])
-
-    return record
 
 
 class Observations:
-    """What was observed of one model on the same windows, in a folder."""
+    """What was observed on the same windows, in a folder."""
 
-    def __init__(self, folder: Path, model: LlamaForCausalLM, windows: Tensor) -> None:
+    def __init__(self, folder: Path, windows: Tensor, workers: int) -> None:
         self._folder = folder
-        self._model = model
         self._windows = windows
-        self.seconds: dict[str, float] = {}
-        """Of a window, by who observed; of choosing all ranges."""
+        self._workers = workers
 
-    def of(self, name: str, axis: int | None = None) -> qc.Calibrator:
-        """Return the histograms, read or observed now."""
-        path, told = self._path(name, "qcal"), self._path(name, "json")
-        if not path.is_file():
-            cal, took = observe_windows(self._model, self._windows, axis)
-            told.write_text(json.dumps(took), encoding="utf-8")
-            cal.save(path)
-        self.seconds[name] = json.loads(told.read_text("utf-8"))
-        return qc.load(path)
+    def of_model(
+        self, chain: Chain, *, channels: bool, peer: bool
+    ) -> tuple[qc.Calibrator, qc.Calibrator | None, Table | None]:
+        """Return histograms, those by channel, and torch's ranges: read or observed now."""
+        paths = self._path("whole", "qcal"), self._path("channels", "qcal")
+        wanted = [paths[0], *([paths[1]] if channels else [])]
+        tasks: list[Task] = []
+        if peer and not self._path("torch", "json").is_file():
+            tasks.append(lambda: self._observe_by_torch(chain))  # the longest first
+        made = [qc.Calibrator(), qc.Calibrator()]
+        missing = not all(path.is_file() for path in wanted)
+        if missing:
+            both = made[0], made[1] if channels else None
+            tasks += observing(chain, self._windows, *both)
+        at_once(tasks, self._workers)
+        if missing:
+            for cal, path in zip(made, wanted, strict=False):
+                cal.save(path)
+        by_channel = qc.load(paths[1]) if channels else None
+        return qc.load(paths[0]), by_channel, self._by_torch() if peer else None
 
-    def by_torch(self, names: Iterable[str]) -> Table:
-        """Return the ranges of HistogramObserver, read or observed now."""
-        path = self._path("torch", "json")
-        if not path.is_file():
-            ranges, took = torch_ranges(self._model, self._windows, names)
-            took["plain"] = seconds(self._model, self._windows[:5])
-            content = {"seconds": took, "ranges": ranges}
-            path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        content = json.loads(path.read_text("utf-8"))
-        self.seconds |= {f"torch {of}": s for of, s in content["seconds"].items()}
+    def of_smoothed(self, chains: dict[str, Chain]) -> dict[str, qc.Calibrator]:
+        """Return the histograms of smoothed models by what is told of them."""
+        paths = {name: self._path(name.replace(" ", "-"), "qcal") for name in chains}
+        made = {name: qc.Calibrator() for name in chains if not paths[name].is_file()}
+        tasks = [
+            task
+            for name, cal in made.items()
+            for task in observing(chains[name], self._windows, cal, None)
+        ]
+        at_once(tasks, self._workers)
+        for name, cal in made.items():
+            cal.save(paths[name])
+        return {name: qc.load(path) for name, path in paths.items()}
+
+    def _observe_by_torch(self, chain: Chain) -> None:
+        text = json.dumps(torch_ranges(chain, self._windows), indent=1)
+        self._path("torch", "json").write_text(text, encoding="utf-8")
+
+    def _by_torch(self) -> Table:
+        ranges = json.loads(self._path("torch", "json").read_text("utf-8"))
         return {
             name: qc.QuantParams.from_range(low, high, format="uint8")
-            for name, (low, high) in content["ranges"].items()
+            for name, (low, high) in ranges.items()
         }
 
     def _path(self, name: str, ending: str) -> Path:

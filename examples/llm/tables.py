@@ -18,8 +18,8 @@ class Row:
     name: str
     column: str
     texts: Mapping[str, Perplexity]
-    full: bool = True
-    """Whether all windows were read."""
+    main: bool = True
+    """Whether it is a method or mixed precision."""
 
     def __str__(self) -> str:
         told = ", ".join(f"{name} {cell(p)}" for name, p in self.texts.items())
@@ -48,7 +48,7 @@ def as_tables(rows: Iterable[Row]) -> dict[str, str]:
     """Return all tables by name.
 
     Those of methods and kinds of layers are named after the text; "perplexity" has what was
-    measured on all windows, and "others" what is no method.
+    quantised on all inputs by methods and in mixed precision, and "others" what is no method.
     """
     rows = list(rows)
     names = list(rows[0].texts)
@@ -57,7 +57,9 @@ def as_tables(rows: Iterable[Row]) -> dict[str, str]:
     others = [row for row in rows if row.name not in methods]
     tables = {name: _matrix(matrix, name) for name in names if matrix}
     return tables | {
-        "perplexity": _perplexities([r for r in rows if r.full], names),
+        "perplexity": _perplexities(
+            [r for r in rows if r.main and r.column == ALL], names
+        ),
         "others": _others(others, names),
     }
 
@@ -94,16 +96,19 @@ def _matrix(rows: list[Row], text: str) -> str:
 
 
 def _perplexities(rows: list[Row], names: list[str]) -> str:
-    """Return perplexities as such; the interval is that of the ratio to the float model."""
+    """Return perplexities as such: multiples of the float model's on all windows."""
+    reference = {name: rows[0].texts[name].value for name in names}  # float comes first
 
-    def told(p: Perplexity) -> str:
+    def told(name: str, p: Perplexity) -> str:
+        value, low, high = (x * reference[name] for x in (p.ratio, p.low, p.high))
         if p.low == p.high == 1:
-            return f"{p.value:.2f}"
-        number = _short if p.value > 1000 else "{:.2f}".format
-        low, high = (p.value / p.ratio * end for end in (p.low, p.high))
-        return f"{number(p.value)} ({number(low)} … {number(high)})"
+            return f"{value:.2f}"
+        number = _short if value > 1000 else "{:.2f}".format
+        return f"{number(value)} ({number(low)} … {number(high)})"
 
-    body = [[row.name, *(told(row.texts[name]) for name in names)] for row in rows]
+    body = [
+        [row.name, *(told(name, row.texts[name]) for name in names)] for row in rows
+    ]
     return _table(["all inputs", *names], body)
 
 

@@ -2,14 +2,15 @@
 //!
 //! Values are taken in steps of 128. While the counters of one step are incremented, one after
 //! another, the extremes of the next are found in vector operations: in turns of 16 values, so that
-//! neither kind of work waits for the other. A step of equal codes is counted at once.
+//! neither kind of work waits for the other.
 //!
 //! Equal neighbours would wait for each other's increment: a `ReLU` makes plenty of zeros, a mask has
-//! but two values. A glance at each block tells, and then four tables take turns.
+//! but two values. A glance at each block tells, and then four tables take turns, and a step of equal
+//! codes is counted at once.
 
 use super::{
     extremes::Summary,
-    kinds::{Bits, Floats, LANES, turn},
+    kinds::{Bits, Floats, LANES},
     steps::{count_block, repeats},
     tables::{Counter, Scheme, Tables, WAYS},
 };
@@ -96,12 +97,7 @@ impl<C: Counter> simd::Work for CountBits<'_, C> {
         }
         let (ways, full) = tables.split::<CODES>();
         let found = count_block(Bits, bits, ways, full, repeating);
-        let (mut min, mut max) = (i16::MAX, i16::MIN);
-        for i in 0..LANES {
-            min = min.min(found.min[i]);
-            max = max.max(found.max[i]);
-        }
-        (!bits.is_empty()).then(|| (turn(min as u16) as u16, turn(max as u16) as u16))
+        (!bits.is_empty()).then(|| found.extremes())
     }
 }
 

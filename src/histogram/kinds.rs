@@ -116,16 +116,31 @@ impl<T: Element> Kind for Floats<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Bits;
 
+/// What tells the extremes of values that are read as whole numbers, with the sign as their top bit.
 #[derive(Clone, Copy)]
 pub(super) struct FoundBits {
-    pub(super) min: [i16; LANES],
-    pub(super) max: [i16; LANES],
+    signed_max: [i16; LANES],
+    min: [u16; LANES],
+    max: [u16; LANES],
 }
 
-/// As whole numbers, with the magnitude of negative ones turned round, floats are in order.
-#[inline(always)]
-pub(super) fn turn(bits: u16) -> i16 {
-    bits as i16 ^ ((bits as i16 >> 15) & 0x7fff)
+impl FoundBits {
+    /// The bits of the smallest and of the largest value, of at least one; NaN lies beyond infinity.
+    ///
+    /// Of negative values the larger number is the smaller value, and any is larger than a positive
+    /// one's: so three numbers in the order of the processor tell both ends.
+    #[inline(always)]
+    pub(super) fn extremes(&self) -> (u16, u16) {
+        let Self { signed_max, min, max } = *self;
+        let signed_max = signed_max.into_iter().fold(i16::MIN, i16::max);
+        let (min, max) =
+            (min.into_iter().fold(u16::MAX, u16::min), max.into_iter().fold(0, u16::max));
+        let negative = |bits: u16| bits >> 15 == 1;
+        (
+            if negative(max) { max } else { min },
+            if signed_max < 0 { min } else { signed_max as u16 },
+        )
+    }
 }
 
 impl Kind for Bits {
@@ -135,7 +150,7 @@ impl Kind for Bits {
 
     #[inline(always)]
     fn nothing(self) -> FoundBits {
-        FoundBits { min: [i16::MAX; LANES], max: [i16::MIN; LANES] }
+        FoundBits { signed_max: [i16::MIN; LANES], min: [u16::MAX; LANES], max: [0; LANES] }
     }
 
     #[inline(always)]
@@ -145,8 +160,9 @@ impl Kind for Bits {
 
     #[inline(always)]
     fn look(self, bits: u16, i: usize, found: &mut FoundBits) {
-        found.min[i] = found.min[i].min(turn(bits));
-        found.max[i] = found.max[i].max(turn(bits));
+        found.signed_max[i] = found.signed_max[i].max(bits as i16);
+        found.min[i] = found.min[i].min(bits);
+        found.max[i] = found.max[i].max(bits);
     }
 
     #[inline(always)]
@@ -164,14 +180,43 @@ impl Kind for Bits {
         bits.into()
     }
 
+    /// All four are read as one number: reading takes as long as counting.
     #[inline(always)]
     fn codes(self, four: &[u16; 4]) -> [usize; 4] {
-        four.map(usize::from)
+        let word = four.iter().rev().fold(0, |word, &bits| word << 16 | u64::from(bits));
+        [0, 16, 32, 48].map(|at| usize::from((word >> at) as u16))
     }
 
     #[inline(always)]
     fn equals(self, sample: &[u16; SAMPLE + 2]) -> u32 {
         let equal = |i: usize, j: usize| u16::from(sample[i] == sample[j]);
         (0..SAMPLE).map(|i| equal(i, i + 1) + equal(i, i + 2)).sum::<u16>().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As whole numbers, with the magnitude of negative ones turned round, floats are in order.
+    fn turn(bits: u16) -> i16 {
+        bits as i16 ^ ((bits as i16 >> 15) & 0x7fff)
+    }
+
+    #[test]
+    fn three_numbers_tell_the_extremes_of_any_bits() {
+        let ends = [0, 1, 0x3c00, 0x7bff, 0x7c00, 0x7fff];
+        let all: Vec<u16> = ends.into_iter().flat_map(|bits| [bits, bits | 0x8000]).collect();
+        for chosen in 1..1u32 << all.len() {
+            let mut found = Bits.nothing();
+            let values = (0..all.len()).filter(|i| chosen >> i & 1 == 1).map(|i| all[i]);
+            for (i, bits) in values.clone().enumerate() {
+                Bits.look(bits, i % LANES, &mut found);
+            }
+            let expected =
+                (values.clone().min_by_key(|&b| turn(b)), values.max_by_key(|&b| turn(b)));
+            let (min, max) = found.extremes();
+            assert_eq!((Some(min), Some(max)), expected, "of the set {chosen:b}");
+        }
     }
 }

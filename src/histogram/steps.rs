@@ -37,9 +37,10 @@ fn note(full: &mut Vec<u32>, code: usize) {
     full.push(code as u32);
 }
 
-/// Counts values, and tells what was found of them.
+/// Counts values, and tells what was found of them. Where there may be runs, steps of
+/// equal codes are counted at once.
 #[inline(always)]
-fn count<K: Kind, C: Counter, const WAYS_USED: usize>(
+fn count<K: Kind, C: Counter, const WAYS_USED: usize, const RUNS: bool>(
     kind: K,
     values: &[K::Value],
     mut ways: [&mut [C]; WAYS],
@@ -50,9 +51,9 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize>(
     let mut equal = steps.first().is_some_and(|step| {
         let mut differ = kind.equal();
         for chunk in step.as_chunks::<LANES>().0 {
-            glance(kind, chunk, step[0], &mut found, &mut differ);
+            glance::<K, RUNS>(kind, chunk, step[0], &mut found, &mut differ);
         }
-        kind.is_equal(&differ)
+        RUNS && kind.is_equal(&differ)
     });
     for (i, step) in steps.iter().enumerate() {
         simd::fetch_ahead(step);
@@ -70,16 +71,16 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize>(
         let chunks = next.as_chunks::<LANES>().0;
         if equal {
             for chunk in chunks {
-                glance(kind, chunk, next[0], &mut here, &mut differ);
+                glance::<K, RUNS>(kind, chunk, next[0], &mut here, &mut differ);
             }
         } else {
             for (chunk, counted) in chunks.iter().zip(step.as_chunks::<LANES>().0) {
-                glance(kind, chunk, next[0], &mut here, &mut differ);
+                glance::<K, RUNS>(kind, chunk, next[0], &mut here, &mut differ);
                 tally::<K, C, WAYS_USED>(kind, counted, &mut ways, full);
             }
         }
         found = here;
-        equal = kind.is_equal(&differ);
+        equal = RUNS && kind.is_equal(&differ);
     }
     for &value in rest {
         kind.look(value, 0, &mut found);
@@ -88,9 +89,9 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize>(
     found
 }
 
-/// Looks at values, and compares them with another.
+/// Looks at values, and where there may be runs compares them with another.
 #[inline(always)]
-fn glance<K: Kind>(
+fn glance<K: Kind, const RUNS: bool>(
     kind: K,
     values: &[K::Value; LANES],
     first: K::Value,
@@ -99,7 +100,9 @@ fn glance<K: Kind>(
 ) {
     for (i, &value) in values.iter().enumerate() {
         kind.look(value, i, found);
-        kind.compare(value, first, i, differ);
+        if RUNS {
+            kind.compare(value, first, i, differ);
+        }
     }
 }
 
@@ -123,8 +126,8 @@ pub(super) fn count_block<K: Kind, C: Counter>(
     repeating: bool,
 ) -> K::Found {
     if repeating {
-        count::<K, C, WAYS>(kind, block, ways, full)
+        count::<K, C, WAYS, true>(kind, block, ways, full)
     } else {
-        count::<K, C, 1>(kind, block, ways, full)
+        count::<K, C, 1, false>(kind, block, ways, full)
     }
 }

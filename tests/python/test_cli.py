@@ -142,13 +142,12 @@ def test_a_defect_keeps_its_traceback(
 
 @pytest.mark.parametrize("command", ["quantize", "observe"])
 def test_ctrl_c_exits_with_130_and_leaves_no_file(command: str, tmp_path: Path) -> None:
-    """The signal comes while samples are read, as when a user loses patience."""
+    """The signal comes while the first sample is read: there is nothing to be kept."""
     save_model(tmp_path)
     (tmp_path / "patience.py").write_text(
         "import os, signal\n"
         "import numpy as np\n"
         "def samples():\n"
-        "    yield {'x': np.zeros((1, 3, 9, 9), np.float32)}\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    yield {'x': np.zeros((1, 3, 9, 9), np.float32)}\n"

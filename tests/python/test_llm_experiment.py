@@ -12,7 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llm import configurations, measure, observing, texts  # noqa: E402
+from llm import configurations, measure, observing, reading, texts  # noqa: E402
+from llm.chain import Chain  # noqa: E402
 
 import quantcal as qc  # noqa: E402
 from llama_models import real, small_llama, tokens  # noqa: E402, F401
@@ -84,40 +85,6 @@ def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
     assert (same.low, same.ratio, same.high) == (1, 1, 1)
 
 
-def test_losses_by_pieces_of_the_vocabulary_are_those_of_all_logits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, window = small_llama(), tokens(1)[0]
-    logits = model(window[None])[0, :-1]
-    expected = torch.nn.functional.cross_entropy(logits, window[1:], reduction="none")
-    monkeypatch.setattr(measure, "PIECE", 7)  # no divisor of the vocabulary
-    assert np.allclose(measure.losses(model, window), expected.numpy(), atol=1e-5)
-
-
-def test_losses_are_kept_and_told_apart_by_what_was_done(tmp_path: Path) -> None:
-    model = small_llama()
-    calls: list[int] = []
-    handle = model.model.register_forward_hook(lambda *_: calls.append(1))
-    table = {"model.layers.0.self_attn.q_proj": qc.QuantParams.from_range(-1, 1)}
-    plain = configurations.Configuration("float")
-    other = configurations.Configuration("narrow", table=table)
-    same = configurations.Configuration("the same by another name", table=table)
-
-    def losses(configuration: configurations.Configuration) -> list[Any]:
-        results = measure.Results(tmp_path)
-        context = configuration.applied(model)
-        return list(results.losses(configuration.content(), tokens(2), model, context))
-
-    first = losses(plain)
-    assert np.array_equal(losses(plain), first)
-    assert len(calls) == 2
-    narrow = losses(other)
-    assert not np.array_equal(narrow, first)
-    assert np.array_equal(losses(same), narrow)
-    assert len(calls) == 4
-    handle.remove()
-
-
 def test_texts_to_evaluate_are_not_calibrated_on() -> None:
     for read in (texts.evaluation_texts(), texts.calibration_texts()):
         assert len(read) == 2
@@ -168,9 +135,9 @@ def window(real: Any) -> Any:  # noqa: F811
 
 @pytest.fixture(scope="module")
 def observed(real: Any, window: Any) -> Any:  # noqa: F811
-    return tuple(
-        observing.observe_windows(real[0], window, axis)[0] for axis in (None, -1)
-    )
+    made = qc.Calibrator(), qc.Calibrator()
+    reading.at_once(observing.observing(Chain(real[0]), window, *made), 1)
+    return made
 
 
 @pytest.mark.model
@@ -188,8 +155,6 @@ def test_all_inputs_of_linear_layers_have_a_kind(observed: Any) -> None:
     assert {kind: kinds.count(kind) for kind in set(kinds)} == dict.fromkeys(
         configurations.KINDS, 30
     )
-    everyone = configurations.for_all_readers(cal.compute("minmax"))
-    assert len(everyone) == 30 * 7
 
 
 @pytest.mark.model
@@ -211,15 +176,18 @@ def test_ranges_by_error_harm_least_where_those_by_divergence_destroy(
 ) -> None:
     model, cal = real[0], observed[0]
 
-    def loss(strategy: str) -> float:
-        table = configurations.of_kind(
-            cal.compute(strategy, format="uint8"), "ffn_down"
-        )
-        run = configurations.Configuration(strategy, table=table)
-        with run.applied(model)():
-            return float(measure.losses(model, window[0]).mean())
-
-    reference = float(measure.losses(model, window[0]).mean())
+    chain = Chain(model)
+    ranges = [
+        configurations.of_kind(cal.compute(strategy, format="uint8"), "ffn_down")
+        for strategy in ("mse", "kl")
+    ]
+    tables: list[configurations.Table] = [{}, *ranges]
+    plans = [
+        configurations.Configuration("", table=table).plan(chain.names)
+        for table in tables
+    ]
+    with reading.one_core_each():
+        reference, mse, kl = (x.mean() for x in chain.losses(window[0], plans))
     assert 2 < reference < 3.2
-    assert reference < loss("mse") < reference + 0.7
-    assert loss("kl") > reference + 1.5
+    assert reference < mse < reference + 0.7
+    assert kl > reference + 1.5

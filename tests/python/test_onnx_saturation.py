@@ -19,7 +19,12 @@ from quantcal.onnx import cpu
 from quantcal.onnx.model import load_model
 from quantcal.onnx.options import Options
 from quantcal.onnx.prepare import prepare
-from quantcal.onnx.saturation import code_shares, weight_codes, weighted_nodes
+from quantcal.onnx.saturation import (
+    code_shares,
+    estimate_pairs,
+    weight_codes,
+    weighted_nodes,
+)
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
@@ -73,6 +78,7 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     table = cal.compute("percentile_99", format=format)
     found = qc.onnx.saturations(model, cal, table, weight_strategy=strategy)["mm"]
     codes, steps = weight_codes(weights, True, strategy)
+    codes = codes.astype(np.int64)
     unsigned = table["x"].quantize(x).astype(np.int64) + (
         128 if format == "int8" else 0
     )
@@ -105,6 +111,49 @@ def test_the_estimate_is_of_the_codes_that_are_written(
     }
     (written,) = (array for array in stored.values() if array.shape == (64, 24))
     np.testing.assert_array_equal(written, weight_codes(weights, True, strategy)[0])
+
+
+def pair_by_pair(
+    shares: Any, zero: int, codes: Any, unit: Any
+) -> tuple[float, float, float]:
+    """The three figures by visiting all pairs of weights, and of codes."""
+    code = np.arange(256.0)
+    chances, biases, spreads, pairs = 0.0, [], [], 0
+    for column in codes.T.astype(np.int64):
+        bias = spread = 0.0
+        for a, b in zip(column[: len(column) - 1 : 2], column[1::2], strict=False):
+            total = code[:, None] * a + code * b
+            lost = np.maximum(total - 32767, 0) - np.maximum(-32768 - total, 0)
+            weights = np.outer(shares, shares)
+            mean = (weights * lost).sum()
+            chances += (weights * (lost != 0)).sum()
+            bias += mean
+            spread += (weights * lost**2).sum() - mean**2
+            pairs += 1
+        biases.append(bias)
+        spreads.append(spread)
+    error = np.mean(unit**2 * (np.square(biases) + spreads))
+    away = (shares * (code - zero) ** 2).sum()
+    rounding = np.mean(unit**2) * 3 / 12 * len(codes) * away
+    return chances / max(pairs, 1), float(error), float(rounding)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 24])
+def test_the_estimate_is_the_sum_over_all_pairs(rows: int) -> None:
+    """With the ends of int8 among the weights, -128 too, and pairs of either sign."""
+    rng = np.random.default_rng(rows)
+    codes = rng.choice(
+        np.array([-128, -127, -90, -65, -64, -1, 0, 1, 64, 65, 100, 127], np.int8),
+        (rows, 9),
+    )
+    shares = rng.random(256) ** 4
+    shares /= shares.sum()
+    unit = rng.random(9)
+    found = estimate_pairs(shares, 3, codes, unit)
+    expected = pair_by_pair(shares, 3, codes, unit)
+    got = (found.share, found.error, found.rounding)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+    assert (found.share > 0) == (rows > 1)
 
 
 def test_the_price_of_the_bit_is_what_rounding_adds() -> None:
@@ -165,6 +214,7 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
             rows = codes.reshape(-1, codes.shape[-1])
         rows = rows[rng.permutation(len(rows))[:48]]
         integers, steps = weight_codes(weights, per_channel=True)
+        integers = integers.astype(np.int64)
         total, saturated = kernels.pair_sums(rows, integers)
         unit = steps * params.scale
         lost = (rows.astype(np.int64) @ integers - total) * unit

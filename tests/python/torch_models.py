@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+
+import quantcal as qc  # noqa: E402
+
 nn = torch.nn
 
 
@@ -88,3 +91,12 @@ class Branches(nn.Module):
         if self.change:
             h.mul_(2)
         return total + self.v(h)
+
+
+def recorded(tensors: dict[str, list[Any]], **options: Any) -> qc.Calibrator:
+    """Return what a calibrator holds when it is given the tensors by hand."""
+    cal = qc.Calibrator()
+    for name, observations in tensors.items():
+        for x in observations:
+            cal.observe(name, x.detach().numpy(), **options)
+    return cal

@@ -46,8 +46,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # `quantcal … | head`: typer ends quietly
             raise
-        except KeyboardInterrupt:
-            stderr().print("interrupted", style="yellow")
+        except KeyboardInterrupt as error:
+            told = f". {error}" if str(error) else ""
+            stderr().print(f"interrupted{told}", style="yellow", soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
         except CommandError as error:
             say_error(str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 from quantcal import Calibrator
 from quantcal.cli import text
-from quantcal.cli.console import stdout
+from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.options import (
@@ -29,12 +29,14 @@ from quantcal.cli.options import (
     ObserverOption,
     OnNonfinite,
     OpTypeOption,
+    ResumeOption,
     Target,
     TargetOption,
     parse_formats,
 )
 
 if TYPE_CHECKING:
+    from quantcal.onnx import Keep
     from quantcal.onnx.feeds import Feeds
 
 
@@ -75,14 +77,16 @@ def observe(
         ),
     ] = False,
     mantissa_bits: MantissaOption = None,
-    on_nonfinite: NonfiniteOption = OnNonfinite.IGNORE,
+    on_nonfinite: NonfiniteOption = None,
     observer: ObserverOption = Observer.AUTO,
     max_memory: MemoryOption = None,
+    resume: ResumeOption = None,
 ) -> None:
     """Run the samples through a model once and save its histograms.
 
     Everything else is decided afterwards, as often as you like, without the
-    model. Memory does not grow with the number of samples.
+    model. Memory does not grow with the number of samples. What was observed is
+    kept when a sample fails or the command is interrupted; --resume goes on.
 
     Examples:
       $ quantcal observe model.onnx -o stats.qcal --data calibration/
@@ -97,6 +101,7 @@ def observe(
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
     check_output(model, output)
     refuse_overwriting(output, data)
+    earlier, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
     started = time.perf_counter()
     samples = Counted(load_feeds(data, model))
     calibrator = observe_model(
@@ -104,10 +109,12 @@ def observe(
         samples,
         tensors="all" if all_tensors else tensor or None,
         mantissa_bits=mantissa_bits,
-        on_nonfinite=on_nonfinite.value,
+        on_nonfinite=on_nonfinite.value if on_nonfinite else "ignore",
         progress=True,
         method=observer.value,
         max_memory=megabytes(max_memory),
+        calibrator=earlier,
+        keep=keep,
         **chosen(target, activation, op_type, include, exclude),
     )
     seconds = time.perf_counter() - started
@@ -117,13 +124,46 @@ def observe(
         "samples": str(samples.read),
         "tensors": str(len(calibrator)),
         "values": text.amount(sum(calibrator[name].count for name in calibrator)),
-        "time": timing(seconds, samples.read),
+        "time": timing(seconds, samples.read - keep.samples),
     }
     peak = peak_memory()
     if peak is not None:
         facts["peak memory"] = text.size(peak)
     print_facts(stdout(), facts)
     warn_of_nonfinite(with_nonfinite(calibrator))
+
+
+def kept_before(
+    resume: Path | None,
+    output: Path,
+    mantissa_bits: int | None,
+    on_nonfinite: OnNonfinite | None,
+) -> tuple[Calibrator | None, Keep]:
+    """Return what is to be resumed, and where this run keeps what it observes."""
+    from quantcal.onnx import Keep
+
+    if resume is None:
+        keep = Keep(output)
+        for file in keep.found()[-1:]:
+            say_warning(
+                f"{file} is left of a run that ended early; --resume {file} would go on "
+                "behind its samples. All are observed now."
+            )
+        return None, keep
+    refuse(
+        {"--mantissa-bits": mantissa_bits, "--on-nonfinite": on_nonfinite},
+        "the histograms in --resume were made with their own",
+    )
+    return Keep.resume(resume, output)
+
+
+def refuse(given: Mapping[str, object], reason: str) -> None:
+    """Refuse options that would have no effect."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(
+                f"It has no effect: {reason}.", param_hint=f"'{name}'"
+            )
 
 
 def megabytes(max_memory: int | None) -> int:

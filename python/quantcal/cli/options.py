@@ -156,10 +156,6 @@ _NONFINITE_HELP = (
     "out of the ranges, 'raise' stops and names the tensor."
 )
 NonfiniteOption = Annotated[
-    OnNonfinite,
-    typer.Option("--on-nonfinite", rich_help_panel=OBSERVING, help=_NONFINITE_HELP),
-]
-OptionalNonfiniteOption = Annotated[
     OnNonfinite | None,
     typer.Option(
         "--on-nonfinite",
@@ -189,6 +185,18 @@ MemoryOption = Annotated[
         help="Megabytes that the observed tensors of one sample may take together. "
         "Beyond, the model runs several times on each sample, with a group of tensors "
         "each time.",
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        rich_help_panel=OBSERVING,
+        metavar="FILE",
+        show_default="none",
+        help="Go on where a run with the same options ended early: FILE is what it kept "
+        "(OUT with .first-N.qcal). The first N samples are left out, and the result is "
+        "that of a whole run.",
     ),
 ]
 JsonOption = Annotated[

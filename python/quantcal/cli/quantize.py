@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quantcal import CalibrationTable, Calibrator
+from quantcal.cli.console import say_warning
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
-from quantcal.cli.observe import chosen, megabytes
+from quantcal.cli.observe import chosen, kept_before, megabytes, refuse
 from quantcal.cli.options import (
     DATA_HELP,
     KEEP,
@@ -22,10 +23,11 @@ from quantcal.cli.options import (
     MantissaOption,
     MemoryOption,
     ModelArgument,
+    NonfiniteOption,
     Observer,
     ObserverOption,
-    OptionalNonfiniteOption,
     OpTypeOption,
+    ResumeOption,
     StrategyOption,
     TargetOption,
     parse_strategy,
@@ -44,7 +46,7 @@ from quantcal.cli.weights import (
 from quantcal.strategies import Policy
 
 if TYPE_CHECKING:
-    from quantcal.onnx import Written
+    from quantcal.onnx import Keep, Written
 
 
 OutputOption = Annotated[
@@ -150,10 +152,11 @@ def quantize(
     reduce_range: ReduceRangeOption = None,
     cpu: CpuOption = None,
     mantissa_bits: MantissaOption = None,
-    on_nonfinite: OptionalNonfiniteOption = None,
+    on_nonfinite: NonfiniteOption = None,
     observer: ObserverOption = Observer.AUTO,
     halves: HalvesOption = True,
     max_memory: MemoryOption = None,
+    resume: ResumeOption = None,
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
@@ -198,14 +201,15 @@ def quantize(
     sources = [source for source in (data, from_) if source is not None]
     _check_outputs(model, sources, output, save_stats, save_table, beside)
     Policy.of(options["strategy"])  # an unknown name is told before the samples run
-    calibrator: Calibrator | None = None
+    keep: Keep | None = None
     if from_ is not None:
         observing = {
             "--mantissa-bits": mantissa_bits,
             "--on-nonfinite": on_nonfinite,
             "--save-stats": save_stats,
+            "--resume": resume,
         }
-        _refuse(observing, "the histograms in --from were made earlier")
+        refuse(observing, "the histograms in --from were made earlier")
         known = load_either(from_)
         if isinstance(known, CalibrationTable):
             deciding = {
@@ -213,10 +217,12 @@ def quantize(
                 "--activation": activation,
                 "--save-table": save_table,
             }
-            _refuse(deciding, "the table in --from has its ranges; give histograms")
+            refuse(deciding, "the table in --from has its ranges; give histograms")
             print_written(_write(model, output, known, options), model, from_)
             return
-        calibrator = known
+        calibrator: Calibrator | None = known
+    else:
+        calibrator, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
     bits = options.pop("mantissa_bits", None)
     nonfinite = options.pop("on_nonfinite", "ignore")
     if on_nonfinite is not None:
@@ -234,11 +240,14 @@ def quantize(
             method=observer.value,
             halves=halves,
             max_memory=megabytes(max_memory),
+            keep=keep,
             **options,
         )
-    finally:
-        if save_stats is not None and len(calibrator):
-            calibrator.save(save_stats)  # also when writing the model failed
+    except BaseException:
+        _keep_all(calibrator, keep, save_stats)
+        raise
+    if save_stats is not None and len(calibrator):
+        calibrator.save(save_stats)
     if save_table is not None:
         result.table.save(save_table)
     kept = [path for path in (save_stats, save_table) if path]
@@ -262,13 +271,21 @@ def _check_sources(
         )
 
 
-def _refuse(given: Mapping[str, object], reason: str) -> None:
-    """Refuse options that would have no effect."""
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(
-                f"It has no effect: {reason}.", param_hint=f"'{name}'"
-            )
+def _keep_all(
+    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None
+) -> None:
+    """Keep what all samples gave when the model could not be made of it."""
+    if keep is None or keep.complete is None or not len(calibrator):
+        return
+    if save_stats is not None:
+        calibrator.save(save_stats)
+        return
+    file = keep.path(keep.complete)
+    calibrator.save(file)
+    say_warning(
+        f"The histograms of all {keep.complete} samples are kept in {file}; "
+        f"--from {file} does not run them again."
+    )
 
 
 def _write(

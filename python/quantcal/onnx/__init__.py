@@ -13,6 +13,7 @@ from quantcal.onnx.config import read_config
 from quantcal.onnx.evaluate import Evaluation, Metered, evaluate
 from quantcal.onnx.feeds import Feeds, load_feeds
 from quantcal.onnx.inputs import InputSpec
+from quantcal.onnx.keep import Keep
 from quantcal.onnx.observer import observe
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import Clipped, QuantizeResult
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Feeds",
     "InputSpec",
+    "Keep",
     "Metered",
     "QuantizeResult",
     "Saturation",

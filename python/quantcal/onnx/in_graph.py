@@ -84,6 +84,14 @@ class InGraphObserver:
             told = refused.partition(_TOLD)[2]
             raise CalibrationError(f"{where}: {told}") from error
 
+    def counted(self) -> Iterable[tuple[str, _core.TensorStats]]:
+        """Return copies of what was recorded up to now; recording goes on."""
+        self._take(0)
+        for recorded in self._stats:
+            for name, stats in zip(self._names, recorded, strict=True):
+                if stats.observations:
+                    yield name, stats.copy()
+
     def finish(self) -> None:
         """Hand what was recorded to the calibrator.
 

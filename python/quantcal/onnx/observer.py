@@ -10,7 +10,7 @@ operators.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.graph import tensors_of
 from quantcal.onnx.in_graph import InGraphObserver
 from quantcal.onnx.inputs import Feed
+from quantcal.onnx.keep import Keep, Keeper
 from quantcal.onnx.model import load_light, model_inputs
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
@@ -32,6 +33,7 @@ from quantcal.onnx.session import Workspace
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
     from quantcal.onnx.model import Model
+    from quantcal.onnx.plan import Plan
 
 Method = Literal["auto", "in_graph", "outputs"]
 
@@ -59,6 +61,7 @@ def observe(
     progress: bool = False,
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
+    keep: Keep | None = None,
 ) -> Calibrator:
     """Run samples through a model and record its activations.
 
@@ -98,6 +101,8 @@ def observe(
         onnxruntime execution providers; the CPU by default.
     calibrator : Calibrator, optional
         Add to this one, and return it; after an error it is as it was before.
+    keep : Keep, optional
+        Where the histograms of the samples so far are kept in case they do not all run.
 
     Returns
     -------
@@ -133,6 +138,11 @@ def observe(
     else:
         source = choose(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
+
+    def named(seen: Calibrator) -> Calibrator:
+        return seen if plan is None else share(seen, plan)
+
+    check_resumed(source, keep, calibrator, plan)
     record(
         source,
         reader,
@@ -141,9 +151,10 @@ def observe(
         max_memory=max_memory,
         progress=progress,
         providers=providers,
+        keep=keep,
+        whole=lambda seen: together(calibrator, named(seen)),
     )
-    if plan is not None:
-        new = share(new, plan)
+    new = named(new)
     if calibrator is None:
         return new
     calibrator.merge(new)
@@ -169,6 +180,34 @@ def fresh(
     )
 
 
+def together(given: Calibrator | None, new: Calibrator) -> Calibrator:
+    """Return what was given, if anything, and what is new; neither changes."""
+    return new if given is None else given + new
+
+
+def check_resumed(
+    source: Source,
+    keep: Keep | None,
+    calibrator: Calibrator | None,
+    plan: Plan | None,
+) -> None:
+    """Refuse to go on with the histograms of a run that observed other tensors."""
+    if keep is None or not keep.samples:
+        return
+    outer = set(tensors_of(source.loaded.proto.graph))
+    sources = {n: (n,) for n in source.names} if plan is None else plan.sources
+    # What lies inside subgraphs may not have been reached yet.
+    needed = {n for n, of in sources.items() if n in outer and outer & set(of)}
+    strange = sorted(set(calibrator or ()) - set(sources))
+    missing = sorted(needed - set(calibrator or ()))
+    if strange or missing:
+        told = "holds" if strange else "lacks"
+        raise CalibrationError(
+            f"What was kept of the first {keep.samples} samples {told} "
+            f"{_some(strange or missing)}, so it is of another model or of other options."
+        )
+
+
 def record(
     source: Source,
     reader: object,
@@ -178,16 +217,20 @@ def record(
     max_memory: int = MAX_MEMORY,
     progress: bool = False,
     providers: Sequence[str] | None = None,
-) -> tuple[int, Feed]:
+    keep: Keep | None = None,
+    whole: Callable[[Calibrator], Calibrator] = lambda seen: seen,
+) -> tuple[int, Feed | None]:
     """Record the tensors of ``source`` for all samples.
 
     Observed inputs of the model are recorded from the feeds, everything else by the
     chosen method. Several calibrators, of the same settings, take samples in turns.
+    ``whole`` makes what is kept of what was recorded up to then.
 
     Returns
     -------
     tuple of (int, feed)
-        The number of samples, and the first one.
+        The number of samples, those of an earlier run included, and the first that ran
+        now, if any.
     """
     if max_memory <= 0:
         raise CalibrationError(f"max_memory is {max_memory} bytes. Give 1 or more.")
@@ -197,24 +240,32 @@ def record(
     specs = model_inputs(source.loaded.proto)
     feeds = as_feeds(reader, specs)
     given = [spec.name for spec in specs if spec.name in set(source.names)]
-    samples = 0
     first: Feed | None = None
     with Workspace(source.loaded, providers) as work:
         observer = _open(work, source, calibrators, method, max_memory)
-        for feed in track(feeds, total=feeds.count, show=progress):
-            first = first or feed
-            where = f"sample {samples}"
-            turn = samples % len(calibrators)
-            _record_inputs(feed, given, calibrators[turn], where)
-            observer.observe(feed, where, turn)
-            samples += 1
+
+        def snapshot() -> Calibrator:
+            seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
+            seen._include(observer.counted())
+            return whole(seen)
+
+        keeper = Keeper(keep, snapshot)
+        with keeper.watching():
+            for feed in track(keeper.left(feeds), total=feeds.count, show=progress):
+                with keeper.sample():
+                    first = first or feed
+                    where = f"sample {keeper.samples}"
+                    turn = keeper.samples % len(calibrators)
+                    _record_inputs(feed, given, calibrators[turn], where)
+                    observer.observe(feed, where, turn)
         observer.finish()
-    if first is None:
+    keeper.done()
+    if not keeper.samples:
         raise CalibrationError(
             "The reader gave no samples. An iterator that was read before is empty; "
             "a CalibrationDataReader needs rewind()."
         )
-    return samples, first
+    return keeper.samples, first
 
 
 def _record_inputs(

@@ -55,5 +55,9 @@ class OutputsObserver:
                 except CalibrationError as error:
                     raise CalibrationError(f"{where}: {error}") from error
 
+    def counted(self) -> tuple[()]:
+        """Return what the calibrators do not hold yet: nothing."""
+        return ()
+
     def finish(self) -> None:
         """Nothing is left to be done: everything was recorded at once."""

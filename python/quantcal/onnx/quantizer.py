@@ -28,6 +28,7 @@ from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
+    from quantcal.onnx.keep import Keep
     from quantcal.onnx.model import Model
 
 
@@ -58,6 +59,7 @@ def quantize(
     on_nonfinite: OnNonfinite = "ignore",
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
+    keep: Keep | None = None,
 ) -> QuantizeResult:
     """Quantise a float model with the ranges that its data show.
 
@@ -129,6 +131,8 @@ def quantize(
         Add the samples to this one, and decide from all that it has seen. Give an empty
         one to keep the histograms, also when writing fails; or one from
         :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
+    keep : Keep, optional
+        Where the histograms of the samples so far are kept in case they do not all run.
 
     Returns
     -------
@@ -192,6 +196,7 @@ def quantize(
                 calibrator,
                 used,
                 halves=halves,
+                keep=keep,
                 method=method,
                 max_memory=max_memory,
                 progress=progress,

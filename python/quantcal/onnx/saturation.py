@@ -39,6 +39,7 @@ Floats = NDArray[np.float64]
 
 _ABOVE, _BELOW = 32767, 32768  # what 16 bits hold on either side of zero
 _LEAST = 129  # 255 · (|a| + |b|) exceeds the lesser of them from here on
+_KEYS = 129 << 9  # of pairs: the larger magnitude, the smaller one, and the sign
 _CHUNK = 1024  # distinct pairs of weights at a time: 256 rows of them take 2 MB
 
 
@@ -134,7 +135,7 @@ def estimate(
             shares, zero = code_shares(calibrator[name], table[name])
             codes, steps = weight_codes(weights, per_channel, strategy)
             unit = steps * float(table[name].scale)
-            found[node.name] = _estimate(shares, zero, codes, unit)
+            found[node.name] = estimate_pairs(shares, zero, codes, unit)
     return found
 
 
@@ -185,7 +186,7 @@ def weight_codes(
     values = np.ascontiguousarray(weights, dtype=np.float32)
     coded = code(values, "int8", strategy, 1 if per_channel else None)
     steps = np.broadcast_to(coded.scale.astype(np.float64), weights.shape[1:])
-    return coded.codes.astype(np.int64), steps
+    return coded.codes, steps
 
 
 def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats, int]:
@@ -211,19 +212,25 @@ def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats
     return shares / shares.sum(), zero
 
 
-def _estimate(
+def estimate_pairs(
     shares: Floats, zero: int, codes: NDArray[Any], unit: Floats
 ) -> Saturation:
     """Sum over all pairs of weights; `unit` is the real value of 1 in each column."""
     even, odd = codes[0 : len(codes) - 1 : 2], codes[1::2]
-    a, b = np.abs(even), np.abs(odd)
-    can = ((even > 0) == (odd > 0)) & (a + b >= _LEAST)
-    columns = np.nonzero(can)[1]
-    sign = np.where(even[can] > 0, 1.0, -1.0)
-    keys = np.stack([np.maximum(a, b)[can], np.minimum(a, b)[can], sign > 0])
-    distinct, place = np.unique(keys, axis=1, return_inverse=True)
-    chance, mean, square = _excess(shares, distinct)
-    place = place.reshape(-1)
+    # Weights of different signs never come near: their sum is the difference of two codes.
+    sums = np.add(even, odd, dtype=np.int16)
+    rows, columns = np.nonzero(np.abs(sums) >= _LEAST)
+    one, other = (part[rows, columns].astype(np.int64) for part in (even, odd))
+    positive = one > 0
+    a, b = np.abs(one), np.abs(other)
+    keys = np.maximum(a, b) << 9 | np.minimum(a, b) << 1 | positive
+    found = np.zeros(_KEYS, dtype=bool)
+    found[keys] = True
+    distinct = np.flatnonzero(found)
+    place = (np.cumsum(found) - 1)[keys]
+    pairs = np.stack([distinct >> 9, distinct >> 1 & 255, distinct & 1])
+    chance, mean, square = _excess(shares, pairs)
+    sign = np.where(positive, 1.0, -1.0)
     width = codes.shape[1]
     bias = np.bincount(columns, sign * mean[place], minlength=width)
     spread = np.bincount(columns, (square - mean**2)[place], minlength=width)

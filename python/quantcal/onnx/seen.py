@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal import CalibrationError, CalibrationTable, Calibrator, Policy
 from quantcal.halves import Stability
-from quantcal.onnx.observer import Source, record
+from quantcal.onnx.observer import Source, check_resumed, record, together
 from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
 
 if TYPE_CHECKING:
     from quantcal.onnx.inputs import Feed
+    from quantcal.onnx.keep import Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def from_samples(
     used: Calibrator,
     *,
     halves: bool,
+    keep: Keep | None,
     **how: Any,
 ) -> Seen:
     """Run the samples.
@@ -73,6 +75,8 @@ def from_samples(
         An empty one with the settings to use.
     halves : bool
         Whether to keep the halves apart.
+    keep : Keep, optional
+        Where what was observed is kept in case not all samples run.
     how
         Options of :func:`quantcal.onnx.observer.record`.
     """
@@ -84,9 +88,17 @@ def from_samples(
             mantissa_bits=used.mantissa_bits, on_nonfinite=used.on_nonfinite
         )
         parts.append(other)
-    samples, first = record(source, reader, parts, **how)
+    check_resumed(source, keep, calibrator, plan)
+    samples, first = record(
+        source,
+        reader,
+        parts,
+        keep=keep,
+        whole=lambda seen: together(calibrator, share(seen, plan)),
+        **how,
+    )
     kept = None
-    if samples > 1 and halves:
+    if halves and samples - (keep.samples if keep else 0) > 1:
         kept = share(used, plan), share(other, plan)
     for part in parts[1:]:
         used.merge(part)

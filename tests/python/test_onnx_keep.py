@@ -1,0 +1,273 @@
+"""A run whose samples end early: what was observed is kept, and goes on to the same bytes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnx_models as models
+import quantcal as qc
+from cli_runs import call, run, save_model
+from quantcal.onnx import in_graph
+from quantcal.onnx.in_graph import InGraphObserver
+from quantcal.onnx.observer import Method
+
+
+def samples(count: int, *, bad: int | None = None) -> list[dict[str, Any]]:
+    """Samples of several sizes; one may hold an infinity, on which observing can stop."""
+    made = [{"x": models.random(1, 3, 6, 5 + n, seed=n)} for n in range(count)]
+    if bad is not None:
+        made[bad]["x"][0, 0, 0, 0] = np.inf
+    return made
+
+
+def save(folder: Path, feeds: list[dict[str, Any]]) -> Path:
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    for number, feed in enumerate(feeds):
+        np.savez(data / f"{number}.npz", **feed)
+    return data
+
+
+def failing(count: int, error: BaseException) -> Iterator[dict[str, Any]]:
+    yield from samples(count)
+    raise error
+
+
+@pytest.mark.parametrize("method", ["in_graph", "outputs"])
+@pytest.mark.parametrize("command", ["observe", "quantize"])
+def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
+    command: str, method: Method, tmp_path: Path
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(5))
+    name = "out.qcal" if command == "observe" else "out.onnx"
+    output, whole = tmp_path / name, tmp_path / f"whole-{name}"
+    how = ["--data", data, "--observer", method]
+    assert call(command, model, "-o", whole, *how).code == 0
+    np.savez(data / "3.npz", x=models.random(1, 7, 6, 5))
+    kept = tmp_path / "out.first-3.qcal"
+    told = call(command, model, "-o", output, *how).told()
+    assert "sample 3" in told
+    assert told.endswith(
+        f"The histograms of the first 3 samples are kept in {kept}; "
+        f"--resume {kept} goes on behind them."
+    )
+    assert not output.exists()
+    first = qc.onnx.observe(model, samples(3))
+    assert qc.load(kept).to_bytes() == first.to_bytes()
+
+    save(tmp_path, samples(5))  # mended
+    done = call(command, model, "-o", output, *how, "--resume", kept)
+    assert (done.code, done.err) == (0, "")
+    assert done.facts["samples"] == "5"
+    assert output.read_bytes() == whole.read_bytes()
+    assert kept.exists()  # it was named by the user
+    again = call(command, model, "-o", output, *how)
+    assert f"warning: {kept} is left of a run that ended early" in again.err
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
+    model, output = save_model(tmp_path), tmp_path / "out.qcal"
+    calibrator, keep = None, qc.onnx.Keep(output)
+    for count in (2, 5):
+        with pytest.raises(qc.CalibrationError, match=f"first {count} samples"):
+            qc.onnx.observe(
+                model,
+                failing(count, qc.CalibrationError("no more")),
+                calibrator=calibrator,
+                keep=keep,
+            )
+        calibrator, keep = qc.onnx.Keep.resume(keep.path(count), output)
+    found = qc.onnx.observe(model, samples(7), calibrator=calibrator, keep=keep)
+    assert found.to_bytes() == qc.onnx.observe(model, samples(7)).to_bytes()
+    assert keep.complete == 7
+
+
+def test_nothing_is_left_to_run(tmp_path: Path) -> None:
+    """The last sample was the bad one, and is taken out."""
+    model, output = save_model(tmp_path), tmp_path / "out.onnx"
+    data = save(tmp_path, samples(3))
+    (data / "3.npz").write_bytes(b"nonsense")
+    assert call("quantize", model, "-o", output, "--data", data).code == 1
+    (data / "3.npz").unlink()
+    kept = tmp_path / "out.first-3.qcal"
+    done = call("quantize", model, "-o", output, "--data", data, "--resume", kept)
+    assert (done.code, done.facts["samples"]) == (0, "3")
+    whole = tmp_path / "whole.onnx"
+    qc.onnx.quantize(model, whole, data)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
+    halves: bool, tmp_path: Path
+) -> None:
+    """Its first tensors were counted already; the last regular writing has none of them."""
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "out.onnx", seconds=0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        plain = in_graph.run
+        calls = iter(range(9))
+
+        def broken(*arguments: Any, **options: Any) -> Any:
+            found = plain(*arguments, **options)  # everything was counted
+            if next(calls) == 3:
+                raise qc.CalibrationError("onnxruntime failed")
+            return found
+
+        patch.setattr(in_graph, "run", broken)
+        with pytest.raises(
+            qc.CalibrationError, match=r"failed\. The histograms of the"
+        ):
+            qc.onnx.quantize(
+                model, tmp_path / "out.onnx", samples(6), keep=keep, halves=halves
+            )
+    assert [file.name for file in keep.found()] == ["out.first-3.qcal"]
+    expected = qc.onnx.observe(model, samples(3))
+    assert qc.load(keep.path(3)).to_bytes() == expected.to_bytes()
+
+
+def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    with pytest.raises(qc.CalibrationError, match="sample 2"):
+        qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", keep=keep)
+    expected = qc.onnx.observe(model, samples(2), on_nonfinite="raise")
+    assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
+
+
+def test_what_is_written_on_the_way_is_removed_at_the_end(tmp_path: Path) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    seen = []
+
+    def watched() -> Iterator[dict[str, Any]]:
+        for feed in samples(3):
+            seen.append([file.name for file in keep.found()])
+            yield feed
+
+    found = qc.onnx.observe(model, watched(), keep=keep)
+    assert seen == [[], ["s.first-1.qcal"], ["s.first-2.qcal"]]
+    assert keep.found() == []
+    assert found.to_bytes() == qc.onnx.observe(model, samples(3)).to_bytes()
+
+
+def test_an_interruption_waits_for_the_end_of_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal")
+    plain, calls = InGraphObserver.observe, iter(range(9))
+
+    def interrupted(*arguments: Any) -> None:
+        if next(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        plain(*arguments)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(InGraphObserver, "observe", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="first 2 samples are kept"):
+        qc.onnx.observe(model, samples(4), keep=keep)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    monkeypatch.undo()
+    expected = qc.onnx.observe(model, samples(2))
+    assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
+
+
+def test_a_second_interruption_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    calls = iter(range(9))
+    plain = InGraphObserver.observe
+
+    def interrupted(*arguments: Any) -> None:
+        if next(calls) == 1:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+                time.sleep(0.05)  # Python has noticed it by then
+        plain(*arguments)
+
+    monkeypatch.setattr(InGraphObserver, "observe", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="of the first sample are kept"):
+        qc.onnx.observe(model, samples(4), keep=keep)
+
+
+@pytest.mark.parametrize("command", ["observe", "quantize"])
+def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
+    model = save_model(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\n"
+        "import numpy as np\n"
+        "def samples():\n"
+        "    for size in range(5, 12):\n"
+        "        if size == 8 and 'STOP' in os.environ:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        yield {'x': np.ones((1, 3, size, size), np.float32)}\n"
+    )
+    name = "out.qcal" if command == "observe" else "out.onnx"
+    arguments = [command, model, "-o", name, "--data", "python:mine:samples"]
+    done = run(*arguments, cwd=tmp_path, STOP="1")
+    assert done.code == 130
+    assert done.err == (
+        "interrupted. The histograms of the first 3 samples are kept in "
+        "out.first-3.qcal; --resume out.first-3.qcal goes on behind them.\n"
+    )
+    done = run(*arguments, "--resume", "out.first-3.qcal", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    resumed = (tmp_path / name).read_bytes()
+    (tmp_path / "out.first-3.qcal").unlink()
+    assert run(*arguments, cwd=tmp_path).code == 0
+    assert (tmp_path / name).read_bytes() == resumed
+
+
+def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(2))
+    output = tmp_path / "out.qcal"
+
+    def told(file: Path, *more: object) -> str:
+        how = ["-o", output, "--data", data, "--resume", file]
+        return call("observe", model, *how, *more).told()
+
+    whole = qc.onnx.observe(model, data)
+    whole.save(tmp_path / "stats.qcal")
+    assert "does not tell how many samples" in told(tmp_path / "stats.qcal")
+    whole.save(tmp_path / "out.first-3.qcal")
+    assert "2 samples, but 3 are said to have run" in told(
+        tmp_path / "out.first-3.qcal"
+    )
+    whole.save(tmp_path / "out.first-1.qcal")
+    first = tmp_path / "out.first-1.qcal"
+    assert "lacks" in told(first, "--all-tensors")
+    assert "holds" in told(first, "--tensor", "y")
+    how = ["-o", output, "--data", data, "--resume", first, "--mantissa-bits", "7"]
+    wrong = call("observe", model, *how)
+    assert wrong.code == 2
+    assert not output.exists()
+
+
+def test_histograms_are_kept_when_the_model_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantcal.onnx import quantizer
+
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "out.onnx")
+
+    whole = tmp_path / "whole.onnx"
+    assert call("quantize", model, "-o", whole, "--data", data).code == 0
+    output = tmp_path / "out.onnx"
+    with monkeypatch.context() as patch:
+        patch.setattr(quantizer, "write_prepared", full)
+        done = call("quantize", model, "-o", output, "--data", data)
+    kept = tmp_path / "out.first-3.qcal"
+    assert done.code == 1
+    assert f"The histograms of all 3 samples are kept in {kept}" in done.err
+    assert call("quantize", model, "-o", output, "--from", kept).code == 0
+    assert output.read_bytes() == whole.read_bytes()

@@ -1,0 +1,72 @@
+"""`qc.torch.observe`: types and layouts of tensors."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import quantcal as qc  # noqa: E402
+from torch_models import Failing, random, recorded  # noqa: E402
+
+pytestmark = pytest.mark.torch
+nn = torch.nn
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_all_float_types_are_recorded_as_numpy_holds_them(dtype: str) -> None:
+    model = nn.Linear(6, 6).to(getattr(torch, dtype))
+    x = random(4, 6).to(getattr(torch, dtype))
+    views = [x, x.T.contiguous().T, x[:, ::1].expand(3, 4, 6), x.repeat(1, 2)[:, ::2]]
+    with qc.torch.observe(model) as cal:
+        for view in views:
+            model(view)
+    by_hand = qc.Calibrator()
+    for view in views:
+        array = view.contiguous()
+        bits = array.view(torch.int16).numpy() if dtype == "bfloat16" else array.numpy()
+        by_hand.observe(
+            "Linear", bits.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else bits
+        )
+    assert cal == by_hand
+    assert cal["Linear"].count == 24 + 24 + 72 + 24
+
+
+def test_values_that_need_resolving_are_read_right() -> None:
+    model = nn.Linear(3, 2)
+    z = torch.complex(random(4, 3), random(4, 3, seed=1))
+    negated = torch.imag(z.conj())
+    assert negated.is_neg()
+    leaf = random(4, 3, seed=2).requires_grad_()
+    with qc.torch.observe(model) as cal:
+        model(negated)
+        model(leaf).sum().backward()
+        with torch.inference_mode():
+            model(leaf.detach())
+    assert leaf.grad is not None
+    assert cal == recorded({"Linear": [-torch.imag(z), leaf, leaf]})
+
+
+def test_sparse_and_meta_tensors_are_refused_with_a_reason() -> None:
+    model = nn.Identity()
+    for tensor, kind in (
+        (random(4, 4).to_sparse(), "torch.sparse_coo"),
+        (torch.empty(4, device="meta"), "a meta tensor"),
+    ):
+        with (
+            pytest.raises(TypeError, match=f'"Identity" is {kind}'),
+            qc.torch.observe(model, modules=(nn.Identity,)),
+        ):
+            model(tensor)
+
+
+def test_under_autocast_tensors_are_recorded_as_the_modules_get_them() -> None:
+    model, x = Failing(), random(4, 6)
+    with torch.autocast("cpu", torch.bfloat16), qc.torch.observe(model) as cal:
+        model(x)
+        between = model.first(x)
+    assert between.dtype == torch.bfloat16
+    assert cal["first"] == recorded({"first": [x, x]})["first"]
+    assert cal["first"].mantissa_bits == 8
+    assert cal["second"].mantissa_bits == 7
