@@ -78,8 +78,8 @@ def _as_numpy(values: Any) -> NDArray[Any]:
     if hasattr(values, "__dlpack__"):
         try:
             return np.from_dlpack(values)
-        except (BufferError, RuntimeError, TypeError, ValueError):
-            pass  # another device or type; __array__ may know how
+        except Exception:  # another device or type; __array__ may know how
+            pass
     try:
         return np.asarray(values)
     except Exception as error:

@@ -49,6 +49,8 @@ __all__ = [
     "minmax",
     "mse",
     "multiplied_errors",
+    "mxnet_divergences",
+    "ncnn_divergences",
     "octav",
     "percentile",
     "quantize",
@@ -356,6 +358,12 @@ def divergence(
 def smoothed_divergences(
     counts: NDArray[np.uint64], levels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def mxnet_divergences(
+    counts: NDArray[np.uint64], levels: int
+) -> NDArray[np.float32]: ...
+def ncnn_divergences(
+    counts: NDArray[np.uint64], levels: int
+) -> NDArray[np.float32]: ...
 def mse(histogram: Histogram, p: float, format: QuantFormat) -> tuple[float, float]: ...
 def octav(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...
 def max_entropy(histogram: Histogram, format: QuantFormat) -> tuple[float, float]: ...

@@ -15,6 +15,7 @@ from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
 from quantcal._json import parse_json
+from quantcal._names import check_name
 from quantcal._text import plural
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -190,7 +191,7 @@ class Calibrator:
         Looking at every letter costs as much as observing a small array.
         """
         if name not in self._tensors:
-            _check_name(name)
+            check_name(name)
         if axis is None:
             return _core.TensorStats(self._mantissa_bits)
         return _core.ChannelStats(axis, self._mantissa_bits)
@@ -439,16 +440,6 @@ class Calibrator:
 
 def _kind_of(value: object) -> str:
     return type(value).__name__
-
-
-def _check_name(name: object) -> None:
-    """Refuse names that no file can keep."""
-    if not isinstance(name, str):
-        msg = f"a tensor's name must be a str, not {type(name).__name__}"
-        raise TypeError(msg)
-    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
-        msg = f"the name {name!r} holds half a character, which no file can keep"
-        raise CalibrationError(msg)
 
 
 def _check_kind(name: str, stats: Stats, axis: int | None) -> None:

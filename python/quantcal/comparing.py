@@ -133,6 +133,8 @@ def _strategies(
         return STRATEGIES
     if isinstance(given, (str, Strategy)):
         given = (given,)
+    if not isinstance(given, Iterable):
+        given = (given,)  # which `resolve` refuses
     chosen = tuple(resolve(strategy) for strategy in given)
     if not chosen:
         raise CalibrationError(
@@ -155,7 +157,12 @@ def _tensors(
         if not len(values):
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
+        if isinstance(names, str):
+            names = (names,)
         wanted = list(values if names is None else dict.fromkeys(names))
+        if not wanted:
+            msg = "tensors is empty; name at least one, or give None for all"
+            raise CalibrationError(msg)
         for name in wanted:
             if name not in values:
                 raise CalibrationError(unknown_name(name, list(values)))

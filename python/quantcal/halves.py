@@ -170,6 +170,8 @@ def stability(
 
     Raises
     ------
+    TypeError
+        If a half is no calibrator.
     CalibrationError
         If a calibrator has seen nothing, or as in `Calibrator.compute` and `merge`.
 
@@ -183,6 +185,9 @@ def stability(
     True
     """
     for half in (first, second):
+        if not isinstance(half, Calibrator):
+            msg = f"a half is a Calibrator, not {type(half).__name__}"
+            raise TypeError(msg)
         if not len(half):
             msg = "A half has observed nothing; give each of them samples."
             raise CalibrationError(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes, write_bytes
+from quantcal._names import check_name
 from quantcal._table_file import parse, text_of
 from quantcal._text import plural
 from quantcal.params import QuantParams
@@ -36,6 +37,8 @@ class CalibrationTable(Mapping[str, QuantParams]):
     ------
     TypeError
         If a name is not a str, or what it stands for is no `QuantParams`.
+    CalibrationError
+        If a name holds half a character, which no file can keep.
     """
 
     __slots__ = ("_params", "_report", "_unused_rules")
@@ -47,7 +50,13 @@ class CalibrationTable(Mapping[str, QuantParams]):
         *,
         unused_rules: Iterable[str] = (),
     ) -> None:
-        self._params = {_checked_name(k): _checked(k, p) for k, p in params.items()}
+        self._params = dict(params)
+        for name, each in self._params.items():
+            check_name(name)
+            if not isinstance(each, QuantParams):
+                kind = type(each).__name__
+                msg = f'Tensor "{name}": parameters must be QuantParams, not {kind}'
+                raise TypeError(msg)
         self._report = dict(report or {})
         self._unused_rules = tuple(unused_rules)
 
@@ -128,16 +137,10 @@ class CalibrationTable(Mapping[str, QuantParams]):
         Raises
         ------
         CalibrationError
-            If the file cannot be written, or a name holds half a character, which no file can
-            keep.
+            If the file cannot be written.
         """
         text = text_of(self._params, self._report, self._unused_rules)
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            msg = f"{path} cannot be written: a name holds half a character: {error}"
-            raise CalibrationError(msg) from error
-        write_bytes(path, data)
+        write_bytes(path, text.encode())
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationTable:
@@ -152,6 +155,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         data = read_bytes(path)
         try:
             params, report, unused = parse(data.decode())
+            return cls(params, report, unused_rules=unused)
         except UnicodeDecodeError as error:
             msg = f"{path} is not a calibration table: it is no text"
             if data.startswith(b"QCAL"):
@@ -160,17 +164,3 @@ class CalibrationTable(Mapping[str, QuantParams]):
         except CalibrationError as error:
             msg = f"{path}: {error}"
             raise CalibrationError(msg) from error
-        return cls(params, report, unused_rules=unused)
-
-
-def _checked_name(name: object) -> str:
-    if isinstance(name, str):
-        return name
-    raise TypeError(f"a tensor's name must be a str, not {type(name).__name__}")
-
-
-def _checked(name: str, params: object) -> QuantParams:
-    if isinstance(params, QuantParams):
-        return params
-    kind = type(params).__name__
-    raise TypeError(f'Tensor "{name}": parameters must be QuantParams, not {kind}')

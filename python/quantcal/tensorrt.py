@@ -23,6 +23,7 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._files import read_bytes, write_bytes
+from quantcal._names import check_name
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -37,6 +38,7 @@ ALGORITHM: Final = "EntropyCalibration2"
 """The class of calibrator that most builders ask for; the scales do not depend on it."""
 
 _HEADER = re.compile(r"TRT-(\d{1,9})-([A-Za-z0-9_]{1,64})")
+_LARGEST = float(np.finfo(np.float32).max)
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 
 
@@ -134,6 +136,10 @@ def write_cache(
         if not name or "\n" in name or "\r" in name:
             msg = f"the name {name!r} cannot stand in a line of a cache: rename the tensor"
             raise _core.CalibrationError(msg)
+        if not 0 <= scale <= _LARGEST:
+            msg = f"the scale of {name!r} is {scale:g}, which is no scale: 0 to 3.4e38"
+            raise _core.CalibrationError(msg)
+        check_name(name)
         lines.append(f"{name}: {np.float32(scale).view(np.uint32):x}")
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 

@@ -51,7 +51,8 @@ mod _core {
         observer::Taps,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
-            octav, percentile, share_beyond, smoothed_divergences,
+            mxnet_divergences, ncnn_divergences, octav, percentile, share_beyond,
+            smoothed_divergences,
         },
         tensor::TensorStats,
         {get_num_threads, set_num_threads},

@@ -87,6 +87,28 @@ pub(super) fn smoothed_divergences<'py>(
     (least.into_pyarray(py), most.into_pyarray(py))
 }
 
+/// Apache mxnet's divergences, of its windows from the narrowest on.
+#[pyfunction]
+pub(super) fn mxnet_divergences<'py>(
+    py: Python<'py>,
+    counts: PyReadonlyArray1<'py, u64>,
+    levels: usize,
+) -> Bound<'py, PyArray1<f32>> {
+    let counts: Vec<u64> = counts.as_array().iter().copied().collect();
+    py.detach(|| search::mxnet_divergences(&counts, levels)).into_pyarray(py)
+}
+
+/// ncnn's divergences, of keeping `levels` bins and more.
+#[pyfunction]
+pub(super) fn ncnn_divergences<'py>(
+    py: Python<'py>,
+    counts: PyReadonlyArray1<'py, u64>,
+    levels: usize,
+) -> Bound<'py, PyArray1<f32>> {
+    let counts: Vec<u64> = counts.as_array().iter().copied().collect();
+    py.detach(|| search::ncnn_divergences(&counts, levels)).into_pyarray(py)
+}
+
 /// The range of least error to the power `p`.
 #[pyfunction]
 pub(super) fn mse(py: Python<'_>, histogram: &Histogram, p: f64, format: Format) -> PyResult<Ends> {

@@ -428,3 +428,8 @@ def test_weights_of_a_real_network_keep_more_in_more_bits() -> None:
     for w in weights:
         rows = w.reshape(w.shape[0], -1)
         assert sqnr(rows, MXFP8()) > sqnr(rows, MXFP4()) + 6
+
+
+def test_a_global_scale_beyond_any_float_is_refused() -> None:
+    with pytest.raises(qc.CalibrationError, match="global_scale is inf"):
+        qc.blocks.NVFP4(10**400)

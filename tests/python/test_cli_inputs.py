@@ -82,8 +82,13 @@ def test_a_table_given_for_histograms_is_told_apart(tmp_path: Path) -> None:
     cal = qc.Calibrator()
     cal.observe("x", np.ones(3, np.float32))
     cal.compute().save(tmp_path / "table.json")
-    told = call("compare", tmp_path / "table.json").told()
-    assert "table.json holds a table, not histograms" in told
+    for command in (["compare"], ["compute", "-o", tmp_path / "t"]):
+        told = call(*command, tmp_path / "table.json").told()
+        assert "table.json holds a table, not histograms. Give the file" in told
+    cal.save(tmp_path / "stats.qcal")
+    wanted = ["--to", "csv", "-o", tmp_path / "ranges.csv"]
+    told = call("export", tmp_path / "stats.qcal", *wanted).told()
+    assert "stats.qcal holds histograms, not a table. `quantcal compute" in told
 
 
 def test_tensors_without_a_finite_value_are_warned_of(tmp_path: Path) -> None:

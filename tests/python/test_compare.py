@@ -325,7 +325,7 @@ def test_html_shows_the_same_and_escapes_names() -> None:
         ({"strategies": []}, qc.CalibrationError, "strategies is empty"),
         ({"strategies": ["kl", qc.KL()]}, qc.CalibrationError, '"kl" is given 2 times'),
         ({"strategies": [3]}, TypeError, "3 is not a strategy"),
-        ({"strategies": 3}, TypeError, "not iterable"),
+        ({"strategies": 3}, TypeError, "3 is not a strategy"),
         ({"tensors": ["a"]}, TypeError, "no Calibrator"),
         ({"values": [1, 2]}, TypeError, "float32"),
         ({"values": qc.Calibrator()}, qc.CalibrationError, "observed nothing"),
@@ -411,3 +411,13 @@ def test_a_strategy_given_for_a_tensor_is_told_so() -> None:
         KeyError, match='"mse" is a strategy: give the name of a tensor'
     ):
         comparison["mse"]
+
+
+def test_one_name_is_one_tensor_and_none_is_an_error() -> None:
+    cal = qc.Calibrator()
+    cal.observe("ab", np.ones(3, np.float32))
+    assert qc.compare(cal, tensors="ab", strategies="minmax").tensors == ["ab"]
+    with pytest.raises(qc.CalibrationError, match="tensors is empty"):
+        qc.compare(cal, tensors=[])
+    with pytest.raises(TypeError, match="5 is not a strategy"):
+        qc.compare(cal, strategies=5)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -432,3 +433,19 @@ def test_what_could_not_be_read_again_is_not_written(
     with pytest.raises(qc.CalibrationError, match=why):
         qc.tensorrt.write_cache(qc.tensorrt.Cache(cache), path, **options)
     assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -1.0, 1e300])
+def test_a_cache_has_no_scale_that_cannot_be_read_again(
+    scale: float, tmp_path: Path
+) -> None:
+    with pytest.raises(qc.CalibrationError, match="which is no scale"):
+        qc.tensorrt.write_cache(qc.tensorrt.Cache({"x": scale}), tmp_path / "cache")
+    with pytest.raises(qc.CalibrationError, match="half a character"):
+        qc.tensorrt.write_cache(qc.tensorrt.Cache({"\udc00": 1.0}), tmp_path / "cache")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_parameters_are_exported(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be QuantParams, not float"):
+        qc.exporters.export({"x": 0.5}, "csv", tmp_path / "x.csv")  # type: ignore[dict-item]

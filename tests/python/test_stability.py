@@ -272,3 +272,8 @@ def test_recorders_exchange_what_they_hold() -> None:
     for thread in threads:
         thread.join()
     assert (a, b) == before[::-1]
+
+
+def test_a_half_is_a_calibrator() -> None:
+    with pytest.raises(TypeError, match="a half is a Calibrator, not NoneType"):
+        qc.stability(None, qc.Calibrator())  # type: ignore[arg-type]

@@ -260,3 +260,5 @@ def test_a_table_holds_parameters_by_name_only() -> None:
         TypeError, match=r'Tensor "x": parameters must be .*, not float'
     ):
         qc.CalibrationTable({"x": 0.5})  # type: ignore[dict-item]
+    with pytest.raises(qc.CalibrationError, match="half a character"):
+        qc.CalibrationTable({"\ud800": params})

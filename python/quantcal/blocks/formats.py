@@ -145,7 +145,11 @@ class NVFP4(BlockFormat):
         if isinstance(scale, bool) or not isinstance(scale, (float, int, np.floating)):
             msg = f"global_scale is {scale!r}, but it must be a number or None"
             raise CalibrationError(msg)
-        _core.block_maxima(np.empty(0, np.float32), str(self), float(scale))
+        try:
+            scale = float(scale)
+        except OverflowError:
+            scale = math.inf
+        _core.block_maxima(np.empty(0, np.float32), str(self), scale)
         # The value that is used, so that equal formats do the same.
         object.__setattr__(self, "global_scale", float(np.float32(scale)))
 

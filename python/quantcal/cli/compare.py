@@ -20,6 +20,7 @@ from quantcal import Comparison, QuantFormat
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import JsonOption, StatsArgument
+from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
@@ -128,7 +129,7 @@ def compare(
       $ quantcal compare stats.qcal -s mse -s kl -s percentile_99.9 --json
     """
     format = QuantFormat.of(format_, symmetric, power_of_two)
-    calibrator = qc.load(stats)
+    calibrator = load_stats(stats)
     tensors = calibrator.names if tensor is None else [tensor]
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, CalibrationTable, QuantFormat, load
+from quantcal import CalibrationError, CalibrationTable, QuantFormat
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import refuse_overwriting
@@ -25,6 +25,7 @@ from quantcal.cli.options import (
     StrategyOption,
     parse_strategy,
 )
+from quantcal.cli.results import load_stats
 
 _MOST = 5
 
@@ -94,7 +95,7 @@ def compute(
         for source in (stats, *(strategy or ())):  # which may be a policy file
             refuse_overwriting(output, source)
     rules = parse_strategy(strategy)
-    calibrator = load(stats)
+    calibrator = load_stats(stats)
     started = time.perf_counter()
     table = calibrator.compute(rules, format=format)
     seconds = time.perf_counter() - started

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationTable, tensorrt
+from quantcal import tensorrt
 from quantcal.cli import text
 from quantcal.cli.console import stdout
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts
+from quantcal.cli.results import load_table
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
 from quantcal.exporters.targets import TARGETS
 from quantcal.exporters.targets import export as export_table
@@ -96,7 +97,7 @@ def export(
       $ quantcal export table.json --to ncnn -o model.table --model model.onnx
       $ quantcal export table.json --to csv -o ranges.csv
     """
-    loaded = CalibrationTable.load(table)
+    loaded = load_table(table)
     folder = to.value == "onnxruntime-tensorrt"
     for source in filter(None, (table, model)):
         refuse_overwriting(output, source)

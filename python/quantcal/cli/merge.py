@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, Calibrator, load
+from quantcal import CalibrationError, Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import CommandError
 from quantcal.cli.facts import print_facts
+from quantcal.cli.results import load_stats
 
 
 def merge(
@@ -44,7 +45,7 @@ def merge(
     total: Calibrator | None = None
     partial: dict[str, list[str]] = {}
     for file in files:  # one at a time: memory is that of two files
-        part = load(file)
+        part = load_stats(file)
         if total is None:
             total = part
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantcal import CalibrationTable, Calibrator, load
+from quantcal.cli.errors import CommandError
 
 
 def load_either(file: Path) -> Calibrator | CalibrationTable:
@@ -18,10 +19,50 @@ def load_either(file: Path) -> Calibrator | CalibrationTable:
     return CalibrationTable.load(file) if _is_table(file) else load(file)
 
 
+def load_stats(file: Path) -> Calibrator:
+    """Read histograms; of a table say which command wrote what is wanted.
+
+    Raises
+    ------
+    CommandError
+        If the file holds a table.
+    CalibrationError
+        If it is neither, or cannot be read; names the file.
+    """
+    if _is_table(file):
+        raise CommandError(
+            f"{file} holds a table, not histograms. "
+            "Give the file that `quantcal observe` wrote (.qcal)."
+        )
+    return load(file)
+
+
+def load_table(file: Path) -> CalibrationTable:
+    """Read a table; of histograms say which command makes one.
+
+    Raises
+    ------
+    CommandError
+        If the file holds histograms.
+    CalibrationError
+        If it is neither, or cannot be read; names the file.
+    """
+    if _begins_with(file, b"QCAL"):
+        raise CommandError(
+            f"{file} holds histograms, not a table. "
+            f"`quantcal compute {file} -o table.json` makes one."
+        )
+    return CalibrationTable.load(file)
+
+
 def _is_table(file: Path) -> bool:
     """Whether a file is JSON; histograms never begin with a brace."""
+    return _begins_with(file, b"{")
+
+
+def _begins_with(file: Path, what: bytes) -> bool:
     try:
         with file.open("rb") as opened:
-            return opened.read(64).lstrip()[:1] == b"{"
+            return opened.read(64).lstrip().startswith(what)
     except OSError:  # told when it is read
         return False

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, QuantFormat, load
+from quantcal import CalibrationError, QuantFormat
 from quantcal import stability as stability_of
 from quantcal.cli import records
 from quantcal.cli.console import show, stdout
@@ -19,6 +19,7 @@ from quantcal.cli.options import (
     StrategyOption,
     parse_strategy,
 )
+from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
 from quantcal.halves import TOLERANCE
 from quantcal.report import columns
@@ -80,7 +81,7 @@ def stability(
     except CalibrationError as error:
         raise typer.BadParameter(str(error), param_hint="'--format'") from error
     found = stability_of(
-        load(first), load(second), parse_strategy(strategy), format=format
+        load_stats(first), load_stats(second), parse_strategy(strategy), format=format
     )
     if json_:
         records.print_json("stability", None, records.of_stability(found))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal.compat import _checks
-
-Floats = NDArray[np.float32]
-
-_EPSILON = np.float32(1e-4)  # what an empty bin is given
 
 
 def mxnet_entropy(
@@ -28,8 +23,8 @@ def mxnet_entropy(
     is counted among what lies outside.
 
     Equal to mxnet 1.9.1: float32 sums one after the other, logarithms rounded from float64
-    (the C library's, which mxnet calls, may differ in the last bit). O(num_bins^2), 0.3 s at
-    8001 bins, as long as the original's compiled loop on two cores.
+    (the C library's, which mxnet calls, may differ in the last bit). O(num_bins^2), 0.12 s
+    at 8001 bins on one core.
 
     Parameters
     ----------
@@ -81,68 +76,6 @@ def mxnet_entropy(
         raise CalibrationError(msg)
     if hist.size < levels:
         _checks.too_few_bins(hist.size, levels, "num_quantized_bins")
-    search = _Search(hist, levels)
-    divergences = [search(middle - i, middle + i + 1) for i in range(half, middle + 1)]
+    divergences = _core.mxnet_divergences(hist.astype(np.uint64), levels)
     threshold = float(np.float32(ends[middle + half + 1 + int(np.argmin(divergences))]))
     return (-threshold if hist[:middle].any() else 0.0), threshold
-
-
-class _Search:
-    """The divergence of a window; sums of counts come from running totals."""
-
-    def __init__(self, hist: NDArray[np.int64], levels: int) -> None:
-        self.hist = hist.astype(np.float32)  # mxnet's arrays are
-        self.levels = levels
-        self.left = np.cumsum(self.hist, dtype=np.float32)
-        whole = self.hist.astype(np.int64)
-        self.totals = np.concatenate(([0], np.cumsum(whole)))
-        self.full = np.concatenate(([0], np.cumsum(whole > 0)))
-
-    def __call__(self, start: int, end: int) -> float:
-        size = end - start
-        p = self.hist[start:end].copy()
-        p[0] = self.left[start]
-        p[-1] = _total(self.hist[end - 1 :])
-        full = p != 0
-        merged = size // self.levels
-        bounds = start + merged * np.arange(self.levels + 1)
-        # The first bin's own count belongs to the outside.
-        totals, numbers = self.totals[bounds], self.full[bounds]
-        totals[0], numbers[0] = self.totals[start + 1], self.full[start + 1]
-        values = np.diff(totals).astype(np.float32)
-        rest = self.totals[end] - self.totals[bounds[-1]]
-        values[-1] += np.float32(rest)
-        norms = np.diff(numbers)
-        norms[-1] += self.full[end] - self.full[bounds[-1]]
-        values = np.where(
-            norms > 0, values / np.maximum(norms, 1).astype(np.float32), 0
-        )
-        widths = np.full(self.levels, merged)
-        widths[-1] += size - merged * self.levels
-        q = np.repeat(values.astype(np.float32), widths)
-        q[~full] = 0
-        smooth_p, smooth_q = _smooth(p, full), _smooth(q, q != 0)
-        if smooth_p is None or smooth_q is None:
-            return math.inf
-        smooth_p /= _total(smooth_p)
-        smooth_q /= _total(smooth_q)
-        ratio = (smooth_p / smooth_q).astype(np.float64)
-        return float(_total(smooth_p * np.log(ratio).astype(np.float32)))
-
-
-def _smooth(values: Floats, full: NDArray[np.bool_]) -> Floats | None:
-    """Give empty bins a little and take it from the others; None where mxnet gives up."""
-    number = int(np.count_nonzero(full))
-    if not number:
-        return None
-    taken = _EPSILON * np.float32(values.size - number) / np.float32(number)
-    if taken >= 1:
-        return None
-    smoothed: Floats = np.where(full, values - taken, _EPSILON)
-    return smoothed
-
-
-def _total(values: Floats) -> np.float32:
-    """Return the sum, one after the other: `sum` would add in pairs."""
-    total: np.float32 = np.add.accumulate(values, dtype=np.float32)[-1]
-    return total

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quantcal import _core, tensorrt
 from quantcal.exporters import ncnn, onnxruntime, plain
 from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.onnx.model import Model
@@ -108,6 +109,7 @@ def export(
         takes = ", ".join(target.options) or "none"
         msg = f"{unknown[0]} is no option of {to}, which takes: {takes}"
         raise _core.CalibrationError(msg)
+    table = CalibrationTable(table)  # checks names and what they stand for
     if not len(table):
         msg = "the table is empty: there is nothing to write"
         raise _core.CalibrationError(msg)

@@ -1,0 +1,23 @@
+"""Names of tensors."""
+
+from __future__ import annotations
+
+from quantcal._core import CalibrationError
+
+
+def check_name(name: object) -> None:
+    """Refuse names that no file can keep.
+
+    Raises
+    ------
+    TypeError
+        If it is not a str.
+    CalibrationError
+        If it holds half a character.
+    """
+    if not isinstance(name, str):
+        msg = f"a tensor's name must be a str, not {type(name).__name__}"
+        raise TypeError(msg)
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+        msg = f"the name {name!r} holds half a character, which no file can keep"
+        raise CalibrationError(msg)
