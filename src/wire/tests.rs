@@ -69,6 +69,36 @@ fn extremes_of_an_exact_histogram_are_inner_edges() {
 }
 
 #[test]
+fn flags_that_are_not_known_are_refused() {
+    for values in [&[][..], &[1.0f32, -2.5][..]] {
+        let bytes = Histogram::of(values).to_bytes();
+        for bit in 3..8 {
+            let mut altered = bytes.clone();
+            altered[6] |= 1 << bit; // after magic, version and kind
+            let read = Histogram::from_bytes(&resealed(altered));
+            assert_eq!(read, Err(Error::Altered("unknown flags")), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn counts_that_do_not_add_up_are_refused() {
+    let mut bytes = Histogram::of(&[1.0f32, -2.5]).to_bytes();
+    assert_eq!(bytes[8], 2); // after magic, version, kind, flags and resolution
+    bytes[8] = 3;
+    let read = Histogram::from_bytes(&resealed(bytes));
+    assert_eq!(read, Err(Error::Altered("the counts do not add up")));
+}
+
+#[test]
+fn bytes_that_are_left_over_are_refused() {
+    let mut bytes = Histogram::of(&[1.0f32, -2.5]).to_bytes();
+    bytes.insert(bytes.len() - CHECKSUM, 0);
+    let read = Histogram::from_bytes(&resealed(bytes));
+    assert_eq!(read, Err(Error::Altered("bytes are left over")));
+}
+
+#[test]
 fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
     let bytes = seal(WHOLE, Kind::Calibrator, |w| {
         w.text("{}");

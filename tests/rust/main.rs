@@ -7,6 +7,7 @@ mod blocks;
 mod channels;
 mod data;
 mod density;
+mod divergence;
 mod float;
 mod format;
 mod histogram;

@@ -183,6 +183,18 @@ fn percentiles_cover_what_they_say() {
 }
 
 #[test]
+fn tails_that_cross_over_are_a_range_all_the_same() {
+    let exact: Vec<f16> = (0..1000).map(|i| f16::from_f32(i as f32 - 300.0)).collect();
+    let rounded: Vec<f32> = exact.iter().map(|x| x.to_f32()).collect();
+    let histogram = Histogram::of(&exact);
+    for q in [0.0, 0.125, 0.25, 0.5] {
+        let range = search::percentile(&histogram, q, Tails::Each, false).expect("q");
+        let ends = [q, 1.0 - q].map(|q| f64::from(naive::quantile(&rounded, q)));
+        assert_eq!([range.low, range.high], ends, "{q}");
+    }
+}
+
+#[test]
 fn nothing_and_only_zeros_have_an_answer() {
     let nan = [f32::NAN; 3];
     for values in [&[][..], &[0.0f32, -0.0][..], &nan[..]] {
