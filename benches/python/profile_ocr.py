@@ -4,11 +4,11 @@
 
 The parts are told apart from outside, in pairs. The iterable that `observe` reads is a
 generator: before it hands out a pass over the samples, the same graph runs on all of them with
-nothing observed. So passes are timed in turns inside one call, each from handing a sample to
-being asked for the next. A sample's time is the median of its passes but the first; what is
-left of the call is rewriting the graph, opening sessions and what the first pass takes more.
-Counting is done again, alone, on the tensors of the same samples. quantcal's own share is
-what observing takes more than inference.
+nothing observed. So passes are timed in turns inside one call, a sample from when it is handed
+over until the next is asked for. A sample's time is the median of its passes but the first;
+what is left of the call is rewriting the graph, opening sessions and what the first pass takes
+more. Counting is done again, alone, on the tensors of the same samples. quantcal's own share
+is what observing takes more than inference.
 """
 
 from __future__ import annotations
