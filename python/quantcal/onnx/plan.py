@@ -221,7 +221,10 @@ def _nothing(
     if not total:
         present = Counter(node.op_type for node in all_nodes(proto.graph))
         listed = ", ".join(f"{name} ×{n}" for name, n in present.most_common(8))
-        return f"{head}it has no {chosen} node. It has: {listed}. Give op_types=."
+        return (
+            f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
+            "(--op-type)."
+        )
     found = Counter(
         n.op_type for n in all_nodes(proto.graph) if n.op_type in options.op_types
     )
