@@ -2,18 +2,21 @@
 
 `python benches/python/profile_ocr.py` shows it for the text-line recogniser and the detector.
 
-However the tensors are observed, the parts are told apart from outside. One pass over the
-samples is what each further pass adds to the time of `observe`; what is left of the first is
-rewriting the graph and opening sessions. Inference is the same graph with nothing observed;
-counting is done again, alone, on the tensors of the same samples. quantcal's own share is
-all but inference and rewriting.
+The parts are told apart from outside, in pairs. The iterable that `observe` reads is a
+generator: before it hands out a pass over the samples, the same graph runs on all of them with
+nothing observed. So passes are timed in turns inside one call, a sample from when it is handed
+over until the next is asked for. A sample's time is the median of its passes but the first;
+what is left of the call is rewriting the graph, opening sessions and what the first pass takes
+more. Counting is done again, alone, on the tensors of the same samples. quantcal's own share
+is what observing takes more than inference.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,18 +32,22 @@ from quantcal.demo.lines import render_lines
 from quantcal.demo.ocr import LineFeeds
 from quantcal.onnx.quantizer import QuantizeResult
 
+ROUNDS = 9
+"""Passes that are timed, after one that is not."""
+
 SHARE = 15.0  # per cent of observation time that may be quantcal's own
 
-MORE = 3  # passes, whose mean is one pass
+PAUSE = 0.05
+"""Seconds between two passes, in which onnxruntime's threads stop waiting for more work."""
 
 Feeds = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Seconds of the parts of one observation, from medians."""
+    """Seconds of the parts of one observation."""
 
-    once: float  # rewriting the graph, opening sessions, measuring sizes
+    once: float  # rewriting the graph, opening sessions, what the first pass takes more
     one_pass: float  # all samples
     inference: float
     counting: float
@@ -87,8 +94,62 @@ def recogniser(*, smoke: bool) -> tuple[Path, Feeds]:
 NETWORKS = {"PP-OCRv4 recogniser": recogniser, "PP-OCRv4 detector": detector}
 
 
-def measure(path: Path, feeds: Feeds, *, rounds: int) -> dict[str, list[float]]:
-    """Time observation with one and more passes beside inference and counting, in turns."""
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Seconds of a call of `observe`, with each sample beside plain inference of it."""
+
+    observed: list[list[float]]  # of each pass, of each sample
+    plain: list[list[float]]
+    rest: float  # neither of these
+
+    def passes(self, rounds: list[list[float]]) -> list[float]:
+        """Return the seconds of each pass but the first."""
+        return [sum(samples) for samples in rounds[1:]]
+
+    def one_pass(self, rounds: list[list[float]]) -> float:
+        """Return the seconds of a pass, the sum of its samples' medians."""
+        return sum(map(statistics.median, zip(*rounds[1:], strict=True)))
+
+    def shares(self) -> list[float]:
+        """Return what observing takes more than inference, a part of each pass."""
+        beside = zip(self.passes(self.observed), self.passes(self.plain), strict=True)
+        return [1 - plain / observed for observed, plain in beside]
+
+
+def pairs(path: Path, feeds: Feeds, infer: Callable[[Any], Any], passes: int) -> Pairs:
+    """Observe `feeds` several times over, and infer all before each pass."""
+    observed: list[list[float]] = []
+    plain: list[list[float]] = []
+    inside = 0.0
+
+    def samples() -> Iterator[dict[str, Any]]:
+        nonlocal inside
+        for _ in range(1 + passes):
+            observed.append([])
+            plain.append([])
+            entered = time.perf_counter()
+            for feed in feeds:
+                start = time.perf_counter()
+                infer(feed)
+                plain[-1].append(time.perf_counter() - start)
+            time.sleep(PAUSE)
+            inside += time.perf_counter() - entered
+            for feed in feeds:
+                handed = time.perf_counter()
+                yield feed
+                now = time.perf_counter()
+                observed[-1].append(now - handed)
+                inside += now - handed
+
+    start = time.perf_counter()
+    qc.onnx.observe(path, samples(), progress=False)
+    return Pairs(observed, plain, time.perf_counter() - start - inside)
+
+
+def measure(
+    path: Path, feeds: Feeds, *, rounds: int
+) -> tuple[Pairs, dict[str, list[float]]]:
+    """Time observation beside inference; then inference as it is deployed, and counting."""
     import onnx
 
     model = onnx.load(path)
@@ -103,23 +164,14 @@ def measure(path: Path, feeds: Feeds, *, rounds: int) -> dict[str, list[float]]:
     extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     samples = _tensors(_session(extended), inner, feeds)
 
-    def infer(session: Any) -> Callable[[], None]:
-        def run() -> None:
-            for feed in feeds:
-                session.run(None, feed)
+    def infer() -> None:
+        for feed in feeds:
+            deployed.run(None, feed)
 
-        return run
-
-    todo = {
-        "one pass": lambda: qc.onnx.observe(path, feeds),
-        "more passes": lambda: qc.onnx.observe(path, [*feeds] * (1 + MORE)),
-        "inference": infer(plain),
-        "deployed": infer(deployed),
-    }
-    many = dict.fromkeys(todo, threads)
-    seconds = interleave(todo, rounds=rounds, threads=many)
-    seconds["counting"] = _counting(samples, feeds, rounds, threads)
-    return seconds
+    found = pairs(path, feeds, lambda feed: plain.run(None, feed), rounds)
+    seconds = interleave({"deployed": infer}, rounds=3, threads={"deployed": threads})
+    seconds["counting"] = _counting(samples, feeds, min(rounds, 3), threads)
+    return found, seconds
 
 
 def _session(model: Any, *, optimise: bool = False) -> Any:
@@ -166,12 +218,13 @@ def _counting(
     return totals
 
 
-def parts(seconds: dict[str, list[float]]) -> Parts:
+def parts(found: Pairs, counting: Sequence[float]) -> Parts:
     """Tell the parts apart."""
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    one_pass = max(1e-9, (median["more passes"] - median["one pass"]) / MORE)
-    once = max(0.0, median["one pass"] - one_pass)
-    return Parts(once, one_pass, median["inference"], median["counting"])
+    one_pass = found.one_pass(found.observed)
+    first = sum(found.observed[0])
+    once = found.rest + max(0.0, first - one_pass)
+    inference = found.one_pass(found.plain)
+    return Parts(once, one_pass, inference, statistics.median(counting))
 
 
 def _whole_job(path: Path, feeds: Feeds) -> QuantizeResult:
@@ -183,11 +236,11 @@ def _whole_job(path: Path, feeds: Feeds) -> QuantizeResult:
 def main(*, smoke: bool) -> Sheet:
     """Profile both networks."""
     sheet = Sheet("calibrating PP-OCR")
-    rounds = 1 if smoke else 3
+    rounds = 1 if smoke else ROUNDS
     for name, network in NETWORKS.items():
         path, feeds = network(smoke=smoke)
-        seconds = measure(path, feeds, rounds=rounds)
-        found = parts(seconds)
+        timed, seconds = measure(path, feeds, rounds=rounds)
+        found = parts(timed, seconds["counting"])
         found.show(name, len(feeds))
         job = _whole_job(path, feeds)
         print(
@@ -195,7 +248,7 @@ def main(*, smoke: bool) -> Sheet:
             f"uint8) {job.seconds_compute:.2f} s, writing {job.seconds_write:.2f} s, for "
             f"{job.tensors_observed} tensors"
         )
-        _figures(sheet, name, seconds, found, len(feeds))
+        _figures(sheet, name, timed, seconds, found, len(feeds))
         sheet.add(name, "searches, mse", [job.seconds_compute], unit="s")
         sheet.add(name, "writing the model", [job.seconds_write], unit="s")
     return sheet
@@ -204,27 +257,31 @@ def main(*, smoke: bool) -> Sheet:
 def _figures(
     sheet: Sheet,
     name: str,
+    timed: Pairs,
     seconds: dict[str, list[float]],
     found: Parts,
     samples: int,
 ) -> None:
     per = samples * 1e-3
-    names = {"deployed": "inference, optimised", "inference": "inference, same graph"}
-    for key, how in names.items():
-        sheet.add(name, how, seconds[key], unit="ms/sample", per=per)
-    passes = [
-        (more - one) / MORE
-        for one, more in zip(seconds["one pass"], seconds["more passes"], strict=True)
-    ]
-    beside = ("inference, same graph", seconds["inference"])
-    sheet.add(name, "observing", passes, unit="ms/sample", per=per, yardstick=beside)
-    sheet.add(name, "counting alone", seconds["counting"], unit="ms/sample", per=per)
+    plain = timed.passes(timed.plain)
+    passes = timed.passes(timed.observed)
+    beside = ("inference, same graph", plain)
+    for how, times, yardstick in (
+        ("inference, optimised", seconds["deployed"], None),
+        ("inference, same graph", plain, None),
+        ("observing", passes, beside),
+        ("counting alone", seconds["counting"], None),
+    ):
+        sheet.add(name, how, times, unit="ms/sample", per=per, yardstick=yardstick)
     sheet.add(name, "rewriting, once", [found.once], unit="s")
+    shares = timed.shares()
     for how, whole in (
         ("quantcal's own, of observing", found.total),
         ("the same, of a pass alone", found.one_pass),  # what many samples come to
     ):
-        sheet.add(name, how, [100 * found.own / whole], unit="%", at_most=SHARE)
+        part = 100 * found.one_pass / whole
+        each = [part * share for share in shares]
+        sheet.add(name, how, each, unit="%", at_most=SHARE)
 
 
 if __name__ == "__main__":
