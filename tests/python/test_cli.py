@@ -135,7 +135,7 @@ def test_a_defect_keeps_its_traceback(
     def broken(path: Path) -> qc.Calibrator:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(compute_module, "load", broken)
+    monkeypatch.setattr(compute_module, "load_stats", broken)
     result = CliRunner().invoke(app, ["compute", "x", "-o", str(tmp_path / "y")])
     assert isinstance(result.exception, ZeroDivisionError)
 
