@@ -366,7 +366,7 @@ def test_quoted_complaints_of_many_lines_become_one(
     def refuse(path: Path) -> qc.Calibrator:
         raise qc.CalibrationError(f"{path} is bad:\n\n  ==> Context: node  3\n")
 
-    monkeypatch.setattr(compute_module, "load", refuse)
+    monkeypatch.setattr(compute_module, "load_stats", refuse)
     result = CliRunner().invoke(app, ["compute", "x", "--json"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: x is bad: ==> Context: node 3\n"
