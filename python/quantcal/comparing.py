@@ -18,7 +18,7 @@ from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.scored import LONE, Scored, score
 from quantcal.strategies.aciq import ACIQ
-from quantcal.strategies.base import Explains, Strategy, range_of
+from quantcal.strategies.base import Strategy, explanation, range_of
 from quantcal.strategies.entropy import MaxEntropy
 from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
@@ -189,9 +189,7 @@ def _score(
         params = QuantParams.from_range(low, high, format=format, strategy=label)
     except CalibrationError as error:
         return Scored(name, label, None, error=str(error))
-    reason = (
-        strategy.explain(histogram, format) if isinstance(strategy, Explains) else ""
-    )
+    reason = explanation(strategy, histogram, format)
     return score(name, label, histogram, params, format, seconds=seconds, reason=reason)
 
 

@@ -223,3 +223,44 @@ def test_the_number_of_threads_is_the_one_that_was_set() -> None:
     for threads in (1, 2, 7):
         qc.set_num_threads(threads)
         assert qc.get_num_threads() == threads
+
+
+class Refuses:
+    """Refuses maxima of 10 and more: 10 only when 12 has been refused, if that happens."""
+
+    def __init__(self, *, waits: bool) -> None:
+        self.asked: list[float] = []
+        self._waits = waits
+        self._refused = threading.Event()
+
+    def range(
+        self, histogram: qc.Histogram, format: qc.QuantFormat
+    ) -> tuple[float, float]:
+        high = histogram.max or 0.0
+        self.asked.append(high)
+        if high == 10 and self._waits:
+            assert self._refused.wait(60)
+        if high >= 10:
+            if high == 12:
+                self._refused.set()
+            msg = f"{high} is too much"
+            raise qc.CalibrationError(msg)
+        return 0.0, high
+
+
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_the_first_tensor_that_fails_is_told(threads: int) -> None:
+    cal = qc.Calibrator()
+    for number in range(100):
+        high = number if number in (10, 12) else 1
+        cal.observe(f"t{number}", np.array([0, high], np.float32))
+    before = qc.get_num_threads()
+    qc.set_num_threads(threads)
+    strategy = Refuses(waits=threads > 1)
+    try:
+        with pytest.raises(qc.CalibrationError, match=r'^Tensor "t10", .*10\.0 is'):
+            cal.compute(strategy)
+    finally:
+        qc.set_num_threads(before)
+    if threads == 1:
+        assert len(strategy.asked) == 11  # nothing was begun behind it
