@@ -99,7 +99,9 @@ class Observations:
 
     def _observe_by_torch(self, chain: Chain) -> None:
         text = json.dumps(torch_ranges(chain, self._windows), indent=1)
-        self._path("torch", "json").write_text(text, encoding="utf-8")
+        part = self._path("torch", "part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self._path("torch", "json"))
 
     def _by_torch(self) -> Table:
         ranges = json.loads(self._path("torch", "json").read_text("utf-8"))

@@ -123,11 +123,11 @@ def _whole(
         params = QuantParams.from_range(
             low, high, format=format, strategy=str(strategy)
         )
+        histogram = stats.histogram
+        reason = explanation(strategy, histogram, format)
     except CalibrationError as error:
         msg = f'Tensor "{name}", strategy {strategy}: {error}'
         raise CalibrationError(msg) from error
-    histogram = stats.histogram
-    reason = explanation(strategy, histogram, format)
     return params, TensorReport.of(histogram, params, pattern, reason)
 
 

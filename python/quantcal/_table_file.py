@@ -127,7 +127,9 @@ def _read_report(seen: Any) -> TensorReport:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+    if type(value) is float:  # JSON of Python's may hold NaN and Infinity
+        return math.isfinite(value)
+    return type(value) is int and abs(value) < 2**63
 
 
 def _fault(field: str, value: Any, wanted: str) -> CalibrationError:

@@ -187,9 +187,9 @@ def _score(
         low, high = range_of(strategy, stats, format)
         seconds = time.perf_counter() - start
         params = QuantParams.from_range(low, high, format=format, strategy=label)
+        reason = explanation(strategy, histogram, format)
     except CalibrationError as error:
         return Scored(name, label, None, error=str(error))
-    reason = explanation(strategy, histogram, format)
     return score(name, label, histogram, params, format, seconds=seconds, reason=reason)
 
 

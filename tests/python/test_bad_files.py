@@ -357,3 +357,13 @@ class FullDisk:
     def write(self, data: bytes) -> None:
         Path(self.name).write_bytes(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_of_a_report_is_finite(value: str, json_file: Path) -> None:
+    """JSON has no such numbers, but Python's reader takes them."""
+    content = json.loads(json_file.read_text("utf-8"))
+    content["tensors"]["conv1.input"]["report"]["mse"] = "@"
+    json_file.write_text(json.dumps(content).replace('"@"', value), "utf-8")
+    with fails('"conv1.input".*mse of its report is .*, but it must be a number'):
+        qc.CalibrationTable.load(json_file)

@@ -333,6 +333,39 @@ def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> Non
     assert "two numbers" in row.error
 
 
+def test_a_range_beyond_all_floats_is_named_with_the_tensor() -> None:
+    class Huge:
+        def range(self, histogram: Any, format: Any) -> Any:
+            return 0, 10**400
+
+    with fails('Tensor "conv1.input".*it returned .*two numbers'):
+        calibrator().compute(Huge())
+
+
+@pytest.mark.parametrize("fails_to", [True, False])
+def test_what_explains_may_fail_or_have_nothing_to_say(fails_to: bool) -> None:
+    class Quiet:
+        def range(self, histogram: Any, format: Any) -> Any:
+            return 0.0, 1.0
+
+        def explain(self, histogram: Any, format: Any) -> Any:
+            if fails_to:
+                raise qc.CalibrationError("nothing comes to mind")
+
+        def __str__(self) -> str:
+            return "quiet"
+
+    cal = calibrator()
+    (row, *_) = qc.compare(cal, strategies=[Quiet()])
+    if fails_to:
+        with fails('Tensor "conv1.input", strategy quiet: nothing comes to mind'):
+            cal.compute(Quiet())
+        assert row.error == "nothing comes to mind"
+    else:
+        assert cal.compute(Quiet()).report["conv1.input"].reason == ""
+        assert row.reason == ""
+
+
 def test_non_finite_is_ignored_or_raised_and_nothing_else() -> None:
     wrong: Any = "warn"
     with fails('on_nonfinite is \'warn\', but it must be "ignore" or "raise"'):

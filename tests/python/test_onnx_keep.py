@@ -271,3 +271,60 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
     assert call("quantize", model, "-o", output, "--from", kept).code == 0
     assert output.read_bytes() == whole.read_bytes()
+
+
+def refusing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let histograms not be written to a file of this name."""
+    plain = qc.Calibrator.save
+
+    def save(self: qc.Calibrator, path: str | Path) -> None:
+        if Path(path).name == name:
+            raise qc.CalibrationError(f"{path}: no space left on device")
+        plain(self, path)
+
+    monkeypatch.setattr(qc.Calibrator, "save", save)
+
+
+def test_histograms_are_kept_when_they_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+    output, kept = tmp_path / "out.qcal", tmp_path / "out.first-3.qcal"
+    with monkeypatch.context() as patch:
+        refusing(output.name, patch)
+        done = call("observe", model, "-o", output, "--data", data)
+    assert done.code == 1
+    assert "no space left on device" in done.err
+    assert f"The histograms of all 3 samples are kept in {kept}" in done.err
+    assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
+
+
+def test_what_cannot_be_kept_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    with monkeypatch.context() as patch:
+        refusing("s.first-2.qcal", patch)
+        with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
+            found = qc.onnx.observe(model, samples(4), keep=keep)
+    assert found.to_bytes() == qc.onnx.observe(model, samples(4)).to_bytes()
+    assert keep.complete == 4
+    assert keep.found() == []
+
+
+def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    feeds = failing(2, qc.CalibrationError("x.npz: it is damaged."))
+    with monkeypatch.context() as patch:
+        refusing("s.first-2.qcal", patch)
+        with (
+            pytest.warns(UserWarning, match="meanwhile"),
+            pytest.raises(qc.CalibrationError) as told,
+        ):
+            qc.onnx.observe(model, feeds, keep=keep)
+    text = str(told.value)
+    assert text.startswith("x.npz: it is damaged. The last samples could not be kept: ")
+    assert "first sample are kept" in text
+    assert keep.path(1).exists()

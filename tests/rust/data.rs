@@ -3,8 +3,6 @@
 // Samples, not ranges.
 #![allow(clippy::disallowed_methods)]
 
-use half::f16;
-
 /// A small generator (xorshift64*), so that no crate's version changes the data.
 pub(crate) struct Random(u64);
 
@@ -57,9 +55,4 @@ pub(crate) fn shapes(n: usize) -> Vec<(&'static str, Vec<f32>)> {
         ("constant", make(&mut |_| 0.37)),
         ("two values", make(&mut |r| if r.uniform() < 0.3 { -1.5 } else { 0.25 })),
     ]
-}
-
-/// Values that float16 holds, so that the histogram is exact.
-pub(crate) fn rounded(values: &[f32]) -> Vec<f16> {
-    values.iter().map(|&x| f16::from_f32(x)).collect()
 }

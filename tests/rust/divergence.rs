@@ -5,10 +5,7 @@ use quantcal::{
     search::{self, KlOptions},
 };
 
-use crate::{
-    data::{self, rounded},
-    naive,
-};
+use crate::{data, methods::rounded, naive};
 
 fn format(name: &str) -> QuantFormat {
     QuantFormat::parse(name).expect("known")

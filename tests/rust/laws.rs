@@ -164,6 +164,54 @@ fn threads_do_not_change_a_byte() {
     }
 }
 
+/// Finite values of one kind: usual ones, any bits, tiny ones that codes take for zero or not, whole
+/// numbers.
+fn finite(kind: usize, len: usize, r: &mut crate::data::Random) -> Vec<f32> {
+    let mut value = || match kind {
+        0 => r.gauss() as f32,
+        1 => f32::from_bits((r.bits() >> 32) as u32 & 0xff7f_ffff),
+        2 => f32::from_bits((r.bits() >> 32) as u32 & 0x8001_ffff),
+        3 => f32::from_bits((r.bits() >> 32) as u32 & 0x807f_ffff | 0x0010_0000),
+        4 => f32::from_bits((r.bits() >> 32) as u32 & 0x800f_ffff | 0x8000),
+        _ => -((r.bits() % 5) as f32),
+    };
+    (0..len).map(|_| value()).collect()
+}
+
+#[test]
+fn what_waits_is_counted_as_if_it_had_not() {
+    let mut r = crate::data::Random::new(11);
+    for mantissa_bits in [None, Some(3), Some(7), Some(8), Some(9), Some(12)] {
+        let empty = || {
+            mantissa_bits.map_or_else(Histogram::new, |bits| {
+                Histogram::with_mantissa_bits(bits).expect("in range")
+            })
+        };
+        for kinds in [vec![0], vec![1], vec![2], vec![3], vec![4], vec![5], vec![0, 1, 2, 3, 4, 5]]
+        {
+            let mut direct = TensorStats::new(empty());
+            let mut gathered = Recorder::from(direct.clone());
+            for n in 0..60 {
+                let len = [1, 15, 16, 17, 100, 1024, 2047, 2048][n % 8];
+                let mut values = finite(kinds[n % kinds.len()], len, &mut r);
+                if n % 13 == 12 {
+                    values[len / 2] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][n % 3];
+                }
+                direct.observe(&values);
+                gathered.observe(&values);
+                if [0, 3, 5].contains(&n) {
+                    assert_eq!(&*gathered.clone().settled(), &direct, "few, {mantissa_bits:?}");
+                }
+            }
+            assert_eq!(
+                gathered.settled().to_bytes(),
+                direct.to_bytes(),
+                "kinds {kinds:?}, {mantissa_bits:?}"
+            );
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn gathering_small_observations_changes_nothing(

@@ -6,10 +6,7 @@ use quantcal::{
     search::{self, Distribution},
 };
 
-use crate::{
-    data::{self, rounded},
-    naive,
-};
+use crate::{data, naive};
 
 fn format(name: &str) -> QuantFormat {
     QuantFormat::parse(name).expect("known")
@@ -27,6 +24,11 @@ fn kinds() -> Vec<(QuantFormat, Scaling)> {
         kinds.push((QuantFormat::Float(float.1), symmetric));
     }
     kinds
+}
+
+/// Values that float16 holds, so that the histogram is exact.
+pub(crate) fn rounded(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|&x| f16::from_f32(x)).collect()
 }
 
 fn widened(values: &[f16]) -> Vec<f32> {

@@ -118,7 +118,11 @@ def observe(
         **chosen(target, activation, op_type, include, exclude),
     )
     seconds = time.perf_counter() - started
-    calibrator.save(output)
+    try:
+        calibrator.save(output)
+    except BaseException:
+        keep_all(calibrator, keep)
+        raise
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
         "samples": str(samples.read),
@@ -131,6 +135,23 @@ def observe(
         facts["peak memory"] = text.size(peak)
     print_facts(stdout(), facts)
     warn_of_nonfinite(with_nonfinite(calibrator))
+
+
+def keep_all(
+    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None = None
+) -> None:
+    """Keep what all samples gave when what was to be made of it could not be written."""
+    if keep is None or keep.complete is None or not len(calibrator):
+        return
+    if save_stats is not None:
+        calibrator.save(save_stats)
+        return
+    file = keep.path(keep.complete)
+    calibrator.save(file)
+    say_warning(
+        f"The histograms of all {keep.complete} samples are kept in {file}; "
+        f"--from {file} does not run them again."
+    )
 
 
 def kept_before(

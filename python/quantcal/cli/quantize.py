@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quantcal import CalibrationTable, Calibrator
-from quantcal.cli.console import say_warning
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
-from quantcal.cli.observe import chosen, kept_before, megabytes, refuse
+from quantcal.cli.observe import chosen, keep_all, kept_before, megabytes, refuse
 from quantcal.cli.options import (
     DATA_HELP,
     KEEP,
@@ -244,7 +243,7 @@ def quantize(
             **options,
         )
     except BaseException:
-        _keep_all(calibrator, keep, save_stats)
+        keep_all(calibrator, keep, save_stats)
         raise
     if save_stats is not None and len(calibrator):
         calibrator.save(save_stats)
@@ -269,23 +268,6 @@ def _check_sources(
             "Give the calibration samples, or --activation none, or --from FILE.",
             param_hint="'--data'",
         )
-
-
-def _keep_all(
-    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None
-) -> None:
-    """Keep what all samples gave when the model could not be made of it."""
-    if keep is None or keep.complete is None or not len(calibrator):
-        return
-    if save_stats is not None:
-        calibrator.save(save_stats)
-        return
-    file = keep.path(keep.complete)
-    calibrator.save(file)
-    say_warning(
-        f"The histograms of all {keep.complete} samples are kept in {file}; "
-        f"--from {file} does not run them again."
-    )
 
 
 def _write(

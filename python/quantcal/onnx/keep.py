@@ -58,6 +58,7 @@ class Keep:
     samples: int = 0
     seconds: float = 30.0
     complete: int | None = field(default=None, init=False)
+    _written: Path | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def resume(cls, path: Path, output: Path) -> tuple[Calibrator, Keep]:
@@ -76,6 +77,37 @@ class Keep:
                 "samples, observe these and use quantcal merge."
             )
         return load(path), cls(output, int(number[1]))
+
+    def done(self, samples: int) -> None:
+        """All samples have run, so many, and the calibrator has them: remove the file."""
+        self.complete = samples
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._written is not None:
+            self._written.unlink(missing_ok=True)
+            self._written = None
+
+    def write(self, samples: int, seen: Calibrator) -> None:
+        """Keep the first so many samples instead of what was kept before."""
+        path = self.path(samples)
+        if path != self._written:
+            seen.save(path)
+            self._remove()
+            self._written = path
+
+    def told(self) -> str:
+        """Return what is kept and how to go on; empty if nothing is."""
+        if self._written is None:
+            return ""
+        number = _NUMBER.search(self._written.name)
+        assert number is not None
+        count = int(number[1])
+        which = "sample" if count == 1 else f"{count} samples"
+        return (
+            f"The histograms of the first {which} are kept in "
+            f"{self._written}; --resume {self._written} goes on behind them."
+        )
 
     def path(self, samples: int) -> Path:
         """Return the file for the first so many samples."""
@@ -114,7 +146,7 @@ class Keeper:
         self._snapshot = snapshot
         self.samples = keep.samples if keep else 0
         self._next = time.monotonic() + (keep.seconds if keep else math.inf)
-        self._written: Path | None = None
+        self._warned = False
         self._whole = True
         self._busy = False
         self._interrupted = False
@@ -155,16 +187,6 @@ class Keeper:
             warnings.warn(told, stacklevel=2)
             raise
 
-    def done(self) -> None:
-        """Remove what was kept: all samples have run."""
-        if self._keep is not None:
-            self._keep.complete = self.samples
-        self._remove()
-
-    def _remove(self) -> None:
-        if self._written is not None:
-            self._written.unlink(missing_ok=True)
-
     @contextmanager
     def sample(self) -> Iterator[None]:
         """Run one sample: it counts when it is whole."""
@@ -175,7 +197,7 @@ class Keeper:
         self._whole = True
         if time.monotonic() >= self._next:
             started = time.monotonic()
-            self._write()
+            self._try_to_write()
             ended = time.monotonic()
             # Writing takes at most a hundredth of the time, however many tensors there are.
             pause = self._keep.seconds if self._keep else math.inf
@@ -186,30 +208,28 @@ class Keeper:
 
     def _write(self) -> None:
         assert self._keep is not None
-        path = self._keep.path(self.samples)
-        if path != self._written:
-            self._snapshot().save(path)
-            self._remove()
-            self._written = path
+        self._keep.write(self.samples, self._snapshot())
+
+    def _try_to_write(self) -> None:
+        """Keep what there is; a run that may well end without it is not ended for its sake."""
+        try:
+            self._write()
+        except CalibrationError as error:
+            if not self._warned:
+                told = f"What is observed cannot be kept meanwhile: {error}"
+                warnings.warn(told, stacklevel=2)
+            self._warned = True
 
     def _at_the_end(self) -> str:
         """Keep what is whole, and return what there is to be told of it."""
         assert self._keep is not None
+        lost = ""
         if self._whole and self.samples > self._keep.samples:
             try:
                 self._write()
             except CalibrationError as error:
-                return f"What was observed is lost: {error}"
-        if self._written is None:
-            return ""
-        number = _NUMBER.search(self._written.name)
-        assert number is not None
-        count = int(number[1])
-        which = "sample" if count == 1 else f"{count} samples"
-        return (
-            f"The histograms of the first {which} are kept in "
-            f"{self._written}; --resume {self._written} goes on behind them."
-        )
+                lost = f"The last samples could not be kept: {error}"
+        return " ".join(filter(None, (lost, self._keep.told())))
 
     @contextmanager
     def _deferred(self) -> Iterator[None]:

@@ -143,7 +143,7 @@ def observe(
         return seen if plan is None else share(seen, plan)
 
     check_resumed(source, keep, calibrator, plan)
-    record(
+    samples, _ = record(
         source,
         reader,
         [new],
@@ -156,8 +156,11 @@ def observe(
     )
     new = named(new)
     if calibrator is None:
-        return new
-    calibrator.merge(new)
+        calibrator = new
+    else:
+        calibrator.merge(new)
+    if keep is not None:
+        keep.done(samples)
     return calibrator
 
 
@@ -259,7 +262,6 @@ def record(
                     _record_inputs(feed, given, calibrators[turn], where)
                     observer.observe(feed, where, turn)
         observer.finish()
-    keeper.done()
     if not keeper.samples:
         raise CalibrationError(
             "The reader gave no samples. An iterator that was read before is empty; "

@@ -107,6 +107,8 @@ def from_samples(
         calibrator = new
     else:
         calibrator.merge(new)
+    if keep is not None:
+        keep.done(samples)
     return Seen(calibrator, prepared.reached_by(calibrator), samples, first, kept)
 
 

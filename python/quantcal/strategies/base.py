@@ -76,7 +76,7 @@ def range_of(
 def explanation(strategy: Strategy, histogram: Histogram, format: QuantFormat) -> str:
     """Return what a strategy says of its choice; empty if it says nothing."""
     explain = getattr(strategy, "explain", None)
-    return str(explain(histogram, format)) if callable(explain) else ""
+    return str(explain(histogram, format) or "") if callable(explain) else ""
 
 
 def as_range(ends: Any) -> tuple[float, float]:
@@ -90,6 +90,6 @@ def as_range(ends: Any) -> tuple[float, float]:
     try:
         low, high = ends
         return float(low), float(high)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         msg = f"it returned {ends!r:.80}, but a range is two numbers, low and high"
         raise CalibrationError(msg) from None
