@@ -95,7 +95,7 @@ def _growth(top: Any, bottom: Any, points: list[dict[str, float]]) -> None:
             label=label,
         )
     low = min(p["nbytes"] for p in points)
-    bottom.set_ylim(low / 3, max(p["peak"] for p in points) * 8)
+    bottom.set_ylim(low / 3, max(p["peak"] for p in points) * 80)
     _units(top, "s")
     _units(bottom, "B")
     for plot in (top, bottom):
