@@ -35,6 +35,14 @@ def save(folder: Path, feeds: list[dict[str, Any]]) -> Path:
     return data
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Heed SIGINT, which is ignored where tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def failing(count: int, error: BaseException) -> Iterator[dict[str, Any]]:
     yield from samples(count)
     raise error
@@ -157,6 +165,7 @@ def test_what_is_written_on_the_way_is_removed_at_the_end(tmp_path: Path) -> Non
     assert found.to_bytes() == qc.onnx.observe(model, samples(3)).to_bytes()
 
 
+@pytest.mark.usefixtures("heeded")
 def test_an_interruption_waits_for_the_end_of_the_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +187,7 @@ def test_an_interruption_waits_for_the_end_of_the_sample(
     assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
 
 
+@pytest.mark.usefixtures("heeded")
 def test_a_second_interruption_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +213,7 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import os, signal\n"
         "import numpy as np\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def samples():\n"
         "    for size in range(5, 12):\n"
         "        if size == 8 and 'STOP' in os.environ:\n"
