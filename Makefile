@@ -2,7 +2,7 @@
 #
 # Each target sets up what it needs: a virtual environment in .venv, the packages of
 # pyproject.toml, and the extension built with optimisation. Needed beforehand: Python >= 3.10,
-# a Rust toolchain, make, and the network for the first run.
+# Rust >= 1.88, make, and the network for the first run.
 
 PYTHON ?= python3
 VENV   := .venv

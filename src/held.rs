@@ -15,7 +15,7 @@ use crate::{
     shape::Shape,
 };
 
-/// Values of a channel that are held back at most: 4 KiB, what the histogram of activations takes.
+/// Values of a channel that are held back at most: 4 KiB.
 const FEW: usize = 1024;
 
 /// [`ChannelStats`] of which the first observation may be held back.

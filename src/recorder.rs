@@ -1,7 +1,7 @@
 //! Many small observations of one tensor, gathered before they are counted.
 //!
 //! Counting a few hundred values touches about as many counters, most of them out of the cache
-//! when thousands of tensors take turns: 30 ns a value. So short observations wait, as they are,
+//! when thousands of tensors take turns: several ns a value. So short observations wait, as they are,
 //! until there are enough of them to be counted together. Counting does not depend on how the
 //! values are split, and the extremes of each observation are noted apart, so nothing else changes.
 
@@ -9,7 +9,7 @@ use std::mem;
 
 use crate::{Histogram, TensorStats, float::Element, histogram::finite_extremes};
 
-/// Values that wait at most: 32 KiB, less than their histogram takes.
+/// Values that are counted together: 32 KiB of them.
 const ENOUGH: usize = 8192;
 /// Observations of this many values are not kept waiting.
 const LONG: usize = 2048;

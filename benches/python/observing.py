@@ -1,8 +1,8 @@
 """Time of a run with its tensors observed in the graph, beside the same run without.
 
-`python benches/python/observing.py [rounds]`. Each case is a process of its own, that runs
-when it is told to: in one process the threads of several sessions would be in each other's
-way. The processes take turns, and medians over all runs are printed. Sessions are those
+`python benches/python/observing.py [rounds] [network …]`. Each case is a process of its own,
+that runs when it is told to: in one process the threads of several sessions would be in each
+other's way. The processes take turns, and medians over all runs are printed. Sessions are those
 that observing uses: no optimisation, nothing kept between runs.
 """
 

@@ -1,8 +1,8 @@
 """All Python benches, with targets and what has changed since the last release.
 
 `python benches/python/run.py` runs all; names of groups run these alone, and their figures
-take the place of older ones in the file of results. `--smoke` shows in a minute that all
-still run.
+take the place of older ones in the file of results. `--smoke` shows in a minute or two
+that all still run.
 """
 
 from __future__ import annotations

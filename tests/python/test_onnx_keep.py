@@ -307,6 +307,10 @@ def test_histograms_are_kept_when_they_cannot_be_written(
     assert done.code == 1
     assert "no space left on device" in done.err
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
+    assert f"--resume {kept} does not run them again" in done.err
+    again = call("observe", model, "-o", output, "--data", data, "--resume", kept)
+    assert again.code == 0
+    assert output.read_bytes() == kept.read_bytes()
     assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
 
 

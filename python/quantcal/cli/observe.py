@@ -121,7 +121,7 @@ def observe(
     try:
         calibrator.save(output)
     except BaseException:
-        keep_all(calibrator, keep)
+        keep_all(calibrator, keep, None, "--resume")
         raise
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
@@ -138,9 +138,12 @@ def observe(
 
 
 def keep_all(
-    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None = None
+    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None, option: str
 ) -> None:
-    """Keep what all samples gave when what was to be made of it could not be written."""
+    """Keep what all samples gave when what was to be made of it could not be written.
+
+    `option` is that of the command which takes the file.
+    """
     if keep is None or keep.complete is None or not len(calibrator):
         return
     if save_stats is not None:
@@ -150,7 +153,7 @@ def keep_all(
     calibrator.save(file)
     say_warning(
         f"The histograms of all {keep.complete} samples are kept in {file}; "
-        f"--from {file} does not run them again."
+        f"{option} {file} does not run them again."
     )
 
 

@@ -243,7 +243,7 @@ def quantize(
             **options,
         )
     except BaseException:
-        keep_all(calibrator, keep, save_stats)
+        keep_all(calibrator, keep, save_stats, "--from")
         raise
     if save_stats is not None and len(calibrator):
         calibrator.save(save_stats)
