@@ -4,66 +4,115 @@
 //! another, the extremes of the next are found in vector operations: in turns of 16 values, so that
 //! neither kind of work waits for the other.
 //!
-//! Equal neighbours would wait for each other's increment: a `ReLU` makes plenty of zeros, a mask has
-//! but two values. A glance at each block tells, and then four tables take turns, and a step of equal
-//! codes is counted at once.
+//! Equal neighbours would wait for each other's increment: a mask has but two values. A glance at each
+//! block tells, and then four tables take turns, and a step of equal codes is counted at once. Zeros, of
+//! which a `ReLU` makes plenty, are taken out beforehand.
 
 use super::{
     extremes::Summary,
     kinds::{Bits, Floats, LANES},
-    steps::{count_block, repeats},
-    tables::{Counter, Scheme, Tables, WAYS},
+    steps::{How, count_block, has_many_zeros, repeats},
+    tables::{Scheme, Tables, WAYS},
 };
 use crate::{
-    float::{Element, Layout},
+    float::{BLOCK, Element, Layout},
     simd,
 };
 
-impl<C: Counter> Tables<C> {
-    /// Counts a block of values and finds its extremes.
-    pub(super) fn count<T: Element>(&mut self, block: &[T], scheme: Scheme, seen: &mut Summary) {
-        if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
-            if let Some(ends) = simd::dispatch(CountBits { bits, tables: self }) {
-                seen.widen::<T>(ends);
-            }
-            return;
+impl Tables {
+    /// Counts a block of values and finds its extremes; with care full counters are noted. Returns
+    /// how many zeros were taken out, which the tables know nothing of.
+    pub(super) fn count<T: Element>(
+        &mut self,
+        block: &[T],
+        scheme: Scheme,
+        careful: bool,
+        seen: &mut Summary,
+    ) -> u64 {
+        let zeros = if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
+            self.count_bits::<T>(bits, careful, seen)
+        } else {
+            self.count_floats(block, scheme, careful, seen)
+        };
+        seen.add_zeros(zeros);
+        zeros
+    }
+
+    fn count_bits<T: Element>(&mut self, bits: &[u16], careful: bool, seen: &mut Summary) -> u64 {
+        let mut rest = std::mem::take(&mut self.rest_bits);
+        let mut left = bits;
+        if has_many_zeros(Bits, bits) {
+            let len = simd::without_zero_bits(bits, &mut rest);
+            left = &rest[..len];
         }
-        seen.join(&simd::dispatch(CountFloats {
-            values: block,
-            shift: 23 - scheme.mantissa_bits,
-            tables: self,
-        }));
+        if let Some(ends) = simd::dispatch(CountBits { bits: left, careful, tables: self }) {
+            seen.widen::<T>(ends);
+        }
+        let zeros = bits.len() - left.len();
+        self.rest_bits = rest;
+        zeros as u64
+    }
+
+    fn count_floats<T: Element>(
+        &mut self,
+        block: &[T],
+        scheme: Scheme,
+        careful: bool,
+        seen: &mut Summary,
+    ) -> u64 {
+        let shift = 23 - scheme.mantissa_bits;
+        if !has_many_zeros(Floats::new(shift, 0), block) {
+            let count = CountFloats { values: block, shift, careful, tables: self };
+            seen.join(&simd::dispatch(count));
+            return 0;
+        }
+        let mut rest = std::mem::take(&mut self.rest);
+        let (mut len, mut buffer) = (0, [0.0; BLOCK]);
+        for part in block.chunks(BLOCK) {
+            len += simd::without_zeros(T::widen(part, &mut buffer), &mut rest, len);
+        }
+        let count = CountFloats { values: &rest[..len], shift, careful, tables: self };
+        seen.join(&simd::dispatch(count));
+        self.rest = rest;
+        (block.len() - len) as u64
     }
 }
 
-/// Counting by the codes of the layout.
-struct CountFloats<'a, T, C> {
-    values: &'a [T],
-    shift: u32,
-    tables: &'a mut Tables<C>,
+/// How a block is counted in which codes repeat, or not.
+fn how(repeating: bool, careful: bool, ways: &mut usize) -> How {
+    if repeating {
+        *ways = WAYS;
+        return How::Repeating;
+    }
+    if careful { How::Careful } else { How::Trusting }
 }
 
-impl<T: Element, C: Counter> simd::Work for CountFloats<'_, T, C> {
+/// Counting by the codes of the layout.
+struct CountFloats<'a, T> {
+    values: &'a [T],
+    shift: u32,
+    careful: bool,
+    tables: &'a mut Tables,
+}
+
+impl<T: Element> simd::Work for CountFloats<'_, T> {
     type Output = Summary;
 
     #[inline(always)]
     fn run(self) -> Summary {
-        let Self { values, shift, tables } = self;
+        let Self { values, shift, careful, tables } = self;
         let mask = tables.codes - 1;
-        let repeating = repeats(Floats::new(shift, mask), values);
-        if repeating {
-            tables.ways = WAYS;
-        }
+        let how = how(repeats(Floats::new(shift, mask), values), careful, &mut tables.ways);
         // A number that is known here spares an instruction for each value.
         let found = if shift == USUAL_SHIFT {
             const CODES: usize = 1 << (32 - USUAL_SHIFT);
             let (ways, full) = tables.split::<CODES>();
             let kind = Floats::new(USUAL_SHIFT, CODES - 1);
-            count_block(kind, values, ways, full, repeating)
+            count_block(kind, values, ways, full, how)
         } else {
             let (ways, full) = tables.parts();
             let ways = ways.map(|way| &mut way[..=mask]);
-            count_block(Floats::new(shift, mask), values, ways, full, repeating)
+            count_block(Floats::new(shift, mask), values, ways, full, how)
         };
         let mut seen = Summary::new();
         for i in 0..LANES {
@@ -79,24 +128,22 @@ impl<T: Element, C: Counter> simd::Work for CountFloats<'_, T, C> {
 const USUAL_SHIFT: u32 = 23 - f32::MANTISSA_BITS;
 
 /// Counting of 16-bit floats by their own bits. Returns those of the extremes.
-struct CountBits<'a, C> {
+struct CountBits<'a> {
     bits: &'a [u16],
-    tables: &'a mut Tables<C>,
+    careful: bool,
+    tables: &'a mut Tables,
 }
 
-impl<C: Counter> simd::Work for CountBits<'_, C> {
+impl simd::Work for CountBits<'_> {
     type Output = Option<(u16, u16)>;
 
     #[inline(always)]
     fn run(self) -> Self::Output {
         const CODES: usize = 1 << 16;
-        let Self { bits, tables } = self;
-        let repeating = repeats(Bits, bits);
-        if repeating {
-            tables.ways = WAYS;
-        }
+        let Self { bits, careful, tables } = self;
+        let how = how(repeats(Bits, bits), careful, &mut tables.ways);
         let (ways, full) = tables.split::<CODES>();
-        let found = count_block(Bits, bits, ways, full, repeating);
+        let found = count_block(Bits, bits, ways, full, how);
         (!bits.is_empty()).then(|| found.extremes())
     }
 }
@@ -132,7 +179,7 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::{float::BLOCK, simd::Work};
+    use crate::simd::Work;
 
     /// Any bits, runs of equal ones, zeros of either sign.
     fn patterns(seed: u64, len: usize) -> Vec<u32> {
@@ -152,45 +199,64 @@ mod tests {
         values
     }
 
-    type Counted<C> = (Vec<C>, Vec<u32>, usize, u64, u32, u32);
+    type Counted = (Vec<u16>, Vec<u32>, usize, u64, u64, Option<[u32; 2]>);
 
-    fn counted<T: Element, C: Counter>(
+    fn counted<T: Element>(
         values: &[T],
         layout: Layout,
-        count: impl Fn(&mut Tables<C>, &[T], Scheme, &mut Summary),
-    ) -> Counted<C> {
+        count: impl Fn(&mut Tables, &[T], Scheme, bool, &mut Summary) -> u64,
+        careful: bool,
+    ) -> Counted {
         let scheme = Scheme::of::<T>(layout);
-        let (mut seen, mut tables) = (Summary::new(), Tables::new());
+        let (mut seen, mut tables, mut out) = (Summary::new(), Tables::new(), 0);
         tables.prepare(scheme);
         for block in values.chunks(BLOCK) {
-            count(&mut tables, block, scheme, &mut seen);
+            out += count(&mut tables, block, scheme, careful, &mut seen);
         }
         let Tables { counters, full, ways, .. } = tables;
-        (counters, full, ways, seen.zeros, seen.min.to_bits(), seen.max.to_bits())
+        let extremes = seen.extremes().map(|(min, max)| [min.to_bits(), max.to_bits()]);
+        (counters, full, ways, seen.zeros, out, extremes)
     }
 
-    fn generic<T: Element, C: Counter>(
-        tables: &mut Tables<C>,
+    fn generic<T: Element>(
+        tables: &mut Tables,
         block: &[T],
         scheme: Scheme,
+        careful: bool,
         seen: &mut Summary,
-    ) {
+    ) -> u64 {
+        let before = seen.zeros;
         if let Some(bits) = T::bits(block).filter(|_| scheme.is_bits::<T>()) {
-            if let Some(ends) = (CountBits { bits, tables }).run() {
+            let mut rest = bits.to_vec();
+            if has_many_zeros(Bits, bits) {
+                rest.retain(|&bits| bits << 1 != 0);
+            }
+            if let Some(ends) = (CountBits { bits: &rest, careful, tables }).run() {
                 seen.widen::<T>(ends);
             }
-            return;
+            seen.add_zeros((bits.len() - rest.len()) as u64);
+            return seen.zeros - before;
         }
         let shift = 23 - scheme.mantissa_bits;
-        seen.join(&CountFloats { values: block, shift, tables }.run());
+        if has_many_zeros(Floats::new(shift, 0), block) {
+            let mut rest = T::widen(block, &mut [0.0; BLOCK]).to_vec();
+            rest.retain(|&x| x != 0.0);
+            seen.join(&CountFloats { values: &rest, shift, careful, tables }.run());
+            let zeros = (block.len() - rest.len()) as u64;
+            seen.add_zeros(zeros);
+            return zeros;
+        }
+        seen.join(&CountFloats { values: block, shift, careful, tables }.run());
+        0
     }
 
     fn both_paths_agree<T: Element>(values: &[T], mantissa_bits: u32) {
         let layout = Layout::of(mantissa_bits);
-        let wide = counted::<T, u16>(values, layout, Tables::count);
-        assert!(wide == counted(values, layout, generic), "at {mantissa_bits} mantissa bits");
-        let wide = counted::<T, u8>(values, layout, Tables::count);
-        assert!(wide == counted(values, layout, generic), "eight bits, at {mantissa_bits}");
+        for careful in [false, true] {
+            let wide = counted(values, layout, Tables::count, careful);
+            let plain = counted(values, layout, generic, careful);
+            assert!(wide == plain, "at {mantissa_bits} mantissa bits, careful: {careful}");
+        }
     }
 
     #[test]

@@ -30,6 +30,13 @@ impl Summary {
         (self.min <= self.max).then_some((self.min + 0.0, self.max + 0.0))
     }
 
+    /// Takes in some zeros.
+    pub(super) fn add_zeros(&mut self, zeros: u64) {
+        if zeros > 0 {
+            self.join(&Self { min: 0.0, max: 0.0, zeros });
+        }
+    }
+
     /// Takes in the bits of two extremes; in the order of bits NaN lies beyond infinity.
     pub(super) fn widen<T: Element>(&mut self, (min, max): (u16, u16)) {
         let value = |bits| {

@@ -2,12 +2,15 @@
 
 use std::marker::PhantomData;
 
-use crate::float::Element;
+use crate::{float::Element, simd};
 
 /// Values that are looked at together: two vectors of `f32`.
 pub(super) const LANES: usize = 16;
 
-/// Values of a block that are looked at for repetitions, in either of two places; two more follow.
+/// Places of a block that are looked at for repetitions and zeros.
+pub(super) const PLACES: usize = 4;
+
+/// Values that are looked at in each; two more follow.
 pub(super) const SAMPLE: usize = 64;
 
 /// How values are read.
@@ -18,12 +21,17 @@ pub(super) trait Kind: Copy {
     /// How the bits of some values differ from those of one, one a lane.
     type Differ: Copy;
 
+    /// Zeros among the values that are looked at from which taking them out is less work than
+    /// counting them.
+    const MANY_ZEROS: usize;
+
     fn nothing(self) -> Self::Found;
     fn equal(self) -> Self::Differ;
     fn look(self, value: Self::Value, lane: usize, found: &mut Self::Found);
     fn compare(self, value: Self::Value, with: Self::Value, lane: usize, differ: &mut Self::Differ);
     /// Whether none differs in its code.
     fn is_equal(self, differ: &Self::Differ) -> bool;
+    fn is_zero(self, value: Self::Value) -> bool;
     fn code(self, value: Self::Value) -> usize;
     fn codes(self, four: &[Self::Value; 4]) -> [usize; 4];
     /// How often a value has the code of the next, or of the next but one.
@@ -58,6 +66,8 @@ impl<T: Element> Kind for Floats<T> {
     type Found = FoundFloats;
     type Differ = [u32; LANES];
 
+    const MANY_ZEROS: usize = PLACES * SAMPLE / 5;
+
     #[inline(always)]
     fn nothing(self) -> FoundFloats {
         let (min, max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
@@ -89,6 +99,11 @@ impl<T: Element> Kind for Floats<T> {
     }
 
     #[inline(always)]
+    fn is_zero(self, x: T) -> bool {
+        x.to_f32() == 0.0
+    }
+
+    #[inline(always)]
     fn code(self, x: T) -> usize {
         (x.to_f32().to_bits() >> self.shift) as usize & self.mask
     }
@@ -97,11 +112,11 @@ impl<T: Element> Kind for Floats<T> {
     /// take it apart again.
     #[inline(always)]
     fn codes(self, four: &[T; 4]) -> [usize; 4] {
-        let four = four.map(T::to_f32);
-        let pair = |i: usize| u64::from(four[i].to_bits()) | u64::from(four[i + 1].to_bits()) << 32;
-        let (a, b) = (pair(0), pair(2));
-        let code = |bits: u32| (bits >> self.shift) as usize & self.mask;
-        [code(a as u32), code((a >> 32) as u32), code(b as u32), code((b >> 32) as u32)]
+        let bits = four.map(|x| u64::from(x.to_f32().to_bits()));
+        let (a, b) = (simd::opaque(bits[0] | bits[1] << 32), simd::opaque(bits[2] | bits[3] << 32));
+        let low = |pair: u64| (pair as u32 >> self.shift) as usize & self.mask;
+        let high = |pair: u64| (pair >> (32 + self.shift)) as usize & self.mask;
+        [low(a), high(a), low(b), high(b)]
     }
 
     #[inline(always)]
@@ -148,6 +163,9 @@ impl Kind for Bits {
     type Found = FoundBits;
     type Differ = [u16; LANES];
 
+    /// Of fewer their counter would be full: they are not counted apart.
+    const MANY_ZEROS: usize = PLACES * SAMPLE / 16;
+
     #[inline(always)]
     fn nothing(self) -> FoundBits {
         FoundBits { signed_max: [i16::MIN; LANES], min: [u16::MAX; LANES], max: [0; LANES] }
@@ -176,6 +194,11 @@ impl Kind for Bits {
     }
 
     #[inline(always)]
+    fn is_zero(self, bits: u16) -> bool {
+        bits << 1 == 0
+    }
+
+    #[inline(always)]
     fn code(self, bits: u16) -> usize {
         bits.into()
     }
@@ -184,6 +207,7 @@ impl Kind for Bits {
     #[inline(always)]
     fn codes(self, four: &[u16; 4]) -> [usize; 4] {
         let word = four.iter().rev().fold(0, |word, &bits| word << 16 | u64::from(bits));
+        let word = simd::opaque(word);
         [0, 16, 32, 48].map(|at| usize::from((word >> at) as u16))
     }
 

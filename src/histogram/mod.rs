@@ -24,6 +24,7 @@ mod counts;
 mod cut;
 mod density;
 mod directory;
+mod empty;
 mod extremes;
 mod high;
 mod index;

@@ -1,7 +1,12 @@
 //! Recording: the one loop over the data.
 //!
 //! A piece of at most 2^20 elements is counted (`count.rs`) in scratch tables of the thread, flat,
-//! so that the loop needs no look-up of pages; they are then emptied into the histogram's pages.
+//! so that the loop needs no look-up of pages; they are then emptied into the histogram's pages
+//! (`empty.rs`).
+//!
+//! Looking at each counter, whether it was full, takes a sixth of the time. So the sum of all tells,
+//! when a table is emptied; a piece of which some are missing is counted once more, with care, and so
+//! are the next.
 //!
 //! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
 //! table is emptied, and then the piece is read once more, slowly.
@@ -16,7 +21,7 @@ use super::{
     Histogram, Pages,
     count::drops_nothing,
     extremes::{Glance, Summary, glance},
-    tables::{Counter, Scheme, Tables},
+    tables::{Scheme, Tables},
 };
 use crate::{
     float::{BLOCK, Element, Layout},
@@ -34,10 +39,19 @@ const SMALL: usize = 3;
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 18;
 
+/// Elements that are looked at for repetitions and counted as one block.
+const COUNTED: usize = 16 * BLOCK;
+
 thread_local! {
     /// All zero between uses.
-    static SCRATCH: RefCell<Tables<u16>> = const { RefCell::new(Tables::new()) };
-    static WIDE_SCRATCH: RefCell<Tables<u8>> = const { RefCell::new(Tables::new()) };
+    static SCRATCH: RefCell<Tables> = const { RefCell::new(Tables::new()) };
+}
+
+/// What is known of a piece that was counted in the scratch tables.
+struct Counted {
+    seen: Summary,
+    binned: u64, // elements of which the tables hold the counts, if no counter was full
+    tiny: bool,  // whether there are values that share their bin with zero
 }
 
 impl Histogram {
@@ -106,47 +120,71 @@ impl Histogram {
     /// Counts one piece by way of the scratch tables.
     fn record_piece<T: Element>(&mut self, piece: &[T]) -> Summary {
         let scheme = Scheme::of::<T>(self.layout());
-        if scheme.is_wide() {
-            WIDE_SCRATCH.with_borrow_mut(|tables| self.record_with(piece, scheme, tables))
-        } else {
-            SCRATCH.with_borrow_mut(|tables| self.record_with(piece, scheme, tables))
-        }
+        SCRATCH.with_borrow_mut(|tables| self.record_with(piece, scheme, tables))
     }
 
-    fn record_with<T: Element, C: Counter>(
+    fn record_with<T: Element>(
         &mut self,
         piece: &[T],
         scheme: Scheme,
-        tables: &mut Tables<C>,
+        tables: &mut Tables,
     ) -> Summary {
         let layout = self.layout();
         tables.prepare(scheme);
-        let mut seen = Summary::new();
-        for block in piece.chunks(BLOCK) {
-            tables.count(block, scheme, &mut seen);
-            self.exact = self.exact && drops_nothing(block, layout);
+        let careful = tables.take_care();
+        let mut counted = self.count_piece(piece, scheme, careful, tables);
+        let mut found = tables.find(scheme, layout, &counted.seen, counted.binned);
+        if found.is_none() {
+            // A counter was full, or a value of less than 2^-126 shares its bin with zero.
+            tables.begin_again();
+            counted = self.count_piece(piece, scheme, true, tables);
+            found = tables.find(scheme, layout, &counted.seen, counted.binned);
         }
-        let zeros = tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
-        if scheme.is_bits::<T>() {
-            seen.zeros = zeros;
-        }
+        debug_assert!(found.is_some(), "every element has a code");
+        let Counted { mut seen, tiny, .. } = counted;
         let mut buffer = [0.0; BLOCK];
-        if zeros > seen.zeros {
-            // The bin of zero holds values as well, of less than 2^-126.
+        if tiny {
             for block in piece.chunks(BLOCK) {
                 self.count_tiny(T::widen(block, &mut buffer));
             }
         }
-        if self.empty(tables, scheme, &seen, piece.len() as u64 - zeros) {
-            let zeros = seen.zeros;
-            seen = Summary::new();
-            for block in piece.chunks(BLOCK) {
-                self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
+        if let Some(found) = found {
+            self.empty(tables, scheme, &found);
+            if found.non_finite {
+                let zeros = seen.zeros;
+                seen = Summary::new();
+                for block in piece.chunks(BLOCK) {
+                    self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
+                }
+                debug_assert_eq!(seen.zeros, zeros, "they are finite");
             }
-            debug_assert_eq!(seen.zeros, zeros, "they are finite");
         }
         self.include(&seen, piece.len());
         seen
+    }
+
+    /// Counts a piece in the scratch tables, and takes out what they count of zeros.
+    fn count_piece<T: Element>(
+        &mut self,
+        piece: &[T],
+        scheme: Scheme,
+        careful: bool,
+        tables: &mut Tables,
+    ) -> Counted {
+        let layout = self.layout();
+        let (mut seen, mut zeros) = (Summary::new(), 0);
+        for block in piece.chunks(COUNTED) {
+            zeros += tables.count(block, scheme, careful, &mut seen);
+            self.exact = self.exact && drops_nothing(block, layout);
+        }
+        zeros += tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
+        if scheme.is_bits::<T>() {
+            seen.zeros = zeros;
+        } else if !careful {
+            zeros = seen.zeros; // their counters may have been full
+        }
+        let (binned, tiny) = (piece.len() as u64 - zeros, zeros > seen.zeros);
+        Counted { seen, binned, tiny }
     }
 
     /// Counts the values that share their bin with zero.
@@ -160,84 +198,6 @@ impl Histogram {
                 pages.increment(layout.code(x));
             }
         }
-    }
-
-    /// Adds the scratch tables, without those of zero, to the pages and clears them; tells whether
-    /// there were non-finite values, which are dropped. `left` elements are in the tables.
-    ///
-    /// Octaves are visited from that of the largest magnitude down, until all elements are
-    /// accounted for: those above and below, where activations never are, are not touched.
-    fn empty<C: Counter>(
-        &mut self,
-        tables: &mut Tables<C>,
-        scheme: Scheme,
-        seen: &Summary,
-        mut left: u64,
-    ) -> bool {
-        let Scheme { mantissa_bits, octaves, offset } = scheme;
-        let layout = self.layout();
-        let Some(pages) = &mut self.pages else { return false };
-        let counters = |sign: usize, octave: usize| {
-            let first = (sign * octaves + octave) << mantissa_bits;
-            first..first + (1 << mantissa_bits)
-        };
-        let mut non_finite = 0;
-        for same in tables.take_full().chunk_by(|a, b| a == b) {
-            let (code, count) = (same[0] as usize, same.len() as u64 * C::FULL);
-            let (sign, octave) =
-                ((code >> mantissa_bits) / octaves, (code >> mantissa_bits) % octaves);
-            left -= count;
-            if octave == octaves - 1 {
-                non_finite += count;
-            } else if octave == 0 && offset > 0 {
-                pages.add(subnormal(layout, code, scheme), count);
-            } else {
-                let shift = (sign * (Layout::OCTAVES - octaves) + offset) << mantissa_bits;
-                pages.add(code + shift, count);
-            }
-        }
-        for sign in [0, 1] {
-            let found = tables.sum(counters(sign, octaves - 1));
-            if found > 0 {
-                tables.take_range(counters(sign, octaves - 1), |_| ());
-            }
-            (non_finite, left) = (non_finite + found, left - found);
-        }
-        let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> mantissa_bits;
-        let mut found = [0; 2 * Layout::OCTAVES]; // octaves of the layout
-        let mut number = 0;
-        for octave in (0..=largest.saturating_sub(offset).min(octaves - 2)).rev() {
-            if left == 0 {
-                break;
-            }
-            for sign in [0, 1] {
-                let sum = tables.sum(counters(sign, octave));
-                if sum > 0 {
-                    found[number] = (sign * Layout::OCTAVES + offset + octave) as u16;
-                    number += 1;
-                }
-                left -= sum;
-            }
-        }
-        debug_assert_eq!(left, 0, "every element has a code");
-        pages.reserve(&found[..number]);
-        for &page in &found[..number] {
-            let page = usize::from(page);
-            let octave = page % Layout::OCTAVES - offset;
-            let range = counters(page / Layout::OCTAVES, octave);
-            let first = range.start;
-            tables.take_range(range, |counts| {
-                if octave == 0 && offset > 0 {
-                    for (code, &count) in (first..).zip(counts).filter(|&(_, &n)| n != C::default())
-                    {
-                        pages.add(subnormal(layout, code, scheme), u64::from(count.into()));
-                    }
-                } else {
-                    pages.add_octave(page, counts);
-                }
-            });
-        }
-        non_finite > 0
     }
 
     /// Counts the non-finite values of a block, and finds the extremes among the others.
@@ -285,11 +245,4 @@ impl Histogram {
         self.min = self.min.min(seen.min) + 0.0;
         self.max = self.max.max(seen.max) + 0.0;
     }
-}
-
-/// The code in the layout of a subnormal of float16: number k is k · 2^-24.
-fn subnormal(layout: Layout, code: usize, scheme: Scheme) -> usize {
-    let first_negative = scheme.octaves << scheme.mantissa_bits;
-    let magnitude = (code % first_negative) as f32 * f32::from_bits((127 - 24) << 23);
-    layout.code(if code < first_negative { magnitude } else { -magnitude })
 }

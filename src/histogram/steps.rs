@@ -1,8 +1,8 @@
 //! The loop itself: while the counters of one step are incremented, the next is looked at.
 
 use super::{
-    kinds::{Kind, LANES},
-    tables::{Counter, WAYS},
+    kinds::{Kind, LANES, PLACES, SAMPLE},
+    tables::WAYS,
 };
 use crate::simd;
 
@@ -11,22 +11,24 @@ const STEP: usize = 128;
 
 /// Increments the counters of some values.
 #[inline(always)]
-fn tally<K: Kind, C: Counter, const WAYS_USED: usize>(
+fn tally<K: Kind, const WAYS_USED: usize, const CAREFUL: bool>(
     kind: K,
     values: &[K::Value],
-    ways: &mut [&mut [C]; WAYS],
+    ways: &mut [&mut [u16]; WAYS],
     full: &mut Vec<u32>,
 ) {
     for four in values.as_chunks::<4>().0 {
         for (i, code) in kind.codes(four).into_iter().enumerate() {
-            add(ways[i % WAYS_USED], code, 1, full);
+            add::<CAREFUL>(ways[i % WAYS_USED], code, 1, full);
         }
     }
 }
 
 #[inline(always)]
-fn add<C: Counter>(counters: &mut [C], code: usize, n: u8, full: &mut Vec<u32>) {
-    if counters[code].add(n) {
+fn add<const CAREFUL: bool>(counters: &mut [u16], code: usize, n: u16, full: &mut Vec<u32>) {
+    let (sum, is_full) = counters[code].overflowing_add(n);
+    counters[code] = sum;
+    if CAREFUL && is_full {
         note(full, code);
     }
 }
@@ -38,12 +40,12 @@ fn note(full: &mut Vec<u32>, code: usize) {
 }
 
 /// Counts values, and tells what was found of them. Where there may be runs, steps of
-/// equal codes are counted at once.
+/// equal codes are counted at once; full counters are noted with care only.
 #[inline(always)]
-fn count<K: Kind, C: Counter, const WAYS_USED: usize, const RUNS: bool>(
+fn count<K: Kind, const WAYS_USED: usize, const RUNS: bool, const CAREFUL: bool>(
     kind: K,
     values: &[K::Value],
-    mut ways: [&mut [C]; WAYS],
+    mut ways: [&mut [u16]; WAYS],
     full: &mut Vec<u32>,
 ) -> K::Found {
     let mut found = kind.nothing();
@@ -58,11 +60,11 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize, const RUNS: bool>(
     for (i, step) in steps.iter().enumerate() {
         simd::fetch_ahead(step);
         if equal {
-            add(ways[0], kind.code(step[0]), STEP as u8, full);
+            add::<CAREFUL>(ways[0], kind.code(step[0]), STEP as u16, full);
         }
         let Some(next) = steps.get(i + 1) else {
             if !equal {
-                tally::<K, C, WAYS_USED>(kind, step, &mut ways, full);
+                tally::<K, WAYS_USED, CAREFUL>(kind, step, &mut ways, full);
             }
             break;
         };
@@ -76,7 +78,7 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize, const RUNS: bool>(
         } else {
             for (chunk, counted) in chunks.iter().zip(step.as_chunks::<LANES>().0) {
                 glance::<K, RUNS>(kind, chunk, next[0], &mut here, &mut differ);
-                tally::<K, C, WAYS_USED>(kind, counted, &mut ways, full);
+                tally::<K, WAYS_USED, CAREFUL>(kind, counted, &mut ways, full);
             }
         }
         found = here;
@@ -84,7 +86,7 @@ fn count<K: Kind, C: Counter, const WAYS_USED: usize, const RUNS: bool>(
     }
     for &value in rest {
         kind.look(value, 0, &mut found);
-        add(ways[0], kind.code(value), 1, full);
+        add::<CAREFUL>(ways[0], kind.code(value), 1, full);
     }
     found
 }
@@ -107,27 +109,52 @@ fn glance<K: Kind, const RUNS: bool>(
 }
 
 /// Whether so many codes of a block equal one of the two before that increments would wait: five in
-/// a hundred of a sample. Of N(0, 1) it is one in a hundred even at 5 mantissa bits. The sample is from
-/// the part that memory was asked for before.
+/// a hundred of a sample. Of N(0, 1) it is one in a hundred even at 5 mantissa bits.
 #[inline(always)]
 pub(super) fn repeats<K: Kind>(kind: K, block: &[K::Value]) -> bool {
-    const MOST: u32 = 12;
+    const MOST: u32 = (2 * PLACES * SAMPLE / 20) as u32;
     let sample = |at: usize| block[at..].first_chunk().map_or(0, |sample| kind.equals(sample));
-    sample(0) + sample(block.len() / 4) > MOST
+    places(block).map(sample).sum::<u32>() > MOST
 }
 
-/// Counts a block with one table or, when codes repeat, with all.
+/// Whether there are so many zeros in a block, by the same sample, that they are to be taken out.
+pub(super) fn has_many_zeros<K: Kind>(kind: K, block: &[K::Value]) -> bool {
+    let zeros = |at: usize| {
+        let sample = block[at..].first_chunk::<SAMPLE>();
+        sample.map_or(0, |sample| sample.iter().filter(|&&x| kind.is_zero(x)).count())
+    };
+    places(block).map(zeros).sum::<usize>() >= K::MANY_ZEROS
+}
+
 #[inline(always)]
-pub(super) fn count_block<K: Kind, C: Counter>(
+fn places<T>(block: &[T]) -> impl Iterator<Item = usize> {
+    let part = block.len() / PLACES;
+    (0..PLACES).map(move |i| i * part)
+}
+
+/// How a block is counted.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum How {
+    /// with all tables, as codes repeat; full counters are noted
+    Repeating,
+    /// with one table; full counters are noted
+    Careful,
+    /// with one table, of which the sum tells afterwards whether a counter was full
+    Trusting,
+}
+
+/// Counts a block.
+#[inline(always)]
+pub(super) fn count_block<K: Kind>(
     kind: K,
     block: &[K::Value],
-    ways: [&mut [C]; WAYS],
+    ways: [&mut [u16]; WAYS],
     full: &mut Vec<u32>,
-    repeating: bool,
+    how: How,
 ) -> K::Found {
-    if repeating {
-        count::<K, C, WAYS, true>(kind, block, ways, full)
-    } else {
-        count::<K, C, 1, false>(kind, block, ways, full)
+    match how {
+        How::Repeating => count::<K, WAYS, true, true>(kind, block, ways, full),
+        How::Careful => count::<K, 1, false, true>(kind, block, ways, full),
+        How::Trusting => count::<K, 1, false, false>(kind, block, ways, full),
     }
 }

@@ -1,7 +1,6 @@
 //! The scratch tables of a thread: flat, so that counting looks no pages up.
 //!
-//! Counters have 16 bits, or eight where there are so many that they would not fit into the first-level
-//! cache; there are four tables, of which most data need one.
+//! Counters have 16 bits; there are four tables, of which most data need one.
 
 use std::ops::Range;
 
@@ -46,71 +45,68 @@ impl Scheme {
         (2 * self.octaves) << self.mantissa_bits
     }
 
-    /// Whether counters of eight bits pay: 1024 an octave, of 16 bits, fill most of the cache, and values
-    /// spread over so many that few are full before they are emptied.
-    pub(super) fn is_wide(self) -> bool {
-        self.mantissa_bits >= 10
-    }
-
     /// Whether the codes are the values' own bits.
     pub(super) fn is_bits<T: Element>(self) -> bool {
         self.mantissa_bits == T::ALL_MANTISSA_BITS && self.octaves == T::OCTAVES
     }
 }
 
-/// A counter that begins again when it is full.
-pub(super) trait Counter: Copy + Default + PartialEq + Into<u32> + 'static {
-    /// What it leaves out when it is full.
-    const FULL: u64;
-
-    /// Adds a number, at most 2^7; tells whether it was full.
-    fn add(&mut self, n: u8) -> bool;
-}
-
-impl Counter for u8 {
-    const FULL: u64 = 1 << 8;
-
-    #[inline(always)]
-    fn add(&mut self, n: u8) -> bool {
-        let (sum, full) = self.overflowing_add(n);
-        *self = sum;
-        full
-    }
-}
-
-impl Counter for u16 {
-    const FULL: u64 = 1 << 16;
-
-    #[inline(always)]
-    fn add(&mut self, n: u8) -> bool {
-        let (sum, full) = self.overflowing_add(n.into());
-        *self = sum;
-        full
-    }
-}
+/// What a counter leaves out when it is full and begins again.
+pub(super) const FULL: u64 = 1 << 16;
 
 /// Counters by code. One that is full is noted, and begins again.
-pub(super) struct Tables<C> {
-    pub(super) counters: Vec<C>, // all zero between uses
-    pub(super) codes: usize,     // of one table
-    pub(super) ways: usize,      // tables in use
-    pub(super) full: Vec<u32>,   // codes, once for each time that their counters were full
+pub(super) struct Tables {
+    pub(super) counters: Vec<u16>,  // all zero between uses
+    pub(super) codes: usize,        // of one table
+    pub(super) ways: usize,         // tables in use
+    pub(super) full: Vec<u32>,      // codes, once for each time that their counters were full
+    pub(super) rest: Vec<f32>,      // values of a block that are not zero
+    pub(super) rest_bits: Vec<u16>, // the same of 16-bit floats
+    careful: u32,                   // pieces that are yet to be counted with care
 }
 
-impl<C> Tables<C> {
+/// Pieces that are counted with care after one in which counters were full.
+const WARY: u32 = 16;
+
+impl Tables {
     pub(super) const fn new() -> Self {
-        Self { counters: Vec::new(), codes: 0, ways: 1, full: Vec::new() }
+        Self {
+            counters: Vec::new(),
+            codes: 0,
+            ways: 1,
+            full: Vec::new(),
+            rest: Vec::new(),
+            rest_bits: Vec::new(),
+            careful: 0,
+        }
     }
 }
 
-impl<C: Counter> Tables<C> {
+impl Tables {
     /// Makes room for a scheme.
     pub(super) fn prepare(&mut self, scheme: Scheme) {
         let size = WAYS * (scheme.codes() + GAP);
         if self.counters.len() < size {
-            self.counters = vec![C::default(); size];
+            self.counters = vec![0; size];
         }
         (self.codes, self.ways) = (scheme.codes(), 1);
+    }
+
+    /// Whether the next piece is to be counted with care: with a look at each counter, whether it was
+    /// full.
+    pub(super) fn take_care(&mut self) -> bool {
+        let careful = self.careful > 0;
+        self.careful = self.careful.saturating_sub(1);
+        careful
+    }
+
+    /// Clears all counters: the piece is to be counted once more with care, and so are the next, as
+    /// they are likely to be alike.
+    pub(super) fn begin_again(&mut self) {
+        self.careful = WARY;
+        self.take_range(0..self.codes, |_| ());
+        self.full.clear();
+        self.ways = 1;
     }
 
     /// Takes out the count of a code.
@@ -118,12 +114,12 @@ impl<C: Counter> Tables<C> {
         let mut sum = 0;
         self.full.retain(|&full| {
             let other = full as usize != code;
-            sum += if other { 0 } else { C::FULL };
+            sum += if other { 0 } else { FULL };
             other
         });
         for way in 0..self.ways {
             let counter = &mut self.counters[way * (self.codes + GAP) + code];
-            sum += u64::from(std::mem::take(counter).into());
+            sum += u64::from(std::mem::take(counter));
         }
         sum
     }
@@ -133,16 +129,16 @@ impl<C: Counter> Tables<C> {
         let tables = (0..self.ways).map(|way| way * (self.codes + GAP));
         let counters = tables.map(|first| &self.counters[first + codes.start..first + codes.end]);
         let few = codes.len() < simd::FEW;
-        let sum = |sum: Sum<C>| if few { sum.run() } else { simd::dispatch(sum) };
+        let sum = |sum: Sum| if few { sum.run() } else { simd::dispatch(sum) };
         counters.map(|counters| u64::from(sum(Sum { counters }))).sum()
     }
 
     /// Clears the counters of some codes, after each table's were handed to `add`.
-    pub(super) fn take_range(&mut self, codes: Range<usize>, mut add: impl FnMut(&[C])) {
+    pub(super) fn take_range(&mut self, codes: Range<usize>, mut add: impl FnMut(&[u16])) {
         for first in (0..self.ways).map(|way| way * (self.codes + GAP)) {
             let counters = &mut self.counters[first + codes.start..first + codes.end];
             add(counters);
-            counters.fill(C::default());
+            counters.fill(0);
         }
     }
 
@@ -153,14 +149,14 @@ impl<C: Counter> Tables<C> {
 
     /// The tables as such, each with a known number of counters, and where full ones are noted.
     #[inline(always)]
-    pub(super) fn split<const CODES: usize>(&mut self) -> ([&mut [C]; WAYS], &mut Vec<u32>) {
+    pub(super) fn split<const CODES: usize>(&mut self) -> ([&mut [u16]; WAYS], &mut Vec<u32>) {
         let (ways, full) = self.parts();
         (ways.map(|way| &mut way[..CODES]), full)
     }
 
     /// The tables as such.
     #[inline(always)]
-    pub(super) fn parts(&mut self) -> ([&mut [C]; WAYS], &mut Vec<u32>) {
+    pub(super) fn parts(&mut self) -> ([&mut [u16]; WAYS], &mut Vec<u32>) {
         let (size, mut rest) = (self.codes + GAP, &mut self.counters[..]);
         let ways = std::array::from_fn(|_| {
             let (way, others) = std::mem::take(&mut rest).split_at_mut(size);
@@ -172,11 +168,11 @@ impl<C: Counter> Tables<C> {
 }
 
 /// The sum of some counters, of a piece of fewer than 2^32 elements.
-struct Sum<'a, C> {
-    counters: &'a [C],
+struct Sum<'a> {
+    counters: &'a [u16],
 }
 
-impl<C: Counter> simd::Work for Sum<'_, C> {
+impl simd::Work for Sum<'_> {
     type Output = u32;
 
     #[inline(always)]

@@ -122,6 +122,27 @@ fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
 }
 
 #[test]
+fn pieces_with_full_counters_and_pieces_without_take_turns() {
+    const PIECE: usize = 1 << 20; // an eighth of it is more than 2^16
+    let r = &mut data::Random::new(11);
+    let mut values: Vec<f32> = (0..5 * PIECE).map(|_| r.gauss() as f32).collect();
+    for piece in [1, 3, 4] {
+        for x in values[piece * PIECE..][..PIECE].iter_mut().filter(|_| r.bits() % 8 == 0) {
+            *x = [0.75, 1e-45, 1.5][piece % 3];
+        }
+    }
+    assert_counts(&Histogram::of(&values), &values);
+    let brain: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+    let same: Vec<f32> = brain.iter().map(|x| x.to_f32()).collect();
+    assert_counts(&Histogram::of(&brain), &same);
+    let mut by_piece = Histogram::new();
+    for piece in values.chunks(PIECE / 5) {
+        by_piece.record(piece); // too few for a second thread
+    }
+    assert!(by_piece == Histogram::of(&values));
+}
+
+#[test]
 fn double_precision_is_rounded_first_and_overflow_is_infinite() {
     let values = [0.1f64, 1e39, -1e300, 1e-60, f64::NAN];
     let histogram = Histogram::of(&values);

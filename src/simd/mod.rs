@@ -4,7 +4,12 @@
 //! are written once, in plain Rust that the compiler can vectorise, and compiled twice; integer
 //! work, comparisons and conversions give the same bits either way.
 //!
-//! Beside it stands the request to fetch memory ahead of time.
+//! Beside it stand the request to fetch memory ahead of time, a word that is kept a word, and the one
+//! loop that is written in the processor's own instructions (`zeros.rs`).
+
+mod zeros;
+
+pub(crate) use zeros::{without_zero_bits, without_zeros};
 
 /// Work that is worth compiling twice.
 ///
@@ -68,38 +73,68 @@ pub(crate) fn dispatch<W: Work>(work: W) -> W::Output {
     work.run()
 }
 
-/// Bytes between what is read and what is fetched: a page. From 2 to 16 KiB it makes no difference.
-const AHEAD: usize = 4096;
+/// Bytes between what is read and what is fetched: two pages.
+const AHEAD: usize = 8192;
 
-/// Asks for the memory that lies one page behind `values`.
+/// Asks for the memory that lies two pages behind `values`, into the second-level cache: the first is for
+/// the counters.
 ///
 /// The processor fetches ahead by itself, but not across the end of a page; and the counters keep
 /// it so busy that it comes to the next page late.
 #[inline(always)]
 pub(crate) fn fetch_ahead<T>(values: &[T]) {
-    fetch_from(values.as_ptr().cast::<i8>().wrapping_add(AHEAD), size_of_val(values));
+    let start = values.as_ptr().cast::<i8>().wrapping_add(AHEAD);
+    fetch_from::<SECOND>(start, size_of_val(values));
 }
 
 /// Asks for the memory of `values` itself.
 #[inline(always)]
 pub(crate) fn fetch<T>(values: &[T]) {
-    fetch_from(values.as_ptr().cast(), size_of_val(values));
+    fetch_from::<FIRST>(values.as_ptr().cast(), size_of_val(values));
 }
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0 as FIRST, _MM_HINT_T1 as SECOND};
+
+#[cfg(not(target_arch = "x86_64"))]
+const FIRST: i32 = 1;
+#[cfg(not(target_arch = "x86_64"))]
+const SECOND: i32 = 2;
 
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-fn fetch_from(start: *const i8, bytes: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+fn fetch_from<const CACHE: i32>(start: *const i8, bytes: usize) {
+    use std::arch::x86_64::_mm_prefetch;
     const LINE: usize = 64;
     for offset in (0..bytes).step_by(LINE) {
         // SAFETY: a hint that reads nothing the program can see, and never faults, wherever it
         // points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset)) };
+        unsafe { _mm_prefetch::<CACHE>(start.wrapping_add(offset)) };
     }
 }
 
 /// Nothing: other processors are left to themselves.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-fn fetch_from(_: *const i8, _: usize) {}
+fn fetch_from<const CACHE: i32>(_: *const i8, _: usize) {}
+
+/// The word itself, of which the compiler knows nothing else: so that it takes it apart with shifts,
+/// instead of making a vector of several and taking values out of that, which costs more.
+#[inline(always)]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[allow(unsafe_code)]
+pub(crate) fn opaque(mut word: u64) -> u64 {
+    // SAFETY: no instruction is there.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) word, options(pure, nomem, nostack, preserves_flags));
+    }
+    word
+}
+
+/// The word itself: other processors are left to their compiler.
+#[inline(always)]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) fn opaque(word: u64) -> u64 {
+    word
+}
