@@ -36,7 +36,7 @@
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
 //! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
 //! * [`channels`]: one histogram for each channel of a tensor
-//! * [`recorder`]: statistics of a tensor, with small observations gathered before they count
+//! * [`recorder`]: statistics of a tensor, with extremes gathered before they count
 //! * [`held`]: those of channels, with the first observation held back for a while
 //! * [`wire`]: the one checked format for files, pickles and the network
 //! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,

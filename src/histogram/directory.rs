@@ -51,6 +51,16 @@ impl Directory {
         }
     }
 
+    /// Writes down where each octave's page begins, of pages of 2^`mantissa_bits` counters.
+    pub(super) fn lay_out(&self, mantissa_bits: u32, starts: &mut [u32; 2 * Layout::OCTAVES]) {
+        for (place, &number) in (self.first..).zip(&self.numbers) {
+            if number > 0 {
+                let octave = place / 2 + place % 2 * Layout::OCTAVES;
+                starts[octave] = (u32::from(number) - 1) << mantissa_bits;
+            }
+        }
+    }
+
     /// Octaves that have a page, with it, by rising code.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         (0..2 * Layout::OCTAVES).filter_map(|octave| Some((octave, self.find(octave)?)))

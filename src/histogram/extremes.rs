@@ -68,12 +68,6 @@ pub(super) fn glance(values: &[f32]) -> Glance {
     if values.len() < LANES { Look { values }.run() } else { simd::dispatch(Look { values }) }
 }
 
-/// The smallest and the largest value, −0 as 0; `None` if there is none, or one is not finite.
-pub(crate) fn finite_extremes(values: &[f32]) -> Option<(f32, f32)> {
-    let Glance { seen, finite, .. } = glance(values);
-    if finite { seen.extremes() } else { None }
-}
-
 struct Look<'a> {
     values: &'a [f32],
 }

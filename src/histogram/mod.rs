@@ -26,6 +26,7 @@ mod density;
 mod directory;
 mod empty;
 mod extremes;
+mod few;
 mod high;
 mod index;
 mod kinds;
@@ -45,7 +46,6 @@ pub use rebin::MAX_UNIFORM_BINS;
 pub use segment::{Mass, Segment};
 
 pub(crate) use abreast::Abreast;
-pub(crate) use extremes::finite_extremes;
 pub(crate) use pages::Pages;
 pub(crate) use quantile::check_quantile;
 pub(crate) use rebin::edge;

@@ -18,9 +18,9 @@ use crate::{float::Layout, simd};
 #[derive(Debug, Clone)]
 pub(crate) struct Pages {
     layout: Layout,
-    directory: Directory,
-    low: Vec<u8>, // counts modulo 2^8; pages in the order in which they were made
-    high: High,   // the rest of the counts
+    pub(super) directory: Directory,
+    pub(super) low: Vec<u8>, // counts modulo 2^8; pages in the order in which they were made
+    pub(super) high: High,   // the rest of the counts
 }
 
 /// Pages that are made room for at a time, from the second on; doubling would leave much of it
@@ -38,7 +38,7 @@ impl Pages {
 
     /// The number of an octave's page; makes it.
     #[inline]
-    fn make(&mut self, octave: usize) -> usize {
+    pub(super) fn make(&mut self, octave: usize) -> usize {
         self.directory.find(octave).unwrap_or_else(|| self.make_new(octave))
     }
 
@@ -78,6 +78,20 @@ impl Pages {
         let new = octaves().filter(|&octave| self.directory.find(octave).is_none()).count();
         self.directory.cover(octaves());
         self.low.reserve_exact(new * self.layout.bins_per_octave());
+    }
+
+    /// Makes pages for the octaves that have none yet, at once.
+    pub(super) fn make_pages(&mut self, octaves: &[u16]) {
+        self.reserve(octaves);
+        let size = self.layout.bins_per_octave();
+        let mut page = self.low.len() / size;
+        for octave in octaves.iter().map(|&octave| usize::from(octave)) {
+            if self.directory.find(octave).is_none() {
+                self.directory.set(octave, page);
+                page += 1;
+            }
+        }
+        self.low.resize(page * size, 0);
     }
 
     /// Adds small counts to one octave.

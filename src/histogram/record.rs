@@ -11,7 +11,7 @@
 //! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
 //! table is emptied, and then the piece is read once more, slowly.
 //!
-//! Arrays of a few hundred elements are counted straight into the pages.
+//! Arrays of some thousand elements are counted straight into the pages (`few.rs`).
 
 use std::cell::RefCell;
 
@@ -33,8 +33,8 @@ use crate::{
 const PIECE: usize = 1 << 20;
 
 /// Below this many elements for each bin of an octave, emptying the scratch table would cost more
-/// than looking up pages: 768 elements at 8 mantissa bits.
-const SMALL: usize = 3;
+/// than looking up pages: 3072 elements at 8 mantissa bits.
+const SMALL: usize = 12;
 
 /// Below this, a second thread is not worth waking.
 const PARALLEL: usize = 1 << 18;
@@ -218,6 +218,7 @@ impl Histogram {
     /// Counts a few elements straight into the pages.
     fn record_small(&mut self, block: &[f32]) -> Summary {
         let layout = self.layout();
+        self.fetch_counters();
         let Glance { mut seen, finite, bits } = glance(block);
         let exact = if finite {
             layout.keeps(bits)
@@ -227,11 +228,11 @@ impl Histogram {
             drops_nothing(block, layout)
         };
         self.exact = self.exact && exact;
-        if let Some(pages) = &mut self.pages {
-            for &x in block {
-                if x != 0.0 && (finite || x.is_finite()) {
-                    pages.increment(layout.code(x));
-                }
+        if finite {
+            SCRATCH.with_borrow_mut(|tables| self.count_few(block, &seen, &mut tables.rest));
+        } else if let Some(pages) = &mut self.pages {
+            for &x in block.iter().filter(|&&x| x != 0.0 && x.is_finite()) {
+                pages.increment(layout.code(x));
             }
         }
         self.include(&seen, block.len());

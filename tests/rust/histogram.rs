@@ -127,7 +127,8 @@ fn pieces_with_full_counters_and_pieces_without_take_turns() {
     let r = &mut data::Random::new(11);
     let mut values: Vec<f32> = (0..5 * PIECE).map(|_| r.gauss() as f32).collect();
     for piece in [1, 3, 4] {
-        for x in values[piece * PIECE..][..PIECE].iter_mut().filter(|_| r.bits() % 8 == 0) {
+        for x in values[piece * PIECE..][..PIECE].iter_mut().filter(|_| r.bits().is_multiple_of(8))
+        {
             *x = [0.75, 1e-45, 1.5][piece % 3];
         }
     }
