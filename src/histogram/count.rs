@@ -11,8 +11,8 @@
 use super::{
     extremes::Summary,
     kinds::{Bits, Floats, LANES},
-    steps::{How, count_block, has_many_zeros, repeats},
-    tables::{Scheme, Tables, WAYS},
+    steps::{count_block, has_many_zeros, repeats},
+    tables::{Scheme, Tables},
 };
 use crate::{
     float::{BLOCK, Element, Layout},
@@ -78,15 +78,6 @@ impl Tables {
     }
 }
 
-/// How a block is counted in which codes repeat, or not.
-fn how(repeating: bool, careful: bool, ways: &mut usize) -> How {
-    if repeating {
-        *ways = WAYS;
-        return How::Repeating;
-    }
-    if careful { How::Careful } else { How::Trusting }
-}
-
 /// Counting by the codes of the layout.
 struct CountFloats<'a, T> {
     values: &'a [T],
@@ -102,7 +93,8 @@ impl<T: Element> simd::Work for CountFloats<'_, T> {
     fn run(self) -> Summary {
         let Self { values, shift, careful, tables } = self;
         let mask = tables.codes - 1;
-        let how = how(repeats(Floats::new(shift, mask), values), careful, &mut tables.ways);
+        let how = (repeats(Floats::new(shift, mask), values), careful);
+        tables.use_ways(how.0);
         // A number that is known here spares an instruction for each value.
         let found = if shift == USUAL_SHIFT {
             const CODES: usize = 1 << (32 - USUAL_SHIFT);
@@ -141,7 +133,8 @@ impl simd::Work for CountBits<'_> {
     fn run(self) -> Self::Output {
         const CODES: usize = 1 << 16;
         let Self { bits, careful, tables } = self;
-        let how = how(repeats(Bits, bits), careful, &mut tables.ways);
+        let how = (repeats(Bits, bits), careful);
+        tables.use_ways(how.0);
         let (ways, full) = tables.split::<CODES>();
         let found = count_block(Bits, bits, ways, full, how);
         (!bits.is_empty()).then(|| found.extremes())

@@ -40,7 +40,7 @@ fn note(full: &mut Vec<u32>, code: usize) {
 }
 
 /// Counts values, and tells what was found of them. Where there may be runs, steps of
-/// equal codes are counted at once; full counters are noted with care only.
+/// equal codes are counted at once.
 #[inline(always)]
 fn count<K: Kind, const WAYS_USED: usize, const RUNS: bool, const CAREFUL: bool>(
     kind: K,
@@ -60,7 +60,7 @@ fn count<K: Kind, const WAYS_USED: usize, const RUNS: bool, const CAREFUL: bool>
     for (i, step) in steps.iter().enumerate() {
         simd::fetch_ahead(step);
         if equal {
-            add::<CAREFUL>(ways[0], kind.code(step[0]), STEP as u16, full);
+            add::<true>(ways[0], kind.code(step[0]), STEP as u16, full);
         }
         let Some(next) = steps.get(i + 1) else {
             if !equal {
@@ -132,29 +132,20 @@ fn places<T>(block: &[T]) -> impl Iterator<Item = usize> {
     (0..PLACES).map(move |i| i * part)
 }
 
-/// How a block is counted.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum How {
-    /// with all tables, as codes repeat; full counters are noted
-    Repeating,
-    /// with one table; full counters are noted
-    Careful,
-    /// with one table, of which the sum tells afterwards whether a counter was full
-    Trusting,
-}
-
-/// Counts a block.
+/// Counts a block: with all tables where codes repeat, else with one. With care full counters are
+/// noted; without, only those of steps of equal codes are, and the sum of all tells afterwards.
 #[inline(always)]
 pub(super) fn count_block<K: Kind>(
     kind: K,
     block: &[K::Value],
     ways: [&mut [u16]; WAYS],
     full: &mut Vec<u32>,
-    how: How,
+    (repeating, careful): (bool, bool),
 ) -> K::Found {
-    match how {
-        How::Repeating => count::<K, WAYS, true, true>(kind, block, ways, full),
-        How::Careful => count::<K, 1, false, true>(kind, block, ways, full),
-        How::Trusting => count::<K, 1, false, false>(kind, block, ways, full),
+    match (repeating, careful) {
+        (true, true) => count::<K, WAYS, true, true>(kind, block, ways, full),
+        (true, false) => count::<K, WAYS, true, false>(kind, block, ways, full),
+        (false, true) => count::<K, 1, false, true>(kind, block, ways, full),
+        (false, false) => count::<K, 1, false, false>(kind, block, ways, full),
     }
 }

@@ -109,6 +109,13 @@ impl Tables {
         self.ways = 1;
     }
 
+    /// Notes that all tables are in use, if they are.
+    pub(super) fn use_ways(&mut self, all: bool) {
+        if all {
+            self.ways = WAYS;
+        }
+    }
+
     /// Takes out the count of a code.
     pub(super) fn take(&mut self, code: usize) -> u64 {
         let mut sum = 0;
