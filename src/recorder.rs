@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use crate::{Histogram, TensorStats, float::Element};
+use crate::{Histogram, TensorStats, float::Element, simd};
 
 /// Observations whose extremes wait at most.
 const MANY: usize = 256;
@@ -16,8 +16,7 @@ const MANY: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     stats: TensorStats,
-    minima: Vec<f32>,
-    maxima: Vec<f32>,
+    extremes: Vec<(f32, f32)>, // side by side: what is asked of memory is one place, not two
 }
 
 impl From<TensorStats> for Recorder {
@@ -29,6 +28,7 @@ impl From<TensorStats> for Recorder {
 impl Recorder {
     /// Adds one observation, as [`TensorStats::observe`] does.
     pub fn observe<T: Element>(&mut self, values: &[T]) {
+        simd::fetch(self.extremes.last_chunk::<1>().map_or(&[], |last| &last[..]));
         self.observe_with(|histogram| histogram.record(values));
     }
 
@@ -49,38 +49,28 @@ impl Recorder {
     /// waits there waits here.
     pub fn merge(&mut self, other: &Self) {
         self.stats.merge(&other.stats);
-        self.wait(&other.minima, &other.maxima);
+        self.wait(&other.extremes);
     }
 
     fn note(&mut self, extremes: Option<(f32, f32)>) {
         self.stats.observations = self.stats.observations.saturating_add(1);
-        if let Some((min, max)) = extremes {
-            self.wait(&[min], &[max]);
+        if let Some(extremes) = extremes {
+            self.wait(&[extremes]);
         }
     }
 
-    fn wait(&mut self, minima: &[f32], maxima: &[f32]) {
-        self.minima.extend_from_slice(minima);
-        self.maxima.extend_from_slice(maxima);
-        if self.minima.len() >= MANY {
-            self.stats.minima.record(&self.minima);
-            self.stats.maxima.record(&self.maxima);
-            self.minima.clear();
-            self.maxima.clear();
+    fn wait(&mut self, extremes: &[(f32, f32)]) {
+        self.extremes.extend_from_slice(extremes);
+        if self.extremes.len() >= MANY {
+            count(&mut self.stats, &self.extremes);
+            self.extremes.clear();
         }
     }
 
     /// The statistics with everything counted; nothing waits any longer, nor is memory kept for it.
     pub fn settled(&mut self) -> &mut TensorStats {
-        let Self { stats, minima, maxima } = self;
-        for (histogram, waiting) in
-            [(&mut stats.minima, mem::take(minima)), (&mut stats.maxima, mem::take(maxima))]
-        {
-            if !waiting.is_empty() {
-                histogram.record(&waiting);
-            }
-        }
-        stats
+        count(&mut self.stats, &mem::take(&mut self.extremes));
+        &mut self.stats
     }
 
     /// Number of observations, those that wait included.
@@ -91,5 +81,14 @@ impl Recorder {
     /// An empty histogram of the kind that the tensor has.
     pub fn like(&self) -> Histogram {
         self.stats.histogram.like()
+    }
+}
+
+/// Counts extremes that have waited.
+fn count(stats: &mut TensorStats, extremes: &[(f32, f32)]) {
+    if !extremes.is_empty() {
+        let (minima, maxima): (Vec<f32>, Vec<f32>) = extremes.iter().copied().unzip();
+        stats.minima.record(&minima);
+        stats.maxima.record(&maxima);
     }
 }

@@ -3,7 +3,7 @@
 //! Of the 512 octaves (two signs, 256 exponents) activations fill some 30, one beside another. A
 //! table of all would take as much memory as their counters do at first.
 
-use crate::float::Layout;
+use crate::{float::Layout, simd};
 
 /// Numbers of pages by octave.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +49,11 @@ impl Directory {
             numbers[known..known + self.numbers.len()].copy_from_slice(&self.numbers);
             (self.first, self.numbers) = (start, numbers);
         }
+    }
+
+    /// Asks for its memory.
+    pub(super) fn fetch(&self) {
+        simd::fetch(&self.numbers);
     }
 
     /// Writes down where each octave's page begins, of pages of 2^`mantissa_bits` counters.

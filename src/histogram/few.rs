@@ -28,6 +28,7 @@ impl Histogram {
     /// Asks for the memory of the counters, which is far away when many tensors take turns.
     pub(super) fn fetch_counters(&self) {
         if let Some(pages) = &self.pages {
+            pages.directory.fetch();
             simd::fetch(&pages.low[..pages.low.len().min(FETCHED)]);
         }
     }
