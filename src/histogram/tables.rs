@@ -54,7 +54,7 @@ impl Scheme {
 /// What a counter leaves out when it is full and begins again.
 pub(super) const FULL: u64 = 1 << 16;
 
-/// Counters by code. One that is full is noted, and begins again.
+/// Counters by code. One that is full begins again; with care it is noted.
 pub(super) struct Tables {
     pub(super) counters: Vec<u16>,  // all zero between uses
     pub(super) codes: usize,        // of one table
