@@ -20,12 +20,14 @@ x = r.standard_normal(300_000) * np.exp2(r.integers(-130, 100, 300_000))
 x[::7] = 0.0
 x[::1001] = [np.nan, np.inf, -np.inf] * 100
 x[5000:9000] = 0.37
+normal = r.standard_normal(300_000)
 with np.errstate(over="ignore"):
-    for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
-        for size in (100, 5000, 300_000):
-            values = x[:size].astype(dtype)
-            for m in (None, 5, 8, 12):
-                digest.update(qc.Histogram(m).observe(values).to_bytes())
+    for data in (x, normal, np.maximum(normal, 0.0)):  # odd values, no zeros, many zeros
+        for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
+            for size in (100, 2000, 5000, 300_000):
+                values = data[:size].astype(dtype)
+                for m in (None, 5, 8, 12):
+                    digest.update(qc.Histogram(m).observe(values).to_bytes())
 with np.errstate(over="ignore"):
     weight = x.astype(np.float32).reshape(600, 500)
 for format in ("int4", "uint4"):
