@@ -261,6 +261,28 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     assert not output.exists()
 
 
+def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
+    tmp_path: Path,
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(2))
+    kept, output = tmp_path / "out.first-1.qcal", tmp_path / "out.onnx"
+    qc.onnx.observe(model, samples(2)[:1], mantissa_bits=7).save(kept)
+    config = tmp_path / "run.toml"
+
+    def resumed(text: str) -> Any:
+        config.write_text(text)
+        how = ["-o", output, "--data", data, "--resume", kept, "--config", config]
+        return call("quantize", model, *how)
+
+    told = resumed("mantissa_bits = 9\n").told()
+    assert "says mantissa_bits = 9" in told
+    assert f"{kept} were made with 7" in told
+    assert "says on_nonfinite = 'raise'" in resumed('on_nonfinite = "raise"\n').told()
+    assert not output.exists()
+    assert resumed("mantissa_bits = 7\n").code == 0
+    assert output.exists()
+
+
 def test_histograms_are_kept_when_the_model_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationTable, Calibrator
+from quantcal import CalibrationError, CalibrationTable, Calibrator
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import chosen, keep_all, kept_before, megabytes, refuse
@@ -222,14 +222,17 @@ def quantize(
         calibrator: Calibrator | None = known
     else:
         calibrator, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
-    bits = options.pop("mantissa_bits", None)
-    nonfinite = options.pop("on_nonfinite", "ignore")
-    if on_nonfinite is not None:
-        nonfinite = on_nonfinite.value
+    configured: dict[str, Any] = {
+        name: options.pop(name, None) for name in ("mantissa_bits", "on_nonfinite")
+    }
     if calibrator is None:
+        nonfinite: Any = on_nonfinite.value if on_nonfinite else None
         calibrator = Calibrator(
-            mantissa_bits=mantissa_bits or bits, on_nonfinite=nonfinite
+            mantissa_bits=mantissa_bits or configured["mantissa_bits"],
+            on_nonfinite=nonfinite or configured["on_nonfinite"] or "ignore",
         )
+    elif resume is not None:
+        _check_resumed(calibrator, resume, configured)
     try:
         result = quantize_model(
             model,
@@ -268,6 +271,21 @@ def _check_sources(
             "Give the calibration samples, or --activation none, or --from FILE.",
             param_hint="'--data'",
         )
+
+
+def _check_resumed(
+    calibrator: Calibrator, resume: Path, configured: Mapping[str, object]
+) -> None:
+    """Refuse to go on with other histograms than a configuration asks for."""
+    for name, value in configured.items():
+        kept = getattr(calibrator, name)
+        if value is not None and value != kept:
+            msg = (
+                f"The configuration says {name} = {value!r}, but the histograms in "
+                f"{resume} were made with {kept!r}; leave it out of the configuration, "
+                "or observe all samples again without --resume."
+            )
+            raise CalibrationError(msg)
 
 
 def _write(
