@@ -128,7 +128,16 @@ def _whole(
     except CalibrationError as error:
         msg = f'Tensor "{name}", strategy {strategy}: {error}'
         raise CalibrationError(msg) from error
+    except Exception as error:
+        _note(error, f'Tensor "{name}"', strategy)
+        raise
     return params, TensorReport.of(histogram, params, pattern, reason)
+
+
+def _note(error: Exception, where: str, strategy: Strategy) -> None:
+    """Say where a strategy of the user's own failed; Python 3.10 has no place for it."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"{where}, strategy {strategy}")
 
 
 def _block(
@@ -146,6 +155,9 @@ def _block(
         except CalibrationError as error:
             msg = f'Tensor "{name}", channel {channel}, strategy {strategy}: {error}'
             raise CalibrationError(msg) from error
+        except Exception as error:
+            _note(error, f'Tensor "{name}", channel {channel}', strategy)
+            raise
     return ranges
 
 

@@ -140,7 +140,15 @@ class CalibrationTable(Mapping[str, QuantParams]):
             If the file cannot be written.
         """
         text = text_of(self._params, self._report, self._unused_rules)
-        write_bytes(path, text.encode())
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            msg = (
+                f"{path} cannot be written: the name of a strategy or a pattern holds half "
+                f"a surrogate pair: {error}"
+            )
+            raise CalibrationError(msg) from None
+        write_bytes(path, data)
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -331,6 +332,23 @@ def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> Non
         cal.compute(Odd())
     (row,) = qc.compare(cal, strategies=[Odd()])
     assert "two numbers" in row.error
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+@pytest.mark.parametrize(("axis", "channel"), [(None, ""), (0, ", channel 0")])
+def test_whatever_a_strategy_raises_says_where(axis: Any, channel: str) -> None:
+    class Broken:
+        def range(self, histogram: Any, format: Any) -> Any:
+            raise KeyError("threshold")
+
+        def __str__(self) -> str:
+            return "broken"
+
+    cal = qc.Calibrator()
+    cal.observe("conv1.input", X.reshape(10, 100), axis=axis)
+    with pytest.raises(KeyError, match="threshold") as raised:
+        cal.compute(Broken())
+    assert f'Tensor "conv1.input"{channel}, strategy broken' in raised.value.__notes__
 
 
 def test_a_range_beyond_all_floats_is_named_with_the_tensor() -> None:

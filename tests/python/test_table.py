@@ -262,3 +262,13 @@ def test_a_table_holds_parameters_by_name_only() -> None:
         qc.CalibrationTable({"x": 0.5})  # type: ignore[dict-item]
     with pytest.raises(qc.CalibrationError, match="half a character"):
         qc.CalibrationTable({"\ud800": params})
+
+
+def test_a_table_that_no_text_can_hold_leaves_no_file(tmp_path: Path) -> None:
+    params = qc.QuantParams.from_range(0, 1, strategy="\ud800")
+    table = qc.CalibrationTable({"x": params})
+    with pytest.raises(
+        qc.CalibrationError, match=r"t\.json cannot be written: .* surrogate"
+    ):
+        table.save(tmp_path / "t.json")
+    assert list(tmp_path.iterdir()) == []
