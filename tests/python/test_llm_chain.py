@@ -181,7 +181,7 @@ def test_a_run_goes_on_where_it_was_stopped(
     progress = reading.Progress(8)
 
     def save(*args: Any) -> None:
-        if progress.done == 3:
+        if progress.done >= 3:  # two at once may pass over 3
             raise KeyboardInterrupt
         measure.Results.save(results, *args)
 
