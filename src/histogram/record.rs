@@ -51,7 +51,7 @@ thread_local! {
 struct Counted {
     seen: Summary,
     binned: u64, // elements of which the tables hold the counts, if no counter was full
-    tiny: bool,  // whether there are values that share their bin with zero
+    tiny: u64,   // values that share their bin with zero
 }
 
 impl Histogram {
@@ -135,7 +135,7 @@ impl Histogram {
         let mut counted = self.count_piece(piece, scheme, careful, tables);
         let mut found = tables.find(scheme, layout, &counted.seen, counted.binned);
         if found.is_none() {
-            // A counter was full, or a value of less than 2^-126 shares its bin with zero.
+            // A counter was full.
             tables.begin_again();
             counted = self.count_piece(piece, scheme, true, tables);
             found = tables.find(scheme, layout, &counted.seen, counted.binned);
@@ -143,10 +143,12 @@ impl Histogram {
         debug_assert!(found.is_some(), "every element has a code");
         let Counted { mut seen, tiny, .. } = counted;
         let mut buffer = [0.0; BLOCK];
-        if tiny {
-            for block in piece.chunks(BLOCK) {
-                self.count_tiny(T::widen(block, &mut buffer));
+        let mut left = tiny;
+        for block in piece.chunks(BLOCK) {
+            if left == 0 {
+                break;
             }
+            left = left.saturating_sub(self.count_tiny(T::widen(block, &mut buffer)));
         }
         if let Some(found) = found {
             self.empty(tables, scheme, &found);
@@ -180,24 +182,31 @@ impl Histogram {
         zeros += tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
         if scheme.is_bits::<T>() {
             seen.zeros = zeros;
-        } else if !careful {
-            zeros = seen.zeros; // their counters may have been full
         }
-        let (binned, tiny) = (piece.len() as u64 - zeros, zeros > seen.zeros);
+        // Fewer than were seen, if their counters were full; then the sum tells that of the others.
+        let binned = piece.len() as u64 - zeros.max(seen.zeros);
+        let tiny = zeros.saturating_sub(seen.zeros);
         Counted { seen, binned, tiny }
     }
 
-    /// Counts the values that share their bin with zero.
+    /// Counts the values that share their bin with zero; returns how many there are.
     #[cold]
-    fn count_tiny(&mut self, block: &[f32]) {
+    fn count_tiny(&mut self, block: &[f32]) -> u64 {
+        const FEW: usize = 16; // are looked at together, as most are not among them
         let layout = self.layout();
-        let Some(pages) = &mut self.pages else { return };
-        let zeros = [layout.code(0.0), layout.code(-0.0)];
-        for &x in block {
-            if x != 0.0 && zeros.contains(&layout.code(x)) {
-                pages.increment(layout.code(x));
+        let Some(pages) = &mut self.pages else { return 0 };
+        let beyond = (1u32 << layout.shift()) - 1;
+        let is_tiny = |x: &f32| x.abs().to_bits().wrapping_sub(1) < beyond;
+        let mut number = 0;
+        for few in block.chunks(FEW) {
+            if few.iter().fold(false, |any, x| any | is_tiny(x)) {
+                for &x in few.iter().filter(|&x| is_tiny(x)) {
+                    pages.increment(layout.code(x));
+                    number += 1;
+                }
             }
         }
+        number
     }
 
     /// Counts the non-finite values of a block, and finds the extremes among the others.

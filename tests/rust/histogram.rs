@@ -122,6 +122,26 @@ fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
 }
 
 #[test]
+fn values_that_share_their_bin_with_zero_are_told_from_zeros() {
+    const N: usize = 1 << 20; // one piece
+    let r = &mut data::Random::new(12);
+    let values: Vec<f32> = (0..N).map(|_| 1.0 + r.gauss() as f32).collect();
+    for zeros in [0, 5, 65_536, 70_000] {
+        for tiny in [1, 144, 65_536, 70_000, 200_000] {
+            let mut values = values.clone();
+            let (step, others) = (N / (zeros + tiny), [1e-45f32, -1e-45, 3e-41]);
+            for (i, x) in values.iter_mut().step_by(step).take(zeros + tiny).enumerate() {
+                // One after another, as far as there are as many of both.
+                let is_zero = i % 2 == 0 && i / 2 < zeros || i >= 2 * tiny;
+                *x = if is_zero { [0.0, -0.0][i / 2 % 2] } else { others[i / 2 % 3] };
+            }
+            println!("{zeros} zeros, {tiny} tiny values");
+            assert_counts(&Histogram::of(&values), &values);
+        }
+    }
+}
+
+#[test]
 fn pieces_with_full_counters_and_pieces_without_take_turns() {
     const PIECE: usize = 1 << 20; // an eighth of it is more than 2^16
     let r = &mut data::Random::new(11);
