@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
@@ -57,7 +57,14 @@ class Calibrator:
     0.99
     """
 
-    __slots__ = ("__weakref__", "_lock", "_mantissa_bits", "_on_nonfinite", "_tensors")
+    __slots__ = (
+        "__weakref__",
+        "_finite_only",
+        "_lock",
+        "_mantissa_bits",
+        "_on_nonfinite",
+        "_tensors",
+    )
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class Calibrator:
         )  # refuses a bad resolution now, not at first use
         self._mantissa_bits = mantissa_bits
         self._on_nonfinite: OnNonfinite = on_nonfinite
+        self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
         self._lock = threading.Lock()
 
@@ -128,6 +136,13 @@ class Calibrator:
         After an error the calibrator is as it was before.
         """
         stats = self._tensors.get(name)
+        if type(stats) is TensorStats and axis is None:
+            # What nearly every call is; the checks of the others take as long as counting.
+            try:
+                stats.observe(values, self._finite_only)
+            except (CalibrationError, TypeError) as error:
+                _refuse(name, error)
+            return
         if stats is None:
             part = self._record(name, self._empty(name, axis), values)
             with self._lock:
@@ -135,8 +150,7 @@ class Calibrator:
             if stats is not part:  # another thread was first
                 self._include([(name, part)])
             return
-        if axis is not None or type(stats) is not TensorStats:
-            _check_kind(name, stats, axis)
+        _check_kind(name, stats, axis)
         self._record(name, stats, values)
 
     def observe_many(
@@ -200,29 +214,20 @@ class Calibrator:
         self, name: str, stats: Stats, values: Any, *, hold: bool = False
     ) -> Stats:
         """Add an observation; `hold` if it will be merged into other statistics."""
-        by_channel = type(stats) is not TensorStats
+        by_channel = isinstance(stats, _core.ChannelStats)
         if by_channel and isinstance(values, np.ma.MaskedArray):
             msg = (
                 f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '
                 "or observe it without axis"
             )
             raise TypeError(msg)
-        finite_only = self._on_nonfinite == "raise"
         try:
             if isinstance(stats, _core.ChannelStats):
-                stats.observe(values, finite_only=finite_only, hold=hold)
+                stats.observe(values, self._finite_only, hold=hold)
             else:
-                stats.observe(values, finite_only=finite_only)
-        except _core.NonFiniteError as error:
-            link = ", " if by_channel else " has "
-            msg = (
-                f'Tensor "{name}"{link}{error}; on_nonfinite="ignore" would count them '
-                "and leave them out."
-            )
-            raise CalibrationError(msg) from None
+                stats.observe(values, self._finite_only)
         except (CalibrationError, TypeError) as error:
-            msg = f'Tensor "{name}": {error}'
-            raise type(error)(msg) from error
+            _refuse(name, error, by_channel=by_channel)
         return stats
 
     def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
@@ -436,6 +441,18 @@ class Calibrator:
             dict(zip(names, (report for _, report in decided), strict=True)),
             unused_rules=unused,
         )
+
+
+def _refuse(name: str, error: Exception, *, by_channel: bool = False) -> NoReturn:
+    """Raise an error again, with the tensor that it is about."""
+    if not isinstance(error, _core.NonFiniteError):
+        raise type(error)(f'Tensor "{name}": {error}') from error
+    link = ", " if by_channel else " has "
+    msg = (
+        f'Tensor "{name}"{link}{error}; on_nonfinite="ignore" would count them '
+        "and leave them out."
+    )
+    raise CalibrationError(msg) from None
 
 
 def _kind_of(value: object) -> str:

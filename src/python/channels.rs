@@ -78,7 +78,7 @@ impl ChannelStats {
 
     /// Adds one observation, unless `finite_only` and some value is not finite. With `hold`, a small
     /// first one is held back, and counted where it is merged into.
-    #[pyo3(signature = (values, /, *, finite_only = false, hold = false))]
+    #[pyo3(signature = (values, finite_only = false, /, *, hold = false))]
     fn observe(
         &self,
         py: Python<'_>,

@@ -68,7 +68,7 @@ impl TensorStats {
     }
 
     /// Adds one observation, unless `finite_only` and some value is not finite.
-    #[pyo3(signature = (values, /, *, finite_only = false))]
+    #[pyo3(signature = (values, finite_only = false, /))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
         let data = values.data()?;
         if data.len() < IN_PLACE && !finite_only {
