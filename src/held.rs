@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     float::{BLOCK, Element},
     shape::Shape,
+    simd,
 };
 
 /// Values of a channel that are held back at most: 4 KiB.
@@ -48,9 +49,11 @@ impl Held {
         }
         let mut copy = Vec::with_capacity(values.len());
         let mut buffer = [0.0; BLOCK];
-        for block in values.chunks(BLOCK) {
-            copy.extend_from_slice(T::widen(block, &mut buffer));
-        }
+        simd::with_subnormals(|| {
+            for block in values.chunks(BLOCK) {
+                copy.extend_from_slice(T::widen(block, &mut buffer));
+            }
+        });
         self.values = Some((Arc::new(copy), shape));
         Ok(())
     }

@@ -11,7 +11,10 @@ use std::{
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    simd,
+};
 
 struct Slot {
     pid: u32,
@@ -112,7 +115,8 @@ fn current(slot: &mut Option<Slot>) -> Option<Arc<ThreadPool>> {
 
 fn build(threads: usize) -> Option<Arc<ThreadPool>> {
     let name = |i| format!("quantcal-{i}");
-    ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok().map(Arc::new)
+    let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name);
+    pool.start_handler(|_| simd::use_subnormals()).build().ok().map(Arc::new)
 }
 
 fn replace(slot: &mut Option<Slot>, pool: Arc<ThreadPool>) {

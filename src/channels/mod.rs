@@ -19,6 +19,7 @@ use crate::{
     float::Element,
     parallel,
     shape::Shape,
+    simd,
 };
 
 pub use self::finite::NonFinite;
@@ -86,10 +87,14 @@ impl ChannelStats {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
         self.settle(shape.channels)?;
         self.observations = self.observations.saturating_add(1);
-        if values.is_empty() {
-            return Ok(());
+        if !values.is_empty() {
+            simd::with_subnormals(|| self.record(&Data { values, shape }));
         }
-        let data = Data { values, shape };
+        Ok(())
+    }
+
+    fn record<T: Element>(&mut self, data: &Data<'_, T>) {
+        let Data { values, shape } = *data;
         let histograms = &mut self.channels;
         let kind = &self.kind;
         parallel::run(values.len() >= PARALLEL, |parallel| {
@@ -123,7 +128,6 @@ impl ChannelStats {
                 merge_each(histograms, &part);
             }
         });
-        Ok(())
     }
 
     /// Refuses another number of channels than there is; takes the first one.

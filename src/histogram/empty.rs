@@ -1,7 +1,8 @@
 //! Emptying the scratch tables into the pages of a histogram.
 //!
 //! Octaves are visited from that of the largest magnitude down, until all elements are accounted
-//! for: those above and below, where activations never are, are not touched.
+//! for: those above and below, where activations never are, are not touched. (Those above are, if
+//! some are left: another thread may have written to the array between two looks at it.)
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use crate::float::Layout;
 
 /// What the scratch tables hold, without the zeros.
 pub(super) struct Found {
-    octaves: [u16; 2 * Layout::OCTAVES], // of the layout, that have values, by falling magnitude
+    octaves: [u16; 2 * Layout::OCTAVES], // of the layout, that have values
     number: usize,                       // of them
     pub(super) non_finite: bool,         // whether there are NaN or infinities
 }
@@ -49,7 +50,8 @@ impl Tables {
             non_finite: odd > 0 || self.full.iter().any(is_odd),
         };
         let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> scheme.mantissa_bits;
-        for octave in (0..=largest.saturating_sub(offset).min(octaves - 2)).rev() {
+        let likely = largest.saturating_sub(offset).min(octaves - 2) + 1;
+        for octave in (0..likely).rev().chain(likely..octaves - 1) {
             if left == 0 {
                 break;
             }
@@ -116,4 +118,29 @@ fn subnormal(layout: Layout, code: usize, scheme: Scheme) -> usize {
     let first_negative = scheme.octaves << scheme.mantissa_bits;
     let magnitude = (code % first_negative) as f32 * f32::from_bits((127 - 24) << 23);
     layout.code(if code < first_negative { magnitude } else { -magnitude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::BLOCK;
+
+    #[test]
+    fn what_is_in_the_tables_is_found_whatever_was_seen_of_it() {
+        let values: Vec<f32> = (0..2000).map(|i| f32::from_bits((27 + i % 200) << 23)).collect();
+        let layout = Layout::of(8);
+        let scheme = Scheme::of::<f32>(layout);
+        let mut tables = Tables::new();
+        tables.prepare(scheme);
+        for block in values.chunks(BLOCK) {
+            tables.count(block, scheme, true, &mut Summary::new());
+        }
+        for (min, max) in [(-2.0, 1.0), (0.0, 0.0), (f32::MIN, f32::MAX), (1e-45, 1e-45)] {
+            let seen = Summary { min, max, zeros: 0 };
+            let found = tables.find(scheme, layout, &seen, 2000).expect("all are there");
+            assert_eq!(found.number, 200, "from {min} to {max}");
+            assert!(tables.find(scheme, layout, &seen, 2001).is_none());
+            assert!(tables.find(scheme, layout, &seen, 1999).is_none());
+        }
+    }
 }

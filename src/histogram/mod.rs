@@ -53,6 +53,7 @@ pub(crate) use rebin::edge;
 use crate::{
     error::{Error, Result},
     float::{Element, Layout},
+    simd,
 };
 
 /// Exact counts of one tensor's values over float codes.
@@ -126,8 +127,8 @@ impl Histogram {
         self.nan = self.nan.saturating_add(other.nan);
         self.posinf = self.posinf.saturating_add(other.posinf);
         self.neginf = self.neginf.saturating_add(other.neginf);
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
+        (self.min, self.max) =
+            simd::with_subnormals(|| (self.min.min(other.min), self.max.max(other.max)));
     }
 
     /// Adds another histogram, as [`merge`](Self::merge) does, and takes its counters over if there

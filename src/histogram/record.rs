@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     float::{BLOCK, Element, Layout},
-    parallel,
+    parallel, simd,
 };
 
 /// Elements counted between two emptyings of the scratch tables: enough that emptying costs about
@@ -61,6 +61,10 @@ impl Histogram {
     /// the data are split or ordered, nor on the number of threads. Returns the smallest and the
     /// largest finite value of this call, if there is one.
     pub fn record<T: Element>(&mut self, values: &[T]) -> Option<(f32, f32)> {
+        simd::with_subnormals(|| self.record_all(values))
+    }
+
+    fn record_all<T: Element>(&mut self, values: &[T]) -> Option<(f32, f32)> {
         let layout = self.settle::<T>();
         let mut seen = Summary::new();
         if values.len() < SMALL * layout.bins_per_octave() {
@@ -184,7 +188,8 @@ impl Histogram {
             seen.zeros = zeros;
         }
         // Fewer than were seen, if their counters were full; then the sum tells that of the others.
-        let binned = piece.len() as u64 - zeros.max(seen.zeros);
+        let taken = if careful { zeros } else { zeros.max(seen.zeros) };
+        let binned = piece.len() as u64 - taken;
         let tiny = zeros.saturating_sub(seen.zeros);
         Counted { seen, binned, tiny }
     }

@@ -4,11 +4,14 @@
 //! are written once, in plain Rust that the compiler can vectorise, and compiled twice; integer
 //! work, comparisons and conversions give the same bits either way.
 //!
-//! Beside it stand the request to fetch memory ahead of time, a word that is kept a word, and the one
-//! loop that is written in the processor's own instructions (`zeros.rs`).
+//! Beside it stand the request to fetch memory ahead of time, a word that is kept a word, the one
+//! loop that is written in the processor's own instructions (`zeros.rs`), and the arithmetic that all of
+//! it expects (`arithmetic.rs`).
 
+mod arithmetic;
 mod zeros;
 
+pub(crate) use arithmetic::{use_subnormals, with_subnormals};
 pub(crate) use zeros::{without_zero_bits, without_zeros};
 
 /// Work that is worth compiling twice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ml_dtypes
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -70,3 +71,35 @@ def test_under_autocast_tensors_are_recorded_as_the_modules_get_them() -> None:
     assert cal["first"] == recorded({"first": [x, x]})["first"]
     assert cal["first"].mantissa_bits == 8
     assert cal["second"].mantissa_bits == 7
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("size", [10, 1000, 50_000, 1_000_000])
+def test_subnormals_are_counted_though_torch_flushes_them(
+    size: int, dtype: type
+) -> None:
+    r = np.random.default_rng(size)
+    values = (r.integers(-3000, 3000, size) * 2.0**-140).astype(dtype)
+    values[::3] = r.standard_normal(len(values[::3])).astype(dtype)
+    values[::7] = 0
+    zeros = int((values.astype(np.float32) == 0).sum())
+
+    def observed() -> tuple[qc.Calibrator, qc.Calibrator]:
+        qc.set_num_threads(2)  # new ones, which inherit what this one does
+        whole, rows = qc.Calibrator(), qc.Calibrator()
+        for _ in range(2):
+            whole.observe("x", values)
+            whole.observe_many({"x": values})
+            rows.observe("x", values.reshape(10, -1), axis=0)
+            rows.observe_many({"x": values.reshape(10, -1)}, axis=0)
+        return whole, rows
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        assert (np.full(8, 1e-40, np.float32) == 0).all()  # in force
+        flushed = observed()
+    finally:
+        torch.set_flush_denormal(False)
+    assert flushed == observed()
+    assert flushed[0]["x"].zeros == flushed[1]["x"].zeros == 4 * zeros
