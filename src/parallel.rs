@@ -6,10 +6,10 @@
 
 use std::{
     cell::Cell,
-    sync::{Arc, Mutex, TryLockError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     error::{Error, Result},
@@ -45,6 +45,42 @@ pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
         Some(pool) if pool.current_num_threads() > 1 => pool.install(|| op(true)),
         _ => op(false),
     }
+}
+
+/// How many threads [`on_each`] uses: one, if the work is not worth more.
+pub fn threads(worth_it: bool) -> usize {
+    if !worth_it || ALONE.get() {
+        return 1;
+    }
+    match rayon::current_thread_index() {
+        Some(_) => rayon::current_num_threads(),
+        None => num_threads(),
+    }
+}
+
+/// Does the same on this thread and `threads - 1` others at once, which take what there is to do from
+/// one place until nothing is left. Returns what each made.
+///
+/// A processor that sleeps takes a while to wake. This thread begins at once, where [`run`] would
+/// hand all over and sleep.
+pub fn on_each<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
+    fn share<'a>(scope: &Scope<'a>, threads: usize, work: &'a (impl Fn() + Sync)) {
+        (1..threads).for_each(|_| scope.spawn(|_| work()));
+        work();
+    }
+    let made = Mutex::new(Vec::with_capacity(threads));
+    let work = || {
+        let part = work();
+        made.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+    };
+    if rayon::current_thread_index().is_some() {
+        rayon::in_place_scope(|scope| share(scope, threads, &work));
+    } else if let Some(pool) = pool() {
+        pool.in_place_scope(|scope| share(scope, threads, &work));
+    } else {
+        work();
+    }
+    made.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
@@ -135,4 +171,52 @@ fn default_threads() -> usize {
         .and_then(|text| text.trim().parse().ok())
         .filter(|n| (1..=MOST_THREADS).contains(n))
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    /// What each of the threads took of a hundred things.
+    fn taken(threads: usize) -> Vec<Vec<usize>> {
+        let next = AtomicUsize::new(0);
+        on_each(threads, || {
+            let mut mine = Vec::new();
+            loop {
+                match next.fetch_add(1, Relaxed) {
+                    number @ 0..100 => mine.push(number),
+                    _ => return mine,
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn everything_is_taken_once_by_whichever_thread() {
+        let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for threads in [1, 2, 7] {
+            for parts in [taken(threads), pool.install(|| taken(threads))] {
+                assert_eq!(parts.len(), threads);
+                let mut all = parts.concat();
+                all.sort_unstable();
+                assert!(all.into_iter().eq(0..100));
+            }
+        }
+        assert_eq!(pool.install(|| threads(true)), 3);
+        assert_eq!((threads(false), alone(|| threads(true))), (1, 1));
+    }
+
+    #[test]
+    fn a_panic_of_one_thread_reaches_the_caller_when_all_are_done() {
+        let done = AtomicUsize::new(0);
+        let caught = std::panic::catch_unwind(|| {
+            on_each(4, || {
+                assert!(done.fetch_add(1, Relaxed) != 2, "on purpose");
+            })
+        });
+        assert!(caught.is_err());
+        assert_eq!(done.load(Relaxed), 4);
+    }
 }

@@ -13,9 +13,10 @@
 //!
 //! Arrays of some thousand elements are counted straight into the pages (`few.rs`).
 
-use std::cell::RefCell;
-
-use rayon::prelude::*;
+use std::{
+    cell::RefCell,
+    sync::{Mutex, PoisonError},
+};
 
 use super::{
     Histogram, Pages,
@@ -36,8 +37,12 @@ const PIECE: usize = 1 << 20;
 /// than looking up pages: 3072 elements at 8 mantissa bits.
 const SMALL: usize = 12;
 
-/// Below this, a second thread is not worth waking.
-const PARALLEL: usize = 1 << 18;
+/// Below this, a second thread is not worth waking, which may take longer than the counting.
+const PARALLEL: usize = 1 << 20;
+
+/// Elements that a thread takes at least: as many as it counts in a tenth of a millisecond, so that one
+/// that wakes late finds some left.
+const SHARE: usize = 1 << 18;
 
 /// Elements that are looked at for repetitions and counted as one block.
 const COUNTED: usize = 16 * BLOCK;
@@ -74,18 +79,9 @@ impl Histogram {
             }
             return seen.extremes();
         }
-        let part = parallel::run(values.len() >= PARALLEL, |parallel| {
-            parallel.then(|| {
-                let piece = values.len().div_ceil(rayon::current_num_threads() * 2);
-                let pieces = values.par_chunks(piece.clamp(PARALLEL / 2, PIECE));
-                let empty = || Self::nothing(layout);
-                pieces.fold(empty, Self::with_piece).reduce(empty, |mut a, b| {
-                    a.merge(&b);
-                    a
-                })
-            })
-        });
-        if let Some(part) = part {
+        let threads = parallel::threads(values.len() >= PARALLEL);
+        if threads > 1 {
+            let part = Self::of_pieces(values, layout, threads);
             self.merge(&part);
             return part.min().zip(part.max());
         }
@@ -116,9 +112,23 @@ impl Histogram {
         Self { pages: Some(Pages::new(layout)), ..Self::new() }
     }
 
-    fn with_piece<T: Element>(mut self, piece: &[T]) -> Self {
-        self.record_piece(piece);
-        self
+    /// Counts values on several threads.
+    fn of_pieces<T: Element>(values: &[T], layout: Layout, threads: usize) -> Self {
+        let piece = values.len().div_ceil(threads * 4).clamp(SHARE, PIECE);
+        let pieces = Mutex::new(values.chunks(piece));
+        let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let parts = parallel::on_each(threads, || {
+            let mut part = Self::nothing(layout);
+            while let Some(piece) = next() {
+                part.record_piece(piece);
+            }
+            part
+        });
+        let merged = parts.into_iter().reduce(|mut a, b| {
+            a.merge(&b);
+            a
+        });
+        merged.unwrap_or_else(|| Self::nothing(layout))
     }
 
     /// Counts one piece by way of the scratch tables.

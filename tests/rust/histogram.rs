@@ -61,7 +61,9 @@ fn hostile(n: usize) -> Vec<f32> {
 #[test]
 fn every_bit_pattern_is_counted_at_every_size_and_resolution() {
     // Around the limits between the ways of counting, and at the awkward sizes.
-    for n in [0, 1, 2, 15, 17, 1535, 1536, 1537, 2049, 10_003, (1 << 18) + 1, (1 << 20) + 3] {
+    for n in
+        [0, 1, 2, 15, 17, 3071, 3072, 3073, 10_003, (1 << 18) + 1, (1 << 20) - 1, (1 << 20) + 3]
+    {
         let values = hostile(n);
         for m in [3, 7, 8, 10, 12] {
             let mut histogram = Histogram::with_mantissa_bits(m).expect("in range");
