@@ -7,7 +7,7 @@ from figures import Sheet
 from peers import counting
 from shapes import code_counts, gauss
 from timing import interleave, show
-from yardsticks import READING
+from yardsticks import READING, add_beside, beside
 
 import quantcal as qc
 
@@ -33,15 +33,18 @@ def main(*, smoke: bool) -> Sheet:
     assert (counts.count, counts.min, counts.max) == (n, x.min(), x.max())
     assert np.array_equal(counts.bins()[2], code_counts(x, 8))
     one, two = "quantcal, 1 thread", "quantcal, 2 threads"
+    peers = counting(x)
     work = {
         READING: x.max,
         one: lambda: qc.Histogram().observe(x),
         two: lambda: qc.Histogram().observe(x),
-        **counting(x),
+        **beside(),
+        **peers,
     }
     seconds = interleave(work, rounds=rounds, threads={two: 2})
     title = f"float32 N(0, 1), {n:,} elements, {rounds} rounds in turns"
-    show(title, seconds, per=n * 1e-9, unit="ns/element", ours=two)
+    ours = {name: seconds[name] for name in (one, two, *peers)}
+    show(title, ours, per=n * 1e-9, unit="ns/element", ours=two)
 
     sheet = Sheet("counting")
     name, floor = f"float32 N(0, 1), {n:,} elements", seconds[READING]
@@ -63,8 +66,9 @@ def main(*, smoke: bool) -> Sheet:
     sheet.ratio(name, "1 core, of max|x|", seconds[one], floors, at_most=2.5)
     sheet.add(name, "2 cores", seconds[two], unit=unit, per=per, yardstick=yardstick)
     sheet.ratio(name, "2 cores, faster", seconds[one], seconds[two], at_least=1.8)
+    add_beside(sheet, seconds)
     for peer, times in seconds.items():
-        if peer in work and peer not in {READING, ABS_MAX, one, two}:
+        if peer in peers and peer != ABS_MAX:
             sheet.add(peer, "its time", times, unit=unit, per=per)
             sheet.ratio(
                 peer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from figures import Sheet
 from timing import interleave
-from yardsticks import ARITHMETIC, READING, logs
+from yardsticks import ARITHMETIC, READING, add_beside, beside, logs
 
 import quantcal as qc
 
@@ -54,7 +54,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
         work[name] = ours(x, axis)
         work[f"{name}, 2 threads"] = ours(x, axis)
     threads = {name: 2 for name in work if "2 threads" in name}
-    seconds = interleave(work, rounds=rounds, threads=threads)
+    seconds = interleave(work | beside(), rounds=rounds, threads=threads)
     per, shape = last.size * 1e-9, f"{channels:,} channels × {rows:,}, float32"
     for name in axes:
         sheet.add(
@@ -73,6 +73,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
             seconds[f"{name}, 2 threads"],
             at_least=1.6,
         )
+    add_beside(sheet, seconds)
     sheet.add(loop, "1 core", seconds[loop], unit="ns/element", per=per)
 
 

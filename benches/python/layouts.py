@@ -8,7 +8,7 @@ import numpy as np
 from figures import Sheet
 from shapes import code_counts, shapes, sixteen_bits
 from timing import interleave
-from yardsticks import READING
+from yardsticks import READING, add_beside, beside
 
 import quantcal as qc
 
@@ -38,6 +38,7 @@ def main(*, smoke: bool) -> Sheet:
             name: lambda a=array: qc.Histogram().observe(a)
             for name, array in (arrays | twice).items()
         },
+        **beside(),
     }
     seconds = interleave(work, rounds=rounds, threads=dict.fromkeys(twice, 2))
     per = n * 1e-9
@@ -60,6 +61,7 @@ def main(*, smoke: bool) -> Sheet:
             seconds[f"{name}, 2 threads"],
             at_least=1.8 if short else None,
         )
+    add_beside(sheet, seconds)
     return sheet
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from figures import Sheet
 from peers import found
 from shapes import gauss
-from timing import interleave
-from yardsticks import ARITHMETIC, logs
+from timing import Seconds, interleave
+from yardsticks import APART, ARITHMETIC, TOGETHER, add_beside, beside, logs
 
 import quantcal as qc
 from quantcal import compat
@@ -75,12 +75,15 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
     for name in cal.names[:few]:
         part.observe(name, gauss(1 << 16))
     assert len(part.compute("mse")) == few
+    apart: Seconds = {APART: [], TOGETHER: []}
     for strategy, format in (("kl", "int8"), ("mse", "uint8"), ("entropy", "uint8")):
         work = {
             str(threads): lambda s=strategy, f=format: part.compute(s, format=f)
             for threads in (1, 2)
-        }
+        } | beside()
         seconds = interleave(work, rounds=2 if smoke else 5, threads={"2": 2})
+        for name in apart:
+            apart[name] += seconds[name]
         sheet.ratio(
             f"compute, {few} tensors, {strategy}, {format}",
             "2 cores, faster",
@@ -88,6 +91,7 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
             seconds["2"],
             at_least=1.8,
         )
+    add_beside(sheet, apart)
     work = {ARITHMETIC: logs()} | {
         format: lambda f=format: cal.compute("mse", format=f)
         for format in ("int8", "uint8")
