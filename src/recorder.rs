@@ -38,6 +38,21 @@ impl Recorder {
         self.note(extremes);
     }
 
+    /// Adds one observation that is made of parts, each counted where `share_out` calls for its number: on
+    /// any threads, at once.
+    ///
+    /// # Errors
+    /// What `share_out` returns; then there was no observation, but what it called for is counted.
+    pub(crate) fn observe_parts<T: Element, E>(
+        &mut self,
+        parts: &[&[T]],
+        share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let extremes = self.stats.histogram.record_parts(parts, share_out)?;
+        self.note(extremes);
+        Ok(())
+    }
+
     /// Adds one observation that was recorded apart, into a histogram [like](Self::like) this one.
     pub fn include(&mut self, observation: Histogram) {
         let extremes = observation.min().zip(observation.max());

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{ChannelStats, PARALLEL};
 use crate::{
     Histogram,
-    float::{BLOCK, Element},
+    float::{BLOCK, Element, are_finite},
     parallel,
     shape::Shape,
 };
@@ -18,16 +18,8 @@ impl ChannelStats {
     /// If `values` has not as many elements as `shape` says.
     pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFinite> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
-        let finite = |block: &[T]| {
-            let mut buffer = [0.0; BLOCK];
-            T::widen(block, &mut buffer).iter().fold(true, |all, x| all & x.is_finite())
-        };
         let all_finite = parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                values.par_chunks(BLOCK).with_min_len(8).all(finite)
-            } else {
-                values.chunks(BLOCK).all(finite)
-            }
+            if parallel { values.par_chunks(8 * BLOCK).all(are_finite) } else { are_finite(values) }
         });
         if all_finite {
             return None;

@@ -43,6 +43,13 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32];
 }
 
+/// Whether all are finite.
+pub(crate) fn are_finite<T: Element>(values: &[T]) -> bool {
+    let mut buffer = [0.0; BLOCK];
+    let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    values.chunks(BLOCK).all(|block| finite(T::widen(block, &mut buffer)))
+}
+
 impl Element for f32 {
     const MANTISSA_BITS: u32 = 8;
     const ALL_MANTISSA_BITS: u32 = 23;

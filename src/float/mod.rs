@@ -5,3 +5,5 @@ mod element;
 
 pub use code::{Layout, MAX_MANTISSA_BITS, MIN_MANTISSA_BITS};
 pub use element::{BLOCK, Element};
+
+pub(crate) use element::are_finite;

@@ -32,6 +32,7 @@ mod index;
 mod kinds;
 mod moments;
 mod pages;
+mod pieces;
 mod quantile;
 mod rebin;
 mod record;

@@ -19,7 +19,7 @@ use super::{
     runtime::{Call, Elements, Runtime, Told},
     tap::{Tap, Taps},
 };
-use crate::{float::Element, parallel};
+use crate::float::Element;
 
 /// The version of the interface that is spoken: the first with `GetAliasMap`, of early 2024.
 const API: u32 = 18;
@@ -30,8 +30,7 @@ const NAME: &CStr = c"Observe";
 const NUMBER: &CStr = c"taps";
 const POSITION: &CStr = c"position";
 
-/// Elements that a thread must have to count, or another thread costs more than it gains: parts
-/// need counters of their own, and merging. 2^13 and 2^14 are equally good, 2^17 leaves most
+/// Elements that a thread must have to count, or another thread costs more than it gains. 2^13 and 2^14 are equally good, 2^17 leaves most
 /// tensors of a text recogniser to one thread.
 const SHARE: usize = 1 << 14;
 
@@ -63,17 +62,7 @@ impl Kernel {
         if shares < 2 {
             return self.tap.observe(values).map_err(|error| error.to_string());
         }
-        let pieces: Vec<_> = values.chunks(values.len().div_ceil(shares)).collect();
-        let parts = Mutex::new(Vec::with_capacity(pieces.len()));
-        call.share_out(pieces.len(), &|share| {
-            let mut part = self.tap.part();
-            parallel::alone(|| part.record(pieces[share]));
-            parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
-        })?;
-        let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
-        let mut whole = parts.next().unwrap_or_default();
-        parts.for_each(|part| whole.merge(&part));
-        self.tap.include(whole).map_err(|error| error.to_string())
+        self.tap.observe_shared(values, shares, |shares, work| call.share_out(shares, work))
     }
 }
 

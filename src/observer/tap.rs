@@ -4,11 +4,16 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
-use crate::{Error, Histogram, Recorder, Result, float::Element, parallel};
+use super::runtime::Told;
+use crate::{
+    Error, Histogram, Recorder, Result,
+    float::{Element, are_finite},
+    parallel,
+};
 
 /// The recorder of one tensor.
 #[derive(Debug)]
@@ -38,31 +43,42 @@ impl Tap {
     /// # Errors
     /// [`Error::NonFinite`]; nothing is recorded then.
     pub fn observe<T: Element>(&self, values: &[T]) -> Result<()> {
-        parallel::alone(|| {
-            if self.finite_only && !values.iter().all(|x| x.to_f32().is_finite()) {
-                return Histogram::of(values).refuse_non_finite();
-            }
-            self.lock().observe(values);
-            Ok(())
-        })
-    }
-
-    /// An empty histogram to count a part of an observation into.
-    pub fn part(&self) -> Histogram {
-        self.lock().like()
-    }
-
-    /// Adds one observation that was counted apart.
-    ///
-    /// # Errors
-    /// As [`observe`](Self::observe).
-    pub fn include(&self, observation: Histogram) -> Result<()> {
-        if self.finite_only {
-            observation.refuse_non_finite()?;
+        if self.finite_only && !are_finite(values) {
+            return refuse(values);
         }
-        self.lock().include(observation);
+        parallel::alone(|| self.lock().observe(values));
         Ok(())
     }
+
+    /// Adds one observation in so many shares, each counted where `share_out` calls for its number: on any
+    /// threads, at once.
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe), and what `share_out` returns.
+    pub(super) fn observe_shared<T: Element>(
+        &self,
+        values: &[T],
+        shares: usize,
+        share_out: impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Told<()>,
+    ) -> Told<()> {
+        let parts: Vec<&[T]> = values.chunks(values.len().div_ceil(shares).max(1)).collect();
+        let share_out = |work: &(dyn Fn(usize) + Sync)| share_out(parts.len(), work);
+        if self.finite_only {
+            let all_finite = AtomicBool::new(true);
+            share_out(&|part| {
+                all_finite.fetch_and(are_finite(parts[part]), Ordering::Relaxed);
+            })?;
+            if !all_finite.into_inner() {
+                return refuse(values).map_err(|error| error.to_string());
+            }
+        }
+        self.lock().observe_parts(&parts, share_out)
+    }
+}
+
+/// Refuses values of which some are not finite.
+fn refuse<T: Element>(values: &[T]) -> Result<()> {
+    parallel::alone(|| Histogram::of(values)).refuse_non_finite()
 }
 
 static OPEN: LazyLock<Mutex<HashMap<i64, Vec<Arc<Tap>>>>> = LazyLock::new(Mutex::default);
@@ -138,20 +154,37 @@ mod tests {
         assert!(Taps::find(other.number(), 0).is_ok());
     }
 
+    /// Works on all shares at once, as the runtime's threads do, the last first.
+    #[expect(clippy::unnecessary_wraps, reason = "the runtime may fail")]
+    fn at_once(shares: usize, work: &(dyn Fn(usize) + Sync)) -> Told<()> {
+        std::thread::scope(|scope| {
+            (0..shares).rev().for_each(|share| drop(scope.spawn(move || work(share))));
+        });
+        Ok(())
+    }
+
     #[test]
-    fn an_observation_counted_in_parts_is_the_same() {
-        let values: Vec<f32> = (0..5000).map(|i| (i as f32).sin()).collect();
-        let ((whole, a), (parts, b)) = (tap(false), tap(false));
-        whole.observe(&values).unwrap();
-        let mut part = parts.part();
-        for piece in values.chunks(1234) {
-            let mut counted = parts.part();
-            counted.record(piece);
-            part.merge(&counted);
+    fn an_observation_counted_in_shares_is_the_same() {
+        let values: Vec<f32> = (0..50_000).map(|i| (i as f32).sin()).collect();
+        for finite_only in [false, true] {
+            for shares in [1, 2, 7, 300] {
+                let ((whole, a), (shared, b)) = (tap(finite_only), tap(finite_only));
+                for part in values.chunks(30_000) {
+                    whole.observe(part).unwrap();
+                    shared.observe_shared(part, shares, at_once).unwrap();
+                }
+                assert_eq!(a.lock().unwrap().settled(), b.lock().unwrap().settled());
+                assert_eq!(b.lock().unwrap().settled().observations, 2);
+            }
         }
-        parts.include(part).unwrap();
-        assert_eq!(a.lock().unwrap().settled(), b.lock().unwrap().settled());
-        assert_eq!(a.lock().unwrap().settled().observations, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_shared_out_is_no_observation() {
+        let (tap, recorder) = tap(false);
+        let refused = tap.observe_shared(&[1.0f32; 10], 2, |_, _| Err("no threads".into()));
+        assert_eq!(refused, Err("no threads".into()));
+        assert_eq!(recorder.lock().unwrap().settled().observations, 0);
     }
 
     #[test]
@@ -160,7 +193,7 @@ mod tests {
         let (strict, recorder) = tap(true);
         let refused = Error::NonFinite { nan: 1, posinf: 1, neginf: 0, count: 3 };
         assert_eq!(strict.observe(&values), Err(refused.clone()));
-        assert_eq!(strict.include(Histogram::of(&values)), Err(refused));
+        assert_eq!(strict.observe_shared(&values, 2, at_once), Err(refused.to_string()));
         assert_eq!(recorder.lock().unwrap().settled().observations, 0);
         let (lenient, recorder) = tap(false);
         lenient.observe(&values).unwrap();

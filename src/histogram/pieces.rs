@@ -1,0 +1,216 @@
+//! Counting many values, a piece at a time, from one thread or from several at once.
+//!
+//! A piece of at most 2^20 elements is counted (`count.rs`) in scratch tables of the thread, flat,
+//! so that the loop needs no look-up of pages; they are then emptied into the histogram's pages
+//! (`empty.rs`), by one thread at a time.
+//!
+//! Looking at each counter, whether it was full, takes a sixth of the time. So the sum of all tells,
+//! when a table is emptied; a piece of which some are missing is counted once more, with care, and so
+//! are the next.
+//!
+//! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
+//! table is emptied, and then the piece is read once more, slowly.
+
+use std::{
+    cell::RefCell,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Histogram,
+    count::drops_nothing,
+    empty::Found,
+    extremes::Summary,
+    tables::{Scheme, Tables},
+};
+use crate::{
+    float::{BLOCK, Element, Layout},
+    simd,
+};
+
+/// Elements counted between two emptyings of the scratch tables: enough that emptying costs about
+/// one percent. Counters are known to hold so many, so this is also the most.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// Elements that are looked at for repetitions and counted as one block.
+const COUNTED: usize = 16 * BLOCK;
+
+thread_local! {
+    /// All zero between uses.
+    static SCRATCH: RefCell<Tables> = const { RefCell::new(Tables::new()) };
+}
+
+/// Works with the thread's own tables.
+pub(super) fn with_scratch<R>(work: impl FnOnce(&mut Tables) -> R) -> R {
+    SCRATCH.with_borrow_mut(work)
+}
+
+/// A histogram that takes in pieces of one array, from any number of threads.
+pub(super) struct Pieces<'a> {
+    whole: Mutex<(&'a mut Histogram, Summary)>,
+    layout: Layout,
+    exact: bool, // whether it is still asked if values have more bits than codes
+}
+
+impl<'a> Pieces<'a> {
+    /// `layout` is the histogram's, [settled](Histogram::settle) for the values.
+    pub(super) fn of(histogram: &'a mut Histogram, layout: Layout) -> Self {
+        let exact = histogram.exact;
+        Self { whole: Mutex::new((histogram, Summary::new())), layout, exact }
+    }
+
+    /// Counts a piece, of [`PIECE`] elements at most; waits for other threads only to empty the tables.
+    pub(super) fn record<T: Element>(&self, piece: &[T]) {
+        debug_assert!(piece.len() <= PIECE, "counters hold so many");
+        let scheme = Scheme::of::<T>(self.layout);
+        with_scratch(|tables| {
+            let counted = Counted::of(piece, scheme, self.layout, self.exact, tables);
+            let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            let (histogram, seen) = &mut *whole;
+            seen.join(&histogram.take_in(piece, scheme, counted, tables));
+        });
+    }
+
+    /// The smallest and the largest finite value of all pieces.
+    pub(super) fn extremes(self) -> Option<(f32, f32)> {
+        self.whole.into_inner().unwrap_or_else(PoisonError::into_inner).1.extremes()
+    }
+}
+
+/// What is known of a piece whose counts are in the scratch tables.
+struct Counted {
+    found: Found,
+    seen: Summary,
+    tiny: u64,   // values that share their bin with zero, which the tables do not count
+    exact: bool, // whether codes keep all bits of the finite ones
+}
+
+impl Counted {
+    fn of<T: Element>(
+        piece: &[T],
+        scheme: Scheme,
+        layout: Layout,
+        exact: bool,
+        tables: &mut Tables,
+    ) -> Self {
+        tables.prepare(scheme);
+        let careful = tables.take_care();
+        Self::with(piece, scheme, layout, (exact, careful), tables).unwrap_or_else(|| {
+            // A counter was full.
+            tables.begin_again();
+            Self::with(piece, scheme, layout, (exact, true), tables)
+                .expect("with care every element is found")
+        })
+    }
+
+    /// Counts a piece, and takes out what the tables count of zeros. `None` if a counter was full.
+    fn with<T: Element>(
+        piece: &[T],
+        scheme: Scheme,
+        layout: Layout,
+        (mut exact, careful): (bool, bool),
+        tables: &mut Tables,
+    ) -> Option<Self> {
+        let (mut seen, mut zeros) = (Summary::new(), 0);
+        for block in piece.chunks(COUNTED) {
+            zeros += tables.count(block, scheme, careful, &mut seen);
+            exact = exact && drops_nothing(block, layout);
+        }
+        zeros += tables.take(0) + tables.take(scheme.octaves << scheme.mantissa_bits);
+        if scheme.is_bits::<T>() {
+            seen.zeros = zeros;
+        }
+        // Fewer than were seen, if their counters were full; then the sum tells that of the others.
+        let taken = if careful { zeros } else { zeros.max(seen.zeros) };
+        let found = tables.find(scheme, layout, &seen, piece.len() as u64 - taken)?;
+        Some(Self { found, tiny: zeros.saturating_sub(seen.zeros), seen, exact })
+    }
+}
+
+impl Histogram {
+    /// Counts the elements of all `parts`, each where `share_out` calls for its number: on any threads,
+    /// at once. Returns the smallest and the largest finite value.
+    ///
+    /// # Errors
+    /// What `share_out` returns. Parts that were called for are in the histogram all the same.
+    pub(crate) fn record_parts<T: Element, E>(
+        &mut self,
+        parts: &[&[T]],
+        share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,
+    ) -> Result<Option<(f32, f32)>, E> {
+        let layout = self.settle::<T>();
+        let pieces = Pieces::of(self, layout);
+        share_out(&|part| {
+            simd::with_subnormals(|| {
+                parts[part].chunks(PIECE).for_each(|piece| pieces.record(piece));
+            });
+        })?;
+        Ok(pieces.extremes())
+    }
+
+    /// Takes in a piece that was counted in the scratch tables, and clears these.
+    fn take_in<T: Element>(
+        &mut self,
+        piece: &[T],
+        scheme: Scheme,
+        counted: Counted,
+        tables: &mut Tables,
+    ) -> Summary {
+        let Counted { found, mut seen, tiny, exact } = counted;
+        self.exact = self.exact && exact;
+        let mut buffer = [0.0; BLOCK];
+        let mut left = tiny;
+        for block in piece.chunks(BLOCK) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.count_tiny(T::widen(block, &mut buffer)));
+        }
+        self.empty(tables, scheme, &found);
+        if found.non_finite {
+            let zeros = seen.zeros;
+            seen = Summary::new();
+            for block in piece.chunks(BLOCK) {
+                self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
+            }
+            debug_assert_eq!(seen.zeros, zeros, "they are finite");
+        }
+        self.include(&seen, piece.len());
+        seen
+    }
+
+    /// Counts the values that share their bin with zero; returns how many there are.
+    #[cold]
+    fn count_tiny(&mut self, block: &[f32]) -> u64 {
+        const FEW: usize = 16; // are looked at together, as most are not among them
+        let layout = self.layout();
+        let Some(pages) = &mut self.pages else { return 0 };
+        let beyond = (1u32 << layout.shift()) - 1;
+        let is_tiny = |x: &f32| x.abs().to_bits().wrapping_sub(1) < beyond;
+        let mut number = 0;
+        for few in block.chunks(FEW) {
+            if few.iter().fold(false, |any, x| any | is_tiny(x)) {
+                for &x in few.iter().filter(|&x| is_tiny(x)) {
+                    pages.increment(layout.code(x));
+                    number += 1;
+                }
+            }
+        }
+        number
+    }
+
+    /// Counts the non-finite values of a block, and finds the extremes among the others.
+    pub(super) fn recount_non_finite(&mut self, block: &[f32], seen: &mut Summary) {
+        for &x in block {
+            if x.is_nan() {
+                self.nan = self.nan.saturating_add(1);
+            } else if x == f32::INFINITY {
+                self.posinf = self.posinf.saturating_add(1);
+            } else if x == f32::NEG_INFINITY {
+                self.neginf = self.neginf.saturating_add(1);
+            } else {
+                seen.add(x);
+            }
+        }
+    }
+}
