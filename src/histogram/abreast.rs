@@ -124,7 +124,7 @@ impl<T: Element> Abreast<'_, T> {
             let sum = counters.iter().map(|&n| u32::from(n)).sum::<u32>();
             if sum > 0 {
                 if let Some(pages) = pages {
-                    pages.add_octave(octave, counters);
+                    pages.add_octave(octave, &[counters]);
                 }
                 counters.fill(0);
             }

@@ -102,8 +102,10 @@ impl Histogram {
             let first = range.start;
             tables.take_range(range, |counts| {
                 if octave == 0 && offset > 0 {
-                    for (code, &count) in (first..).zip(counts).filter(|&(_, &n)| n != 0) {
-                        pages.add(subnormal(layout, code, scheme), u64::from(count));
+                    for counts in counts {
+                        for (code, &count) in (first..).zip(*counts).filter(|&(_, &n)| n != 0) {
+                            pages.add(subnormal(layout, code, scheme), u64::from(count));
+                        }
                     }
                 } else {
                     pages.add_octave(page, counts);

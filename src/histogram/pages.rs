@@ -94,17 +94,20 @@ impl Pages {
         self.low.resize(page * size, 0);
     }
 
-    /// Adds small counts to one octave.
-    pub(crate) fn add_octave<N>(&mut self, octave: usize, counts: &[N])
-    where
-        N: Copy + Default + PartialEq + Into<u32>,
-    {
+    /// Adds the small counts of some tables to one octave.
+    pub(crate) fn add_octave(&mut self, octave: usize, tables: &[&[u16]]) {
         let page = self.make(octave);
-        self.add_all(page, counts);
+        let (fours, rest) = tables.as_chunks::<4>();
+        for &tables in fours {
+            self.add_all(page, tables);
+        }
+        for &table in rest {
+            self.add_all(page, [table]);
+        }
     }
 
-    /// Adds small counts to a page.
-    fn add_all<N: Copy + Default + PartialEq + Into<u32>>(&mut self, page: usize, counts: &[N]) {
+    /// Adds small counts to a page, those of some tables at a time.
+    fn add_all<N: Small, const TABLES: usize>(&mut self, page: usize, counts: [&[N]; TABLES]) {
         let size = self.layout.bins_per_octave();
         let low = &mut self.low[page * size..][..size];
         let add = Add { low, counts, page, high: &mut self.high };
@@ -148,7 +151,7 @@ impl Pages {
             if drop == 0
                 && let Some(high) = other.high.whole_page(source)
             {
-                self.add_all(target, &other.low[source * size..][..size]);
+                self.add_all(target, [&other.low[source * size..][..size]]);
                 if !high.is_empty() {
                     self.high.add_all(target, size, 0, high);
                 }
@@ -172,16 +175,21 @@ impl Pages {
     }
 }
 
-/// Adding counts to the counters of a page, those of some neighbours at a time: where nothing is
-/// gained, nothing is touched.
-struct Add<'a, N> {
+/// Counts that are added up without a thought of their size.
+trait Small: Copy + Default + PartialEq + Into<u32> {}
+impl Small for u8 {}
+impl Small for u16 {}
+
+/// Adding counts of some tables to the counters of a page, those of some neighbours at a time: where
+/// nothing is gained, nothing is touched.
+struct Add<'a, N, const TABLES: usize> {
     low: &'a mut [u8],
-    counts: &'a [N],
+    counts: [&'a [N]; TABLES],
     page: usize,
     high: &'a mut High,
 }
 
-impl<N: Copy + Default + PartialEq + Into<u32>> simd::Work for Add<'_, N> {
+impl<N: Small, const TABLES: usize> simd::Work for Add<'_, N, TABLES> {
     type Output = ();
 
     #[inline(always)]
@@ -189,26 +197,29 @@ impl<N: Copy + Default + PartialEq + Into<u32>> simd::Work for Add<'_, N> {
         const LINE: usize = 32;
         let Self { low, counts, page, high } = self;
         let size = low.len();
-        let (lines, rest) = counts.as_chunks::<LINE>();
+        let lines = counts.map(|counts| counts.as_chunks::<LINE>().0);
         let (low_lines, low_rest) = low.as_chunks_mut::<LINE>();
-        for (i, (low, counts)) in low_lines.iter_mut().zip(lines).enumerate() {
-            if *counts != [N::default(); LINE] {
-                let mut units = [0; LINE];
-                let mut any = 0;
-                for ((low, &n), units) in low.iter_mut().zip(counts).zip(&mut units) {
-                    let sum = u32::from(*low) + n.into();
-                    *low = sum as u8;
-                    *units = sum >> UNIT_BITS;
-                    any |= *units;
-                }
-                if any > 0 {
-                    high.add_all(page, size, i * LINE, &units);
-                }
+        for (i, low) in low_lines.iter_mut().enumerate() {
+            let lines = lines.map(|lines| &lines[i]);
+            if lines.iter().all(|line| **line == [N::default(); LINE]) {
+                continue;
+            }
+            let mut units = [0; LINE];
+            let mut any = 0;
+            for (at, (low, units)) in low.iter_mut().zip(&mut units).enumerate() {
+                let sum = lines.iter().fold(u32::from(*low), |sum, line| sum + line[at].into());
+                *low = sum as u8;
+                *units = sum >> UNIT_BITS;
+                any |= *units;
+            }
+            if any > 0 {
+                high.add_all(page, size, i * LINE, &units);
             }
         }
         // Pages of less than a line.
-        for (at, (low, &n)) in low_rest.iter_mut().zip(rest).enumerate() {
-            let sum = u32::from(*low) + n.into();
+        let first = size - low_rest.len();
+        for (low, at) in low_rest.iter_mut().zip(first..) {
+            let sum = counts.iter().fold(u32::from(*low), |sum, counts| sum + counts[at].into());
             *low = sum as u8;
             if sum >> UNIT_BITS > 0 {
                 high.add(page, size, at, (sum >> UNIT_BITS).into());

@@ -140,12 +140,14 @@ impl Tables {
         counters.map(|counters| u64::from(sum(Sum { counters }))).sum()
     }
 
-    /// Clears the counters of some codes, after each table's were handed to `add`.
-    pub(super) fn take_range(&mut self, codes: Range<usize>, mut add: impl FnMut(&[u16])) {
-        for first in (0..self.ways).map(|way| way * (self.codes + GAP)) {
-            let counters = &mut self.counters[first + codes.start..first + codes.end];
-            add(counters);
-            counters.fill(0);
+    /// Clears the counters of some codes, after those of all tables in use were handed to `add`.
+    pub(super) fn take_range(&mut self, codes: Range<usize>, add: impl FnOnce(&[&[u16]])) {
+        let used = self.ways;
+        let (mut ways, _) = self.parts();
+        let tables = ways.each_ref().map(|way| &way[codes.clone()]);
+        add(&tables[..used]);
+        for way in &mut ways[..used] {
+            way[codes.clone()].fill(0);
         }
     }
 
