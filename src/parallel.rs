@@ -29,25 +29,75 @@ pub const MOST_THREADS: usize = 1024;
 /// Environment variable that sets the number of threads before first use.
 pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
 
-/// Runs `op`, and tells it whether rayon's parallel iterators may be used.
+/// Adds every item to a state, each once: on this thread and, if that is worth it, on others at once,
+/// which take the next item until none is left. Each thread begins with what `init` makes; returns all
+/// of these, at least one.
 ///
-/// They may if the work is worth it and there is a pool of several threads: this library's, or the
-/// one that a Rust caller is inside already. `op` must return the same either way; sums of counts
-/// do, whatever the split.
-pub fn run<R: Send>(worth_it: bool, op: impl FnOnce(bool) -> R + Send) -> R {
-    if !worth_it || ALONE.get() {
-        return op(false);
+/// Which thread takes which item is a matter of chance: what is made of the states must not depend on it.
+/// Sums of counts do not.
+pub fn fold<I, S>(
+    worth_it: bool,
+    mut items: I,
+    init: impl Fn() -> S + Sync,
+    add: impl Fn(&mut S, I::Item) + Sync,
+) -> Vec<S>
+where
+    I: Iterator + Send,
+    S: Send,
+{
+    let all = |next: &mut dyn FnMut() -> Option<I::Item>| {
+        let mut state = init();
+        while let Some(item) = next() {
+            add(&mut state, item);
+        }
+        state
+    };
+    let threads = threads(worth_it);
+    if threads == 1 {
+        return vec![all(&mut || items.next())];
     }
-    if rayon::current_thread_index().is_some() {
-        return op(true);
-    }
-    match pool() {
-        Some(pool) if pool.current_num_threads() > 1 => pool.install(|| op(true)),
-        _ => op(false),
-    }
+    let items = Mutex::new(items);
+    on_each(threads, || all(&mut || items.lock().unwrap_or_else(PoisonError::into_inner).next()))
 }
 
-/// How many threads [`on_each`] uses: one, if the work is not worth more.
+/// Works on every item, as [`fold`] does.
+pub fn for_each<I: Iterator + Send>(worth_it: bool, items: I, work: impl Fn(I::Item) + Sync) {
+    fold(worth_it, items, || (), |(), item| work(item));
+}
+
+/// What `work` makes of every item, in their order; the work is done as [`fold`] does it.
+pub fn map<I: Iterator + Send, R: Send>(
+    worth_it: bool,
+    items: I,
+    work: impl Fn(I::Item) -> R + Sync,
+) -> Vec<R> {
+    map_with(worth_it, items, |(): &mut (), item| work(item))
+}
+
+/// As [`map`]; each thread has buffers of its own.
+pub fn map_with<I, B, R>(
+    worth_it: bool,
+    items: I,
+    work: impl Fn(&mut B, I::Item) -> R + Sync,
+) -> Vec<R>
+where
+    I: Iterator + Send,
+    B: Default + Send,
+    R: Send,
+{
+    let made = fold(
+        worth_it,
+        items.enumerate(),
+        || (B::default(), Vec::new()),
+        |(buffers, made), (number, item)| made.push((number, work(buffers, item))),
+    );
+    let mut made: Vec<(usize, R)> = made.into_iter().flat_map(|(_, made)| made).collect();
+    made.sort_unstable_by_key(|&(number, _)| number);
+    made.into_iter().map(|(_, result)| result).collect()
+}
+
+/// How many threads take part: one, if the work is not worth more. They are those of this library's pool, or
+/// of the one that a Rust caller is inside already.
 pub fn threads(worth_it: bool) -> usize {
     if !worth_it || ALONE.get() {
         return 1;
@@ -58,12 +108,10 @@ pub fn threads(worth_it: bool) -> usize {
     }
 }
 
-/// Does the same on this thread and `threads - 1` others at once, which take what there is to do from
-/// one place until nothing is left. Returns what each made.
+/// Does the same on this thread and `threads - 1` others at once. Returns what each made.
 ///
-/// A processor that sleeps takes a while to wake. This thread begins at once, where [`run`] would
-/// hand all over and sleep.
-pub fn on_each<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
+/// A processor that sleeps takes a while to wake. So this thread does not hand all over and sleep, too.
+fn on_each<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
     fn share<'a>(scope: &Scope<'a>, threads: usize, work: &'a (impl Fn() + Sync)) {
         (1..threads).for_each(|_| scope.spawn(|_| work()));
         work();
@@ -87,7 +135,7 @@ thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `op` so that [`run`] keeps to this thread: for work that is one of several shares already.
+/// Runs `op` so that it keeps to this thread: for work that is one of several shares already.
 pub fn alone<R>(op: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
@@ -112,7 +160,7 @@ pub fn set_num_threads(threads: usize) -> Result<()> {
     with_slot(|slot| replace(slot, pool)).ok_or_else(refused)
 }
 
-/// Number of threads that [`run`] uses.
+/// Number of threads that take part in work that is worth it.
 pub fn num_threads() -> usize {
     pool().map_or(1, |pool| pool.current_num_threads())
 }
@@ -179,31 +227,25 @@ mod tests {
 
     use super::*;
 
-    /// What each of the threads took of a hundred things.
-    fn taken(threads: usize) -> Vec<Vec<usize>> {
-        let next = AtomicUsize::new(0);
-        on_each(threads, || {
-            let mut mine = Vec::new();
-            loop {
-                match next.fetch_add(1, Relaxed) {
-                    number @ 0..100 => mine.push(number),
-                    _ => return mine,
-                }
-            }
-        })
+    fn taken() -> Vec<Vec<usize>> {
+        fold(true, 0..100, Vec::new, Vec::push)
     }
 
     #[test]
-    fn everything_is_taken_once_by_whichever_thread() {
+    fn every_item_is_taken_once_by_whichever_thread() {
         let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        for threads in [1, 2, 7] {
-            for parts in [taken(threads), pool.install(|| taken(threads))] {
-                assert_eq!(parts.len(), threads);
-                let mut all = parts.concat();
-                all.sort_unstable();
-                assert!(all.into_iter().eq(0..100));
-            }
+        for (threads, parts) in
+            [(3, pool.install(taken)), (1, alone(taken)), (num_threads(), taken())]
+        {
+            assert_eq!(parts.len(), threads);
+            let mut all = parts.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..100));
         }
+        let squares = |number: u32| number * number;
+        let expected: Vec<u32> = (0..100).map(|number| number * number).collect();
+        assert_eq!(pool.install(|| map(true, 0..100, squares)), expected);
+        assert_eq!(map(false, 0..100, squares), expected);
         assert_eq!(pool.install(|| threads(true)), 3);
         assert_eq!((threads(false), alone(|| threads(true))), (1, 1));
     }

@@ -43,7 +43,10 @@ impl Recorder {
     ///
     /// # Errors
     /// What `share_out` returns; then there was no observation, but what it called for is counted.
-    pub(crate) fn observe_parts<T: Element, E>(
+    ///
+    /// # Panics
+    /// As [`Histogram::record_parts`].
+    pub fn observe_parts<T: Element, E>(
         &mut self,
         parts: &[&[T]],
         share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,

@@ -1,14 +1,15 @@
 //! Whether all values are finite, and if not, in which channel.
 
-use rayon::prelude::*;
-
-use super::{ChannelStats, PARALLEL};
+use super::ChannelStats;
 use crate::{
     Histogram,
     float::{BLOCK, Element, are_finite},
     parallel,
     shape::Shape,
 };
+
+/// Below this, a second thread is not worth waking: only reading takes time.
+const PARALLEL: usize = 1 << 20;
 
 impl ChannelStats {
     /// The first channel with NaN or infinities among contiguous data, if there is one.
@@ -18,10 +19,9 @@ impl ChannelStats {
     /// If `values` has not as many elements as `shape` says.
     pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFinite> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
-        let all_finite = parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel { values.par_chunks(8 * BLOCK).all(are_finite) } else { are_finite(values) }
-        });
-        if all_finite {
+        let blocks = values.chunks(8 * BLOCK);
+        let finite = |all: &mut bool, block: &[T]| *all = *all && are_finite(block);
+        if !parallel::fold(values.len() >= PARALLEL, blocks, || true, finite).contains(&false) {
             return None;
         }
         let mut of_channels = Self::new(0, Self::MANTISSA_BITS).ok()?;

@@ -10,8 +10,6 @@
 mod block;
 mod finite;
 
-use rayon::prelude::*;
-
 use self::block::{Data, WIDTH};
 use crate::{
     Histogram,
@@ -97,37 +95,31 @@ impl ChannelStats {
         let Data { values, shape } = *data;
         let histograms = &mut self.channels;
         let kind = &self.kind;
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if !parallel {
-                for (block, first) in histograms.chunks_mut(WIDTH).zip((0..).step_by(WIDTH)) {
-                    data.record(block, first, 0..shape.outer, &mut Vec::new());
-                }
-                return;
-            }
-            let threads = rayon::current_num_threads();
-            let width = shape.channels.div_ceil(4 * threads).clamp(NARROW, WIDTH);
-            if shape.channels.div_ceil(width) >= threads || shape.outer < threads {
-                let blocks = histograms.par_chunks_mut(width).enumerate();
-                blocks.for_each_init(Vec::new, |tile, (k, block)| {
-                    data.record(block, k * width, 0..shape.outer, tile);
-                });
-                return;
-            }
-            // Too few channels to go round: every task takes some rows of all of them.
-            let rows = shape.outer.div_ceil(4 * threads);
-            let parts: Vec<Vec<Histogram>> = (0..shape.outer.div_ceil(rows))
-                .into_par_iter()
-                .map(|k| {
-                    let mut part = vec![kind.clone(); shape.channels];
-                    let rows = k * rows..((k + 1) * rows).min(shape.outer);
-                    data.record(&mut part, 0, rows, &mut Vec::new());
-                    part
-                })
-                .collect();
-            for part in parts {
-                merge_each(histograms, &part);
-            }
-        });
+        let threads = parallel::threads(values.len() >= PARALLEL);
+        let width = match threads {
+            1 => WIDTH,
+            _ => shape.channels.div_ceil(4 * threads).clamp(NARROW, WIDTH),
+        };
+        if shape.channels.div_ceil(width) >= threads || shape.outer < threads {
+            let blocks = histograms.chunks_mut(width).enumerate();
+            parallel::fold(threads > 1, blocks, Vec::new, |tile, (k, block)| {
+                data.record(block, k * width, 0..shape.outer, tile);
+            });
+            return;
+        }
+        // Too few channels to go round: every thread takes some rows of all of them.
+        let rows = shape.outer.div_ceil(4 * threads);
+        let parts = parallel::fold(
+            true,
+            (0..shape.outer).step_by(rows),
+            || (vec![kind.clone(); shape.channels], Vec::new()),
+            |(part, tile), first| {
+                data.record(part, 0, first..(first + rows).min(shape.outer), tile);
+            },
+        );
+        for (part, _) in parts {
+            merge_each(histograms, &part);
+        }
     }
 
     /// Refuses another number of channels than there is; takes the first one.
@@ -157,12 +149,9 @@ impl ChannelStats {
                 channel.merge(&other.kind);
             }
         }
-        parallel::run(other.channels.len() >= 4 * NARROW, |parallel| {
-            if !parallel {
-                return merge_each(channels, &other.channels);
-            }
-            let blocks = channels.par_chunks_mut(NARROW).zip(other.channels.par_chunks(NARROW));
-            blocks.for_each(|(ours, theirs)| merge_each(ours, theirs));
+        let blocks = channels.chunks_mut(NARROW).zip(other.channels.chunks(NARROW));
+        parallel::for_each(other.channels.len() >= 4 * NARROW, blocks, |(ours, theirs)| {
+            merge_each(ours, theirs);
         });
         self.observations = self.observations.saturating_add(other.observations);
         Ok(())

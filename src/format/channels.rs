@@ -1,7 +1,5 @@
 //! A grid for each channel: arrays to codes and back along an axis.
 
-use rayon::prelude::*;
-
 use super::{Code, Grid, QuantFormat};
 use crate::{
     error::{Error, Result},
@@ -11,8 +9,8 @@ use crate::{
 
 /// Elements of one task; their codes fit a second-level cache.
 const PIECE: usize = 1 << 16;
-/// Below this, a second thread is not worth waking.
-const PARALLEL: usize = 1 << 17;
+/// Below this, some 0.1 ms of work, a second thread is not worth waking.
+const PARALLEL: usize = 1 << 18;
 
 /// One grid for each channel, all of one format.
 ///
@@ -127,13 +125,9 @@ impl Grids {
             }
         };
         let rows = (PIECE / inner).max(1);
-        parallel::run(from.len() >= PARALLEL, |parallel| {
-            if parallel {
-                let pieces = from.par_chunks(rows * inner).zip(to.par_chunks_mut(rows * inner));
-                pieces.enumerate().for_each(|(k, (from, to))| work(k * rows, from, to));
-            } else {
-                work(0, from, to);
-            }
+        let pieces = from.chunks(rows * inner).zip(to.chunks_mut(rows * inner)).enumerate();
+        parallel::for_each(from.len() >= PARALLEL, pieces, |(k, (from, to))| {
+            work(k * rows, from, to);
         });
         Ok(())
     }

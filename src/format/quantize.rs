@@ -5,15 +5,13 @@
 //! integer type. NaN becomes the lowest code, as onnxruntime's kernels have it. Floats: `x / scale`
 //! is rounded to the format by [`FloatFormat::encode`], which saturates.
 
-use rayon::prelude::*;
-
 use super::{FloatFormat, Grid, IntFormat, QuantFormat};
 use crate::{parallel, simd};
 
 /// Elements of one task; their codes fit a second-level cache.
 const PIECE: usize = 1 << 16;
-/// Below this, a second thread is not worth waking.
-const PARALLEL: usize = 1 << 17;
+/// Below this, some 0.1 ms of work, a second thread is not worth waking.
+const PARALLEL: usize = 1 << 19;
 
 /// An integer that stores codes: those of a floating format are their bits.
 pub trait Code: Copy + Send + Sync {
@@ -140,12 +138,6 @@ fn map_pieces<A: Copy + Sync, B: Send>(
 ) {
     assert_eq!(from.len(), to.len(), "the caller allocates the output");
     let work = |from: &[A], to: &mut [B]| simd::dispatch(Piece { from, to, map });
-    parallel::run(from.len() >= PARALLEL, |parallel| {
-        if parallel {
-            let pieces = from.par_chunks(PIECE).zip(to.par_chunks_mut(PIECE));
-            pieces.for_each(|(from, to)| work(from, to));
-        } else {
-            work(from, to);
-        }
-    });
+    let pieces = from.chunks(PIECE).zip(to.chunks_mut(PIECE));
+    parallel::for_each(from.len() >= PARALLEL, pieces, |(from, to)| work(from, to));
 }

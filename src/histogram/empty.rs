@@ -15,9 +15,8 @@ use crate::float::Layout;
 
 /// What the scratch tables hold, without the zeros.
 pub(super) struct Found {
-    octaves: [u16; 2 * Layout::OCTAVES], // of the layout, that have values
-    number: usize,                       // of them
-    pub(super) non_finite: bool,         // whether there are NaN or infinities
+    octaves: Vec<u16>,           // of the layout, that have values; lent by the tables
+    pub(super) non_finite: bool, // whether there are NaN or infinities
 }
 
 impl Scheme {
@@ -32,23 +31,21 @@ impl Tables {
     /// Finds the octaves that have values. `left` elements should be in the tables, zeros aside;
     /// `None` if not all are: a counter was full, and nobody looked.
     pub(super) fn find(
-        &self,
+        &mut self,
         scheme: Scheme,
         layout: Layout,
         seen: &Summary,
         left: u64,
     ) -> Option<Found> {
         let Scheme { octaves, offset, .. } = scheme;
+        let mut filled = std::mem::take(&mut self.octaves);
+        filled.clear();
         let sum = |sign: usize, octave: usize| self.sum(scheme.codes_of(sign, octave));
         let mut left = left.checked_sub(self.full.len() as u64 * FULL)?;
         let is_odd = |&code: &u32| (code as usize >> scheme.mantissa_bits) % octaves == octaves - 1;
         let odd = sum(0, octaves - 1) + sum(1, octaves - 1);
         left = left.checked_sub(odd)?;
-        let mut found = Found {
-            octaves: [0; 2 * Layout::OCTAVES],
-            number: 0,
-            non_finite: odd > 0 || self.full.iter().any(is_odd),
-        };
+        let non_finite = odd > 0 || self.full.iter().any(is_odd);
         let largest = layout.code(seen.min.abs().max(seen.max.abs())) >> scheme.mantissa_bits;
         let likely = largest.saturating_sub(offset).min(octaves - 2) + 1;
         for octave in (0..likely).rev().chain(likely..octaves - 1) {
@@ -58,20 +55,19 @@ impl Tables {
             for sign in [0, 1] {
                 let sum = sum(sign, octave);
                 if sum > 0 {
-                    found.octaves[found.number] = (sign * Layout::OCTAVES + offset + octave) as u16;
-                    found.number += 1;
+                    filled.push((sign * Layout::OCTAVES + offset + octave) as u16);
                 }
                 left = left.checked_sub(sum)?;
             }
         }
-        (left == 0).then_some(found)
+        (left == 0).then_some(Found { octaves: filled, non_finite })
     }
 }
 
 impl Histogram {
     /// Adds what was found in the scratch tables to the pages, but for values that are not finite, and
     /// clears the tables.
-    pub(super) fn empty(&mut self, tables: &mut Tables, scheme: Scheme, found: &Found) {
+    pub(super) fn empty(&mut self, tables: &mut Tables, scheme: Scheme, found: Found) {
         let Scheme { mantissa_bits, octaves, offset } = scheme;
         let layout = self.layout();
         let Some(pages) = &mut self.pages else { return };
@@ -94,9 +90,8 @@ impl Histogram {
                 tables.take_range(scheme.codes_of(sign, octaves - 1), |_| ());
             }
         }
-        let found = &found.octaves[..found.number];
-        pages.reserve(found);
-        for page in found.iter().map(|&page| usize::from(page)) {
+        pages.reserve(&found.octaves);
+        for page in found.octaves.iter().map(|&page| usize::from(page)) {
             let octave = page % Layout::OCTAVES - offset;
             let range = scheme.codes_of(page / Layout::OCTAVES, octave);
             let first = range.start;
@@ -112,6 +107,7 @@ impl Histogram {
                 }
             });
         }
+        tables.octaves = found.octaves;
     }
 }
 
@@ -140,7 +136,7 @@ mod tests {
         for (min, max) in [(-2.0, 1.0), (0.0, 0.0), (f32::MIN, f32::MAX), (1e-45, 1e-45)] {
             let seen = Summary { min, max, zeros: 0 };
             let found = tables.find(scheme, layout, &seen, 2000).expect("all are there");
-            assert_eq!(found.number, 200, "from {min} to {max}");
+            assert_eq!(found.octaves.len(), 200, "from {min} to {max}");
             assert!(tables.find(scheme, layout, &seen, 2001).is_none());
             assert!(tables.find(scheme, layout, &seen, 1999).is_none());
         }

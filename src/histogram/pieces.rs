@@ -133,7 +133,10 @@ impl Histogram {
     ///
     /// # Errors
     /// What `share_out` returns. Parts that were called for are in the histogram all the same.
-    pub(crate) fn record_parts<T: Element, E>(
+    ///
+    /// # Panics
+    /// If it calls for a number that is not below that of the parts.
+    pub fn record_parts<T: Element, E>(
         &mut self,
         parts: &[&[T]],
         share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,
@@ -166,8 +169,9 @@ impl Histogram {
             }
             left = left.saturating_sub(self.count_tiny(T::widen(block, &mut buffer)));
         }
-        self.empty(tables, scheme, &found);
-        if found.non_finite {
+        let non_finite = found.non_finite;
+        self.empty(tables, scheme, found);
+        if non_finite {
             let zeros = seen.zeros;
             seen = Summary::new();
             for block in piece.chunks(BLOCK) {

@@ -3,8 +3,6 @@
 //! Arrays of some thousand elements are counted straight into the pages (`few.rs`), larger ones by
 //! way of scratch tables (`pieces.rs`).
 
-use std::sync::{Mutex, PoisonError};
-
 use super::{
     Histogram, Pages,
     count::drops_nothing,
@@ -26,18 +24,6 @@ const PARALLEL: usize = 1 << 20;
 /// Elements that a thread takes at least: as many as it counts in a tenth of a millisecond, so that one
 /// that wakes late finds some left.
 const SHARE: usize = 1 << 18;
-
-/// Hands values out to several threads, piece by piece, until none are left.
-fn share_out<T: Element>(values: &[T], threads: usize, record: impl Fn(&[T]) + Sync) {
-    let piece = values.len().div_ceil(threads * 4).clamp(SHARE, PIECE);
-    let pieces = Mutex::new(values.chunks(piece));
-    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-    parallel::on_each(threads, || {
-        while let Some(piece) = next() {
-            record(piece);
-        }
-    });
-}
 
 impl Histogram {
     /// Counts every element of `values`, with rayon's threads when there are many.
@@ -61,11 +47,12 @@ impl Histogram {
         }
         let threads = parallel::threads(values.len() >= PARALLEL);
         let pieces = Pieces::of(self, layout);
-        if threads > 1 {
-            share_out(values, threads, |piece| pieces.record(piece));
+        let size = if threads == 1 {
+            PIECE
         } else {
-            values.chunks(PIECE).for_each(|piece| pieces.record(piece));
-        }
+            values.len().div_ceil(threads * 4).clamp(SHARE, PIECE)
+        };
+        parallel::for_each(threads > 1, values.chunks(size), |piece| pieces.record(piece));
         pieces.extremes()
     }
 

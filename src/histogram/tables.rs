@@ -62,6 +62,7 @@ pub(super) struct Tables {
     pub(super) full: Vec<u32>,      // codes, once for each time that their counters were full
     pub(super) rest: Vec<f32>,      // values of a block that are not zero
     pub(super) rest_bits: Vec<u16>, // the same of 16-bit floats
+    pub(super) octaves: Vec<u16>,   // for those that have values
     careful: u32,                   // pieces that are yet to be counted with care
 }
 
@@ -77,6 +78,7 @@ impl Tables {
             full: Vec::new(),
             rest: Vec::new(),
             rest_bits: Vec::new(),
+            octaves: Vec::new(),
             careful: 0,
         }
     }

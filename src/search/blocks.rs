@@ -6,8 +6,6 @@
 //! are gathered once and then visited once a share. Every sum is added up in the order of the axis, so
 //! the result depends neither on threads nor on lanes.
 
-use rayon::prelude::*;
-
 use crate::{
     Range, Scaling,
     error::{Error, Result},
@@ -88,14 +86,8 @@ impl<'a> BlockSearch<'a> {
             return;
         }
         let pieces = self.pieces(values, codes, scales, zero_points);
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                pieces.into_par_iter().for_each(|piece| self.code_piece(piece));
-            } else {
-                for piece in pieces {
-                    self.code_piece(piece);
-                }
-            }
+        parallel::for_each(values.len() >= PARALLEL, pieces.into_iter(), |piece| {
+            self.code_piece(piece);
         });
     }
 

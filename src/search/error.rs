@@ -1,7 +1,5 @@
 //! What a grid does to the values: the one measure by which ranges are compared.
 
-use rayon::prelude::*;
-
 use super::cost::Cost;
 use crate::{Density, Grid, Histogram, Mass, Scaling, parallel};
 
@@ -37,14 +35,11 @@ pub fn grid_error(density: &Density, grid: Grid) -> GridError {
 /// Unless there is a grid for each channel.
 pub fn grid_errors(channels: &[Histogram], grids: &[Grid]) -> GridError {
     assert_eq!(channels.len(), grids.len(), "a grid for each channel");
-    let sums: Vec<Sums> = parallel::run(channels.len() >= PARALLEL, |parallel| {
-        let of = |(histogram, &grid)| Sums::of(&Density::new(histogram), grid);
-        if parallel {
-            channels.par_iter().zip(grids).with_min_len(8).map(of).collect()
-        } else {
-            channels.iter().zip(grids).map(of).collect()
-        }
-    });
+    let sums = parallel::map(
+        channels.len() >= PARALLEL,
+        channels.iter().zip(grids),
+        |(histogram, &grid)| Sums::of(&Density::new(histogram), grid),
+    );
     sums.into_iter().fold(Sums::default(), Sums::plus).error()
 }
 

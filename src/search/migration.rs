@@ -5,8 +5,6 @@
 //! on a grid of step t is that of the channel itself on a grid of step t · s, over s²: so one density
 //! a channel serves all candidates, of which there are several in each call, one set of scales each.
 
-use rayon::prelude::*;
-
 use super::cost::Cost;
 use crate::{
     Density, Grid, Histogram, QuantFormat, Range, Scaling, Segment,
@@ -79,13 +77,7 @@ pub fn divided(channels: &[Histogram], scales: Scales<'_>) -> Result<Vec<Histogr
         layout,
     };
     let sets: Vec<&[f32]> = scales.sets().collect();
-    parallel::run(sets.len() > 1, |parallel| {
-        if parallel {
-            sets.par_iter().map(|set| tensor.divided(set)).collect()
-        } else {
-            sets.iter().map(|set| tensor.divided(set)).collect()
-        }
-    })
+    parallel::map(sets.len() > 1, sets.iter(), |set| tensor.divided(set)).into_iter().collect()
 }
 
 /// A tensor by channel, as what is divided.
@@ -176,13 +168,7 @@ pub fn divided_errors(
         });
         (errors.collect::<Vec<f64>>(), density.total().s2 / n)
     };
-    let found: Vec<(Vec<f64>, f64)> = parallel::run(channels.len() > 1, |parallel| {
-        if parallel {
-            channels.par_iter().enumerate().with_min_len(4).map(of).collect()
-        } else {
-            channels.iter().enumerate().map(of).collect()
-        }
-    });
+    let found = parallel::map(channels.len() > 1, channels.iter().enumerate(), of);
     let by_candidate = (0..grids.len()).flat_map(|k| found.iter().map(move |(e, _)| e[k]));
     Ok(ChannelErrors {
         errors: by_candidate.collect(),
@@ -228,13 +214,7 @@ pub fn multiplied_errors(
         }
         sums
     };
-    let parts: Vec<Vec<f64>> = parallel::run(true, |parallel| {
-        if parallel {
-            matrix.par_chunks(rows * columns).map(of).collect()
-        } else {
-            matrix.chunks(rows * columns).map(of).collect()
-        }
-    });
+    let parts = parallel::map(true, matrix.chunks(rows * columns), of);
     let mut total = vec![0.0; scales.values.len()];
     for part in parts {
         for (sum, part) in total.iter_mut().zip(part) {

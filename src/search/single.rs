@@ -1,8 +1,6 @@
 //! Divergences as calibrators in float32 add them up: one term after the other, each logarithm rounded from
 //! float64. What such a sum comes to depends on the order of its terms, so that of the original is kept.
 
-use rayon::prelude::*;
-
 use super::logarithm::ln;
 use crate::{parallel, simd};
 
@@ -45,12 +43,5 @@ pub(super) fn each<B: Default + Send>(
     terms: usize,
     of: impl Fn(&mut B, usize) -> f32 + Sync,
 ) -> Vec<f32> {
-    parallel::run(candidates.len() * terms >= PARALLEL, |parallel| {
-        if parallel {
-            candidates.into_par_iter().map_init(B::default, &of).collect()
-        } else {
-            let mut buffers = B::default();
-            candidates.map(|candidate| of(&mut buffers, candidate)).collect()
-        }
-    })
+    parallel::map_with(candidates.len() * terms >= PARALLEL, candidates, of)
 }

@@ -25,8 +25,6 @@
 
 mod statistics;
 
-use rayon::prelude::*;
-
 pub use statistics::BlockStatistics;
 
 use super::FloatFormat;
@@ -115,15 +113,10 @@ impl BlockFormat {
         assert_eq!(values.len(), codes.len(), "the caller allocates the codes");
         assert_eq!(self.blocks(values.len(), row_len), scales.len(), "and the scales");
         let piece = self.piece(values.len(), row_len);
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                let values = values.par_chunks(piece.elements);
-                let codes = codes.par_chunks_mut(piece.elements);
-                let pieces = values.zip(codes).zip(scales.par_chunks_mut(piece.blocks));
-                pieces.for_each(|((v, c), s)| self.quantize_rows(piece.row, v, c, s));
-            } else {
-                self.quantize_rows(piece.row, values, codes, scales);
-            }
+        let pieces = values.chunks(piece.elements).zip(codes.chunks_mut(piece.elements));
+        let pieces = pieces.zip(scales.chunks_mut(piece.blocks));
+        parallel::for_each(values.len() >= PARALLEL, pieces, |((values, codes), scales)| {
+            self.quantize_rows(piece.row, values, codes, scales);
         });
     }
 
@@ -135,15 +128,10 @@ impl BlockFormat {
         assert_eq!(values.len(), codes.len(), "the caller allocates the values");
         assert_eq!(self.blocks(values.len(), row_len), scales.len(), "and checks the scales");
         let piece = self.piece(values.len(), row_len);
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                let values = values.par_chunks_mut(piece.elements);
-                let codes = codes.par_chunks(piece.elements);
-                let pieces = values.zip(codes).zip(scales.par_chunks(piece.blocks));
-                pieces.for_each(|((v, c), s)| self.dequantize_rows(piece.row, c, s, v));
-            } else {
-                self.dequantize_rows(piece.row, codes, scales, values);
-            }
+        let pieces = values.chunks_mut(piece.elements).zip(codes.chunks(piece.elements));
+        let pieces = pieces.zip(scales.chunks(piece.blocks));
+        parallel::for_each(codes.len() >= PARALLEL, pieces, |((values, codes), scales)| {
+            self.dequantize_rows(piece.row, codes, scales, values);
         });
     }
 
@@ -154,17 +142,13 @@ impl BlockFormat {
     pub fn fake_quantize(self, row_len: usize, values: &[f32], out: &mut [f32]) {
         assert_eq!(values.len(), out.len(), "the caller allocates the output");
         let piece = self.piece(values.len(), row_len);
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                let out = out.par_chunks_mut(piece.elements);
-                let pieces = values.par_chunks(piece.elements).zip(out);
-                pieces.for_each(|(values, out)| self.fake_rows(piece.row, values, out));
-            } else {
-                self.fake_rows(piece.row, values, out);
-            }
+        let pieces = values.chunks(piece.elements).zip(out.chunks_mut(piece.elements));
+        parallel::for_each(values.len() >= PARALLEL, pieces, |(values, out)| {
+            self.fake_rows(piece.row, values, out);
         });
     }
 
+    #[inline(never)] // a tenth slower as a part of what calls it
     fn quantize_rows(self, row: usize, values: &[f32], codes: &mut [u8], scales: &mut [u8]) {
         let codes = codes.chunks_mut(row).flat_map(|row| row.chunks_mut(self.block_size));
         for ((values, codes), code) in self.rows(row, values).zip(codes).zip(scales) {

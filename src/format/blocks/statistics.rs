@@ -1,7 +1,5 @@
 //! What a block format does to an array, counted: any split into whole rows gives the same sums.
 
-use rayon::prelude::*;
-
 use super::{BlockFormat, PARALLEL, block_max};
 use crate::{histogram::Histogram, parallel};
 
@@ -51,19 +49,16 @@ impl BlockFormat {
     /// What quantising `values` does to them. Sums of counts: independent of threads.
     pub fn statistics(self, row_len: usize, values: &[f32]) -> BlockStatistics {
         let piece = self.piece(values.len(), row_len);
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            let empty = BlockStatistics::default;
-            let add = |sum, values: &[f32]| self.add_rows(piece.row, sum, values);
-            if parallel {
-                let pieces = values.par_chunks(piece.elements);
-                pieces.fold(empty, add).reduce(empty, |a, b| a.merged(&b))
-            } else {
-                values.chunks(piece.elements).fold(empty(), add)
-            }
-        })
+        let sums = parallel::fold(
+            values.len() >= PARALLEL,
+            values.chunks(piece.elements),
+            BlockStatistics::default,
+            |sum, values| self.add_rows(piece.row, sum, values),
+        );
+        sums.into_iter().fold(BlockStatistics::default(), |a, b| a.merged(&b))
     }
 
-    fn add_rows(self, row: usize, mut sum: BlockStatistics, values: &[f32]) -> BlockStatistics {
+    fn add_rows(self, row: usize, sum: &mut BlockStatistics, values: &[f32]) {
         let limit = self.element.max() + self.half_step();
         let mut maxima = Vec::with_capacity(values.len().div_ceil(self.block_size));
         for values in self.rows(row, values) {
@@ -82,7 +77,6 @@ impl BlockFormat {
         }
         sum.elements += values.len() as u64;
         sum.block_maxima.record(&maxima);
-        sum
     }
 
     /// Half the distance of the two largest elements.
@@ -95,21 +89,18 @@ impl BlockFormat {
     /// are the largest magnitude of the blocks that hold them.
     pub fn block_maxima(self, row_len: usize, values: &[f32]) -> Histogram {
         let piece = self.piece(values.len(), row_len);
-        let add = |mut histogram: Histogram, values: &[f32]| {
-            let maxima: Vec<f32> = self.rows(piece.row, values).map(block_max).collect();
-            histogram.record(&maxima);
-            histogram
-        };
-        parallel::run(values.len() >= PARALLEL, |parallel| {
-            if parallel {
-                let pieces = values.par_chunks(piece.elements);
-                pieces.fold(Histogram::new, add).reduce(Histogram::new, |mut a, b| {
-                    a.merge(&b);
-                    a
-                })
-            } else {
-                values.chunks(piece.elements).fold(Histogram::new(), add)
-            }
+        let parts = parallel::fold(
+            values.len() >= PARALLEL,
+            values.chunks(piece.elements),
+            Histogram::new,
+            |histogram, values| {
+                let maxima: Vec<f32> = self.rows(piece.row, values).map(block_max).collect();
+                histogram.record(&maxima);
+            },
+        );
+        parts.into_iter().fold(Histogram::new(), |mut sum, part| {
+            sum.absorb(part);
+            sum
         })
     }
 }
