@@ -59,7 +59,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     how = ["--data", data, "--observer", method]
     assert call(command, model, "-o", whole, *how).code == 0
     np.savez(data / "3.npz", x=models.random(1, 7, 6, 5))
-    kept = tmp_path / "out.first-3.qcal"
+    kept = tmp_path / f"{name}.first-3.qcal"
     told = call(command, model, "-o", output, *how).told()
     assert "sample 3" in told
     assert told.endswith(
@@ -105,7 +105,7 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
     (data / "3.npz").write_bytes(b"nonsense")
     assert call("quantize", model, "-o", output, "--data", data).code == 1
     (data / "3.npz").unlink()
-    kept = tmp_path / "out.first-3.qcal"
+    kept = tmp_path / "out.onnx.first-3.qcal"
     done = call("quantize", model, "-o", output, "--data", data, "--resume", kept)
     assert (done.code, done.facts["samples"]) == (0, "3")
     whole = tmp_path / "whole.onnx"
@@ -137,7 +137,7 @@ def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
             qc.onnx.quantize(
                 model, tmp_path / "out.onnx", samples(6), keep=keep, halves=halves
             )
-    assert [file.name for file in keep.found()] == ["out.first-3.qcal"]
+    assert [file.name for file in keep.found()] == ["out.onnx.first-3.qcal"]
     expected = qc.onnx.observe(model, samples(3))
     assert qc.load(keep.path(3)).to_bytes() == expected.to_bytes()
 
@@ -150,7 +150,7 @@ def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -
     assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
 
 
-def test_what_is_written_on_the_way_is_removed_at_the_end(tmp_path: Path) -> None:
+def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) -> None:
     model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
     seen = []
 
@@ -160,7 +160,9 @@ def test_what_is_written_on_the_way_is_removed_at_the_end(tmp_path: Path) -> Non
             yield feed
 
     found = qc.onnx.observe(model, watched(), keep=keep)
-    assert seen == [[], ["s.first-1.qcal"], ["s.first-2.qcal"]]
+    assert seen == [[], ["s.qcal.first-1.qcal"], ["s.qcal.first-2.qcal"]]
+    assert keep.found() == [keep.path(3)]
+    keep.remove()
     assert keep.found() == []
     assert found.to_bytes() == qc.onnx.observe(model, samples(3)).to_bytes()
 
@@ -222,18 +224,56 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
     )
     name = "out.qcal" if command == "observe" else "out.onnx"
     arguments = [command, model, "-o", name, "--data", "python:mine:samples"]
+    kept = f"{name}.first-3.qcal"
     done = run(*arguments, cwd=tmp_path, STOP="1")
     assert done.code == 130
     assert done.err == (
         "interrupted. The histograms of the first 3 samples are kept in "
-        "out.first-3.qcal; --resume out.first-3.qcal goes on behind them.\n"
+        f"{kept}; --resume {kept} goes on behind them.\n"
     )
-    done = run(*arguments, "--resume", "out.first-3.qcal", cwd=tmp_path)
+    done = run(*arguments, "--resume", kept, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     resumed = (tmp_path / name).read_bytes()
-    (tmp_path / "out.first-3.qcal").unlink()
+    (tmp_path / kept).unlink()
     assert run(*arguments, cwd=tmp_path).code == 0
     assert (tmp_path / name).read_bytes() == resumed
+
+
+def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    model = save_model(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import os, signal, time\n"
+        "import numpy as np\n"
+        "from quantcal.onnx import quantizer\n"
+        "def ended(*_, **__):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "def samples():\n"
+        "    for size in range(5, 8):\n"
+        "        yield {'x': np.ones((1, 3, size, size), np.float32)}\n"
+        "    if 'STOP' in os.environ:\n"
+        "        quantizer.write_prepared = ended\n"
+    )
+    arguments = ["quantize", model, "-o", "out.onnx", "--data", "python:mine:samples"]
+    done = run(*arguments, cwd=tmp_path, STOP="1")
+    assert done.code == 130
+    kept = "out.onnx.first-3.qcal"
+    assert f"The histograms of all 3 samples are kept in {kept}" in done.err
+    assert run(*arguments[:4], "--from", kept, cwd=tmp_path).code == 0
+    again = (tmp_path / "out.onnx").read_bytes()
+    assert run(*arguments, cwd=tmp_path).code == 0
+    assert (tmp_path / "out.onnx").read_bytes() == again
+
+
+def test_outputs_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
+    names = ("m.qcal", "m.onnx", "m.v2.onnx")
+    keeps = [qc.onnx.Keep(tmp_path / name) for name in names]
+    for samples, keep in enumerate(keeps, 1):
+        keep.write(samples, qc.Calibrator())
+    found = [[file.name for file in keep.found()] for keep in keeps]
+    assert found == [[f"{name}.first-{i}.qcal"] for i, name in enumerate(names, 1)]
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
@@ -247,12 +287,12 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     whole = qc.onnx.observe(model, data)
     whole.save(tmp_path / "stats.qcal")
     assert "does not tell how many samples" in told(tmp_path / "stats.qcal")
-    whole.save(tmp_path / "out.first-3.qcal")
+    whole.save(tmp_path / "out.qcal.first-3.qcal")
     assert "2 samples, but 3 are said to have run" in told(
-        tmp_path / "out.first-3.qcal"
+        tmp_path / "out.qcal.first-3.qcal"
     )
-    whole.save(tmp_path / "out.first-1.qcal")
-    first = tmp_path / "out.first-1.qcal"
+    whole.save(tmp_path / "out.qcal.first-1.qcal")
+    first = tmp_path / "out.qcal.first-1.qcal"
     assert "lacks" in told(first, "--all-tensors")
     assert "holds" in told(first, "--tensor", "y")
     how = ["-o", output, "--data", data, "--resume", first, "--mantissa-bits", "7"]
@@ -265,7 +305,7 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
     tmp_path: Path,
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
-    kept, output = tmp_path / "out.first-1.qcal", tmp_path / "out.onnx"
+    kept, output = tmp_path / "out.qcal.first-1.qcal", tmp_path / "out.onnx"
     qc.onnx.observe(model, samples(2)[:1], mantissa_bits=7).save(kept)
     config = tmp_path / "run.toml"
 
@@ -299,7 +339,7 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(quantizer, "write_prepared", full)
         done = call("quantize", model, "-o", output, "--data", data)
-    kept = tmp_path / "out.first-3.qcal"
+    kept = tmp_path / "out.onnx.first-3.qcal"
     assert done.code == 1
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
     assert call("quantize", model, "-o", output, "--from", kept).code == 0
@@ -322,7 +362,7 @@ def test_histograms_are_kept_when_they_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
-    output, kept = tmp_path / "out.qcal", tmp_path / "out.first-3.qcal"
+    output, kept = tmp_path / "out.qcal", tmp_path / "out.qcal.first-3.qcal"
     with monkeypatch.context() as patch:
         refusing(output.name, patch)
         done = call("observe", model, "-o", output, "--data", data)
@@ -341,12 +381,12 @@ def test_what_cannot_be_kept_does_not_end_the_run(
 ) -> None:
     model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
     with monkeypatch.context() as patch:
-        refusing("s.first-2.qcal", patch)
+        refusing("s.qcal.first-2.qcal", patch)
         with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
             found = qc.onnx.observe(model, samples(4), keep=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(4)).to_bytes()
     assert keep.complete == 4
-    assert keep.found() == []
+    assert keep.found() == [keep.path(4)]
 
 
 def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
@@ -355,7 +395,7 @@ def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
     model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
     feeds = failing(2, qc.CalibrationError("x.npz: it is damaged."))
     with monkeypatch.context() as patch:
-        refusing("s.first-2.qcal", patch)
+        refusing("s.qcal.first-2.qcal", patch)
         with (
             pytest.warns(UserWarning, match="meanwhile"),
             pytest.raises(qc.CalibrationError) as told,

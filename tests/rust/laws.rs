@@ -67,6 +67,25 @@ proptest! {
     }
 
     #[test]
+    fn parts_counted_at_once_are_the_whole(
+        values in floats(), times in 1..6usize, parts in 1..6usize, bits in 3..=12u32,
+    ) {
+        let values = values.repeat(times);
+        let kind = Histogram::with_mantissa_bits(bits).expect("in range");
+        let (mut whole, mut shared) = (kind.clone(), kind);
+        let parts: Vec<&[f32]> = values.chunks(values.len().div_ceil(parts).max(1)).collect();
+        let at_once = |work: &(dyn Fn(usize) + Sync)| {
+            std::thread::scope(|scope| {
+                (0..parts.len()).for_each(|part| drop(scope.spawn(move || work(part))));
+            });
+            Ok::<_, ()>(())
+        };
+        let extremes = shared.record_parts(&parts, at_once);
+        prop_assert_eq!(extremes, Ok(whole.record(&values)));
+        prop_assert_eq!(shared.to_bytes(), whole.to_bytes());
+    }
+
+    #[test]
     fn merging_is_associative_commutative_and_has_an_identity(
         a in histograms(), b in histograms(), c in histograms(),
     ) {

@@ -123,6 +123,7 @@ def observe(
     except BaseException:
         keep_all(calibrator, keep, None, "--resume")
         raise
+    keep.remove()
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
         "samples": str(samples.read),
@@ -148,9 +149,10 @@ def keep_all(
         return
     if save_stats is not None:
         calibrator.save(save_stats)
+        keep.remove()
         return
+    keep.write(keep.complete, calibrator)
     file = keep.path(keep.complete)
-    calibrator.save(file)
     say_warning(
         f"The histograms of all {keep.complete} samples are kept in {file}; "
         f"{option} {file} does not run them again."

@@ -195,7 +195,7 @@ ResumeOption = Annotated[
         metavar="FILE",
         show_default="none",
         help="Go on where a run with the same options ended early: FILE is what it kept "
-        "(OUT with .first-N.qcal). The first N samples are left out, and the result is "
+        "(OUT.first-N.qcal). The first N samples are left out, and the result is "
         "that of a whole run.",
     ),
 ]

@@ -34,8 +34,8 @@ class Keep:
     """Where the histograms of the samples so far are kept while they run.
 
     The file is named after the number of samples in it, ``OUTPUT.first-57.qcal`` beside the
-    output; it is written once in a while and when the samples end early, and removed when all
-    of them have run.
+    output. It is written once in a while and when the samples end early, and stays when all of
+    them have run: call :meth:`remove` when the output is written.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ class Keep:
         return load(path), cls(output, int(number[1]))
 
     def done(self, samples: int) -> None:
-        """All samples have run, so many, and the calibrator has them: remove the file."""
+        """All samples have run, so many, and the calibrator has them."""
         self.complete = samples
-        self._remove()
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the file that this run wrote, if it did: the output is safe."""
         if self._written is not None:
             self._written.unlink(missing_ok=True)
             self._written = None
@@ -93,7 +93,7 @@ class Keep:
         path = self.path(samples)
         if path != self._written:
             seen.save(path)
-            self._remove()
+            self.remove()
             self._written = path
 
     def told(self) -> str:
@@ -111,11 +111,11 @@ class Keep:
 
     def path(self, samples: int) -> Path:
         """Return the file for the first so many samples."""
-        return self.output.with_suffix(f".first-{samples}.qcal")
+        return self.output.with_name(f"{self.output.name}.first-{samples}.qcal")
 
     def found(self) -> list[Path]:
         """Return what earlier runs left, the most samples last."""
-        start = self.output.with_suffix("").name
+        start = self.output.name
         files = [
             (int(number[1]), file)
             for file in self.output.parent.iterdir()

@@ -102,7 +102,8 @@ def observe(
     calibrator : Calibrator, optional
         Add to this one, and return it; after an error it is as it was before.
     keep : Keep, optional
-        Where the histograms of the samples so far are kept in case they do not all run.
+        Where the histograms of the samples so far are kept in case they do not all run. The
+        file stays until :meth:`Keep.remove`: the result is yours to save.
 
     Returns
     -------

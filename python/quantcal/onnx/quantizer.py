@@ -132,7 +132,8 @@ def quantize(
         one to keep the histograms, also when writing fails; or one from
         :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
     keep : Keep, optional
-        Where the histograms of the samples so far are kept in case they do not all run.
+        Where the histograms of the samples so far are kept in case they do not all run, or the
+        model cannot be written.
 
     Returns
     -------
@@ -212,6 +213,8 @@ def quantize(
         computed = time.perf_counter()
     first = seen.first if seen else None
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
+    if keep is not None:
+        keep.remove()
     return QuantizeResult(
         output=path,
         table=table,
