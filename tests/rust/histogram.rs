@@ -237,6 +237,26 @@ fn moments_are_those_of_the_data() {
 }
 
 #[test]
+fn the_mean_absolute_deviation_inside_a_bin_is_that_of_an_even_density() {
+    for (sign, few) in [(1.0f32, 1), (-1.0, 3)] {
+        // One bin, evenly filled: its values lie a quarter of its width from their mean. The others
+        // move the mean within the bin.
+        let mut values: Vec<f32> = (0..1001).map(|i| sign * (1.0 + i as f32 * 1e-4)).collect();
+        values.extend(vec![sign * 1.5; few]);
+        let mut histogram = Histogram::with_mantissa_bits(3).expect("in range");
+        histogram.record(&values);
+        let moments = histogram.moments();
+        let (a, b, n) = (1.0, f64::from(1.125f32 - f32::EPSILON), values.len() as f64);
+        let mean = (1001.0 * 0.5 * (a + b) + few as f64 * 1.5) / n;
+        let inside = ((mean - a).powi(2) + (b - mean).powi(2)) / (2.0 * (b - a));
+        let expected = (1001.0 * inside + few as f64 * (1.5 - mean)) / n;
+        let found = moments.mean_abs_deviation;
+        assert!((moments.mean - f64::from(sign) * mean).abs() < 1e-3, "{} {mean}", moments.mean);
+        assert!((found - expected).abs() < 1e-3 * expected, "{found} {expected}");
+    }
+}
+
+#[test]
 fn coarsening_refuses_to_invent_detail() {
     let histogram = Histogram::of(&[1.0f32, 2.0]);
     assert_eq!(histogram.coarsen(9), Err(Error::Refine { have: 8, want: 9 }));

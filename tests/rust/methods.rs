@@ -371,6 +371,22 @@ fn a_cut_is_what_recording_the_rest_would_have_been() {
 }
 
 #[test]
+fn a_cut_inside_a_bin_ends_where_it_was_made() {
+    let step = libm::ldexp(1.0, -18) as f32;
+    for sign in [1.0f32, -1.0] {
+        let values: Vec<f32> = (0..1024).map(|i| sign * (1.0 + i as f32 * step)).collect();
+        let histogram = Histogram::of(&values);
+        assert_eq!(Density::new(&histogram).segments().len(), 1);
+        let ends = [1.001f32, 1.003].map(|x| sign * x);
+        let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        let cut = histogram.cut(low.into(), high.into()).expect("in order");
+        assert_eq!((cut.min(), cut.max()), (Some(low), Some(high)));
+        let inside = values.iter().filter(|&&x| (low..=high).contains(&x)).count();
+        assert!(cut.count().abs_diff(inside as u64) <= 2, "{} of {inside}", cut.count());
+    }
+}
+
+#[test]
 fn a_cut_keeps_every_value_in_its_bin() {
     // Both lie just inside a bin's outer edge: the middle between that edge and them, as an f32, is
     // the edge itself.

@@ -57,6 +57,18 @@ fn channels_divided_by_powers_of_two_are_the_histogram_of_the_divided_values() {
 }
 
 #[test]
+fn the_ends_of_a_divided_channel_are_counted_where_they_are() {
+    // In one bin each, whose middle is divided into another than the ends are.
+    let channels = [vec![1.001f32, 1.03], vec![-2.05, -2.01], vec![0.7]];
+    let scales = [1.0, 1.0, 1.0, 1.008, 1.02, 3.0, 1.02, 1.008, 0.1];
+    let found = divided(&histograms(&channels), Scales::new(&scales, 3).expect("usable"));
+    for (found, scales) in found.expect("a scale each").iter().zip(scales.chunks(3)) {
+        let values = channels.iter().zip(scales).flat_map(|(c, s)| c.iter().map(move |x| x / s));
+        assert_eq!(*found, recorded(values));
+    }
+}
+
+#[test]
 fn channels_divided_by_any_scales_keep_counts_and_extremes_and_are_a_bin_off_at_most() {
     let (channels, scales) = (channels(), scales());
     let found = divided(&histograms(&channels), Scales::new(&scales, CHANNELS).expect("usable"));
