@@ -35,7 +35,7 @@ pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
 ///
 /// Which thread takes which item is a matter of chance: what is made of the states must not depend on it.
 /// Sums of counts do not.
-pub fn fold<I, S>(
+pub(crate) fn fold<I, S>(
     worth_it: bool,
     mut items: I,
     init: impl Fn() -> S + Sync,
@@ -47,12 +47,17 @@ where
 {
     let all = |next: &mut dyn FnMut() -> Option<I::Item>| {
         let mut state = init();
-        while let Some(item) = next() {
-            add(&mut state, item);
-        }
+        let mut work = || {
+            while let Some(item) = next() {
+                add(&mut state, item);
+            }
+        };
+        let work: &mut dyn FnMut() = &mut work; // one copy of the loop
+        simd::with_subnormals(work); // whatever a thread was told, all get the same
         state
     };
-    let threads = threads(worth_it);
+    let most = items.size_hint().1.unwrap_or(usize::MAX);
+    let threads = threads(worth_it).min(most.max(1));
     if threads == 1 {
         return vec![all(&mut || items.next())];
     }
@@ -61,12 +66,16 @@ where
 }
 
 /// Works on every item, as [`fold`] does.
-pub fn for_each<I: Iterator + Send>(worth_it: bool, items: I, work: impl Fn(I::Item) + Sync) {
+pub(crate) fn for_each<I: Iterator + Send>(
+    worth_it: bool,
+    items: I,
+    work: impl Fn(I::Item) + Sync,
+) {
     fold(worth_it, items, || (), |(), item| work(item));
 }
 
 /// What `work` makes of every item, in their order; the work is done as [`fold`] does it.
-pub fn map<I: Iterator + Send, R: Send>(
+pub(crate) fn map<I: Iterator + Send, R: Send>(
     worth_it: bool,
     items: I,
     work: impl Fn(I::Item) -> R + Sync,
@@ -75,7 +84,7 @@ pub fn map<I: Iterator + Send, R: Send>(
 }
 
 /// As [`map`]; each thread has buffers of its own.
-pub fn map_with<I, B, R>(
+pub(crate) fn map_with<I, B, R>(
     worth_it: bool,
     items: I,
     work: impl Fn(&mut B, I::Item) -> R + Sync,
@@ -98,7 +107,7 @@ where
 
 /// How many threads take part: one, if the work is not worth more. They are those of this library's pool, or
 /// of the one that a Rust caller is inside already.
-pub fn threads(worth_it: bool) -> usize {
+pub(crate) fn threads(worth_it: bool) -> usize {
     if !worth_it || ALONE.get() {
         return 1;
     }
@@ -136,7 +145,7 @@ thread_local! {
 }
 
 /// Runs `op` so that it keeps to this thread: for work that is one of several shares already.
-pub fn alone<R>(op: impl FnOnce() -> R) -> R {
+pub(crate) fn alone<R>(op: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -227,6 +236,7 @@ mod tests {
 
     use super::*;
 
+    /// What each of the threads took of a hundred items.
     fn taken() -> Vec<Vec<usize>> {
         fold(true, 0..100, Vec::new, Vec::push)
     }
@@ -242,6 +252,8 @@ mod tests {
             all.sort_unstable();
             assert!(all.into_iter().eq(0..100));
         }
+        assert_eq!(pool.install(|| fold(true, 0..2, || (), |(), _| ()).len()), 2);
+        assert_eq!(pool.install(|| fold(true, 0..0, || (), |(), _: u32| ()).len()), 1);
         let squares = |number: u32| number * number;
         let expected: Vec<u32> = (0..100).map(|number| number * number).collect();
         assert_eq!(pool.install(|| map(true, 0..100, squares)), expected);

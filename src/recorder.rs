@@ -38,8 +38,8 @@ impl Recorder {
         self.note(extremes);
     }
 
-    /// Adds one observation that is made of parts, each counted where `share_out` calls for its number: on
-    /// any threads, at once.
+    /// Adds one observation that is made of parts, each counted where `share_out` calls for its number, which it
+    /// must once: on any threads, at once.
     ///
     /// # Errors
     /// What `share_out` returns; then there was no observation, but what it called for is counted.

@@ -5,7 +5,7 @@
 //! exact all the same. The extremes of each observation are not kept by channel.
 //!
 //! Recording works on blocks of channels (`block.rs`), each the property of one task, so nothing is
-//! merged afterwards.
+//! merged afterwards; where there are fewer channels than threads, each takes some rows of all.
 
 mod block;
 mod finite;

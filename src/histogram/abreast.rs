@@ -10,7 +10,11 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use super::{Histogram, Pages, count::drops_nothing, extremes::Summary};
+use super::{
+    Histogram, Pages,
+    count::drops_nothing,
+    extremes::{NonFinite, Summary},
+};
 use crate::{
     float::{BLOCK, Element, Layout},
     simd,
@@ -148,19 +152,20 @@ impl<T: Element> Abreast<'_, T> {
         }
         debug_assert_eq!(left, 0, "every element has a code");
         let mut dropped = !layout.keeps(seen.bits[channel]);
+        let mut special = NonFinite::default();
         if non_finite > 0 {
             let zeros = summary.zeros;
             summary = Summary::new();
             dropped = false;
             let mut buffer = [0.0; BLOCK];
             for block in self.runs(channel).flat_map(|run| run.chunks(BLOCK)) {
-                histogram.recount_non_finite(T::widen(block, &mut buffer), &mut summary);
+                special.count(T::widen(block, &mut buffer), &mut summary);
                 dropped |= !drops_nothing(block, layout);
             }
             debug_assert_eq!(summary.zeros, zeros, "zeros are zeros");
         }
         histogram.exact = histogram.exact && !dropped;
-        histogram.include(&summary, len);
+        histogram.include(&summary, &special, len);
     }
 }
 

@@ -15,8 +15,8 @@ use crate::float::Layout;
 
 /// What the scratch tables hold, without the zeros.
 pub(super) struct Found {
-    octaves: Vec<u16>,           // of the layout, that have values; lent by the tables
-    pub(super) non_finite: bool, // whether there are NaN or infinities
+    pub(super) octaves: Vec<u16>, // of the layout, that have values; lent by the tables
+    pub(super) non_finite: bool,  // whether there are NaN or infinities
 }
 
 impl Scheme {
@@ -67,7 +67,7 @@ impl Tables {
 impl Histogram {
     /// Adds what was found in the scratch tables to the pages, but for values that are not finite, and
     /// clears the tables.
-    pub(super) fn empty(&mut self, tables: &mut Tables, scheme: Scheme, found: Found) {
+    pub(super) fn empty(&mut self, tables: &mut Tables, scheme: Scheme, found: &Found) {
         let Scheme { mantissa_bits, octaves, offset } = scheme;
         let layout = self.layout();
         let Some(pages) = &mut self.pages else { return };
@@ -107,7 +107,6 @@ impl Histogram {
                 }
             });
         }
-        tables.octaves = found.octaves;
     }
 }
 

@@ -56,6 +56,31 @@ impl Summary {
     }
 }
 
+/// How many values are not finite.
+#[derive(Default)]
+pub(super) struct NonFinite {
+    pub(super) nan: u64,
+    pub(super) posinf: u64,
+    pub(super) neginf: u64,
+}
+
+impl NonFinite {
+    /// Counts the non-finite values of a block, and finds the extremes among the others.
+    pub(super) fn count(&mut self, block: &[f32], seen: &mut Summary) {
+        for &x in block {
+            if x.is_nan() {
+                self.nan += 1;
+            } else if x == f32::INFINITY {
+                self.posinf += 1;
+            } else if x == f32::NEG_INFINITY {
+                self.neginf += 1;
+            } else {
+                seen.add(x);
+            }
+        }
+    }
+}
+
 /// What a look at some values finds, before any is counted.
 pub(super) struct Glance {
     pub(super) seen: Summary,

@@ -20,7 +20,7 @@ use super::{
     Histogram,
     count::drops_nothing,
     empty::Found,
-    extremes::Summary,
+    extremes::{NonFinite, Summary},
     tables::{Scheme, Tables},
 };
 use crate::{
@@ -67,7 +67,9 @@ impl<'a> Pieces<'a> {
             let counted = Counted::of(piece, scheme, self.layout, self.exact, tables);
             let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
             let (histogram, seen) = &mut *whole;
-            seen.join(&histogram.take_in(piece, scheme, counted, tables));
+            histogram.take_in(piece.len(), scheme, &counted, tables);
+            seen.join(&counted.seen);
+            tables.octaves = counted.found.octaves;
         });
     }
 
@@ -81,8 +83,9 @@ impl<'a> Pieces<'a> {
 struct Counted {
     found: Found,
     seen: Summary,
-    tiny: u64,   // values that share their bin with zero, which the tables do not count
-    exact: bool, // whether codes keep all bits of the finite ones
+    non_finite: NonFinite,
+    tiny: [u64; 2], // values above and below zero that share its bin, which the tables do not count
+    exact: bool,    // whether codes keep all bits of the finite ones
 }
 
 impl Counted {
@@ -123,13 +126,49 @@ impl Counted {
         // Fewer than were seen, if their counters were full; then the sum tells that of the others.
         let taken = if careful { zeros } else { zeros.max(seen.zeros) };
         let found = tables.find(scheme, layout, &seen, piece.len() as u64 - taken)?;
-        Some(Self { found, tiny: zeros.saturating_sub(seen.zeros), seen, exact })
+        let tiny = match zeros.saturating_sub(seen.zeros) {
+            0 => [0; 2],
+            tiny => count_tiny(piece, layout, tiny),
+        };
+        let mut non_finite = NonFinite::default();
+        if found.non_finite {
+            let (zeros, mut buffer) = (seen.zeros, [0.0; BLOCK]);
+            seen = Summary::new();
+            for block in piece.chunks(BLOCK) {
+                non_finite.count(T::widen(block, &mut buffer), &mut seen);
+            }
+            debug_assert_eq!(seen.zeros, zeros, "they are finite");
+        }
+        Some(Self { found, seen, non_finite, tiny, exact })
     }
 }
 
+/// How many values above and below zero share its bin, of which there are `left`.
+#[cold]
+fn count_tiny<T: Element>(piece: &[T], layout: Layout, mut left: u64) -> [u64; 2] {
+    const FEW: usize = 16; // are looked at together, as most are not among them
+    let beyond = (1u32 << layout.shift()) - 1;
+    let is_tiny = |x: &f32| x.abs().to_bits().wrapping_sub(1) < beyond;
+    let (mut tiny, mut buffer) = ([0; 2], [0.0; BLOCK]);
+    for block in piece.chunks(BLOCK) {
+        if left == 0 {
+            break;
+        }
+        for few in T::widen(block, &mut buffer).chunks(FEW) {
+            if few.iter().fold(false, |any, x| any | is_tiny(x)) {
+                for x in few.iter().filter(|&x| is_tiny(x)) {
+                    tiny[usize::from(x.is_sign_negative())] += 1;
+                    left = left.saturating_sub(1);
+                }
+            }
+        }
+    }
+    tiny
+}
+
 impl Histogram {
-    /// Counts the elements of all `parts`, each where `share_out` calls for its number: on any threads,
-    /// at once. Returns the smallest and the largest finite value.
+    /// Counts the elements of all `parts`, each where `share_out` calls for its number, which it must once: on
+    /// any threads, at once. Returns the smallest and the largest finite value.
     ///
     /// # Errors
     /// What `share_out` returns. Parts that were called for are in the histogram all the same.
@@ -151,70 +190,17 @@ impl Histogram {
         Ok(pieces.extremes())
     }
 
-    /// Takes in a piece that was counted in the scratch tables, and clears these.
-    fn take_in<T: Element>(
-        &mut self,
-        piece: &[T],
-        scheme: Scheme,
-        counted: Counted,
-        tables: &mut Tables,
-    ) -> Summary {
-        let Counted { found, mut seen, tiny, exact } = counted;
-        self.exact = self.exact && exact;
-        let mut buffer = [0.0; BLOCK];
-        let mut left = tiny;
-        for block in piece.chunks(BLOCK) {
-            if left == 0 {
-                break;
-            }
-            left = left.saturating_sub(self.count_tiny(T::widen(block, &mut buffer)));
-        }
-        let non_finite = found.non_finite;
-        self.empty(tables, scheme, found);
-        if non_finite {
-            let zeros = seen.zeros;
-            seen = Summary::new();
-            for block in piece.chunks(BLOCK) {
-                self.recount_non_finite(T::widen(block, &mut buffer), &mut seen);
-            }
-            debug_assert_eq!(seen.zeros, zeros, "they are finite");
-        }
-        self.include(&seen, piece.len());
-        seen
-    }
-
-    /// Counts the values that share their bin with zero; returns how many there are.
-    #[cold]
-    fn count_tiny(&mut self, block: &[f32]) -> u64 {
-        const FEW: usize = 16; // are looked at together, as most are not among them
-        let layout = self.layout();
-        let Some(pages) = &mut self.pages else { return 0 };
-        let beyond = (1u32 << layout.shift()) - 1;
-        let is_tiny = |x: &f32| x.abs().to_bits().wrapping_sub(1) < beyond;
-        let mut number = 0;
-        for few in block.chunks(FEW) {
-            if few.iter().fold(false, |any, x| any | is_tiny(x)) {
-                for &x in few.iter().filter(|&x| is_tiny(x)) {
-                    pages.increment(layout.code(x));
-                    number += 1;
+    /// Takes in a piece of so many elements that was counted in the scratch tables, and clears these.
+    fn take_in(&mut self, len: usize, scheme: Scheme, counted: &Counted, tables: &mut Tables) {
+        self.exact = self.exact && counted.exact;
+        if let Some(pages) = &mut self.pages {
+            for (zero, &count) in [0.0, -0.0].into_iter().zip(&counted.tiny) {
+                if count > 0 {
+                    pages.add(pages.layout().code(zero), count);
                 }
             }
         }
-        number
-    }
-
-    /// Counts the non-finite values of a block, and finds the extremes among the others.
-    pub(super) fn recount_non_finite(&mut self, block: &[f32], seen: &mut Summary) {
-        for &x in block {
-            if x.is_nan() {
-                self.nan = self.nan.saturating_add(1);
-            } else if x == f32::INFINITY {
-                self.posinf = self.posinf.saturating_add(1);
-            } else if x == f32::NEG_INFINITY {
-                self.neginf = self.neginf.saturating_add(1);
-            } else {
-                seen.add(x);
-            }
-        }
+        self.empty(tables, scheme, &counted.found);
+        self.include(&counted.seen, &counted.non_finite, len);
     }
 }

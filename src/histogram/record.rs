@@ -6,7 +6,7 @@
 use super::{
     Histogram, Pages,
     count::drops_nothing,
-    extremes::{Glance, Summary, glance},
+    extremes::{Glance, NonFinite, Summary, glance},
     pieces::{PIECE, Pieces, with_scratch},
 };
 use crate::{
@@ -78,11 +78,12 @@ impl Histogram {
         let layout = self.layout();
         self.fetch_counters();
         let Glance { mut seen, finite, bits } = glance(block);
+        let mut non_finite = NonFinite::default();
         let exact = if finite {
             layout.keeps(bits)
         } else {
             seen = Summary::new();
-            self.recount_non_finite(block, &mut seen);
+            non_finite.count(block, &mut seen);
             drops_nothing(block, layout)
         };
         self.exact = self.exact && exact;
@@ -93,12 +94,15 @@ impl Histogram {
                 pages.increment(layout.code(x));
             }
         }
-        self.include(&seen, block.len());
+        self.include(&seen, &non_finite, block.len());
         seen
     }
 
-    pub(super) fn include(&mut self, seen: &Summary, len: usize) {
+    pub(super) fn include(&mut self, seen: &Summary, non_finite: &NonFinite, len: usize) {
         self.count = self.count.saturating_add(len as u64);
+        self.nan = self.nan.saturating_add(non_finite.nan);
+        self.posinf = self.posinf.saturating_add(non_finite.posinf);
+        self.neginf = self.neginf.saturating_add(non_finite.neginf);
         self.zeros = self.zeros.saturating_add(seen.zeros);
         // Adding +0 turns -0 into +0 and changes nothing else.
         self.min = self.min.min(seen.min) + 0.0;

@@ -54,7 +54,8 @@ impl Tap {
     /// threads, at once.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe), and what `share_out` returns.
+    /// As [`observe`](Self::observe), and what `share_out` returns; then there was no observation, but what it
+    /// had called for is counted.
     pub(super) fn observe_shared<T: Element>(
         &self,
         values: &[T],
@@ -185,6 +186,13 @@ mod tests {
         let refused = tap.observe_shared(&[1.0f32; 10], 2, |_, _| Err("no threads".into()));
         assert_eq!(refused, Err("no threads".into()));
         assert_eq!(recorder.lock().unwrap().settled().observations, 0);
+        let half = |_: usize, work: &(dyn Fn(usize) + Sync)| {
+            work(1);
+            Err("a thread died".into())
+        };
+        assert!(tap.observe_shared(&[1.0f32, 2.0, 3.0, 4.0], 2, half).is_err());
+        let seen = recorder.lock().unwrap().settled().clone();
+        assert_eq!((seen.observations, seen.histogram.count(), seen.minima.count()), (0, 2, 0));
     }
 
     #[test]

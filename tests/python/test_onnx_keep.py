@@ -267,6 +267,102 @@ def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
     assert (tmp_path / "out.onnx").read_bytes() == again
 
 
+class Often(qc.onnx.Keep):
+    """Keeps after each sample."""
+
+    def __init__(self, output: Path, samples: int = 0) -> None:
+        super().__init__(output, samples, seconds=0)
+
+
+@pytest.mark.parametrize("command", ["observe", "quantize"])
+def test_nothing_is_left_beside_an_output_that_is_written(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+    name = "out.qcal" if command == "observe" else "out.onnx"
+    written: list[str] = []
+    plain = qc.Calibrator.save
+
+    def save_and_note(self: qc.Calibrator, path: str | Path) -> None:
+        plain(self, path)
+        written.append(Path(path).name)
+
+    monkeypatch.setattr(qc.onnx, "Keep", Often)
+    monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
+    output = tmp_path / name
+    assert call(command, model, "-o", output, "--data", data).code == 0
+    assert f"{name}.first-3.qcal" in written
+    assert qc.onnx.Keep(output).found() == []
+
+
+@pytest.mark.parametrize("model_too", [False, True])
+def test_histograms_are_kept_when_their_file_cannot_be_written(
+    model_too: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantcal.onnx import quantizer
+
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "out.onnx")
+
+    arguments = ["quantize", model, "-o", tmp_path / "out.onnx", "--data", data]
+    with monkeypatch.context() as patch:
+        refusing("stats.qcal", patch)
+        if model_too:
+            patch.setattr(quantizer, "write_prepared", full)
+        done = call(*arguments, "--save-stats", tmp_path / "stats.qcal")
+    assert done.code == 1
+    first = "out.onnx: No space left on device" if model_too else "stats.qcal: no space"
+    assert first in done.err
+    kept = tmp_path / "out.onnx.first-3.qcal"
+    assert f"The histograms of all 3 samples are kept in {kept}" in done.err
+    assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
+
+
+def test_an_error_is_told_when_nothing_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+
+    def full(self: qc.Calibrator, path: str | Path) -> None:
+        if "first-2" not in str(path):
+            raise qc.CalibrationError(f"{path}: no space left on device")
+        plain(self, path)
+
+    plain = qc.Calibrator.save
+    output = tmp_path / "out.qcal"
+    monkeypatch.setattr(qc.onnx, "Keep", Often)
+    monkeypatch.setattr(qc.Calibrator, "save", full)
+    with pytest.warns(UserWarning, match="meanwhile"):
+        done = call("observe", model, "-o", output, "--data", data)
+    assert done.code == 1
+    assert f"{output}: no space left on device" in done.err
+    assert "The last samples could not be kept" in done.err
+    kept = tmp_path / "out.qcal.first-2.qcal"
+    assert f"first 2 samples are kept in {kept}" in done.err
+    assert kept.exists()
+
+
+def test_workers_of_a_command_end_quietly(tmp_path: Path) -> None:
+    model = save_model(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import multiprocessing\n"
+        "import numpy as np\n"
+        "pool = multiprocessing.get_context('fork').Pool(2)\n"
+        "def samples():\n"
+        "    for size in pool.map(abs, range(5, 8)):\n"
+        "        yield {'x': np.ones((1, 3, size, size), np.float32)}\n"
+        "    pool.terminate()\n"
+        "    pool.join()\n"
+    )
+    name = "out.qcal"
+    done = run(
+        *("observe", model, "-o", name, "--data", "python:mine:samples"), cwd=tmp_path
+    )
+    assert (done.code, done.err) == (0, "")
+
+
 def test_outputs_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
     names = ("m.qcal", "m.onnx", "m.v2.onnx")
     keeps = [qc.onnx.Keep(tmp_path / name) for name in names]

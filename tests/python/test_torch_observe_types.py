@@ -103,3 +103,30 @@ def test_subnormals_are_counted_though_torch_flushes_them(
         torch.set_flush_denormal(False)
     assert flushed == observed()
     assert flushed[0]["x"].zeros == flushed[1]["x"].zeros == 4 * zeros
+
+
+@pytest.mark.parametrize("rows", [10, 10_000])
+def test_blocks_of_subnormals_are_theirs_whatever_the_thread_was_told(
+    rows: int,
+) -> None:
+    form = qc.blocks.MXFP8()
+    x = (np.random.default_rng(0).standard_normal((rows, 96)) * 1e-39).astype(
+        np.float32
+    )
+
+    def both() -> tuple[qc.blocks.BlockTensor, np.ndarray]:
+        qc.set_num_threads(2)
+        coded = form.quantize(x)
+        return coded, coded.dequantize()
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        flushed, flushed_values = both()
+    finally:
+        torch.set_flush_denormal(False)
+    coded, values = both()
+    np.testing.assert_array_equal(flushed.codes, coded.codes)
+    np.testing.assert_array_equal(flushed.scales, coded.scales)
+    np.testing.assert_array_equal(flushed_values.view("u4"), values.view("u4"))
+    assert values.any()

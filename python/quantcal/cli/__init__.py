@@ -7,8 +7,10 @@ For programs, the functions behind the commands are better: :mod:`quantcal.onnx`
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
+import threading
 
 __all__ = ["main"]
 
@@ -27,8 +29,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else somebody cares for it
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _heed_sigterm()
     try:
         from quantcal.cli.app import app
 
@@ -45,3 +46,20 @@ def main() -> None:
     except KeyboardInterrupt:  # while importing; later ones are caught by the app
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _heed_sigterm() -> None:
+    """End at SIGTERM as at Ctrl-C, unless somebody cares for it; but not in forked workers."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def forget() -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        whose = getattr(handler, "__module__", None) or ""
+        if handler is signal.default_int_handler or whose.startswith("quantcal."):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)

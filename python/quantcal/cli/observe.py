@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import Calibrator
+from quantcal import CalibrationError, Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import refuse_overwriting
@@ -123,7 +124,7 @@ def observe(
     except BaseException:
         keep_all(calibrator, keep, None, "--resume")
         raise
-    keep.remove()
+    remove_kept(keep)
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
         "samples": str(samples.read),
@@ -147,16 +148,31 @@ def keep_all(
     """
     if keep is None or keep.complete is None or not len(calibrator):
         return
-    if save_stats is not None:
-        calibrator.save(save_stats)
+    if save_stats is not None and _saved(calibrator.save, save_stats):
         keep.remove()
-        return
-    keep.write(keep.complete, calibrator)
-    file = keep.path(keep.complete)
-    say_warning(
-        f"The histograms of all {keep.complete} samples are kept in {file}; "
-        f"{option} {file} does not run them again."
-    )
+    elif _saved(partial(keep.write, keep.complete), calibrator):
+        file = keep.path(keep.complete)
+        say_warning(
+            f"The histograms of all {keep.complete} samples are kept in {file}; "
+            f"{option} {file} does not run them again."
+        )
+    else:
+        say_warning(f"The last samples could not be kept. {keep.told()}".rstrip())
+
+
+def remove_kept(keep: Keep | None) -> None:
+    """Remove what a run kept: all that it was for is written."""
+    if keep is not None:
+        keep.remove()
+
+
+def _saved(save: Callable[[Any], None], what: Any) -> bool:
+    """Return whether something can be saved: another error is being told already."""
+    try:
+        save(what)
+    except (CalibrationError, OSError):
+        return False
+    return True
 
 
 def kept_before(

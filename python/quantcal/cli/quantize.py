@@ -11,7 +11,14 @@ import typer
 from quantcal import CalibrationError, CalibrationTable, Calibrator
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import warn_of_unused_rules
-from quantcal.cli.observe import chosen, keep_all, kept_before, megabytes, refuse
+from quantcal.cli.observe import (
+    chosen,
+    keep_all,
+    kept_before,
+    megabytes,
+    refuse,
+    remove_kept,
+)
 from quantcal.cli.options import (
     DATA_HELP,
     KEEP,
@@ -245,11 +252,12 @@ def quantize(
             keep=keep,
             **options,
         )
+        if save_stats is not None and len(calibrator):
+            calibrator.save(save_stats)
     except BaseException:
         keep_all(calibrator, keep, save_stats, "--from")
         raise
-    if save_stats is not None and len(calibrator):
-        calibrator.save(save_stats)
+    remove_kept(keep)
     if save_table is not None:
         result.table.save(save_table)
     kept = [path for path in (save_stats, save_table) if path]

@@ -132,8 +132,9 @@ def quantize(
         one to keep the histograms, also when writing fails; or one from
         :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
     keep : Keep, optional
-        Where the histograms of the samples so far are kept in case they do not all run, or the
-        model cannot be written.
+        Where the histograms of the samples so far are kept in case they do not all run. The
+        file stays until :meth:`Keep.remove`. For all of them, when the model cannot be written,
+        give a calibrator.
 
     Returns
     -------
@@ -213,8 +214,6 @@ def quantize(
         computed = time.perf_counter()
     first = seen.first if seen else None
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
-    if keep is not None:
-        keep.remove()
     return QuantizeResult(
         output=path,
         table=table,
