@@ -8,6 +8,8 @@
 //! the first observation of each asks the system for little memory. What they cannot hold is counted
 //! in a part of its own (`high.rs`), which a page has once a counter was full.
 
+use std::ops::BitOr;
+
 use super::{
     directory::Directory,
     high::{High, UNIT_BITS},
@@ -176,7 +178,7 @@ impl Pages {
 }
 
 /// Counts that are added up without a thought of their size.
-trait Small: Copy + Default + PartialEq + Into<u32> {}
+trait Small: Copy + Default + PartialEq + BitOr<Output = Self> + Into<u32> {}
 impl Small for u8 {}
 impl Small for u16 {}
 
@@ -201,7 +203,9 @@ impl<N: Small, const TABLES: usize> simd::Work for Add<'_, N, TABLES> {
         let (low_lines, low_rest) = low.as_chunks_mut::<LINE>();
         for (i, low) in low_lines.iter_mut().enumerate() {
             let lines = lines.map(|lines| &lines[i]);
-            if lines.iter().all(|line| **line == [N::default(); LINE]) {
+            // Not as a comparison of arrays, which is a call.
+            let bits = |line: &[N; LINE]| line.iter().fold(N::default(), |bits, &n| bits | n);
+            if lines.iter().fold(N::default(), |all, line| all | bits(line)) == N::default() {
                 continue;
             }
             let mut units = [0; LINE];
