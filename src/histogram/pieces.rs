@@ -8,8 +8,8 @@
 //! when a table is emptied; a piece of which some are missing is counted once more, with care, and so
 //! are the next.
 //!
-//! Non-finite values need no care in the hot loop: they have codes too. They are noticed when the
-//! table is emptied, and then the piece is read once more, slowly.
+//! Non-finite values need no care in the hot loop: they have codes too. They are noticed when it is
+//! looked for what the tables hold, and then the piece is read once more, slowly, while other threads go on.
 
 use std::{
     cell::RefCell,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Elements counted between two emptyings of the scratch tables: enough that emptying costs about
-/// one percent. Counters are known to hold so many, so this is also the most.
+/// one percent.
 pub(super) const PIECE: usize = 1 << 20;
 
 /// Elements that are looked at for repetitions and counted as one block.
@@ -61,7 +61,7 @@ impl<'a> Pieces<'a> {
 
     /// Counts a piece, of [`PIECE`] elements at most; waits for other threads only to empty the tables.
     pub(super) fn record<T: Element>(&self, piece: &[T]) {
-        debug_assert!(piece.len() <= PIECE, "counters hold so many");
+        debug_assert!(piece.len() <= PIECE, "the tables are emptied so often");
         let scheme = Scheme::of::<T>(self.layout);
         with_scratch(|tables| {
             let counted = Counted::of(piece, scheme, self.layout, self.exact, tables);
