@@ -17,6 +17,7 @@ import numpy as np
 from quantcal import _core
 from quantcal._files import write_bytes
 from quantcal.onnx.attributes import attribute
+from quantcal.onnx.graph import operator_of
 from quantcal.params import QuantParams
 from quantcal.tensorrt import largest
 
@@ -73,11 +74,11 @@ def layers_of(model: Model) -> dict[str, Layer]:
     weights = {tensor.name: tensor for tensor in graph.initializer}
     layers = {}
     for node in graph.node:
-        if node.op_type in _MAGNITUDES and len(node.input) > 1:
+        if operator_of(node) in _MAGNITUDES and len(node.input) > 1:
             found = weights.get(node.input[1])
             if found is not None and found.data_type == found.FLOAT:
                 values = np.abs(numpy_helper.to_array(found))
-                layer = _MAGNITUDES[node.op_type](node, values)
+                layer = _MAGNITUDES[operator_of(node)](node, values)
                 if layer is not None:
                     layers[node.name or node.output[0]] = layer
     return layers

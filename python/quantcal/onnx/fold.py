@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.graph import constants_of, inputs_of
+from quantcal.onnx.graph import constants_of, inputs_of, operator_of
 from quantcal.onnx.model import Loaded
 from quantcal.onnx.scopes import remove_nodes, scopes
 from quantcal.onnx.session import Workspace
@@ -47,7 +47,7 @@ def fold_constants(
     wanted = {
         name
         for node in everything
-        if node.name in chosen or node.op_type == "BatchNormalization"
+        if node.name in chosen or operator_of(node) == "BatchNormalization"
         for name in node.input
         if name in fixed & maker.keys() - outputs
         and types.get(name) == _FLOAT
@@ -125,7 +125,7 @@ def _fold_scope(graph: onnx.GraphProto, chosen: set[str], weights: Weights) -> N
     convs = {
         node.output[0]: node
         for node in graph.node
-        if node.op_type == "Conv" and node.name in chosen
+        if operator_of(node) == "Conv" and node.name in chosen
     }
     folded = set()
     for node in graph.node:
@@ -140,7 +140,7 @@ def _foldable(conv: onnx.NodeProto, norm: onnx.NodeProto, weights: Weights) -> b
     attributes = {a.name: a for a in norm.attribute}
     training = attributes.get("training_mode")
     return (
-        norm.op_type == "BatchNormalization"
+        operator_of(norm) == "BatchNormalization"
         and not (training and training.i)
         and sum(1 for name in norm.output if name) == 1
         and weights.used[conv.output[0]] == 1

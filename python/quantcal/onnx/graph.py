@@ -9,12 +9,27 @@ if TYPE_CHECKING:
     import onnx
 
 
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+"""The two spellings of ONNX's own domain."""
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yield the graphs that a control-flow node holds (If, Loop, Scan)."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def operator_of(node: onnx.NodeProto) -> str:
+    """Return the operator of a node: its name, with the domain before it unless standard.
+
+    A ``Transpose`` of another domain may compute anything, so a bare ``op_type`` says
+    nothing; ``Conv`` is the standard one, ``com.microsoft.FusedConv`` is not.
+    """
+    if node.domain in STANDARD_DOMAINS:
+        return str(node.op_type)
+    return f"{node.domain}.{node.op_type}"
 
 
 def inputs_of(node: onnx.NodeProto) -> list[str]:
@@ -42,7 +57,8 @@ def constants_of(graph: onnx.GraphProto) -> set[str]:
     """Return the tensors that no input of the model can change, in subgraphs too.
 
     Initializers that are inputs too can be overridden only in name: a quantised weight
-    is fixed. Random generators and control flow count as variable.
+    is fixed. Random generators, control flow and operators of other domains count as
+    variable.
     """
     fixed: set[str] = set()
     _add_constants(graph, fixed)
@@ -56,8 +72,12 @@ def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
         inside = list(subgraphs(node))
         for inner in inside:
             _add_constants(inner, fixed)
-        variable = bool(inside) or node.op_type.startswith(
-            ("Random", "Multinomial", "Bernoulli", "Dropout")
+        variable = (
+            bool(inside)
+            or node.domain not in STANDARD_DOMAINS
+            or node.op_type.startswith(
+                ("Random", "Multinomial", "Bernoulli", "Dropout")
+            )
         )
         if not variable and all(name in fixed for name in node.input if name):
             fixed.update(name for name in node.output if name)

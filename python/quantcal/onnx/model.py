@@ -23,6 +23,7 @@ from quantcal.onnx.external import (
     move_out,
 )
 from quantcal.onnx.frameworks import require
+from quantcal.onnx.graph import STANDARD_DOMAINS
 from quantcal.onnx.inputs import InputSpec
 
 if TYPE_CHECKING:
@@ -171,5 +172,5 @@ def _spec(value: onnx.ValueInfoProto, required: bool) -> InputSpec:
 
 def opset_of(proto: onnx.ModelProto) -> int:
     """Return the version of the standard operators; 0 when the model imports none."""
-    versions = [o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}]
+    versions = [o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
     return max(versions, default=0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.scopes import scopes
 from quantcal.onnx.weights import Weights
 
@@ -50,12 +50,12 @@ def shape_operands(
     weights = Weights(graph, folder)
     outside = {value.name for scope in scopes(graph) for value in scope.output}
     for node in all_nodes(graph):
-        if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
+        if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
             outside.update(node.input)
     odd: dict[str, str] = {}
     own: dict[tuple[str, int, float], str] = {}
     for node in all_nodes(graph):
-        if node.name not in chosen or node.op_type not in _CHANNEL_AXIS:
+        if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
             continue
         if len(node.input) < 2 or not weights.is_float(node.input[1]):
             continue
@@ -72,13 +72,13 @@ def shape_operands(
 def channel_axis(node: onnx.NodeProto, rank: int) -> int:
     """Return the axis of a weight along which its outputs lie."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return 0 if transposed else _CHANNEL_AXIS[node.op_type] % max(rank, 1)
+    return 0 if transposed else _CHANNEL_AXIS[operator_of(node)] % max(rank, 1)
 
 
 def _take_factor(node: onnx.NodeProto, name: str) -> float:
     """Return a Gemm's alpha or beta, and set it to 1."""
     for attribute in node.attribute:
-        if node.op_type == "Gemm" and attribute.name == name:
+        if operator_of(node) == "Gemm" and attribute.name == name:
             factor, attribute.f = attribute.f, 1.0
             return float(factor)
     return 1.0
@@ -90,7 +90,7 @@ def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
     if len(node.input) < 3 or not weights.is_float(node.input[2]):
         return None
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-    if node.op_type == "ConvTranspose" and groups > 1:
+    if operator_of(node) == "ConvTranspose" and groups > 1:
         return "a grouped ConvTranspose with a bias"
     bias, kernel = weights.shape(node.input[2]), weights.shape(node.input[1])
     channels, size = kernel[channel_axis(node, len(kernel))], math.prod(bias)

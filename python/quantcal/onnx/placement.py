@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import Options
 from quantcal.onnx.scopes import scopes
@@ -36,7 +36,7 @@ def needed(node: onnx.NodeProto) -> list[str]:
 
 
 def _read(node: onnx.NodeProto) -> list[str]:
-    return [name for name in node.input[: _BIASED.get(node.op_type)] if name]
+    return [name for name in node.input[: _BIASED.get(operator_of(node))] if name]
 
 
 class Placement:
@@ -117,11 +117,11 @@ class Placement:
             node.input[0]: node.output[0]
             for node in all_nodes(self._graph)
             if self._used[node.input[0] if node.input else ""] == 1
-            and (node.op_type == "Relu" or self._clips_at_zero(node))
+            and (operator_of(node) == "Relu" or self._clips_at_zero(node))
         }
 
     def _clips_at_zero(self, node: onnx.NodeProto) -> bool:
-        if node.op_type != "Clip" or len(node.input) < 2:
+        if operator_of(node) != "Clip" or len(node.input) < 2:
             return False
         low = node.input[1]
         return self._weights.is_float(low) and float(self._weights.array(low)) >= 0
@@ -135,7 +135,7 @@ class Placement:
         chosen = {
             node.input[0]: node.name in self._nodes
             for node in all_nodes(self._graph)
-            if node.op_type == "Relu"
+            if operator_of(node) == "Relu"
         }
         for before, behind in self._gates.items():
             if before not in self._written or chosen.get(before, True):
@@ -157,12 +157,12 @@ class Placement:
             return (
                 node is not None
                 and node.name in self._nodes
-                and node.op_type in _FUSED_SUMS
+                and operator_of(node) in _FUSED_SUMS
                 and self._used[name] == 1
             )
 
         for node in all_nodes(self._graph):
-            if node.op_type != "Add" or node.name in self._nodes:
+            if operator_of(node) != "Add" or node.name in self._nodes:
                 continue
             if not all(name in self._floats for name in node.input):
                 continue

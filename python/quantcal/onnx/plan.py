@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
-from quantcal.onnx.graph import all_nodes, constants_of
+from quantcal.onnx.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.placement import Placement, needed
@@ -104,14 +104,15 @@ def make_plan(
     quantised = {
         name
         for node in all_nodes(graph)
-        if node.op_type == "DequantizeLinear"
+        if node.op_type == "DequantizeLinear"  # onnxruntime's own domain has one, too
         for name in node.output
     }
     around = dict(owners(graph))
     left: Counter[str] = Counter()
     nodes: dict[str, str] = {}
     for node in all_nodes(graph):
-        if node.op_type not in options.op_types:
+        operator = operator_of(node)
+        if operator not in options.op_types and node.op_type not in options.op_types:
             continue
         reason = _why_not(node, types, quantised, constants, options)
         reason = reason or odd.get(node.name)
@@ -119,7 +120,7 @@ def make_plan(
             owner = around[node.name]
             left[f"{reason} (inside {owner})" if owner else reason] += 1
         else:
-            nodes[node.name] = node.op_type
+            nodes[node.name] = operator
     if not nodes:
         raise CalibrationError(_nothing(proto, label, options, left))
     fixed = constants | quantised
@@ -154,7 +155,7 @@ def _weights(
 
 def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
     """Refuse operator types and patterns that match nothing, and list near ones."""
-    present = {node.op_type for node in all_nodes(proto.graph)}
+    present = {operator_of(node) for node in all_nodes(proto.graph)}
     if options.op_types != OP_TYPES:
         for op_type in options.op_types:
             if op_type not in present:
@@ -197,10 +198,12 @@ def _why_not(
     reason = chosen_by_name(node, options)
     if reason:
         return reason
+    if operator_of(node) not in options.op_types:
+        return f"of the domain {node.domain}, not ONNX's own"
     if any(name in quantised for name in node.input[:2]):
         return "quantised already"
     kinds = [types.get(name, "") for name in needed(node)]
-    if node.op_type in OP_TYPES or node.op_type == "ConvTranspose":
+    if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
         odd = next((kind for kind in kinds if kind != _FLOAT), None)
     else:
         odd = None if _FLOAT in kinds else kinds[0] if kinds else ""
@@ -219,15 +222,13 @@ def _nothing(
     chosen = "/".join(options.op_types)
     total = sum(left.values())
     if not total:
-        present = Counter(node.op_type for node in all_nodes(proto.graph))
+        present = Counter(operator_of(node) for node in all_nodes(proto.graph))
         listed = ", ".join(f"{name} ×{n}" for name, n in present.most_common(8))
         return (
             f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
             "(--op-type)."
         )
-    found = Counter(
-        n.op_type for n in all_nodes(proto.graph) if n.op_type in options.op_types
-    )
+    found = {n.op_type for n in all_nodes(proto.graph) if n.op_type in options.op_types}
     chosen = "/".join(sorted(found))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
     half = any("float16" in reason for reason in left)

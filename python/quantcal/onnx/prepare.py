@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError
 from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
-from quantcal.onnx.graph import all_nodes, tensors_of
+from quantcal.onnx.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
@@ -141,7 +141,7 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     chosen = {
         node.name
         for node in all_nodes(converted.proto.graph)
-        if node.op_type in options.op_types and not chosen_by_name(node, options)
+        if operator_of(node) in options.op_types and not chosen_by_name(node, options)
     }
     _drop_weight_inputs(converted.proto, chosen)
     with Workspace(converted) as work:

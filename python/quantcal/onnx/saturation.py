@@ -24,7 +24,7 @@ from quantcal import CalibrationError, Calibrator, QuantParams, _core
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.coding import code
 from quantcal.onnx.external import values_of
-from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.model import load_light
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.prepare import Prepared, prepare
@@ -167,14 +167,14 @@ def _weighted(
 
 
 def _as_matrix(node: onnx.NodeProto, weights: Any) -> Any:
-    if node.op_type == "Conv":
+    if operator_of(node) == "Conv":
         if weights.shape[1] == 1 and attribute(node, "group", 1) == weights.shape[0]:
             return None
         axes = (*range(2, weights.ndim), 1, 0)
         return weights.transpose(axes).reshape(-1, weights.shape[0])
-    if node.op_type == "Gemm":
+    if operator_of(node) == "Gemm":
         return weights.T if attribute(node, "transB", 0) else weights
-    if node.op_type == "MatMul" and weights.ndim > 1:
+    if operator_of(node) == "MatMul" and weights.ndim > 1:
         return np.moveaxis(weights, -2, 0).reshape(weights.shape[-2], -1)
     return None
 

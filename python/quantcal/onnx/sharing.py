@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.graph import all_nodes, operator_of
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ class Sharing:
     ) -> str | None:
         """Return the quantised tensor upstream that holds all values of this one."""
         node = self._maker.get(name)
-        while node is not None and node.op_type in _MOVING and allowed(node):
+        while node is not None and operator_of(node) in _MOVING and allowed(node):
             source = str(node.input[0])
             if source in self._sites:
                 return source
@@ -89,7 +89,7 @@ class Sharing:
     def _concat(self, name: str, constants: set[str]) -> None:
         """Join the inputs of a Concat with its output, where all are quantised."""
         node = self._maker.get(name)
-        if node is None or node.op_type != "Concat":
+        if node is None or operator_of(node) != "Concat":
             return
         parts = [n for n in node.input if n not in constants]
         roots = [
@@ -118,4 +118,4 @@ class Sharing:
 
 def _keeps_all(node: onnx.NodeProto) -> bool:
     """Whether all values of a moving node's input are in its output."""
-    return node.op_type not in {"Split", "Slice", "Gather", "MaxPool"}
+    return operator_of(node) not in {"Split", "Slice", "Gather", "MaxPool"}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
 from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.graph import all_nodes, names_of, unique_name
+from quantcal.onnx.graph import all_nodes, names_of, operator_of, unique_name
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.operands import channel_axis
 from quantcal.onnx.options import is_float
@@ -140,8 +140,12 @@ class WeightNodes:
         original = self._inputs[node.name]
         last: Coded | None = None
         for index, name in enumerate(original):
-            bias = node.op_type in _BIASED and index == 2
-            if bias or node.op_type not in _CODED or not self._floats.is_float(name):
+            bias = operator_of(node) in _BIASED and index == 2
+            if (
+                bias
+                or operator_of(node) not in _CODED
+                or not self._floats.is_float(name)
+            ):
                 continue
             key = self._key(node, name, index)
             if key not in self._coded:
@@ -151,13 +155,13 @@ class WeightNodes:
             if key not in scope.decoded:
                 scope.decoded[key] = self._store(name, last, scope)
             node.input[index] = scope.decoded[key]
-        if len(original) > 2 and node.op_type in _BIASED and last is not None:
+        if len(original) > 2 and operator_of(node) in _BIASED and last is not None:
             self._bias(node, last, scope)
 
     def _key(self, node: onnx.NodeProto, name: str, index: int) -> Key:
         """Return weight, axis of channels (-1 for one scale) and format."""
         options = self._options
-        if node.op_type in _SUMS:  # kernels want both numbers in one format
+        if operator_of(node) in _SUMS:  # kernels want both numbers in one format
             return name, -1, options.activation
         default = options.weight
         format = rule_for(options.weight_formats, name, [node.name], default)
@@ -166,7 +170,7 @@ class WeightNodes:
             format = format.replace("8", "7")
         rank = len(self._floats.shape(name))
         if not options.per_channel or (
-            node.op_type == "MatMul" and (index, rank) != (1, 2)
+            operator_of(node) == "MatMul" and (index, rank) != (1, 2)
         ):
             # A constant first input and a vector have only the axis that is summed over,
             # and kernels refuse one scale a column for stacks of matrices.
@@ -177,7 +181,9 @@ class WeightNodes:
         name, channels, format = key
         array = self._floats.array(name)
         strategy, size = self._options.weight_strategy, self._options.block_size
-        matrix = node.op_type in ("MatMul", "Gemm") and index == 1 and array.ndim == 2
+        matrix = (
+            operator_of(node) in ("MatMul", "Gemm") and index == 1 and array.ndim == 2
+        )
         if matrix and size and channels >= 0 and QuantFormat(format).bits <= 4:
             return code_blocks(array, format, strategy, 1 - channels, size)
         axis = None if channels < 0 else channels
@@ -238,7 +244,7 @@ class WeightNodes:
         params = self._ranges.get(inputs[0]) if inputs else None
         if (
             self._options.target != "onnxruntime"
-            or node.op_type not in _BIASED
+            or operator_of(node) not in _BIASED
             or len(inputs) < 3
             or params is None
             or is_float(params.format)

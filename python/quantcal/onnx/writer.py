@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
 from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.graph import all_nodes
+from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
@@ -164,7 +164,7 @@ def write_prepared(
     bits = bits or prepared.options.bits()
     check_narrow(prepared, bits.nodes)
     proto, weights = rewrite(prepared, ranges, bits)
-    kinds = Counter(node.op_type for node in all_nodes(proto.graph))
+    kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
     save(proto, target, prepared.converted.label, sample)
     return Written(
         output=target,
