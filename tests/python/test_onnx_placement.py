@@ -86,9 +86,15 @@ FORMATS = [
 ]
 
 
-@pytest.mark.parametrize(("target", "activation"), FORMATS)
+CHOICES = [
+    *((target, activation, "minimal") for target, activation in FORMATS),
+    *(("onnxruntime", f, "stock") for f in ("uint8", "int8", "uint16", "int16")),
+]
+
+
+@pytest.mark.parametrize(("target", "activation", "placement"), CHOICES)
 def test_written_models_compute_what_fake_quantisation_says(
-    tmp_path: Path, target: str, activation: str
+    tmp_path: Path, target: str, activation: str, placement: str
 ) -> None:
     """MatMul → ReLU → MatMul; each rounding by QuantParams, the rest by numpy."""
     model = chain(
@@ -101,6 +107,7 @@ def test_written_models_compute_what_fake_quantisation_says(
         rows(),
         target=target,
         activation=activation,
+        placement=placement,
         weight="int8",
         reduce_range=False,
         strategy="minmax",
@@ -110,7 +117,7 @@ def test_written_models_compute_what_fake_quantisation_says(
     onnx.checker.check_model(written)
     table = result.table
     assert {p.format for p in table.values()} == {activation}
-    if activation.startswith("float8") or target == "tensorrt":
+    if placement == "minimal":
         places = ["x", "r"]
     elif activation.startswith("u"):
         places = ["x", "r", "y"]
@@ -204,7 +211,7 @@ def test_what_reads_a_float_tensor_beside_a_quantised_node_reads_it_unrounded(
     result = qc.onnx.quantize(model, path, rows(), progress=False)
     (sub,) = [n for n in onnx.load(path).graph.node if n.op_type == "Sub"]
     assert sub.input[0] == "x"
-    assert list(result.table) == ["x", "h"]
+    assert list(result.table) == ["x"]
 
 
 MOVES = {
@@ -220,7 +227,9 @@ def test_moved_values_have_one_range_and_are_observed_once(
     tmp_path: Path, move: str
 ) -> None:
     model = chain(node("MatMul", "x w", "h"), MOVES[move], node("MatMul", "m v", "y"))
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", rows(), progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", rows(), progress=False, placement="stock"
+    )
     assert sorted(result.table) == ["h", "m", "x", "y"]
     assert result.tensors_observed == 3
     assert result.table["m"] == result.table["h"]
@@ -239,7 +248,9 @@ def test_selected_values_take_the_range_that_they_come_from(tmp_path: Path) -> N
         outputs=["y", "z"],
     )
     feeds = [{"x": models.random(8, 16, seed=n)} for n in range(3)]
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", feeds, progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", feeds, progress=False, placement="stock"
+    )
     assert result.table["a"] == result.table["b"] == result.table["h"]
     assert result.tensors_observed == 4  # x, h, y, z
 
@@ -252,7 +263,12 @@ def test_a_concat_of_quantised_tensors_has_the_range_of_all(tmp_path: Path) -> N
         node("MatMul", "c w", "y"),
     )
     result = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", rows(), strategy="minmax", progress=False
+        model,
+        tmp_path / "q.onnx",
+        rows(),
+        strategy="minmax",
+        placement="stock",
+        progress=False,
     )
     table = result.table
     assert table["a"] == table["b"] == table["c"]
@@ -272,7 +288,9 @@ def test_a_concat_with_a_float_input_leaves_ranges_apart(tmp_path: Path) -> None
         node("Concat", "a b", "c", axis=0),
         node("MatMul", "c w", "y"),
     )
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", rows(), progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", rows(), progress=False, placement="stock"
+    )
     assert result.table["a"] != result.table["c"]
 
 
@@ -282,7 +300,13 @@ def test_before_a_relu_signed_codes_take_the_range_behind_it(tmp_path: Path) -> 
     )
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, rows(), activation="int8", strategy="minmax", progress=False
+        model,
+        path,
+        rows(),
+        activation="int8",
+        placement="stock",
+        strategy="minmax",
+        progress=False,
     )
     assert result.table["h"] == result.table["r"]
     behind = max((f["x"] @ models.random(16, 16)).max() for f in rows())
@@ -299,6 +323,7 @@ def test_formats_and_strategies_by_tensor_and_by_node(tmp_path: Path) -> None:
         rows(),
         formats={"x": "int8", "node:y_": "uint16"},
         strategy={"t": "minmax", "node:y_": "percentile_99", "*": "mse"},
+        placement="stock",
         progress=False,
     )
     found = {name: (p.format, p.strategy) for name, p in result.table.items()}

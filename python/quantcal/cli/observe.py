@@ -30,6 +30,8 @@ from quantcal.cli.options import (
     ObserverOption,
     OnNonfinite,
     OpTypeOption,
+    Placement,
+    PlacementOption,
     ResumeOption,
     Target,
     TargetOption,
@@ -56,6 +58,7 @@ def observe(
     data: DataOption,
     target: TargetOption = None,
     activation: ActivationOption = None,
+    placement: PlacementOption = None,
     op_type: OpTypeOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
@@ -116,7 +119,7 @@ def observe(
         max_memory=megabytes(max_memory),
         calibrator=earlier,
         keep=keep,
-        **chosen(target, activation, op_type, include, exclude),
+        **chosen(target, activation, placement, op_type, include, exclude),
     )
     seconds = time.perf_counter() - started
     try:
@@ -218,6 +221,7 @@ def megabytes(max_memory: int | None) -> int:
 def chosen(
     target: Target | None,
     activation: list[str] | None,
+    placement: Placement | None,
     op_type: list[str] | None,
     include: list[str] | None,
     exclude: list[str] | None,
@@ -228,6 +232,7 @@ def chosen(
         "target": target.value if target else None,
         "activation": plain,
         "formats": rules,
+        "placement": placement.value if placement else None,
         "op_types": op_type,
         "include": include,
         "exclude": exclude,

@@ -29,6 +29,13 @@ class Target(str, Enum):
     TENSORRT = "tensorrt"
 
 
+class Placement(str, Enum):
+    """Where activations are rounded for onnxruntime."""
+
+    MINIMAL = "minimal"
+    STOCK = "stock"
+
+
 class OnNonfinite(str, Enum):
     """What happens to NaN and infinities."""
 
@@ -76,6 +83,17 @@ StrategyOption = Annotated[
         "'*attn*=minmax', 're:layers[.]0[.]=minmax' or, for what nodes read and write, "
         "'node:*attn*=minmax': repeat it, the first match "
         "counts, and a plain name or a file decides for the rest.",
+    ),
+]
+PlacementOption = Annotated[
+    Placement | None,
+    typer.Option(
+        "--placement",
+        rich_help_panel=NODES,
+        show_default="minimal",
+        help="Where activations are rounded for onnxruntime. minimal: only what its "
+        "integer kernels need, so results of MatMul and Gemm stay in float. stock: every "
+        "result too, as onnxruntime's own quantizer does.",
     ),
 ]
 OpTypeOption = Annotated[

@@ -33,6 +33,7 @@ from quantcal.cli.options import (
     Observer,
     ObserverOption,
     OpTypeOption,
+    PlacementOption,
     ResumeOption,
     StrategyOption,
     TargetOption,
@@ -146,6 +147,7 @@ def quantize(
     from_: FromOption = None,
     config: ConfigOption = None,
     target: TargetOption = None,
+    placement: PlacementOption = None,
     op_type: OpTypeOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
@@ -190,7 +192,7 @@ def quantize(
     from quantcal.onnx.config import save_config as save
 
     options: dict[str, Any] = read_config(config) if config else {}
-    options |= chosen(target, activation, op_type, include, exclude)
+    options |= chosen(target, activation, placement, op_type, include, exclude)
     options |= weights(
         weight, weight_strategy, block_size, per_channel, reduce_range, cpu
     )

@@ -34,6 +34,7 @@ KEYS: dict[str, str | tuple[str, ...]] = {
     "per_channel": _BOOL,
     "reduce_range": (_BOOL, _TEXT, _LIST),
     "cpu": _TEXT,
+    "placement": _TEXT,
     "op_types": _LIST,
     "include": _LIST,
     "exclude": _LIST,
@@ -54,9 +55,10 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     path : path
         A TOML file whose keys are options of ``quantize``: ``target``, ``activation``,
         ``weight``, ``weight_strategy``, ``block_size``, ``per_channel``,
-        ``reduce_range``, ``cpu``, ``op_types``, ``include``, ``exclude``, ``mantissa_bits``,
-        ``on_nonfinite``, the tables ``formats`` and ``weight_formats``, and ``strategy``
-        or ``rules`` as in a policy file. What is missing keeps its default.
+        ``reduce_range``, ``cpu``, ``placement``, ``op_types``, ``include``, ``exclude``,
+        ``mantissa_bits``, ``on_nonfinite``, the tables ``formats`` and
+        ``weight_formats``, and ``strategy`` or ``rules`` as in a policy file. What is
+        missing keeps its default.
 
     Raises
     ------

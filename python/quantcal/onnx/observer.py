@@ -51,6 +51,7 @@ def observe(
     target: str = "onnxruntime",
     activation: str | None = None,
     formats: Mapping[str, str] | None = None,
+    placement: str = "minimal",
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -80,7 +81,7 @@ def observe(
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
         the options below; ``"all"`` every float tensor (16, 32 or 64 bits,
         or bfloat16), inside subgraphs too; names exactly those.
-    target, activation, formats, op_types, include, exclude
+    target, activation, formats, placement, op_types, include, exclude
         As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs.
     method : "auto", "in_graph" or "outputs"
         ``"in_graph"`` puts an operator behind each tensor, which counts it while the
@@ -128,6 +129,7 @@ def observe(
             target=target,
             activation=activation,
             formats=formats,
+            placement=placement,
             op_types=op_types,
             include=include,
             exclude=exclude,

@@ -38,6 +38,9 @@ WEIGHT_STRATEGIES = ("minmax", "mse")
 BLOCK_SIZE = 32
 """Values that share a scale: what 4-bit kernels and file formats commonly take."""
 
+PLACEMENTS = ("minimal", "stock")
+"""Where activations are rounded for onnxruntime, the default first."""
+
 _OPSETS = ((4, 21), (8, 13), (16, 21))  # bits of integers → first opset that has them
 _FLOAT8 = 19
 
@@ -57,6 +60,7 @@ class Options:
     per_channel: bool = True
     reduce_range: bool | str | tuple[str, ...] = "auto"
     cpu: str = "auto"
+    placement: str = "minimal"
     op_types: tuple[str, ...] = OP_TYPES
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -77,6 +81,7 @@ class Options:
         per_channel: bool = True,
         reduce_range: bool | str | Collection[str] = "auto",
         cpu: str = "auto",
+        placement: str = "minimal",
         op_types: Sequence[str] = OP_TYPES,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
@@ -103,6 +108,12 @@ class Options:
             weight_strategy = "mse" if QuantFormat(weight).bits <= 4 else "minmax"
         check_known("weight_strategy", weight_strategy, WEIGHT_STRATEGIES)
         _check_block_size(block_size)
+        check_known("placement", placement, PLACEMENTS)
+        if target != "onnxruntime" and placement != PLACEMENTS[0]:
+            raise CalibrationError(
+                f"placement={placement!r} is how onnxruntime's own quantizer places "
+                f"roundings; models for {target} have one placement. Leave it out."
+            )
         named = (("op_types", op_types), ("include", include), ("exclude", exclude))
         for name, text in named:
             if isinstance(text, str):
@@ -126,6 +137,7 @@ class Options:
             per_channel=bool(per_channel),
             reduce_range=reduce_range,
             cpu=cpu,
+            placement=placement,
             op_types=tuple(op_types),
             include=tuple(include),
             exclude=tuple(exclude),
@@ -140,13 +152,17 @@ class Options:
 
     @property
     def rounds_outputs(self) -> bool:
-        """Whether what nodes compute is rounded too.
+        """Whether results of nodes are rounded too, where a kernel needs it.
 
-        onnxruntime's integer kernels write integers. TensorRT fuses what follows a node
-        (bias, ReLU, the residual sum) and rounds behind that; and there is no kernel that
-        would write small floats.
+        TensorRT fuses what follows a node (bias, ReLU, the residual sum) and rounds behind
+        that. No kernel returns small floats.
         """
         return self.target == "onnxruntime" and not is_float(self.activation)
+
+    @property
+    def minimal(self) -> bool:
+        """Whether only what onnxruntime's integer kernels read is rounded."""
+        return self.rounds_outputs and self.placement == "minimal"
 
     @property
     def opset(self) -> int:

@@ -1,8 +1,10 @@
 """Where activations are rounded: a QuantizeLinear/DequantizeLinear pair on which tensors.
 
-For onnxruntime, on what the chosen nodes read and what they write: its integer kernels
-take integers and give integers. A ReLU behind a node is left to the rounding, which cuts
-off below zero by itself where codes are unsigned.
+For onnxruntime, on what its integer kernels read, and on results only where the kernel
+returns codes (:mod:`quantcal.onnx.kernels`). So a MatMul or Gemm is not rounded behind,
+unless a quantized node reads its result as it is. A ReLU behind a Conv is left to the
+rounding, which cuts off below zero by itself where codes are unsigned. With
+``placement="stock"`` every result is rounded, as onnxruntime's own quantizer does.
 
 For TensorRT, as NVIDIA's documentation recommends ("Explicit Quantization", Q/DQ
 placement): on all inputs of the chosen nodes, not on their outputs, since bias, ReLU and
@@ -12,14 +14,16 @@ of a sum that a Conv alone feeds, so that the sum is fused too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from quantcal.onnx.graph import all_nodes, operator_of
+from quantcal.onnx.kernels import FLOAT_RESULT, needs_rounded_result, reads_codes
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import Options
 from quantcal.onnx.scopes import scopes
 from quantcal.onnx.sharing import Sharing
+from quantcal.onnx.sums import find_sums
 from quantcal.onnx.weights import Weights, uses_of
 
 if TYPE_CHECKING:
@@ -50,11 +54,13 @@ class Placement:
     floats : set of str
         float32 tensors that are not constant.
     constants : set of str
+    ranks : mapping of str to int
+        Of tensors, where known.
     options : Options
 
     Attributes
     ----------
-    sites, beside, formats
+    sites, beside, formats, sums
         As in :class:`quantcal.onnx.plan.Plan`; the formats of more tensors.
     """
 
@@ -64,6 +70,7 @@ class Placement:
         nodes: Mapping[str, str],
         floats: set[str],
         constants: set[str],
+        ranks: Mapping[str, int],
         options: Options,
     ) -> None:
         self._graph = graph
@@ -78,6 +85,12 @@ class Placement:
         self._beside: dict[str, list[str]] = {}
         self.formats: dict[str, str] = {}
         self._gates = self._find_gates()
+        self.sums = find_sums(graph, nodes, ranks) if options.minimal else {}
+        self._added = {
+            term.matmul: node.output[0]
+            for node in all_nodes(graph)
+            for term in self.sums.get(node.name, ())
+        }
         if not options.weights_only:
             self._place()
         self.sites = self._ordered()
@@ -91,19 +104,48 @@ class Placement:
         return sharing.sources()
 
     def _place(self) -> None:
-        for node in all_nodes(self._graph):
-            if node.name not in self._nodes:
+        minimal = self._options.minimal
+        chosen = [node for node in all_nodes(self._graph) if node.name in self._nodes]
+        for node in chosen:
+            operator = operator_of(node)
+            if minimal and not reads_codes(operator):
                 continue
             for name in _read(node):
                 self._site(name, node.name).add(node.name)
+            if minimal and not needs_rounded_result(operator):
+                continue
             if self._options.rounds_outputs:
-                for name in node.output:
-                    self._site(name, node.name)
-                    self._written.add(name)
+                self._write(node.output, node.name)
+        if minimal:
+            for node in chosen:
+                if operator_of(node) in FLOAT_RESULT:
+                    self._round_if_read(node)
         if self._options.rounds_outputs:
             self._move_behind_relu()
         else:
             self._add_residuals()
+
+    def _write(self, names: Iterable[str], node: str) -> None:
+        """Round what a node makes, for all that read it."""
+        for name in names:
+            self._site(name, node)
+            self._written.add(name)
+
+    def _round_if_read(self, node: onnx.NodeProto) -> None:
+        """Round a float result for all readers if a quantized node is among them.
+
+        With a QuantizeLinear for that node and float readers beside it, onnxruntime finds
+        no integer kernel at all.
+        """
+        for name in self._results(node):
+            if self._readers.get(name):
+                self._write([name], node.name)
+
+    def _results(self, node: onnx.NodeProto) -> Iterator[str]:
+        """Yield what a node makes, and the sum that onnxruntime takes into it."""
+        yield from node.output
+        if node.name in self._added:
+            yield self._added[node.name]
 
     def _site(self, name: str, node: str) -> set[str]:
         beside = self._beside.setdefault(name, [])

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
 from quantcal.onnx.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx.kernels import CODED_WEIGHTS, reads_codes
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.placement import Placement, needed
 from quantcal.onnx.scopes import owners, scopes
+from quantcal.onnx.sums import Sum
 
 if TYPE_CHECKING:
     import onnx
@@ -46,6 +48,8 @@ class Plan:
         Activation that is rounded → the chosen nodes that read or write it.
     left : Counter of str
         Reason → number of nodes of the chosen operator types that stay in float.
+    sums : dict of str to tuple of Sum
+        Name of an Add in float → its terms that chosen MatMul nodes make.
     """
 
     nodes: dict[str, str]
@@ -54,6 +58,7 @@ class Plan:
     formats: dict[str, str]
     beside: dict[str, tuple[str, ...]]
     left: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -75,6 +80,7 @@ class Plan:
 def make_plan(
     proto: onnx.ModelProto,
     types: Mapping[str, str],
+    ranks: Mapping[str, int],
     label: str,
     options: Options,
     odd: Mapping[str, str],
@@ -87,6 +93,8 @@ def make_plan(
         The prepared model; its nodes have names, and names mean one thing each.
     types : mapping of str to str
         onnxruntime's types of the tensors.
+    ranks : mapping of str to int
+        Of tensors, where known.
     label : str
         Names the model in errors.
     options : Options
@@ -115,6 +123,8 @@ def make_plan(
         if operator not in options.op_types and node.op_type not in options.op_types:
             continue
         reason = _why_not(node, types, quantised, constants, options)
+        if options.minimal:
+            reason = reason or _without_kernel(node, constants)
         reason = reason or odd.get(node.name)
         if reason:
             owner = around[node.name]
@@ -125,7 +135,7 @@ def make_plan(
         raise CalibrationError(_nothing(proto, label, options, left))
     fixed = constants | quantised
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
-    placement = Placement(graph, nodes, floats, constants, options)
+    placement = Placement(graph, nodes, floats, constants, ranks, options)
     for option in ("formats", "weight_formats"):
         rules: Mapping[str, str] = getattr(options, option)
         beside = placement.beside if option == "formats" else _weights(graph, nodes)
@@ -137,6 +147,7 @@ def make_plan(
         {name: placement.formats[name] for name in placement.sites},
         placement.beside,
         left,
+        placement.sums,
     )
 
 
@@ -212,6 +223,19 @@ def _why_not(
         return f"{kind or 'unknown'} tensors, not float32"
     if options.weights_only and not any(name in constants for name in node.input[:2]):
         return "without constant weights"
+    return None
+
+
+def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
+    """Return why onnxruntime has no use for a node's codes; None when it has one."""
+    operator = operator_of(node)
+    if not reads_codes(operator) and operator not in CODED_WEIGHTS:
+        return f"without an integer kernel in onnxruntime ({operator})"
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if operator == "Gemm" and bias and bias not in constants:
+        return (
+            "a Gemm with a computed bias, for which onnxruntime has no integer kernel"
+        )
     return None
 
 

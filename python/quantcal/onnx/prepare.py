@@ -51,6 +51,8 @@ class Prepared:
         All steps: the graph to rewrite.
     types : dict of str to str
         onnxruntime's types of all tensors in ``converted``, those of subgraphs too.
+    ranks : dict of str to int
+        Of those whose rank onnxruntime knows.
     plan : Plan
     options : Options
         What was chosen by.
@@ -61,6 +63,7 @@ class Prepared:
     converted: Loaded
     proto: onnx.ModelProto
     types: dict[str, str]
+    ranks: dict[str, int]
     plan: Plan
     options: Options
     odd: dict[str, str]
@@ -81,7 +84,7 @@ class Prepared:
             return self
         odd = dict.fromkeys(unreached, NEVER_RAN) | self.odd
         label = self.converted.label
-        plan = make_plan(self.proto, self.types, label, self.options, odd)
+        plan = make_plan(self.proto, self.types, self.ranks, label, self.options, odd)
         return replace(self, plan=plan)
 
     def covered_by(self, known: Collection[str], lacking: str) -> Prepared:
@@ -145,7 +148,7 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     }
     _drop_weight_inputs(converted.proto, chosen)
     with Workspace(converted) as work:
-        types = work.types(tensors_of(converted.proto.graph))
+        types, ranks = work.types_and_ranks(tensors_of(converted.proto.graph))
         types |= declared_types(converted.proto.graph)
         types = inferred_types(work.light, types) | types
     proto = onnx.ModelProto()
@@ -157,8 +160,8 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     odd = shape_operands(proto.graph, chosen, converted.folder)
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
-    plan = make_plan(proto, types, loaded.label, options, odd)
-    return Prepared(converted, proto, types, plan, options, odd)
+    plan = make_plan(proto, types, ranks, loaded.label, options, odd)
+    return Prepared(converted, proto, types, ranks, plan, options, odd)
 
 
 def convert_opset(loaded: Loaded, opset: int) -> Loaded:

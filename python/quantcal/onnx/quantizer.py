@@ -48,6 +48,7 @@ def quantize(
     per_channel: bool = True,
     reduce_range: bool | str | Collection[str] = "auto",
     cpu: str = "auto",
+    placement: str = "minimal",
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -113,6 +114,11 @@ def quantize(
         names are those nodes.
     cpu : "auto", "vnni", "no-vnni" or "arm"
         Where the model will run; ``"auto"`` (default) is this machine.
+    placement : "minimal" or "stock"
+        Where activations are rounded for onnxruntime. ``"minimal"`` (default) rounds only
+        what its integer kernels need: a MatMul or Gemm has a float result, unless a
+        quantized node reads it as it is. ``"stock"`` rounds every result too, as
+        onnxruntime's own quantizer does; take it to compare with that.
     op_types : sequence of str
         Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too.
     include, exclude : sequence of str
@@ -171,6 +177,7 @@ def quantize(
         per_channel=per_channel,
         reduce_range=reduce_range,
         cpu=cpu,
+        placement=placement,
         op_types=op_types,
         include=include,
         exclude=exclude,

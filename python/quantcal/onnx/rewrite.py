@@ -102,6 +102,8 @@ class _Rewriter:
                     node.input[index] = names[name]
             if node.name in self._plan.nodes:
                 self._weights.decode(node, scope)
+            elif node.name in self._plan.sums:
+                self._weights.decode_sum(node, self._plan.sums[node.name], scope)
             nodes.append(node)
             for index, name in enumerate(node.output):
                 if self._plan.sites.get(name, frozenset()) is not None:

@@ -125,8 +125,23 @@ class Workspace:
 
     def types(self, names: Iterable[str]) -> dict[str, str]:
         """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""
+        return self.types_and_ranks(names)[0]
+
+    def types_and_ranks(
+        self, names: Iterable[str]
+    ) -> tuple[dict[str, str], dict[str, int]]:
+        """Ask for the types of tensors, and for ranks of these and of the inputs.
+
+        Unknown ranks are missing, and so are those of scalars, which look the same.
+        """
         session = self.open(names)
-        return {value.name: value.type for value in session.get_outputs()}
+        outputs = session.get_outputs()
+        ranks = {
+            value.name: len(value.shape)
+            for value in (*session.get_inputs(), *outputs)
+            if value.shape
+        }
+        return {value.name: value.type for value in outputs}, ranks
 
 
 def open_session(

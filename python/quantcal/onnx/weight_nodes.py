@@ -7,7 +7,7 @@ onnxruntime's fusions do not find all of them elsewhere, and one of them then fa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,7 @@ from quantcal.onnx.graph import all_nodes, names_of, operator_of, unique_name
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.operands import channel_axis
 from quantcal.onnx.options import is_float
+from quantcal.onnx.sums import Sum
 from quantcal.onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -138,7 +139,6 @@ class WeightNodes:
     def decode(self, node: onnx.NodeProto, scope: Scope) -> None:
         """Let a chosen node read decoded constants, by nodes that go before it."""
         original = self._inputs[node.name]
-        last: Coded | None = None
         for index, name in enumerate(original):
             bias = operator_of(node) in _BIASED and index == 2
             if (
@@ -151,12 +151,30 @@ class WeightNodes:
             if key not in self._coded:
                 self._coded[key] = self._code(key, node, index)
                 self.formats[key[2]] += 1
-            last = self._coded[key]
             if key not in scope.decoded:
-                scope.decoded[key] = self._store(name, last, scope)
+                scope.decoded[key] = self._store(name, self._coded[key], scope)
             node.input[index] = scope.decoded[key]
-        if len(original) > 2 and operator_of(node) in _BIASED and last is not None:
-            self._bias(node, last, scope)
+        if len(original) > 2 and operator_of(node) in _BIASED:
+            self._bias(node, scope)
+
+    def decode_sum(
+        self, node: onnx.NodeProto, terms: Sequence[Sum], scope: Scope
+    ) -> None:
+        """Code the constant of an Add behind a MatMul; else keep the Add apart.
+
+        See :mod:`quantcal.onnx.sums`.
+        """
+        made = {other.name: other for other in scope.nodes}
+        for term in terms:
+            matmul = made[term.matmul]
+            name = node.input[term.other]
+            decoded = self._as_sum(matmul, name, scope)
+            if decoded is not None:
+                node.input[term.other] = decoded
+                return
+        for term in terms:
+            if term.matrices:
+                made[term.matmul].op_type = "Gemm"
 
     def _key(self, node: onnx.NodeProto, name: str, index: int) -> Key:
         """Return weight, axis of channels (-1 for one scale) and format."""
@@ -169,6 +187,12 @@ class WeightNodes:
         if narrow and format in ("int8", "uint8"):
             format = format.replace("8", "7")
         rank = len(self._floats.shape(name))
+        if index == 0:
+            # No kernel multiplies signed codes by unsigned ones in this order.
+            codes = self._ranges.get(self._inputs[node.name][1])
+            if codes is not None and codes.format == "uint8" and "int" in format:
+                format = "uint8" if QuantFormat(format).bits <= 8 else format
+            return name, -1, format
         if not options.per_channel or (
             operator_of(node) == "MatMul" and (index, rank) != (1, 2)
         ):
@@ -217,26 +241,59 @@ class WeightNodes:
         scope.nodes.append(made)
         return real
 
-    def _bias(self, node: onnx.NodeProto, weight: Coded, scope: Scope) -> None:
+    def _bias(self, node: onnx.NodeProto, scope: Scope) -> None:
         """Store the bias in 32 bits at the scale of the sums, which kernels add it to.
 
         It stays in float for TensorRT, and with weights or activations that have no
         integer sums.
         """
-        original = self._inputs[node.name]
-        name, input_scale = original[2], self._sums_scale(node)
-        if input_scale is None or is_float(weight.format) or weight.block_size:
-            return
-        scale = input_scale * weight.scale
-        bias = self._floats.array(name).astype(np.float64)
-        codes = np.rint(bias / scale).clip(-_BIAS_MAX, _BIAS_MAX).astype(np.int32)
+        name, scale = self._inputs[node.name][2], self._product_scale(node)
+        if scale is not None and self._floats.is_float(name):
+            node.input[2] = self._store_sum(name, scale, scope)
+
+    def _as_sum(self, node: onnx.NodeProto, name: str, scope: Scope) -> str | None:
+        """Store what is added to a MatMul in 32 bits; None when it does not fit."""
+        scale = self._product_scale(node)
+        if scale is None or not self._floats.is_float(name):
+            return None
+        array = self._floats.array(name)
+        if scale.ndim and array.shape[-1:] != scale.shape:
+            return None
+        with np.errstate(over="ignore"):
+            largest = np.abs(array / scale).max(initial=0)
+        # NaN compares false, too.
+        return self._store_sum(name, scale, scope) if largest <= _BIAS_MAX else None
+
+    def _store_sum(self, name: str, scale: NDArray[np.float32], scope: Scope) -> str:
+        """Store a constant as 32-bit codes and append the node that decodes them."""
+        array = self._floats.array(name).astype(np.float64)
+        codes = np.rint(array / scale).clip(-_BIAS_MAX, _BIAS_MAX).astype(np.int32)
         add = self._constants.add
         stored = [
             add(scope.graph, codes, "int32", f"{name}_quantized"),
             add(scope.graph, scale, "float32", f"{name}_quantized_scale"),
         ]
-        options = {"axis": 0} if scale.ndim else {}
-        node.input[2] = self._append(name, stored, scope, options)
+        options = {"axis": array.ndim - 1} if scale.ndim else {}
+        return self._append(name, stored, scope, options)
+
+    def _product_scale(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
+        """Return the scale of a node's products; None when they are no integers."""
+        product = np.float32(1)
+        for index, name in enumerate(self._inputs[node.name][:2]):
+            if name in self._plan.sites:
+                params = self._ranges[name]
+                format, scale = params.format, np.asarray(params.scale, np.float32)
+            elif self._floats.is_float(name):
+                coded = self._coded.get(self._key(node, name, index))
+                if coded is None or coded.block_size:
+                    return None
+                format, scale = coded.format, coded.scale
+            else:
+                return None
+            if is_float(format):
+                return None
+            product = product * scale
+        return np.asarray(product) if self._options.target == "onnxruntime" else None
 
     def _sums_scale(self, node: onnx.NodeProto) -> np.float32 | None:
         """Return the scale of a node's input when its sums can be integers."""

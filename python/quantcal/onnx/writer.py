@@ -79,6 +79,7 @@ def write(
     per_channel: bool = True,
     reduce_range: bool | str | Collection[str] = "auto",
     cpu: str = "auto",
+    placement: str = "minimal",
     op_types: Sequence[str] = OP_TYPES,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -101,7 +102,7 @@ def write(
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
         and formats has all. Only tensors inside subgraphs may be missing, as no sample
         may have reached them: their nodes stay in float, and are counted.
-    target, weight, weight_strategy, block_size, per_channel, cpu
+    target, weight, weight_strategy, block_size, per_channel, cpu, placement
         As for :func:`quantcal.onnx.quantize`.
     op_types, include, exclude, weight_formats
         As for :func:`quantcal.onnx.quantize`.
@@ -131,6 +132,7 @@ def write(
         per_channel=per_channel,
         reduce_range=reduce_range,
         cpu=cpu,
+        placement=placement,
         op_types=op_types,
         include=include,
         exclude=exclude,
