@@ -45,6 +45,12 @@ def inputs_of(node: onnx.NodeProto) -> list[str]:
     return names
 
 
+def captured_by(node: onnx.NodeProto) -> list[str]:
+    """Return what the subgraphs of a node read from the graphs around them."""
+    names = inputs_of(node)[sum(1 for name in node.input if name) :]
+    return list(dict.fromkeys(names))
+
+
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph and of all its subgraphs."""
     for node in graph.node:

@@ -8,7 +8,7 @@ their kernels; so do the codes of weights. Names follow onnxruntime's quantizer:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.external import embed
-from quantcal.onnx.graph import sort_nodes, subgraphs
+from quantcal.onnx.graph import captured_by, operator_of, sort_nodes, subgraphs
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.onnx.weights import drop_unread, uses_of
 
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     import onnx
 
     from quantcal.onnx.prepare import Prepared
+
+
+# Behind these onnxruntime moves a DequantizeLinear; an Identity goes before that.
+_MOVED_BEHIND = frozenset(
+    {
+        *("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool"),
+        *("Identity", "Flatten", "Gather", "Expand", "Split", "Resize"),
+        *("DepthToSpace", "SpaceToDepth"),
+    }
+)
 
 
 def rewrite(
@@ -75,6 +85,7 @@ class _Rewriter:
             prepared, proto.graph, self._constants, ranges, bits
         )
         self._grids: dict[str, list[str]] = {}
+        self._again: dict[str, str] = {}
 
     @property
     def weights(self) -> Counter[str]:
@@ -92,6 +103,7 @@ class _Rewriter:
         scope = Scope(graph)
         nodes = scope.nodes
         for node in graph.node:
+            inside = {**names, **self._captured(node, nodes, names)}
             for index, name in enumerate(node.input):
                 if self._rounds(node, name, around):
                     if name not in pairs:
@@ -114,7 +126,7 @@ class _Rewriter:
                     node.output[index] = source
                 names[name] = self._pair(nodes, name, source, keep=name in outputs)
             for inner in subgraphs(node):
-                self.scope(inner, names)
+                self.scope(inner, inside)
         del graph.node[:]
         graph.node.extend(nodes)
         made = {name for node in graph.node for name in node.output}
@@ -136,6 +148,32 @@ class _Rewriter:
             return name in around and node.name in self._plan.nodes
         return node.name in readers
 
+    def _captured(
+        self,
+        node: onnx.NodeProto,
+        nodes: list[onnx.NodeProto],
+        names: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Return what subgraphs read in place of rounded tensors that were moved.
+
+        onnxruntime moves a DequantizeLinear behind a Transpose or Reshape, and aborts
+        where only a subgraph reads the result. A second rounding by the same grid stops
+        that, and changes nothing.
+        """
+        captured = captured_by(node)
+        if not captured:
+            return {}
+        maker = {name: made for made in nodes for name in made.output}
+        again = {}
+        for name in captured:
+            source = names.get(name, name)
+            grid = _moved_grid(source, maker)
+            if grid and name not in self._again:
+                self._again[name] = self._append_pair(nodes, name, source, grid)
+            if grid:
+                again[name] = self._again[name]
+        return again
+
     def _name(self, base: str) -> str:
         return self._constants.name(base)
 
@@ -148,17 +186,28 @@ class _Rewriter:
         keep: bool = False,
     ) -> str:
         """Append Q and DQ of a tensor; return what DQ gives (``name`` itself if kept)."""
-        import onnx
-
         if name not in self._grids:
             self._grids[name] = self._grid(name)
+        return self._append_pair(nodes, name, source, self._grids[name], keep=keep)
+
+    def _append_pair(
+        self,
+        nodes: list[onnx.NodeProto],
+        name: str,
+        source: str,
+        grid: Sequence[str],
+        *,
+        keep: bool = False,
+    ) -> str:
+        import onnx
+
         coded = self._name(f"{name}_QuantizeLinear_Output")
         real = name if keep else self._name(f"{name}_DequantizeLinear_Output")
         for op_type, given, gives in (
             ("QuantizeLinear", source, coded),
             ("DequantizeLinear", coded, real),
         ):
-            inputs = [given, *self._grids[name]]
+            inputs = [given, *grid]
             title = self._name(f"{name}_{op_type}")
             nodes.append(onnx.helper.make_node(op_type, inputs, [gives], title))
         return real
@@ -169,3 +218,14 @@ class _Rewriter:
         scale = np.asarray(params.scale, dtype=np.float32)
         zero = np.asarray(params.zero_point).astype(QuantFormat(params.format).storage)
         return self._constants.grid(self._graph, name, scale, zero, params.format)
+
+
+def _moved_grid(name: str, maker: Mapping[str, onnx.NodeProto]) -> list[str]:
+    """Return scale and zero point of a rounded tensor that was moved; else nothing."""
+    node, moved = maker.get(name), False
+    while node is not None and operator_of(node) in _MOVED_BEHIND:
+        node, moved = maker.get(node.input[0]), True
+    if node is None or not moved or node.op_type != "DequantizeLinear":
+        return []
+    rounded = node.input[0] in maker  # and no constant
+    return list(node.input[1:]) if rounded else []
