@@ -1,4 +1,6 @@
-"""Our places for Q/DQ pairs beside those of onnxruntime's own quantizer, on real networks.
+"""Our stock places for Q/DQ pairs beside those of onnxruntime's own quantizer.
+
+On real networks.
 
 Both get the same float graph, operator types and ranges. For every input of every node the
 test asks what it reads: a value, rounded or not, or the codes of a constant. Where the two
@@ -170,14 +172,24 @@ def both(
     """Write our model and theirs from one float graph; all ranges are [-1, 1]."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    options = Options.of(target=target, activation=activation, op_types=op_types)
+    placement = "stock" if target == "onnxruntime" else "minimal"
+    options = Options.of(
+        target=target, activation=activation, op_types=op_types, placement=placement
+    )
     prepared = prepare(load_model(path), options)
     onnx.save(prepared.proto, folder / "float.onnx")
     params = qc.QuantParams.from_range(-1.0, 1.0, format=activation)
     names = [n for n, kind in prepared.types.items() if kind == "tensor(float)"]
     table = qc.CalibrationTable(dict.fromkeys(names, params))
     ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
-    qc.onnx.write(folder / "float.onnx", ours, table, target=target, op_types=op_types)
+    qc.onnx.write(
+        folder / "float.onnx",
+        ours,
+        table,
+        target=target,
+        op_types=op_types,
+        placement=placement,
+    )
     more: dict[str, Any] = {}
     if target == "tensorrt":
         more = {
