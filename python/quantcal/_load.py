@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes
+from quantcal._kinds import wrapped
 from quantcal._table_file import KIND
 from quantcal.calibrator import Calibrator
 
@@ -24,6 +25,9 @@ def load(path: str | Path) -> Calibrator:
         return Calibrator.from_bytes(data)
     except CalibrationError as error:
         msg = f"{path}: {error}"
+        kind = wrapped(data)
+        if kind is not None:
+            msg = f"{path} is {kind.what}. {kind.remedy}"
         if data.startswith(b"{") and KIND.encode() in data:
             msg = (
                 f"{path} holds a table, not histograms; "

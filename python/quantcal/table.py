@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal._files import read_bytes, write_bytes
+from quantcal._kinds import wrapped
 from quantcal._names import check_name
 from quantcal._table_file import parse, text_of
 from quantcal._text import plural
@@ -165,10 +166,16 @@ class CalibrationTable(Mapping[str, QuantParams]):
             params, report, unused = parse(data.decode())
             return cls(params, report, unused_rules=unused)
         except UnicodeDecodeError as error:
+            kind = wrapped(data)
             msg = f"{path} is not a calibration table: it is no text"
+            if kind is not None:
+                msg = f"{path} is {kind.what}. {kind.remedy}"
             if data.startswith(b"QCAL"):
                 msg = f"{path} holds histograms, not a table; quantcal.load reads it"
             raise CalibrationError(msg) from error
         except CalibrationError as error:
+            kind = wrapped(data)
             msg = f"{path}: {error}"
+            if kind is not None:
+                msg = f"{path} is {kind.what}. {kind.remedy}"
             raise CalibrationError(msg) from error

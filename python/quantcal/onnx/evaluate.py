@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +13,9 @@ from quantcal import CalibrationError
 from quantcal.onnx.agreement import Agreement, Comparison
 from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.inputs import Feed
-from quantcal.onnx.model import load_model, model_inputs
+from quantcal.onnx.model import Loaded, load_model, model_inputs
 from quantcal.onnx.progress import track
+from quantcal.onnx.session import FOLDER_KEY
 from quantcal.onnx.sizes import run
 
 if TYPE_CHECKING:
@@ -127,10 +126,12 @@ def evaluate(
             f"arithmetics is {list(arithmetics)}. Give one or both of "
             f"{', '.join(ARITHMETICS)}."
         )
-    specs = model_inputs(load_model(float_model, weights=False).proto)
-    feeds = as_feeds(reader, specs)
-    reference = _open(float_model, exact=False)
-    others = {name: _open(quantized, exact=name == "exact") for name in arithmetics}
+    loaded = load_model(float_model, weights=False)
+    feeds = as_feeds(reader, model_inputs(loaded.proto))
+    reference = _open(loaded, exact=False)
+    loaded = load_model(quantized, weights=False)
+    others = {name: _open(loaded, exact=name == "exact") for name in arithmetics}
+    del loaded  # sessions have their own copies
     names = [value.name for value in reference.get_outputs()]
     _check_outputs(names, next(iter(others.values())))
     compared = {name: {a: Comparison() for a in others} for name in names}
@@ -155,26 +156,27 @@ def evaluate(
     return Evaluation(samples, outputs, metrics, _warnings(outputs))
 
 
-def _open(model: Model, *, exact: bool) -> onnxruntime.InferenceSession:
-    import onnx
+def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
+    """Open a session with all optimizations, as an application would."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    source: Any = model
-    label = "the model"
-    if isinstance(model, onnx.ModelProto):
-        source = model.SerializeToString()
-    elif not isinstance(model, bytes):
-        source = label = os.fspath(model)
-        if not Path(source).is_file():
-            raise CalibrationError(f"{label} is no file. Give the path of a model.")
+    source: str | bytes
+    if loaded.file is not None:
+        source = str(loaded.file)
+    else:
+        source = loaded.proto.SerializeToString()
+        if loaded.folder is not None:
+            options.add_session_config_entry(FOLDER_KEY, str(loaded.folder))
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
-        raise CalibrationError(f"onnxruntime cannot load {label}: {error}") from error
+        raise CalibrationError(
+            f"onnxruntime cannot load {loaded.label}: {error}"
+        ) from error
 
 
 def _check_outputs(names: list[str], session: onnxruntime.InferenceSession) -> None:

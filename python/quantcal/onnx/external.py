@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 EXTERNAL_BYTES = 1024
 """Smaller tensors stay in the model."""
 
+_DIGITS = 19  # of the largest place that a file may have
+# Types with less than a byte a value, by what their names contain.
+_PACKED = {"INT2": 2, "INT4": 4, "FLOAT4": 4, "FLOAT6": 6}
+
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield the tensors of a model, in subgraphs too, whose values are not in it."""
@@ -33,6 +38,8 @@ def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from filter(is_external, graph.initializer)
+    for sparse in graph.sparse_initializer:
+        yield from filter(is_external, (sparse.values, sparse.indices))
     yield from _of_nodes(graph.node)
 
 
@@ -40,6 +47,8 @@ def _of_nodes(nodes: Any) -> Iterator[onnx.TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
             yield from filter(is_external, (attribute.t, *attribute.tensors))
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from filter(is_external, (sparse.values, sparse.indices))
             for graph in (attribute.g, *attribute.graphs):
                 yield from _of_graph(graph)
 
@@ -49,24 +58,76 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
-def check_files(proto: onnx.ModelProto, folder: Path, label: str) -> None:
-    """Refuse a model of which a file is missing, before anything is run.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of an external tensor lie.
 
-    Raises
-    ------
-    CalibrationError
-        Names the file, and a weight that lies in it.
+    Attributes
+    ----------
+    location : str
+        Of the file, relative to a folder.
+    offset, size : int
+        The bytes there; the size is that of the values.
     """
-    seen = set()
-    for tensor in external_tensors(proto):
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        location = told.get("location", "")
-        if location not in seen and not (folder / location).is_file():
+
+    location: str
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The bytes that the file must have."""
+        return self.offset + self.size
+
+    @staticmethod
+    def of(tensor: onnx.TensorProto, label: str = "the model") -> Place:
+        """Read what a tensor says of its place.
+
+        Raises
+        ------
+        CalibrationError
+            When it names no file, or numbers that cannot be.
+        """
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        what = f"Cannot read {label}: its weight {tensor.name!r}"
+        if not said.get("location"):
             raise CalibrationError(
-                f"Cannot read {label}: its weight {tensor.name!r} lies in "
-                f"{str(folder / location)!r}, which is no file. Put it there again."
+                f"{what} lies in a file that has no name. Save the model again."
             )
-        seen.add(location)
+        size = _bytes_of(tensor, what)
+        numbers = {}
+        for key, usual in (("offset", 0), ("length", size)):
+            text = said.get(key, str(usual))
+            if not text.isdecimal() or len(text) > _DIGITS:
+                raise CalibrationError(
+                    f"{what} has the {key} {text!r:.50}. It must be a number of bytes: save "
+                    "the model again."
+                )
+            numbers[key] = int(text)
+        # onnxruntime takes a length of 0 for one that is not said.
+        if numbers["length"] not in (0, size):
+            raise CalibrationError(
+                f"{what} takes {size} bytes, but its length is said to be "
+                f"{numbers['length']}. Save the model again."
+            )
+        return Place(said["location"], numbers["offset"], size)
+
+
+def _bytes_of(tensor: onnx.TensorProto, what: str) -> int:
+    """Return how many bytes the values take; those below 8 bits are packed."""
+    import onnx
+
+    names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    name = names.get(tensor.data_type, "UNDEFINED")
+    if name in ("UNDEFINED", "STRING") or any(size < 0 for size in tensor.dims):
+        raise CalibrationError(
+            f"{what} has the type {name} and shape {list(tensor.dims)}, which no file can "
+            "hold. Save the model again."
+        )
+    packed = next((bits for end, bits in _PACKED.items() if end in name), None)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    bits: int = math.prod(tensor.dims) * (packed or 8 * dtype.itemsize)
+    return -(-bits // 8)
 
 
 class TemporaryFolder:
@@ -118,19 +179,29 @@ def count_weights(proto: onnx.ModelProto) -> int:
 
 def embed(proto: onnx.ModelProto, folder: Path, *, small_only: bool = False) -> None:
     """Read the external tensors into the model, all or those that belong there."""
-    import onnx
-
     for tensor in external_tensors(proto):
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        size = math.prod(tensor.dims) * dtype.itemsize
-        if size < EXTERNAL_BYTES or not small_only:
+        if not small_only or Place.of(tensor).size < EXTERNAL_BYTES:
             _read(tensor, folder)
 
 
 def _read(tensor: onnx.TensorProto, folder: Path) -> None:
-    from onnx.external_data_helper import load_external_data_for_tensor
-
-    load_external_data_for_tensor(tensor, str(folder))
+    """Read one tensor. onnx's own function refuses links, and files with two names."""
+    place = Place.of(tensor)
+    path = folder / place.location
+    try:
+        with path.open("rb") as file:
+            file.seek(place.offset)
+            content = file.read(place.size)
+    except OSError as error:
+        raise CalibrationError(
+            f"Cannot read the weight {tensor.name!r} in {path}: {error.strerror or error}."
+        ) from error
+    if len(content) < place.size:
+        raise CalibrationError(
+            f"The weight {tensor.name!r} takes {place.size} bytes of {path}, which ends "
+            f"after {len(content)} of them. Fetch the file again."
+        )
+    tensor.raw_data = content
     tensor.ClearField("data_location")  # as in a model that never had files
     del tensor.external_data[:]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal._kinds import kind_of
 from quantcal.onnx.inputs import Feed, InputSpec
 
 _CALLABLE = (
@@ -58,11 +59,33 @@ def read_sample(file: Path, specs: Sequence[InputSpec]) -> Feed:
         # Opened here, because numpy forgets to close a damaged .npz.
         with file.open("rb") as opened:
             if opened.read(2) not in (b"PK", b"\x93N"):  # else numpy speaks of pickles
-                raise ValueError("the content is not what numpy.save or savez writes")
+                raise CalibrationError(_not_samples(file))
             opened.seek(0)
             data = np.load(opened, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 return {specs[0].name: data}
-            return {name: data[name] for name in data.files}
+            arrays = {name: data[name] for name in data.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise CalibrationError(_not_samples(file))  # another archive's files
+            return arrays
+    except CalibrationError:
+        raise
     except Exception as error:  # zip, zlib, tokenizer, OS: whatever the damage hits
+        if "f1'" in str(error):
+            raise CalibrationError(
+                f"{file} holds float8_e5m2, which numpy writes but cannot read. Give such "
+                f"samples from Python. {_CALLABLE}"
+            ) from error
+        kind = kind_of(file)
+        if kind is not None and kind.wrapped:
+            raise CalibrationError(_not_samples(file)) from error
         raise CalibrationError(f"Cannot read {file}: {error}") from error
+
+
+def _not_samples(file: Path) -> str:
+    """Say what a file is instead, where that can be seen."""
+    kind = kind_of(file)
+    if kind is not None and kind.wrapped:
+        return f"{file} is {kind.what}. {kind.remedy}"
+    found = "" if kind is None else f", but {kind.what}"
+    return f"Cannot read {file}: the content is not what numpy.save or savez writes{found}."

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from quantcal import CalibrationError
 from quantcal.onnx.external import (
     TemporaryFolder,
-    check_files,
     count_weights,
     embed,
     external_tensors,
@@ -25,6 +24,9 @@ from quantcal.onnx.external import (
 from quantcal.onnx.frameworks import require
 from quantcal.onnx.graph import STANDARD_DOMAINS
 from quantcal.onnx.inputs import InputSpec
+from quantcal.onnx.normalize import normalize
+from quantcal.onnx.parse import parse_model
+from quantcal.onnx.weight_files import locate_files
 
 if TYPE_CHECKING:
     import onnx
@@ -53,12 +55,16 @@ class Loaded:
         none.
     made : TemporaryFolder, optional
         The folder, where it was made for them: it goes when nobody holds this any more.
+    file : Path, optional
+        Of the model as it was given, where onnxruntime can load that: all of it is in one
+        file, in the usual form.
     """
 
     proto: onnx.ModelProto
     label: str
     folder: Path | None = None
     made: TemporaryFolder | None = None
+    file: Path | None = None
 
 
 def load_model(model: Model, *, weights: bool = True) -> Loaded:
@@ -79,37 +85,24 @@ def load_model(model: Model, *, weights: bool = True) -> Loaded:
         When it cannot be read.
     """
     require()
-    import onnx
-
-    folder = None
-    if isinstance(model, onnx.ModelProto):
-        proto, label = onnx.ModelProto(), "the model"
-        proto.CopyFrom(model)
-    elif isinstance(model, bytes):
-        label = "the model"
-        proto = _parse(lambda: onnx.load_model_from_string(model), label)
-    else:
-        path = Path(model)
-        label = str(path)
-        if not path.is_file():
-            raise CalibrationError(f"{label} is no file. Give the path of a model.")
-        folder = path.resolve().parent
-        proto = _parse(lambda: onnx.load(path, load_external_data=False), label)
-    if not proto.graph.node:
-        raise CalibrationError(f"{label} is no ONNX model, or its graph is empty.")
+    parsed = parse_model(model)
+    proto, label, path = parsed.proto, parsed.label, parsed.path
     outside = next(external_tensors(proto), None)
-    if outside is None:
-        return Loaded(proto, label)
-    if folder is None:
-        raise CalibrationError(
-            f"The weight {outside.name!r} lies in another file, which only the "
-            "model's path can tell. Pass the path instead of the object."
-        )
-    check_files(proto, folder, label)
-    if weights:
-        return with_weights(Loaded(proto, label, folder))
-    _parse(lambda: embed(proto, folder, small_only=True), label)
-    return Loaded(proto, label, folder)
+    folder = None
+    if outside is not None:
+        if path is None:
+            raise CalibrationError(
+                f"The weight {outside.name!r} lies in another file, which only the "
+                "model's path can tell. Pass the path instead of the object."
+            )
+        folder = locate_files(proto, path, label)
+    normalize(proto, label, folder)
+    file = path if folder is None and not parsed.text else None
+    loaded = Loaded(proto, label, folder, file=file)
+    if folder is None or weights:
+        return with_weights(loaded)
+    embed(proto, folder, small_only=True)
+    return loaded
 
 
 def load_light(model: Model) -> Loaded:
@@ -135,15 +128,8 @@ def with_weights(loaded: Loaded) -> Loaded:
     folder = loaded.folder
     if folder is None:
         return loaded
-    _parse(lambda: embed(loaded.proto, folder), loaded.label)
+    embed(loaded.proto, folder)
     return Loaded(loaded.proto, loaded.label)
-
-
-def _parse(read: Any, label: str) -> Any:
-    try:
-        return read()
-    except Exception as error:  # protobuf, OS and external-data errors alike
-        raise CalibrationError(f"Cannot read {label}: {error}") from error
 
 
 def model_inputs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
@@ -162,11 +148,18 @@ def _spec(value: onnx.ValueInfoProto, required: bool) -> InputSpec:
     if not value.type.HasField("tensor_type"):
         return InputSpec(value.name, None, None, required)
     tensor = value.type.tensor_type
+    if tensor.elem_type not in onnx.TensorProto.DataType.values()[1:]:
+        raise CalibrationError(
+            f"Input {value.name!r} has the element type {tensor.elem_type}, which is none "
+            "that onnx knows. Export the model again, or upgrade onnx."
+        )
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return InputSpec(value.name, dtype, None, required)
-    # A dimension of 0 is how some exporters write "unknown".
-    shape = tuple(dim.dim_value or None for dim in tensor.shape.dim)
+    # Dimensions of 0 and -1 are how some exporters write "unknown".
+    shape = tuple(
+        dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim
+    )
     return InputSpec(value.name, dtype, shape, required)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-# onnxruntime: where the weights of a model lie that it is given as bytes.
-_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
+FOLDER_KEY = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's option: where the weights lie of a model that it is given as bytes."""
 
 
 class Workspace:
@@ -116,7 +116,7 @@ class Workspace:
                 content,
                 self.label,
                 self.providers,
-                config={_FOLDER_KEY: str(self._weights)},
+                config={FOLDER_KEY: str(self._weights)},
                 prepare=prepare,
             )
         path = self._path()
