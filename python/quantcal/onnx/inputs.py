@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from quantcal import CalibrationError
@@ -84,12 +85,12 @@ def _check_array(array: Any, spec: InputSpec, where: str) -> Any:
             f"{where}: input {spec.name!r} is a {type(array).__name__}; "
             f"expected a numpy array of {spec.dtype}."
         )
-    array = np.asarray(array)
+    array = _as_saved(np.asarray(array), spec.dtype)
     text = spec.dtype == np.dtype(object) and array.dtype.kind in "OUS"
     if array.dtype != spec.dtype and not text:
         raise CalibrationError(
             f"{where}: input {spec.name!r} has dtype {array.dtype}; the model takes "
-            f"{spec.dtype}. Convert it before: array.astype({str(spec.dtype)!r})."
+            f"{spec.dtype}. Convert it before: array.astype({_written(spec.dtype)})."
         )
     if spec.shape is None:
         return array
@@ -105,3 +106,22 @@ def _check_array(array: Any, spec: InputSpec, where: str) -> Any:
             f"{where}: input {spec.name!r} has shape {got}; the model takes {want}."
         )
     return array
+
+
+def _as_saved(
+    array: np.ndarray[Any, Any], dtype: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """Give back the type that ``numpy.save`` forgets: of bfloat16 it writes two bytes."""
+    plain = array.dtype.type is np.void and array.dtype.names is None
+    if plain and _is_foreign(dtype) and array.dtype.itemsize == dtype.itemsize:
+        return array.view(dtype)
+    return array
+
+
+def _is_foreign(dtype: np.dtype[Any]) -> bool:
+    return dtype.name in dir(ml_dtypes)
+
+
+def _written(dtype: np.dtype[Any]) -> str:
+    """Return how code names a type."""
+    return f"ml_dtypes.{dtype.name}" if _is_foreign(dtype) else repr(str(dtype))

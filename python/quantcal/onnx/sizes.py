@@ -17,6 +17,7 @@ from quantcal import CalibrationError
 from quantcal.onnx.graph import names_of, unique_name
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.session import Workspace
+from quantcal.onnx.values import run_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -145,7 +146,9 @@ def run(
     options.log_severity_level = 4
     options.only_execute_path_to_fetches = not whole
     try:
-        return list(session.run(names, feed, options))
+        return run_session(session, names, feed, options)
+    except CalibrationError as error:
+        raise CalibrationError(f"{where}: {error}") from error
     except Exception as error:  # onnxruntime's exceptions have no common base
         shapes = {name: list(np.shape(array)) for name, array in feed.items()}
         raise CalibrationError(
