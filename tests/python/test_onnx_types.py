@@ -113,6 +113,34 @@ def test_values_go_in_and_come_out_bit_by_bit(
     np.testing.assert_array_equal(y.astype(np.float32), f)
 
 
+def test_bits_that_no_value_has_do_not_reach_the_neighbours() -> None:
+    """In memory a 4-bit value has a byte, and only the lower half of it counts."""
+    dirty = np.array([[0xF3, 0x21, 0x7F, 0, 0, 0, 0]], np.uint8).view(ml_dtypes.int4)
+    [xf] = run_session(probe("int4"), ["xf"], {"x": dirty})
+    assert xf.tolist() == [[3, 1, -1, 0, 0, 0, 0]]
+
+
+def probe(name: str) -> Any:
+    model = net(name)
+    model.graph.output.append(models.value("xf", None))
+    return models.session(model)
+
+
+def test_ordinary_inputs_beside_them_are_taken_in_any_layout() -> None:
+    model = net("bfloat16")
+    model.graph.input.append(models.value("other", [2, 3]))
+    model.graph.node.append(helper.make_node("Relu", ["other"], ["positive"]))
+    model.graph.output.append(models.value("positive", [2, 3]))
+    model.graph.input.append(models.value("scalar", []))
+    model.graph.node.append(helper.make_node("Relu", ["scalar"], ["single"]))
+    model.graph.output.append(models.value("single", []))
+    other = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    feed = {**sample("bfloat16"), "other": other, "scalar": np.float32(2)}
+    made = run_session(models.session(model), ["positive", "single"], feed)
+    np.testing.assert_array_equal(made[0], other)
+    assert (made[1].shape, made[1]) == ((), 2)
+
+
 def test_only_an_output_needs_no_other_feeds() -> None:
     model = models.build(
         [

@@ -81,9 +81,6 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
     import onnx
     import onnxruntime as ort
 
-    array = np.ascontiguousarray(array).reshape(
-        array.shape
-    )  # numpy gives scalars an axis
     if kind not in FOREIGN:
         return ort.OrtValue.ortvalue_from_numpy(array)
     content = _packed(array, _BITS.get(FOREIGN[kind], 8))
