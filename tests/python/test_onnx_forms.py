@@ -291,7 +291,7 @@ def test_what_is_for_training_stays_behind(tmp_path: Path) -> None:
 def test_an_input_of_a_type_from_the_future_is_named() -> None:
     model = net(initializer=[weight()])
     model.graph.input[0].type.tensor_type.elem_type = 99
-    with pytest.raises(qc.CalibrationError, match="Input 'x' has the element type 99"):
+    with pytest.raises(qc.CalibrationError, match="Input 'x': The element type 99 is"):
         qc.onnx.load_feeds("python:a:b", model)
 
 

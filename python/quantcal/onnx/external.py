@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.element_types import bits_of, dtype_of, name_of
 
 if TYPE_CHECKING:
     import onnx
@@ -25,8 +26,6 @@ EXTERNAL_BYTES = 1024
 """Smaller tensors stay in the model."""
 
 _DIGITS = 19  # of the largest place that a file may have
-# Types with less than a byte a value, by what their names contain.
-_PACKED = {"INT2": 2, "INT4": 4, "FLOAT4": 4, "FLOAT6": 6}
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -115,18 +114,13 @@ class Place:
 
 def _bytes_of(tensor: onnx.TensorProto, what: str) -> int:
     """Return how many bytes the values take; those below 8 bits are packed."""
-    import onnx
-
-    names = {number: name for name, number in onnx.TensorProto.DataType.items()}
-    name = names.get(tensor.data_type, "UNDEFINED")
+    name = name_of(tensor.data_type)
     if name in ("UNDEFINED", "STRING") or any(size < 0 for size in tensor.dims):
         raise CalibrationError(
             f"{what} has the type {name} and shape {list(tensor.dims)}, which no file can "
             "hold. Save the model again."
         )
-    packed = next((bits for end, bits in _PACKED.items() if end in name), None)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    bits: int = math.prod(tensor.dims) * (packed or 8 * dtype.itemsize)
+    bits: int = math.prod(tensor.dims) * bits_of(name, dtype_of(tensor.data_type))
     return -(-bits // 8)
 
 

@@ -76,7 +76,8 @@ def load_feeds(
         A ``.npz`` (one sample; its keys are the input names), a ``.npy`` (one sample
         of a model with one input), a folder of either, taken in the order of their
         names, or ``"python:module:callable"``: the callable takes no arguments and
-        returns an iterable of feeds; the current directory is importable.
+        returns an iterable of feeds; the current directory is importable. Files of numpy
+        forget bfloat16 and the types below 16 bits; the model's type is taken for them.
     inputs : sequence of InputSpec, or a model
         What the samples are checked against; a model (path, bytes or ModelProto) is
         asked for its inputs.

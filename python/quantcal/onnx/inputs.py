@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.element_types import FOREIGN
 
 Feed = dict[str, Any]
 
@@ -113,15 +113,11 @@ def _as_saved(
 ) -> np.ndarray[Any, Any]:
     """Give back the type that ``numpy.save`` forgets: of bfloat16 it writes two bytes."""
     plain = array.dtype.type is np.void and array.dtype.names is None
-    if plain and _is_foreign(dtype) and array.dtype.itemsize == dtype.itemsize:
+    if plain and dtype in FOREIGN.values() and array.dtype.itemsize == dtype.itemsize:
         return array.view(dtype)
     return array
 
 
-def _is_foreign(dtype: np.dtype[Any]) -> bool:
-    return dtype.name in dir(ml_dtypes)
-
-
 def _written(dtype: np.dtype[Any]) -> str:
     """Return how code names a type."""
-    return f"ml_dtypes.{dtype.name}" if _is_foreign(dtype) else repr(str(dtype))
+    return f"ml_dtypes.{dtype.name}" if dtype in FOREIGN.values() else repr(str(dtype))

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from quantcal import CalibrationError
+from quantcal.onnx.element_types import dtype_of
 from quantcal.onnx.external import (
     TemporaryFolder,
     count_weights,
@@ -70,7 +69,9 @@ class Loaded:
 def load_model(model: Model, *, weights: bool = True) -> Loaded:
     """Read a model from a path, bytes or a ModelProto, which is copied.
 
-    External data is found beside the file, so such models must come by path.
+    External data is looked for beside the path, then beside the file that the path links
+    to, so such models must come by path. Unusual forms become usual ones
+    (:mod:`quantcal.onnx.normalize`).
 
     Parameters
     ----------
@@ -143,17 +144,13 @@ def model_inputs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
 
 
 def _spec(value: onnx.ValueInfoProto, required: bool) -> InputSpec:
-    import onnx
-
     if not value.type.HasField("tensor_type"):
         return InputSpec(value.name, None, None, required)
     tensor = value.type.tensor_type
-    if tensor.elem_type not in onnx.TensorProto.DataType.values()[1:]:
-        raise CalibrationError(
-            f"Input {value.name!r} has the element type {tensor.elem_type}, which is none "
-            "that onnx knows. Export the model again, or upgrade onnx."
-        )
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        dtype = dtype_of(tensor.elem_type)
+    except CalibrationError as error:
+        raise CalibrationError(f"Input {value.name!r}: {error}") from None
     if not tensor.HasField("shape"):
         return InputSpec(value.name, dtype, None, required)
     # Dimensions of 0 and -1 are how some exporters write "unknown".

@@ -76,7 +76,8 @@ def observe(
         as a path; its weights are mapped, not read.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         One pass is made, whatever the number of groups; a generator will do. A path is
-        opened as :func:`quantcal.onnx.load_feeds` does.
+        opened as :func:`quantcal.onnx.load_feeds` does. Inputs of types that numpy has
+        not, such as bfloat16, are arrays of ``ml_dtypes``.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
         the options below; ``"all"`` every float tensor (16, 32 or 64 bits,

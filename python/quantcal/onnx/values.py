@@ -15,26 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.element_types import FOREIGN, bits_of
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# onnxruntime's words for them, and ONNX's, by which ml_dtypes is found.
-FOREIGN = {
-    "tensor(bfloat16)": "BFLOAT16",
-    "tensor(float8e4m3fn)": "FLOAT8E4M3FN",
-    "tensor(float8e4m3fnuz)": "FLOAT8E4M3FNUZ",
-    "tensor(float8e5m2)": "FLOAT8E5M2",
-    "tensor(float8e5m2fnuz)": "FLOAT8E5M2FNUZ",
-    "tensor(float8e8m0)": "FLOAT8E8M0",
-    "tensor(float4e2m1)": "FLOAT4E2M1",
-    "tensor(int4)": "INT4",
-    "tensor(uint4)": "UINT4",
-    "tensor(int2)": "INT2",
-    "tensor(uint2)": "UINT2",
-}
-_BITS = {"FLOAT4E2M1": 4, "INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
-"""Those of which a byte holds several, the first in its lowest bits."""
+# onnxruntime's words for them → ONNX's names.
+_WORDS = {f"tensor({name.lower()})": name for name in FOREIGN}
 
 
 def run_session(
@@ -62,12 +49,12 @@ def run_session(
     inputs = {value.name: value.type for value in session.get_inputs()}
     outputs = {value.name: value.type for value in session.get_outputs()}
     types = [inputs.get(n, "") for n in feed] + [outputs.get(n, "") for n in names]
-    if not FOREIGN.keys() & set(types):
+    if not _WORDS.keys() & set(types):
         return list(session.run(list(names), dict(feed), options))
     for name in feed:
         kind = inputs.get(name, "")
         if not kind.startswith("tensor(") or kind == "tensor(string)":
-            strange = sorted(FOREIGN.keys() & set(types))
+            strange = sorted(_WORDS.keys() & set(types))
             raise CalibrationError(
                 f"Input {name!r} is a {kind}, and the model takes or gives "
                 f"{', '.join(strange)}: onnxruntime's Python interface cannot run both."
@@ -81,10 +68,11 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
     import onnx
     import onnxruntime as ort
 
-    if kind not in FOREIGN:
+    if kind not in _WORDS:
         return ort.OrtValue.ortvalue_from_numpy(array)
-    content = _packed(array, _BITS.get(FOREIGN[kind], 8))
-    number = onnx.TensorProto.DataType.Value(FOREIGN[kind])
+    name = _WORDS[kind]
+    content = _packed(array, bits_of(name, FOREIGN[name]))
+    number = onnx.TensorProto.DataType.Value(name)
     value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number)
     if content.nbytes:
         ctypes.memmove(value.data_ptr(), content.ctypes.data, content.nbytes)
@@ -92,27 +80,23 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
 
 
 def _to_array(value: onnxruntime.OrtValue) -> Any:
-    import onnx
-
     if not value.is_tensor():
         return value  # sequences and maps, which no one here looks into
-    name = FOREIGN.get(value.data_type())
+    name = _WORDS.get(value.data_type())
     if name is None:
         return value.numpy()
-    kind = onnx.TensorProto.DataType.Value(name)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
     shape = tuple(value.shape())
-    bits = _BITS.get(name, 8 * dtype.itemsize)
+    bits = bits_of(name, FOREIGN[name])
     content = np.empty(-(-math.prod(shape) * bits // 8), np.uint8)
     if content.nbytes:  # onnxruntime's memory goes with the value
         ctypes.memmove(content.ctypes.data, value.data_ptr(), content.nbytes)
-    return _unpacked(content, bits, dtype, shape)
+    return _unpacked(content, bits, FOREIGN[name], shape)
 
 
 def _packed(array: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
     """Put several values into each byte."""
     codes = array.reshape(-1).view(np.uint8)
-    if bits == 8:
+    if bits >= 8:
         return codes
     each = 8 // bits
     room = np.zeros(-(-codes.size // each) * each, np.uint8)
