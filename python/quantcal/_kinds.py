@@ -60,6 +60,14 @@ _JSON = Kind("JSON text", "It may hold the reason why a download failed.")
 _XML = Kind("XML text", "It may hold the reason why a download failed.")
 _OPENVINO = Kind("a model of OpenVINO (.xml)", _EXPORT)
 _TEXT = Kind("text", _AGAIN)
+# Not read here: onnx's parser of the first aborts on deep nesting.
+_ONNX_TEXT = {
+    form: Kind(
+        f"ONNX written as text ({form})",
+        f'Convert it: onnx.save(onnx.load(path, format="{form}"), "model.onnx").',
+    )
+    for form in ("onnxtxt", "json", "textproto")
+}
 
 # What files begin with, at the position given.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -151,7 +159,7 @@ def _archive(source: Path | bytes) -> Kind:
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         with zipfile.ZipFile(opened) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except Exception:  # whatever the damage hits
         return _CUT_ZIP
     if any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names):
         return _TORCH
@@ -176,6 +184,9 @@ def _text(head: bytes) -> Kind | None:
         if b"<html" in head.lower():
             return _HTML
         return _OPENVINO if b"<net " in head else _XML
+    if b"ir_version" in start or b"irVersion" in start:
+        form = {b"<": "onnxtxt", b"{": "json"}.get(start[:1], "textproto")
+        return _ONNX_TEXT[form]
     if start[:1] in (b"{", b"["):
         return _JSON
     # Every ONNX model has bytes of control among its first: tags and lengths of fields.

@@ -55,8 +55,7 @@ class Loaded:
     made : TemporaryFolder, optional
         The folder, where it was made for them: it goes when nobody holds this any more.
     file : Path, optional
-        Of the model as it was given, where onnxruntime can load that: all of it is in one
-        file, in the usual form.
+        Of the model as it was given, where all of it is in one file.
     """
 
     proto: onnx.ModelProto
@@ -86,8 +85,7 @@ def load_model(model: Model, *, weights: bool = True) -> Loaded:
         When it cannot be read.
     """
     require()
-    parsed = parse_model(model)
-    proto, label, path = parsed.proto, parsed.label, parsed.path
+    proto, label, path = parse_model(model)
     outside = next(external_tensors(proto), None)
     folder = None
     if outside is not None:
@@ -98,8 +96,7 @@ def load_model(model: Model, *, weights: bool = True) -> Loaded:
             )
         folder = locate_files(proto, path, label)
     normalize(proto, label, folder)
-    file = path if folder is None and not parsed.text else None
-    loaded = Loaded(proto, label, folder, file=file)
+    loaded = Loaded(proto, label, folder, file=path if folder is None else None)
     if folder is None or weights:
         return with_weights(loaded)
     embed(proto, folder, small_only=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,33 +18,10 @@ _MAX_FILE = 1 << 31
 _FORMS = "Give a path, bytes, or an onnx.ModelProto"
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A model's message, and what it was read from.
+def parse_model(model: object) -> tuple[onnx.ModelProto, str, Path | None]:
+    """Return the message, the name that errors call it by, and the path if there is one.
 
-    Attributes
-    ----------
-    proto : ModelProto
-        Of our own.
-    label : str
-        The name that errors call it by.
-    path : Path, optional
-        None when it came as an object.
-    text : bool
-        Whether it was written as text, which onnxruntime does not read.
-    """
-
-    proto: onnx.ModelProto
-    label: str
-    path: Path | None = None
-    text: bool = False
-
-
-def parse_model(model: object) -> Parsed:
-    """Read a path, bytes, or a ModelProto, which is copied.
-
-    Text forms of ONNX (onnxtxt, textproto, JSON) are read too,
-    whatever their file is called.
+    A ModelProto is copied.
 
     Raises
     ------
@@ -59,11 +34,10 @@ def parse_model(model: object) -> Parsed:
     if isinstance(model, onnx.ModelProto):
         proto = onnx.ModelProto()
         proto.CopyFrom(model)
-        return Parsed(_checked(proto, label, None), label)
+        return _checked(proto, label, None), label, None
     if isinstance(model, (bytes, bytearray, memoryview)):
         content = bytes(model)
-        proto, text = _read(content, content, label)
-        return Parsed(proto, label, None, text)
+        return _read(content, content, label), label, None
     if not isinstance(model, (str, os.PathLike)):
         raise CalibrationError(
             f"The model is a {_class_of(model)}. {_remedy_of(model)}"
@@ -78,8 +52,7 @@ def parse_model(model: object) -> Parsed:
     except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise CalibrationError(f"Cannot read {label:.200}: {reason}.") from error
-    proto, text = _read(content, path, label)
-    return Parsed(proto, label, path, text)
+    return _read(content, path, label), label, path
 
 
 def _class_of(model: object) -> str:
@@ -114,38 +87,15 @@ def _check_path(path: Path) -> None:
         )
 
 
-def _read(
-    content: bytes, source: Path | bytes, label: str
-) -> tuple[onnx.ModelProto, bool]:
-    """Return the message, and whether it was written as text."""
+def _read(content: bytes, source: Path | bytes, label: str) -> onnx.ModelProto:
     import onnx
 
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
     except Exception as error:  # protobuf's own, whose class differs between versions
-        text = _from_text(content)
-        if text is None:
-            raise CalibrationError(_what(source, label, str(error))) from error
-        return _checked(text, label, source), True
-    return _checked(proto, label, source), False
-
-
-def _from_text(content: bytes) -> onnx.ModelProto | None:
-    """Read the text forms, which onnx tells by the file's name only."""
-    import onnx
-
-    start = content[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if b"ir_version" not in start and b"irVersion" not in start:
-        return None
-    form = {b"<": "onnxtxt", b"{": "json"}.get(start[:1], "textproto")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # onnx calls one of them experimental
-            made = onnx.load_model_from_string(content, format=form)
-    except Exception:  # the errors of three parsers
-        return None
-    return made if isinstance(made, onnx.ModelProto) else None
+        raise CalibrationError(_what(source, label, str(error))) from error
+    return _checked(proto, label, source)
 
 
 def _checked(
