@@ -22,6 +22,7 @@ weight_strategy = "mse"
 block_size = 0
 per_channel = false
 reduce_range = ["Conv_2"]
+placement = "stock"
 cpu = "no-vnni"
 op_types = ["Conv"]
 include = ["Conv_*"]

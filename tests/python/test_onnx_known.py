@@ -84,7 +84,7 @@ def test_a_table_gives_the_model_of_its_run_to_the_byte(
     model = network(name)
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
     first = {"residual": "conv0", "conv": "Conv_0", "if": "a_matmul"}.get(name, "first")
-    options = {"reduce_range": True}
+    options: dict[str, Any] = {"reduce_range": True, "placement": "stock"}
     formats = {"x": "int8", f"node:{first}": "uint16"}
     if name == "if":
         del formats["x"]

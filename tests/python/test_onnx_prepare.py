@@ -121,7 +121,7 @@ def test_computed_weights_become_initializers() -> None:
     assert [node.op_type for node in done.proto.graph.node] == ["MatMul"]
     np.testing.assert_array_equal(weights(done.proto)["i"], models.random(5, 8).T)
     assert set(weights(done.proto)) == {"i"}  # what it was made from is read no more
-    assert done.plan.tensors == ("x", "y")
+    assert done.plan.tensors == ("x",)
 
 
 def test_constants_that_nothing_reads_any_more_go_and_others_stay() -> None:

@@ -136,7 +136,8 @@ def test_both_branches_of_an_if_run_on_integers(tmp_path: Path, constant: bool) 
     assert_close(model, path, feeds)
     kinds = operators(path, tmp_path)
     assert kinds["MatMul"] == 0
-    assert kinds["QLinearMatMul"] == 4
+    # One of each branch is read rounded, the other one is the branch's result.
+    assert kinds["QLinearMatMul"] == kinds["MatMulIntegerToFloat"] == 2
 
 
 def test_inner_tensors_have_the_histograms_of_their_own_branch(tmp_path: Path) -> None:
@@ -159,16 +160,12 @@ def test_a_branch_that_no_sample_takes_stays_in_float_and_is_counted(
     model, feeds = branches(constant=True), choices(True, True)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(model, path, feeds, progress=False)
-    assert result.quantized_nodes == {"MatMul": 2}
+    # One of the other branch reads what all samples compute, so its range is known.
+    assert result.quantized_nodes == {"MatMul": 3}
     reason = "never reached by the calibration data (inside If)"
-    assert result.left_in_float == {reason: 2}
+    assert result.left_in_float == {reason: 1}
     assert reason in result.summary()
-    assert_close(model, path, choices(True))
-    # The other branch computes exactly what it did.
-    for feed in choices(False):
-        (want,) = models.session(model, exact=True).run(None, feed)
-        (got,) = models.session(str(path), exact=True).run(None, feed)
-        np.testing.assert_array_equal(got, want)
+    assert_close(model, path, choices(True, False))
 
 
 def test_when_no_sample_reaches_any_node_it_is_an_error(tmp_path: Path) -> None:
@@ -194,7 +191,9 @@ def test_the_bodies_of_loops_run_on_integers(tmp_path: Path, make: Any) -> None:
     result = qc.onnx.quantize(model, path, feeds, progress=False)
     assert result.quantized_nodes == {"MatMul": 1}
     assert_close(model, path, feeds)
-    assert operators(path, tmp_path)["QLinearMatMul"] == 1
+    kinds = operators(path, tmp_path)
+    assert kinds["MatMulIntegerToFloat"] == 1
+    assert kinds["MatMul"] == 0
 
 
 def test_a_loop_counts_every_pass(tmp_path: Path) -> None:
