@@ -50,7 +50,7 @@ def test_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:
 def test_the_reason_counts_the_nodes_that_need_seven_bits() -> None:
     open_ = cpu.weight_bits("nodes", cpu="no-vnni")
     for nodes, words in (
-        ([], "in no node"),
+        ([], "no node benefits"),
         (["a"], "1 node "),
         (["a", "b"], "2 nodes "),
     ):

@@ -138,7 +138,7 @@ def weight_bits(
 
 def decided(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
     """Return `bits` with the nodes that take 7 bits, now that they are known."""
-    reason = "in no node would 7 bits be the lesser loss"
+    reason = "no node benefits from 7-bit weights"
     if nodes:
         reason = _some(len(nodes), "whose sums would overflow 16 bits")
     return WeightBits(False, f"{reason}; {bits.reason}", frozenset(nodes))
