@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -37,11 +37,11 @@ class Steadiness:
     name
         The tensor's name.
     first, second
-        The ranges of the halves; None where a half has not seen the tensor.
+        The ranges of the halves; None where a half has not seen a finite value of the tensor.
     difference
         How far apart their lower and their upper ends lie, together, as a share of the range
         that all data choose: of symmetric ranges, the relative difference of their scales.
-        Infinite where a half has not seen the tensor; by channel, the largest of all channels.
+        Infinite where a half has no range; by channel, the largest of all channels.
     loss_db
         How much signal to quantisation noise a half loses with the other's range, in decibels:
         the larger of both, 0 where neither loses.
@@ -81,7 +81,8 @@ class Stability(Sequence[Steadiness]):
         table
             The ranges of all data together.
         """
-        return cls([_compare(name, halves, tables, table[name]) for name in table])
+        ranges = _with_values(tables[0]), _with_values(tables[1])
+        return cls([_compare(name, halves, ranges, table[name]) for name in table])
 
     @overload
     def __getitem__(self, index: int) -> Steadiness: ...
@@ -204,10 +205,10 @@ def stability(
 def _compare(
     name: str,
     halves: tuple[Calibrator, Calibrator],
-    tables: tuple[CalibrationTable, CalibrationTable],
+    ranges: tuple[Mapping[str, QuantParams], Mapping[str, QuantParams]],
     whole: QuantParams,
 ) -> Steadiness:
-    first, second = (table.get(name) for table in tables)
+    first, second = (found.get(name) for found in ranges)
     if first is None or second is None:
         return Steadiness(name, first, second, math.inf, math.inf)
     width = np.asarray(whole.high, np.float64) - np.asarray(whole.low, np.float64)
@@ -220,6 +221,16 @@ def _compare(
         _loss(halves[0], name, first, second), _loss(halves[1], name, second, first)
     )
     return Steadiness(name, first, second, float(shares.max()), loss)
+
+
+def _with_values(table: CalibrationTable) -> dict[str, QuantParams]:
+    """Return a half's ranges without those that are made of no finite value."""
+    report = table.report
+    return {
+        name: params
+        for name, params in table.items()
+        if name not in report or report[name].minimum is not None
+    }
 
 
 def _loss(half: Calibrator, name: str, own: QuantParams, other: QuantParams) -> float:

@@ -8,7 +8,7 @@ and `Scan` are chosen like all others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import onnx
 
 _FLOAT = "tensor(float)"
-NEVER_RAN = "never reached by the calibration data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +70,6 @@ class Plan:
         sources = (name for listed in self.sources.values() for name in listed)
         return tuple(dict.fromkeys(sources))
 
-    def unreached(self, known: Iterable[str]) -> set[str]:
-        """Return the nodes that need a range which is not among the known ones."""
-        unknown = self.sites.keys() - set(known)
-        return {node for name in unknown for node in self.beside[name]}
-
 
 def make_plan(
     proto: onnx.ModelProto,
@@ -84,6 +78,7 @@ def make_plan(
     label: str,
     options: Options,
     odd: Mapping[str, str],
+    without: Collection[str] | None = None,
 ) -> Plan:
     """Choose the nodes, and where activations are rounded.
 
@@ -101,6 +96,9 @@ def make_plan(
         Target, formats, operator types and patterns.
     odd : mapping of str to str
         Nodes that stay in float for other reasons: name → reason.
+    without : collection of str, optional
+        Tensors that cannot be rounded, as the data gave them no range. The options were
+        checked before the data: a rule for such a tensor is no mistake.
 
     Raises
     ------
@@ -135,8 +133,9 @@ def make_plan(
         raise CalibrationError(_nothing(proto, label, options, left))
     fixed = constants | quantised
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
+    floats -= set(without or ())
     placement = Placement(graph, nodes, floats, constants, ranks, options)
-    for option in ("formats", "weight_formats"):
+    for option in ("formats", "weight_formats") if without is None else ():
         rules: Mapping[str, str] = getattr(options, option)
         beside = placement.beside if option == "formats" else _weights(graph, nodes)
         check_rules(option, rules, beside, label)

@@ -15,7 +15,6 @@ The float model computes what it did. In order:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,8 @@ from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
-from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
+from quantcal.onnx.plan import Plan, check_names, chosen_by_name, make_plan
+from quantcal.onnx.reached import NEVER_RAN, Reached
 from quantcal.onnx.scopes import inferred_types, name_nodes, scopes, unify_names
 from quantcal.onnx.session import Workspace
 from quantcal.onnx.weights import drop_unread, uses_of
@@ -68,26 +68,50 @@ class Prepared:
     options: Options
     odd: dict[str, str]
 
-    def reached_by(self, known: Iterable[str]) -> Prepared:
-        """Return the same without the nodes for which the data gave no histogram.
+    def reached_by(self, known: Reached) -> Prepared:
+        """Return the same without the nodes for which the data gave no range.
 
-        A branch that no sample takes has no data; its nodes stay in float, and are
-        counted.
+        A branch that no sample takes has no data, and what was empty in every sample or
+        held no finite value has no range. Such nodes stay in float, and are counted.
+
+        Parameters
+        ----------
+        known : mapping of str to (str or None)
+            Tensors that were observed: None, or why they have no range.
 
         Raises
         ------
         CalibrationError
-            When no node is left.
+            When no node is left; names the tensors.
         """
-        unreached = self.plan.unreached(known)
-        if not unreached:
-            return self
-        odd = dict.fromkeys(unreached, NEVER_RAN) | self.odd
-        label = self.converted.label
-        plan = make_plan(self.proto, self.types, self.ranks, label, self.options, odd)
-        return replace(self, plan=plan)
+        plan, odd = self.plan, dict(self.odd)
+        without: dict[str, str] = {}
+        # A plan of fewer nodes may round other tensors than the one before it.
+        while new := _without_range(plan, known):
+            without |= new
+            for name, reason in new.items():
+                for node in plan.beside[name]:
+                    odd.setdefault(node, reason)
+            label = self.converted.label
+            try:
+                plan = make_plan(
+                    self.proto,
+                    self.types,
+                    self.ranks,
+                    label,
+                    self.options,
+                    odd,
+                    without,
+                )
+            except CalibrationError as error:
+                listed = ", ".join(without)
+                raise CalibrationError(
+                    f"{error} Without a finite value in any sample: {listed}. Give "
+                    "samples that reach these tensors."
+                ) from None
+        return self if plan is self.plan else replace(self, plan=plan)
 
-    def covered_by(self, known: Collection[str], lacking: str) -> Prepared:
+    def covered_by(self, known: Reached, lacking: str) -> Prepared:
         """Do the same for ranges or histograms that were there before.
 
         They must have every tensor of the main graph, which each sample computes; what
@@ -95,8 +119,8 @@ class Prepared:
 
         Parameters
         ----------
-        known : collection of str
-            Tensors.
+        known : mapping of str to (str or None)
+            As for :meth:`reached_by`.
         lacking : str
             Begins the error, such as "The table has no range".
 
@@ -118,6 +142,12 @@ class Prepared:
                 "same target, formats and nodes, or exclude their nodes."
             )
         return self.reached_by(known)
+
+
+def _without_range(plan: Plan, known: Reached) -> dict[str, str]:
+    """Return the tensors to be rounded that have no range, and why."""
+    reasons = {name: known.get(name, NEVER_RAN) for name in plan.tensors}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepared:

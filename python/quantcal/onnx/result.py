@@ -28,7 +28,9 @@ class QuantizeResult:
     output : pathlib.Path
         The written model.
     table : CalibrationTable
-        The ranges of all activations, with a report on each.
+        The ranges of all activations, with a report on each. A tensor without a finite value
+        is in it too, for :func:`quantcal.onnx.write`: its report has no minimum, and its range
+        means nothing.
     samples : int
         The number of calibration samples that were run; 0 when the histograms were there.
     tensors_observed : int

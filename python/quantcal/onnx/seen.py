@@ -10,6 +10,7 @@ from quantcal.halves import Stability
 from quantcal.onnx.observer import Source, check_resumed, record, together
 from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
+from quantcal.onnx.reached import in_histograms, in_table
 
 if TYPE_CHECKING:
     from quantcal.onnx.inputs import Feed
@@ -48,7 +49,10 @@ class Seen:
             ranges(half, policy, self.prepared, among=self.calibrator)
             for half in self.halves
         )
-        here = CalibrationTable({name: table[name] for name in {**one, **other}})
+        reached = in_table(table)
+        here = CalibrationTable(
+            {n: table[n] for n in {**one, **other} if reached[n] is None}
+        )
         return Stability.of(self.halves, (one, other), here)
 
 
@@ -109,7 +113,8 @@ def from_samples(
         calibrator.merge(new)
     if keep is not None:
         keep.done(samples)
-    return Seen(calibrator, prepared.reached_by(calibrator), samples, first, kept)
+    reached = prepared.reached_by(in_histograms(calibrator))
+    return Seen(calibrator, reached, samples, first, kept)
 
 
 def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
@@ -126,5 +131,5 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
             "has observed this model."
         )
     known = share(calibrator, prepared.plan)
-    names = {*known, *calibrator}
-    return Seen(known, prepared.covered_by(names, "There is no histogram"))
+    reached = in_histograms(calibrator) | in_histograms(known)
+    return Seen(known, prepared.covered_by(reached, "There is no histogram"))

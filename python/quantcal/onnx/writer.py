@@ -21,6 +21,7 @@ from quantcal.onnx.model import load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
+from quantcal.onnx.reached import in_table
 from quantcal.onnx.result import weights_told
 from quantcal.onnx.rewrite import rewrite
 from quantcal.onnx.saturation import check_narrow
@@ -146,7 +147,7 @@ def write(
     options = replace(options, given=formats)
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
-    prepared = prepared.covered_by(table, "The table has no range")
+    prepared = prepared.covered_by(in_table(table), "The table has no range")
     return write_prepared(prepared, path, table)
 
 
