@@ -52,9 +52,13 @@ def stages(where: str) -> onnx.ModelProto:
         )
         nodes = [*first, node]
     data = {
-        "w1": models.random(16, 16, seed=1), "w2": models.random(16, 8, seed=2),
-        "w3": models.random(8, 4, seed=3), "yes": np.array(True),
-        "zero": np.array([0]), "four": np.array([4]), "one": np.array([1]),
+        "w1": models.random(16, 16, seed=1),
+        "w2": models.random(16, 8, seed=2),
+        "w3": models.random(8, 4, seed=3),
+        "yes": np.array(True),
+        "zero": np.array([0]),
+        "four": np.array([4]),
+        "one": np.array([1]),
     }
     inputs = [
         models.value("x", ["b", 16]),

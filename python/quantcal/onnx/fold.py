@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantcal.onnx.counterparts import dequantizes
 from quantcal.onnx.graph import constants_of, inputs_of, operator_of
 from quantcal.onnx.model import Loaded
 from quantcal.onnx.scopes import remove_nodes, scopes
@@ -52,7 +53,7 @@ def fold_constants(
         if name in fixed & maker.keys() - outputs
         and types.get(name) == _FLOAT
         and len(maker[name].output) == 1
-        and maker[name].op_type != "DequantizeLinear"
+        and not dequantizes(maker[name])
     }
     if not wanted:
         return

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.counterparts import counted_as, dequantizes, why_foreign
 from quantcal.onnx.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx.kernels import CODED_WEIGHTS, reads_codes
 from quantcal.onnx.names import check_rules, matches, near
@@ -108,17 +109,14 @@ def make_plan(
     graph = proto.graph
     constants = constants_of(graph)
     quantised = {
-        name
-        for node in all_nodes(graph)
-        if node.op_type == "DequantizeLinear"  # onnxruntime's own domain has one, too
-        for name in node.output
+        name for node in all_nodes(graph) if dequantizes(node) for name in node.output
     }
     around = dict(owners(graph))
     left: Counter[str] = Counter()
     nodes: dict[str, str] = {}
     for node in all_nodes(graph):
         operator = operator_of(node)
-        if operator not in options.op_types and node.op_type not in options.op_types:
+        if not {operator, counted_as(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantised, constants, options)
         if options.minimal:
@@ -209,7 +207,7 @@ def _why_not(
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
-        return f"of the domain {node.domain}, not ONNX's own"
+        return why_foreign(node)
     if any(name in quantised for name in node.input[:2]):
         return "quantised already"
     kinds = [types.get(name, "") for name in needed(node)]
@@ -251,8 +249,9 @@ def _nothing(
             f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
             "(--op-type)."
         )
-    found = {n.op_type for n in all_nodes(proto.graph) if n.op_type in options.op_types}
-    chosen = "/".join(sorted(found))
+    found = {counted_as(node) for node in all_nodes(proto.graph)}
+    found |= {operator_of(node) for node in all_nodes(proto.graph)}
+    chosen = "/".join(sorted(found & {*options.op_types}))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
     half = any("float16" in reason for reason in left)
     tail = " Give the model in float32, as it was before it was halved." if half else ""

@@ -169,6 +169,9 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
 
     name_nodes(loaded.proto.graph)
     check_names(loaded.proto, loaded.label, options)
+    if not opset_of(loaded.proto):  # nodes of other domains only
+        standard = onnx.helper.make_opsetid("", opset or options.opset)
+        loaded.proto.opset_import.append(standard)
     converted = convert_opset(loaded, opset or options.opset)
     unify_names(converted.proto.graph)
     chosen = {

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from quantcal.onnx.graph import subgraphs, unique_name
+from quantcal.onnx.graph import operator_of, subgraphs, unique_name
 
 if TYPE_CHECKING:
     import onnx
@@ -27,11 +27,11 @@ def scopes(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def owners(graph: onnx.GraphProto, owner: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (node name, operator type of the outermost node around it or "")."""
+    """Yield (node name, operator of the outermost node around it or "")."""
     for node in graph.node:
         yield node.name, owner
         for inner in subgraphs(node):
-            yield from owners(inner, owner or node.op_type)
+            yield from owners(inner, owner or operator_of(node))
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
