@@ -11,6 +11,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from quantcal.onnx.scopes import scopes
+
 RNG_SEED = 7
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -144,6 +146,42 @@ def residual(*, gated: bool = False) -> onnx.ModelProto:
         nodes.insert(2, helper.make_node("Sigmoid", ["r"], ["g"], "gate"))
     shape = ["n", 4, "h", "w"]
     return build(nodes, [value("x", shape)], [value("y", shape)], data)
+
+
+HOLDERS = ("Constant", "numbers", "Identity", "Identity of Constant")
+"""What may hold a weight instead of an initializer."""
+
+
+def hold(model: onnx.ModelProto, how: str) -> onnx.ModelProto:
+    """Return a copy in which nodes hold what initializers held, in subgraphs too.
+
+    "numbers" are plain numbers as attributes where the shape allows it.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for scope in scopes(made.graph):
+        tensors = list(scope.initializer)
+        del scope.initializer[:]
+        for tensor in reversed(tensors):
+            name, source = tensor.name, f"{tensor.name}_held"
+            values = numpy_helper.to_array(tensor)
+            plain = how == "numbers" and values.dtype == np.float32 and values.ndim < 2
+            if plain:
+                key = "value_floats" if values.ndim else "value_float"
+                options = {key: values.tolist()}
+            else:
+                options = {"value": tensor}
+            if how.startswith("Identity"):
+                scope.node.insert(0, helper.make_node("Identity", [source], [name]))
+                name = source
+            if how == "Identity":
+                kept = numpy_helper.from_array(values, source)
+                scope.initializer.append(kept)
+            else:
+                node = helper.make_node("Constant", [], [name], **options)
+                scope.node.insert(0, node)
+    onnx.checker.check_model(made)
+    return made
 
 
 def session(

@@ -254,6 +254,108 @@ def test_names_that_ncnn_cannot_read_are_refused(
         ncnn.write_table(make_table(), tmp_path / "t", {"l": ncnn.Layer("z", 1)})
 
 
+def with_bias() -> onnx.ModelProto:
+    """As Paddle exports a layer: Conv → Add; depthwise Conv → Add; then MatMul → Add."""
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w1"], ["c"], "first"),
+        onnx.helper.make_node("Add", ["c", "b1"], ["d"], "bias"),
+        onnx.helper.make_node("Conv", ["d", "w2"], ["e"], "depthwise", group=4),
+        onnx.helper.make_node("Conv", ["e", "w3"], ["f"], "grouped", group=2),
+        onnx.helper.make_node("Flatten", ["f"], ["g"], "flat"),
+        onnx.helper.make_node("MatMul", ["g", "w4"], ["h"], "product"),
+        onnx.helper.make_node("Add", ["h", "b4"], ["i"], "sum"),
+        onnx.helper.make_node("Gemm", ["i", "w5", "b5"], ["y"], "gemm", transB=1),
+    ]
+    shapes: dict[str, tuple[int, ...]] = {
+        "w1": (4, 3, 3, 3),
+        "b1": (1, 4, 1, 1),
+        "w2": (4, 1, 3, 3),
+        "w3": (6, 2, 1, 1),
+        "w4": (6, 5),
+        "b4": (5,),
+        "w5": (7, 5),
+        "b5": (7,),
+    }
+    weights = {n: models.random(*s, seed=k) for k, (n, s) in enumerate(shapes.items())}
+    x, y = models.value("x", [1, 3, 5, 5]), models.value("y", [1, 7])
+    return models.build(nodes, [x], [y], weights)
+
+
+@pytest.mark.parametrize("how", models.HOLDERS)
+def test_ncnn_layers_are_found_whatever_holds_their_weights(
+    how: str, tmp_path: Path
+) -> None:
+    model = with_bias()
+    table = qc.onnx.observe(model, [{"x": models.random(1, 3, 5, 5)}]).compute()
+    wanted, found = tmp_path / "wanted", tmp_path / "found"
+    assert ncnn.write_table(table, wanted, ncnn.layers_of(model)) == 5
+    made = models.hold(model, how)
+    layers = ncnn.layers_of(made)
+    assert list(layers) == ["first", "depthwise", "grouped", "product", "gemm"]
+    sizes = [np.size(layer.magnitudes) for layer in layers.values()]
+    assert sizes == [4, 4, 2, 5, 7]
+    ncnn.write_table(table, found, layers)
+    assert found.read_bytes() == wanted.read_bytes()
+
+
+def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> None:
+    model = with_bias()
+    product, gemm = model.graph.node[5], model.graph.node[7]
+    product.input[1] = "computed"
+    turned = onnx.helper.make_node("Transpose", ["w4t"], ["computed"])
+    stack = onnx.helper.make_node("MatMul", ["i", "w6"], ["z"], "stack")
+    fused = onnx.helper.make_node("FusedConv", ["x", "w1"], ["u"], "fused")
+    fused.domain = "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    model.graph.node.insert(5, turned)
+    model.graph.node.extend([stack, fused])
+    for name, shape in (("w4t", (5, 6)), ("w6", (2, 5, 3))):
+        tensor = onnx.numpy_helper.from_array(models.random(*shape), name)
+        model.graph.initializer.append(tensor)
+    path, out = tmp_path / "model.onnx", tmp_path / "out"
+    onnx.save(model, path)
+    seen = qc.onnx.observe(model, [{"x": models.random(1, 3, 5, 5)}])
+    lacking, empty = gemm.input[0], "e"
+    kept = qc.Calibrator()
+    kept._include(
+        (name, seen.stats(name).copy()) for name in seen if name not in (lacking, empty)
+    )
+    kept.observe(empty, np.zeros(0, np.float32))
+    table = kept.compute()
+    table.save(tmp_path / "table.json")
+    done = call(
+        *("export", tmp_path / "table.json", "--to", "ncnn"),
+        *("-o", out, "--model", path),
+    )
+    assert done.code == 0
+    assert done.facts["layers"] == "2"
+    assert set(read_ncnn(out)) == {
+        *("first", "first_param_0", "depthwise", "depthwise_param_0")
+    }
+    told = " ".join(done.out.split())
+    for words in (
+        "product: its weights are not constant",
+        "stack: its weights have 3 dimensions, not 2",
+        "fused: fused by onnxruntime (com.microsoft.FusedConv)",
+        "gemm: its input i is not in the table",
+        "grouped: its input e is never reached by the calibration data: always empty",
+        "no layer reads it",
+    ):
+        assert words in told
+    written = export(table, "ncnn", out, model=path)
+    assert (written.entries, written.unit) == (2, "layers")
+    nothing = models.gemm_net(models.random(5))
+    del nothing.graph.initializer[:]
+    nothing.graph.input.append(models.value("w", [8, 5]))
+    nothing.graph.input.append(models.value("b", [5]))
+    onnx.save(nothing, path)
+    told = call(
+        *("export", tmp_path / "table.json", "--to", "ncnn"),
+        *("-o", out, "--model", path),
+    ).told()
+    assert "ncnn computes in int8: gemm: its weights are not constant" in told
+
+
 # plain -------------------------------------------------------------------------------------------
 
 
@@ -291,10 +393,14 @@ def test_the_command_writes_what_the_function_writes(to: str, tmp_path: Path) ->
     made, expected = tmp_path / "made", tmp_path / "expected"
     if to == "onnxruntime-tensorrt":
         expected.mkdir()
-    export(table, to, expected, **options)
+    written = export(table, to, expected, **options)
     done = call("export", tmp_path / "table.json", "--to", to, "-o", made, *arguments)
     assert (done.code, done.err) == (0, "")
-    assert done.facts["tensors"] == str(len(table))
+    if to == "ncnn":
+        assert (done.facts["layers"], written.entries) == ("2", 2)
+        assert done.facts["left out"] == "y: no layer reads it"
+    else:
+        assert done.facts["tensors"] == str(len(table)) == str(written.entries)
     assert done.facts["for"] == TARGETS[to].text
     files = [made] if made.is_file() else sorted(made.iterdir())
     wanted = [expected] if expected.is_file() else sorted(expected.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from quantcal import tensorrt
 from quantcal.cli import text
 from quantcal.cli.console import stdout
 from quantcal.cli.errors import refuse_overwriting
-from quantcal.cli.facts import print_facts
+from quantcal.cli.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
 from quantcal.exporters.targets import TARGETS
@@ -103,7 +104,7 @@ def export(
         refuse_overwriting(output, source)
     if folder:
         output.mkdir(parents=True, exist_ok=True)
-    export_table(
+    done = export_table(
         loaded,
         to.value,
         output,
@@ -113,11 +114,20 @@ def export(
         model=model,
     )
     size = sum((output / name).stat().st_size for name in TENSORRT_FILES if folder)
-    print_facts(
-        stdout(),
-        {
-            "written": f"{output} ({text.size(size or output.stat().st_size)})",
-            "for": TARGETS[to.value].text,
-            "tensors": str(len(loaded)),
-        },
-    )
+    facts = {
+        "written": f"{output} ({text.size(size or output.stat().st_size)})",
+        "for": TARGETS[to.value].text,
+        done.unit: str(done.entries),
+    }
+    if done.left_out:
+        facts["left out"] = _left_out(done.left_out)
+    print_facts(stdout(), facts)
+    warn_of_nothing([n for n, r in loaded.report.items() if r.minimum is None])
+
+
+def _left_out(reasons: Mapping[str, str]) -> str:
+    """Return each reason with the first names that it is the reason of."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{text.listed(n)}: {reason}" for reason, n in names.items())

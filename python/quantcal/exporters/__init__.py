@@ -7,6 +7,6 @@ For a quantised ONNX model use :func:`quantcal.onnx.write`, which needs no such 
 from __future__ import annotations
 
 from quantcal.exporters import ncnn, onnxruntime, plain
-from quantcal.exporters.targets import TARGETS, export
+from quantcal.exporters.targets import TARGETS, Exported, export
 
-__all__ = ["TARGETS", "export", "ncnn", "onnxruntime", "plain"]
+__all__ = ["TARGETS", "Exported", "export", "ncnn", "onnxruntime", "plain"]

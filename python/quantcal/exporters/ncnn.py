@@ -17,6 +17,7 @@ import numpy as np
 from quantcal import _core
 from quantcal._files import write_bytes
 from quantcal.onnx.attributes import attribute
+from quantcal.onnx.counterparts import counted_as, why_foreign
 from quantcal.onnx.graph import operator_of
 from quantcal.params import QuantParams
 from quantcal.tensorrt import largest
@@ -66,22 +67,68 @@ def layers_of(model: Model) -> dict[str, Layer]:
     CalibrationError
         If it cannot be read.
     """
-    from onnx import numpy_helper
+    return read_layers(model)[0]
 
+
+def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
+    """Return the layers, and why other Conv, Gemm and MatMul nodes are none.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+
+    Returns
+    -------
+    tuple of (dict of str to Layer, dict of str to str)
+        As :func:`layers_of` returns them; and node → reason.
+
+    Raises
+    ------
+    CalibrationError
+        If the model cannot be read.
+    """
+    from quantcal.onnx.constants import stored_tensors
+    from quantcal.onnx.graph import all_nodes
     from quantcal.onnx.model import load_model
+    from quantcal.onnx.scopes import unify_names
 
     graph = load_model(model).proto.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    layers = {}
-    for node in graph.node:
-        if operator_of(node) in _MAGNITUDES and len(node.input) > 1:
-            found = weights.get(node.input[1])
-            if found is not None and found.data_type == found.FLOAT:
-                values = np.abs(numpy_helper.to_array(found))
-                layer = _MAGNITUDES[operator_of(node)](node, values)
-                if layer is not None:
-                    layers[node.name or node.output[0]] = layer
-    return layers
+    unify_names(graph)
+    weights = stored_tensors(graph)
+    outside = {node.output[0] for node in graph.node if node.output}
+    layers: dict[str, Layer] = {}
+    left: dict[str, str] = {}
+    for node in all_nodes(graph):
+        if counted_as(node) not in _MAGNITUDES:
+            continue
+        found = _layer(node, weights)
+        if node.output[0] not in outside:
+            found = "inside a subgraph, which ncnn does not have"
+        name = node.name or node.output[0]
+        if isinstance(found, Layer):
+            layers[name] = found
+        else:
+            left[name] = found
+    return layers, left
+
+
+def _layer(
+    node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]
+) -> Layer | str:
+    """Return the layer of a node, or why it is none."""
+    from onnx import TensorProto, numpy_helper
+
+    foreign = why_foreign(node)
+    if foreign:
+        return foreign
+    found = weights.get(node.input[1]) if len(node.input) > 1 else None
+    if found is None:
+        return "its weights are not constant"
+    if found.data_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(found.data_type).lower()
+        return f"its weights are {kind}, not float32"
+    layer = _MAGNITUDES[operator_of(node)](node, np.abs(numpy_helper.to_array(found)))
+    return layer or f"its weights have {len(found.dims)} dimensions, not 2"
 
 
 def _conv(node: onnx.NodeProto, weights: Any) -> Layer | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantcal import _core, tensorrt
 from quantcal.exporters import ncnn, onnxruntime, plain
+from quantcal.onnx.reached import in_table
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -19,13 +20,33 @@ Table = Mapping[str, QuantParams]
 
 
 @dataclass(frozen=True, slots=True)
+class Exported:
+    """What a file for another tool holds.
+
+    Attributes
+    ----------
+    entries : int
+        How many tensors were written, or layers.
+    unit : str
+        "tensors" or "layers".
+    left_out : dict of str to str
+        What the file does not hold: layer or tensor → reason.
+    """
+
+    entries: int
+    unit: str = "tensors"
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A file that another tool reads.
 
     Attributes
     ----------
     write : callable
-        Takes the table, the path and the options.
+        Takes the table, the path and the options. Returns :class:`Exported`, or nothing when
+        every tensor was written.
     options : tuple of str
         The options it knows.
     text : str
@@ -37,14 +58,33 @@ class Target:
     text: str
 
 
-def _write_ncnn(table: Table, path: str | Path, *, model: Model | None = None) -> None:
+def _write_ncnn(
+    table: Table, path: str | Path, *, model: Model | None = None
+) -> Exported:
     if model is None:
         msg = (
             "ncnn's table names layers and holds the scales of their weights too: "
             "give the model (--model)"
         )
         raise _core.CalibrationError(msg)
-    ncnn.write_table(table, path, ncnn.layers_of(model))
+    layers, left = ncnn.read_layers(model)
+    if not layers:
+        why = "; ".join(f"{name}: {reason}" for name, reason in [*left.items()][:5])
+        msg = (
+            "the model has no Conv, Gemm or MatMul that ncnn computes in int8"
+            f"{f': {why}' if why else ''}"
+        )
+        raise _core.CalibrationError(msg)
+    reached = in_table(table)
+    known = {name: table[name] for name, reason in reached.items() if reason is None}
+    written = ncnn.write_table(known, path, layers)
+    for name, layer in layers.items():
+        reason = reached.get(layer.tensor, "not in the table")
+        if reason is not None:
+            left[name] = f"its input {layer.tensor} is {reason}"
+    read = {layer.tensor for layer in layers.values()}
+    left |= {name: "no layer reads it" for name in table if name not in read}
+    return Exported(written, "layers", left)
 
 
 TARGETS: Mapping[str, Target] = {
@@ -72,7 +112,7 @@ TARGETS: Mapping[str, Target] = {
 
 def export(
     table: Mapping[str, QuantParams], to: str, path: str | Path, **options: Any
-) -> None:
+) -> Exported:
     """Write a table for another tool.
 
     Parameters
@@ -87,6 +127,11 @@ def export(
     options
         ``method`` (onnxruntime), ``version`` and ``algorithm`` (tensorrt), ``model``
         (ncnn). None stands for the default.
+
+    Returns
+    -------
+    Exported
+        How many tensors or layers were written, and what was left out and why.
 
     Raises
     ------
@@ -109,8 +154,10 @@ def export(
         takes = ", ".join(target.options) or "none"
         msg = f"{unknown[0]} is no option of {to}, which takes: {takes}"
         raise _core.CalibrationError(msg)
-    table = CalibrationTable(table)  # checks names and what they stand for
+    if not isinstance(table, CalibrationTable):
+        table = CalibrationTable(table)  # checks names and what they stand for
     if not len(table):
         msg = "the table is empty: there is nothing to write"
         raise _core.CalibrationError(msg)
-    target.write(table, path, **given)
+    done: Exported | None = target.write(table, path, **given)
+    return done or Exported(len(table))

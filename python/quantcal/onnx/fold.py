@@ -50,13 +50,18 @@ def fold_constants(
         for node in everything
         if node.name in chosen or operator_of(node) == "BatchNormalization"
         for name in node.input
-        if name in fixed & maker.keys() - outputs
-        and types.get(name) == _FLOAT
-        and len(maker[name].output) == 1
+        if name in fixed & maker.keys()
         and not dequantizes(maker[name])
+        and all(
+            types.get(made) == _FLOAT and made not in outputs
+            for made in filter(None, maker[name].output)
+        )
     }
     if not wanted:
         return
+    # The node goes, so all that it makes must stay, such as the other parts of a Split.
+    used = uses_of(graph)
+    wanted |= {n for name in wanted for n in maker[name].output if used[n]}
     names = sorted(wanted)
     nodes = [node for node in everything if set(node.output) <= fixed]
     arrays = _compute(proto, names, nodes, folder)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.counterparts import counted_as, dequantizes, why_foreign
 from quantcal.onnx.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx.kernels import CODED_WEIGHTS, reads_codes
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.placement import Placement, needed
-from quantcal.onnx.scopes import owners, scopes
+from quantcal.onnx.scopes import owners
 from quantcal.onnx.sums import Sum
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _weights(
     graph: onnx.GraphProto, nodes: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
     """Return the weights of the chosen nodes, and who reads them."""
-    found = {tensor.name for scope in scopes(graph) for tensor in scope.initializer}
+    found = stored_tensors(graph)
     beside: dict[str, tuple[str, ...]] = {}
     for node in all_nodes(graph):
         for name in node.input if node.name in nodes else ():

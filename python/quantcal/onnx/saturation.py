@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from quantcal import CalibrationError, Calibrator, QuantParams
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.coding import Coded, code
+from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.external import values_of
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.model import load_light
@@ -31,7 +32,6 @@ from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.pairs import Floats, code_shares, overflow, rounding
 from quantcal.onnx.prepare import Prepared, prepare
-from quantcal.onnx.scopes import scopes
 
 if TYPE_CHECKING:
     import onnx
@@ -174,7 +174,7 @@ def _weighted(
 ) -> Iterator[tuple[onnx.NodeProto, onnx.TensorProto]]:
     """Yield the quantised nodes with constant weights, inside subgraphs too."""
     graph = prepared.proto.graph
-    constants = {t.name: t for scope in scopes(graph) for t in scope.initializer}
+    constants = stored_tensors(graph)
     for node in all_nodes(graph):
         if node.name in prepared.plan.nodes and len(node.input) > 1:
             tensor = constants.get(node.input[1])

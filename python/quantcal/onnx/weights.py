@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.external import values_of
 from quantcal.onnx.graph import names_of, unique_name
 from quantcal.onnx.scopes import scopes
@@ -45,10 +46,10 @@ def drop_unread(graph: onnx.GraphProto, before: Counter[str]) -> None:
 
 
 class Weights:
-    """Initializers by name, changed without touching what others read.
+    """Stored tensors by name, changed without touching what others read.
 
-    Those of subgraphs are found too; new ones go to the main graph, which all see. Names
-    must mean one value in the whole model.
+    Those in ``Constant`` nodes and in subgraphs are found too; new ones go to the main
+    graph, which all see. Names must mean one value in the whole model.
     """
 
     def __init__(self, graph: onnx.GraphProto, folder: Path | None = None) -> None:
@@ -56,10 +57,9 @@ class Weights:
         self.folder = folder  # of external data
         self.used = uses_of(graph)
         self.taken = names_of(graph)
-        self.found = {
-            tensor.name: tensor
-            for scope in scopes(graph)
-            for tensor in scope.initializer
+        self.found = stored_tensors(graph)
+        self._initializers = {
+            tensor.name for scope in scopes(graph) for tensor in scope.initializer
         }
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
@@ -76,7 +76,7 @@ class Weights:
 
     def put(self, name: str, array: np.ndarray[Any, Any]) -> str:
         """Store float32 data; under a new name when ``name`` has other readers."""
-        if self.used[name] == 1 and name in self.found:
+        if self.used[name] == 1 and name in self._initializers:
             self.found[name].CopyFrom(_float32(array, name))
             return name
         self.used[name] -= 1
@@ -89,6 +89,7 @@ class Weights:
         new = unique_name(name, self.taken)
         self.graph.initializer.append(_float32(array, new))
         self.found[new] = self.graph.initializer[-1]
+        self._initializers.add(new)
         return new
 
 
