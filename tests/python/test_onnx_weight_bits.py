@@ -222,6 +222,15 @@ def test_a_dead_channel_does_not_decide(tmp_path: Path) -> None:
         assert 8 * one == pytest.approx(7 * same)
 
 
+def test_a_node_without_overflow_keeps_its_bit() -> None:
+    """Also where its weights happen to lie nearer to the codes of 7 bits."""
+    for error, rounding, needed in (
+        *((0.0, 1.0, False), (0.0, 0.0, False), (0.0, -1.0, False)),
+        *((1.0, -1.0, True), (1.0, 0.0, True), (1.0, 2.0, False)),
+    ):
+        assert qc.onnx.Saturation(0.1, error, rounding).needs_bit is needed
+
+
 def test_only_8_bit_codes_on_both_sides_are_estimated(tmp_path: Path) -> None:
     """Nodes of other formats take other kernels, so they need no bit."""
     node = helper.make_node("MatMul", ["x", "w"], ["y"], "n")

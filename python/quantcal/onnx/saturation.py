@@ -63,8 +63,8 @@ class Saturation:
 
     @property
     def needs_bit(self) -> bool:
-        """Whether 7-bit weights are expected to be the lesser evil."""
-        return self.error > self.rounding
+        """Whether sums overflow, and 7-bit weights are expected to lose less than that."""
+        return self.error > max(self.rounding, 0.0)
 
 
 def saturations(
