@@ -26,10 +26,13 @@ def convolutions() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
         helper.make_node("Conv", ["e", "w3", "b3"], ["y"], "last"),
     ]
     weights = {
-        "w1": models.random(4, 3, 3, 3), "w2": models.random(4, 1, 3, 3, seed=1),
-        "w3": models.random(2, 4, 1, 1, seed=2), "b3": models.random(2, seed=3),
+        "w1": models.random(4, 3, 3, 3),
+        "w2": models.random(4, 1, 3, 3, seed=1),
+        "w3": models.random(2, 4, 1, 1, seed=2),
+        "b3": models.random(2, seed=3),
         **{k: np.abs(models.random(4, seed=n)) + 1 for n, k in enumerate("gbmv", 4)},
-        "zero": np.array(0, np.float32), "six": np.array(6, np.float32),
+        "zero": np.array(0, np.float32),
+        "six": np.array(6, np.float32),
     }
     x, y = models.value("x", [1, 3, 9, 9]), models.value("y", [1, 2, 5, 5])
     feeds = [{"x": models.random(1, 3, 9, 9, seed=n)} for n in range(3)]
@@ -46,7 +49,11 @@ def products() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
         helper.make_node("MatMul", ["r", "w3"], ["y"], "last"),
     ]
     shapes: dict[str, tuple[int, ...]] = {
-        "w1": (8, 6), "b1": (6,), "w2": (5, 6), "b2": (5,), "w3": (2, 5, 4),
+        "w1": (8, 6),
+        "b1": (6,),
+        "w2": (5, 6),
+        "b2": (5,),
+        "w3": (2, 5, 4),
     }
     weights = {n: models.random(*s, seed=k) for k, (n, s) in enumerate(shapes.items())}
     x, y = models.value("x", [9, 8]), models.value("y", [2, 9, 4])

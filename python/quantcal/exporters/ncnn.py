@@ -99,7 +99,7 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     layers: dict[str, Layer] = {}
     left: dict[str, str] = {}
     for node in all_nodes(graph):
-        if counted_as(node) not in _MAGNITUDES:
+        if counted_as(node) not in _MAGNITUDES or not node.output:
             continue
         found = _layer(node, weights)
         if node.output[0] not in outside:

@@ -36,13 +36,13 @@ def stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     }
     for scope in scopes(graph):
         for node in scope.node:
-            operator = operator_of(node)
-            if operator == "Identity" and node.input[0] in found:
-                found[node.output[0]] = found[node.input[0]]
-            elif operator == "Constant":
+            tensor = None
+            if operator_of(node) == "Constant":
                 tensor = _of_constant(node)
-                if tensor is not None:
-                    found[node.output[0]] = tensor
+            elif operator_of(node) == "Identity" and node.input:
+                tensor = found.get(node.input[0])
+            if tensor is not None and node.output:
+                found[node.output[0]] = tensor
     return found
 
 
