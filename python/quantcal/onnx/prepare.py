@@ -104,7 +104,8 @@ class Prepared:
                     without,
                 )
             except CalibrationError as error:
-                listed = ", ".join(without)
+                more = f" and {len(without) - 10} more" if len(without) > 10 else ""
+                listed = ", ".join(list(without)[:10]) + more
                 raise CalibrationError(
                     f"{error} Without a finite value in any sample: {listed}. Give "
                     "samples that reach these tensors."
