@@ -359,7 +359,12 @@ def test_a_model_without_standard_operators_gets_their_opset(tmp_path: Path) -> 
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     path, feeds = tmp_path / "q.onnx", [{"x": models.random(32, 6)}]
     result = qc.onnx.quantize(
-        model, path, feeds, op_types=["com.microsoft.QuickGelu"], progress=False
+        model,
+        path,
+        feeds,
+        op_types=["com.microsoft.QuickGelu"],
+        placement="stock",
+        progress=False,
     )
     assert result.quantized_nodes == {"com.microsoft.QuickGelu": 2}
     (want,) = models.session(model).run(None, feeds[0])

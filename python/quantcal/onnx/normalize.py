@@ -15,7 +15,7 @@ import numpy as np
 
 from quantcal import CalibrationError
 from quantcal.onnx.external import values_of
-from quantcal.onnx.graph import STANDARD_DOMAINS, operator_of
+from quantcal.onnx.graph import STANDARD_DOMAINS, operator_of, subgraphs
 from quantcal.onnx.scopes import scopes
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     yield from scopes(proto.graph)
     for function in proto.functions:
         for node in function.node:
-            for attribute in node.attribute:
-                for graph in (attribute.g, *attribute.graphs):
-                    yield from scopes(graph)
+            for graph in subgraphs(node):
+                yield from scopes(graph)
 
 
 def _without_weights(graph: onnx.GraphProto) -> None:
