@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from quantcal.onnx.coded_inputs import only_weights
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import Options
@@ -92,7 +93,7 @@ class Placement:
 
     def _place(self) -> None:
         for node in all_nodes(self._graph):
-            if node.name not in self._nodes:
+            if node.name not in self._nodes or only_weights(node, self._constants):
                 continue
             for name in _read(node):
                 self._site(name, node.name).add(node.name)

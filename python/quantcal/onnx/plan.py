@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.coded_inputs import coded_inputs, only_weights
 from quantcal.onnx.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
@@ -210,8 +211,10 @@ def _why_not(
     if odd is not None:
         kind = odd.removeprefix("tensor(").removesuffix(")")
         return f"{kind or 'unknown'} tensors, not float32"
-    if options.weights_only and not any(name in constants for name in node.input[:2]):
-        return "without constant weights"
+    if options.weights_only or only_weights(node, constants):
+        weights = [node.input[i] for i in coded_inputs(node)] or node.input[:2]
+        if not any(name in constants for name in weights):
+            return "without constant weights"
     return None
 
 

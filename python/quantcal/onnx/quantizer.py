@@ -224,6 +224,8 @@ def quantize(
         dequantize_nodes=written.dequantize_nodes,
         left_in_float=written.left_in_float,
         weight_formats=written.weight_formats,
+        float_weights=written.float_weights,
+        model_bytes=written.model_bytes,
         reduce_range=bits.reduce,
         reduce_range_reason=bits.reason,
         seconds_observe=observed - started,

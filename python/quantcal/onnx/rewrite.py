@@ -17,6 +17,7 @@ from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.external import embed
 from quantcal.onnx.graph import sort_nodes, subgraphs
+from quantcal.onnx.ties import untie
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.onnx.weights import drop_unread, uses_of
 
@@ -52,6 +53,7 @@ def rewrite(
     work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
+    untie(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
         embed(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
@@ -100,8 +102,7 @@ class _Rewriter:
                     node.input[index] = pairs[name]
                 elif name in names:
                     node.input[index] = names[name]
-            if node.name in self._plan.nodes:
-                self._weights.decode(node, scope)
+            self._weights.decode(node, scope)
             nodes.append(node)
             for index, name in enumerate(node.output):
                 if self._plan.sites.get(name, frozenset()) is not None:
