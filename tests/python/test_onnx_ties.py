@@ -364,3 +364,18 @@ def test_a_weight_with_a_batch_norm_of_its_own_stays_tied_to_nothing(
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(model, path, feeds, cpu="vnni", progress=False)
     assert worst(model, path, feeds) > 28
+
+
+def test_a_large_bias_fits_at_the_scale_of_each_tied_weight(tmp_path: Path) -> None:
+    """Weights are next to nothing beside it: their scale must grow, of both alike."""
+    model = alphas()
+    (weight, bias) = (numpy_helper.to_array(t) for t in model.graph.initializer)
+    for tensor, array in zip(
+        model.graph.initializer, (1e-9 * weight, 1e3 * bias), strict=True
+    ):
+        tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
+    model.graph.node[0].attribute[0].f, model.graph.node[1].attribute[0].f = 2.0, 0.01
+    path = tmp_path / "q.onnx"
+    qc.onnx.quantize(model, path, samples(model), strategy="minmax", progress=False)
+    assert len(codes(path)) == 1
+    assert worst(model, path, samples(model)) > 40

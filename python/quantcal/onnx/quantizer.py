@@ -114,7 +114,8 @@ def quantize(
     cpu : "auto", "vnni", "no-vnni" or "arm"
         Where the model will run; ``"auto"`` (default) is this machine.
     op_types : sequence of str
-        Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too.
+        Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too. Of Gather,
+        LSTM, GRU, RNN and Einsum only constant weights are coded.
     include, exclude : sequence of str
         Names of nodes, or of tensors that they make, or patterns (``*``): quantise these
         only; leave these in float. Unnamed nodes go by type and position, such as
