@@ -379,3 +379,58 @@ def test_a_large_bias_fits_at_the_scale_of_each_tied_weight(tmp_path: Path) -> N
     qc.onnx.quantize(model, path, samples(model), strategy="minmax", progress=False)
     assert len(codes(path)) == 1
     assert worst(model, path, samples(model)) > 40
+
+
+@pytest.mark.parametrize("weight", ["int8", "int4"])
+def test_codes_lie_in_each_branch_that_reads_them(weight: str, tmp_path: Path) -> None:
+    model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
+    model.graph.node[0].output[0] = "h"
+    second = onnx.NodeProto()
+    second.CopyFrom(model.graph.node[0])
+    second.name, second.output[0] = "again", "y"  # an If of the same branches
+    for attribute in second.attribute:
+        (inner,) = attribute.g.node
+        inner.name, inner.input[0] = f"{inner.name}_again", "h"
+    model.graph.node.append(second)
+    options: dict[str, Any] = {"activation": "none", "weight": weight}
+    qc.onnx.quantize(model, path, progress=False, **options)
+    assert path.stat().st_size < model.ByteSize() + 4096
+    assert len(codes(path)) == 4
+    assert worst(model, path, samples(model)) > 12
+
+
+def test_blocks_of_4_bits_along_different_axes_are_stored_apart(tmp_path: Path) -> None:
+    turn = node("Transpose", ["w"], ["t"], "turn", perm=[1, 0])
+    nodes = [
+        turn,
+        node("Gather", ["t", "i"], ["e"], "emb"),
+        node("MatMul", ["x", "w"], ["h"], "one"),
+        node("MatMul", ["h", "t"], ["y"], "two"),
+    ]
+    inputs = [ids(), models.value("x", ["n", WIDTH])]
+    shape = ["n", WIDTH]
+    outputs = [models.value("e", ["b", WIDTH]), models.value("y", shape)]
+    weights = {"w": models.random(WIDTH, WIDTH)}
+    model, path = models.build(nodes, inputs, outputs, weights), tmp_path / "q.onnx"
+    result = qc.onnx.quantize(
+        model, path, activation="none", weight="int4", progress=False
+    )
+    assert result.weight_formats == {"int4": 2, "int8": 1}
+    assert worst(model, path, samples(model)) > 14
+
+
+def test_a_negative_alpha_takes_codes_of_its_own(tmp_path: Path) -> None:
+    model, path = alphas(), tmp_path / "q.onnx"
+    model.graph.node[0].attribute[0].f = -0.3
+    result = qc.onnx.quantize(model, path, samples(model), cpu="vnni", progress=False)
+    assert result.weight_formats == {"int8": 2}
+    assert worst(model, path, samples(model)) > 32
+    square = models.value("y", ["n", WIDTH])
+    nodes = [
+        node("Gemm", ["x", "w"], ["h"], "one", alpha=-2.0),
+        node("Einsum", ["h", "w"], ["y"], "einsum", equation="bi,ij->bj"),
+    ]
+    weights = {"w": models.random(WIDTH, WIDTH)}
+    only = models.build(nodes, [models.value("x", ["n", WIDTH])], [square], weights)
+    with pytest.raises(qc.CalibrationError, match=r"read in float, too .'w'"):
+        qc.onnx.quantize(only, path, samples(only), progress=False)

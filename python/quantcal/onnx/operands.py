@@ -110,9 +110,8 @@ def _shape_weight(
     if (name, factor) not in own:
         made = weights.add(f"{name}_copy", weights.array(name) * np.float32(factor))
         own[name, factor] = made
-        if factor > 0:  # negative scales are none
-            tie = tie_of(ties, name)
-            ties[made] = Tie(tie.root, tie.perm, tie.factor * factor)
+        tie = tie_of(ties, name)
+        ties[made] = Tie(tie.root, tie.perm, tie.factor * factor)
     node.input[1] = own[name, factor]
 
 

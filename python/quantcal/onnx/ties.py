@@ -29,7 +29,7 @@ class Tie:
     perm : tuple of int
         The axes of the root in the order of this constant; empty when they are the same.
     factor : float
-        What each value is multiplied by; positive.
+        What each value is multiplied by.
     """
 
     root: str

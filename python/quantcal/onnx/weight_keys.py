@@ -145,7 +145,8 @@ class _Readers:
         ):
             use = self._use(name, 1 - axis, format)
             if use.perm:  # blocks of one order of axes are none in another
-                return Use(Key(name, 1 - axis, format, options.block_size), name)
+                key = Key(name, 1 - axis, format, options.block_size, alone=True)
+                return Use(key, name)
             key = replace(use.key, block_size=options.block_size)
             return replace(use, key=key)
         return self._use(name, axis, format)
@@ -153,6 +154,8 @@ class _Readers:
     def _use(self, name: str, axis: int, format: str) -> Use:
         """Return a use of a constant along one of its own axes."""
         tie = tie_of(self._ties, name)
+        if tie.factor <= 0:  # no scale is negative
+            return Use(Key(name, axis, format, alone=True), name)
         order = tie.order(len(self._weights.shape(name)))
         first = self._first[tie.root]
         perm = tuple(first.index(axis) for axis in order)
@@ -190,7 +193,7 @@ class _Readers:
             if not chosen and (not others or tie.root in kept):
                 continue
             same = [use.key for use in others if _gatherable(use.key.format)]
-            same = [key for key in same if not key.block_size]
+            same = [key for key in same if not (key.block_size or key.alone)]
             axis = channel_axis(node, 0, self._weights.shape(name))
             axis = axis if self._options.per_channel else -1
             format = ROWS if not chosen else found[node.name, 0].key.format

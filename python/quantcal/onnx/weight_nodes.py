@@ -84,11 +84,13 @@ class Constants:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One graph while it is rewritten: its nodes so far, and what they decode."""
+    """One graph while it is rewritten: its nodes so far, what they decode, and codes."""
 
     graph: onnx.GraphProto
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     decoded: dict[Use, str] = field(default_factory=dict)
+    codes: dict[Key, str] = field(default_factory=dict)
+    stored: dict[tuple[Key, float], list[str]] = field(default_factory=dict)
 
 
 class WeightNodes:
@@ -134,8 +136,7 @@ class WeightNodes:
         self._least = self._least_scales()
         self._outside = outside(graph, self._uses, self._plan.sites)
         self._coded: dict[Key, Coded] = {}
-        self._codes: dict[tuple[int, Key], str] = {}
-        self._stored: dict[tuple[int, Key, float], list[str]] = {}
+        self._around = Scope(graph)
 
     def decode(self, node: onnx.NodeProto, scope: Scope) -> None:
         """Let a node read decoded constants, by nodes that go before it."""
@@ -182,25 +183,24 @@ class WeightNodes:
 
     def _store(self, use: Use, coded: Coded, scope: Scope) -> str:
         """Store a weight's codes once, and append the nodes that decode them."""
-        graph = self._graph if use.key in self._outside else scope.graph
-        at = id(graph), use.key
-        if at not in self._codes:
+        at = self._around if use.key in self._outside else scope
+        if use.key not in at.codes:
             base = f"{use.name}_quantized"
             add = self._constants.add
-            self._codes[at] = add(graph, coded.codes, coded.format, base)
-        place = (*at, use.factor)
-        if place not in self._stored:
+            at.codes[use.key] = add(at.graph, coded.codes, coded.format, base)
+        place = use.key, use.factor
+        if place not in at.stored:
             zero = coded.zero_point
             if zero is None:
                 zero = np.zeros(coded.scale.shape, QuantFormat(coded.format).storage)
             grid = self._constants.grid(
-                graph, use.name, coded.scale, zero, coded.format
+                at.graph, use.name, coded.scale, zero, coded.format
             )
-            self._stored[place] = [self._codes[at], *grid]
+            at.stored[place] = [at.codes[use.key], *grid]
         options = {} if coded.axis is None else {"axis": coded.axis}
         if coded.block_size:
             options["block_size"] = coded.block_size
-        real = self._append(use.name, self._stored[place], scope, options)
+        real = self._append(use.name, at.stored[place], scope, options)
         return self._transposed(use, real, scope) if use.perm else real
 
     def _transposed(self, use: Use, real: str, scope: Scope) -> str:

@@ -30,12 +30,15 @@ class Key:
     format : str
     block_size : int
         0 without blocks.
+    alone : bool
+        Whether ``root`` is the constant itself, and nothing tied to it can share this.
     """
 
     root: str
     axis: int
     format: str
     block_size: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
