@@ -266,3 +266,59 @@ def test_ordinary_constants_of_such_operators_are_coded(tmp_path: Path) -> None:
         if t.data_type == TensorProto.FLOAT and len(t.dims)
     ]
     assert not {"m", "k", "w"} & set(floats)
+
+
+def test_tables_and_recurrent_weights_that_cannot_be_coded(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", ["t", "i"], ["g"], "rows"),
+        node("LSTM", ["s", "p", "r"], ["z"], "lstm", hidden_size=4),
+        node("MatMul", ["x", "w"], ["y"], "good"),
+    ]
+    weights = {
+        "t": spoilt(NAN, 12, 4),
+        "p": models.random(1, 16, 4),
+        "r": spoilt(INF, 1, 16, 4),
+        "w": models.random(WIDTH, WIDTH),
+    }
+    inputs = [
+        models.value("i", ["b"], TensorProto.INT64),
+        models.value("s", ["t", 1, 4]),
+        models.value("x", ["n", WIDTH]),
+    ]
+    outputs = [
+        models.value("g", ["b", 4]),
+        models.value("z", ["t", 1, 1, 4]),
+        models.value("y", ["n", WIDTH]),
+    ]
+    model = models.build(nodes, inputs, outputs, weights)
+    result = qc.onnx.quantize(
+        model,
+        tmp_path / "q.onnx",
+        activation="none",
+        op_types=["MatMul", "Gather", "LSTM"],
+        progress=False,
+    )
+    assert result.quantized_nodes == {"MatMul": 1}
+    wanted = {"with NaN in 't'": 1, "with infinities in 'r'": 1}
+    assert result.left_in_float == wanted
+
+
+def test_a_table_of_ranges_serves_a_model_with_such_a_constant(tmp_path: Path) -> None:
+    """What observing saw of the node that stays in float is not needed."""
+    mask = np.where(np.arange(WIDTH) < 4, 0, -INF).astype(np.float32)
+    nodes = [
+        node("Add", ["h", "mask"], ["m"], "masked"),
+        node("Softmax", ["m"], ["y"], "softmax", axis=-1),
+    ]
+    model, path = network(nodes, {"mask": mask}), tmp_path / "m.onnx"
+    onnx.save_model(
+        model, str(path), save_as_external_data=True, location="d", size_threshold=16
+    )
+    chosen = ["MatMul", "Add"]
+    seen = qc.onnx.observe(path, feeds(), op_types=chosen, progress=False)
+    written = qc.onnx.write(
+        path, tmp_path / "q.onnx", seen.compute("mse", format="uint8"), op_types=chosen
+    )
+    assert written.left_in_float == {"with infinities in 'mask'": 1}
+    (got,) = models.session(str(tmp_path / "q.onnx")).run(None, feeds()[0])
+    assert got[:, 4:].sum() == 0

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.coded_inputs import (
@@ -57,39 +59,54 @@ def uncodable(
     external : bool
         Whether the values of external data count.
     """
-    weights = Weights(graph, folder)
-    computed = constants_of(graph) - {
-        name
-        for node in all_nodes(graph)
-        if node.op_type == "DequantizeLinear"
-        for name in node.output
-    }
-    ends: dict[str, float] = {}
+    looked = _Constants(graph, options, Weights(graph, folder), external)
     found: dict[str, str] = {}
     for node in all_nodes(graph):
-        if node.name not in chosen:
-            continue
-        computable = () if operator_of(node) in ALIKE else coded_inputs(node)
-        for index, name in enumerate(node.input):
-            reason = None
-            if weights.is_float(name):
-                size = math.prod(weights.shape(name))
-                if has_uncoded(node, index, size):
-                    reason = f"with weights that cannot be coded ({name!r})"
-                elif (
-                    size
-                    and _is_rounded(node, index, options)
-                    and (external or not is_external(weights.found[name]))
-                ):
-                    if name not in ends:
-                        ends[name] = _largest(weights, name)
-                    what = _beyond(ends[name] * _factor(node))
-                    reason = f"with {what} in {name!r}" if what else None
-            elif index in computable and name in computed:
-                reason = f"with weights that are computed ({name!r})"
+        for index in range(len(node.input) if node.name in chosen else 0):
+            reason = looked.why_not(node, index)
             if reason is not None:
                 found.setdefault(node.name, reason)
     return found
+
+
+class _Constants:
+    """The constants of a graph, each looked at once."""
+
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        options: Options,
+        weights: Weights,
+        external: bool,
+    ) -> None:
+        self._options = options
+        self._weights = weights
+        self._external = external
+        self._ends: dict[str, float] = {}
+        self._computed = constants_of(graph) - {
+            name
+            for node in all_nodes(graph)
+            if node.op_type == "DequantizeLinear"
+            for name in node.output
+        }
+
+    def why_not(self, node: onnx.NodeProto, index: int) -> str | None:
+        """Return why an input cannot be coded; None when it can, or is not."""
+        name, weights = node.input[index], self._weights
+        if not weights.is_float(name):
+            coded = index in coded_inputs(node) and operator_of(node) not in ALIKE
+            computed = coded and name in self._computed
+            return f"with weights that are computed ({name!r})" if computed else None
+        size = math.prod(weights.shape(name))
+        if has_uncoded(node, index, size):
+            return f"with weights that cannot be coded ({name!r})"
+        unread = not self._external and is_external(weights.found[name])
+        if not size or unread or not _is_rounded(node, index, self._options):
+            return None
+        if name not in self._ends:
+            self._ends[name] = _largest(weights.array(name))
+        what = _beyond(self._ends[name] * _factor(node))
+        return f"with {what} in {name!r}" if what else None
 
 
 def _is_rounded(node: onnx.NodeProto, index: int, options: Options) -> bool:
@@ -103,9 +120,8 @@ def _is_rounded(node: onnx.NodeProto, index: int, options: Options) -> bool:
     return rounds_constants(node) and not options.weights_only
 
 
-def _largest(weights: Weights, name: str) -> float:
+def _largest(array: NDArray[Any]) -> float:
     """Return the largest magnitude, NaN where there is one."""
-    array = weights.array(name)
     return float(max(abs(float(array.min())), abs(float(array.max()))))
 
 
