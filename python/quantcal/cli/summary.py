@@ -74,9 +74,12 @@ def print_written(written: Written, model: Path, source: Path) -> None:
 
 
 def _written(written: QuantizeResult | Written) -> dict[str, str]:
+    from quantcal.onnx.result import left_told
+
+    left = left_told(written.left_in_float, written.float_weights, written.model_bytes)
     return {
         "quantised": _counts(written.quantized_nodes),
-        "left in float": _counts(written.left_in_float) or "none",
+        **dict(left),
         "Q / DQ nodes": f"{written.quantize_nodes} / {written.dequantize_nodes}",
         "weights": written.weights,
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantcal import Calibrator, QuantFormat, QuantParams, _core
+from quantcal import CalibrationError, Calibrator, QuantFormat, QuantParams, _core
 from quantcal.onnx.options import is_float
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ def code(
     least : float32 array, optional
         The least scale, one or one a channel; a smaller one is made as large, with a
         wider range.
+
+    Raises
+    ------
+    CalibrationError
+        When the weight has infinities or NaN, which no code stands for.
     """
+    _check_finite(weight)
     params = _params(weight, format, strategy, axis)
     if format == "int7":
         params = _in_eight_bits(params)
@@ -95,8 +101,7 @@ def _params(
     if strategy == "minmax":
         others = tuple(k for k in range(weight.ndim) if k != axis)
         reduce = None if axis is None else others
-        finite = np.nan_to_num(weight, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = finite.min(axis=reduce), finite.max(axis=reduce)
+        low, high = weight.min(axis=reduce), weight.max(axis=reduce)
         if axis is None:
             low, high = float(low), float(high)
         return QuantParams.from_range(low, high, format=format, axis=axis)
@@ -155,13 +160,28 @@ def code_blocks(
     axis : int
         0 or 1.
     size : int
+
+    Raises
+    ------
+    CalibrationError
+        As :func:`code`.
     """
+    _check_finite(weight)
     kind = QuantFormat(format)
     shares = _SHARES if strategy == "mse" else _SHARES[:1]
     codes, scale, zero = _core.code_blocks(
         np.ascontiguousarray(weight), kind, axis, size, shares
     )
     return Coded(format, codes, scale, None if kind.symmetric else zero, axis, size)
+
+
+def _check_finite(weight: NDArray[np.float32]) -> None:
+    ends = np.asarray([weight.min(initial=0.0), weight.max(initial=0.0)])
+    if not np.isfinite(ends).all():
+        raise CalibrationError(
+            "The weight has infinities or NaN, which no code stands for. Leave its node "
+            "in float."
+        )
 
 
 def onnx_type(format: str) -> int:

@@ -6,7 +6,7 @@ names of the nodes that may be changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from quantcal.onnx.graph import constants_of, inputs_of, operator_of
 from quantcal.onnx.model import Loaded
 from quantcal.onnx.scopes import remove_nodes, scopes
 from quantcal.onnx.session import Workspace
+from quantcal.onnx.ties import Tie, tie_computed
 from quantcal.onnx.weights import Weights, uses_of
 
 if TYPE_CHECKING:
@@ -30,12 +31,17 @@ def fold_constants(
     chosen: set[str],
     types: Mapping[str, str],
     folder: Path | None = None,
-) -> None:
+) -> dict[str, Tie]:
     """Turn computed constants that the chosen nodes read into initializers.
 
     The quantizer takes only initializers for weights; anything else it would treat as
     an activation. onnxruntime itself computes the values. What DequantizeLinear gives
     stays: such weights are quantised already. External data is looked for in ``folder``.
+
+    Returns
+    -------
+    dict of str to Tie
+        Those that are another constant, transposed or as it is.
     """
     import onnx
 
@@ -48,8 +54,10 @@ def fold_constants(
     wanted = {
         name
         for node in everything
-        if node.name in chosen or operator_of(node) == "BatchNormalization"
         for name in node.input
+        if node.name in chosen
+        or operator_of(node) == "BatchNormalization"
+        or _is_table(node, name, maker)
         if name in fixed & maker.keys()
         and not dequantizes(maker[name])
         and all(
@@ -58,11 +66,12 @@ def fold_constants(
         )
     }
     if not wanted:
-        return
+        return {}
     # The node goes, so all that it makes must stay, such as the other parts of a Split.
     used = uses_of(graph)
     wanted |= {n for name in wanted for n in maker[name].output if used[n]}
     names = sorted(wanted)
+    ties = tie_computed(graph, names, fixed)
     nodes = [node for node in everything if set(node.output) <= fixed]
     arrays = _compute(proto, names, nodes, folder)
     graph.initializer.extend(
@@ -72,6 +81,20 @@ def fold_constants(
     for scope in all_scopes:
         remove_nodes(scope, lambda node: bool(wanted & set(node.output)))
     _drop_unused(graph, fixed)
+    return ties
+
+
+def _is_table(
+    node: onnx.NodeProto, name: str, maker: Mapping[str, onnx.NodeProto]
+) -> bool:
+    """Whether a Constant node is a table, which may be tied to a weight."""
+    made = maker.get(name)
+    return (
+        made is not None
+        and operator_of(made) == "Constant"
+        and operator_of(node) == "Gather"
+        and node.input[0] == name
+    )
 
 
 def _compute(
@@ -115,14 +138,19 @@ def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
 
 
 def fold_batch_norms(
-    graph: onnx.GraphProto, chosen: set[str], folder: Path | None = None
+    graph: onnx.GraphProto,
+    chosen: set[str],
+    folder: Path | None = None,
+    tied: Collection[str] = (),
 ) -> None:
     """Fold each BatchNormalization into the chosen Conv that alone feeds it.
 
     The Conv keeps its name and takes over the output of the BatchNormalization.
-    Computed in double precision: results change by float32 rounding only.
+    Computed in double precision: results change by float32 rounding only. Weights that
+    are ``tied`` to others stay as they are; the Conv gets one of its own.
     """
     weights = Weights(graph, folder)
+    weights.used.update(tied)
     for scope in list(scopes(graph)):
         _fold_scope(scope, chosen, weights)
 
@@ -151,6 +179,7 @@ def _foldable(conv: onnx.NodeProto, norm: onnx.NodeProto, weights: Weights) -> b
         and sum(1 for name in norm.output if name) == 1
         and weights.used[conv.output[0]] == 1
         and weights.is_float(*norm.input[1:], *[n for n in conv.input[1:] if n])
+        and all(np.isfinite(weights.array(name)).all() for name in norm.input[1:])
     )
 
 

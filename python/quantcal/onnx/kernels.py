@@ -15,9 +15,6 @@ from __future__ import annotations
 FLOAT_RESULT = frozenset({"MatMul", "Gemm"})
 """Kernels that read codes and return floats."""
 
-CODED_WEIGHTS = frozenset({"ConvTranspose"})
-"""Without such a kernel, but their weights take less space as codes."""
-
 _CODED_RESULT = frozenset(
     {
         *("Conv", "Add", "Mul", "Concat", "Where"),

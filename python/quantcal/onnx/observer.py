@@ -135,7 +135,7 @@ def observe(
             include=include,
             exclude=exclude,
         )
-        prepared = prepare(loaded, options)
+        prepared = prepare(loaded, options, external=False)
         plan = prepared.plan
         source = Source(prepared.converted, prepared.types, plan.observed)
         del prepared  # and with it weights that only a written model needs

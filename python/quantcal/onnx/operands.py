@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal.onnx.graph import all_nodes, operator_of
-from quantcal.onnx.scopes import scopes
+from quantcal.onnx.ties import Tie, tie_of
 from quantcal.onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 
 
 def shape_operands(
-    graph: onnx.GraphProto, chosen: set[str], folder: Path | None = None
+    graph: onnx.GraphProto,
+    chosen: set[str],
+    folder: Path | None = None,
+    ties: dict[str, Tie] | None = None,
 ) -> dict[str, str]:
     """Bring constant weights and biases of chosen nodes into the one form that works.
 
-    * A weight is not shared with nodes that stay in float, or are quantised along
-      another axis: quantising it replaces it for all its readers.
     * A bias is a vector with one value a channel (``[1, N]`` and scalars fail per
       channel) and read by one node only (its scale is that node's).
     * A Gemm's alpha and beta are multiplied into weight and bias (the quantizer loses
@@ -41,6 +42,8 @@ def shape_operands(
         Names of the nodes to be quantised.
     folder : Path, optional
         Where external data lies; it is read only for weights that must change.
+    ties : dict of str to Tie, optional
+        Of the constants; a weight that an alpha is multiplied into is tied to what it was.
 
     Returns
     -------
@@ -48,12 +51,9 @@ def shape_operands(
         Nodes that must stay in float after all: name → reason.
     """
     weights = Weights(graph, folder)
-    outside = {value.name for scope in scopes(graph) for value in scope.output}
-    for node in all_nodes(graph):
-        if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
-            outside.update(node.input)
+    ties = {} if ties is None else ties
     odd: dict[str, str] = {}
-    own: dict[tuple[str, int, float], str] = {}
+    own: dict[tuple[str, float], str] = {}
     for node in all_nodes(graph):
         if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
             continue
@@ -62,9 +62,8 @@ def shape_operands(
         reason = _why_odd(node, weights)
         if reason:
             odd[node.name] = reason
-            outside.update(node.input)
             continue
-        _shape_weight(node, weights, outside, own)
+        _shape_weight(node, weights, own, ties)
         _shape_bias(node, weights)
     return odd
 
@@ -102,21 +101,18 @@ def _why_odd(node: onnx.NodeProto, weights: Weights) -> str | None:
 def _shape_weight(
     node: onnx.NodeProto,
     weights: Weights,
-    outside: set[str],
-    own: dict[tuple[str, int, float], str],
+    own: dict[tuple[str, float], str],
+    ties: dict[str, Tie],
 ) -> None:
-    name = node.input[1]
-    factor = _take_factor(node, "alpha")
-    key = (name, channel_axis(node, len(weights.shape(name))), factor)
-    if key not in own:
-        first = name not in outside and all(name != other for other, *_ in own)
-        alone = first and factor == 1.0
-        own[key] = name if alone else _multiplied(weights, name, factor)
-    node.input[1] = own[key]
-
-
-def _multiplied(weights: Weights, name: str, factor: float) -> str:
-    return weights.add(f"{name}_copy", weights.array(name) * factor)
+    name, factor = node.input[1], _take_factor(node, "alpha")
+    if factor == 1.0:
+        return
+    if (name, factor) not in own:
+        made = weights.add(f"{name}_copy", weights.array(name) * np.float32(factor))
+        own[name, factor] = made
+        tie = tie_of(ties, name)
+        ties[made] = Tie(tie.root, tie.perm, tie.factor * factor)
+    node.input[1] = own[name, factor]
 
 
 def _shape_bias(node: onnx.NodeProto, weights: Weights) -> None:

@@ -162,7 +162,8 @@ class Options:
     @property
     def minimal(self) -> bool:
         """Whether only what onnxruntime's integer kernels read is rounded."""
-        return self.rounds_outputs and self.placement == "minimal"
+        whole = self.rounds_outputs and not self.weights_only
+        return whole and self.placement == "minimal"
 
     @property
     def opset(self) -> int:

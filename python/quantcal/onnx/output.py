@@ -40,8 +40,11 @@ def check_output(model: Model, output: str | os.PathLike[str]) -> Path:
     return target
 
 
-def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) -> None:
-    """Write beside the target, check and load it there, then replace the target."""
+def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) -> int:
+    """Write beside the target, check and load it there, then replace the target.
+
+    Returns the size in bytes, with the weights that lie beside it.
+    """
     import onnx
 
     external = proto.ByteSize() > _MAX_FILE
@@ -54,9 +57,12 @@ def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) 
             move_out(proto, Path(folder), weights)
         onnx.save_model(proto, str(made))
         _check_file(made, f"the quantised copy of {label}", sample)
+        size = made.stat().st_size
         if external:
+            size += made.with_name(weights).stat().st_size
             made.with_name(weights).replace(target.with_name(weights))
         made.replace(target)
+    return size
 
 
 def _check_file(path: Path, label: str, sample: Feed | None) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from quantcal.onnx.coded_inputs import only_weights
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.kernels import FLOAT_RESULT, needs_rounded_result, reads_codes
 from quantcal.onnx.names import rule_for
@@ -108,6 +109,8 @@ class Placement:
         chosen = [node for node in all_nodes(self._graph) if node.name in self._nodes]
         for node in chosen:
             operator = operator_of(node)
+            if only_weights(node, self._constants):
+                continue
             if minimal and not reads_codes(operator):
                 continue
             for name in _read(node):

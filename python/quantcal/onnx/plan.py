@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.counterparts import counted_as, dequantizes, why_foreign
 from quantcal.onnx.graph import all_nodes, constants_of, operator_of
-from quantcal.onnx.kernels import CODED_WEIGHTS, reads_codes
+from quantcal.onnx.kernels import reads_codes
 from quantcal.onnx.names import check_rules, matches, near
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.placement import Placement, needed
@@ -219,15 +220,18 @@ def _why_not(
     if odd is not None:
         kind = odd.removeprefix("tensor(").removesuffix(")")
         return f"{kind or 'unknown'} tensors, not float32"
-    if options.weights_only and not any(name in constants for name in node.input[:2]):
-        return "without constant weights"
+    if options.weights_only or only_weights(node, constants):
+        weights = [node.input[i] for i in coded_inputs(node)] or node.input[:2]
+        if not any(name in constants for name in weights):
+            return "without constant weights"
     return None
 
 
 def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
     """Return why onnxruntime has no use for a node's codes; None when it has one."""
     operator = operator_of(node)
-    if not reads_codes(operator) and operator not in CODED_WEIGHTS:
+    weighted = operator not in ALIKE and coded_inputs(node)
+    if not reads_codes(operator) and not weighted:
         return f"without an integer kernel in onnxruntime ({operator})"
     bias = node.input[2] if len(node.input) > 2 else ""
     if operator == "Gemm" and bias and bias not in constants:

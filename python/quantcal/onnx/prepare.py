@@ -9,8 +9,8 @@ The float model computes what it did. In order:
 3. weights that come from Constant, Identity, Transpose… nodes become initializers;
 4. BatchNormalization is folded into the Conv before it: otherwise its factor would be
    applied to rounded values, and at inference time;
-5. weights and biases get the one form that is quantised rightly: not shared with what
-   stays in float, biases as vectors, the Gemm's alpha and beta multiplied in.
+5. weights and biases get the one form that is quantised rightly: biases as vectors, the
+   Gemm's alpha and beta multiplied in.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
-from quantcal.onnx.plan import Plan, check_names, chosen_by_name, make_plan
+from quantcal.onnx.plan import Plan, check_names, chosen_by_name
 from quantcal.onnx.reached import NEVER_RAN, Reached
 from quantcal.onnx.scopes import inferred_types, name_nodes, scopes, unify_names
 from quantcal.onnx.session import Workspace
+from quantcal.onnx.ties import Tie
+from quantcal.onnx.uncodable import uncodable
+from quantcal.onnx.weight_budget import plan_within
 from quantcal.onnx.weights import drop_unread, uses_of
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ class Prepared:
         What was chosen by.
     odd : dict of str to str
         Nodes whose operands cannot be quantised: name → reason.
+    ties : dict of str to Tie
+        Constants of ``proto`` that follow from another one.
     """
 
     converted: Loaded
@@ -67,6 +72,7 @@ class Prepared:
     plan: Plan
     options: Options
     odd: dict[str, str]
+    ties: dict[str, Tie]
 
     def reached_by(self, known: Reached) -> Prepared:
         """Return the same without the nodes for which the data gave no range.
@@ -94,13 +100,14 @@ class Prepared:
                     odd.setdefault(node, reason)
             label = self.converted.label
             try:
-                plan = make_plan(
+                plan = plan_within(
                     self.proto,
                     self.types,
                     self.ranks,
                     label,
                     self.options,
                     odd,
+                    self.ties,
                     without,
                 )
             except CalibrationError as error:
@@ -151,7 +158,13 @@ def _without_range(plan: Plan, known: Reached) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepared:
+def prepare(
+    loaded: Loaded,
+    options: Options,
+    opset: int | None = None,
+    *,
+    external: bool = True,
+) -> Prepared:
     """Do all steps and choose the nodes; ``loaded`` is changed.
 
     Parameters
@@ -160,6 +173,8 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     options : Options
     opset : int, optional
         The least opset; that of the formats in ``options`` by default.
+    external : bool
+        Whether weights outside the file are read to see if all values can be coded.
 
     Raises
     ------
@@ -188,14 +203,16 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
     read = uses_of(proto.graph)
-    fold_constants(proto, chosen, types, converted.folder)
+    ties = fold_constants(proto, chosen, types, converted.folder)
     if "BatchNormalization" not in options.op_types:
-        fold_batch_norms(proto.graph, chosen, converted.folder)
-    odd = shape_operands(proto.graph, chosen, converted.folder)
+        tied = {*ties, *(tie.root for tie in ties.values())}
+        fold_batch_norms(proto.graph, chosen, converted.folder, tied)
+    odd = uncodable(proto.graph, chosen, options, converted.folder, external=external)
+    odd |= shape_operands(proto.graph, chosen - odd.keys(), converted.folder, ties)
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
-    plan = make_plan(proto, types, ranks, loaded.label, options, odd)
-    return Prepared(converted, proto, types, ranks, plan, options, odd)
+    plan = plan_within(proto, types, ranks, loaded.label, options, odd, ties)
+    return Prepared(converted, proto, types, ranks, plan, options, odd, ties)
 
 
 def convert_opset(loaded: Loaded, opset: int) -> Loaded:

@@ -120,7 +120,8 @@ def quantize(
         quantized node reads it as it is. ``"stock"`` rounds every result too, as
         onnxruntime's own quantizer does; take it to compare with that.
     op_types : sequence of str
-        Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too.
+        Operator types to quantise, inside ``If``, ``Loop`` and ``Scan`` too. Of Gather,
+        LSTM, GRU, RNN and Einsum only constant weights are coded.
     include, exclude : sequence of str
         Names of nodes, or of tensors that they make, or patterns (``*``): quantise these
         only; leave these in float. Unnamed nodes go by type and position, such as
@@ -231,6 +232,8 @@ def quantize(
         dequantize_nodes=written.dequantize_nodes,
         left_in_float=written.left_in_float,
         weight_formats=written.weight_formats,
+        float_weights=written.float_weights,
+        model_bytes=written.model_bytes,
         reduce_range=bits.reduce,
         reduce_range_reason=bits.reason,
         seconds_observe=observed - started,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantcal import CalibrationTable
 from quantcal.halves import Stability
+from quantcal.onnx.float_weights import float_weights_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class QuantizeResult:
         Reason → number of nodes of the chosen operator types left as they were.
     weight_formats : dict of str to int
         Format → number of weights stored in it; 7 bits are stored in 8.
+    float_weights : dict of str to int
+        Operator type → bytes of the constants that it reads and the model still stores
+        in float, largest first; of nodes that were not chosen, too.
+    model_bytes : int
+        Size of the written model, with the weights that lie beside it.
     reduce_range : bool
         Whether the weights take 7 bits instead of 8.
     reduce_range_reason : str
@@ -68,6 +74,8 @@ class QuantizeResult:
     dequantize_nodes: int
     left_in_float: dict[str, int]
     weight_formats: dict[str, int]
+    float_weights: dict[str, int]
+    model_bytes: int
     reduce_range: bool
     reduce_range_reason: str
     seconds_observe: float
@@ -95,7 +103,7 @@ class QuantizeResult:
             ("samples", str(self.samples)),
             ("tensors observed", str(self.tensors_observed)),
             ("quantised", _counts(self.quantized_nodes)),
-            ("left in float", _counts(self.left_in_float) or "none"),
+            *left_told(self.left_in_float, self.float_weights, self.model_bytes),
             ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),
             ("weights", self.weights),
             (
@@ -113,6 +121,16 @@ class QuantizeResult:
         return "\n".join(f"{key:<17} {value}" for key, value in rows)
 
 
+def left_told(
+    left: Mapping[str, int], floats: Mapping[str, int], size: int
+) -> list[tuple[str, str]]:
+    """Return what stays in float: nodes of the chosen types, and weights of any node."""
+    told = float_weights_told(floats, size)
+    none = "none of the chosen types" if told else "none"
+    rows = [("left in float", _counts(left) or none)]
+    return [*rows, ("float weights", f"{told} of the file")] if told else rows
+
+
 def weights_told(formats: Mapping[str, int], reason: str) -> str:
     """Return how weights are stored, and why so."""
     told = ", ".join(formats)
@@ -121,7 +139,7 @@ def weights_told(formats: Mapping[str, int], reason: str) -> str:
     return f"{told or 'none'}: {reason}"
 
 
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 

@@ -17,6 +17,7 @@ from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.external import embed
 from quantcal.onnx.graph import captured_by, operator_of, sort_nodes, subgraphs
+from quantcal.onnx.ties import untie
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.onnx.weights import drop_unread, uses_of
 
@@ -62,6 +63,7 @@ def rewrite(
     work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
+    untie(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
         embed(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
@@ -112,9 +114,8 @@ class _Rewriter:
                     node.input[index] = pairs[name]
                 elif name in names:
                     node.input[index] = names[name]
-            if node.name in self._plan.nodes:
-                self._weights.decode(node, scope)
-            elif node.name in self._plan.sums:
+            self._weights.decode(node, scope)
+            if node.name in self._plan.sums:
                 self._weights.decode_sum(node, self._plan.sums[node.name], scope)
             nodes.append(node)
             for index, name in enumerate(node.output):

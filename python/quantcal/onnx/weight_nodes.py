@@ -1,27 +1,29 @@
 """Constants of a rewritten graph: weights and biases as codes, and the nodes to decode them.
 
 Codes lie in the graph of the node that reads them, even when the float weight lay outside:
-onnxruntime's fusions do not find all of them elsewhere, and one of them then fails.
+onnxruntime's fusions do not find all of them elsewhere, and one of them then fails. Codes
+that several graphs share lie outside of these where no such fusion is in question.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantcal import QuantFormat, QuantParams
+from quantcal.onnx.coded_inputs import BIASED
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.graph import all_nodes, names_of, operator_of, unique_name
-from quantcal.onnx.names import rule_for
-from quantcal.onnx.operands import channel_axis
 from quantcal.onnx.options import is_float
 from quantcal.onnx.sums import Sum
+from quantcal.onnx.weight_keys import uses
+from quantcal.onnx.weight_uses import Key, Use, outside
 from quantcal.onnx.weights import Weights
 
 if TYPE_CHECKING:
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
 
 # The largest code of a bias: half of what 32 bits hold, as products are added to it.
 _BIAS_MAX = float(2**30)
-_BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-_SUMS = frozenset({"Add", "Sub", "Mul", "Div"})
-_CODED = _BIASED | {"MatMul"} | _SUMS  # whose constants are weights
 
 
 class Constants:
@@ -84,17 +83,15 @@ class Constants:
         ]
 
 
-Key: TypeAlias = tuple[str, int, str]
-"""A weight, the axis of its channels (-1 for one scale), and its format."""
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One graph while it is rewritten: its nodes so far, and what they decode."""
+    """One graph while it is rewritten: its nodes so far, what they decode, and codes."""
 
     graph: onnx.GraphProto
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    decoded: dict[Key, str] = field(default_factory=dict)
+    decoded: dict[Use, str] = field(default_factory=dict)
+    codes: dict[Key, str] = field(default_factory=dict)
+    stored: dict[tuple[Key, float], list[str]] = field(default_factory=dict)
 
 
 class WeightNodes:
@@ -133,28 +130,34 @@ class WeightNodes:
         self._bits = bits
         self._floats = Weights(graph, prepared.converted.folder)
         self._inputs = {node.name: list(node.input) for node in all_nodes(graph)}
+        self._uses = uses(
+            graph, prepared.plan.nodes, prepared.ties, self._options, bits
+        )
+        self._units = self._first_factors()
         self._least = self._least_scales()
+        self._outside = outside(graph, self._uses, self._plan.sites)
         self._coded: dict[Key, Coded] = {}
+        self._around = Scope(graph)
 
     def decode(self, node: onnx.NodeProto, scope: Scope) -> None:
-        """Let a chosen node read decoded constants, by nodes that go before it."""
+        """Let a node read decoded constants, by nodes that go before it."""
         original = self._inputs[node.name]
-        for index, name in enumerate(original):
-            bias = operator_of(node) in _BIASED and index == 2
-            if (
-                bias
-                or operator_of(node) not in _CODED
-                or not self._floats.is_float(name)
-            ):
+        for index in range(len(original)):
+            use = self._uses.get((node.name, index))
+            if use is None:
                 continue
-            key = self._key(node, name, index)
-            if key not in self._coded:
-                self._coded[key] = self._code(key, node, index)
-                self.formats[key[2]] += 1
-            if key not in scope.decoded:
-                scope.decoded[key] = self._store(name, self._coded[key], scope)
-            node.input[index] = scope.decoded[key]
-        if len(original) > 2 and operator_of(node) in _BIASED:
+            if use.key not in self._coded:
+                self._coded[use.key] = self._code(use)
+                self.formats[use.key.format] += 1
+            same = replace(use, name="")  # tied ones may be the same
+            if same not in scope.decoded:
+                scope.decoded[same] = self._store(use, self._scaled(use), scope)
+            node.input[index] = scope.decoded[same]
+        if (
+            len(original) > 2
+            and operator_of(node) in BIASED
+            and node.name in self._plan.nodes
+        ):
             self._bias(node, scope)
 
     def decode_sum(
@@ -166,9 +169,7 @@ class WeightNodes:
         """
         made = {other.name: other for other in scope.nodes}
         for term in terms:
-            matmul = made[term.matmul]
-            name = node.input[term.other]
-            decoded = self._as_sum(matmul, name, scope)
+            decoded = self._as_sum(made[term.matmul], node.input[term.other], scope)
             if decoded is not None:
                 node.input[term.other] = decoded
                 return
@@ -176,57 +177,64 @@ class WeightNodes:
             if term.matrices:
                 made[term.matmul].op_type = "Gemm"
 
-    def _key(self, node: onnx.NodeProto, name: str, index: int) -> Key:
-        """Return weight, axis of channels (-1 for one scale) and format."""
-        options = self._options
-        if operator_of(node) in _SUMS:  # kernels want both numbers in one format
-            return name, -1, options.activation
-        default = options.weight
-        format = rule_for(options.weight_formats, name, [node.name], default)
-        narrow = self._bits.reduce or node.name in self._bits.nodes
-        if narrow and format in ("int8", "uint8"):
-            format = format.replace("8", "7")
-        rank = len(self._floats.shape(name))
-        if index == 0:
-            # No kernel multiplies signed codes by unsigned ones in this order.
-            codes = self._ranges.get(self._inputs[node.name][1])
-            if codes is not None and codes.format == "uint8" and "int" in format:
-                format = "uint8" if QuantFormat(format).bits <= 8 else format
-            return name, -1, format
-        if not options.per_channel or (
-            operator_of(node) == "MatMul" and (index, rank) != (1, 2)
-        ):
-            # A constant first input and a vector have only the axis that is summed over,
-            # and kernels refuse one scale a column for stacks of matrices.
-            return name, -1, format
-        return name, channel_axis(node, rank), format
+    def _code(self, use: Use) -> Coded:
+        key, array = use.key, self._floats.array(use.name)
+        if use.perm:
+            array = np.ascontiguousarray(array.transpose(np.argsort(use.perm)))
+        strategy = self._options.weight_strategy
+        if key.block_size:
+            return code_blocks(array, key.format, strategy, key.axis, key.block_size)
+        axis = None if key.axis < 0 else key.axis
+        return code(array, key.format, strategy, axis, self._least.get(key))
 
-    def _code(self, key: Key, node: onnx.NodeProto, index: int) -> Coded:
-        name, channels, format = key
-        array = self._floats.array(name)
-        strategy, size = self._options.weight_strategy, self._options.block_size
-        matrix = (
-            operator_of(node) in ("MatMul", "Gemm") and index == 1 and array.ndim == 2
-        )
-        if matrix and size and channels >= 0 and QuantFormat(format).bits <= 4:
-            return code_blocks(array, format, strategy, 1 - channels, size)
-        axis = None if channels < 0 else channels
-        return code(array, format, strategy, axis, self._least.get(name))
+    def _scaled(self, use: Use) -> Coded:
+        """Return the codes with the scale of one of the constants that share them."""
+        coded, ratio = self._coded[use.key], use.factor / self._units[use.key]
+        if ratio == 1.0:
+            return coded
+        return replace(coded, scale=coded.scale * np.float32(ratio))
 
-    def _store(self, name: str, coded: Coded, scope: Scope) -> str:
-        """Store a weight's codes and append the node that decodes them."""
-        zero = coded.zero_point
-        if zero is None:
-            zero = np.zeros(coded.scale.shape, QuantFormat(coded.format).storage)
-        graph, add = scope.graph, self._constants.add
-        stored = [
-            add(graph, coded.codes, coded.format, f"{name}_quantized"),
-            *self._constants.grid(graph, name, coded.scale, zero, coded.format),
-        ]
+    def _first_factors(self) -> dict[Key, float]:
+        """Return the factor of the constant that each key is coded from."""
+        units: dict[Key, float] = {}
+        for use in self._uses.values():
+            units.setdefault(use.key, use.factor)
+        return units
+
+    def _store(self, use: Use, coded: Coded, scope: Scope) -> str:
+        """Store a weight's codes once, and append the nodes that decode them."""
+        at = self._around if use.key in self._outside else scope
+        if use.key not in at.codes:
+            base = f"{use.name}_quantized"
+            add = self._constants.add
+            at.codes[use.key] = add(at.graph, coded.codes, coded.format, base)
+        place = use.key, use.factor
+        if place not in at.stored:
+            zero = coded.zero_point
+            if zero is None:
+                zero = np.zeros(coded.scale.shape, QuantFormat(coded.format).storage)
+            grid = self._constants.grid(
+                at.graph, use.name, coded.scale, zero, coded.format
+            )
+            at.stored[place] = [at.codes[use.key], *grid]
         options = {} if coded.axis is None else {"axis": coded.axis}
         if coded.block_size:
             options["block_size"] = coded.block_size
-        return self._append(name, stored, scope, options)
+        real = self._append(use.name, at.stored[place], scope, options)
+        return self._transposed(use, real, scope) if use.perm else real
+
+    def _transposed(self, use: Use, real: str, scope: Scope) -> str:
+        """Append a Transpose behind DequantizeLinear, which onnxruntime sees through."""
+        import onnx
+
+        result = self._constants.name(f"{use.name}_Transpose_Output")
+        title = self._constants.name(f"{use.name}_Transpose")
+        scope.nodes.append(
+            onnx.helper.make_node(
+                "Transpose", [real], [result], title, perm=list(use.perm)
+            )
+        )
+        return result
 
     def _append(
         self, name: str, stored: list[str], scope: Scope, options: Mapping[str, int]
@@ -280,14 +288,12 @@ class WeightNodes:
         """Return the scale of a node's products; None when they are no integers."""
         product = np.float32(1)
         for index, name in enumerate(self._inputs[node.name][:2]):
+            use = self._uses.get((node.name, index))
             if name in self._plan.sites:
                 params = self._ranges[name]
                 format, scale = params.format, np.asarray(params.scale, np.float32)
-            elif self._floats.is_float(name):
-                coded = self._coded.get(self._key(node, name, index))
-                if coded is None or coded.block_size:
-                    return None
-                format, scale = coded.format, coded.scale
+            elif use is not None and not use.key.block_size:
+                format, scale = use.key.format, self._scaled(use).scale
             else:
                 return None
             if is_float(format):
@@ -301,7 +307,7 @@ class WeightNodes:
         params = self._ranges.get(inputs[0]) if inputs else None
         if (
             self._options.target != "onnxruntime"
-            or operator_of(node) not in _BIASED
+            or operator_of(node) not in BIASED
             or len(inputs) < 3
             or params is None
             or is_float(params.format)
@@ -312,19 +318,23 @@ class WeightNodes:
         scale: np.float32 = np.float32(params.scale)
         return scale
 
-    def _least_scales(self) -> dict[str, NDArray[np.float32]]:
-        """Return, by weight, the scales below which a bias would not fit 32 bits.
+    def _least_scales(self) -> dict[Key, NDArray[np.float32]]:
+        """Return, by key, the scales below which a bias would not fit 32 bits.
 
         They matter where weights are next to nothing beside the bias; onnxruntime would
         let the bias overflow.
         """
-        least: dict[str, NDArray[np.float32]] = {}
+        least: dict[Key, NDArray[np.float32]] = {}
         for node in all_nodes(self._graph):
             scale = self._sums_scale(node)
-            if node.name not in self._plan.nodes or scale is None:
+            use = self._uses.get((node.name, 1))
+            if node.name not in self._plan.nodes or scale is None or use is None:
                 continue
             bias = np.abs(self._floats.array(node.input[2]).astype(np.float64))
-            floor = (bias / (float(scale) * _BIAS_MAX)).astype(np.float32)
-            name = node.input[1]
-            least[name] = np.maximum(floor, least[name]) if name in least else floor
+            ratio = use.factor / self._units[use.key]
+            floor = (bias / (float(scale) * ratio * _BIAS_MAX)).astype(np.float32)
+            if use.key.axis < 0:
+                floor = floor.max(keepdims=True)
+            known = least.get(use.key)
+            least[use.key] = floor if known is None else np.maximum(floor, known)
         return least

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
 from quantcal.onnx.cpu import WeightBits
+from quantcal.onnx.float_weights import float_weights
+from quantcal.onnx.gathers import gather_codes
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_light
@@ -51,6 +53,11 @@ class Written:
         Why.
     weight_formats : dict of str to int
         Format → number of weights stored in it.
+    float_weights : dict of str to int
+        Operator type → bytes of the constants that it reads and the model still stores
+        in float, largest first; of nodes that were not chosen, too.
+    model_bytes : int
+        Size of the model, with the weights that lie beside it.
     """
 
     output: Path
@@ -61,6 +68,8 @@ class Written:
     weight_bits: int
     weight_bits_reason: str
     weight_formats: dict[str, int]
+    float_weights: dict[str, int]
+    model_bytes: int
 
     @property
     def weights(self) -> str:
@@ -167,8 +176,11 @@ def write_prepared(
     bits = bits or prepared.options.bits()
     check_narrow(prepared, bits.nodes)
     proto, weights = rewrite(prepared, ranges, bits)
+    floats = float_weights(proto.graph)
+    if prepared.options.target == "onnxruntime":
+        gather_codes(proto.graph)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
-    save(proto, target, prepared.converted.label, sample)
+    size = save(proto, target, prepared.converted.label, sample)
     return Written(
         output=target,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
@@ -178,6 +190,8 @@ def write_prepared(
         weight_bits=bits.bits,
         weight_bits_reason=bits.reason,
         weight_formats=dict(weights.most_common()),
+        float_weights=floats,
+        model_bytes=size,
     )
 
 
