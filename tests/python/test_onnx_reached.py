@@ -103,7 +103,7 @@ def test_nodes_without_values_stay_in_float_and_are_counted(
     assert first > 30
     assert models.signal_to_noise(found[0], got[0]) > first - 3
     assert result.stability is not None
-    assert {tensor.name for tensor in result.stability} == {"x", "h"}
+    assert {tensor.name for tensor in result.stability} == {"x"}
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -149,7 +149,7 @@ def test_values_in_a_single_sample_suffice(tmp_path: Path) -> None:
     assert result.left_in_float == {}
     assert result.stability is not None
     apart = {tensor.name for tensor in result.stability if tensor.difference == np.inf}
-    assert apart == {"rois", "r", "z"}
+    assert apart == {"rois", "r"}
 
 
 def test_halves_without_a_finite_value_have_no_range() -> None:
@@ -196,22 +196,23 @@ def test_rules_for_what_has_no_values_are_no_mistake(
     assert result.quantized_nodes == {"MatMul": 1}
 
 
-@pytest.mark.parametrize("op_types", [["MatMul"], ["MatMul", "Relu"]])
-def test_what_overflows_in_every_sample_has_no_values(
-    op_types: list[str], tmp_path: Path
-) -> None:
+def test_what_overflows_in_every_sample_has_no_values(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "mm"),
         helper.make_node("Relu", ["h"], ["r"], "relu"),
         helper.make_node("MatMul", ["r", "w"], ["y"], "last"),
     ]
     inputs, outputs = [models.value("x", [2, 4])], [models.value("y", [2, 4])]
-    weights = {"w": np.full((4, 4), np.float32(1e30))}
+    weights = {"w": np.full((4, 4), np.float32(1e29))}
     model = models.build(nodes, inputs, outputs, weights)
     big = [{"x": np.full((2, 4), 1e20, np.float32)}]
     path = tmp_path / "q.onnx"
-    with pytest.raises(qc.CalibrationError, match=r"in any sample: (h, )?r, y\."):
-        qc.onnx.quantize(model, path, big, op_types=op_types, progress=False)
+    result = qc.onnx.quantize(model, path, big, progress=False)
+    assert result.quantized_nodes == {"MatMul": 1}
+    assert result.left_in_float == {CAUSES["infinite"]: 1}
+    # A Relu that reads codes wants the first product rounded, too.
+    with pytest.raises(qc.CalibrationError, match=r"in any sample: (h, )?r\."):
+        qc.onnx.quantize(model, path, big, op_types=["MatMul", "Relu"], progress=False)
 
 
 def test_tensorrt_does_not_round_a_shortcut_without_values(tmp_path: Path) -> None:

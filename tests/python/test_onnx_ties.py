@@ -300,7 +300,10 @@ def test_branches_whose_codes_cannot_lie_outside_stay_within_the_bytes(
 
 def test_a_node_that_stays_in_float_reads_the_one_float_copy(tmp_path: Path) -> None:
     """The branch that no sample takes reads a Transpose that was computed before."""
-    inner = [node("MatMul", ["x", "t"], ["a"], "never")]
+    inner = [
+        node("Relu", ["x"], ["r"], "relu"),
+        node("MatMul", ["r", "t"], ["a"], "never"),
+    ]
     other = [node("MatMul", ["x", "v"], ["b"], "often")]
     then, alternative = (
         helper.make_graph(nodes, name, [], [models.value(name, None)])

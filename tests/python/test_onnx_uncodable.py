@@ -193,7 +193,10 @@ def test_a_conv_with_a_batch_norm_without_an_end_stays_in_float(tmp_path: Path) 
     samples = [{"x": models.random(1, 4, 6, 7, seed=k)} for k in range(3)]
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(model, path, samples, progress=False)
-    assert result.quantized_nodes == {"Conv": 2}
+    assert result.quantized_nodes == {"Conv": 1}
+    # What the second Conv gives is never finite.
+    reason = "never reached by the calibration data: only NaN or infinities"
+    assert result.left_in_float == {reason: 1}
     (got,) = models.session(str(path)).run(["n"], samples[0])
     assert np.isneginf(got[:, 1]).all()
     assert np.isfinite(got[:, [0, 2, 3]]).all()

@@ -121,9 +121,9 @@ def make_plan(
         if not {operator, counted_as(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantised, constants, options)
+        reason = reason or odd.get(node.name)
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
-        reason = reason or odd.get(node.name)
         if reason:
             owner = around[node.name]
             left[f"{reason} (inside {owner})" if owner else reason] += 1

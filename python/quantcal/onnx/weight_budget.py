@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from quantcal import QuantFormat
+from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import Plan, make_plan
@@ -63,9 +64,7 @@ def _too_heavy(
     # 7 bits are stored in 8, so that the choice between them does not matter here.
     found = uses(graph, plan.nodes, ties, options, WeightBits(False, ""))
     sizes = {
-        tensor.name: math.prod(tensor.dims)
-        for scope in scopes(graph)
-        for tensor in scope.initializer
+        name: math.prod(tensor.dims) for name, tensor in stored_tensors(graph).items()
     }
     kept = floats_kept(graph, found, ties)
     shared = outside(graph, found, plan.sites)
