@@ -2,15 +2,18 @@
 
 The float model computes what it did. In order:
 
-1. unnamed or equally named nodes get names of their own, and so do values inside
+1. the model's own functions are inlined;
+2. unnamed or equally named nodes get names of their own, and so do values inside
    subgraphs whose names are used elsewhere (others keep theirs);
-2. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
+3. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
    8-bit floats, 21 4-bit and 16-bit integers;
-3. weights that come from Constant, Identity, Transpose… nodes become initializers;
-4. BatchNormalization is folded into the Conv before it: otherwise its factor would be
+4. weights that come from Constant, Identity, Transpose… nodes become initializers;
+5. BatchNormalization is folded into the Conv before it: otherwise its factor would be
    applied to rounded values, and at inference time;
-5. weights and biases get the one form that is quantised rightly: not shared with what
+6. weights and biases get the one form that is quantised rightly: not shared with what
    stays in float, biases as vectors, the Gemm's alpha and beta multiplied in.
+
+Whether it computes the same is checked on a sample: :mod:`quantcal.onnx.unchanged`.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError
 from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
+from quantcal.onnx.functions import flatten
 from quantcal.onnx.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
+from quantcal.onnx.old_operators import put_back, set_aside
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
@@ -45,8 +50,10 @@ class Prepared:
 
     Attributes
     ----------
+    original : Loaded
+        The model as it was given.
     converted : Loaded
-        Only steps 1 and 2: the graph to observe, whose values are the float model's.
+        Only steps 1 to 3: the graph to observe, whose values are the float model's.
     proto : ModelProto
         All steps: the graph to rewrite.
     types : dict of str to str
@@ -58,6 +65,7 @@ class Prepared:
         Nodes whose operands cannot be quantised: name → reason.
     """
 
+    original: Loaded
     converted: Loaded
     proto: onnx.ModelProto
     types: dict[str, str]
@@ -134,6 +142,9 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     """
     import onnx
 
+    original = replace(loaded, proto=onnx.ModelProto())
+    original.proto.CopyFrom(loaded.proto)
+    loaded = flatten(loaded)
     name_nodes(loaded.proto.graph)
     check_names(loaded.proto, loaded.label, options)
     converted = convert_opset(loaded, opset or options.opset)
@@ -158,7 +169,7 @@ def prepare(loaded: Loaded, options: Options, opset: int | None = None) -> Prepa
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
     plan = make_plan(proto, types, loaded.label, options, odd)
-    return Prepared(converted, proto, types, plan, options, odd)
+    return Prepared(original, converted, proto, types, plan, options, odd)
 
 
 def convert_opset(loaded: Loaded, opset: int) -> Loaded:
@@ -172,8 +183,11 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
         loaded.proto.ir_version = max(loaded.proto.ir_version, least)
         return loaded
     kept = sum(1 for _ in external_tensors(loaded.proto))
+    hidden = type(loaded.proto)()
+    hidden.CopyFrom(loaded.proto)
+    aside = set_aside(hidden, version, opset)
     try:
-        proto = version_converter.convert_version(loaded.proto, opset)
+        proto = version_converter.convert_version(hidden, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
         raise CalibrationError(
             f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
@@ -182,6 +196,7 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
         ) from error
     if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
         return convert_opset(with_weights(loaded), opset)
+    put_back(proto, aside)
     proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
     return replace(loaded, proto=proto)

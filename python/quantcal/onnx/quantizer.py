@@ -22,6 +22,7 @@ from quantcal.onnx.ranges import assign, ranges
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
 from quantcal.onnx.seen import Seen, from_before, from_samples
+from quantcal.onnx.unchanged import check_without_data
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -212,7 +213,7 @@ def quantize(
             found = estimate(prepared, seen.calibrator, table, per_channel=per_channel)
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
-    first = seen.first if seen else None
+    first = seen.first if seen else check_without_data(prepared)
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
     return QuantizeResult(
         output=path,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
+from quantcal.onnx.check_form import check_form
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
@@ -24,6 +25,7 @@ from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.result import weights_told
 from quantcal.onnx.rewrite import rewrite
 from quantcal.onnx.saturation import check_narrow
+from quantcal.onnx.unchanged import check_without_data
 
 if TYPE_CHECKING:
     from quantcal.onnx.model import Model
@@ -145,7 +147,8 @@ def write(
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
     prepared = prepared.covered_by(table, "The table has no range")
-    return write_prepared(prepared, path, table)
+    sample = check_without_data(prepared)
+    return write_prepared(prepared, path, table, sample=sample)
 
 
 def write_prepared(
@@ -165,7 +168,9 @@ def write_prepared(
     check_narrow(prepared, bits.nodes)
     proto, weights = rewrite(prepared, ranges, bits)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
-    save(proto, target, prepared.converted.label, sample)
+    label = prepared.converted.label
+    check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
+    save(proto, target, label, sample)
     return Written(
         output=target,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
