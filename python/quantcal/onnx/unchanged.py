@@ -1,61 +1,49 @@
 """Whether rewriting left the float model as it was: both forms run on one sample.
 
 What a conversion changes would be calibrated and written without a word, so all tensors
-of the main graph are compared before calibrating. Only rounding may differ. Rounding can
-tip what is discrete, such as an ArgMax between two equal scores; nothing behind that is
-judged.
+of the main graph are compared before calibrating. Rounding may differ, and may grow on
+its way: a Sigmoid of large values, or an ArgMax between two equal scores. So where two
+tensors differ by more, the original node is run on what the rewritten model feeds it. A
+node that then gives what the rewritten model has is innocent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcal import CalibrationError
-from quantcal.onnx.graph import all_nodes, inputs_of, operator_of, sort_nodes, subgraphs
+from quantcal.onnx.graph import all_nodes, inputs_of, sort_nodes, subgraphs
+from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import model_inputs, opset_of
+from quantcal.onnx.rounding import describe, is_rounding
 from quantcal.onnx.session import Workspace
 from quantcal.onnx.sizes import GroupedRun, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx
 
-    from quantcal.onnx.inputs import Feed
     from quantcal.onnx.prepare import Prepared
 
     Array = np.ndarray[Any, Any]
 
-MAX_MEMORY = 1 << 28
-"""Bytes of tensors of either form that are alive together: 256 MiB."""
+MAX_MEMORY = 1 << 29
+"""Bytes of tensors of both forms that are alive together: 512 MiB."""
 
-# The rounding of a hundred layers stays below 1e-4 of a tensor's size in float32, and
-# what we know to change meaning is above 1e-2. 16-bit floats have 13 bits less.
-_ROUNDING = {"tensor(float16)": 2e-2, "tensor(float)": 1e-3, "tensor(double)": 1e-3}
-_DISCRETE = frozenset(
+_KINDS = frozenset(
     f"tensor({kind})"
     for kind in (
-        *("bool", "int8", "int16", "int32", "int64"),
+        *("float16", "float", "double", "bool", "int8", "int16", "int32", "int64"),
         *("uint8", "uint16", "uint32", "uint64"),
     )
 )
-# Where a small difference of the inputs may become a large one.
-_STEPS = frozenset(
-    ("Ceil", "Floor", "Hardmax", "Mod", "Round", "Shrink", "Sign", "ThresholdedRelu")
-)
+"""Types that numpy has; others are not compared."""
+
 _RANDOM = ("Random", "Multinomial", "Bernoulli")
-# Sums whose terms may cancel: what is left is then rounding of the terms.
-_SUMS = frozenset(
-    (
-        *("Add", "Sub", "Sum", "Mean", "ReduceMean", "ReduceSum"),
-        *("Conv", "ConvTranspose", "Gemm", "MatMul"),
-        *("BatchNormalization", "InstanceNormalization", "LayerNormalization"),
-    )
-)
-_CANCELLED = 1e-2  # of the rounding that is allowed for the terms
+_AT_ONCE = 16  # suspects that are run apart with the values of one run
 
 
 def check_unchanged(
@@ -85,19 +73,14 @@ def check_unchanged(
         return
     changed = replace(prepared.converted, proto=prepared.proto)
     with Workspace(prepared.original) as before, Workspace(changed) as after:
-        graph = type(before.light.graph)()
-        graph.CopyFrom(before.light.graph)
-        sort_nodes(graph)
-        made = [name for node in graph.node for name in node.output if name]
-        here = {name for node in changed.proto.graph.node for name in node.output}
-        types = before.types(name for name in made if name in here)
-        known = {n: t for n, t in types.items() if t in _ROUNDING or t in _DISCRETE}
-        comparison = _Comparison(prepared, graph, known, feed, where)
-        for arrays in GroupedRun(before, known, max_memory // 2)(feed, where):
-            names = list(arrays)
-            session = after.open(names)
-            for name, got in zip(names, run(session, names, feed, where), strict=True):
-                comparison.add(name, arrays.pop(name), got)
+        forms = _Forms(prepared, before, after, feed, where)
+        suspects: list[str] = []
+        for name in forms.differing(max_memory):
+            suspects.append(name)
+            if len(suspects) == _AT_ONCE:
+                forms.judge(suspects)
+                suspects.clear()
+        forms.judge(suspects)
 
 
 def checking_once(prepared: Prepared) -> Callable[[Feed, str], None]:
@@ -150,16 +133,14 @@ def check_without_data(prepared: Prepared) -> Feed | None:
     return feed
 
 
-class _Comparison:
-    """Compares tensors in the order of the graph, and remembers how they agreed.
+class _Forms:
+    """The model as it was given and as it is prepared, on one sample.
 
     Parameters
     ----------
     prepared : Prepared
-    graph : GraphProto
-        The model as it was given, its nodes sorted.
-    types : mapping of str to str
-        The tensors that are compared.
+    before, after : Workspace
+        The two forms.
     feed : feed
     where : str
         Names the sample.
@@ -168,71 +149,106 @@ class _Comparison:
     def __init__(
         self,
         prepared: Prepared,
-        graph: onnx.GraphProto,
-        types: dict[str, str],
+        before: Workspace,
+        after: Workspace,
         feed: Feed,
         where: str,
     ) -> None:
         self._prepared = prepared
-        self._where = where
-        self._types = types
-        self._nodes = iter(graph.node)
-        self._node: onnx.NodeProto | None = None
-        self._equal = set(feed) | {tensor.name for tensor in graph.initializer}
-        self._tipped: set[str] = set()
-        self._size = {name: _size(np.asarray(array)) for name, array in feed.items()}
+        self._before, self._after = before, after
+        self._feed, self._where = feed, where
+        graph = type(before.light.graph)()
+        graph.CopyFrom(before.light.graph)
+        sort_nodes(graph)
+        self._nodes = list(graph.node)
+        self._maker = {
+            name: index
+            for index, node in enumerate(self._nodes)
+            for name in node.output
+            if name
+        }
+        here = {name for node in prepared.proto.graph.node for name in node.output}
+        types = before.types(name for name in self._maker if name in here)
+        self._types = {name: kind for name, kind in types.items() if kind in _KINDS}
 
-    def add(self, name: str, want: Array, got: Array) -> None:
-        """Compare a tensor; the order must be that of the graph."""
-        node = self._up_to(name)
-        self._size[name] = _size(want)
-        if name in self._tipped:
+    def differing(self, max_memory: int) -> Iterator[str]:
+        """Yield the tensors that differ by more than rounding, in the order of the graph."""
+        groups = GroupedRun(self._before, self._types, max_memory // 2)
+        for arrays in groups(self._feed, self._where):
+            names = list(arrays)
+            session = self._after.open(names)
+            found = run(session, names, self._feed, self._where)
+            for name, got in zip(names, found, strict=True):
+                node = self._nodes[self._maker[name]]
+                if not is_rounding(arrays.pop(name), got) and not _is_random(node):
+                    yield name
+
+    def judge(self, suspects: list[str]) -> None:
+        """Run the nodes that make these tensors on what the prepared model feeds them."""
+        cones = {name: self._cone(name) for name in suspects}
+        needed = {name for _, read in cones.values() for name in read} | set(suspects)
+        names = [name for name in self._types if name in needed]
+        if not names:
             return
-        if want.shape == got.shape and want.dtype == got.dtype and _same(want, got):
-            self._equal.add(name)
-        elif not self._rounded(node, name, want, got):
-            if _steps(node, self._types[name]) and not self._equal.issuperset(
-                inputs_of(node)
-            ):
-                self._tipped.add(name)
-            else:
-                self._refuse(node, name, want, got)
+        made = run(self._after.open(names), names, self._feed, self._where)
+        values = dict(zip(names, made, strict=True)) | self._feed
+        for name, (nodes, read) in cones.items():
+            given = {n: values[n] for n in read}
+            given |= {n: a for n, a in self._feed.items() if n not in given}
+            session = self._alone(name, nodes, read)
+            (want,) = run(session, [name], given, f"{self._where} ({name!r} alone)")
+            terms = [values[n] for n in read]
+            if not is_rounding(want, values[name], terms):
+                self._refuse(name, nodes, want, values[name])
 
-    def _up_to(self, name: str) -> onnx.NodeProto:
-        """Go on to the node that makes a tensor, and note what lies between."""
-        while self._node is None or name not in self._node.output:
-            self._node = node = next(self._nodes)
-            read = inputs_of(node)
-            if _is_random(node) or not self._tipped.isdisjoint(read):
-                self._tipped.update(node.output)
-            size = max((self._size.get(n, 0.0) for n in read), default=0.0)
-            self._size.update(dict.fromkeys(node.output, size))
-        return self._node
+    def _cone(self, name: str) -> tuple[list[int], list[str]]:
+        """Return the nodes behind a tensor, and the tensors of both forms they read."""
+        nodes: set[int] = set()
+        read: dict[str, None] = {}
+        todo = [self._maker[name]]
+        while todo:
+            index = todo.pop()
+            if index in nodes:
+                continue
+            nodes.add(index)
+            for source in inputs_of(self._nodes[index]):
+                if source in self._types and source != name:
+                    read[source] = None
+                elif source in self._maker:
+                    todo.append(self._maker[source])
+        return sorted(nodes), list(read)
 
-    def _rounded(
-        self, node: onnx.NodeProto, name: str, want: Array, got: Array
-    ) -> bool:
-        share = _ROUNDING.get(self._types[name])
-        if share is None or want.shape != got.shape or want.dtype != got.dtype:
-            return False
-        finite = np.isfinite(want)
-        if not np.array_equal(finite, np.isfinite(got)):
-            return False
-        if not np.array_equal(want[~finite], got[~finite], equal_nan=True):
-            return False
-        wide = np.where(finite, want, 0).astype(np.float64)
-        off = np.abs(np.where(finite, got, 0).astype(np.float64) - wide)
-        allowed = self._size[name] * share
-        if operator_of(node) in _SUMS:
-            terms = max((self._size.get(n, 0.0) for n in inputs_of(node)), default=0.0)
-            allowed = max(allowed, terms * share * _CANCELLED)
-        return bool((off <= np.abs(wide) * share + allowed).all())
+    def _alone(self, name: str, indices: list[int], read: list[str]) -> Any:
+        """Open a session of some nodes, which are given what they read."""
+        import onnx
 
-    def _refuse(self, node: onnx.NodeProto, name: str, want: Array, got: Array) -> None:
+        numbers = {
+            f"tensor({key.lower()})": number
+            for key, number in onnx.TensorProto.DataType.items()
+        }
+
+        def change(proto: onnx.ModelProto) -> None:
+            graph = proto.graph
+            del graph.node[:], graph.output[:], graph.value_info[:]
+            graph.node.extend(self._nodes[index] for index in indices)
+            graph.output.append(onnx.ValueInfoProto(name=name))
+            graph.input.extend(
+                onnx.helper.make_tensor_value_info(n, numbers[self._types[n]], None)
+                for n in read
+            )
+
+        return self._before.open_changed(change)
+
+    def _refuse(self, name: str, cone: list[int], want: Array, got: Array) -> None:
         label = self._prepared.converted.label
+        makers = [self._nodes[index] for index in cone]
+        makers = [node for node in makers if node.op_type != "Constant"][-3:]
         old = opset_of(self._prepared.original.proto)
         new = opset_of(self._prepared.converted.proto)
-        called = f" {node.name!r}" if node.name else ""
+        named = " and ".join(
+            f"the {node.op_type} node" + (f" {node.name!r}" if node.name else "")
+            for node in makers
+        )
         if old != new:
             done = f"Converting {label} from opset {old} to {new} would change it"
             help_ = f"Export the model again with opset {new} or later."
@@ -240,52 +256,18 @@ class _Comparison:
             done = f"Preparing {label} would change it"
             help_ = "Leave the node in float with exclude=, and please report it."
         raise CalibrationError(
-            f"{done}: {name!r}, which the {node.op_type} node{called} makes, "
-            f"{_told(want, got)} on {self._where}. {help_}"
+            f"{done}: {name!r}, which {named} make{'s' * (len(makers) == 1)}, "
+            f"{describe(want, got)} on {self._where}. {help_}"
         )
 
 
-def _same(want: Array, got: Array) -> bool:
-    return bool(np.array_equal(want, got, equal_nan=want.dtype.kind == "f"))
-
-
-def _size(array: Array) -> float:
-    """Return the root mean square of the finite values of a tensor of numbers."""
-    if array.dtype.kind not in "fiub" or not array.size:
-        return 0.0
-    wide = array.astype(np.float64)
-    wide = wide[np.isfinite(wide)]
-    return float(np.sqrt(np.mean(wide * wide))) if wide.size else 0.0
-
-
-def _steps(node: onnx.NodeProto, kind: str) -> bool:
-    """Whether rounding of the inputs may change an output by more than rounding."""
-    return (
-        kind in _DISCRETE
-        or node.domain != ""
-        or operator_of(node) in _STEPS
-        or any(True for _ in subgraphs(node))
-    )
-
-
 def _is_random(node: onnx.NodeProto) -> bool:
-    inner = [n for graph in subgraphs(node) for n in all_nodes(graph)]
+    def all_inside() -> Iterable[onnx.NodeProto]:
+        yield node
+        for graph in subgraphs(node):
+            yield from all_nodes(graph)
+
     return any(
         n.op_type.startswith(_RANDOM) or (n.op_type == "Dropout" and len(n.input) > 2)
-        for n in (node, *inner)
+        for n in all_inside()
     )
-
-
-def _told(want: Array, got: Array) -> str:
-    if want.shape != got.shape:
-        return f"has shape {list(got.shape)} instead of {list(want.shape)}"
-    if want.dtype != got.dtype:
-        return f"is of {got.dtype} instead of {want.dtype}"
-    if want.dtype.kind != "f":
-        return f"differs at {int((want != got).sum())} of {want.size} places"
-    with np.errstate(invalid="ignore", over="ignore"):
-        off = np.abs(got.astype(np.float64) - want.astype(np.float64))
-    most = float(np.max(off[np.isfinite(off)], initial=0.0))
-    if not most:
-        return "has NaN or infinities at other places"
-    return f"differs by up to {most:.3g}, its values being about {_size(want):.3g},"
