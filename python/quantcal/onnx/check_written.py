@@ -78,20 +78,12 @@ def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix="quantcal-") as folder:
         request = pickle.dumps((str(path.resolve()), _PROVIDERS, feed))
-        (Path(folder) / "request.pickle").write_bytes(request)
         errors = Path(folder) / "errors"
         paths = [entry or str(Path.cwd()) for entry in sys.path]
         try:
-            with errors.open("wb") as file:
-                # Ends the child, too, when it is interrupted.
-                ended = subprocess.run(
-                    [python, str(_CHILD), folder, *paths],
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    check=False,
-                ).returncode
-        except OSError:
+            (Path(folder) / "request.pickle").write_bytes(request)
+            ended = _wait([python, str(_CHILD), folder, *paths], errors)
+        except OSError:  # no room for a sample, or no leave to start programs
             return False
         report = Path(folder) / "report"
         if not report.exists():  # onnxruntime could not be imported
@@ -106,6 +98,20 @@ def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
     if stage != "done" or ended:
         _refuse(label, stage, ended, printed)
     return True
+
+
+def _wait(command: list[str], errors: Path) -> int:
+    """Run a program to its end, print what it prints into a file, and return its code."""
+    with errors.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+        try:
+            return process.wait()
+        except BaseException:  # an interrupt ends it, too
+            process.kill()
+            process.wait()
+            raise
 
 
 def _failed(label: str, sample: Feed, message: str) -> str:
