@@ -111,6 +111,16 @@ def _operators() -> set[tuple[str, str]]:
     return {(schema.domain, schema.name) for schema in schemas}
 
 
+def _give_defaults(proto: onnx.ModelProto) -> None:
+    """Write the default attributes of functions where they are called: onnx drops them."""
+    defaults = {(f.domain, f.name): f.attribute_proto for f in proto.functions}
+    for node in (*all_nodes(proto.graph), *_function_nodes(proto)):
+        given = {attribute.name for attribute in node.attribute}
+        for attribute in defaults.get((node.domain, node.op_type), ()):
+            if attribute.name not in given:
+                node.attribute.append(attribute)
+
+
 def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
     from onnx import inliner
 
@@ -122,6 +132,7 @@ def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
     if "ai.onnx" in versions:
         versions.setdefault("", versions.pop("ai.onnx"))
     _set_imports(proto, versions)
+    _give_defaults(proto)
     for function in proto.functions:
         _set_imports(function, versions)
     try:
