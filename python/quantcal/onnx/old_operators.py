@@ -9,11 +9,13 @@ back as they were.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from quantcal import CalibrationError
 from quantcal.onnx.graph import all_nodes, names_of, operator_of, subgraphs
 from quantcal.onnx.old_forms import FORMS, Old
 from quantcal.onnx.scopes import scopes
@@ -47,6 +49,34 @@ class Aside:
     version: int
     any: bool = False
     types: Types = field(default_factory=dict)
+
+
+def check_convertible(
+    proto: onnx.ModelProto, version: int, target: int, label: str
+) -> None:
+    """Refuse what has no counterpart in newer opsets, and what onnx converts to another.
+
+    Raises
+    ------
+    CalibrationError
+        Names the node.
+    """
+    for node in all_nodes(proto.graph):
+        if operator_of(node) == "Scan" and version == 8:
+            raise CalibrationError(
+                f"{label} has opset 8; what is asked for needs {target}. The Scan node "
+                f"{node.name!r} of opset 8 takes a batch, later ones do not. Export the "
+                f"model again with opset {target} or later."
+            )
+
+
+def reason(error: Exception, proto: onnx.ModelProto) -> str:
+    """Return what the converter says, and the nodes that it speaks of."""
+    told = str(error).rpartition("failed: ")[2].strip().rstrip(".")
+    words = set(re.findall(r"\w+", told))
+    nodes = [n.name for n in all_nodes(proto.graph) if n.name and n.op_type in words]
+    listed = ", ".join(map(repr, nodes[:3])) + (", …" if len(nodes) > 3 else "")
+    return f"{told} (node {listed})" if nodes else told
 
 
 def set_aside(proto: onnx.ModelProto, version: int, target: int) -> Aside:

@@ -29,7 +29,12 @@ from quantcal.onnx.functions import flatten
 from quantcal.onnx.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
-from quantcal.onnx.old_operators import put_back, set_aside
+from quantcal.onnx.old_operators import (
+    check_convertible,
+    put_back,
+    reason,
+    set_aside,
+)
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import NEVER_RAN, Plan, check_names, chosen_by_name, make_plan
@@ -185,14 +190,15 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
     kept = sum(1 for _ in external_tensors(loaded.proto))
     hidden = type(loaded.proto)()
     hidden.CopyFrom(loaded.proto)
+    check_convertible(hidden, version, opset, loaded.label)
     aside = set_aside(hidden, version, opset)
     try:
         proto = version_converter.convert_version(hidden, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
         raise CalibrationError(
             f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
-            f"onnx cannot convert it: {error}. Export the model again with opset "
-            f"{opset} or later."
+            f"onnx cannot convert it: {reason(error, hidden)}. Export the model again "
+            f"with opset {opset} or later."
         ) from error
     if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
         return convert_opset(with_weights(loaded), opset)

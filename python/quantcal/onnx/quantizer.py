@@ -70,13 +70,16 @@ def quantize(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        Never changed. Opset below 13 is converted in the copy.
+        Never changed. In the copy, functions are inlined, and an opset below 13 (21 for 4
+        and 16 bits) is converted. All tensors of both forms are compared on the first
+        sample, in float; a model that is not the same is refused.
     output : path
         Replaced at once when the new model is complete and checked.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
-        with a ``calibrator`` that has observed this model already: nothing runs then,
-        and the model is the same, to the byte.
+        with a ``calibrator`` that has observed this model already: no sample runs then,
+        and the model is the same, to the byte. Without samples the float forms are
+        compared on random inputs, if all inputs are floats of a fixed shape, else not.
     strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
         How ranges are chosen, as for ``Calibrator.compute``. A pattern ``node:…`` means
         the tensors that nodes of such names read or write.

@@ -89,7 +89,9 @@ def write(
     """Write a quantised copy of a model with the ranges of a table.
 
     Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
-    ``Calibrator.compute`` or from a file; it runs no data.
+    ``Calibrator.compute`` or from a file; it runs no data. Where the model must be
+    converted, that both forms compute the same is checked on random inputs, if all inputs
+    are floats of a fixed shape. For other models nothing is checked here.
 
     Parameters
     ----------
