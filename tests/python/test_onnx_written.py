@@ -199,6 +199,22 @@ def test_every_kind_of_input_reaches_the_child(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("in_child")
+def test_an_input_that_the_child_cannot_make_is_left_to_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = []
+    monkeypatch.setattr(checking, "_here", lambda *_: here.append(1))
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    inputs = [models.value("x", [2], TensorProto.INT4)]
+    outputs = [models.value("y", [2])]
+    model = models.build([node], inputs, outputs, {}, opset=21, ir=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    feed = {"x": np.array([1, -2], ml_dtypes.int4)}
+    check_written(tmp_path / "m.onnx", "the copy", feed)
+    assert here
+
+
+@pytest.mark.usefixtures("in_child")
 def test_the_child_sees_the_environment_and_the_paths_of_its_parent(
     saved: Path, dying: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -90,6 +90,8 @@ def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
             return False
         stage, _, message = report.read_text("utf-8").partition("\n")
         printed = errors.read_text("utf-8", errors="replace").strip()
+    if stage == "unfit":
+        return False
     if stage == "loads":
         message = message.replace(str(path.resolve()), label).replace(str(path), label)
         raise CalibrationError(f"onnxruntime cannot load {label}: {message}")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_MEMORY = 1 << 29
-"""Bytes of tensors of both forms that are alive together: 512 MiB."""
+MAX_MEMORY = 1 << 28
+"""Bytes of tensors of both forms that are alive together: 256 MiB."""
 
 _KINDS = frozenset(
     f"tensor({kind})"

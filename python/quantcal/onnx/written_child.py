@@ -4,6 +4,7 @@ It is started by :mod:`quantcal.onnx.check_written` and imports onnxruntime and 
 only. It reports by a file, since libraries may print anything:
 
 * ``started`` once onnxruntime is imported;
+* ``unfit`` when the sample cannot be given to it here;
 * ``loads`` or ``runs`` with the message of an exception;
 * ``done`` at the end.
 """
@@ -13,6 +14,16 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
+
+
+# Of onnx.TensorProto, for types of ml_dtypes
+_NUMBERS = {
+    "bfloat16": 16,
+    "float8_e4m3fn": 17,
+    "float8_e4m3fnuz": 18,
+    "float8_e5m2": 19,
+    "float8_e5m2fnuz": 20,
+}
 
 
 def main(folder: str) -> None:
@@ -42,56 +53,49 @@ def main(folder: str) -> None:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:
         return tell("loads", str(error))
-    if feed_bytes is not None:
-        feed = pickle.loads(feed_bytes)
-        told = ort.RunOptions()
-        told.log_severity_level = 4
-        tell("running")
-        try:
-            run(session, feed, told)
-        except Exception as error:
-            return tell("runs", str(error))
+    if feed_bytes is None:
+        return tell("done")
+    try:
+        feed = {name: _value(v) for name, v in pickle.loads(feed_bytes).items()}
+    except Exception as error:
+        return tell("unfit", str(error))
+    tell("running")
+    try:
+        _run(session, feed)
+    except Exception as error:
+        return tell("runs", str(error))
     return tell("done")
 
 
-def run(session: Any, feed: dict[str, Any], options: Any) -> None:
+def _run(session: Any, feed: dict[str, Any]) -> None:
     """Run a sample, and leave the outputs where they are: numpy lacks some types."""
     import onnxruntime as ort
 
-    values = {}
-    for name, array in feed.items():
-        kind = getattr(getattr(array, "dtype", None), "kind", None)
-        if kind == "V":  # bfloat16 and other types of ml_dtypes
-            values[name] = _unusual(session, name, array)
-        elif kind is None or kind in "OUS":
-            # Text, sequences and maps, which no OrtValue takes
-            session.run(None, feed, options)
-            return
-        else:
-            values[name] = ort.OrtValue.ortvalue_from_numpy(array)
-    outputs = [value.name for value in session.get_outputs()]
-    session.run_with_ort_values(outputs, values, options)
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    if all(isinstance(value, ort.OrtValue) for value in feed.values()):
+        outputs = [value.name for value in session.get_outputs()]
+        session.run_with_ort_values(outputs, feed, options)
+    else:
+        session.run(None, feed, options)
 
 
-def _unusual(session: Any, name: str, array: Any) -> Any:
+def _value(array: Any) -> Any:
+    """Return what onnxruntime takes; text, sequences and maps as they are."""
     import onnxruntime as ort
 
-    numbers = {
-        "bfloat16": 16,
-        "float8_e4m3fn": 17,
-        "float8_e4m3fnuz": 18,
-        "float8_e5m2": 19,
-        "float8_e5m2fnuz": 20,
-    }
+    kind = getattr(getattr(array, "dtype", None), "kind", None)
+    if kind is None or kind in "OUS":
+        return array
+    if kind != "V":
+        return ort.OrtValue.ortvalue_from_numpy(array)
     bits = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
-        bits, numbers[array.dtype.name]
-    )
+    number = _NUMBERS[array.dtype.name]
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
 
 
 if __name__ == "__main__":
-    # The folder of this script comes first; its modules must hide no others.
-    del sys.path[0]
+    # Not the folder of this script: its modules would hide others.
     sys.path[:] = sys.argv[2:]
     main(sys.argv[1])
     # Libraries that fail while Python closes down say nothing of the model.
