@@ -181,6 +181,24 @@ def odd_inputs() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
             {"x": values.astype(ml_dtypes.bfloat16)},
         ),
         "text": (one(same, TensorProto.STRING), {"x": np.array(["a", "ü"], object)}),
+        "text beside numbers": (
+            models.build(
+                [
+                    helper.make_node("Identity", ["x"], ["y"]),
+                    helper.make_node("Abs", ["a"], ["b"]),
+                ],
+                [
+                    models.value("x", ["n"], TensorProto.STRING),
+                    models.value("a", ["n"]),
+                ],
+                [
+                    models.value("y", ["n"], TensorProto.STRING),
+                    models.value("b", ["n"]),
+                ],
+                {},
+            ),
+            {"x": np.array(["a"]), "a": values},
+        ),
         "bool": (one(same, TensorProto.BOOL), {"x": values > 0}),
         "not contiguous": (
             one(same, TensorProto.FLOAT),

@@ -15,7 +15,6 @@ import os
 import sys
 from typing import Any
 
-
 # Of onnx.TensorProto, for types of ml_dtypes
 _NUMBERS = {
     "bfloat16": 16,
@@ -56,7 +55,7 @@ def main(folder: str) -> None:
     if feed_bytes is None:
         return tell("done")
     try:
-        feed = {name: _value(v) for name, v in pickle.loads(feed_bytes).items()}
+        feed = _values(pickle.loads(feed_bytes))
     except Exception as error:
         return tell("unfit", str(error))
     tell("running")
@@ -65,6 +64,24 @@ def main(folder: str) -> None:
     except Exception as error:
         return tell("runs", str(error))
     return tell("done")
+
+
+def _values(feed: dict[str, Any]) -> dict[str, Any]:
+    """Return what onnxruntime takes: text, sequences and maps only as they are."""
+    kinds = [getattr(getattr(v, "dtype", None), "kind", "O") for v in feed.values()]
+    if any(kind in "OUS" for kind in kinds):
+        return feed
+    return {name: _value(array) for name, array in feed.items()}
+
+
+def _value(array: Any) -> Any:
+    import onnxruntime as ort
+
+    if array.dtype.kind != "V":
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    bits = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
+    number = _NUMBERS[array.dtype.name]
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
 
 
 def _run(session: Any, feed: dict[str, Any]) -> None:
@@ -78,20 +95,6 @@ def _run(session: Any, feed: dict[str, Any]) -> None:
         session.run_with_ort_values(outputs, feed, options)
     else:
         session.run(None, feed, options)
-
-
-def _value(array: Any) -> Any:
-    """Return what onnxruntime takes; text, sequences and maps as they are."""
-    import onnxruntime as ort
-
-    kind = getattr(getattr(array, "dtype", None), "kind", None)
-    if kind is None or kind in "OUS":
-        return array
-    if kind != "V":
-        return ort.OrtValue.ortvalue_from_numpy(array)
-    bits = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
-    number = _NUMBERS[array.dtype.name]
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
 
 
 if __name__ == "__main__":
