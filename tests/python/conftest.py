@@ -26,6 +26,20 @@ settings.load_profile("quantcal")
 
 
 @pytest.fixture
+def in_child() -> None:
+    """Ask for the process that loads written models first; see the next one."""
+
+
+@pytest.fixture(autouse=True)
+def _written_models_are_loaded_here(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spare most tests the third of a second that starting that process takes."""
+    if "in_child" not in request.fixturenames:
+        monkeypatch.setattr("quantcal.onnx.check_written._python", lambda: None)
+
+
+@pytest.fixture
 def keep_num_threads() -> Iterator[None]:
     """Put the number of threads back after a test that changes it."""
     before = qc.get_num_threads()

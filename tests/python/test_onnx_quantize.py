@@ -324,7 +324,7 @@ def test_a_failure_leaves_the_old_output(
     def fail(*_: Any) -> None:
         raise qc.CalibrationError("it is not valid")
 
-    monkeypatch.setattr(output, "_check_file", fail)
+    monkeypatch.setattr(output, "check_written", fail)
     with pytest.raises(qc.CalibrationError, match="not valid"):
         qc.onnx.quantize(model, path, images(model), progress=False)
     assert path.read_bytes() == b"the old one"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quantcal import CalibrationError
+from quantcal.onnx.functions import flatten
 from quantcal.onnx.graph import constants_of, tensors_of
 from quantcal.onnx.model import Loaded, model_inputs
 from quantcal.onnx.prepare import declared_types
@@ -51,6 +52,7 @@ def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
         When there is no such tensor, or it is a constant or not of a float type; when
         all are asked for and none is.
     """
+    loaded = flatten(loaded)
     graph = loaded.proto.graph
     unify_names(graph)
     with Workspace(loaded) as work:

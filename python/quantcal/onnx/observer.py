@@ -29,6 +29,7 @@ from quantcal.onnx.prepare import prepare
 from quantcal.onnx.progress import track
 from quantcal.onnx.ranges import share
 from quantcal.onnx.session import Workspace
+from quantcal.onnx.unchanged import checking_once
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
@@ -124,7 +125,7 @@ def observe(
     >>> table = cal.compute("mse")
     """
     loaded = load_light(model)
-    plan = None
+    plan = check = None
     if tensors is None:
         options = Options.of(
             target=target,
@@ -138,7 +139,8 @@ def observe(
         prepared = prepare(loaded, options, external=False)
         plan = prepared.plan
         source = Source(prepared.converted, prepared.types, plan.observed)
-        del prepared  # and with it weights that only a written model needs
+        check = checking_once(prepared)
+        del prepared  # its weights, which only a written model needs, go with the check
     else:
         source = choose(loaded, tensors)
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
@@ -157,6 +159,7 @@ def observe(
         providers=providers,
         keep=keep,
         whole=lambda seen: together(calibrator, named(seen)),
+        check=check,
     )
     new = named(new)
     if calibrator is None:
@@ -226,12 +229,14 @@ def record(
     providers: Sequence[str] | None = None,
     keep: Keep | None = None,
     whole: Callable[[Calibrator], Calibrator] = lambda seen: seen,
+    check: Callable[[Feed, str], None] | None = None,
 ) -> tuple[int, Feed | None]:
     """Record the tensors of ``source`` for all samples.
 
     Observed inputs of the model are recorded from the feeds, everything else by the
     chosen method. Several calibrators, of the same settings, take samples in turns.
-    ``whole`` makes what is kept of what was recorded up to then.
+    ``whole`` makes what is kept of what was recorded up to then. ``check`` is given the
+    first sample and its name before it is recorded, and may raise.
 
     Returns
     -------
@@ -259,9 +264,12 @@ def record(
         keeper = Keeper(keep, snapshot)
         with keeper.watching():
             for feed in track(keeper.left(feeds), total=feeds.count, show=progress):
+                where = f"sample {keeper.samples}"
+                if first is None:
+                    first = feed
+                    if check is not None:
+                        check(feed, where)
                 with keeper.sample():
-                    first = first or feed
-                    where = f"sample {keeper.samples}"
                     turn = keeper.samples % len(calibrators)
                     _record_inputs(feed, given, calibrators[turn], where)
                     observer.observe(feed, where, turn)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal.onnx.check_written import check_written
 from quantcal.onnx.external import move_out
 from quantcal.onnx.inputs import Feed
-from quantcal.onnx.session import open_session
-from quantcal.onnx.sizes import run
 
 if TYPE_CHECKING:
     import onnx
@@ -56,23 +55,10 @@ def save(proto: onnx.ModelProto, target: Path, label: str, sample: Feed | None) 
         if external:
             move_out(proto, Path(folder), weights)
         onnx.save_model(proto, str(made))
-        _check_file(made, f"the quantised copy of {label}", sample)
+        check_written(made, f"the quantized copy of {label}", sample)
         size = made.stat().st_size
         if external:
             size += made.with_name(weights).stat().st_size
             made.with_name(weights).replace(target.with_name(weights))
         made.replace(target)
     return size
-
-
-def _check_file(path: Path, label: str, sample: Feed | None) -> None:
-    import onnx
-
-    try:
-        onnx.checker.check_model(str(path))
-    except Exception as error:  # the checker's errors and protobuf's
-        raise CalibrationError(f"{label} is not valid: {error}") from error
-    session = open_session(str(path), label, ["CPUExecutionProvider"], optimise=True)
-    if sample is not None:
-        names = [value.name for value in session.get_outputs()]
-        run(session, names, sample, f"{label}, sample 0")

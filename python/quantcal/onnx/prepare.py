@@ -2,15 +2,18 @@
 
 The float model computes what it did. In order:
 
-1. unnamed or equally named nodes get names of their own, and so do values inside
+1. the model's own functions are inlined;
+2. unnamed or equally named nodes get names of their own, and so do values inside
    subgraphs whose names are used elsewhere (others keep theirs);
-2. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
+3. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
    8-bit floats, 21 4-bit and 16-bit integers;
-3. weights that come from Constant, Identity, Transpose… nodes become initializers;
-4. BatchNormalization is folded into the Conv before it: otherwise its factor would be
+4. weights that come from Constant, Identity, Transpose… nodes become initializers;
+5. BatchNormalization is folded into the Conv before it: otherwise its factor would be
    applied to rounded values, and at inference time;
-5. weights and biases get the one form that is quantised rightly: biases as vectors, the
+6. weights and biases get the one form that is quantised rightly: biases as vectors, the
    Gemm's alpha and beta multiplied in.
+
+Whether it computes the same is checked on a sample: :mod:`quantcal.onnx.unchanged`.
 """
 
 from __future__ import annotations
@@ -21,9 +24,16 @@ from typing import TYPE_CHECKING
 from quantcal import CalibrationError
 from quantcal.onnx.external import external_tensors
 from quantcal.onnx.fold import fold_batch_norms, fold_constants
+from quantcal.onnx.functions import flatten
 from quantcal.onnx.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx.model import Loaded, opset_of, with_weights
 from quantcal.onnx.names import near
+from quantcal.onnx.old_operators import (
+    check_convertible,
+    put_back,
+    reason,
+    set_aside,
+)
 from quantcal.onnx.operands import shape_operands
 from quantcal.onnx.options import Options
 from quantcal.onnx.plan import Plan, check_names, chosen_by_name
@@ -48,8 +58,10 @@ class Prepared:
 
     Attributes
     ----------
+    original : Loaded
+        The model as it was given.
     converted : Loaded
-        Only steps 1 and 2: the graph to observe, whose values are the float model's.
+        Only steps 1 to 3: the graph to observe, whose values are the float model's.
     proto : ModelProto
         All steps: the graph to rewrite.
     types : dict of str to str
@@ -65,6 +77,7 @@ class Prepared:
         Constants of ``proto`` that follow from another one.
     """
 
+    original: Loaded
     converted: Loaded
     proto: onnx.ModelProto
     types: dict[str, str]
@@ -95,9 +108,9 @@ class Prepared:
         # A plan of fewer nodes may round other tensors than the one before it.
         while new := _without_range(plan, known):
             without |= new
-            for name, reason in new.items():
+            for name, why in new.items():
                 for node in plan.beside[name]:
-                    odd.setdefault(node, reason)
+                    odd.setdefault(node, why)
             label = self.converted.label
             try:
                 plan = plan_within(
@@ -183,6 +196,9 @@ def prepare(
     """
     import onnx
 
+    original = replace(loaded, proto=onnx.ModelProto())
+    original.proto.CopyFrom(loaded.proto)
+    loaded = flatten(loaded)
     name_nodes(loaded.proto.graph)
     check_names(loaded.proto, loaded.label, options)
     if not opset_of(loaded.proto):  # nodes of other domains only
@@ -212,7 +228,7 @@ def prepare(
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
     plan = plan_within(proto, types, ranks, loaded.label, options, odd, ties)
-    return Prepared(converted, proto, types, ranks, plan, options, odd, ties)
+    return Prepared(original, converted, proto, types, ranks, plan, options, odd, ties)
 
 
 def convert_opset(loaded: Loaded, opset: int) -> Loaded:
@@ -226,16 +242,21 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
         loaded.proto.ir_version = max(loaded.proto.ir_version, least)
         return loaded
     kept = sum(1 for _ in external_tensors(loaded.proto))
+    hidden = type(loaded.proto)()
+    hidden.CopyFrom(loaded.proto)
+    check_convertible(hidden, version, opset, loaded.label)
+    aside = set_aside(hidden, version, opset)
     try:
-        proto = version_converter.convert_version(loaded.proto, opset)
+        proto = version_converter.convert_version(hidden, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
         raise CalibrationError(
             f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
-            f"onnx cannot convert it: {error}. Export the model again with opset "
-            f"{opset} or later."
+            f"onnx cannot convert it: {reason(error, hidden)}. Export the model again "
+            f"with opset {opset} or later."
         ) from error
     if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
         return convert_opset(with_weights(loaded), opset)
+    put_back(proto, aside)
     proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
     return replace(loaded, proto=proto)

@@ -22,6 +22,7 @@ from quantcal.onnx.ranges import assign, ranges
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
 from quantcal.onnx.seen import Seen, from_before, from_samples
+from quantcal.onnx.unchanged import check_without_data
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -70,13 +71,16 @@ def quantize(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        Never changed. Opset below 13 is converted in the copy.
+        Never changed. In the copy, functions are inlined, and an opset below 13 (21 for 4
+        and 16 bits) is converted. All tensors of both forms are compared on the first
+        sample, in float; a model that is not the same is refused.
     output : path
         Replaced at once when the new model is complete and checked.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
-        with a ``calibrator`` that has observed this model already: nothing runs then,
-        and the model is the same, to the byte.
+        with a ``calibrator`` that has observed this model already: no sample runs then,
+        and the model is the same, to the byte. Without samples the float forms are
+        compared on random inputs, if all inputs are floats of a fixed shape, else not.
     strategy : str, strategy object, {pattern: strategy}, Policy, or path of a policy
         How ranges are chosen, as for ``Calibrator.compute``. A pattern ``node:…`` means
         the tensors that nodes of such names read or write.
@@ -220,7 +224,7 @@ def quantize(
             found = estimate(prepared, seen.calibrator, table, per_channel=per_channel)
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
-    first = seen.first if seen else None
+    first = seen.first if seen else check_without_data(prepared)
     written = write_prepared(prepared, path, table, bits=bits, sample=first)
     return QuantizeResult(
         output=path,

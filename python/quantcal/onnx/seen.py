@@ -11,6 +11,7 @@ from quantcal.onnx.observer import Source, check_resumed, record, together
 from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
 from quantcal.onnx.reached import in_histograms, in_table
+from quantcal.onnx.unchanged import check_without_data, checking_once
 
 if TYPE_CHECKING:
     from quantcal.onnx.inputs import Feed
@@ -30,7 +31,7 @@ class Seen:
     samples : int
         The number of samples that ran.
     first : feed, optional
-        The first of them.
+        The first of them; random inputs, where the model can take them, when none ran.
     halves : tuple of Calibrator, optional
         What every second sample and what the others gave.
     """
@@ -99,6 +100,7 @@ def from_samples(
         parts,
         keep=keep,
         whole=lambda seen: together(calibrator, share(seen, plan)),
+        check=checking_once(prepared),
         **how,
     )
     kept = None
@@ -132,4 +134,5 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
         )
     known = share(calibrator, prepared.plan)
     reached = in_histograms(calibrator) | in_histograms(known)
-    return Seen(known, prepared.covered_by(reached, "There is no histogram"))
+    covered = prepared.covered_by(reached, "There is no histogram")
+    return Seen(known, covered, first=check_without_data(prepared))

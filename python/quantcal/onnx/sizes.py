@@ -97,7 +97,7 @@ class GroupedRun:
         session, names = self._shapes
         shapes = run(session, list(names), feed, where)
         for name, shape in zip(names.values(), shapes, strict=True):
-            size = math.prod(map(int, shape)) * ITEM_BYTES[self._types[name]]
+            size = math.prod(map(int, shape)) * ITEM_BYTES.get(self._types[name], 8)
             self._sizes[name] = max(size, self._sizes.get(name, 0))
 
     def _shape_session(self) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:

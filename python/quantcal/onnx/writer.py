@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError, CalibrationTable, QuantParams
+from quantcal.onnx.check_form import check_form
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.float_weights import float_weights
 from quantcal.onnx.gathers import gather_codes
@@ -27,6 +28,7 @@ from quantcal.onnx.reached import in_table
 from quantcal.onnx.result import weights_told
 from quantcal.onnx.rewrite import rewrite
 from quantcal.onnx.saturation import check_narrow
+from quantcal.onnx.unchanged import check_without_data
 
 if TYPE_CHECKING:
     from quantcal.onnx.model import Model
@@ -98,7 +100,9 @@ def write(
     """Write a quantised copy of a model with the ranges of a table.
 
     Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
-    ``Calibrator.compute`` or from a file; it runs no data.
+    ``Calibrator.compute`` or from a file; it runs no data. Where the model must be
+    converted, that both forms compute the same is checked on random inputs, if all inputs
+    are floats of a fixed shape. For other models nothing is checked here.
 
     Parameters
     ----------
@@ -157,7 +161,8 @@ def write(
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
     prepared = prepared.covered_by(in_table(table), "The table has no range")
-    return write_prepared(prepared, path, table)
+    sample = check_without_data(prepared)
+    return write_prepared(prepared, path, table, sample=sample)
 
 
 def write_prepared(
@@ -180,7 +185,9 @@ def write_prepared(
     if prepared.options.target == "onnxruntime":
         gather_codes(proto.graph)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
-    size = save(proto, target, prepared.converted.label, sample)
+    label = prepared.converted.label
+    check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
+    size = save(proto, target, label, sample)
     return Written(
         output=target,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
