@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import hashlib
 import ml_dtypes, numpy as np, quantcal as qc
-from quantcal.onnx.coding import code_blocks
+from quantcal import _core
 
 r = np.random.default_rng(5)
 digest = hashlib.sha256()
@@ -31,8 +31,9 @@ with np.errstate(over="ignore"):
 with np.errstate(over="ignore"):
     weight = x.astype(np.float32).reshape(600, 500)
 for format in ("int4", "uint4"):
-    coded = code_blocks(weight, format, "mse", 0, 32)
-    digest.update(coded.codes.tobytes() + coded.scale.tobytes())
+    shares = np.linspace(1, 0.6, 21, dtype=np.float32)
+    codes, scale, _ = _core.code_blocks(weight, qc.QuantFormat(format), 0, 32, shares)
+    digest.update(codes.tobytes() + scale.tobytes())
 print(digest.hexdigest())
 """
 
