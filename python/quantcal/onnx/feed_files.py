@@ -63,6 +63,9 @@ def read_sample(file: Path, specs: Sequence[InputSpec]) -> Feed:
             data = np.load(opened, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 return {specs[0].name: data}
+            for name in data.files:
+                if data.files.count(name) > 1:  # numpy would read one of them
+                    raise ValueError(f'the array "{name}" occurs twice')
             return {name: data[name] for name in data.files}
     except Exception as error:  # zip, zlib, tokenizer, OS: whatever the damage hits
         raise CalibrationError(f"Cannot read {file}: {error}") from error
