@@ -19,6 +19,11 @@ pub enum Error {
     },
     /// Counts that no recording can give.
     Counts(&'static str),
+    /// More values or observations than can be counted.
+    TooMany {
+        /// how many there would be; the largest number if there is none for it
+        count: u64,
+    },
     /// A quantile outside 0…1, or NaN.
     Quantile(f64),
     /// A uniform view needs at least one bin.
@@ -156,6 +161,8 @@ pub enum Error {
     },
     /// The bytes were altered: checksum, structure or sums do not fit.
     Altered(&'static str),
+    /// The bytes hold two tensors of one name.
+    Twice(String),
 }
 
 /// `Result` with this crate's [`Error`].
@@ -178,6 +185,12 @@ impl fmt::Display for Error {
             Self::Counts(what) => {
                 write!(f, "the counts do not fit together: {what}; give them as they were counted")
             }
+            Self::TooMany { count } => write!(
+                f,
+                "there would be {count}{} values or observations together, but at most 2^60 can be \
+                 counted; merge each file once, or begin anew",
+                if *count == u64::MAX { " or more" } else { "" }
+            ),
             Self::Quantile(q) => write!(f, "quantile is {q}, but it must be between 0 and 1"),
             Self::NumBins(n) => {
                 write!(f, "num_bins is {n}, but it must be between 1 and 16777216")
@@ -291,6 +304,11 @@ impl fmt::Display for Error {
             Self::Altered(what) => {
                 write!(f, "the data were altered: {what}; restore the file or observe again")
             }
+            Self::Twice(name) => write!(
+                f,
+                "tensor \"{name}\" occurs twice in the data, and it is not known which one counts; \
+                 restore the file or observe again"
+            ),
         }
     }
 }

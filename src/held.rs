@@ -95,6 +95,26 @@ impl Held {
         Err(Error::Channels { have, want: channels })
     }
 
+    /// Refuses what [`ChannelStats::check_room`] would, without counting what is held back.
+    ///
+    /// # Errors
+    /// As [`ChannelStats::check_room`].
+    pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
+        let (held, holds) = self.values.as_ref().map_or((0, 0), |(values, _)| (values.len(), 1));
+        let values = values.saturating_add(held as u64);
+        self.stats.check_room(values, observations.saturating_add(holds))
+    }
+
+    /// All elements seen, of all channels.
+    pub fn count(&self) -> u64 {
+        self.values.as_ref().map_or(self.stats.count(), |(values, _)| values.len() as u64)
+    }
+
+    /// Number of observations.
+    pub fn observations(&self) -> u64 {
+        self.values.as_ref().map_or(self.stats.observations(), |_| 1)
+    }
+
     /// The axis, as it was named.
     pub fn axis(&self) -> i64 {
         self.stats.axis()

@@ -25,9 +25,10 @@
 //!
 //! let (first, second) = ([1.0f32, -2.0, 0.0], [f32::NAN, 3.5]);
 //! let mut merged = Histogram::of(&first);
-//! merged.merge(&Histogram::of(&second));
+//! merged.merge(&Histogram::of(&second))?;
 //! assert_eq!(merged, Histogram::of(&[1.0f32, -2.0, 0.0, f32::NAN, 3.5]));
 //! assert_eq!((merged.count(), merged.zeros(), merged.nan()), (5, 1, 1));
+//! # Ok::<(), quantcal::Error>(())
 //! ```
 //!
 //! # The map
@@ -43,6 +44,7 @@
 //!   saturation
 //! * [`search`]: the methods that choose a range
 //! * [`parallel`]: the one thread pool
+//! * [`fork`](mod@fork): locks that no fork copies while they are held
 //! * [`shape`]: where the channels of an array lie in memory
 //!
 //! Each module uses those above it only. The Python bindings (feature `python`) use them all and
@@ -55,6 +57,7 @@
 pub mod channels;
 pub mod error;
 pub mod float;
+pub mod fork;
 pub mod format;
 pub mod held;
 pub mod histogram;

@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use crate::{Histogram, TensorStats, float::Element, simd};
+use crate::{Histogram, Result, TensorStats, float::Element, simd};
 
 /// Observations whose extremes wait at most.
 const MANY: usize = 256;
@@ -49,25 +49,43 @@ impl Recorder {
     pub fn observe_parts<T: Element, E>(
         &mut self,
         parts: &[&[T]],
-        share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,
-    ) -> Result<(), E> {
+        share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let extremes = self.stats.histogram.record_parts(parts, share_out)?;
         self.note(extremes);
         Ok(())
     }
 
     /// Adds one observation that was recorded apart, into a histogram [like](Self::like) this one.
-    pub fn include(&mut self, observation: Histogram) {
+    ///
+    /// # Errors
+    /// As [`check_room`](Self::check_room); nothing is added then.
+    pub fn include(&mut self, observation: Histogram) -> Result<()> {
+        self.check_room(observation.count(), 1)?;
         let extremes = observation.min().zip(observation.max());
-        self.stats.histogram.absorb(observation);
+        self.stats.histogram.absorb(observation)?;
         self.note(extremes);
+        Ok(())
+    }
+
+    /// Refuses more values, or more observations, than can be counted beside those that are. To be asked
+    /// before recording, which takes what comes.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`](crate::Error::TooMany).
+    pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
+        self.stats.check_room(values, observations)
     }
 
     /// Adds the statistics of the same tensor from elsewhere, as [`TensorStats::merge`] does. What
     /// waits there waits here.
-    pub fn merge(&mut self, other: &Self) {
-        self.stats.merge(&other.stats);
+    ///
+    /// # Errors
+    /// As [`check_room`](Self::check_room); nothing is added then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.stats.merge(&other.stats)?;
         self.wait(&other.extremes);
+        Ok(())
     }
 
     fn note(&mut self, extremes: Option<(f32, f32)>) {
@@ -89,6 +107,11 @@ impl Recorder {
     pub fn settled(&mut self) -> &mut TensorStats {
         count(&mut self.stats, &mem::take(&mut self.extremes));
         &mut self.stats
+    }
+
+    /// All elements seen.
+    pub fn count(&self) -> u64 {
+        self.stats.histogram.count()
     }
 
     /// Number of observations, those that wait included.

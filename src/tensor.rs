@@ -8,6 +8,7 @@ use crate::{
     Histogram,
     error::{Error, Result},
     float::Element,
+    histogram::check_count,
 };
 
 /// Histogram and per-observation extremes of one tensor.
@@ -32,7 +33,8 @@ impl TensorStats {
     /// Statistics that were made elsewhere.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the extremes are not those of so many observations.
+    /// [`Error::Counts`] if the extremes are not those of so many observations; [`Error::TooMany`] if there
+    /// are more than [`MAX_COUNT`](crate::histogram::MAX_COUNT) of these.
     pub fn from_counts(
         histogram: Histogram,
         observations: u64,
@@ -40,6 +42,7 @@ impl TensorStats {
         maxima: Histogram,
     ) -> Result<Self> {
         let extremes = minima.count();
+        check_count(observations)?;
         if extremes != maxima.count() || extremes > observations {
             return Err(Error::Counts("the extremes do not match the observations"));
         }
@@ -58,10 +61,24 @@ impl TensorStats {
     }
 
     /// Adds one observation that was recorded apart, into a histogram [like](Histogram::like) this one.
-    pub fn include(&mut self, observation: Histogram) {
+    ///
+    /// # Errors
+    /// As [`check_room`](Self::check_room); nothing is added then.
+    pub fn include(&mut self, observation: Histogram) -> Result<()> {
+        self.check_room(observation.count(), 1)?;
         let extremes = observation.min().zip(observation.max());
-        self.histogram.absorb(observation);
+        self.histogram.absorb(observation)?;
         self.note(extremes);
+        Ok(())
+    }
+
+    /// Refuses more values, or more observations, than can be counted beside those that are.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
+        check_count(self.observations.saturating_add(observations))?;
+        self.histogram.check_room(values)
     }
 
     fn note(&mut self, extremes: Option<(f32, f32)>) {
@@ -73,11 +90,17 @@ impl TensorStats {
     }
 
     /// Adds the statistics of the same tensor from elsewhere.
-    pub fn merge(&mut self, other: &Self) {
-        self.histogram.merge(&other.histogram);
-        self.observations = self.observations.saturating_add(other.observations);
-        self.minima.merge(&other.minima);
-        self.maxima.merge(&other.maxima);
+    ///
+    /// # Errors
+    /// As [`check_room`](Self::check_room); nothing is added then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check_room(other.histogram.count(), other.observations)?;
+        self.histogram.add(&other.histogram);
+        self.observations += other.observations;
+        // They are no more than the observations.
+        self.minima.add(&other.minima);
+        self.maxima.add(&other.maxima);
+        Ok(())
     }
 
     /// Bytes of memory.

@@ -47,8 +47,16 @@ def whole(field: str, value: object) -> int:
     number = int(value) if isinstance(value, np.integer) else value
     check_kind(field, number, int)
     if not INT32.min <= number <= INT32.max:  # type: ignore[operator]
-        raise CalibrationError(f"{field} is {value!r:.40}, which 32 bits do not hold")
+        raise CalibrationError(
+            f"{field} is {_shown(number)}, which 32 bits do not hold"
+        )
     return number  # type: ignore[return-value]
+
+
+def _shown(number: Any) -> str:
+    """Return a whole number as text; Python itself refuses to write very long ones."""
+    bits = number.bit_length()
+    return f"a number of {bits} bits" if bits > 256 else str(number)
 
 
 def fault_of_range(low: float, high: float) -> str:

@@ -112,8 +112,8 @@ def _read_report(seen: Any) -> TensorReport:
     _check_fields(seen, TensorReport)
     values: dict[str, Any] = dict(seen)
     for field in _COUNTS:
-        if type(values[field]) is not int or values[field] < 0:
-            raise _fault(field, values[field], "a whole number from 0 on")
+        if type(values[field]) is not int or not 0 <= values[field] < 2**63:
+            raise _fault(field, values[field], "a whole number of 0 to 2^63")
     for field in (*_NUMBERS, *_OPTIONAL):
         missing = values[field] is None and field in _OPTIONAL
         if not missing and not _is_number(values[field]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
@@ -14,15 +13,20 @@ from quantcal import _core
 from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._decide import Stats, decide
 from quantcal._files import write_bytes
+from quantcal._forks import new_lock
 from quantcal._json import parse_json
 from quantcal._names import check_name
 from quantcal._text import plural
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
+from quantcal.strategies.checks import as_whole
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
+
+_MOST_SETTINGS = 1 << 16
+"""Characters of a file's settings; JSON may take a hundred times as much memory as text."""
 
 
 class Calibrator:
@@ -31,6 +35,11 @@ class Calibrator:
     Memory is constant in the amount of data: some 7 to 60 KB a tensor, one or
     two KB for each channel of a tensor that is observed by channel. All methods may be called
     from several threads at once.
+
+    The process may fork meanwhile (`os.fork`, multiprocessing's "fork"). The fork waits until
+    every `observe` under way in other threads has counted its array. The child has a copy of
+    its own with whole observations only, and can go on with it; what a forward or
+    `observe_many` had not added yet is missing there.
 
     Parameters
     ----------
@@ -80,11 +89,11 @@ class Calibrator:
         _core.TensorStats(
             mantissa_bits
         )  # refuses a bad resolution now, not at first use
-        self._mantissa_bits = mantissa_bits
+        self._mantissa_bits = None if mantissa_bits is None else int(mantissa_bits)
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def mantissa_bits(self) -> int | None:
@@ -145,8 +154,9 @@ class Calibrator:
             return
         if stats is None:
             part = self._record(name, self._empty(name, axis), values)
+            tensors = self._tensors
             with self._lock:
-                stats = self._tensors.setdefault(name, part)
+                stats = tensors.setdefault(name, part)
             if stats is not part:  # another thread was first
                 self._include([(name, part)])
             return
@@ -235,14 +245,20 @@ class Calibrator:
         added = []
         with self._lock:
             new: dict[str, Stats] = {}  # of several parts of a tensor, the first
+            more: dict[str, tuple[Stats, int, int]] = {}  # what would be added to each
             for name, part in parts:
                 stats = self._tensors.get(name)
                 if stats is None:
                     stats = new.setdefault(name, part)
                 if stats is not part:
                     _check_same(name, stats, part)
+                    _, values, observations = more.get(name, (stats, 0, 0))
+                    observations += part.observations
+                    more[name] = (stats, values + part.count, observations)
                 added.append((name, part))
-            # Nothing can fail any more: a name keeps its kind for ever.
+            for name, (stats, values, observations) in more.items():
+                _check_room(name, stats, values, observations)
+            # Nothing can fail any more: a name keeps its kind for ever, and there is room.
             kept = [
                 (self._tensors.setdefault(name, part), part) for name, part in added
             ]
@@ -327,7 +343,7 @@ class Calibrator:
         ------
         CalibrationError
             If a tensor was observed along different axes, or with different numbers of
-            channels; nothing is added then.
+            channels, or there would be more than 2^60 values of it; nothing is added then.
         """
         if not isinstance(other, Calibrator):
             msg = f"a Calibrator can be merged, not {_kind_of(other)}"
@@ -365,9 +381,16 @@ class Calibrator:
         Raises
         ------
         CalibrationError
-            If the bytes are foreign, cut off, altered, or from a newer version.
+            If the bytes are foreign, cut off, altered, or from a newer version, or a tensor
+            occurs twice. Reading takes memory in proportion to the bytes, whatever they hold.
         """
         text, tensors = _core.read_archive(data)
+        if len(text) > _MOST_SETTINGS:
+            msg = (
+                f"the settings have {len(text)} characters, but a calibrator's have no "
+                f"more than {_MOST_SETTINGS}; restore the file or observe again"
+            )
+            raise CalibrationError(msg)
         try:
             calibrator = cls(**parse_json(text))
         except (TypeError, ValueError) as error:
@@ -463,12 +486,25 @@ def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     """Refuse another axis than a tensor has; None is that of whole tensors."""
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
     if have == axis:
+        if axis is not None and as_whole(axis) is None:  # True and 1.0 equal 1
+            msg = f'Tensor "{name}": axis is {axis!r:.40}, which is not a whole number'
+            raise TypeError(msg)
         return
     msg = (
         f'Tensor "{name}": axis is {axis}, but earlier observations had axis {have}; name '
         "the axis in the same way each time, or give the tensor another name"
     )
     raise CalibrationError(msg)
+
+
+def _check_room(name: str, stats: Stats, values: int, observations: int) -> None:
+    """Refuse more values than can be counted beside those that are."""
+    most = (1 << 64) - 1
+    try:
+        stats.check_room(min(values, most), min(observations, most))
+    except CalibrationError as error:
+        msg = f'Tensor "{name}": {error}'
+        raise CalibrationError(msg) from None
 
 
 def _check_same(name: str, stats: Stats, part: Stats) -> None:

@@ -5,6 +5,8 @@
 //! ones, and thousands of channels along the last axis, are counted without being gathered
 //! (`histogram/abreast.rs`).
 
+use std::ops::Range;
+
 use crate::{
     Histogram,
     float::{BLOCK, Element},
@@ -17,7 +19,10 @@ use crate::{
 pub(super) const WIDTH: usize = 128;
 /// Elements of a channel that are gathered before they are counted.
 const RUN: usize = 2048;
-/// Rows that are distributed to the runs together, half a cache line of each: writing to every run
+/// Elements that are gathered of all channels of a block, where these are few: a quarter of a megabyte, which
+/// the second-level cache holds. Counting a run costs as much as some hundred elements, whatever its length.
+const TILE: usize = 1 << 16;
+/// Rows that are distributed to the runs together, half a cache line of each at least: writing to every run
 /// for every row would wait for the processor's table of pages.
 const STAGED: usize = 8;
 /// Between two runs, so that runs of a power of two do not fall onto the same cache lines.
@@ -35,7 +40,7 @@ impl<T: Element> Data<'_, T> {
         &self,
         histograms: &mut [Histogram],
         first: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         tile: &mut Vec<f32>,
     ) {
         let Shape { channels, inner, .. } = self.shape;
@@ -58,21 +63,20 @@ impl<T: Element> Data<'_, T> {
         if mantissa_bits.is_some_and(|bits| abreast.pays(bits)) {
             return abreast.record(histograms);
         }
-        let together = (RUN / inner).min(rows.len()); // rows of one tile
+        let run = RUN.max(TILE / histograms.len().max(1));
+        let together = (run / inner).min(rows.len()); // rows of one tile
         let stride = together * inner + PAD;
         tile.resize(histograms.len() * stride, 0.0);
-        let mut staged = Vec::new();
+        let mut staged = Staged::new();
+        let width = histograms.len() * inner;
+        let step = (BLOCK / width).max(STAGED);
         for start in rows.clone().step_by(together) {
             let rows = start..(start + together).min(rows.end);
-            for at in rows.clone().step_by(STAGED) {
-                let rows = at..(at + STAGED).min(rows.end);
-                staged.clear();
-                for row in rows.clone() {
-                    let row = &self.values[(row * channels + first) * inner..];
-                    widen(&row[..histograms.len() * inner], &mut staged);
-                }
+            for at in rows.clone().step_by(step) {
+                let rows = at..(at + step).min(rows.end);
+                let rows = staged.rows(self.values, rows, channels * inner, first * inner, width);
                 let runs = tile.chunks_exact_mut(stride);
-                transpose(&staged, inner, runs.map(|run| &mut run[(at - start) * inner..]));
+                transpose(rows, inner, width, runs.map(|run| &mut run[(at - start) * inner..]));
             }
             let filled = rows.len() * inner;
             for (histogram, run) in histograms.iter_mut().zip(tile.chunks_exact(stride)) {
@@ -82,33 +86,70 @@ impl<T: Element> Data<'_, T> {
     }
 }
 
-/// Appends a row as `f32`.
-fn widen<T: Element>(row: &[T], staged: &mut Vec<f32>) {
-    let mut buffer = [0.0; BLOCK];
-    for block in row.chunks(BLOCK) {
-        staged.extend_from_slice(T::widen(block, &mut buffer));
+/// Some rows of a block as `f32`, one behind the other.
+struct Staged {
+    buffer: [f32; BLOCK],
+    rows: Vec<f32>,
+}
+
+impl Staged {
+    fn new() -> Self {
+        Self { buffer: [0.0; BLOCK], rows: Vec::new() }
+    }
+
+    /// The `width` elements from `first` on of each of the rows, which are `stride` elements apart.
+    fn rows<'a, T: Element>(
+        &'a mut self,
+        values: &'a [T],
+        rows: Range<usize>,
+        stride: usize,
+        first: usize,
+        width: usize,
+    ) -> &'a [f32] {
+        if width == stride && rows.len() * stride <= BLOCK {
+            return T::widen(&values[rows.start * stride..rows.end * stride], &mut self.buffer);
+        }
+        self.rows.clear();
+        for row in rows {
+            for block in values[row * stride + first..][..width].chunks(BLOCK) {
+                self.rows.extend_from_slice(T::widen(block, &mut self.buffer));
+            }
+        }
+        &self.rows
     }
 }
 
-/// Distributes rows of `inner` elements for each channel to the channels' runs.
-fn transpose<'a>(rows: &[f32], inner: usize, runs: impl ExactSizeIterator<Item = &'a mut [f32]>) {
-    let width = runs.len() * inner;
-    if inner > 1 || rows.len() < STAGED * width {
-        for (run, at) in runs.zip((0..).step_by(inner)) {
-            for (piece, row) in run.chunks_exact_mut(inner).zip(rows.chunks_exact(width)) {
-                piece.copy_from_slice(&row[at..at + inner]);
+/// Distributes rows of `width` elements, `inner` for each channel, to the channels' runs.
+fn transpose<'a>(
+    rows: &[f32],
+    inner: usize,
+    width: usize,
+    runs: impl Iterator<Item = &'a mut [f32]>,
+) {
+    for (run, at) in runs.zip((0..).step_by(inner)) {
+        match (inner, width) {
+            // A distance that is known here lets several elements be moved at a time.
+            (1, 1) => column::<1>(rows, at, run),
+            (1, 2) => column::<2>(rows, at, run),
+            (1, 3) => column::<3>(rows, at, run),
+            (1, 4) => column::<4>(rows, at, run),
+            (1, 8) => column::<8>(rows, at, run),
+            (1, _) => {
+                for (x, row) in run.iter_mut().zip(rows.chunks_exact(width)) {
+                    *x = row[at];
+                }
+            }
+            _ => {
+                for (piece, row) in run.chunks_exact_mut(inner).zip(rows.chunks_exact(width)) {
+                    piece.copy_from_slice(&row[at..at + inner]);
+                }
             }
         }
-        return;
     }
-    let mut of: [&[f32]; STAGED] = [&[]; STAGED];
-    for (row, rows) in of.iter_mut().zip(rows.chunks_exact(width)) {
-        *row = &rows[..width];
-    }
-    for (run, k) in runs.zip(0..width) {
-        let run = &mut run[..STAGED];
-        for j in 0..STAGED {
-            run[j] = of[j][k];
-        }
+}
+
+fn column<const WIDTH: usize>(rows: &[f32], at: usize, run: &mut [f32]) {
+    for (x, row) in run.iter_mut().zip(rows.as_chunks::<WIDTH>().0) {
+        *x = row[at];
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     Histogram,
     error::{Error, Result},
     float::Element,
+    histogram::check_count,
     parallel,
     shape::Shape,
     simd,
@@ -56,7 +57,7 @@ impl ChannelStats {
     ///
     /// # Errors
     /// [`Error::Counts`] if the channels differ in resolution or in their number of values, or
-    /// there are none.
+    /// there are none; [`Error::TooMany`] as [`check_room`](Self::check_room).
     pub fn from_counts(axis: i64, channels: Vec<Histogram>, observations: u64) -> Result<Self> {
         let Some(first) = channels.first().filter(|_| observations > 0) else {
             return Err(Error::Counts("a tensor by channel without any"));
@@ -68,7 +69,9 @@ impl ChannelStats {
         if channels.iter().any(|h| h.count() != first.count()) {
             return Err(Error::Counts("the channels differ in their number of values"));
         }
-        Ok(Self { axis, kind, channels, observations })
+        let stats = Self { axis, kind, channels, observations };
+        stats.check_room(0, 0)?;
+        Ok(stats)
     }
 
     /// Adds one observation: contiguous data, of which every element is counted in its channel.
@@ -77,14 +80,17 @@ impl ChannelStats {
     /// number of threads. O(elements).
     ///
     /// # Errors
-    /// [`Error::Channels`] if there was another number of channels before; nothing is counted then.
+    /// [`Error::Channels`] if there was another number of channels before, [`Error::TooMany`] as
+    /// [`check_room`](Self::check_room); nothing is counted then.
     ///
     /// # Panics
     /// If `values` has not as many elements as `shape` says.
     pub fn observe<T: Element>(&mut self, values: &[T], shape: Shape) -> Result<()> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
+        self.check(self.axis, shape.channels)?;
+        self.check_room(values.len() as u64, 1)?;
         self.settle(shape.channels)?;
-        self.observations = self.observations.saturating_add(1);
+        self.observations += 1;
         if !values.is_empty() {
             simd::with_subnormals(|| self.record(&Data { values, shape }));
         }
@@ -135,26 +141,38 @@ impl ChannelStats {
     /// is kept.
     ///
     /// # Errors
-    /// [`Error::Axis`] or [`Error::Channels`] if these differ; nothing is added then.
+    /// [`Error::Axis`] or [`Error::Channels`] if these differ, [`Error::TooMany`] as
+    /// [`check_room`](Self::check_room); nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.check(other.axis, other.channels.len())?;
+        self.check_room(other.count(), other.observations)?;
         if !other.channels.is_empty() {
             self.settle(other.channels.len())?;
         }
-        self.kind.merge(&other.kind);
+        self.kind.add(&other.kind);
         let channels = &mut self.channels;
         if other.channels.is_empty() {
             // Their resolution counts all the same.
             for channel in channels.iter_mut() {
-                channel.merge(&other.kind);
+                channel.add(&other.kind);
             }
         }
         let blocks = channels.chunks_mut(NARROW).zip(other.channels.chunks(NARROW));
         parallel::for_each(other.channels.len() >= 4 * NARROW, blocks, |(ours, theirs)| {
             merge_each(ours, theirs);
         });
-        self.observations = self.observations.saturating_add(other.observations);
+        self.observations += other.observations;
         Ok(())
+    }
+
+    /// Refuses more values, or more observations, than can be counted beside those that are: of all
+    /// channels together as many as of a whole tensor.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
+        check_count(self.observations.saturating_add(observations))?;
+        check_count(self.count().saturating_add(values))
     }
 
     /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into
@@ -204,11 +222,17 @@ impl ChannelStats {
         self.observations
     }
 
+    /// All elements seen, of all channels; each has as many.
+    pub fn count(&self) -> u64 {
+        let each = self.channels.first().map_or(0, Histogram::count);
+        each.saturating_mul(self.channels.len() as u64)
+    }
+
     /// All channels together: the histogram of the whole tensor, at the channels' resolution.
     pub fn total(&self) -> Histogram {
         let mut total = self.kind.clone();
         for histogram in &self.channels {
-            total.merge(histogram);
+            total.add(histogram);
         }
         total
     }
@@ -221,6 +245,6 @@ impl ChannelStats {
 
 fn merge_each(ours: &mut [Histogram], theirs: &[Histogram]) {
     for (ours, theirs) in ours.iter_mut().zip(theirs) {
-        ours.merge(theirs);
+        ours.add(theirs);
     }
 }

@@ -101,6 +101,11 @@ impl Layout {
         f64::from(f32::from_bits((magnitude as u32) << self.shift()))
     }
 
+    /// Smallest magnitude that a value of a bin may have: zero itself is in none.
+    pub(crate) fn smallest(self, magnitude: usize) -> f32 {
+        f32::from_bits(((magnitude as u32) << self.shift()).max(1))
+    }
+
     /// The magnitude's code of any finite `x ≥ 0`, saturated at the last finite bin.
     #[inline]
     pub(crate) fn magnitude_of(self, x: f64) -> usize {

@@ -3,14 +3,11 @@
 //! Everything is checked that the laws of recording imply, so that what comes in cannot be told
 //! from what was recorded here.
 
-use super::{Histogram, Pages, Parts};
+use super::{Histogram, MAX_COUNT, Pages, Parts};
 use crate::{
     error::{Error, Result},
     float::Layout,
 };
-
-/// Far above what can be observed, and low enough that sums of many do not overflow.
-const MOST: u64 = 1 << 60;
 
 /// The state of a histogram as plain numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -44,23 +41,29 @@ impl Histogram {
         let layout = Layout::new(counts.mantissa_bits)?;
         let refuse = |what| Err(Error::Counts(what));
         let Counts { zeros, nan, posinf, neginf, .. } = *counts;
-        if [zeros, nan, posinf, neginf].into_iter().any(|n| n > MOST) {
+        let binned = check_bins(layout, &counts.bins)?;
+        let specials = [zeros, nan, posinf, neginf];
+        let count = specials.into_iter().fold(binned, u64::saturating_add);
+        if count > MAX_COUNT {
             return refuse("a count is impossibly large");
         }
-        let (pages, binned) = pages_of(layout, &counts.bins)?;
         let (min, max) = counts.extremes.unwrap_or((f32::INFINITY, f32::NEG_INFINITY));
-        if !extremes_fit(&pages, zeros, min, max) {
+        if !extremes_fit(layout, &counts.bins, zeros, min, max) {
             return refuse("the extremes do not fit the bins");
         }
         let is_edge = |x: f32| layout.keeps(x.to_bits());
         if counts.exact && binned + zeros > 0 && !(is_edge(min) && is_edge(max)) {
             return refuse("an extreme is not exact");
         }
+        if counts.exact && counts.bins.iter().any(|bin| layout.split(bin.0 as usize).1 == 0) {
+            return refuse("values beside zero are not exact");
+        }
+        let bins = counts.bins.iter().map(|&(code, count)| (code as usize, count));
         Ok(Self::from_parts(Parts {
             fixed: counts.fixed,
-            pages: Some(pages),
+            pages: Some(Pages::of_bins(layout, bins)),
             exact: counts.exact,
-            count: zeros + nan + posinf + neginf + binned,
+            count,
             zeros,
             nan,
             posinf,
@@ -71,9 +74,8 @@ impl Histogram {
     }
 }
 
-/// The bins and the sum of their counts.
-fn pages_of(layout: Layout, bins: &[(u64, u64)]) -> Result<(Pages, u64)> {
-    let mut pages = Pages::new(layout);
+/// The sum of the counts of bins that can be: of finite values, in order, none of them empty.
+fn check_bins(layout: Layout, bins: &[(u64, u64)]) -> Result<u64> {
     let (mut next, mut sum) = (0, 0u64);
     for &(code, count) in bins {
         if code >= layout.codes() as u64 {
@@ -86,25 +88,23 @@ fn pages_of(layout: Layout, bins: &[(u64, u64)]) -> Result<(Pages, u64)> {
             return Err(Error::Counts("the bins are not in order"));
         }
         sum = sum.saturating_add(count);
-        if count == 0 || sum > MOST {
+        if count == 0 || sum > MAX_COUNT {
             return Err(Error::Counts("the count of a bin"));
         }
-        pages.add(code as usize, count);
         next = code + 1;
     }
-    Ok((pages, sum))
+    Ok(sum)
 }
 
 /// Whether the extremes lie in the outermost bins, and there are none without values.
-fn extremes_fit(pages: &Pages, zeros: u64, min: f32, max: f32) -> bool {
-    let layout = pages.layout();
+fn extremes_fit(layout: Layout, bins: &[(u64, u64)], zeros: u64, min: f32, max: f32) -> bool {
     // The order of values: negative codes fall, positive ones rise, zero between them.
     let place = |code: usize| match layout.split(code) {
         (true, magnitude) => -1 - magnitude as i64,
         (false, magnitude) => 1 + magnitude as i64,
     };
     let place_of = |x: f32| if x == 0.0 { 0 } else { place(layout.code(x)) };
-    let places = || pages.non_empty().map(|(code, _)| place(code));
+    let places = || bins.iter().map(|bin| place(bin.0 as usize));
     let zero = || (zeros > 0).then_some(0);
     match (places().chain(zero()).min(), places().chain(zero()).max()) {
         (Some(lowest), Some(highest)) => {

@@ -1,7 +1,10 @@
 //! The part of a histogram between two values.
 
 use super::{Density, Histogram, Pages, Segment};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    simd,
+};
 
 impl Histogram {
     /// The values from `low` to `high`, both included: as if nothing else had been recorded. Of a
@@ -14,6 +17,10 @@ impl Histogram {
         if !(low.is_finite() && high.is_finite() && low <= high) {
             return Err(Error::Interval { low, high });
         }
+        Ok(simd::with_subnormals(|| self.part(low, high)))
+    }
+
+    fn part(&self, low: f64, high: f64) -> Self {
         let density = Density::new(self);
         let layout = self.layout();
         let mut pages = Pages::new(layout);
@@ -55,6 +62,6 @@ impl Histogram {
             part.max = inside(last.high.min(high), middle(last));
         }
         part.pages = self.pages.is_some().then_some(pages);
-        Ok(part)
+        part
     }
 }

@@ -12,7 +12,7 @@ use super::{
     index::{Index, Side},
     segment::{Bins, Mass, Segment},
 };
-use crate::float::Layout;
+use crate::{float::Layout, simd};
 
 /// Prefix sums over the density of a histogram; built once for each tensor, in O(bins).
 #[derive(Debug, Clone)]
@@ -35,12 +35,12 @@ struct Piece {
 impl Density {
     /// The density of the finite values of a histogram. O(bins).
     pub fn new(histogram: &Histogram) -> Self {
-        Self::of(Bins::of(histogram))
+        simd::with_subnormals(|| Self::of(Bins::of(histogram)))
     }
 
     /// The density of their magnitudes: that of [`Histogram::magnitudes`]. O(bins).
     pub fn of_magnitudes(histogram: &Histogram) -> Self {
-        Self::of(Bins::of_magnitudes(histogram))
+        simd::with_subnormals(|| Self::of(Bins::of_magnitudes(histogram)))
     }
 
     fn of(bins: Bins) -> Self {

@@ -68,7 +68,15 @@ impl Directory {
 
     /// Octaves that have a page, with it, by rising code.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        (0..2 * Layout::OCTAVES).filter_map(|octave| Some((octave, self.find(octave)?)))
+        let covered = self.first / 2..(self.first + self.numbers.len()) / 2;
+        let octaves = covered.clone().chain(covered.map(|octave| octave + Layout::OCTAVES));
+        octaves.filter_map(|octave| Some((octave, self.find(octave)?)))
+    }
+
+    /// Bytes on the heap of one that has a page for each of some octaves, at least.
+    pub(super) fn memory_of(octaves: impl Iterator<Item = usize> + Clone) -> usize {
+        let (first, last) = (octaves.clone().map(place).min(), octaves.map(place).max());
+        first.zip(last).map_or(0, |(first, last)| (last - first + 1) * size_of::<u16>())
     }
 
     /// Bytes on the heap.

@@ -57,6 +57,10 @@ use crate::{
     simd,
 };
 
+/// Most values that a histogram holds, of all kinds together: far above what can be observed, and low enough
+/// that sums of a few do not overflow.
+pub const MAX_COUNT: u64 = 1 << 60;
+
 /// Exact counts of one tensor's values over float codes.
 #[derive(Debug, Clone)]
 pub struct Histogram {
@@ -113,9 +117,43 @@ impl Histogram {
         histogram
     }
 
+    /// Refuses `more` values beside those that are counted, if there would be more than [`MAX_COUNT`].
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] says how many there would be.
+    pub fn check_room(&self, more: u64) -> Result<()> {
+        check_count(self.count.saturating_add(more))
+    }
+
     /// Adds another histogram. Of two resolutions the coarser one is kept, which is exact: the
     /// result is what would have been recorded at that resolution. O(bins).
-    pub fn merge(&mut self, other: &Self) {
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] if the sum would be above [`MAX_COUNT`]; nothing is added then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check_room(other.count)?;
+        self.add(other);
+        Ok(())
+    }
+
+    /// Adds another histogram, as [`merge`](Self::merge) does, and takes its counters over if there
+    /// are none here.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn absorb(&mut self, other: Self) -> Result<()> {
+        let kind = (self.fixed, self.mantissa_bits());
+        if self.count == 0
+            && (kind == (other.fixed, other.mantissa_bits()) || kind == (false, None))
+        {
+            *self = other;
+            return Ok(());
+        }
+        self.merge(&other)
+    }
+
+    /// Adds another histogram, for which there is room.
+    pub(crate) fn add(&mut self, other: &Self) {
         if let Some(theirs) = &other.pages {
             self.coarsen_to(theirs.layout());
             let ours = self.pages.get_or_insert_with(|| Pages::new(theirs.layout()));
@@ -130,19 +168,6 @@ impl Histogram {
         self.neginf = self.neginf.saturating_add(other.neginf);
         (self.min, self.max) =
             simd::with_subnormals(|| (self.min.min(other.min), self.max.max(other.max)));
-    }
-
-    /// Adds another histogram, as [`merge`](Self::merge) does, and takes its counters over if there
-    /// are none here.
-    pub fn absorb(&mut self, other: Self) {
-        let kind = (self.fixed, self.mantissa_bits());
-        if self.count == 0
-            && (kind == (other.fixed, other.mantissa_bits()) || kind == (false, None))
-        {
-            *self = other;
-        } else {
-            self.merge(&other);
-        }
     }
 
     /// Refuses NaN and infinities, where they must not be.
@@ -269,6 +294,11 @@ impl Histogram {
         let Parts { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max } = parts;
         Self { fixed, pages, exact, count, zeros, nan, posinf, neginf, min, max }
     }
+}
+
+/// Refuses more values than a histogram holds.
+pub(crate) fn check_count(count: u64) -> Result<()> {
+    if count > MAX_COUNT { Err(Error::TooMany { count }) } else { Ok(()) }
 }
 
 /// The state of a histogram, as [`Histogram::from_parts`] takes it.

@@ -7,6 +7,9 @@
 //! Counters have eight bits: what thousands of tensors count is then a matter of the caches, and
 //! the first observation of each asks the system for little memory. What they cannot hold is counted
 //! in a part of its own (`high.rs`), which a page has once a counter was full.
+//!
+//! Bins that were read from a file are listed instead, where their pages would take more memory: a bin of three
+//! bytes may need a page of 4 KiB and another of 16. Recording and merging need pages and make them first.
 
 use std::ops::BitOr;
 
@@ -23,7 +26,11 @@ pub(crate) struct Pages {
     pub(super) directory: Directory,
     pub(super) low: Vec<u8>, // counts modulo 2^8; pages in the order in which they were made
     pub(super) high: High,   // the rest of the counts
+    listed: Box<[Bin]>,      // bins by rising code; empty once there are pages
 }
+
+/// A code and its count.
+type Bin = (u32, u64);
 
 /// Pages that are made room for at a time, from the second on; doubling would leave much of it
 /// empty.
@@ -31,7 +38,69 @@ const ROOM: usize = 4;
 
 impl Pages {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, directory: Directory::default(), low: Vec::new(), high: High::default() }
+        Self {
+            layout,
+            directory: Directory::default(),
+            low: Vec::new(),
+            high: High::default(),
+            listed: Box::default(),
+        }
+    }
+
+    /// Counters of some bins, which have rising codes and counts above 0. They take no more memory
+    /// than the bins do.
+    pub(super) fn of_bins(
+        layout: Layout,
+        bins: impl ExactSizeIterator<Item = (usize, u64)>,
+    ) -> Self {
+        let listed = bins.map(|(code, count)| (code as u32, count)).collect();
+        let mut pages = Self { listed, ..Self::new(layout) };
+        if pages.memory_as_pages() <= size_of_val(&*pages.listed) {
+            pages.spread();
+        }
+        pages
+    }
+
+    /// Bytes that the listed bins would take on pages.
+    fn memory_as_pages(&self) -> usize {
+        let size = self.layout.bins_per_octave();
+        let octave = |bin: &Bin| bin.0 >> self.layout.mantissa_bits();
+        let pages = self.listed.chunk_by(|a, b| octave(a) == octave(b)).map(|bins| {
+            let is_high = bins.iter().any(|bin| bin.1 >> UNIT_BITS > 0);
+            size + if is_high { size_of::<Box<[u32]>>() + 4 * size } else { 0 }
+        });
+        let places = self.listed.iter().map(|bin| octave(bin) as usize);
+        pages.sum::<usize>() + Directory::memory_of(places)
+    }
+
+    /// Puts listed bins onto pages, where they can be counted further.
+    #[inline]
+    pub(super) fn spread(&mut self) {
+        if !self.listed.is_empty() {
+            self.spread_all();
+        }
+    }
+
+    #[cold]
+    fn spread_all(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        self.make_pages(&self.octaves_of(&listed));
+        for &(code, count) in &listed {
+            self.add(code as usize, count);
+        }
+    }
+
+    /// The octaves of some bins.
+    fn octaves_of(&self, bins: &[Bin]) -> Vec<u16> {
+        let mut octaves: Vec<u16> =
+            bins.iter().map(|bin| (bin.0 >> self.layout.mantissa_bits()) as u16).collect();
+        octaves.dedup();
+        octaves
+    }
+
+    /// Whether nothing is counted and no page was made.
+    fn is_bare(&self) -> bool {
+        self.low.is_empty() && self.listed.is_empty()
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -46,6 +115,7 @@ impl Pages {
 
     #[cold]
     fn make_new(&mut self, octave: usize) -> usize {
+        debug_assert!(self.listed.is_empty(), "bins are either listed or on pages");
         let size = self.layout.bins_per_octave();
         let page = self.low.len() / size;
         if self.low.capacity() == self.low.len() {
@@ -136,15 +206,20 @@ impl Pages {
     /// Non-empty bins as (code, count), by rising code: positive ones first.
     pub(crate) fn non_empty(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         let size = self.layout.bins_per_octave();
-        self.directory.iter().flat_map(move |(octave, page)| {
+        let on_pages = self.directory.iter().flat_map(move |(octave, page)| {
             let counts = (0..size).map(move |at| (octave * size + at, self.count(page, at)));
             counts.filter(|&(_, n)| n > 0)
-        })
+        });
+        self.listed.iter().map(|&(code, count)| (code as usize, count)).chain(on_pages)
     }
 
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
+        if !other.listed.is_empty() {
+            return self.merge_listed(&other.listed, drop);
+        }
+        self.spread();
         let octaves: Vec<u16> = other.directory.iter().map(|(octave, _)| octave as u16).collect();
         self.reserve(&octaves);
         let size = other.layout.bins_per_octave();
@@ -165,6 +240,26 @@ impl Pages {
         }
     }
 
+    /// Adds listed bins, of whose codes the lowest bits are dropped.
+    fn merge_listed(&mut self, bins: &[Bin], drop: u32) {
+        let mut bins: Vec<Bin> = bins.iter().map(|&(code, count)| (code >> drop, count)).collect();
+        bins.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            kept.1 += if same { next.1 } else { 0 };
+            same
+        });
+        if self.is_bare() {
+            let bins = bins.into_iter().map(|(code, count)| (code as usize, count));
+            *self = Self::of_bins(self.layout, bins);
+            return;
+        }
+        self.spread();
+        self.make_pages(&self.octaves_of(&bins));
+        for (code, count) in bins {
+            self.add(code as usize, count);
+        }
+    }
+
     /// Whether the inner edges of all bins that `finer` fills are inner edges here too.
     pub(crate) fn holds_edges_of(&self, finer: &Self) -> bool {
         let drop = finer.layout.mantissa_bits() - self.layout.mantissa_bits();
@@ -173,7 +268,10 @@ impl Pages {
 
     /// Bytes on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.low.capacity() + self.directory.memory() + self.high.memory()
+        self.low.capacity()
+            + self.directory.memory()
+            + self.high.memory()
+            + size_of_val(&*self.listed)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Order statistics from the bins.
 
 use super::{Density, Histogram};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    simd,
+};
 
 impl Histogram {
     /// The `q`-quantile of the finite values: the smallest value with at least a share `q` of the
@@ -30,6 +33,10 @@ impl Histogram {
     /// The histogram without its exact zeros. O(bins).
     #[must_use]
     pub fn without_zeros(&self) -> Self {
+        simd::with_subnormals(|| self.take_zeros_out())
+    }
+
+    fn take_zeros_out(&self) -> Self {
         let mut rest = self.clone();
         rest.count = self.count.saturating_sub(self.zeros);
         rest.zeros = 0;
@@ -39,7 +46,7 @@ impl Histogram {
             let inner = |negative: bool| {
                 let bins = self.codes().map(|(code, _)| layout.split(code));
                 let least = bins.filter(|bin| bin.0 == negative).map(|bin| bin.1).min();
-                least.map_or(0.0, |magnitude| layout.inner_edge(magnitude) as f32)
+                least.map_or(0.0, |magnitude| layout.smallest(magnitude))
             };
             if rest.min == 0.0 {
                 rest.min = inner(false);
@@ -68,13 +75,14 @@ impl Histogram {
         folded.posinf = self.posinf.saturating_add(self.neginf);
         folded.neginf = 0;
         if self.finite() > 0 {
-            folded.max = self.min.abs().max(self.max.abs());
-            folded.min = self.smallest_magnitude();
+            (folded.min, folded.max) = simd::with_subnormals(|| {
+                (self.smallest_magnitude(), self.min.abs().max(self.max.abs()))
+            });
         }
         folded
     }
 
-    /// Smallest magnitude: exact where zero or one sign shows it, else its bin's inner edge.
+    /// Smallest magnitude: exact where zero or one sign shows it, else the smallest of its bin.
     pub(super) fn smallest_magnitude(&self) -> f32 {
         if self.zeros > 0 {
             0.0
@@ -85,7 +93,7 @@ impl Histogram {
         } else {
             let layout = self.layout();
             let magnitudes = self.codes().map(|(code, _)| layout.split(code).1);
-            magnitudes.min().map_or(0.0, |m| layout.inner_edge(m) as f32)
+            magnitudes.min().map_or(0.0, |m| layout.smallest(m))
         }
     }
 }

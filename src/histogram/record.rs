@@ -70,7 +70,9 @@ impl Histogram {
         if !self.fixed {
             self.coarsen_to(native);
         }
-        self.pages.get_or_insert_with(|| Pages::new(native)).layout()
+        let pages = self.pages.get_or_insert_with(|| Pages::new(native));
+        pages.spread();
+        pages.layout()
     }
 
     /// Counts a few elements straight into the pages.

@@ -144,10 +144,12 @@ impl Clip {
         }
         let low = inner.max(self.min);
         let high = self.layout.inner_edge(magnitude as usize + 1).min(self.max);
+        // An extreme that is zero, or the outer edge, is in another bin.
+        let holds = |x: f64| x > 0.0 && self.layout.magnitude_of(x) == magnitude as usize;
         match count {
             // A lone value in the bin of an extreme is that extreme.
-            1 if high == self.max => Segment { low: high, high, count },
-            1 if low == self.min => Segment { low, high: low, count },
+            1 if holds(self.max) => Segment { low: high, high, count },
+            1 if holds(self.min) => Segment { low, high: low, count },
             _ => Segment { low, high, count },
         }
     }

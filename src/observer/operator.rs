@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     ffi::{CStr, c_char, c_int, c_void},
     ptr,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
     thread,
 };
 
@@ -19,7 +19,7 @@ use super::{
     runtime::{Call, Elements, Runtime, Told},
     tap::{Tap, Taps},
 };
-use crate::float::Element;
+use crate::{float::Element, fork::Lock};
 
 /// The version of the interface that is spoken: the first with `GetAliasMap`, of early 2024.
 const API: u32 = 18;
@@ -212,10 +212,10 @@ struct Domain(*mut OrtCustomOpDomain);
 // SAFETY: a domain is only read once it is complete.
 unsafe impl Send for Domain {}
 
-static DOMAINS: LazyLock<Mutex<HashMap<usize, Domain>>> = LazyLock::new(Mutex::default);
+static DOMAINS: LazyLock<Lock<HashMap<usize, Domain>>> = LazyLock::new(Lock::default);
 
 fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> Told<()> {
-    let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut domains = DOMAINS.lock();
     let api = runtime.api();
     let known = domains.get(&runtime.address()).map(|domain| domain.0);
     let domain = if let Some(domain) = known {

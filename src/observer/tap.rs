@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use super::runtime::Told;
 use crate::{
     Error, Histogram, Recorder, Result,
     float::{Element, are_finite},
+    fork::{Lock, Locked},
     parallel,
 };
 
@@ -19,13 +20,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Tap {
     name: String,
-    recorder: Arc<Mutex<Recorder>>,
+    recorder: Arc<Lock<Recorder>>,
     finite_only: bool,
 }
 
 impl Tap {
     /// Records the tensor `name`; with `finite_only` it refuses NaN and infinities.
-    pub fn new(name: String, recorder: Arc<Mutex<Recorder>>, finite_only: bool) -> Self {
+    pub fn new(name: String, recorder: Arc<Lock<Recorder>>, finite_only: bool) -> Self {
         Self { name, recorder, finite_only }
     }
 
@@ -34,19 +35,17 @@ impl Tap {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds one observation, on this thread alone.
     ///
     /// # Errors
-    /// [`Error::NonFinite`]; nothing is recorded then.
+    /// [`Error::NonFinite`], [`Error::TooMany`]; nothing is recorded then.
     pub fn observe<T: Element>(&self, values: &[T]) -> Result<()> {
         if self.finite_only && !are_finite(values) {
             return refuse(values);
         }
-        parallel::alone(|| self.lock().observe(values));
+        let mut recorder = self.recorder.lock();
+        recorder.check_room(values.len() as u64, 1)?;
+        parallel::alone(|| recorder.observe(values));
         Ok(())
     }
 
@@ -73,7 +72,10 @@ impl Tap {
                 return refuse(values).map_err(|error| error.to_string());
             }
         }
-        self.lock().observe_parts(&parts, share_out)
+        let mut recorder = self.recorder.lock();
+        let room = recorder.check_room(values.len() as u64, 1);
+        room.map_err(|error| error.to_string())?;
+        recorder.observe_parts(&parts, share_out)
     }
 }
 
@@ -82,10 +84,10 @@ fn refuse<T: Element>(values: &[T]) -> Result<()> {
     parallel::alone(|| Histogram::of(values)).refuse_non_finite()
 }
 
-static OPEN: LazyLock<Mutex<HashMap<i64, Vec<Arc<Tap>>>>> = LazyLock::new(Mutex::default);
+static OPEN: LazyLock<Lock<HashMap<i64, Vec<Arc<Tap>>>>> = LazyLock::new(Lock::default);
 
-fn open() -> MutexGuard<'static, HashMap<i64, Vec<Arc<Tap>>>> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+fn open() -> Locked<'static, HashMap<i64, Vec<Arc<Tap>>>> {
+    OPEN.lock()
 }
 
 /// Taps laid down under a number, for the operators of a session that is being opened.
@@ -133,7 +135,7 @@ impl Drop for Taps {
 mod tests {
     use super::*;
 
-    fn tap(finite_only: bool) -> (Tap, Arc<Mutex<Recorder>>) {
+    fn tap(finite_only: bool) -> (Tap, Arc<Lock<Recorder>>) {
         let recorder = Arc::default();
         (Tap::new("x".into(), Arc::clone(&recorder), finite_only), recorder)
     }
@@ -174,8 +176,8 @@ mod tests {
                     whole.observe(part).unwrap();
                     shared.observe_shared(part, shares, at_once).unwrap();
                 }
-                assert_eq!(a.lock().unwrap().settled(), b.lock().unwrap().settled());
-                assert_eq!(b.lock().unwrap().settled().observations, 2);
+                assert_eq!(a.lock().settled(), b.lock().settled());
+                assert_eq!(b.lock().settled().observations, 2);
             }
         }
     }
@@ -185,13 +187,13 @@ mod tests {
         let (tap, recorder) = tap(false);
         let refused = tap.observe_shared(&[1.0f32; 10], 2, |_, _| Err("no threads".into()));
         assert_eq!(refused, Err("no threads".into()));
-        assert_eq!(recorder.lock().unwrap().settled().observations, 0);
+        assert_eq!(recorder.lock().settled().observations, 0);
         let half = |_: usize, work: &(dyn Fn(usize) + Sync)| {
             work(1);
             Err("a thread died".into())
         };
         assert!(tap.observe_shared(&[1.0f32, 2.0, 3.0, 4.0], 2, half).is_err());
-        let seen = recorder.lock().unwrap().settled().clone();
+        let seen = recorder.lock().settled().clone();
         assert_eq!((seen.observations, seen.histogram.count(), seen.minima.count()), (0, 2, 0));
     }
 
@@ -202,9 +204,9 @@ mod tests {
         let refused = Error::NonFinite { nan: 1, posinf: 1, neginf: 0, count: 3 };
         assert_eq!(strict.observe(&values), Err(refused.clone()));
         assert_eq!(strict.observe_shared(&values, 2, at_once), Err(refused.to_string()));
-        assert_eq!(recorder.lock().unwrap().settled().observations, 0);
+        assert_eq!(recorder.lock().settled().observations, 0);
         let (lenient, recorder) = tap(false);
         lenient.observe(&values).unwrap();
-        assert_eq!(recorder.lock().unwrap().settled().histogram.nan(), 1);
+        assert_eq!(recorder.lock().settled().histogram.nan(), 1);
     }
 }

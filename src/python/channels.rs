@@ -1,7 +1,5 @@
 //! `_core.ChannelStats`: what a calibrator keeps of one tensor by channel.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::{exceptions::PyIndexError, prelude::*};
 
@@ -11,17 +9,21 @@ use super::{
     histogram::Histogram,
     whole::Whole,
 };
-use crate::{ChannelStats as Core, Error, Held};
+use crate::{
+    ChannelStats as Core, Error, Held,
+    fork::{Lock, Locked},
+};
 
 /// One histogram for each channel of a tensor.
 #[pyclass(module = "quantcal._core", frozen, weakref)]
 pub(super) struct ChannelStats {
-    state: Mutex<Held>,
+    axis: Whole, // as it was named
+    state: Lock<Held>,
 }
 
 impl From<Core> for ChannelStats {
     fn from(core: Core) -> Self {
-        Self { state: Mutex::new(core.into()) }
+        Self { axis: core.axis().into(), state: Lock::new(core.into()) }
     }
 }
 
@@ -32,8 +34,8 @@ impl ChannelStats {
         py.detach(|| work(self.lock().settled()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Held> {
+        self.state.lock()
     }
 
     pub(super) fn snapshot(&self, py: Python<'_>) -> Core {
@@ -62,7 +64,8 @@ impl ChannelStats {
             None => Core::MANTISSA_BITS,
             Some(bits) => bits.within(Error::MantissaBits)?,
         };
-        Ok(Core::new(axis.clamped(), mantissa_bits)?.into())
+        let core = Core::new(axis.clamped(), mantissa_bits)?;
+        Ok(Self { axis, ..core.into() })
     }
 
     /// Statistics that were made elsewhere.
@@ -86,7 +89,7 @@ impl ChannelStats {
         finite_only: bool,
         hold: bool,
     ) -> PyResult<()> {
-        let data: ByChannel<'_> = values.by_channel(self.axis(py))?;
+        let data: ByChannel<'_> = self.axis.checked(values.by_channel(self.axis.clamped()))?;
         if finite_only && let Some(found) = py.detach(|| data.non_finite()) {
             let h = &found.histogram;
             return Err(NonFiniteError::new_err(format!(
@@ -119,8 +122,15 @@ impl ChannelStats {
         Ok(py.detach(|| self.lock().check(axis.clamped(), channels))?)
     }
 
+    /// Refuses so many values and observations, if they could not be counted beside those that are.
+    #[pyo3(signature = (values, observations, /))]
+    fn check_room(&self, py: Python<'_>, values: u64, observations: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.lock().check_room(values, observations))?)
+    }
+
     fn copy(&self, py: Python<'_>) -> Self {
-        Self { state: Mutex::new(py.detach(|| self.lock().clone())) }
+        let state = py.detach(|| self.lock().clone());
+        Self { axis: self.axis.clone(), state: Lock::new(state) }
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Self) -> bool {
@@ -157,13 +167,19 @@ impl ChannelStats {
     }
 
     #[getter]
-    fn axis(&self, py: Python<'_>) -> i64 {
-        py.detach(|| self.lock().axis())
+    fn axis(&self) -> i64 {
+        self.axis.clamped()
+    }
+
+    /// All elements seen, of all channels.
+    #[getter]
+    fn count(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.lock().count())
     }
 
     #[getter]
     fn observations(&self, py: Python<'_>) -> u64 {
-        self.with(py, |state| state.observations())
+        py.detach(|| self.lock().observations())
     }
 
     #[getter]

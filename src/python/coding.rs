@@ -8,7 +8,6 @@ use crate::{
     Error,
     format::{Code, IntFormat},
     search::BlockSearch,
-    shape::Shape,
 };
 
 type Coded<'py> = (Bound<'py, PyAny>, Bound<'py, PyArrayDyn<f32>>, Bound<'py, PyAny>);
@@ -26,14 +25,14 @@ pub(super) fn code_blocks<'py>(
 ) -> PyResult<Coded<'py>> {
     let (format, scaling) = format.resolve()?;
     let signed = format.int().is_some_and(IntFormat::signed);
-    let shape = Shape::along(values.as_array().shape(), axis.clamped())?;
+    let shape = axis.along(values.as_array().shape())?;
     let size = size.within(Error::BlockSize)?;
     let search = BlockSearch::new(shape, size, format, scaling, shares.as_slice()?)?;
     match (signed, format.bits() > 8) {
-        (true, false) => coded::<i8>(py, &values, search, axis),
-        (false, false) => coded::<u8>(py, &values, search, axis),
-        (true, true) => coded::<i16>(py, &values, search, axis),
-        (false, true) => coded::<u16>(py, &values, search, axis),
+        (true, false) => coded::<i8>(py, &values, search, &axis),
+        (false, false) => coded::<u8>(py, &values, search, &axis),
+        (true, true) => coded::<i16>(py, &values, search, &axis),
+        (false, true) => coded::<u16>(py, &values, search, &axis),
     }
 }
 
@@ -41,7 +40,7 @@ fn coded<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     values: &F32s<'py>,
     search: BlockSearch<'_>,
-    axis: Whole,
+    axis: &Whole,
 ) -> PyResult<Coded<'py>> {
     let (input, view) = (values.as_slice()?, values.as_array());
     let mut blocks = view.shape().to_vec();

@@ -13,7 +13,6 @@ use crate::{
     Error, Grids, QuantFormat, Range,
     format::{Code, IntFormat},
     search,
-    shape::Shape,
 };
 
 type Scales<'py> = PyReadonlyArray1<'py, f32>;
@@ -107,10 +106,10 @@ pub(super) fn quantize_channels<'py>(
     let grids = grids(format, &scale, &zero_point)?;
     let signed = grids.format().int().is_some_and(IntFormat::signed);
     match (signed, grids.format().bits() > 8) {
-        (true, false) => codes::<i8>(py, &values, &grids, axis, out),
-        (false, false) => codes::<u8>(py, &values, &grids, axis, out),
-        (true, true) => codes::<i16>(py, &values, &grids, axis, out),
-        (false, true) => codes::<u16>(py, &values, &grids, axis, out),
+        (true, false) => codes::<i8>(py, &values, &grids, &axis, out),
+        (false, false) => codes::<u8>(py, &values, &grids, &axis, out),
+        (true, true) => codes::<i16>(py, &values, &grids, &axis, out),
+        (false, true) => codes::<u16>(py, &values, &grids, &axis, out),
     }
 }
 
@@ -118,11 +117,11 @@ fn codes<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     values: &F32s<'py>,
     grids: &Grids,
-    axis: Whole,
+    axis: &Whole,
     out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (input, view) = (values.as_slice()?, values.as_array());
-    let shape = Shape::along(view.shape(), axis.clamped())?;
+    let shape = axis.along(view.shape())?;
     let codes = filled::<C>(py, view.shape(), out, |codes| grids.quantize(input, shape, codes))?;
     Ok(codes.into_any())
 }
@@ -141,10 +140,10 @@ pub(super) fn dequantize_channels<'py>(
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grids = grids(format, &scale, &zero_point)?;
     match codes {
-        Codes::I8(codes) => real(py, &codes, &grids, axis, out),
-        Codes::U8(codes) => real(py, &codes, &grids, axis, out),
-        Codes::I16(codes) => real(py, &codes, &grids, axis, out),
-        Codes::U16(codes) => real(py, &codes, &grids, axis, out),
+        Codes::I8(codes) => real(py, &codes, &grids, &axis, out),
+        Codes::U8(codes) => real(py, &codes, &grids, &axis, out),
+        Codes::I16(codes) => real(py, &codes, &grids, &axis, out),
+        Codes::U16(codes) => real(py, &codes, &grids, &axis, out),
     }
 }
 
@@ -152,11 +151,11 @@ fn real<'py, C: Code + numpy::Element>(
     py: Python<'py>,
     codes: &PyReadonlyArrayDyn<'py, C>,
     grids: &Grids,
-    axis: Whole,
+    axis: &Whole,
     out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let (input, view) = (codes.as_slice()?, codes.as_array());
-    let shape = Shape::along(view.shape(), axis.clamped())?;
+    let shape = axis.along(view.shape())?;
     filled(py, view.shape(), out, |values| grids.dequantize(input, shape, values))
 }
 
@@ -172,6 +171,6 @@ pub(super) fn fake_quantize_channels<'py>(
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
     let grids = grids(format, &scale, &zero_point)?;
     let (input, view) = (values.as_slice()?, values.as_array());
-    let shape = Shape::along(view.shape(), axis.clamped())?;
+    let shape = axis.along(view.shape())?;
     filled(py, view.shape(), None, |out| grids.fake_quantize(input, shape, out))
 }

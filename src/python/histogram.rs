@@ -1,7 +1,5 @@
 //! `quantcal.Histogram`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::{
     prelude::*,
@@ -12,7 +10,9 @@ use super::{arrays::Floats, real::Real, whole::Whole};
 use crate::{
     Density, Error, Histogram as Core,
     error::short,
+    fork::{Lock, Locked},
     histogram::{Counts, Moments},
+    simd::with_subnormals,
 };
 
 /// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
@@ -22,19 +22,19 @@ pub(super) const IN_PLACE: usize = 1 << 15;
 /// Exact counts of one tensor's values over float codes.
 #[pyclass(module = "quantcal", frozen, weakref)]
 pub(super) struct Histogram {
-    state: Mutex<Core>,
+    state: Lock<Core>,
 }
 
 impl From<Core> for Histogram {
     fn from(core: Core) -> Self {
-        Self { state: Mutex::new(core) }
+        Self { state: Lock::new(core) }
     }
 }
 
 impl Histogram {
     /// The state. Held for microseconds, never while the interpreter is wanted.
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Core> {
+        self.state.lock()
     }
 
     /// A copy of the state, to work on without the lock.
@@ -72,27 +72,29 @@ impl Histogram {
         let (py, this) = (slf.py(), slf.get());
         let data = values.data()?;
         if data.len() < IN_PLACE {
-            data.record(&mut this.lock());
+            let mut state = this.lock();
+            state.check_room(data.len() as u64)?;
+            data.record(&mut state);
         } else {
             let mut part = this.lock().like();
             py.detach(|| {
                 data.record(&mut part);
-                this.lock().merge(&part);
-            });
+                this.lock().merge(&part)
+            })?;
         }
         Ok(slf)
     }
 
     #[pyo3(signature = (other, /))]
-    fn merge(&self, other: &Self) {
+    fn merge(&self, other: &Self) -> PyResult<()> {
         let other = other.snapshot(); // first, so that merging with itself does not lock twice
-        self.lock().merge(&other);
+        Ok(self.lock().merge(&other)?)
     }
 
-    fn __add__(&self, other: &Self) -> Self {
+    fn __add__(&self, other: &Self) -> PyResult<Self> {
         let mut sum = self.snapshot();
-        sum.merge(&other.snapshot());
-        sum.into()
+        sum.merge(&other.snapshot())?;
+        Ok(sum.into())
     }
 
     /// `0 + h`, so that `sum(histograms)` needs no start value.
@@ -158,13 +160,15 @@ impl Histogram {
     }
 
     #[getter]
-    fn min(&self) -> Option<f32> {
-        self.lock().min()
+    fn min(&self) -> Option<f64> {
+        let state = self.lock();
+        with_subnormals(|| state.min().map(f64::from))
     }
 
     #[getter]
-    fn max(&self) -> Option<f32> {
-        self.lock().max()
+    fn max(&self) -> Option<f64> {
+        let state = self.lock();
+        with_subnormals(|| state.max().map(f64::from))
     }
 
     #[getter]

@@ -55,7 +55,7 @@ mod _core {
             smoothed_divergences,
         },
         tensor::TensorStats,
-        {get_num_threads, set_num_threads},
+        {close_gate, get_num_threads, open_gate, set_num_threads},
     };
 
     #[pymodule_export]
@@ -63,6 +63,12 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Who waits for a fork gives up the interpreter, which the forking thread needs.
+        crate::fork::wait_through(|until_open| {
+            if Python::try_attach(|py| py.detach(until_open)).is_none() {
+                until_open();
+            }
+        });
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }
@@ -77,4 +83,16 @@ fn set_num_threads(num_threads: Whole) -> PyResult<()> {
 #[pyfunction]
 fn get_num_threads(py: Python<'_>) -> usize {
     py.detach(crate::parallel::num_threads)
+}
+
+/// Wait until no thread changes a histogram, and let none begin until the gate is opened again.
+#[pyfunction]
+fn close_gate(py: Python<'_>) {
+    py.detach(crate::fork::close);
+}
+
+/// Open the gate after a fork, in the parent or in the child.
+#[pyfunction]
+fn open_gate(in_child: bool) {
+    if in_child { crate::fork::open_in_child() } else { crate::fork::open_in_parent() }
 }

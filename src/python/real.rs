@@ -16,7 +16,11 @@ impl<'py> FromPyObject<'_, 'py> for Real {
         if let Ok(number) = object.extract::<f64>() {
             return Ok(Self(number));
         }
-        let value: String = object.repr()?.to_string().chars().take(SHOWN).collect();
-        Err(PyTypeError::new_err(format!("{value} is not a number")))
+        Err(PyTypeError::new_err(format!("{} is not a number", shown(&object)?)))
     }
+}
+
+/// A value as an error shows it.
+pub(super) fn shown(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.repr()?.to_string().chars().take(SHOWN).collect())
 }

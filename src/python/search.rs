@@ -50,7 +50,7 @@ pub(super) fn kl(
     format: Format,
 ) -> PyResult<Ends> {
     let (format, scaling) = format.resolve()?;
-    let num_levels = num_levels.map(|n| n.within(Error::NumLevels)).transpose()?;
+    let num_levels = num_levels.map(|n| n.nearest(Error::NumLevels)).transpose()?;
     let options = KlOptions { num_bins: num_bins.within(Error::NumBins)?, num_levels, two_sided };
     let state = histogram.snapshot();
     Ok(py.detach(|| search::kl(&state, options, format, scaling)).map(ends)?)

@@ -1,6 +1,6 @@
 //! `_core.TensorStats`: what a calibrator keeps of one tensor.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 
@@ -9,27 +9,30 @@ use super::{
     histogram::{Histogram, IN_PLACE, empty},
     whole::Whole,
 };
-use crate::{Recorder, TensorStats as Core};
+use crate::{
+    Recorder, TensorStats as Core,
+    fork::{Lock, Locked},
+};
 
 /// Histogram and per-observation extremes of one tensor.
 #[pyclass(module = "quantcal._core", frozen)]
 pub(super) struct TensorStats {
-    state: Arc<Mutex<Recorder>>, // shared with the operator that records a model's tensors
+    state: Arc<Lock<Recorder>>, // shared with the operator that records a model's tensors
 }
 
 impl From<Core> for TensorStats {
     fn from(core: Core) -> Self {
-        Self { state: Arc::new(Mutex::new(core.into())) }
+        Self { state: Arc::new(Lock::new(core.into())) }
     }
 }
 
 impl TensorStats {
-    fn lock(&self) -> MutexGuard<'_, Recorder> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Recorder> {
+        self.state.lock()
     }
 
     /// The state itself, for a recorder elsewhere.
-    pub(super) fn share(&self) -> Arc<Mutex<Recorder>> {
+    pub(super) fn share(&self) -> Arc<Lock<Recorder>> {
         Arc::clone(&self.state)
     }
 
@@ -48,11 +51,11 @@ impl TensorStats {
 
     /// A histogram taken for one observation.
     #[staticmethod]
-    fn from_histogram(histogram: &Histogram) -> Self {
+    fn from_histogram(histogram: &Histogram) -> PyResult<Self> {
         let histogram = histogram.snapshot();
         let mut stats = Core::new(histogram.like());
-        stats.include(histogram);
-        stats.into()
+        stats.include(histogram)?;
+        Ok(stats.into())
     }
 
     /// Statistics that were made elsewhere.
@@ -72,7 +75,9 @@ impl TensorStats {
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
         let data = values.data()?;
         if data.len() < IN_PLACE && !finite_only {
-            data.observe(&mut self.lock());
+            let mut state = self.lock();
+            state.check_room(data.len() as u64, 1)?;
+            data.observe(&mut state);
             return Ok(());
         }
         let mut part = self.lock().like();
@@ -80,14 +85,19 @@ impl TensorStats {
         if finite_only {
             part.refuse_non_finite()?;
         }
-        py.detach(|| self.lock().include(part));
-        Ok(())
+        Ok(py.detach(|| self.lock().include(part))?)
     }
 
     #[pyo3(signature = (other, /))]
-    fn merge(&self, other: &Self) {
+    fn merge(&self, other: &Self) -> PyResult<()> {
         let other = other.lock().clone();
-        self.lock().merge(&other);
+        Ok(self.lock().merge(&other)?)
+    }
+
+    /// Refuses so many values and observations, if they could not be counted beside those that are.
+    #[pyo3(signature = (values, observations, /))]
+    fn check_room(&self, values: u64, observations: u64) -> PyResult<()> {
+        Ok(self.lock().check_room(values, observations)?)
     }
 
     /// Exchanges what two of them hold: an operator that records into one goes on with the other's.
@@ -103,7 +113,7 @@ impl TensorStats {
     }
 
     fn copy(&self) -> Self {
-        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
+        Self { state: Arc::new(Lock::new(self.lock().clone())) }
     }
 
     fn __eq__(&self, other: &Self) -> bool {
@@ -124,6 +134,12 @@ impl TensorStats {
     #[getter]
     fn maxima(&self) -> Histogram {
         self.lock().settled().maxima.clone().into()
+    }
+
+    /// All elements seen.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.lock().count()
     }
 
     #[getter]

@@ -53,6 +53,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Bytes that are left to read.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(super) fn raw(&mut self, len: usize) -> Result<&'a [u8]> {
         let (head, rest) =
             self.rest.split_at_checked(len).ok_or(Error::Truncated { len: self.len })?;

@@ -22,7 +22,7 @@ pub(super) fn read(r: &mut Reader) -> Result<ChannelStats> {
     let observations = r.number()?;
     let mut channels: Vec<Histogram> = Vec::new(); // grows with the bytes read
     for _ in 0..r.number()? {
-        channels.push(histogram::read(r)?);
+        channels.push(histogram::read_like(channels.first(), r)?);
     }
     ChannelStats::from_counts(axis, channels, observations).map_err(histogram::altered)
 }

@@ -4,6 +4,7 @@ use super::bytes::{Reader, Writer};
 use crate::{
     Histogram,
     error::{Error, Result},
+    float::Layout,
     histogram::Counts,
 };
 
@@ -33,24 +34,35 @@ pub(super) fn write(w: &mut Writer, h: &Histogram) {
 }
 
 pub(super) fn read(r: &mut Reader) -> Result<Histogram> {
+    read_like(None, r)
+}
+
+/// Reads a histogram, which must have the kind of another if one is given. Kind and resolution are
+/// checked before any bin is read.
+pub(super) fn read_like(other: Option<&Histogram>, r: &mut Reader) -> Result<Histogram> {
     let flags = r.byte()?;
     if flags & !(FIXED | EXACT | SIZED) != 0 {
         return Err(Error::Altered("unknown flags"));
     }
-    if flags & SIZED == 0 {
+    let fixed = flags & FIXED != 0;
+    let sized = if flags & SIZED == 0 { None } else { Some(u32::from(r.byte()?)) };
+    if other.is_some_and(|other| (other.is_fixed(), other.mantissa_bits()) != (fixed, sized)) {
+        return Err(Error::Altered("the channels differ in resolution"));
+    }
+    let Some(mantissa_bits) = sized else {
         return if flags == EXACT {
             Ok(Histogram::new())
         } else {
             Err(Error::Altered("flags of an empty histogram"))
         };
-    }
-    let mantissa_bits = u32::from(r.byte()?);
+    };
+    Layout::new(mantissa_bits).map_err(altered)?;
     let [count, zeros, nan, posinf, neginf] = read_counters(r)?;
     let (min, max) = (r.float()?, r.float()?);
     let none = min == f32::INFINITY && max == f32::NEG_INFINITY;
     let counts = Counts {
         mantissa_bits,
-        fixed: flags & FIXED != 0,
+        fixed,
         exact: flags & EXACT != 0,
         zeros,
         nan,
@@ -71,6 +83,7 @@ pub(super) fn altered(error: Error) -> Error {
     match error {
         Error::MantissaBits(_) => Error::Altered("a resolution"),
         Error::Counts(what) => Error::Altered(what),
+        Error::TooMany { .. } => Error::Altered("a count is impossibly large"),
         other => other,
     }
 }
@@ -85,9 +98,12 @@ fn read_counters(r: &mut Reader) -> Result<[u64; 5]> {
 
 /// The bins, whose codes are written as distances.
 fn read_bins(r: &mut Reader) -> Result<Vec<(u64, u64)>> {
-    let mut bins = Vec::new(); // grows with the bytes read
+    let number = r.number()?;
+    // A bin is two bytes at least: room for what is only claimed is in proportion to what is there.
+    let mut bins =
+        Vec::with_capacity((r.left() / 2).min(usize::try_from(number).unwrap_or(usize::MAX)));
     let mut next = 0u64;
-    for _ in 0..r.number()? {
+    for _ in 0..number {
         let code = next.saturating_add(r.number()?);
         bins.push((code, r.number()?));
         next = code.saturating_add(1);

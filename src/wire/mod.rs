@@ -14,9 +14,9 @@
 //! older readers keep reading what they can.
 //!
 //! Reading checks everything before it believes it: the checksum, every code, every sum, and the
-//! place of the extremes. Hostile bytes give an [`Error`]; the counters of a histogram never take
-//! more than the 8 MiB of all pages at the finest resolution, what is carried beyond their 32 bits
-//! is in proportion to the bytes, and nothing is reserved for what is only claimed.
+//! place of the extremes. Hostile bytes give an [`Error`]. Memory and time are in proportion to the
+//! bytes, whatever these hold: bins that lie apart are kept as a list (`histogram/pages.rs`), tensors of nothing are
+//! few, and no more is reserved for what is only claimed than for what is there.
 
 mod bytes;
 mod channels;
@@ -37,6 +37,11 @@ const VERSION: u8 = 2;
 /// The version of everything without channels.
 const WHOLE: u8 = 1;
 const CHECKSUM: usize = 4;
+/// Memory for each byte that tensors may take beside their bins. Twenty bytes are the least that one has that was
+/// observed, and it takes some six hundred.
+const TIMES: usize = 32;
+/// Memory that may be taken beyond that: for tensors that were never observed, of some five bytes.
+const EMPTY_MEMORY: usize = 1 << 20;
 
 /// What the bytes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +114,7 @@ impl TensorStats {
 }
 
 impl Archive {
-    /// The bytes of named tensors, in the order given.
+    /// The bytes of named tensors, in the order given; all of them observed, and no name twice.
     pub fn write<'a>(
         settings: &str,
         tensors: impl ExactSizeIterator<Item = (&'a str, &'a Entry)> + Clone,
@@ -129,7 +134,7 @@ impl Archive {
     /// Reads what [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// As [`Histogram::from_bytes`].
+    /// As [`Histogram::from_bytes`]; [`Error::Twice`] names a tensor that occurs twice.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         open(Kind::Calibrator, bytes, |version, r| {
             let settings = r.text()?;
@@ -137,9 +142,23 @@ impl Archive {
             let mut tensors = Vec::new(); // grows with the bytes read, not with what they claim
             for _ in 0..count {
                 tensors.push((r.text()?, Entry::read(version, r)?));
+                if size_of_val(&tensors[..]) > EMPTY_MEMORY + TIMES * bytes.len() {
+                    return Err(Error::Altered("thousands of tensors were never observed"));
+                }
             }
+            refuse_twice(&tensors)?;
             Ok(Self { settings, tensors })
         })
+    }
+}
+
+/// Refuses names that occur twice: one tensor would take the place of the other.
+fn refuse_twice(tensors: &[(String, Entry)]) -> Result<()> {
+    let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::Twice(pair[0].to_owned())),
+        None => Ok(()),
     }
 }
 

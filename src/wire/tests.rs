@@ -1,6 +1,7 @@
 //! What only the inside can reach: bytes with a right checksum and a wrong content.
 
 use super::*;
+use crate::histogram::Counts;
 
 fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let body = bytes.len() - CHECKSUM;
@@ -105,6 +106,86 @@ fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
         w.number(1 << 40);
     });
     assert!(matches!(Archive::read(&bytes), Err(Error::Truncated { .. })));
+}
+
+#[test]
+fn a_tensor_that_occurs_twice_is_refused_by_name() {
+    let entry = Entry::Whole(TensorStats::default());
+    let of = |names: &[&'static str]| {
+        let tensors: Vec<_> = names.iter().map(|&name| (name, &entry)).collect();
+        Archive::read(&Archive::write("{}", tensors.into_iter()))
+    };
+    assert!(of(&["a", "b", "", "A"]).is_ok());
+    assert_eq!(of(&["a", "b", "c", "b"]), Err(Error::Twice("b".into())));
+    assert_eq!(of(&["", ""]), Err(Error::Twice(String::new())));
+}
+
+/// A bin in each of all octaves, whose pages would take 2 MiB, or 10 where counts are large.
+fn bins_apart(bits: u32, count: u64) -> Histogram {
+    let layout = crate::float::Layout::new(bits).expect("in range");
+    let octaves = (0..255).chain(256..511);
+    let bins: Vec<(u64, u64)> = octaves.map(|octave| ((octave << bits) + 1, count)).collect();
+    let edge = |code: usize| f32::from_bits((code as u32) << layout.shift());
+    let last = (254 << bits) + 1;
+    Histogram::from_counts(&Counts {
+        mantissa_bits: bits,
+        exact: true,
+        fixed: true,
+        extremes: Some((-edge(last), edge(last))),
+        bins,
+        ..Counts::default()
+    })
+    .expect("they fit together")
+}
+
+#[test]
+fn what_is_read_takes_memory_in_proportion_to_the_bytes() {
+    for bits in 3..=12 {
+        for count in [1, 255, 256, 1 << 50] {
+            let made = bins_apart(bits, count);
+            let bytes = made.to_bytes();
+            let read = Histogram::from_bytes(&bytes).expect("just written");
+            assert!(read.memory() <= 16 * bytes.len(), "{} of {}", read.memory(), bytes.len());
+            let mut more = read.clone();
+            more.record(&[2.0f32]);
+            let mut want = made.clone();
+            want.record(&[2.0f32]);
+            assert_eq!(more, want);
+        }
+    }
+}
+
+#[test]
+fn thousands_of_tensors_of_nothing_are_refused() {
+    let entry = Entry::Whole(TensorStats::default());
+    let names: Vec<String> = (0..100_000).map(|i| format!("{i:x}")).collect();
+    let read = |n: usize| {
+        let tensors = names[..n].iter().map(|name| (name.as_str(), &entry));
+        Archive::read(&Archive::write("{}", tensors.collect::<Vec<_>>().into_iter()))
+    };
+    assert!(read(1000).is_ok());
+    assert!(matches!(read(100_000), Err(Error::Altered(_))));
+    let mut observed = TensorStats::default();
+    observed.observe::<f32>(&[]);
+    let entry = Entry::Whole(observed);
+    let tensors = names.iter().map(|name| (name.as_str(), &entry)).collect::<Vec<_>>();
+    assert!(Archive::read(&Archive::write("{}", tensors.into_iter())).is_ok());
+}
+
+#[test]
+fn a_channel_of_another_resolution_is_refused_before_its_bins_are_read() {
+    let with = |bits| {
+        let mut h = Histogram::with_mantissa_bits(bits).expect("in range");
+        h.record(&[1.0f32]);
+        h
+    };
+    let mut w = Writer::default();
+    w.raw(&[1, 1, 2]); // the axis, one observation, two channels
+    histogram::write(&mut w, &with(5));
+    w.raw(&[1 | 2 | 4, 6]); // fixed, exact, at 6 bits; and no more
+    let bytes = w.into_bytes();
+    let read = channels::read(&mut Reader::new(&bytes, bytes.len()));
+    assert_eq!(read, Err(Error::Altered("the channels differ in resolution")));
 }
 
 fn by_channel() -> Archive {

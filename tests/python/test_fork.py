@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -92,3 +96,100 @@ def test_a_child_may_set_its_own_number_of_threads() -> None:
 def observe_with(threads: int) -> bytes:
     qc.set_num_threads(threads)
     return observe(1)
+
+
+def in_a_fork(work: Callable[[], None]) -> None:
+    """Fork, and run `work` in the child, which must end well before it is taken to hang."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    for _ in range(int(WAIT * 100)):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError("the child hangs")
+
+
+def test_a_child_goes_on_with_a_calibrator_that_others_were_observing() -> None:
+    """Whole tensors and channels, large and small, new names and merges; and many forks."""
+    whole, small = samples.shape("gaussian", 1 << 17), samples.shape("laplace", 600)
+    channels = samples.shape("gaussian", 1 << 18).reshape(-1, 2)
+    cal = qc.Calibrator()
+    stop = threading.Event()
+
+    def keep_observing(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            if number == 0:
+                cal.observe("channels", channels, axis=1)
+            elif number == 1:
+                cal.observe("whole", whole)
+                cal["whole"]
+            elif number == 2:
+                cal.observe("small", small)
+                cal.observe(f"new {turn % 50}", small)
+                cal.observe_many({"small": small, "whole": small})
+            else:
+                cal.to_bytes()
+                cal.merge(qc.Calibrator())
+
+    def go_on() -> None:
+        before = qc.Calibrator.from_bytes(cal.to_bytes())
+        assert before == cal
+        cal.observe("channels", channels, axis=1)
+        cal.observe("whole", whole)
+        cal.observe("small", small)
+        cal.observe_many({"a name of the child's": small, "small": small})
+        for name, size in (("channels", channels.size), ("small", small.size)):
+            # Observations are whole: none was cut off by the fork.
+            assert cal.stats(name).count % size == 0
+            seen = before.stats(name).count if name in before else 0
+            more = 2 if name == "small" else 1
+            assert cal.stats(name).count == seen + more * size
+        assert qc.Calibrator.from_bytes(cal.to_bytes()) == cal
+        assert qc.load is not None
+
+    others = [threading.Thread(target=keep_observing, args=(i,)) for i in range(4)]
+    for thread in others:
+        thread.start()
+    try:
+        for _ in range(40):
+            in_a_fork(go_on)
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join(timeout=WAIT)
+    assert not any(thread.is_alive() for thread in others)
+    in_a_fork(go_on)
+
+
+def test_several_threads_may_fork_while_others_observe() -> None:
+    cal = qc.Calibrator()
+    x = samples.shape("gaussian", 1 << 16).reshape(-1, 4)
+    failed: list[BaseException] = []
+
+    def fork_and_observe() -> None:
+        try:
+            for _ in range(5):
+                cal.observe("x", x, axis=1)
+                in_a_fork(lambda: cal.observe("x", x, axis=1))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=fork_and_observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=4 * WAIT)
+    assert not failed
+    assert cal.stats("x").count == 20 * x.size

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use quantcal::{
     ChannelStats, Error, Held, Histogram, TensorStats,
     float::Element,
+    histogram::MAX_COUNT,
     shape::Shape,
     wire::{Archive, Entry},
 };
@@ -425,4 +426,26 @@ mod grids {
         assert_eq!((nothing.mse, nothing.clipped, nothing.cosine), (0.0, 0.0, 1.0));
         assert_eq!(nothing.sqnr_db, f64::INFINITY);
     }
+}
+
+#[test]
+fn more_values_than_can_be_counted_are_refused_by_channel_too() {
+    let shape = Shape { outer: 1, channels: 3, inner: 2 };
+    let mut stats = observed(&[1.0, 2.0, 0.0, -1.0, 5.0, 5.0], shape);
+    let mut refused = 0;
+    for _ in 0..64 {
+        let before = stats.clone();
+        if let Err(error) = stats.merge(&before) {
+            assert_eq!(error, Error::TooMany { count: 2 * before.count() });
+            assert_eq!(stats, before);
+            refused += 1;
+        }
+        assert_eq!(stats.total().count(), stats.count());
+    }
+    assert!(refused > 0 && stats.count() > MAX_COUNT / 2);
+    let (axis, n) = (stats.axis(), stats.observations());
+    let back = ChannelStats::from_counts(axis, stats.channels().to_vec(), n);
+    assert_eq!(back.as_ref(), Ok(&stats));
+    let twice = [stats.channels(), stats.channels()].concat();
+    assert!(matches!(ChannelStats::from_counts(axis, twice, n), Err(Error::TooMany { .. })));
 }

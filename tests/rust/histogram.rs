@@ -1,7 +1,10 @@
 //! What is counted, and the answers that need no search.
 
 use half::{bf16, f16};
-use quantcal::{Density, Error, Histogram, histogram::Counts};
+use quantcal::{
+    Density, Error, Histogram, TensorStats,
+    histogram::{Counts, MAX_COUNT},
+};
 
 use crate::{data, naive};
 
@@ -274,13 +277,13 @@ fn counts_beyond_each_part_of_a_counter_are_exact_however_they_come_about() {
         let mut doubled = Histogram::of(&values);
         for _ in 0..d {
             let twice = doubled.clone();
-            doubled.merge(&twice);
+            doubled.merge(&twice).expect("room");
         }
         let mut more = doubled.clone();
         more.record(&vec![-3.0f32; n]);
-        more.merge(&doubled);
+        more.merge(&doubled).expect("room");
         more.record(&vec![-3.0f32; n]);
-        more.merge(&Histogram::of(&vec![1.0f32; n]));
+        more.merge(&Histogram::of(&vec![1.0f32; n])).expect("room");
         let counts: Vec<u64> = Density::new(&more).segments().iter().map(|s| s.count).collect();
         let n = n as u64;
         assert_eq!(counts, [(2 << d) + 2 * n, (4 << d) + n]);
@@ -289,9 +292,66 @@ fn counts_beyond_each_part_of_a_counter_are_exact_however_they_come_about() {
         let coarse = more.coarsen(3).expect("coarser");
         assert_eq!(Density::new(&coarse).segments(), Density::new(&more).segments());
         let mut alone = doubled.clone();
-        alone.merge(&doubled);
+        alone.merge(&doubled).expect("room");
         assert_ne!(alone, doubled);
     }
+}
+
+#[test]
+fn more_values_than_can_be_counted_are_refused_and_what_was_there_stays() {
+    // Values of every kind: each alone may reach the limit, all together may not pass it.
+    let first = [1.0f32, 0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -2.0, 1.0, 3.5];
+    for values in [&first[..1], &first[1..2], &first[2..3], &first[..2], &first[..4], &first] {
+        let mut h = Histogram::of(values);
+        let (mut refused, len) = (0, values.len() as u64);
+        for d in 1..70 {
+            let (before, want) = (h.clone(), u128::from(len) << (d - refused));
+            let merged = h.merge(&before);
+            if want > u128::from(MAX_COUNT) {
+                let count = 2 * before.count();
+                assert_eq!(merged, Err(Error::TooMany { count }));
+                assert_eq!(h, before);
+                refused += 1;
+            } else {
+                assert_eq!((merged, u128::from(h.count())), (Ok(()), want));
+            }
+            assert_eq!(Histogram::from_bytes(&h.to_bytes()).as_ref(), Ok(&h));
+        }
+        assert_eq!((refused, h.count()), (9 + len.ilog2(), MAX_COUNT));
+        assert!(h.check_room(0).is_ok() && h.check_room(1).is_err());
+        let mut stats = TensorStats::new(h.like());
+        stats.include(h.clone()).expect("room");
+        let before = stats.clone();
+        assert!(stats.include(Histogram::of(&[1.0f32])).is_err());
+        assert!(stats.merge(&before).is_err());
+        assert_eq!(stats, before);
+        assert_eq!(TensorStats::from_bytes(&stats.to_bytes()), Ok(stats));
+    }
+}
+
+#[test]
+fn more_observations_than_can_be_counted_are_refused() {
+    let of = |n| TensorStats::from_counts(Histogram::new(), n, Histogram::new(), Histogram::new());
+    let mut stats = of(MAX_COUNT).expect("as many as there may be");
+    assert!(of(MAX_COUNT + 1).is_err());
+    assert_eq!(stats.merge(&of(1).expect("one")), Err(Error::TooMany { count: MAX_COUNT + 1 }));
+    assert!(stats.include(Histogram::new()).is_err());
+    assert_eq!(stats.observations, MAX_COUNT);
+    assert_eq!(TensorStats::from_bytes(&stats.to_bytes()), Ok(stats));
+}
+
+#[test]
+fn a_bin_beside_zero_is_not_exact() {
+    let counts = Counts {
+        mantissa_bits: 8,
+        exact: true,
+        zeros: 1,
+        extremes: Some((0.0, 1.0)),
+        bins: vec![(0, 1), (127 << 8, 1)],
+        ..Counts::default()
+    };
+    assert!(Histogram::from_counts(&Counts { exact: false, ..counts.clone() }).is_ok());
+    assert!(matches!(Histogram::from_counts(&counts), Err(Error::Counts(_))));
 }
 
 #[test]

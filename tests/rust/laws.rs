@@ -34,9 +34,25 @@ fn histograms() -> impl Strategy<Value = Histogram> {
     })
 }
 
+/// Values at the ends of bins, and beside them.
+fn ends() -> impl Strategy<Value = f32> {
+    let edge = (0u32..0x7f80_0000, 11..=20u32, any::<bool>());
+    prop_oneof![
+        Just(0.0f32).boxed(),
+        (0u32..4).prop_map(f32::from_bits).boxed(),
+        (0u32..1 << 23).prop_map(f32::from_bits).boxed(),
+        edge.prop_map(|(bits, low, beside)| f32::from_bits(bits >> low << low | u32::from(beside)))
+            .boxed(),
+        (1.0f32..1.02).boxed(),
+        Just(1.0f32).boxed(),
+        Just(1.0f32 + 1.0 / 256.0).boxed(),
+    ]
+    .prop_flat_map(|x| prop_oneof![Just(x), Just(-x)])
+}
+
 fn sum(a: &Histogram, b: &Histogram) -> Histogram {
     let mut sum = a.clone();
-    sum.merge(b);
+    sum.merge(b).expect("room");
     sum
 }
 
@@ -59,7 +75,7 @@ proptest! {
         pieces.record::<f32>(&[]); // an observation of nothing settles the type all the same
         let mut start = 0;
         for end in cuts.into_iter().chain([values.len()]) {
-            pieces.merge(&Histogram::of(&turned[start..end]));
+            pieces.merge(&Histogram::of(&turned[start..end])).expect("room");
             start = end;
         }
         prop_assert_eq!(&pieces, &whole);
@@ -100,8 +116,67 @@ proptest! {
     fn absorbing_is_merging(a in histograms(), b in histograms()) {
         for a in [a.like(), a, Histogram::new()] {
             let mut absorbed = a.clone();
-            absorbed.absorb(b.clone());
+            absorbed.absorb(b.clone()).expect("room");
             prop_assert_eq!(absorbed.to_bytes(), sum(&a, &b).to_bytes());
+        }
+    }
+
+    /// Values around the places where bins end: zero, subnormals, edges; few, so that bins have one.
+    #[test]
+    fn every_value_lies_in_the_segment_that_counts_it(
+        values in prop::collection::vec(ends(), 1..12), bits in 3..=12u32, fold in any::<bool>(),
+    ) {
+        let mut h = Histogram::with_mantissa_bits(bits).expect("in range");
+        h.record(&values);
+        let mut sorted: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+        if fold {
+            sorted.iter_mut().for_each(|x| *x = x.abs());
+        }
+        sorted.sort_by(f64::total_cmp);
+        let density = if fold { Density::of_magnitudes(&h) } else { Density::new(&h) };
+        let mut rest = &sorted[..];
+        for segment in density.segments() {
+            let (inside, behind) = rest.split_at(segment.count as usize);
+            prop_assert!(inside.iter().all(|x| (segment.low..=segment.high).contains(x)), "{inside:?} {segment:?}");
+            rest = behind;
+        }
+        prop_assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn what_is_made_of_a_histogram_comes_back_from_its_bytes(
+        values in prop::collection::vec(ends(), 0..12), bits in 3..=12u32, a in ends(), b in ends(),
+    ) {
+        let mut h = Histogram::with_mantissa_bits(bits).expect("in range");
+        h.record(&values);
+        let (low, high) = (f64::from(a.min(b)), f64::from(a.max(b)));
+        let cut = h.cut(low, high).expect("in order");
+        prop_assert!(cut.min().is_none_or(|x| (low..=high).contains(&f64::from(x)) || cut.finite() > 0));
+        for made in [h.without_zeros(), h.magnitudes(), cut, h.coarsen(3).expect("coarser"), h] {
+            prop_assert_eq!(Histogram::from_bytes(&made.to_bytes()), Ok(made));
+        }
+    }
+
+    /// Of bins that lie apart a list is read, which becomes pages where more is counted.
+    #[test]
+    fn a_histogram_that_was_read_goes_on_as_the_one_that_was_written(
+        a in histograms(), b in histograms(), apart in prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 0..40),
+        values in floats(),
+    ) {
+        for h in [a, Histogram::of(&apart)] {
+            let read = || Histogram::from_bytes(&h.to_bytes()).expect("just written");
+            prop_assert_eq!(read().to_bytes(), h.to_bytes());
+            prop_assert_eq!(sum(&read(), &b), sum(&h, &b));
+            prop_assert_eq!(sum(&b, &read()), sum(&b, &h));
+            prop_assert_eq!(read().coarsen(3), h.coarsen(3));
+            prop_assert_eq!(sum(&Histogram::with_mantissa_bits(3).expect("ok"), &read()), h.coarsen(3).expect("ok"));
+            prop_assert_eq!(read().magnitudes(), h.magnitudes());
+            for values in [&values[..], &values[..values.len().min(5)], &vec![1e30; 5000][..]] {
+                let (mut ours, mut theirs) = (read(), h.clone());
+                ours.record(values);
+                theirs.record(values);
+                prop_assert_eq!(ours, theirs);
+            }
         }
     }
 
@@ -121,7 +196,7 @@ proptest! {
         prop_assert_eq!(Histogram::from_bytes(&h.to_bytes()), Ok(h.clone()));
         let mut stats = TensorStats::default();
         for _ in 0..observations {
-            stats.include(h.clone());
+            stats.include(h.clone()).expect("room");
         }
         let stats = Entry::Whole(stats);
         let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
@@ -174,7 +249,7 @@ fn threads_do_not_change_a_byte() {
     let values: Vec<f32> = (0..(3 << 20) + 17).map(|_| r.gauss() as f32).collect();
     let expected = Histogram::of(&values[..1000]);
     let mut rest = Histogram::of(&values[1000..]);
-    rest.merge(&expected);
+    rest.merge(&expected).expect("room");
     for threads in [1, 2, 7] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
         let histogram = pool.install(|| Histogram::of(&values));
@@ -273,8 +348,8 @@ proptest! {
             if *asked {
                 gathered.settled();
             }
-            counted.merge(&part);
-            waiting.merge(&gathered);
+            counted.merge(&part).expect("room");
+            waiting.merge(&gathered).expect("room");
         }
         prop_assert_eq!(waiting.settled().to_bytes(), counted.to_bytes());
     }

@@ -126,7 +126,9 @@ def read_cache(
     try:
         content = parse_json(read_bytes(path).decode())
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
-        entries = dict(content["data"])
+        entries = content["data"]
+        if not isinstance(entries, dict):  # pairs could name a tensor twice
+            raise TypeError(f"data is {entries!r:.40}, but it must be ranges by name")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"{path} is no calibration cache of onnxruntime: {error!r}"
         raise _core.CalibrationError(msg) from error
@@ -216,9 +218,26 @@ def _array(values: Any) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
+    """Return the numbers of a range's end, which may be nested in lists, as an array."""
     data = value["data"] if isinstance(value, dict) else value
+    left = [data]
+    while left:  # not by recursion, which a file could exhaust
+        item = left.pop()
+        if isinstance(item, list):
+            left += item
+        elif type(item) not in (int, float):  # numpy takes True and "1" for numbers
+            raise _core.CalibrationError(f"{item!r:.40} is not a number")
+        elif not _is_finite(item):
+            msg = f"{item!r:.40} is no finite number of a float"
+            raise _core.CalibrationError(msg)
     numbers = np.asarray(data, dtype=np.float64).reshape(-1)
-    if not numbers.size or not all(map(math.isfinite, numbers)):
-        msg = f"{data} are no finite numbers"
-        raise _core.CalibrationError(msg)
+    if not numbers.size:
+        raise _core.CalibrationError("it has no numbers")
     return numbers
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond float64
+        return False

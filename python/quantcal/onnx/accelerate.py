@@ -9,15 +9,15 @@ left out, and the result does not depend on how the samples are split.
 from __future__ import annotations
 
 import importlib
-import threading
 from types import ModuleType
 from typing import Any
 
 from quantcal import CalibrationError
+from quantcal._forks import new_lock
 from quantcal.onnx.frameworks import require
 from quantcal.onnx.stock_calibrators import DEFAULT_BINS, subclasses
 
-_LOCK = threading.Lock()
+_LOCK = new_lock()
 _ACTIVE: list[Acceleration] = []
 _REPLACED: list[tuple[ModuleType, str, Any, Any]] = []
 _MODULES = ("onnxruntime.quantization.calibrate", "onnxruntime.quantization")

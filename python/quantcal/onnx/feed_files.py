@@ -64,6 +64,9 @@ def read_sample(file: Path, specs: Sequence[InputSpec]) -> Feed:
             data = np.load(opened, allow_pickle=False)
             if isinstance(data, np.ndarray):
                 return {specs[0].name: data}
+            for name in data.files:
+                if data.files.count(name) > 1:  # numpy would read one of them
+                    raise ValueError(f'the array "{name}" occurs twice')
             arrays = {name: data[name] for name in data.files}
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
                 raise CalibrationError(_not_samples(file))  # another archive's files

@@ -18,6 +18,7 @@ import torch
 
 from quantcal import CalibrationError, QuantParams, calibrate
 from quantcal._files import read_bytes, write_bytes
+from quantcal._json import parse_json
 from quantcal.torch.modules import near, paths, unwrap
 
 _TYPES = {
@@ -117,28 +118,52 @@ def read_scales(folder: str | Path) -> dict[str, QuantParams]:
     CalibrationError
         If a file cannot be read, or the activations are not of this kind.
     """
-    from safetensors.torch import load
-
     home = Path(folder)
-    config = json.loads(read_bytes(home / "config.json"))
-    tensors = load(read_bytes(home / "model.safetensors"))
-    (group,) = config["quantization_config"]["config_groups"].values()
-    inputs = group["input_activations"]
-    if inputs["dynamic"] or inputs["strategy"] != "tensor" or inputs["num_bits"] != 8:
+    try:
+        config = parse_json(read_bytes(home / "config.json").decode())
+        (group,) = config["quantization_config"]["config_groups"].values()
+        inputs = group["input_activations"]
+        static = not inputs["dynamic"] and inputs["strategy"] == "tensor"
+        static = static and inputs["num_bits"] == 8
+        symmetric, kind = inputs["symmetric"], inputs["type"]
+    except CalibrationError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{home / 'config.json'} is no configuration of a checkpoint: {error!r}"
+        raise CalibrationError(msg) from error
+    if not static:
         msg = f"{home} has no static per-tensor scales of 8 bits: {inputs}"
         raise CalibrationError(msg)
-    symmetric = inputs["symmetric"]
-    format = "float8_e4m3fn" if inputs["type"] == "float" else "int8"
+    tensors = _tensors(home / "model.safetensors")
+    format = "float8_e4m3fn" if kind == "float" else "int8"
     found = {}
     for name, value in tensors.items():
-        path, _, kind = name.rpartition(".")
-        if kind != "input_scale":
+        path, _, field = name.rpartition(".")
+        if field != "input_scale":
             continue
         zero_point = tensors.get(f"{path}.input_zero_point", torch.zeros(1))
-        found[path] = _params(
-            float(value.reshape(())), int(zero_point.reshape(())), format, symmetric
-        )
+        try:
+            scale, code = float(value.reshape(())), int(zero_point.reshape(()))
+            found[path] = _params(scale, code, format, symmetric)
+        except (ValueError, OverflowError, RuntimeError) as error:
+            msg = f'{home / "model.safetensors"}, tensor "{name}": {error}'
+            raise CalibrationError(msg) from error
     return found
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return what a safetensors file holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    data = read_bytes(path)
+    try:
+        # The library takes the last of several tensors of one name.
+        parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())
+        return dict(load(data))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        msg = f"{path} is no safetensors file: {error}"
+        raise CalibrationError(msg) from error
 
 
 def _params(scale: float, zero_point: int, format: str, symmetric: bool) -> QuantParams:

@@ -6,7 +6,6 @@ stay there until somebody reads the calibrator, or there are too many of them.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from quantcal import CalibrationError, Calibrator, _core
 from quantcal._decide import Stats
+from quantcal._forks import new_lock
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
 from quantcal.torch.live import LiveCalibrator
@@ -31,7 +31,7 @@ class Recording:
         self, calibrator: Calibrator | None, *, axis: int | None, merge_calls: bool
     ) -> None:
         self._waiting: dict[str, list[Counted]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.calibrator = (
             LiveCalibrator(self.fetch) if calibrator is None else calibrator
         )

@@ -34,7 +34,7 @@ impl Default for BlockStatistics {
 
 impl BlockStatistics {
     fn merged(mut self, other: &Self) -> Self {
-        self.block_maxima.merge(&other.block_maxima);
+        self.block_maxima.add(&other.block_maxima);
         for (sum, count) in self.scales.iter_mut().zip(&other.scales) {
             *sum += count;
         }
@@ -99,7 +99,7 @@ impl BlockFormat {
             },
         );
         parts.into_iter().fold(Histogram::new(), |mut sum, part| {
-            sum.absorb(part);
+            sum.add(&part);
             sum
         })
     }
