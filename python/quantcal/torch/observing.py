@@ -61,7 +61,9 @@ def observe(
     inputs, outputs, weights
         What is recorded of each. Weights once, at the beginning.
     axis, weight_axis
-        The axis of the channels of activations and of weights; see `Calibrator.observe`.
+        The axis of the channels of activations and of weights; see `Calibrator.observe`. By
+        channel, a new calibrator also keeps copies of the inputs of the first forward, on
+        which `smoothquant` checks its result.
     mask
         Which positions count: the name of one of the model's inputs, a tensor of [batch,
         positions] of bool or whole numbers, true where a position counts ("attention_mask"), or
@@ -123,7 +125,7 @@ def observe(
     recording = Recording(calibrator, axis=axis, merge_calls=merge_calls)
     if weights:
         recording.weights(chosen, weight_axis)
-    forwards = Forwards(root, recording.include)
+    forwards = Forwards(root, recording.include, recording.begin)
     with contextlib.ExitStack() as stack:
         stack.callback(recording.fetch)
         stack.enter_context(as_written(model))

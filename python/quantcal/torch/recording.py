@@ -6,6 +6,7 @@ stay there until somebody reads the calibrator, or there are too many of them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -17,6 +18,7 @@ from quantcal._decide import Stats
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
 from quantcal.torch.live import LiveCalibrator
+from quantcal.torch.samples import copied as copied_inputs
 
 MAX_DEVICE_BYTES = 512 << 20
 """Counts on other devices, above which they are fetched: some 400 whole tensors of float32."""
@@ -81,6 +83,14 @@ class Recording:
             empty = _core.ChannelStats(axis, bits)
         return calibrator._record(name, empty, as_engine_reads(values, axis), hold=True)
 
+    def begin(self, forward: Forward) -> None:
+        """Copy the inputs of a forward while there is no sample: `smoothquant` needs one."""
+        live = self.calibrator
+        wanted = isinstance(live, LiveCalibrator) and live.sample is None
+        if self._axis is not None and wanted:
+            with contextlib.suppress(Exception):  # then the user gives a sample there
+                forward.notes["sample"] = copied_inputs(forward.args, forward.kwargs)
+
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
         parts: list[tuple[str, Stats]] = []
@@ -101,6 +111,9 @@ class Recording:
             self.calibrator._include(parts)
         if waiting:
             self._wait(waiting)
+        live = self.calibrator
+        if isinstance(live, LiveCalibrator) and live.sample is None:
+            live.sample = forward.notes.get("sample")
 
     def _wait(self, records: list[tuple[str, Counted]]) -> None:
         """Keep counts where they are, added to those of the same tensor that wait already."""
