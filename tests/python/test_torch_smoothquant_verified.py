@@ -434,3 +434,55 @@ def test_copies_of_a_model_take_the_sample_of_the_original() -> None:
     qc.torch.smoothquant(first, cal)
     qc.torch.smoothquant(second, cal, sample=x)
     assert unchanged(first, state_of(second))
+
+
+@pytest.mark.parametrize("block", ["observe", "fake activations", "fake weights"])
+def test_inside_a_block_that_watches_the_model_it_is_refused(block: str) -> None:
+    model, x = ready(Blocks("pre")), random_input()
+    cal, before = observed(model, x), state_of(model)
+    table = {"layers.0.mlp.up_proj": qc.QuantParams.from_range(-1, 1, format="int8")}
+    blocks = {
+        "observe": lambda: qc.torch.observe(model, axis=-1),
+        "fake activations": lambda: qc.torch.fake_quantize(model, table),
+        "fake weights": lambda: qc.torch.fake_quantize(
+            model, table, weights="int8", activations=None
+        ),
+    }
+    with (
+        pytest.raises(
+            qc.CalibrationError, match=r"inside a block of quantcal\.torch\."
+        ),
+        blocks[block](),
+    ):
+        qc.torch.smoothquant(model, cal)
+    assert unchanged(model, before)
+    assert qc.torch.smoothquant(model, cal)
+
+
+def test_extremes_are_those_that_any_reader_saw() -> None:
+    model = ready(Normed("experts"))
+    x = random_input(6)
+    x[0] *= 0.01  # LayerNorm evens this out, so the norm's own weight is what counts
+    x[1:, :, 3] *= 1000  # which the second expert alone reads
+    whole = observed(model, x)
+    parts = observed(model, x, include="experts.*")
+    (by_whole,) = qc.torch.smoothquant(copy.deepcopy(model), whole, sample=x)
+    (by_parts,) = qc.torch.smoothquant(copy.deepcopy(model), parts, sample=x)
+    assert torch.equal(torch.tensor(by_whole.scale), torch.tensor(by_parts.scale))
+
+
+def test_layers_observed_call_by_call_are_told_how_to_be_merged() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.fc = nn.LayerNorm(WIDTH), linear()
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.norm(self.fc(self.norm(x))))
+
+    model, x = ready(Twice()), random_input()
+    refused(model, x, "merge_calls=True")
+    expected = model(x)
+    (done,) = qc.torch.smoothquant(model, observed(model, x, merge_calls=True))
+    assert done.group == Group("norm", ("fc",))
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)

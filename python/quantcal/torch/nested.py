@@ -115,7 +115,8 @@ def _opened(value: Any) -> tuple[list[Any], Rebuild] | None:
         return None
     if isinstance(value, Mapping):  # before pytrees, some of which sort the keys
         return list(value.values()), lambda parts: _mapping(value, parts)
-    children, spec = _pytree.tree_flatten(value, is_leaf=lambda v: v is not value)
+    asked = iter((False,))  # of the container itself first, then of what it holds
+    children, spec = _pytree.tree_flatten(value, is_leaf=lambda _: next(asked, True))
     if len(children) != 1 or children[0] is not value:
         return children, lambda parts: _pytree.tree_unflatten(parts, spec)
     if dataclasses.is_dataclass(value):

@@ -18,7 +18,7 @@ from torch.ao.quantization.observer import ObserverBase
 from quantcal import CalibrationError, Calibrator, QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
-from quantcal.torch.recording import as_engine_reads, is_elsewhere, readable
+from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)

@@ -24,7 +24,7 @@ from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.expected import expected_errors
 from quantcal.torch.following import Followed
 from quantcal.torch.groups import Group
-from quantcal.torch.modules import paths, unwrap
+from quantcal.torch.modules import check_free, paths, unwrap
 from quantcal.torch.proving import Proof
 from quantcal.torch.samples import runner
 from quantcal.torch.verifying import (
@@ -94,7 +94,8 @@ def smoothquant(
     model
         A `torch.nn.Module` with float weights.
     calibrator
-        The readers' inputs by channel: `observe(model, axis=-1)`. Of each group one is enough.
+        The readers' inputs by channel: `observe(model, axis=-1)`. Of each group one is enough
+        where all read the whole tensor. The search goes by the first that was observed.
     alpha
         The exponent, from 0 (channels of the weights become equal) to 1 (channels of the
         activations do); 0.5 suits most models (the paper, section 4). None searches
@@ -129,10 +130,11 @@ def smoothquant(
     CalibrationError
         If there is no group, a module is missing or of another kind, a weight is shared or
         computed from others (weight_norm, pruning, parametrizations), something else
-        reads a source's output, a group's input was not observed by channel, a source's
-        output does not follow its weight (norms that add 1 to it), or the strategy is not known
-        or needs the extremes of each observation. If there is no sample, the model does not
-        run on it, or its output differs afterwards. The model is unchanged then, bit for bit.
+        reads a source's output, a group's input was not observed by channel, or a source's
+        output does not follow its weight (norms that add 1 to it). If there is no sample, the
+        model does not run on it, or its output differs afterwards. If the model is inside a
+        block of `observe` or `fake_quantize`, or the strategy is not known or needs the
+        extremes of each observation. The model is unchanged then, bit for bit.
 
     Warns
     -----
@@ -151,6 +153,7 @@ def smoothquant(
     """
     root = unwrap(model)
     modules = paths(root)
+    check_free(modules.values())
     if alpha is not None and not 0 <= alpha <= 1:
         msg = f"alpha is {alpha!r}, but it must be from 0 to 1, or None to search"
         raise CalibrationError(msg)
@@ -202,7 +205,8 @@ def _observed_groups(
     """Return the groups that the sample shows, and why other norms have none."""
 
     def observed(source: str) -> bool:
-        return any(path in calibrator for path in followed.readers(source))
+        names = [(path, f"{path}#1") for path in followed.readers(source)]
+        return any(name in calibrator for pair in names for name in pair)
 
     chosen, left = found_groups(followed, modules)
     return (
@@ -238,8 +242,7 @@ def _plan(
     """Choose the scales of a group, without changing anything."""
     weights: list[Any] = [modules[path].weight for path in group.readers]
     stacked = torch.cat([weight.float().cpu() for weight in weights])
-    stats = _stats(group, calibrator, stacked.shape[1])
-    act_max = np.maximum(np.abs(stats.min), np.abs(stats.max)).astype(np.float64)
+    stats, act_max = _stats(group, calibrator, stacked.shape[1])
     weight_max = stacked.abs().amax(dim=0).double().numpy()
     if alpha is not None:
         scale = migration_scale(act_max, weight_max, alpha)
@@ -268,8 +271,10 @@ def migration_scale(
     return scale.astype(np.float32)
 
 
-def _stats(group: Group, calibrator: Calibrator, channels: int) -> _core.ChannelStats:
-    """Return the statistics of a group's input: all readers see the same tensor."""
+def _stats(
+    group: Group, calibrator: Calibrator, channels: int
+) -> tuple[_core.ChannelStats, NDArray[np.float64]]:
+    """Return the statistics of a group's input, and the extremes that any reader saw."""
     observed = [path for path in group.readers if path in calibrator]
     if not observed:
         calls = [path for path in group.readers if f"{path}#1" in calibrator]
@@ -284,14 +289,21 @@ def _stats(group: Group, calibrator: Calibrator, channels: int) -> _core.Channel
             "channel: observe(model, axis=-1)."
         )
         raise CalibrationError(msg)
-    stats = calibrator.stats(observed[0])
+    found = [_of_reader(path, calibrator, channels) for path in observed]
+    # Experts read parts of one tensor; the projections of attention all read the whole.
+    extremes = [np.maximum(np.abs(stats.min), np.abs(stats.max)) for stats in found]
+    return found[0], np.fmax.reduce(extremes).astype(np.float64)
+
+
+def _of_reader(path: str, calibrator: Calibrator, channels: int) -> _core.ChannelStats:
+    stats = calibrator.stats(path)
     if not isinstance(stats, _core.ChannelStats):
-        msg = f'"{observed[0]}" was observed as a whole; observe(model, axis=-1) is needed.'
+        msg = f'"{path}" was observed as a whole; observe(model, axis=-1) is needed.'
         raise CalibrationError(msg)
     if len(stats) != channels:
         msg = (
-            f'"{observed[0]}" has {channels} input channels, but {len(stats)} were '
-            "observed along another axis"
+            f'"{path}" has {channels} input channels, but {len(stats)} were observed along '
+            "another axis"
         )
         raise CalibrationError(msg)
     return stats
