@@ -115,6 +115,5 @@ def test_padding_that_cannot_be_left_out_is_told() -> None:
         pytest.warns(UserWarning, match='"up" was recorded whole, padding included'),
         qc.torch.observe(model, include="up", mask="attention_mask") as cal,
     ):
-        model.up(x)
-        model.up(x)
+        [model.up(x) for _ in range(2)]
     assert cal == recorded({"up": [x, x]})
