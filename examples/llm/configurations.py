@@ -223,12 +223,14 @@ def with_weights(model: LlamaForCausalLM, format: str) -> Chain:
 def smoothed(
     model: LlamaForCausalLM,
     channels: qc.Calibrator,
+    sample: torch.Tensor,
     alpha: float | None,
     strategy: str = "minmax",
 ) -> Iterator[list[Smoothing]]:
     """Smooth the model, down projections too; put its weights back at the end.
 
-    A search of exponents, alpha=None, assumes ranges by that strategy.
+    What it computes of the sample is compared. A search of exponents, alpha=None, assumes
+    ranges by that strategy.
     """
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = groups(model, products=True)
@@ -238,6 +240,7 @@ def smoothed(
             channels,
             alpha=alpha,
             groups=chosen,
+            sample=sample,
             format="uint8",
             strategy=strategy,
         )

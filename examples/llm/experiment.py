@@ -109,7 +109,10 @@ class Experiment:
         chains = {}
         for told, (alpha, methods) in kinds.items():
             self._say(f"Smoothing, {told}")
-            with c.smoothed(self._model, channels, alpha, methods[0]) as smoothings:
+            window = self._calibration[:1]
+            with c.smoothed(
+                self._model, channels, window, alpha, methods[0]
+            ) as smoothings:
                 self._write_alphas(smoothings, told)
                 chains[told] = Chain(self._model)
                 self._chains["int8", told] = c.with_weights(self._model, "int8")

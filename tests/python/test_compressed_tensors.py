@@ -130,3 +130,31 @@ def test_what_no_kernel_reads_is_refused(
             change(dict(table_of(model))), tmp_path, model=model
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_that_begin_at_one_place_are_all_written(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    class Views(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(8, 4)
+            self.whole = torch.nn.Parameter(torch.randn(6, 8), requires_grad=False)
+            self.register_buffer("first", self.whole[:2])
+            self.register_buffer("same", self.whole)
+
+    model = Views()
+    table = {"fc": qc.QuantParams.from_range(-1, 1, format="int8")}
+    qc.torch.write_compressed_tensors(table, tmp_path, model=model)
+    written = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(written["first"], model.whole[:2])
+    assert ("whole" in written) != ("same" in written)  # tied: once
+
+
+def test_weights_that_are_computed_are_refused(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+    torch.nn.utils.parametrizations.weight_norm(model[0])
+    table = {"0": qc.QuantParams.from_range(-1, 1, format="int8")}
+    with pytest.raises(qc.CalibrationError, match='weight of "0" is computed'):
+        qc.torch.write_compressed_tensors(table, tmp_path / "out", model=model)
+    assert not (tmp_path / "out").exists()

@@ -107,3 +107,13 @@ def test_first_positions_are_counted_from_the_first_token_after_the_padding() ->
         model(x, attention_mask=mask)
     kept, skipped = torch.cat([x[0, 3:], x[1, 1:3]]), torch.stack([x[0, 2], x[1, 0]])
     assert cal == recorded({"up": [kept], "up:skipped": [skipped]})
+
+
+def test_padding_that_cannot_be_left_out_is_told() -> None:
+    model, x = Masked(), random(2, 5, 6)
+    with (
+        pytest.warns(UserWarning, match='"up" was recorded whole, padding included'),
+        qc.torch.observe(model, include="up", mask="attention_mask") as cal,
+    ):
+        [model.up(x) for _ in range(2)]
+    assert cal == recorded({"up": [x, x]})

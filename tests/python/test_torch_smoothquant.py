@@ -210,7 +210,7 @@ def tied() -> Any:
         (
             lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)),
             None,
-            "tell no groups",
+            "no groups to smooth",
         ),
         (
             lambda: nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 4), nn.Linear(4, 8)),

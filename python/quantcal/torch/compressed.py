@@ -20,6 +20,7 @@ from quantcal import CalibrationError, QuantParams, calibrate
 from quantcal._files import read_bytes, write_bytes
 from quantcal._json import parse_json
 from quantcal.torch.modules import near, paths, unwrap
+from quantcal.torch.readable import readable
 
 _TYPES = {
     "int8": ("int", 8),
@@ -232,18 +233,31 @@ def _state(
             kind = type(modules[path]).__name__
             msg = f'"{path}" is {kind}, but only nn.Linear can be written'
             raise CalibrationError(msg)
+        if "weight" not in modules[path]._parameters:
+            msg = (
+                f'The weight of "{path}" is computed from others, which a checkpoint does not '
+                "hold; remove parametrizations, weight_norm or pruning first"
+            )
+            raise CalibrationError(msg)
     state = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    # Tied weights are written once, as the checkpoints of the models do.
-    seen: dict[int, str] = {}
+    # Tied weights are written once, as the checkpoints of the models do. A view of the first
+    # rows begins at the same place, but is another tensor: safetensors wants it copied.
+    seen: dict[tuple[Any, ...], str] = {}
+    stored: set[int] = set()
     for name, tensor in list(state.items()):
-        if seen.setdefault(tensor.data_ptr(), name) != name and tensor.numel():
+        same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if seen.setdefault(same, name) != name and tensor.numel():
             del state[name]
+        elif tensor.untyped_storage().data_ptr() in stored:
+            state[name] = tensor.clone()
+        else:
+            stored.add(tensor.untyped_storage().data_ptr())
     state |= _scales(table)
     format = next(iter(table.values())).format
     weight_format = "float8_e4m3fn" if format == "float8_e4m3fn" else "int8"
     for path in table:
         weight: Any = modules[path].weight
-        values = weight.detach().float().numpy()
+        values = readable(f"{path}.weight", weight).float().cpu().numpy()
         params = calibrate(values, "minmax", format=weight_format, axis=0)
         codes = params.quantize(values)
         stored = torch.from_numpy(codes.view(np.uint8))

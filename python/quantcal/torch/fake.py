@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, QuantFormat, QuantParams, calibrate
+from quantcal import CalibrationError, QuantParams
 from quantcal.torch.forwards import Forwards
 from quantcal.torch.modules import as_written, near, paths, unwrap
-from quantcal.torch.recording import readable
+from quantcal.torch.nested import entries, numbered, rebuilt, replaced, tensors_of
 from quantcal.torch.rounding import fake, fake_per_token
+from quantcal.torch.rounding_weights import Weights, chosen_weights, with_weight
+from quantcal.torch.weights import weights_of
 
 Activations: TypeAlias = "Literal['static', 'per_token'] | None"
-Weights: TypeAlias = "str | QuantFormat | Mapping[str, QuantParams] | None"
 
 _NAME = re.compile(
     r"(?P<path>.*?)(#(?P<call>[1-9]\d*))?"
@@ -52,9 +53,12 @@ def fake_quantize(
         `path` counts for every call of a module unless there are `path#1`, `path#2`, ....
     weights
         A format ("int8"): the weights of all modules in the table get the range of each
-        output channel's extremes, symmetric for signed formats; or parameters by module path
-        (or `path:weight`). None leaves weights that are not in the table as they are. A
-        weight that is shared (a tied embedding) changes in the named module only.
+        output channel's extremes, symmetric for signed formats. Recurrent layers and
+        `nn.MultiheadAttention` have several, `path:weight_ih_l0`, `path:in_proj_weight`,
+        `path:out_proj.weight` and so on; embeddings have a range for each row. Or parameters
+        by module path or by the name of the weight. None leaves weights that are not in
+        the table as they are. A weight that is shared (a tied embedding) changes in the named
+        module only.
     activations
         "static" uses the ranges of the table, per tensor or per channel. "per_token" takes
         its formats only: each vector along the last axis gets the range of its own finite
@@ -67,7 +71,15 @@ def fake_quantize(
         If the model is no module, or a tensor holds no floats.
     CalibrationError
         If a name of the table is no module of the model, or an argument is not one of those
-        allowed; in a forward, if a module is called more often than the table knows.
+        allowed, or a weight is computed from others (parametrizations, weight_norm); in a
+        forward, if a module is called more often than the table knows.
+
+    Warns
+    -----
+    UserWarning
+        If a format for weights leaves some in float: those of recurrent layers and attention
+        that are not in the table, of modules inside one that is, and matrices whose outputs
+        nobody can tell. If the table has tensors that a module, when called, did not have.
 
     Examples
     --------
@@ -87,20 +99,24 @@ def fake_quantize(
     root = unwrap(model)
     modules = paths(root)
     plans = _plans(table, modules)
-    of_weights = _weights(weights, plans, modules)
+    of_weights = chosen_weights(
+        weights, {path: plan.weights for path, plan in plans.items()}, modules
+    )
     forwards = Forwards(root, lambda _: None)
+    hooks: list[_Hooks] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_written(model))
-        for path, params in of_weights.items():
-            stack.enter_context(_with_weight(path, modules[path], params))
+        for name, (weight, params) in of_weights.items():
+            stack.enter_context(with_weight(name, weight, params))
         if activations is not None:
             for path, plan in plans.items():
-                hooks = _Hooks(path, plan, forwards, activations)
-                for handle in hooks.attach(modules[path]):
+                hooks.append(_Hooks(path, plan, forwards, activations))
+                for handle in hooks[-1].attach(modules[path]):
                     stack.callback(handle.remove)
             for handle in forwards.attach():
                 stack.callback(handle.remove)
         yield
+    _warn_of_unused([name for of_module in hooks for name in of_module.unused()])
 
 
 Site = tuple[int | None, int | None]
@@ -113,7 +129,7 @@ class _Plan:
 
     inputs: dict[Site, QuantParams] = field(default_factory=dict)
     outputs: dict[Site, QuantParams] = field(default_factory=dict)
-    weight: QuantParams | None = None
+    weights: dict[str, QuantParams] = field(default_factory=dict)
 
 
 def _plans(
@@ -122,6 +138,11 @@ def _plans(
     """Read the names of a table."""
     plans: dict[str, _Plan] = {}
     for name, params in table.items():
+        path, _, label = name.rpartition(":")
+        if path in modules and label in weights_of(modules[path]):
+            _check_params(name, params)
+            plans.setdefault(path, _Plan()).weights[label] = params
+            continue
         found = _NAME.fullmatch(name)
         if found is None or found["path"] not in modules:
             path = found["path"] if found else name
@@ -134,23 +155,29 @@ def _plans(
                 "the skipped positions are quantised like all others."
             )
             raise CalibrationError(msg)
-        if not isinstance(params, QuantParams):
-            msg = f'"{name}" must have QuantParams, not {type(params).__name__}'
-            raise TypeError(msg)
+        _check_params(name, params)
         plan = plans.setdefault(found["path"], _Plan())
         site = tuple(
             None if found[k] is None else int(found[k]) for k in ("call", "index")
         )
         if found["kind"] == "weight":
-            plan.weight = params
+            plan.weights["weight"] = params
         else:
             kind = plan.outputs if found["kind"] == "output" else plan.inputs
             kind[site] = params  # type: ignore[index]
     return plans
 
 
+def _check_params(name: str, params: Any) -> None:
+    if not isinstance(params, QuantParams):
+        msg = f'"{name}" must have QuantParams, not {type(params).__name__}'
+        raise TypeError(msg)
+
+
 class _Hooks:
     """The hooks of one module."""
+
+    block = "fake_quantize"
 
     def __init__(
         self, path: str, plan: _Plan, forwards: Forwards, activations: Activations
@@ -159,6 +186,20 @@ class _Hooks:
         self._plan = plan
         self._forwards = forwards
         self._fake = fake if activations == "static" else fake_per_token
+        self._called: set[str] = set()
+        self._used: set[tuple[str, Site]] = set()
+
+    def unused(self) -> list[str]:
+        """Return the names of the table for which no call had a tensor, if there was any."""
+        return [
+            f'"{_name(self._path, kind, site)}"'
+            for kind, sites in (
+                ("input", self._plan.inputs),
+                ("output", self._plan.outputs),
+            )
+            for site in sites
+            if kind in self._called and (kind, site) not in self._used
+        ]
 
     def attach(self, module: nn.Module) -> list[Any]:
         handles = [module.register_forward_pre_hook(self._before, with_kwargs=True)]
@@ -174,32 +215,36 @@ class _Hooks:
             forward.calls[self._path] += 1
         if not self._plan.inputs:
             return None
-        values = self._changed([*args, *kwargs.values()], self._plan.inputs)
+        values = self._changed("input", [*args, *kwargs.values()], self._plan.inputs)
         named = dict(zip(kwargs, values[len(args) :], strict=True))
         return tuple(values[: len(args)]), named
 
     def _after(self, _: nn.Module, __: Any, output: Any) -> Any:
-        if isinstance(output, torch.Tensor):
-            return self._changed([output], self._plan.outputs)[0]
-        if isinstance(output, dict):
-            values = self._changed(list(output.values()), self._plan.outputs)
-            for key, value in zip(list(output), values, strict=True):
-                output[key] = value
-            return output
-        values = self._changed(list(output), self._plan.outputs)
-        named = hasattr(output, "_fields")
-        return type(output)(*values) if named else type(output)(values)
+        parts = entries(output)
+        changed = self._changed("output", parts, self._plan.outputs)
+        same = all(a is b for a, b in zip(changed, parts, strict=True))
+        return output if same else rebuilt(output, changed)
 
-    def _changed(self, values: list[Any], sites: dict[Site, QuantParams]) -> list[Any]:
-        """Return the values with those that the table knows quantised."""
-        at = [i for i, v in enumerate(values) if isinstance(v, torch.Tensor)]
-        if len(at) > 1:
-            at = [i for i in at if values[i].is_floating_point()]
-        for number, i in enumerate(at):
-            params = self._params(sites, number if len(at) > 1 else None)
-            if params is not None:
-                values[i] = self._quantised(params, values[i])
-        return values
+    def _changed(
+        self, kind: str, values: list[Any], sites: dict[Site, QuantParams]
+    ) -> list[Any]:
+        """Return the values with those that the table knows quantized."""
+        self._called.add(kind)
+        tensors, direct = tensors_of(values)
+        for number, place in numbered(tensors, direct):
+            site = self._site(sites, number)
+            if site is not None:
+                self._used.add((kind, site))
+                tensors[place] = self._quantised(sites[site], tensors[place])
+        try:
+            return replaced(values, tensors)
+        except Exception as error:
+            kinds = ", ".join(type(v).__name__ for v in values)
+            msg = (
+                f'Module "{self._path}" has tensors inside {kinds}, which cannot be made again '
+                f"of others: {type(error).__name__}: {error}"
+            )
+            raise CalibrationError(msg) from error
 
     def _quantised(self, params: QuantParams, tensor: torch.Tensor) -> torch.Tensor:
         """Quantise a tensor, or return what became of it for the module before.
@@ -223,79 +268,40 @@ class _Hooks:
         forward.notes["last"] = (tensor, tensor._version, params, made, made._version)
         return made
 
-    def _params(
-        self, sites: dict[Site, QuantParams], index: int | None
-    ) -> QuantParams | None:
+    def _site(self, sites: dict[Site, QuantParams], index: int | None) -> Site | None:
+        """Return which entry of the table is for a tensor of the current call."""
         if (None, index) in sites and not any(call for call, _ in sites):
-            return sites[None, index]
+            return None, index
         forward = self._forwards.current()
         call = 1 if forward is None else forward.calls[self._path]
-        found = sites.get((call, index), sites.get((None, index)))
+        for site in ((call, index), (None, index)):
+            if site in sites:
+                return site
         of_calls = [call for call, i in sites if i == index and call is not None]
-        if found is None and of_calls:
+        if of_calls:
             msg = (
                 f'Module "{self._path}" is called {call} times in one forward, but the table '
                 f"has ranges of {len(of_calls)} calls; observe the model as it is used, or "
                 "with merge_calls=True"
             )
             raise CalibrationError(msg)
-        return found
+        return None
 
 
-def _weights(
-    weights: Weights, plans: dict[str, _Plan], modules: Mapping[str, nn.Module]
-) -> dict[str, QuantParams]:
-    """Return the parameters of the weights to quantise, by module path."""
-    of_table = {path: plan.weight for path, plan in plans.items() if plan.weight}
-    if weights is None:
-        return of_table
-    if isinstance(weights, Mapping):
-        named = {
-            name.removesuffix(":weight"): params for name, params in weights.items()
-        }
-        for path in named:
-            if path not in modules:
-                hint = near(path, modules)
-                msg = f'weights has "{path}", but the model has no such module.{hint}'
-                raise CalibrationError(msg)
-        return of_table | named
-    format = QuantFormat.of(weights, None, None)
-    found = {}
-    for path in plans:
-        weight = getattr(modules[path], "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.ndim >= 2:
-            transposed = isinstance(modules[path], nn.modules.conv._ConvTransposeNd)
-            values = readable(f"{path}:weight", weight)
-            found[path] = _extremes(values, format, int(transposed))
-    return found | of_table
+def _name(path: str, kind: str, site: Site) -> str:
+    call, index = site
+    path = path if call is None else f"{path}#{call}"
+    if index is not None:
+        return f"{path}:{kind}.{index}"
+    return path if kind == "input" else f"{path}:{kind}"
 
 
-def _extremes(values: torch.Tensor, format: QuantFormat, axis: int) -> QuantParams:
-    """Return what MinMax chooses for each channel, without histograms if all is finite."""
-    others = [dim for dim in range(values.ndim) if dim != axis]
-    if values.numel() and values.is_floating_point():
-        ends = values.amin(others), values.amax(others)
-        low, high = (end.to("cpu", torch.float32).numpy() for end in ends)
-        if np.isfinite(low).all() and np.isfinite(high).all():
-            return QuantParams.from_range(
-                low, high, format=format, axis=axis, strategy="minmax"
-            )
-    return calibrate(values, "minmax", format=format, axis=axis)
-
-
-@contextlib.contextmanager
-def _with_weight(path: str, module: nn.Module, params: QuantParams) -> Iterator[None]:
-    """Give a module another weight meanwhile; whoever shares the old one keeps it."""
-    weight = module._parameters.get("weight")
-    if weight is None:
-        msg = (
-            f'Module "{path}" has no parameter "weight" of its own, so it cannot be quantised '
-            "(parametrizations must be removed first)."
-        )
-        raise CalibrationError(msg)
-    changed = fake(params, weight, f"{path}:weight")
-    module._parameters["weight"] = nn.Parameter(changed, requires_grad=False)
-    try:
-        yield
-    finally:
-        module._parameters["weight"] = weight
+def _warn_of_unused(names: list[str]) -> None:
+    if not names:
+        return
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    msg = (
+        f"The table has {', '.join(names[:5])}{more}, but the modules have no such tensor or "
+        "call: nothing was quantized there. Observe the model as it is used."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=4)

@@ -1,32 +1,89 @@
-"""Folding a scale for each channel into the modules on both sides of a tensor."""
+"""Folding a scale for each channel into the modules on both sides of a tensor.
+
+Only plain parameters that nothing else uses can be scaled. A weight that is computed at each
+forward (weight_norm, spectral_norm, pruning masks, parametrizations) would lose the factor.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils import parametrize
 
 from quantcal import CalibrationError
 from quantcal.torch.groups import Group
 from quantcal.torch.modules import near
 
 
-def weight_of(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.Tensor:
+def check_reader(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.Tensor:
     """Return the weight of a reader.
 
     Raises
     ------
     CalibrationError
-        If there is no such module, or it is no linear layer.
+        If there is no such module, it is no linear layer, or its weight is computed.
     """
     module = _module(path, modules)
     if not isinstance(module, torch.nn.Linear):
         msg = f'"{path}" is {type(module).__name__}, but only nn.Linear can be a reader'
         raise CalibrationError(msg)
-    weight: torch.Tensor = module.weight
-    return weight
+    return _plain(path, module, "weight")
+
+
+def check_source(
+    path: str, modules: Mapping[str, torch.nn.Module], channels: int
+) -> None:
+    """Refuse a source without a plain weight, or a row of it, for each channel."""
+    module = _module(path, modules)
+    weight = getattr(module, "weight", None)
+    linear = isinstance(module, torch.nn.Linear)
+    fits = (
+        isinstance(weight, torch.Tensor)
+        and weight.ndim == (2 if linear else 1)
+        and weight.shape[0] == channels
+    )
+    if not fits:
+        shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else None
+        msg = (
+            f'"{path}" has a weight of shape {shape}, but its readers have {channels} input '
+            "channels; a source has a weight or a row for each"
+        )
+        raise CalibrationError(msg)
+    for name in ("weight", "bias"):
+        if getattr(module, name, None) is not None:
+            _plain(path, module, name)
+
+
+def _plain(path: str, module: torch.nn.Module, name: str) -> torch.Tensor:
+    """Return a parameter that can be scaled in place.
+
+    Raises
+    ------
+    CalibrationError
+        If it is computed from others, or holds no plain floats.
+    """
+    parameter = module._parameters.get(name)
+    if parameter is None:
+        kind = "a parametrization" if parametrize.is_parametrized(module) else "a hook"
+        msg = (
+            f'The {name} of "{path}" is no parameter: {kind} computes it, so a factor would '
+            "be lost. Make it plain first: parametrize.remove_parametrizations, "
+            "remove_weight_norm, remove_spectral_norm or prune.remove of torch.nn.utils."
+        )
+        raise CalibrationError(msg)
+    plain = type(parameter.detach()) is torch.Tensor and not parameter.is_meta
+    dense = parameter.layout == torch.strided and parameter.dtype.is_floating_point
+    if not plain or not dense or parameter.dtype.itemsize < 2:
+        kind = "on meta" if parameter.is_meta else type(parameter).__name__
+        msg = (
+            f'The {name} of "{path}" is {kind} of {parameter.dtype}, but only dense float '
+            "parameters can be scaled"
+        )
+        raise CalibrationError(msg)
+    return parameter
 
 
 def _module(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module:
@@ -36,86 +93,128 @@ def _module(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Modul
     return modules[path]
 
 
-def check_source(
-    path: str, modules: Mapping[str, torch.nn.Module], channels: int
-) -> None:
-    """Refuse a source whose output does not scale as its weight (and bias) does.
-
-    Tried on random numbers, with scales that are powers of two.
-    """
-    module = _module(path, modules)
-    parameters = _foldable(path, module, channels)
-    like = parameters[0]
-    generator = torch.Generator().manual_seed(0)
-    width = like.shape[-1] if like.ndim == 2 else channels
-    x = torch.randn(4, width, generator=generator).to(like)
-    scale = 2.0 ** torch.randint(-2, 3, (channels,), generator=generator).to(like)
-    hooks, module._forward_pre_hooks = (
-        module._forward_pre_hooks,
-        type(module._forward_pre_hooks)(),
-    )
-    before = module(x)
-    saved = [p.clone() for p in parameters]
-    try:
-        for p in parameters:
-            _divide(p, scale)
-        after = module(x)
-    finally:
-        for p, old in zip(parameters, saved, strict=True):
-            p.copy_(old)
-        module._forward_pre_hooks = hooks
-    if not torch.allclose(after * scale, before, rtol=1e-2, atol=1e-3):
-        msg = (
-            f'"{path}" ({type(module).__name__}) does not scale its output as its weight is '
-            "scaled, so nothing can be folded into it"
-        )
-        raise CalibrationError(msg)
-
-
 def check_shared(
     chosen: Sequence[Group], modules: Mapping[str, torch.nn.Module]
 ) -> None:
-    """Refuse weights that other modules use too, or that two groups would divide."""
-    owners = Counter(
-        id(p) for m in modules.values() for p in m.parameters(recurse=False)
-    )
+    """Refuse memory that other modules use too, or that two groups would divide."""
+    owners = list(_memory(modules))
     sources = Counter(group.source for group in chosen)
     readers = Counter(path for group in chosen for path in group.readers)
-    for path in (*sources, *readers):
-        own = _module(path, modules).parameters(recurse=False)
-        if any(owners[id(p)] > 1 for p in own):
-            msg = f'"{path}" shares its weight with another module, so it cannot be scaled'
-            raise CalibrationError(msg)
+    for path in dict.fromkeys((*sources, *readers)):
+        own = [part for part in owners if part[0] is _module(path, modules) and part[2]]
+        for module, name, (start, end) in own:
+            for other, other_name, (first, last) in owners:
+                same = other is module and other_name == name
+                if not same and first < end and start < last:
+                    told = next(p for p, m in modules.items() if m is other)
+                    msg = (
+                        f'"{path}" shares its weight with another module, "{told}", so it '
+                        "cannot be scaled"
+                    )
+                    raise CalibrationError(msg)
         if sources[path] > 1 or readers[path] > 1:
             msg = f'"{path}" has the same part in two groups'
             raise CalibrationError(msg)
 
 
-def _foldable(
-    path: str, module: torch.nn.Module, channels: int
-) -> Sequence[torch.Tensor]:
+def _memory(
+    modules: Mapping[str, torch.nn.Module],
+) -> Iterator[tuple[torch.nn.Module, str, tuple[int, int]]]:
+    """Return where the parameters and buffers of each module lie."""
+    for module in modules.values():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is None or tensor.is_meta or tensor.layout != torch.strided:
+                continue
+            try:
+                start = tensor.data_ptr()
+            except RuntimeError:  # subclasses without memory of their own
+                continue
+            steps = zip(tensor.shape, tensor.stride(), strict=True)
+            length = sum((size - 1) * step for size, step in steps) + 1
+            if tensor.numel():
+                yield module, name, (start, start + length * tensor.element_size())
+
+
+def foldable(module: torch.nn.Module) -> list[torch.Tensor]:
     """Return the parameters that a division of the output is folded into."""
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    if not isinstance(weight, torch.Tensor) or weight.shape[0] != channels:
-        shape = None if weight is None else tuple(weight.shape)
-        msg = (
-            f'"{path}" has a weight of shape {shape}, but its readers have {channels} input '
-            "channels; a source has a weight or a row for each"
-        )
-        raise CalibrationError(msg)
-    return [weight] if bias is None else [weight, bias]
+    found = (module._parameters.get(name) for name in ("weight", "bias"))
+    return [p for p in found if p is not None]
+
+
+def scales_with_weight(
+    module: torch.nn.Module,
+    parameters: Sequence[torch.Tensor],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> bool:
+    """Whether a module's output follows its weight (and bias) channel by channel.
+
+    Tried with scales that are powers of two; the parameters get their values back.
+    """
+    generator = torch.Generator().manual_seed(0)
+    channels = parameters[0].shape[0]
+    scale = 2.0 ** torch.randint(-1, 2, (channels,), generator=generator)
+    scale = scale.to(parameters[0])
+    before = module.forward(*args, **kwargs)
+    with Kept(parameters):
+        for p in parameters:
+            _divide(p, scale)
+        after = module.forward(*args, **kwargs)
+    if before.shape[-1:] != scale.shape:
+        return False
+    wanted, found = before.double(), after.double() * scale.double()
+    small = (
+        1e-3 * float(wanted.nan_to_num(0, 0, 0).abs().max()) if before.numel() else 0
+    )
+    return bool(torch.allclose(found, wanted, rtol=1e-2, atol=small, equal_nan=True))
+
+
+class Kept:
+    """Give parameters their values back at the end of a block, unless `keep` was called."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self._parameters = parameters
+        self._kept = False
+
+    def __enter__(self) -> Kept:
+        self._before = [p.detach().clone() for p in self._parameters]
+        return self
+
+    def keep(self) -> None:
+        """Let the parameters stay as they are."""
+        self._kept = True
+
+    def restore(self) -> None:
+        """Give the parameters the values that they had at the beginning."""
+        with torch.no_grad():
+            for p, before in zip(self._parameters, self._before, strict=True):
+                p.copy_(before)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.restore()
 
 
 def _divide(parameter: torch.Tensor, scale: torch.Tensor) -> None:
     parameter.div_(scale[:, None] if parameter.ndim == 2 else scale)
 
 
+def scaled_parameters(
+    chosen: Sequence[Group], modules: Mapping[str, torch.nn.Module]
+) -> list[torch.Tensor]:
+    """Return all parameters that `fold` changes, each once."""
+    found = [p for group in chosen for p in foldable(modules[group.source])]
+    weights: list[Any] = [
+        modules[path].weight for group in chosen for path in group.readers
+    ]
+    return list({id(p): p for p in (*found, *weights)}.values())
+
+
 def fold(
     group: Group, scale: torch.Tensor, modules: Mapping[str, torch.nn.Module]
 ) -> None:
     """Divide a source's output by a scale for each channel; multiply its readers' columns."""
-    source = modules[group.source]
-    for parameter in _foldable(group.source, source, len(scale)):
+    for parameter in foldable(modules[group.source]):
         _divide(parameter, scale.to(parameter))
     for path in group.readers:
         weight: Any = modules[path].weight

@@ -30,11 +30,20 @@ class Forward:
 
 
 class Forwards:
-    """Follows the forwards of a model; `done` gets every one that completed."""
+    """Follows the forwards of a model; `done` gets every one that completed.
 
-    def __init__(self, model: nn.Module, done: Callable[[Forward], None]) -> None:
+    `begun` gets each when it begins.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        done: Callable[[Forward], None],
+        begun: Callable[[Forward], None] | None = None,
+    ) -> None:
         self._model = model
         self._done = done
+        self._begun = begun
         self._local = threading.local()
 
     def attach(self) -> list[Any]:
@@ -71,6 +80,8 @@ class Forwards:
         self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self._running.append(Forward(args, kwargs))
+        if self._begun is not None:
+            self._begun(self._running[-1])
 
     def _complete(self, *_: Any) -> None:
         forward = self.current()

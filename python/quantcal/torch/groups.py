@@ -1,4 +1,4 @@
-"""Which linear layers read the same tensor, and what writes it, told from modules' names."""
+"""Which linear layers read the same tensor, and what writes it, guessed from modules' names."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ class Group:
 
 
 def groups(model: Any, *, products: bool = False) -> list[Group]:
-    """Return the groups that the names of a model's modules tell.
+    """Return the groups that the names of a model's modules suggest.
 
-    Knows blocks that normalise first: LLaMA, Mistral, Qwen2, OPT, BLOOM, ViT and those that
-    share their names. Models with other names, with parallel branches behind one norm, or
-    with further readers of a norm need groups of their own.
+    Knows blocks that normalize first: LLaMA, Mistral, Qwen2, OPT, BLOOM, ViT and those that
+    share their names. Names are no proof: a block with norms behind its sums may have the same.
+    `smoothquant` verifies groups on a sample and refuses wrong ones. Without `groups=`
+    it finds norms and their readers there and needs no names; products it does not look for.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from quantcal import Calibrator
 from quantcal._decide import Stats
@@ -18,10 +19,14 @@ class LiveCalibrator(Calibrator):
         Adds to it what is elsewhere; called whenever it is read.
     """
 
-    __slots__ = ("_fetch", "_kept", "_writers")
+    __slots__ = ("_fetch", "_kept", "_writers", "sample")
+
+    sample: Any
+    """Copies of the inputs of the first forward, for `smoothquant`; None if there are none."""
 
     def __init__(self, fetch: Callable[[], None]) -> None:
         self._fetch = fetch
+        self.sample = None
         self._writers: set[int] = set()  # threads that are adding to it, with its lock
         super().__init__()
 

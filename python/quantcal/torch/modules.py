@@ -48,6 +48,23 @@ def unwrap(model: Any) -> nn.Module:
             raise TypeError(msg)
 
 
+def check_free(modules: Iterable[nn.Module]) -> None:
+    """Refuse a model inside a block of `observe` or `fake_quantize`.
+
+    What is changed there would be recorded, or undone when the block ends.
+    """
+    for module in modules:
+        hooks = (
+            getattr(h, "__self__", None) for h in module._forward_pre_hooks.values()
+        )
+        blocks = [getattr(hook, "block", None) for hook in hooks]
+        blocks += [getattr(p, "block", None) for p in module._parameters.values()]
+        for block in blocks:
+            if block in ("observe", "fake_quantize"):
+                msg = f"The model is inside a block of quantcal.torch.{block}; end it first."
+                raise CalibrationError(msg)
+
+
 def paths(model: nn.Module) -> dict[str, nn.Module]:
     """Return all modules by path, each once; the model itself goes by its class's name."""
     inner = "._orig_mod"  # of submodules that were compiled by themselves

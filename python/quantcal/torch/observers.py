@@ -18,7 +18,7 @@ from torch.ao.quantization.observer import ObserverBase
 from quantcal import CalibrationError, Calibrator, QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
-from quantcal.torch.recording import as_engine_reads, is_elsewhere, readable
+from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
@@ -47,6 +47,8 @@ class Observing:
         Use one bit less, for kernels whose 16-bit sums saturate.
     options
         Of a named strategy, such as `percentile=99.9`.
+    factory_kwargs
+        Taken as PyTorch's observers take it, and not used.
 
     Raises
     ------
@@ -65,7 +67,9 @@ class Observing:
         reduce_range: bool = False,
         is_dynamic: bool = False,
         options: dict[str, Any] | None = None,
+        factory_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        del factory_kwargs  # where QAT modules want tensors; there are none here
         super().__init__(dtype=dtype, is_dynamic=is_dynamic)  # type: ignore[call-arg]
         if is_dynamic:
             msg = "dynamic quantisation computes ranges as it runs: nothing is to be observed"

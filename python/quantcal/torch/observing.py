@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch import nn
 from quantcal import CalibrationError, Calibrator
 from quantcal.torch.forwards import Forward, Forwards
 from quantcal.torch.modules import MODULES, Patterns, as_written, choose, paths, unwrap
+from quantcal.torch.nested import entries, numbered, tensors_of
 from quantcal.torch.positions import Mask, Positions
+from quantcal.torch.readable import check_plain
 from quantcal.torch.recording import Recording, copied
 
 
@@ -46,6 +48,11 @@ def observe(
     `path#1`, `path#2:output`, ... there, one for each call; several tensors of one call are
     `path:input.0`, `path:input.1`, .... The model itself goes by its class's name.
 
+    Tensors inside lists, tuples, dicts, dataclasses and PyTorch's pytrees are recorded too,
+    behind those that are passed directly. A tensor that is the only one, or the only one
+    passed directly, keeps the plain name: an LSTM's are `path:output`, `path:output.1` and
+    `path:output.2`. Of several tensors only those of floats are recorded.
+
     Parameters
     ----------
     model
@@ -61,7 +68,9 @@ def observe(
     inputs, outputs, weights
         What is recorded of each. Weights once, at the beginning.
     axis, weight_axis
-        The axis of the channels of activations and of weights; see `Calibrator.observe`.
+        The axis of the channels of activations and of weights; see `Calibrator.observe`. By
+        channel, a new calibrator also keeps copies of the inputs of the first forward, on
+        which `smoothquant` checks its result.
     mask
         Which positions count: the name of one of the model's inputs, a tensor of [batch,
         positions] of bool or whole numbers, true where a position counts ("attention_mask"), or
@@ -88,7 +97,9 @@ def observe(
     Raises
     ------
     TypeError
-        If the model is no module, or a tensor is not of floats (by name, from the forward).
+        If the model is no module, or a tensor cannot be read, by name, from the forward: it
+        is not of floats, not dense, or holds no values (meta and fake tensors, those inside
+        torch.func.vmap, grad, jvp and torch.export).
     CalibrationError
         If patterns match nothing, the model is TorchScript, or a mask does not fit.
 
@@ -98,6 +109,7 @@ def observe(
         If dropout or batch normalisation is in training mode: the model then computes
         something else than when it is deployed. If modules were never called, as is the
         `out_proj` of torch.nn.MultiheadAttention, which uses its weight without calling it.
+        If modules were called, but no tensor of floats was found in what they got or gave.
 
     Examples
     --------
@@ -123,7 +135,7 @@ def observe(
     recording = Recording(calibrator, axis=axis, merge_calls=merge_calls)
     if weights:
         recording.weights(chosen, weight_axis)
-    forwards = Forwards(root, recording.include)
+    forwards = Forwards(root, recording.include, recording.begin)
     with contextlib.ExitStack() as stack:
         stack.callback(recording.fetch)
         stack.enter_context(as_written(model))
@@ -135,10 +147,13 @@ def observe(
             stack.callback(handle.remove)
         yield recording.calibrator
     _warn_of_uncalled([path for path in chosen if path not in recording.called])
+    _warn_of_empty(recording.empty())
 
 
 class _Hooks:
     """The hooks of one module."""
+
+    block = "observe"
 
     def __init__(
         self,
@@ -170,25 +185,24 @@ class _Hooks:
         if forward is not None:
             forward.calls[self._path] += 1
         if self._inputs:
-            self._record("input", (*args, *kwargs.values()), forward)
+            self._record("input", [*args, *kwargs.values()], forward)
 
     def _after(self, _: nn.Module, __: Any, output: Any) -> None:
-        values = output if isinstance(output, (tuple, list)) else (output,)
-        if isinstance(output, dict):
-            values = tuple(output.values())
-        self._record("output", values, self._forwards.current())
+        self._record("output", entries(output), self._forwards.current())
 
-    def _record(self, kind: str, values: Any, forward: Forward | None) -> None:
-        tensors = [v for v in values if isinstance(v, torch.Tensor)]
-        if len(tensors) > 1:  # indices and masks beside the values
-            tensors = [t for t in tensors if t.is_floating_point()]
+    def _record(
+        self, kind: str, values: Sequence[Any], forward: Forward | None
+    ) -> None:
+        tensors, direct = tensors_of(values)
+        counted = numbered(tensors, direct)
+        self._recording.note(self._path, kind, found=bool(counted), given=bool(values))
         call = 1 if forward is None else forward.calls[self._path]
-        suffix = "" if kind == "input" else f":{kind}"
-        for i, tensor in enumerate(tensors):
-            if len(tensors) > 1:
-                suffix = f":{kind}.{i}"
+        for number, place in counted:
+            suffix = "" if kind == "input" else f":{kind}"
+            if number is not None:
+                suffix = f":{kind}.{number}"
             name = self._path + suffix
-            for part, record in self._records(name, tensor, forward):
+            for part, record in self._records(name, tensors[place], forward):
                 self._forwards.record(self._path, call, (suffix + part, record))
 
     def _records(
@@ -200,6 +214,7 @@ class _Hooks:
         Its version tells whether it was changed meanwhile.
         """
         recording, positions = self._recording, self._positions
+        check_plain(name, tensor)
         unchanged = forward is not None and not (
             positions.by_name or tensor.is_inference()
         )
@@ -240,5 +255,17 @@ def _warn_of_uncalled(paths: list[str]) -> None:
     msg = (
         f"No activations of {listed}{more} were recorded: they were never called. Run them, or "
         "leave them out with exclude=."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=4)
+
+
+def _warn_of_empty(names: list[str]) -> None:
+    if not names:
+        return
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    msg = (
+        f"Nothing was recorded of {', '.join(names[:5])}{more}: no tensor of floats was found "
+        "there. Lists, tuples, dicts, dataclasses and registered pytrees are searched; observe "
+        "the modules inside, or leave these out with exclude=."
     )
     warnings.warn(msg, UserWarning, stacklevel=4)

@@ -7,6 +7,7 @@ tokens, on which language models put their massive activations, from `skip_posit
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -46,6 +47,7 @@ class Positions:
         self._mask = mask
         self._skip = skip
         self._record_skipped = record_skipped
+        self._told = False
 
     @property
     def all(self) -> bool:
@@ -91,7 +93,10 @@ class Positions:
             if keep.shape != tensor.shape[: keep.ndim]:
                 raise CalibrationError(_misfit(name, tensor, keep))
             return self._without_first(keep)
-        if self._mask is None or forward is None:
+        if self._mask is None:
+            return None
+        if forward is None:
+            self._tell_of_no_forward(name)
             return None
         if "masks" not in forward.notes:
             keep = self._given(forward)
@@ -106,6 +111,17 @@ class Positions:
             )
             for suffix, mask in masks
         ]
+
+    def _tell_of_no_forward(self, name: str) -> None:
+        if self._told:
+            return
+        self._told = True
+        msg = (
+            f'Tensor "{name}" was recorded whole, padding included: its module was called '
+            f'outside the model\'s forward, where there is no input "{self._mask}". Call the '
+            "model, or give mask= a callable."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
 
     def _without_first(self, keep: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """Skip real positions: with padding on the left, the first token is further on."""

@@ -6,6 +6,7 @@ stay there until somebody reads the calibrator, or there are too many of them.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from quantcal._forks import new_lock
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.forwards import Forward
 from quantcal.torch.live import LiveCalibrator
+from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
+from quantcal.torch.samples import copied as copied_inputs
+from quantcal.torch.weights import weights_of
 
 MAX_DEVICE_BYTES = 512 << 20
 """Counts on other devices, above which they are fetched: some 400 whole tensors of float32."""
@@ -37,14 +41,18 @@ class Recording:
         )
         self.called: set[str] = set()
         """Paths of the modules that were called."""
+        self._found: dict[tuple[str, str], int] = {}
+        """By path and kind: 2 if there were tensors, 1 if something else, 0 if nothing."""
         self._axis = axis
         self._merge_calls = merge_calls
 
     def weights(self, modules: dict[str, nn.Module], axis: int | None) -> None:
         """Record the weights of modules, as far as they have any."""
-        named = {
-            f"{path}:weight": getattr(m, "weight", None) for path, m in modules.items()
-        }
+        named: dict[str, Any] = {}
+        for path, module in modules.items():
+            of_module = {name: w.tensor for name, w in weights_of(module).items()}
+            of_module.setdefault("weight", getattr(module, "weight", None))
+            named |= {f"{path}:{name}": tensor for name, tensor in of_module.items()}
         self.calibrator.observe_many(
             {
                 name: readable(name, weight)
@@ -81,6 +89,31 @@ class Recording:
             empty = _core.ChannelStats(axis, bits)
         return calibrator._record(name, empty, as_engine_reads(values, axis), hold=True)
 
+    def note(self, path: str, kind: str, *, found: bool, given: bool) -> None:
+        """Note whether a call's input or output had tensors to record, if it had anything."""
+        seen = 2 if found else int(given)
+        self._found[path, kind] = max(seen, self._found.get((path, kind), 0))
+
+    def empty(self) -> list[str]:
+        """Return the inputs and outputs in which no call had tensors.
+
+        Modules that take nothing are among them if nothing came from them either.
+        """
+        full = {path for (path, _), seen in self._found.items() if seen == 2}
+        return [
+            f'the {kind} of "{path}"'
+            for (path, kind), seen in self._found.items()
+            if seen == 1 or (seen == 0 and path not in full)
+        ]
+
+    def begin(self, forward: Forward) -> None:
+        """Copy the inputs of a forward while there is no sample: `smoothquant` needs one."""
+        live = self.calibrator
+        wanted = isinstance(live, LiveCalibrator) and live.sample is None
+        if self._axis is not None and wanted:
+            with contextlib.suppress(Exception):  # then the user gives a sample there
+                forward.notes["sample"] = copied_inputs(forward.args, forward.kwargs)
+
     def include(self, forward: Forward) -> None:
         """Add what a complete forward saw: all of it, or nothing after an error."""
         parts: list[tuple[str, Stats]] = []
@@ -101,6 +134,9 @@ class Recording:
             self.calibrator._include(parts)
         if waiting:
             self._wait(waiting)
+        live = self.calibrator
+        if isinstance(live, LiveCalibrator) and live.sample is None:
+            live.sample = forward.notes.get("sample")
 
     def _wait(self, records: list[tuple[str, Counted]]) -> None:
         """Keep counts where they are, added to those of the same tensor that wait already."""
@@ -133,39 +169,3 @@ class Recording:
 def copied(record: Stats | Counted) -> Stats | Counted:
     """Return a copy that another tensor may have for its own."""
     return record.copy()
-
-
-def is_elsewhere(tensor: torch.Tensor) -> bool:
-    """Whether a tensor's values are out of the engine's reach."""
-    return bool(tensor.device.type != "cpu")
-
-
-_NUMPY = frozenset((torch.float16, torch.float32, torch.float64))
-
-
-def as_engine_reads(values: torch.Tensor, axis: int | None) -> Any:
-    """Return the values of a CPU tensor so that the engine needs no conversion and no copy.
-
-    Whole tensors are counted in the order of memory: a transposed one has no gaps then.
-    """
-    if axis is None and not values.is_contiguous():
-        strides = values.stride()
-        order = sorted(range(values.ndim), key=strides.__getitem__, reverse=True)
-        values = values.permute(order)
-    return values.numpy() if values.dtype in _NUMPY else values
-
-
-def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor's plain values, without a copy where its memory holds them.
-
-    Raises
-    ------
-    TypeError
-        If it is not dense, holds no values, or holds something else than floats.
-    """
-    tensor = tensor.detach()
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        kind = "a meta tensor" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
-        msg = f'Tensor "{name}" is {kind}; only dense tensors of floats can be observed'
-        raise TypeError(msg)
-    return tensor.resolve_neg()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from quantcal import QuantFormat, QuantParams
-from quantcal.torch.recording import is_elsewhere, readable
+from quantcal.torch.readable import is_elsewhere, readable
 
 
 def fake(params: QuantParams, tensor: torch.Tensor, name: str) -> torch.Tensor:

@@ -1,0 +1,141 @@
+"""Which parameters of a module are its weights, and along which axis their outputs lie.
+
+Most modules have one matrix, `weight`. Recurrent layers and attention have several under
+names of their own, and attention uses that of its `out_proj` without calling it. Matrices of
+other modules have a layout that nobody can tell, so their names are given back to be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_ATTENTION = (
+    "in_proj_weight",
+    "q_proj_weight",
+    "k_proj_weight",
+    "v_proj_weight",
+    "out_proj.weight",
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of a module.
+
+    Parameters
+    ----------
+    owner, attribute
+        The module that holds it, and under which name.
+    axis
+        That of the outputs; None where it is not known.
+    """
+
+    owner: nn.Module
+    attribute: str
+    axis: int | None = 0
+
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """The parameter itself; None if the values are computed from others."""
+        return self.owner._parameters.get(self.attribute)
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The values, also where they are computed from other parameters."""
+        found: torch.Tensor = getattr(self.owner, self.attribute)
+        return found
+
+
+def weights_of(module: nn.Module) -> dict[str, Weight]:
+    """Return a module's weights by name: matrices, and convolutions' kernels.
+
+    Recurrent layers and cells have `weight_ih...`, `weight_hh...` and `weight_hr...`;
+    attention `in_proj_weight` or those of q, k and v, and `out_proj.weight`. All others have
+    `weight`, with an output a row. Transposed convolutions, and the Conv1D of GPT-2 in
+    transformers, have them along axis 1. Matrices under other names follow, of no known axis.
+    """
+    found: dict[str, Weight] = {}
+    for name in _names(module):
+        owner, _, attribute = name.rpartition(".")
+        inner = module.get_submodule(owner)
+        if _is_matrix(getattr(inner, attribute, None)):
+            found[name] = Weight(inner, attribute, _axis(module))
+    # What weight_norm and pruning compute a weight from: weight_g, weight_v, weight_orig.
+    computed = tuple(f"{n}_" for n, w in found.items() if w.parameter is None)
+    for name, parameter in module._parameters.items():
+        known = name in found or "bias" in name or name.startswith(computed)
+        if not known and _is_matrix(parameter):
+            found[name] = Weight(module, name, None)
+    return found
+
+
+def _names(module: nn.Module) -> Iterable[str]:
+    if isinstance(module, nn.MultiheadAttention):
+        return _ATTENTION
+    if isinstance(module, nn.RNNBase):
+        return [n for n in module._flat_weights_names if n.startswith("weight")]
+    if isinstance(module, nn.RNNCellBase):
+        return ("weight_ih", "weight_hh")
+    return ("weight",)
+
+
+def _axis(module: nn.Module) -> int:
+    kind = type(module)
+    of_gpt2 = kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
+    return int(isinstance(module, nn.modules.conv._ConvTransposeNd) or of_gpt2)
+
+
+def _is_matrix(value: object) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.ndim >= 2
+        and value.dtype.is_floating_point
+    )
+
+
+def left_in_float(
+    chosen: Iterable[str], modules: Mapping[str, nn.Module], known: Iterable[str]
+) -> list[str]:
+    """Return the names of weights that a format for all chosen modules does not reach.
+
+    Those of chosen modules whose axis is not known; those of modules inside chosen ones that
+    are not chosen; and recurrent layers and attention that are not chosen, which `observe`
+    does not watch by default either. Other modules that are not chosen were left on purpose.
+
+    Parameters
+    ----------
+    chosen
+        Paths of the modules to quantize.
+    modules
+        All modules of the model, by path.
+    known
+        Names of weights that have parameters of their own.
+    """
+    paths = set(chosen)
+    ranges = set(known)
+    reached = {
+        (id(w.owner), w.attribute)
+        for path in paths
+        for w in weights_of(modules[path]).values()
+        if w.axis is not None
+    }
+    root = next(iter(modules))
+    left: dict[tuple[int, str], str] = {}
+    for path, module in modules.items():
+        if isinstance(module, ParametrizationList):
+            continue
+        inside = any(path.startswith(f"{p}.") or p == root for p in paths)
+        wanted = path in paths or inside
+        wanted = wanted or isinstance(module, (*_RECURRENT, nn.MultiheadAttention))
+        for name, weight in weights_of(module).items() if wanted else ():
+            full = f"{path}:{name}"
+            site = (id(weight.owner), weight.attribute)
+            if site not in reached and full not in ranges:
+                left.setdefault(site, full)
+    return list(left.values())
