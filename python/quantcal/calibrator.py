@@ -10,9 +10,10 @@ from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
-from quantcal import _core
+from quantcal import _core, _intended
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._decide import Stats, decide
+from quantcal._decide import Stats, decide_each
+from quantcal._empty import warn_of_empty
 from quantcal._files import write_bytes
 from quantcal._json import parse_json
 from quantcal._names import check_name
@@ -60,6 +61,7 @@ class Calibrator:
     __slots__ = (
         "__weakref__",
         "_finite_only",
+        "_intended",
         "_lock",
         "_mantissa_bits",
         "_on_nonfinite",
@@ -84,6 +86,7 @@ class Calibrator:
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
+        self._intended: _intended.Intended = {}
         self._lock = threading.Lock()
 
     @property
@@ -100,6 +103,16 @@ class Calibrator:
     def names(self) -> list[str]:
         """Names observed, in the order of their first observation."""
         return list(self._tensors)
+
+    @property
+    def formats(self) -> dict[str, tuple[str, ...]]:
+        """The formats that tensors were observed for, by name; `compute` takes them.
+
+        `quantcal.onnx.observe` notes what the written model will store. A tensor has several
+        when calibrators of different targets were merged, and is missing when it was observed
+        for none.
+        """
+        return {name: tuple(sorted(s)) for name, s in self._intended.items()}
 
     @property
     def nbytes(self) -> int:
@@ -250,6 +263,12 @@ class Calibrator:
             if stats is not part:
                 stats.merge(part)  # type: ignore[arg-type]
 
+    def _intend(self, formats: Mapping[str, Iterable[str]]) -> None:
+        """Note the formats that tensors are observed for."""
+        new = {name: frozenset(given) for name, given in formats.items()}
+        with self._lock:
+            self._intended = _intended.united(self._intended, new)
+
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
 
@@ -323,6 +342,8 @@ class Calibrator:
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.
 
+        A tensor keeps the formats that it was observed for, those of both.
+
         Raises
         ------
         CalibrationError
@@ -335,6 +356,7 @@ class Calibrator:
         self._include(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
         )
+        self._intend(other._intended)
 
     def __add__(self, other: Calibrator) -> Calibrator:
         if not isinstance(other, Calibrator):
@@ -355,6 +377,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
+            **_intended.pack(self._intended, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -369,7 +392,13 @@ class Calibrator:
         """
         text, tensors = _core.read_archive(data)
         try:
-            calibrator = cls(**parse_json(text))
+            settings = parse_json(text)
+            if not isinstance(settings, dict):
+                raise ValueError("they are no JSON object")
+            usual, others = settings.pop("format", None), settings.pop("formats", None)
+            calibrator = cls(**settings)
+            names = [name for name, _ in tensors]
+            calibrator._intended = _intended.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -393,7 +422,7 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str | QuantFormat = "int8",
+        format: str | QuantFormat | None = None,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         **options: Any,
@@ -412,7 +441,9 @@ class Calibrator:
             matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a
             policy file.
         format
-            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
+            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
+            default, takes for each tensor the format that it was observed for (`formats`):
+            what a model of the same target stores. Tensors observed for none get int8.
         symmetric, power_of_two
             Scaling, where it is not to be the format's: signed integers and floats are
             symmetric by default, unsigned integers affine; scales are any number.
@@ -422,23 +453,37 @@ class Calibrator:
         Raises
         ------
         CalibrationError
-            If nothing was observed, a name, format or option is not known, or a tensor matches
-            no rule.
+            If nothing was observed, a name, format or option is not known, a tensor matches no
+            rule, or it was observed for several formats and none is given.
+
+        Warns
+        -----
+        UserWarning
+            Names the tensors and channels without a finite value, whose ranges mean nothing.
         """
-        if not self._tensors:
+        names = list(self._tensors)
+        formats = _intended.chosen(
+            self._intended, names, format, symmetric, power_of_two
+        )
+        table = self._compute(Policy.of(strategy, **options), formats)
+        warn_of_empty(self._tensors, table)
+        return table
+
+    def _compute(
+        self, policy: Policy, formats: Mapping[str, QuantFormat]
+    ) -> CalibrationTable:
+        """Do so for tensors whose formats are known, without a word on empty ones."""
+        tensors = [(n, self._tensors[n]) for n in formats if n in self._tensors]
+        if not tensors:
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
-        format = QuantFormat.of(format, symmetric, power_of_two)
-        policy = Policy.of(strategy, **options)
-        tensors = list(self._tensors.items())
         assigned, unused = policy.assign(name for name, _ in tensors)
-        decided = decide(
-            ((name, stats, *assigned[name]) for name, stats in tensors), format
+        decided = decide_each(
+            [(name, stats, *assigned[name]) for name, stats in tensors], formats
         )
-        names = [name for name, _ in tensors]
         return CalibrationTable(
-            dict(zip(names, (params for params, _ in decided), strict=True)),
-            dict(zip(names, (report for _, report in decided), strict=True)),
+            {name: params for name, (params, _) in decided.items()},
+            {name: report for name, (_, report) in decided.items()},
             unused_rules=unused,
         )
 

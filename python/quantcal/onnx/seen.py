@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quantcal import CalibrationError, CalibrationTable, Calibrator, Policy
 from quantcal.halves import Stability
+from quantcal.onnx.noted import advice
 from quantcal.onnx.observer import Source, check_resumed, record, together
 from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
@@ -127,4 +129,6 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
         )
     known = share(calibrator, prepared.plan)
     names = {*known, *calibrator}
-    return Seen(known, prepared.covered_by(names, "There is no histogram"))
+    formats = {each for several in calibrator.formats.values() for each in several}
+    told = partial(advice, prepared, names, formats, table=False)
+    return Seen(known, prepared.covered_by(names, "There is no histogram", told))
