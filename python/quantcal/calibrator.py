@@ -29,9 +29,10 @@ OnNonfinite = Literal["ignore", "raise"]
 class Calibrator:
     """Histograms of named tensors: observe in one pass, compute as often as you like.
 
-    Memory is constant in the amount of data: some 7 to 60 KB a tensor, one or
-    two KB for each channel of a tensor that is observed by channel. All methods may be called
-    from several threads at once.
+    Memory hardly grows with the data: 7 KB for a tensor of a thousand values, 10 to 40 KB for
+    millions of usual float32 values, up to some 230 KB where values of all magnitudes occur
+    or, as for float16, each value has its bin. Each channel of a tensor that is observed by
+    channel takes one or two KB. All methods may be called from several threads at once.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def compare(
             "-s",
             metavar="NAME",
             show_default="all",
-            help="A strategy to compare, such as kl or percentile_99.9. Repeat it for "
+            help="A strategy to compare, such as mse or percentile_99.9. Repeat it for "
             "several.",
         ),
     ] = None,

@@ -69,8 +69,8 @@ StrategyOption = Annotated[
         metavar="RULE",
         show_default="mse, which clips only where it lowers the error",
         rich_help_panel=RANGES,
-        help="How ranges are chosen: minmax, percentile_99.99 (or any number), "
-        "percentile_adaptive, kl, mse, entropy, aciq, hybrid, softmax; llm_layers, by "
+        help="How ranges are chosen: mse, minmax, percentile_99.99 (or any number, in "
+        "percent), percentile_adaptive, kl, entropy, aciq, hybrid, softmax; llm_layers, by "
         "kind of transformer layer; or a policy file, .toml or .json. Or PATTERN=NAME "
         "for the tensors whose names match, such as "
         "'*attn*=minmax', 're:layers[.]0[.]=minmax' or, for what nodes read and write, "
@@ -169,9 +169,9 @@ ObserverOption = Annotated[
     typer.Option(
         "--observer",
         rich_help_panel=OBSERVING,
-        help="How tensors are observed: 'in_graph' while the model runs, in the memory "
-        "of plain inference; 'outputs' as outputs of the model, for runtimes that "
-        "cannot load the operator; 'auto' takes the first that can be had.",
+        help="How tensors are observed: 'in_graph' while the model runs, in little more "
+        "memory than plain inference; 'outputs' as outputs of the model, for runtimes "
+        "that cannot load the operator; 'auto' takes the first available.",
     ),
 ]
 MemoryOption = Annotated[

@@ -87,7 +87,7 @@ def observe(
         ``Calibrator.compute`` then takes unless another is given.
     method : "auto", "in_graph" or "outputs"
         ``"in_graph"`` puts an operator behind each tensor, which counts it while the
-        model runs: one run a sample, in the memory of plain inference, subgraphs
+        model runs: one run a sample, in little more memory than plain inference, subgraphs
         included. ``"outputs"`` makes the tensors outputs of the model, which any
         runtime can. ``"auto"`` (default) takes the first, and where onnxruntime cannot
         load the operator the second, with a warning. Both give the same histograms.

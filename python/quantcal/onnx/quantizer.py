@@ -157,7 +157,7 @@ def quantize(
     Observe once, write twice:
 
     >>> cal = qc.onnx.observe("model.onnx", "calibration/")
-    >>> for name in ("mse", "kl"):
+    >>> for name in ("mse", "minmax"):
     ...     done = qc.onnx.quantize(
     ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
     ...     )
