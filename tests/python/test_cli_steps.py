@@ -134,7 +134,11 @@ def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
     assert call("observe", model, "-o", one, "--data", data).code == 0
     given = ["--activation", "int8"]
     assert call("observe", model, "-o", other, "--data", data, *given).code == 0
-    assert call("merge", one, other, "-o", both).code == 0
+    merged = call("merge", one, other, "-o", both)
+    assert merged.code == 0
+    assert "3 tensors were observed for several formats" in merged.err
+    assert "; observed for int8, uint8; " in call("inspect", both).out
+    assert "; observed for uint8; " in call("inspect", one).out
     table = tmp_path / "t.json"
     told = call("compute", both, "-o", table).told()
     assert "was observed for int8 and for uint8" in told
