@@ -155,6 +155,26 @@ def test_what_stability_cannot_tell_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.err.count("\n") == 1
 
 
+def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) -> None:
+    model, data = save_model(tmp_path), save_samples(tmp_path)
+    stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "c.cache"
+    assert call("observe", model, "-o", stats, "--data", data).code == 0
+    for given, told in (
+        ([], "3 ranges were not chosen for symmetric int8"),
+        (
+            ["--format", "int8"],
+            "",
+        ),
+    ):
+        assert call("compute", stats, "-o", table, *given).code == 0
+        done = call("export", table, "--to", "tensorrt", "-o", out)
+        assert done.code == 0
+        assert told in done.err
+        assert bool(told) == bool(done.err)
+    assert call("compute", stats, "-o", table).code == 0
+    assert call("export", table, "--to", "csv", "-o", tmp_path / "r.csv").err == ""
+
+
 def test_first_examples_do_not_lead_into_kl() -> None:
     """Divergence is the worst choice on the demo's model; least squares is the default."""
     for command in ("", "compute", "quantize", "compare", "stability", "export"):

@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 
-from quantcal import tensorrt
+from quantcal import CalibrationTable, tensorrt
 from quantcal.cli import text
-from quantcal.cli.console import stdout
+from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts
 from quantcal.cli.results import load_table
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
 from quantcal.exporters.targets import TARGETS
 from quantcal.exporters.targets import export as export_table
+
+_INT8 = frozenset({"ncnn", "onnxruntime-tensorrt", "tensorrt"})
+"""Targets whose files hold symmetric int8 scales only."""
 
 To = Enum("To", {name: name for name in TARGETS}, type=str)  # type: ignore[misc]
 
@@ -93,6 +96,7 @@ def export(
     TensorRT 11 reads such models only; its calibration cache ends with 10.
 
     Examples:
+      $ quantcal compute stats.qcal -o table.json --format int8
       $ quantcal export table.json --to tensorrt -o calibration.cache --trt-version 8501
       $ quantcal export table.json --to ncnn -o model.table --model model.onnx
       $ quantcal export table.json --to csv -o ranges.csv
@@ -112,6 +116,7 @@ def export(
         algorithm=algorithm,
         model=model,
     )
+    _warn_of_other_formats(loaded, to.value)
     size = sum((output / name).stat().st_size for name in TENSORRT_FILES if folder)
     print_facts(
         stdout(),
@@ -121,3 +126,14 @@ def export(
             "tensors": str(len(loaded)),
         },
     )
+
+
+def _warn_of_other_formats(table: CalibrationTable, target: str) -> None:
+    """Say that ranges were not chosen for the int8 codes that a target has."""
+    other = [n for n, p in table.items() if (p.format, p.symmetric) != ("int8", True)]
+    if target in _INT8 and other:
+        were = "range was" if len(other) == 1 else "ranges were"
+        say_warning(
+            f"{len(other)} {were} not chosen for symmetric int8, which is all that {target} "
+            "has, so the larger end counts; `quantcal compute --format int8` chooses for it"
+        )
