@@ -7,6 +7,7 @@ from typing import Any
 from quantcal import _core
 from quantcal._core import Histogram
 from quantcal._decide import Stats, decide
+from quantcal._empty import warn_of_empty_values
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -44,6 +45,11 @@ def calibrate(
     CalibrationError
         If a name, format or option is not known, or the array has no such axis.
 
+    Warns
+    -----
+    UserWarning
+        If there is no finite value, in the array or in a channel: the range means nothing.
+
     Examples
     --------
     >>> import numpy as np, quantcal as qc
@@ -55,7 +61,9 @@ def calibrate(
     format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
     stats = stats_of(values, axis)
-    return decide([("values", stats, pattern, chosen)], format)[0][0]
+    params = decide([("values", stats, pattern, chosen)], format)[0][0]
+    warn_of_empty_values(stats, params)
+    return params
 
 
 def stats_of(values: Any, axis: int | None) -> Stats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from quantcal import _core
@@ -53,6 +53,18 @@ def decide(
     )
     found = iter(_run(searches, parallel=size >= _FEW))
     return [_collected(*task, format, found) for task in tasks]
+
+
+def decide_each(
+    tasks: Sequence[Task], formats: Mapping[str, QuantFormat]
+) -> dict[str, tuple[QuantParams, TensorReport]]:
+    """Return parameters and report of each tensor, in order, each in its own format."""
+    found: dict[str, tuple[QuantParams, TensorReport]] = {}
+    for format in dict.fromkeys(formats[task[0]] for task in tasks):
+        part = [task for task in tasks if formats[task[0]] == format]
+        names = [task[0] for task in part]
+        found |= dict(zip(names, decide(part, format), strict=True))
+    return {task[0]: found[task[0]] for task in tasks}
 
 
 def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:

@@ -9,9 +9,10 @@ from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
-from quantcal import _core
+from quantcal import _core, _intended
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._decide import Stats, decide
+from quantcal._decide import Stats, decide_each
+from quantcal._empty import warn_of_empty
 from quantcal._files import write_bytes
 from quantcal._forks import new_lock
 from quantcal._json import parse_json
@@ -32,9 +33,10 @@ _MOST_SETTINGS = 1 << 16
 class Calibrator:
     """Histograms of named tensors: observe in one pass, compute as often as you like.
 
-    Memory is constant in the amount of data: some 7 to 60 KB a tensor, one or
-    two KB for each channel of a tensor that is observed by channel. All methods may be called
-    from several threads at once.
+    Memory hardly grows with the data: 7 KB for a tensor of a thousand values, 10 to 40 KB for
+    millions of usual float32 values, up to some 230 KB where values of all magnitudes occur
+    or, as for float16, each value has its bin. Each channel of a tensor that is observed by
+    channel takes one or two KB. All methods may be called from several threads at once.
 
     The process may fork meanwhile (`os.fork`, multiprocessing's "fork"). The fork waits until
     every `observe` under way in other threads has counted its array. The child has a copy of
@@ -69,6 +71,7 @@ class Calibrator:
     __slots__ = (
         "__weakref__",
         "_finite_only",
+        "_intended",
         "_lock",
         "_mantissa_bits",
         "_on_nonfinite",
@@ -93,6 +96,7 @@ class Calibrator:
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
+        self._intended: _intended.Intended = {}
         self._lock = new_lock()
 
     @property
@@ -109,6 +113,16 @@ class Calibrator:
     def names(self) -> list[str]:
         """Names observed, in the order of their first observation."""
         return list(self._tensors)
+
+    @property
+    def formats(self) -> dict[str, tuple[str, ...]]:
+        """The formats that tensors were observed for, by name; `compute` takes them.
+
+        `quantcal.onnx.observe` notes what the written model will store. A tensor has several
+        when calibrators of different targets were merged, and is missing when it was observed
+        for none.
+        """
+        return {name: tuple(sorted(s)) for name, s in self._intended.items()}
 
     @property
     def nbytes(self) -> int:
@@ -266,6 +280,12 @@ class Calibrator:
             if stats is not part:
                 stats.merge(part)  # type: ignore[arg-type]
 
+    def _intend(self, formats: Mapping[str, Iterable[str]]) -> None:
+        """Note the formats that tensors are observed for."""
+        new = {name: frozenset(given) for name, given in formats.items()}
+        with self._lock:
+            self._intended = _intended.united(self._intended, new)
+
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
 
@@ -339,6 +359,8 @@ class Calibrator:
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.
 
+        A tensor keeps the formats that it was observed for, those of both.
+
         Raises
         ------
         CalibrationError
@@ -351,6 +373,7 @@ class Calibrator:
         self._include(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
         )
+        self._intend(other._intended)
 
     def __add__(self, other: Calibrator) -> Calibrator:
         if not isinstance(other, Calibrator):
@@ -371,6 +394,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
+            **_intended.pack(self._intended, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -392,7 +416,13 @@ class Calibrator:
             )
             raise CalibrationError(msg)
         try:
-            calibrator = cls(**parse_json(text))
+            settings = parse_json(text)
+            if not isinstance(settings, dict):
+                raise ValueError("they are no JSON object")
+            usual, others = settings.pop("format", None), settings.pop("formats", None)
+            calibrator = cls(**settings)
+            names = [name for name, _ in tensors]
+            calibrator._intended = _intended.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -416,7 +446,7 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str | QuantFormat = "int8",
+        format: str | QuantFormat | None = None,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         **options: Any,
@@ -435,7 +465,9 @@ class Calibrator:
             matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a
             policy file.
         format
-            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
+            A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
+            default, takes for each tensor the format that it was observed for (`formats`):
+            what a model of the same target stores. Tensors observed for none get int8.
         symmetric, power_of_two
             Scaling, where it is not to be the format's: signed integers and floats are
             symmetric by default, unsigned integers affine; scales are any number.
@@ -445,23 +477,37 @@ class Calibrator:
         Raises
         ------
         CalibrationError
-            If nothing was observed, a name, format or option is not known, or a tensor matches
-            no rule.
+            If nothing was observed, a name, format or option is not known, a tensor matches no
+            rule, or it was observed for several formats and none is given.
+
+        Warns
+        -----
+        UserWarning
+            Names the tensors and channels without a finite value, whose ranges mean nothing.
         """
-        if not self._tensors:
+        names = list(self._tensors)
+        formats = _intended.chosen(
+            self._intended, names, format, symmetric, power_of_two
+        )
+        table = self._compute(Policy.of(strategy, **options), formats)
+        warn_of_empty(self._tensors, table)
+        return table
+
+    def _compute(
+        self, policy: Policy, formats: Mapping[str, QuantFormat]
+    ) -> CalibrationTable:
+        """Do so for tensors whose formats are known, without a word on empty ones."""
+        tensors = [(n, self._tensors[n]) for n in formats if n in self._tensors]
+        if not tensors:
             msg = "The calibrator has observed nothing; call observe() first."
             raise CalibrationError(msg)
-        format = QuantFormat.of(format, symmetric, power_of_two)
-        policy = Policy.of(strategy, **options)
-        tensors = list(self._tensors.items())
         assigned, unused = policy.assign(name for name, _ in tensors)
-        decided = decide(
-            ((name, stats, *assigned[name]) for name, stats in tensors), format
+        decided = decide_each(
+            [(name, stats, *assigned[name]) for name, stats in tensors], formats
         )
-        names = [name for name, _ in tensors]
         return CalibrationTable(
-            dict(zip(names, (params for params, _ in decided), strict=True)),
-            dict(zip(names, (report for _, report in decided), strict=True)),
+            {name: params for name, (params, _) in decided.items()},
+            {name: report for name, (_, report) in decided.items()},
             unused_rules=unused,
         )
 

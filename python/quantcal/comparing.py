@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from quantcal import _core
+from quantcal import _core, _intended
 from quantcal._calibrate import stats_of
 from quantcal._core import CalibrationError, Histogram
 from quantcal._decide import Stats, decide
@@ -47,7 +47,7 @@ _FEW = 8  # tensors; below, threads cost more than they save
 
 def compare(
     values: Any,
-    format: str | QuantFormat = "int8",
+    format: str | QuantFormat | None = None,
     *,
     strategies: str | Strategy | Iterable[str | Strategy] | None = None,
     symmetric: bool | None = None,
@@ -68,7 +68,9 @@ def compare(
         its tensors. By channel, every channel has a range of its own, the figures are of all
         channels together, and there is neither divergence nor entropy.
     format
-        A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`.
+        A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
+        default, takes for a calibrator's tensors the formats that they were observed for
+        (`Calibrator.formats`), and int8 for all else.
     strategies
         Names or strategy objects, each once. None takes minmax, percentile_99, _99.9, _99.99
         and _99.999, percentile_adaptive, kl, mse, mse(p=2.4), mse(newton), entropy, aciq and
@@ -101,12 +103,17 @@ def compare(
     >>> [round(scored.sqnr_db) for scored in comparison]
     [34, 35, 35]
     """
-    format = QuantFormat.of(format, symmetric, power_of_two)
     chosen = _strategies(strategies)
     found = _tensors(values, axis, tensors)
+    intended = values._intended if isinstance(values, Calibrator) else {}
+    formats = _intended.chosen(
+        intended, (name for name, _ in found), format, symmetric, power_of_two
+    )
+    usual = Counter(formats.values()).most_common(1)[0][0]
 
     def compared(item: tuple[str, Stats]) -> tuple[Histogram, list[Scored]]:
         name, stats = item
+        format = formats[name]
         if isinstance(stats, _core.ChannelStats):
             rows = [_score_channels(name, stats, each, format) for each in chosen]
             return stats.histogram, rows
@@ -121,8 +128,9 @@ def compare(
     names = [name for name, _ in found]
     return Comparison(
         scored=tuple(row for _, rows in parts for row in rows),
-        format=format,
+        format=usual,
         histograms=dict(zip(names, (seen for seen, _ in parts), strict=True)),
+        formats={name: each for name, each in formats.items() if each != usual},
     )
 
 

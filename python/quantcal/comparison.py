@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, overload
 
@@ -30,9 +30,11 @@ class Comparison(Sequence[Scored]):
     scored
         What each strategy does to each tensor.
     format
-        The format that was compared at.
+        The format that was compared at; that of most tensors where there are several.
     histograms
         The values, by tensor; for pictures.
+    formats
+        The formats of the tensors that were compared at another.
 
     Examples
     --------
@@ -49,6 +51,7 @@ class Comparison(Sequence[Scored]):
     scored: tuple[Scored, ...]
     format: QuantFormat
     histograms: Mapping[str, Histogram]
+    formats: Mapping[str, QuantFormat] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[str]:
@@ -96,7 +99,17 @@ class Comparison(Sequence[Scored]):
         return self.scored[key]
 
     def _of(self, rows: Any) -> Comparison:
-        return replace(self, scored=tuple(rows))
+        part = replace(self, scored=tuple(rows))
+        found = part._formats()
+        if len(found) != 1:
+            return part
+        return replace(part, format=found[0], formats={})
+
+    def _formats(self) -> list[QuantFormat]:
+        """Return the formats of the tensors that have rows."""
+        return list(
+            dict.fromkeys(self.formats.get(t, self.format) for t in self.tensors)
+        )
 
     def sorted(
         self, by: str = "sqnr_db", *, descending: bool | None = None
@@ -241,10 +254,15 @@ class Comparison(Sequence[Scored]):
             "strategys", "strategies"
         )
         if len(names) != 1:
-            return f"{head} × {plural(len(names), 'tensor')}, {self.format}"
+            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_told}"
         count = self.histograms[names[0]].finite
         name = "" if names[0] == LONE else f"{names[0]}: "
         return f"{name}{plural(count, 'value')}, {self.format}"
+
+    @property
+    def formats_told(self) -> str:
+        """The formats that were compared at, in one line."""
+        return " and ".join(map(str, self._formats() or [self.format]))
 
 
 def check_key(by: str, allowed: Sequence[str]) -> None:

@@ -15,6 +15,8 @@ from typing import Any, overload
 import numpy as np
 
 from quantcal._core import CalibrationError, ChannelStats
+from quantcal._empty import warn_of_empty
+from quantcal._intended import chosen
 from quantcal._text import share
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
@@ -144,7 +146,7 @@ def stability(
     second: Calibrator,
     strategy: StrategyLike = "mse",
     *,
-    format: str | QuantFormat = "int8",
+    format: str | QuantFormat | None = None,
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
     **options: Any,
@@ -162,7 +164,8 @@ def stability(
     first, second
         What each half has seen. A tensor that one of them lacks counts as infinitely apart.
     strategy, format, symmetric, power_of_two, options
-        As for `Calibrator.compute`. Extremes ("minmax") are the least steady, as single values
+        As for `Calibrator.compute`; without a format, that which either half was observed
+        for. Extremes ("minmax") are the least steady, as single values
         decide them.
 
     Returns
@@ -192,13 +195,12 @@ def stability(
         if not len(half):
             msg = "A half has observed nothing; give each of them samples."
             raise CalibrationError(msg)
-    wanted = QuantFormat.of(format, symmetric, power_of_two)
     policy = Policy.of(strategy, **options)
-    tables = (
-        first.compute(policy, format=wanted),
-        second.compute(policy, format=wanted),
-    )
-    table = (first + second).compute(policy, format=wanted)
+    both = first + second
+    formats = chosen(both._intended, both, format, symmetric, power_of_two)
+    tables = (first._compute(policy, formats), second._compute(policy, formats))
+    table = both._compute(policy, formats)
+    warn_of_empty(both._tensors, table)
     return Stability.of((first, second), tables, table)
 
 

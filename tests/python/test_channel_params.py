@@ -195,6 +195,7 @@ def test_what_is_not_finite_is_reported() -> None:
     assert (report.nan, report.posinf, report.neginf) == (8, 1, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_channels_without_values_have_a_usable_scale() -> None:
     x = np.full((5, 3), np.nan, np.float32)
     x[:, 1] = 0

@@ -47,6 +47,7 @@ def test_a_file_may_have_any_name_that_ends_so(name: str, tmp_path: Path) -> Non
     assert parse_strategy([str(path)]) == qc.Policy(RULES)
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_compute_takes_a_policy_file(file: Path, tmp_path: Path) -> None:
     stats, table = save_stats(tmp_path), tmp_path / "table.json"
     done = call("compute", stats, "-o", table, "-s", file)

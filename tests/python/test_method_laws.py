@@ -121,6 +121,7 @@ ODD = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 @pytest.mark.parametrize("power_of_two", [False, True])
 @pytest.mark.parametrize("method", [*METHODS, *FIXED])
 @pytest.mark.parametrize("format", FORMATS)
@@ -149,6 +150,7 @@ def test_odd_data_give_a_finite_positive_scale_on_every_format(
         assert p.dequantize(p.quantize(zero)).tolist() == [0.0], name
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("method", METHODS)
 def test_odd_data_give_a_finite_positive_scale_in_either_scaling(

@@ -273,7 +273,8 @@ def test_a_weight_that_an_excluded_node_reads_stays_in_float_for_it(
 def test_write_needs_only_a_table(tmp_path: Path) -> None:
     model, feeds = models.conv_net(), images(models.conv_net())
     cal = qc.onnx.observe(model, feeds, tensors="all")
-    table = cal.compute("minmax")  # int8, which needs the range before the ReLU too
+    # int8 needs the range before the ReLU, too.
+    table = cal.compute("minmax", format="int8")
     path = tmp_path / "q.onnx"
     written = qc.onnx.write(model, path, table, reduce_range=True)
     assert activation_params(onnx.load(path)) == wanted_params(table)

@@ -89,7 +89,7 @@ PATTERNS = st.one_of(
 STRATEGIES = st.one_of(
     st.sampled_from([qc.MinMax(), qc.MSE(), qc.KL()]),
     st.builds(qc.KL, st.integers(1, 1 << 24)),
-    st.builds(qc.Percentile, st.floats(0, 100, exclude_min=True) | st.integers(1, 100)),
+    st.builds(qc.Percentile, st.floats(1, 100) | st.integers(1, 100)),
 )
 POLICIES = st.dictionaries(PATTERNS, STRATEGIES, min_size=1, max_size=5).map(qc.Policy)
 
@@ -106,7 +106,7 @@ def test_what_is_saved_is_loaded(
 
 
 def test_digits_of_a_percentile_are_kept() -> None:
-    for percentile in (99.99999999, 1e-7, 33.3333333333333357):
+    for percentile in (99.99999999, 1.0000001, 33.3333333333333357):
         policy = qc.Policy({"*": qc.Percentile(percentile)})
         assert qc.Policy(policy.to_dict()) == policy
 

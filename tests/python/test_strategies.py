@@ -19,6 +19,7 @@ from samples import INT8, UINT8, f32
 PERCENTILES = [99.9, 99.99, 99.0, 50.0, 95.5, 100.0]
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 @pytest.mark.parametrize(("format", "symmetric"), samples.TARGETS)
 @pytest.mark.parametrize("strategy", samples.STRATEGIES)
 @pytest.mark.parametrize("name", samples.ODD)

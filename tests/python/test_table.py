@@ -157,6 +157,7 @@ def test_the_report_counts_what_was_seen() -> None:
     assert report.rule == "*"
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_the_report_of_nothing_is_empty() -> None:
     _, report = report_of(f32([np.nan]), 0, 0, "int8")
     assert (report.minimum, report.maximum) == (None, None)
@@ -174,6 +175,7 @@ def a_table() -> qc.CalibrationTable:
     return cal.compute({"block/*": "mse", "*": qc.MinMax()}, format="uint8")
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_a_table_is_a_mapping() -> None:
     table = a_table()
     assert len(table) == len(list(table)) == 9
@@ -185,6 +187,7 @@ def test_a_table_is_a_mapping() -> None:
     assert repr(table) == "CalibrationTable(9 tensors)"
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_a_table_does_not_change_with_what_it_gives_away() -> None:
     table = a_table()
     table.report.clear()  # type: ignore[attr-defined]
@@ -193,6 +196,7 @@ def test_a_table_does_not_change_with_what_it_gives_away() -> None:
         table["α"] = table["exact"]  # type: ignore[index]
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_a_table_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
     table = a_table()
     path = tmp_path / "table.json"
@@ -211,6 +215,7 @@ def test_a_table_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded[name].quantize(x), p.quantize(x))
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_the_file_is_json_that_anybody_can_read(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     table = a_table()
@@ -231,6 +236,7 @@ def test_tables_of_given_parameters_need_no_report(tmp_path: Path) -> None:
     assert loaded.report == {}
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_tables_are_equal_when_all_parameters_are() -> None:
     table = a_table()
     assert table == qc.CalibrationTable(dict(table))

@@ -56,9 +56,9 @@ def _root(
     Or observe once, and try ranges without running the model again:
       $ quantcal observe model.onnx -o stats.qcal --data calibration/
       $ quantcal inspect stats.qcal --sort max
-      $ quantcal compare stats.qcal --format uint8
-      $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
-      $ quantcal quantize model.onnx -o model.kl.onnx --from stats.qcal -s kl
+      $ quantcal compare stats.qcal
+      $ quantcal compute stats.qcal -o table.json
+      $ quantcal quantize model.onnx -o model.int8.onnx --from table.json
 
     Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
     """

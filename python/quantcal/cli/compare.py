@@ -16,10 +16,17 @@ import typer
 from rich.table import Table
 
 import quantcal as qc
-from quantcal import Comparison, QuantFormat
+from quantcal import Comparison
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
-from quantcal.cli.options import JsonOption, StatsArgument
+from quantcal.cli.options import (
+    FormatOption,
+    JsonOption,
+    PowerOfTwoOption,
+    StatsArgument,
+    SymmetricOption,
+    check_format,
+)
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
 from quantcal.report import columns
@@ -48,27 +55,9 @@ class Sort(str, Enum):
 def compare(
     stats: StatsArgument,
     *,
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="Format of the codes: int2 to int16 (symmetric unless told otherwise), "
-            "uint2 to uint16 (affine), float8_e4m3fn, float8_e5m2, float4_e2m1fn.",
-        ),
-    ] = "int8",
-    symmetric: Annotated[
-        bool | None,
-        typer.Option(
-            "--symmetric/--affine",
-            show_default="of the format",
-            help="A range with zero in its middle, or one that follows the data and "
-            "needs a zero point.",
-        ),
-    ] = None,
-    power_of_two: Annotated[
-        bool, typer.Option("--power-of-two", help="Only scales that are powers of two.")
-    ] = False,
+    format_: FormatOption = None,
+    symmetric: SymmetricOption = None,
+    power_of_two: PowerOfTwoOption = False,
     strategy: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,7 +65,7 @@ def compare(
             "-s",
             metavar="NAME",
             show_default="all",
-            help="A strategy to compare, such as kl or percentile_99.9. Repeat it for "
+            help="A strategy to compare, such as mse or percentile_99.9. Repeat it for "
             "several.",
         ),
     ] = None,
@@ -124,11 +113,11 @@ def compare(
     histograms; which tensors a network is sensitive to is another question.
 
     Examples:
-      $ quantcal compare stats.qcal --format uint8 --sort sqnr_db
+      $ quantcal compare stats.qcal --sort sqnr_db
       $ quantcal compare stats.qcal --tensor decoder.0.ffn --plot ffn.png
-      $ quantcal compare stats.qcal -s mse -s kl -s percentile_99.9 --json
+      $ quantcal compare stats.qcal -s mse -s percentile_99.9 --format int4 --json
     """
-    format = QuantFormat.of(format_, symmetric, power_of_two)
+    check_format(format_, symmetric, power_of_two)
     calibrator = load_stats(stats)
     tensors = calibrator.names if tensor is None else [tensor]
     if plot is not None and len(tensors) > 1:
@@ -138,7 +127,14 @@ def compare(
             param_hint="'--plot'",
         )
     started = time.perf_counter()
-    comparison = qc.compare(calibrator, format, strategies=strategy, tensors=tensors)
+    comparison = qc.compare(
+        calibrator,
+        format_,
+        strategies=strategy,
+        symmetric=symmetric,
+        power_of_two=power_of_two,
+        tensors=tensors,
+    )
     seconds = time.perf_counter() - started
     if plot is not None:
         save_comparison(comparison, plot)
@@ -148,7 +144,7 @@ def compare(
         return
     out = stdout()
     facts = {
-        "format": str(format),
+        "format": comparison.formats_told,
         "tensors": str(len(tensors)),
         "time": f"{seconds:.2f} s",
     }
@@ -221,7 +217,7 @@ def _print_json(file: Path, comparison: Comparison, names: list[str]) -> None:
     content = {
         "kind": "comparison",
         "file": str(file),
-        "format": str(comparison.format),
+        "format": comparison.formats_told,
         "summary": [_finite(asdict(each)) for each in summary],
         "rows": [row.record() for row in rows],
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, CalibrationTable, QuantFormat
+from quantcal import CalibrationTable, QuantFormat
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import refuse_overwriting
@@ -19,10 +20,13 @@ from quantcal.cli.facts import (
     warn_of_unused_rules,
 )
 from quantcal.cli.options import (
-    RANGES,
+    FormatOption,
     JsonOption,
+    PowerOfTwoOption,
     StatsArgument,
     StrategyOption,
+    SymmetricOption,
+    check_format,
     parse_strategy,
 )
 from quantcal.cli.results import load_stats
@@ -45,34 +49,9 @@ def compute(
         ),
     ] = None,
     strategy: StrategyOption = None,
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            rich_help_panel=RANGES,
-            help="Format of the codes: int2 to int16 (symmetric unless told otherwise), "
-            "uint2 to uint16 (affine), float8_e4m3fn, float8_e5m2, float4_e2m1fn.",
-        ),
-    ] = "int8",
-    symmetric: Annotated[
-        bool | None,
-        typer.Option(
-            "--symmetric/--affine",
-            show_default="of the format",
-            rich_help_panel=RANGES,
-            help="A range with zero in its middle, or one that follows the data and "
-            "needs a zero point.",
-        ),
-    ] = None,
-    power_of_two: Annotated[
-        bool,
-        typer.Option(
-            "--power-of-two",
-            rich_help_panel=RANGES,
-            help="Only scales that are powers of two, so that scaling is a shift.",
-        ),
-    ] = False,
+    format_: FormatOption = None,
+    symmetric: SymmetricOption = None,
+    power_of_two: PowerOfTwoOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Choose range, scale and zero point of every tensor from histograms.
@@ -81,36 +60,38 @@ def compute(
     several strategies.
 
     Examples:
-      $ quantcal compute stats.qcal -o table.json --strategy kl --format uint8
+      $ quantcal compute stats.qcal -o table.json
       $ quantcal compute stats.qcal -o table.json -s mse -s '*attn*=minmax'
       $ quantcal compute stats.qcal -o table.json -s policy.toml
     """
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
-    try:
-        format = QuantFormat.of(format_, symmetric, power_of_two)
-    except CalibrationError as error:
-        raise typer.BadParameter(str(error), param_hint="'--format'") from error
+    check_format(format_, symmetric, power_of_two)
     if output is not None:
         for source in (stats, *(strategy or ())):  # which may be a policy file
             refuse_overwriting(output, source)
     rules = parse_strategy(strategy)
     calibrator = load_stats(stats)
     started = time.perf_counter()
-    table = calibrator.compute(rules, format=format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the same is said below
+        table = calibrator.compute(
+            rules, format=format_, symmetric=symmetric, power_of_two=power_of_two
+        )
     seconds = time.perf_counter() - started
     if output is not None:
         table.save(output)
     warn_of_unused_rules(table)
     if json_:
         records.print_json("ranges", output, records.of_table(table, table))
+        warn_of_nothing(_without_values(table))
         return
     print_facts(
         stdout(),
         {
             "written": str(output),
             "tensors": str(len(table)),
-            "format": str(format),
+            "format": _formats(table, power_of_two=power_of_two),
             "time": f"{seconds:.2f} s",
         },
     )
@@ -135,4 +116,16 @@ def print_most_affected(table: CalibrationTable) -> None:
     warn_of_nonfinite(
         [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
     )
-    warn_of_nothing([name for name, r in report.items() if r.minimum is None])
+    warn_of_nothing(_without_values(table))
+
+
+def _without_values(table: CalibrationTable) -> list[str]:
+    return [name for name, r in table.report.items() if r.minimum is None]
+
+
+def _formats(table: CalibrationTable, *, power_of_two: bool) -> str:
+    """Return the formats of a table, with their scaling."""
+    found = dict.fromkeys((p.format, p.symmetric) for p in table.values())
+    return ", ".join(
+        str(QuantFormat(name, symmetric, power_of_two)) for name, symmetric in found
+    )

@@ -6,6 +6,10 @@ be, without colours, so that nothing is cut off that another program may want.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -49,6 +53,16 @@ def say_error(message: str) -> None:
 def say_warning(message: str) -> None:
     """Print a warning in yellow."""
     _say(f"warning: {message}", "yellow")
+
+
+@contextmanager
+def saying_warnings() -> Iterator[None]:
+    """Print the library's warnings as ours, without the place in the source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for each in caught:
+        say_warning(str(each.message))
 
 
 def _say(message: str, style: str) -> None:

@@ -9,15 +9,18 @@ from typing import Annotated
 
 import typer
 
-from quantcal import tensorrt
+from quantcal import CalibrationTable, tensorrt
 from quantcal.cli import text
-from quantcal.cli.console import stdout
+from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
 from quantcal.exporters.targets import TARGETS
 from quantcal.exporters.targets import export as export_table
+
+_INT8 = frozenset({"ncnn", "onnxruntime-tensorrt", "tensorrt"})
+"""Targets whose files hold symmetric int8 scales only."""
 
 To = Enum("To", {name: name for name in TARGETS}, type=str)  # type: ignore[misc]
 
@@ -94,6 +97,7 @@ def export(
     TensorRT 11 reads such models only; its calibration cache ends with 10.
 
     Examples:
+      $ quantcal compute stats.qcal -o table.json --format int8
       $ quantcal export table.json --to tensorrt -o calibration.cache --trt-version 8501
       $ quantcal export table.json --to ncnn -o model.table --model model.onnx
       $ quantcal export table.json --to csv -o ranges.csv
@@ -113,6 +117,7 @@ def export(
         algorithm=algorithm,
         model=model,
     )
+    _warn_of_other_formats(loaded, to.value)
     size = sum((output / name).stat().st_size for name in TENSORRT_FILES if folder)
     facts = {
         "written": f"{output} ({text.size(size or output.stat().st_size)})",
@@ -131,3 +136,14 @@ def _left_out(reasons: Mapping[str, str]) -> str:
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
     return "; ".join(f"{text.listed(n)}: {reason}" for reason, n in names.items())
+
+
+def _warn_of_other_formats(table: CalibrationTable, target: str) -> None:
+    """Say that ranges were not chosen for the int8 codes that a target has."""
+    other = [n for n, p in table.items() if (p.format, p.symmetric) != ("int8", True)]
+    if target in _INT8 and other:
+        were = "range was" if len(other) == 1 else "ranges were"
+        say_warning(
+            f"{len(other)} {were} not chosen for symmetric int8, which is all that {target} "
+            "has, so the larger end counts; `quantcal compute --format int8` chooses for it"
+        )

@@ -110,7 +110,8 @@ def _show_histograms(
         return
     out = stdout()
     show(out, views.histograms(calibrator, shown, out))
-    out.print(f"{_of(names, len(calibrator))}; {_resolution(shown)}", style="dim")
+    told = [_of(names, len(calibrator)), *_formats(calibrator, names)]
+    out.print("; ".join([*told, _resolution(shown)]), style="dim")
     warn_of_nonfinite([r["name"] for r in shown if r["count"] > r["finite"]])
 
 
@@ -182,6 +183,12 @@ def _chosen(
     if sort is not Sort.NAME:
         found.sort(key=weight, reverse=True)
     return found[:limit]
+
+
+def _formats(calibrator: Calibrator, names: list[str]) -> list[str]:
+    """Return what the tensors were observed for; nothing where that is not known."""
+    found = {each for name in names for each in calibrator.formats.get(name, ())}
+    return [f"observed for {', '.join(sorted(found))}"] if found else []
 
 
 def _resolution(shown: list[records.Record]) -> str:

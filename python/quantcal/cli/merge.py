@@ -70,6 +70,13 @@ def merge(
             "values": text.amount(values),
         },
     )
+    several = [name for name, formats in total.formats.items() if len(formats) > 1]
+    if several:
+        were = "tensor was" if len(several) == 1 else "tensors were"
+        say_warning(
+            f"{len(several)} {were} observed for several formats "
+            f"({text.listed(several, 3)}); `quantcal compute` needs --format"
+        )
     for name, differ in partial.items():
         say_warning(
             f"{name} and the files before it do not hold the same tensors: "

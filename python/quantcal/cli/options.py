@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import Policy
+from quantcal import CalibrationError, Policy, QuantFormat
 from quantcal.strategies.named import NAMED
 
 MB = 1_000_000
@@ -76,8 +76,8 @@ StrategyOption = Annotated[
         metavar="RULE",
         show_default="mse, which clips only where it lowers the error",
         rich_help_panel=RANGES,
-        help="How ranges are chosen: minmax, percentile_99.99 (or any number), "
-        "percentile_adaptive, kl, mse, entropy, aciq, hybrid, softmax; llm_layers, by "
+        help="How ranges are chosen: mse, minmax, percentile_99.99 (or any number, in "
+        "percent), percentile_adaptive, kl, entropy, aciq, hybrid, softmax; llm_layers, by "
         "kind of transformer layer; or a policy file, .toml or .json. Or PATTERN=NAME "
         "for the tensors whose names match, such as "
         "'*attn*=minmax', 're:layers[.]0[.]=minmax' or, for what nodes read and write, "
@@ -187,9 +187,9 @@ ObserverOption = Annotated[
     typer.Option(
         "--observer",
         rich_help_panel=OBSERVING,
-        help="How tensors are observed: 'in_graph' while the model runs, in the memory "
-        "of plain inference; 'outputs' as outputs of the model, for runtimes that "
-        "cannot load the operator; 'auto' takes the first that can be had.",
+        help="How tensors are observed: 'in_graph' while the model runs, in little more "
+        "memory than plain inference; 'outputs' as outputs of the model, for runtimes "
+        "that cannot load the operator; 'auto' takes the first available.",
     ),
 ]
 MemoryOption = Annotated[
@@ -215,6 +215,36 @@ ResumeOption = Annotated[
         help="Go on where a run with the same options ended early: FILE is what it kept "
         "(OUT.first-N.qcal). The first N samples are left out, and the result is "
         "that of a whole run.",
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        show_default="what the model was observed for, else int8",
+        rich_help_panel=RANGES,
+        help="Format of the codes: int2 to int16 (symmetric unless --affine is given), "
+        "uint2 to uint16 (affine), float8_e4m3fn, float8_e5m2, float4_e2m1fn. The file "
+        "of `quantcal observe` holds what its --target and --activation store.",
+    ),
+]
+SymmetricOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--symmetric/--affine",
+        show_default="of the format",
+        rich_help_panel=RANGES,
+        help="A range with zero in its middle, or one that follows the data and "
+        "needs a zero point.",
+    ),
+]
+PowerOfTwoOption = Annotated[
+    bool,
+    typer.Option(
+        "--power-of-two",
+        rich_help_panel=RANGES,
+        help="Only scales that are powers of two, so that scaling is a shift.",
     ),
 ]
 JsonOption = Annotated[
@@ -308,6 +338,24 @@ def parse_formats(
         else:
             rules[pattern] = name
     return plain, rules
+
+
+def check_format(
+    format: str | None, symmetric: bool | None = None, power_of_two: bool = False
+) -> None:
+    """Refuse a format that is not known, or that cannot be scaled so.
+
+    Raises
+    ------
+    typer.BadParameter
+        Says what is known.
+    """
+    if format is None:
+        return  # it depends on the file
+    try:
+        QuantFormat.of(format, symmetric, power_of_two)
+    except CalibrationError as error:
+        raise _wrong(str(error), "--format") from error
 
 
 def _is_file(text: str) -> bool:

@@ -185,7 +185,8 @@ def quantize(
           --activation none --weight int4
       $ quantcal quantize model.onnx -o again.onnx --data calibration/ \\
           --config model.int8.quantcal.toml
-      $ quantcal quantize model.onnx -o model.kl.onnx --from stats.qcal -s kl
+      $ quantcal quantize model.onnx -o model.p99.onnx --from stats.qcal \\
+          -s percentile_99.99
     """
     from quantcal.onnx import quantize as quantize_model
     from quantcal.onnx import read_config

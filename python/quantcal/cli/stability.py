@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, QuantFormat
 from quantcal import stability as stability_of
 from quantcal.cli import records
-from quantcal.cli.console import show, stdout
+from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
 from quantcal.cli.facts import print_facts
 from quantcal.cli.options import (
-    RANGES,
+    FormatOption,
     JsonOption,
     StrategyOption,
+    check_format,
     parse_strategy,
 )
 from quantcal.cli.results import load_stats
@@ -41,15 +41,7 @@ def stability(
     ],
     *,
     strategy: StrategyOption = None,
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            rich_help_panel=RANGES,
-            help="Format of the codes, such as uint8.",
-        ),
-    ] = "int8",
+    format_: FormatOption = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -71,18 +63,16 @@ def stability(
     quantize` tells the same of its own samples.
 
     Examples:
-      $ quantcal stability shard-1.qcal shard-2.qcal --format uint8
+      $ quantcal stability shard-1.qcal shard-2.qcal
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
     if first.resolve() == second.resolve():
         raise CommandError(f"{first} is given twice; it agrees with itself.")
-    try:
-        format = QuantFormat.of(format_)
-    except CalibrationError as error:
-        raise typer.BadParameter(str(error), param_hint="'--format'") from error
-    found = stability_of(
-        load_stats(first), load_stats(second), parse_strategy(strategy), format=format
-    )
+    check_format(format_)
+    halves = load_stats(first), load_stats(second)
+    rules = parse_strategy(strategy)
+    with saying_warnings():
+        found = stability_of(*halves, rules, format=format_)
     if json_:
         records.print_json("stability", None, records.of_stability(found))
         return

@@ -2,7 +2,7 @@
 
 The operator ``quantcal::Observe`` is in the extension module, which onnxruntime loads
 like any library of operators. A tensor is counted while it is alive and freed as in
-plain inference, so memory is that of plain inference, whatever the number of tensors
+plain inference, so memory is near that of plain inference, whatever the number of tensors
 and samples; and tensors inside ``If``, ``Loop`` and ``Scan`` are reached too.
 """
 

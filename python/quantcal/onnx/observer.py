@@ -23,6 +23,7 @@ from quantcal.onnx.in_graph import InGraphObserver
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.keep import Keep, Keeper
 from quantcal.onnx.model import load_light, model_inputs
+from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import OP_TYPES, Options
 from quantcal.onnx.outputs import OutputsObserver
 from quantcal.onnx.prepare import prepare
@@ -84,10 +85,12 @@ def observe(
         the options below; ``"all"`` every float tensor (16, 32 or 64 bits,
         or bfloat16), inside subgraphs too; names exactly those.
     target, activation, formats, placement, op_types, include, exclude
-        As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs.
+        As for :func:`quantcal.onnx.quantize`; they decide what quantisation needs. The
+        calibrator notes the format of each tensor (``Calibrator.formats``), which
+        ``Calibrator.compute`` then takes unless another is given.
     method : "auto", "in_graph" or "outputs"
         ``"in_graph"`` puts an operator behind each tensor, which counts it while the
-        model runs: one run a sample, in the memory of plain inference, subgraphs
+        model runs: one run a sample, in little more memory than plain inference, subgraphs
         included. ``"outputs"`` makes the tensors outputs of the model, which any
         runtime can. ``"auto"`` (default) takes the first, and where onnxruntime cannot
         load the operator the second, with a warning. Both give the same histograms.
@@ -126,16 +129,16 @@ def observe(
     """
     loaded = load_light(model)
     plan = check = None
+    options = Options.of(
+        target=target,
+        activation=activation,
+        formats=formats,
+        placement=placement,
+        op_types=op_types,
+        include=include,
+        exclude=exclude,
+    )
     if tensors is None:
-        options = Options.of(
-            target=target,
-            activation=activation,
-            formats=formats,
-            placement=placement,
-            op_types=op_types,
-            include=include,
-            exclude=exclude,
-        )
         prepared = prepare(loaded, options, external=False)
         plan = prepared.plan
         source = Source(prepared.converted, prepared.types, plan.observed)
@@ -146,7 +149,12 @@ def observe(
     new = fresh(calibrator, mantissa_bits, on_nonfinite)
 
     def named(seen: Calibrator) -> Calibrator:
-        return seen if plan is None else share(seen, plan)
+        if plan is not None:
+            return share(seen, plan)
+        if not options.weights_only:
+            rules, default = options.formats, options.activation
+            seen._intend({name: [rule_for(rules, name, (), default)] for name in seen})
+        return seen
 
     check_resumed(source, keep, calibrator, plan)
     samples, _ = record(

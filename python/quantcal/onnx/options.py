@@ -168,7 +168,8 @@ class Options:
     @property
     def opset(self) -> int:
         """The first opset with all these formats."""
-        activations = [*self.formats.values(), *self._activations()]
+        activations = [*self.formats.values(), *self.given.values()]
+        activations += self._activations()
         return opset_for([*activations, self.weight, *self.weight_formats.values()])
 
     def _activations(self) -> list[str]:
@@ -195,6 +196,11 @@ class Options:
             reason = f"no 8-bit sums with {self.activation} activations"
             return WeightBits(False, reason)
         return chosen
+
+    def planned(self, formats: Mapping[str, str]) -> Options:
+        """Return the same with rules, for planned tensors, in place of what was given."""
+        rules = {name: each for name, each in self.given.items() if name in formats}
+        return replace(self, formats=rules | dict(self.formats), given={})
 
     def settled(self, bits: WeightBits) -> Options:
         """Return the same with the answer in place of the question."""

@@ -18,6 +18,7 @@ Whether it computes the same is checked on a sample: :mod:`quantcal.onnx.unchang
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,15 @@ class Prepared:
                 ) from None
         return self if plan is self.plan else replace(self, plan=plan)
 
-    def covered_by(self, known: Reached, lacking: str) -> Prepared:
+    def outside(self, names: Iterable[str]) -> list[str]:
+        """Return those of some tensors that lie in the main graph, not in a subgraph."""
+        graph = self.proto.graph
+        there = {value.name for value in graph.input}.union(tensors_of(graph))
+        return [name for name in names if name in there]
+
+    def covered_by(
+        self, known: Reached, lacking: str, advice: Callable[[], str]
+    ) -> Prepared:
         """Do the same for ranges or histograms that were there before.
 
         They must have every tensor of the main graph, which each sample computes; what
@@ -144,23 +153,24 @@ class Prepared:
             As for :meth:`reached_by`.
         lacking : str
             Begins the error, such as "The table has no range".
+        advice : callable
+            Returns what to do, where that is known: a sentence for the error.
 
         Raises
         ------
         CalibrationError
             When one is missing; names it and those like it.
         """
-        graph = self.proto.graph
-        outside = {value.name for value in graph.input}.union(tensors_of(graph))
-        needed = [name for name in self.plan.tensors if name in outside]
+        needed = self.outside(self.plan.tensors)
         missing = [name for name in needed if name not in known]
         if missing:
             listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             raise CalibrationError(
                 f"{lacking} for {len(missing)} of the {len(self.plan.tensors)} tensors "
                 f"that the chosen nodes of {self.converted.label} need: {listed}. "
-                f"{near(missing[0], known, lead='Known')} Observe this model with the "
-                "same target, formats and nodes, or exclude their nodes."
+                f"{near(missing[0], known, lead='Known')}{advice()} Observe this model "
+                "with the same target, formats and nodes (--target, --activation, "
+                "--op-type, --include, --exclude), or exclude their nodes."
             )
         return self.reached_by(known)
 

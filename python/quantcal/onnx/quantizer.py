@@ -14,6 +14,7 @@ from quantcal.halves import Stability
 from quantcal.onnx.config import config_text
 from quantcal.onnx.cpu import WeightBits, decided
 from quantcal.onnx.model import load_light
+from quantcal.onnx.noted import noted
 from quantcal.onnx.observer import MAX_MEMORY, Method, fresh
 from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx.output import check_output
@@ -92,7 +93,9 @@ def quantize(
         ``"uint8"`` (default for onnxruntime) is affine: no code is spent on what ReLU
         cuts off. ``"int8"`` (default for TensorRT) is symmetric. ``"uint16"``,
         ``"int16"``, ``"float8_e4m3fn"``, ``"float8_e5m2"``; TensorRT has the first of
-        the last two. ``"none"`` codes weights only, and needs no data.
+        the last two. ``"none"`` codes weights only, and needs no data. Histograms in a
+        ``calibrator`` are for a format, which is then the default (and that of each
+        tensor, unless ``formats`` are given).
     formats : {pattern: format}, optional
         Other formats for the activations whose names match; the first match counts.
         ``node:…`` as for ``strategy``.
@@ -165,12 +168,15 @@ def quantize(
     Observe once, write twice:
 
     >>> cal = qc.onnx.observe("model.onnx", "calibration/")
-    >>> for name in ("mse", "kl"):
+    >>> for name in ("mse", "minmax"):
     ...     done = qc.onnx.quantize(
     ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
     ...     )
     """
     path = check_output(model, output)
+    known: dict[str, str] = {}
+    if activation is None and not formats:
+        activation, known = noted(calibrator, target)
     options = Options.of(
         target=target,
         activation=activation,
@@ -187,6 +193,7 @@ def quantize(
         include=include,
         exclude=exclude,
     )
+    options = replace(options, given=known)
     # The histograms to come tell which nodes need it.
     by_node = replace(options, reduce_range="nodes")
     bits = (by_node if reduce_range == "auto" else options).bits()
@@ -246,7 +253,9 @@ def quantize(
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(table),
         stability=steadiness,
-        config=_config(options, given, model, used, bits),
+        config=_config(
+            options.planned(prepared.plan.formats), given, model, used, bits
+        ),
     )
 
 

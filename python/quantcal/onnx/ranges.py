@@ -19,7 +19,8 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     """Give every tensor that is rounded the histogram of its group.
 
     Tensors that share a range by construction get one histogram, the exact sum of what
-    was observed of them; tensors whose values were never reached get none.
+    was observed of them; tensors whose values were never reached get none. Each is
+    noted to be for its format.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
         for source in [s for s in sources if s in observed] or [name]
         if source in observed
     )
+    shared._intend({n: [plan.formats[n]] for n in plan.sources if n in shared})
     return shared
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quantcal import CalibrationError, CalibrationTable, Calibrator, Policy
 from quantcal.halves import Stability
+from quantcal.onnx.noted import advice
 from quantcal.onnx.observer import Source, check_resumed, record, together
 from quantcal.onnx.prepare import Prepared
 from quantcal.onnx.ranges import ranges, share
@@ -134,5 +136,7 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
         )
     known = share(calibrator, prepared.plan)
     reached = in_histograms(calibrator) | in_histograms(known)
-    covered = prepared.covered_by(reached, "There is no histogram")
+    formats = {each for several in calibrator.formats.values() for each in several}
+    told = partial(advice, prepared, reached, formats, table=False)
+    covered = prepared.covered_by(reached, "There is no histogram", told)
     return Seen(known, covered, first=check_without_data(prepared))

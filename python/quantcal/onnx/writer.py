@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from quantcal.onnx.gathers import gather_codes
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_light
+from quantcal.onnx.noted import activation_of, advice, other_format
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
 from quantcal.onnx.output import check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
@@ -136,10 +138,9 @@ def write(
     """
     path = check_output(model, output)
     formats = {name: params.format for name, params in table.items()}
-    common = Counter(formats.values()).most_common(1)
     options = Options.of(
         target=target,
-        activation=common[0][0] if common else None,
+        activation=activation_of(formats, target),
         weight=weight,
         weight_strategy=weight_strategy,
         block_size=block_size,
@@ -160,7 +161,8 @@ def write(
     options = replace(options, given=formats)
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
-    prepared = prepared.covered_by(in_table(table), "The table has no range")
+    told = partial(advice, prepared, table, formats.values(), table=True)
+    prepared = prepared.covered_by(in_table(table), "The table has no range", told)
     sample = check_without_data(prepared)
     return write_prepared(prepared, path, table, sample=sample)
 
@@ -207,17 +209,16 @@ def _needed_ranges(
 ) -> dict[str, QuantParams]:
     ranges = {name: table[name] for name in prepared.plan.tensors}
     for name, params in ranges.items():
-        known = ACTIVATIONS[prepared.options.target][:-1]
-        if params.format not in known:
+        if params.format not in ACTIVATIONS[prepared.options.target][:-1]:
             raise CalibrationError(
-                f"The range of {name!r} is for {params.format}; models for "
-                f"{prepared.options.target} are written with {', '.join(known)} "
-                "activations."
+                f"The range of {name!r} is for {params.format}; "
+                f"{other_format(prepared.options.target)}"
             )
         if prepared.options.target == "tensorrt" and params.zero_point != 0:
             raise CalibrationError(
                 f"The range of {name!r} has the zero point {params.zero_point}; "
-                "TensorRT takes symmetric ranges only."
+                "TensorRT takes symmetric ranges only. Choose the ranges with "
+                "symmetric=True (quantcal compute --symmetric)."
             )
         if params.axis is not None:
             raise CalibrationError(

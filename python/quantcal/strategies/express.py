@@ -28,7 +28,7 @@ def strategy_of(given: Any) -> Strategy:
     if "strategy" not in options:
         msg = (
             f'{options} has no "strategy"; give a name and its options, such as '
-            '{"strategy": "kl", "num_bins": 4096}'
+            '{"strategy": "mse", "p": 2.4}'
         )
         raise CalibrationError(msg)
     return resolve(options.pop("strategy"), **options)

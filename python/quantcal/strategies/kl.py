@@ -19,8 +19,9 @@ class KL:
     `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
     quantised one spreads each level's mass over its non-empty bins, and the range with the
     least divergence wins, the widest among equals. Exact zeros are left out: every range
-    represents them, and as one huge bin they would decide the search. Good for bell-shaped
-    activations with thin tails; on heavy tails it may clip far too much.
+    represents them, and as one huge bin they would decide the search. At 8 bits it comes
+    within 0.1 to 1.3 dB of "mse" on bell-shaped activations with thin tails; on heavy tails it
+    may clip far too much. In docs/methods.md its squared error is never below that of "mse".
     O(num_bins * levels).
 
     Parameters

@@ -27,7 +27,9 @@ class Percentile:
     Parameters
     ----------
     percentile
-        Above 0, up to 100. The default of 99.99 cuts one value in ten thousand.
+        In percent: from 1 up to 100. The default of 99.99 cuts one value in ten thousand.
+        Less than 1 is refused: 0.999 is meant as a share, which is 99.9 here. 1 itself is
+        one percent.
     tails
         What affine scaling cuts: "split" half of the rest at each end, so that `percentile`
         percent are covered; "each" all of it at each end.
@@ -44,8 +46,7 @@ class Percentile:
     Raises
     ------
     CalibrationError
-        If `percentile` is not above 0 and at most 100, or another option is
-        none of these.
+        If `percentile` is not from 1 to 100, or another option is none of these.
 
     Examples
     --------
@@ -65,6 +66,14 @@ class Percentile:
             msg = (
                 f"percentile is {self.percentile!r}, but it must be above 0 and at most "
                 "100"
+            )
+            raise _core.CalibrationError(msg)
+        if percentile < 1:
+            # Twelve digits: 100 * 0.9999 is 99.99000000000001.
+            msg = (
+                f"percentile is {percentile!r}, but it is in percent and must be at least "
+                f"1; for a share of {percentile:.12g} of the values give "
+                f"{100 * percentile:.12g}"
             )
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "percentile", percentile)

@@ -39,7 +39,7 @@ class Policy:
         (`re.search`; anchor it with `^` and `$`); or `layer:` and a kind of transformer layer:
         `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`,
         `softmax`. Case counts, except in `layer:`. A strategy is a name ("percentile_99.9"),
-        an object (`KL(4096)`) or a mapping {"strategy": "kl", "num_bins": 4096}.
+        an object (`MSE(p=2.4)`) or a mapping {"strategy": "mse", "p": 2.4}.
 
     Raises
     ------
@@ -53,11 +53,11 @@ class Policy:
     Examples
     --------
     >>> import quantcal as qc
-    >>> policy = qc.Policy({"re:layers[.][01][.]": "minmax", "*mlp*": "kl", "*": "mse"})
+    >>> policy = qc.Policy({"re:layers[.][01][.]": "minmax", "*mlp*": qc.MSE(2.4), "*": "mse"})
     >>> policy.match("layers.1.mlp.fc1")
     ('re:layers[.][01][.]', MinMax(reduce='extreme'))
     >>> policy.match("layers.7.mlp.fc1")
-    ('*mlp*', KL(num_bins=2048, num_levels=None, two_sided=None))
+    ('*mlp*', MSE(p=2.4, newton=False))
     """
 
     __slots__ = ("_optional", "_patterns", "_rules")
@@ -208,8 +208,8 @@ class Policy:
         Examples
         --------
         >>> import quantcal as qc
-        >>> qc.Policy({"*mlp*": qc.KL(4096), "*": qc.MSE()}).to_dict()
-        {'*mlp*': {'strategy': 'kl', 'num_bins': 4096}, '*': 'mse'}
+        >>> qc.Policy({"*mlp*": qc.MSE(p=2.4), "*": qc.MSE()}).to_dict()
+        {'*mlp*': {'strategy': 'mse', 'p': 2.4}, '*': 'mse'}
         """
         written = {}
         for text, strategy in self._rules:

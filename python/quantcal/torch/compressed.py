@@ -260,9 +260,9 @@ def _state(
         values = readable(f"{path}.weight", weight).float().cpu().numpy()
         params = calibrate(values, "minmax", format=weight_format, axis=0)
         codes = params.quantize(values)
-        stored = torch.from_numpy(codes.view(np.uint8))
+        raw = torch.from_numpy(codes.view(np.uint8))
         dtype = torch.float8_e4m3fn if weight_format == "float8_e4m3fn" else torch.int8
-        state[f"{path}.weight"] = stored.view(dtype)
+        state[f"{path}.weight"] = raw.view(dtype)
         scale = np.asarray(params.scale, np.float32).reshape(-1, 1)
         state[f"{path}.weight_scale"] = torch.from_numpy(scale.copy())
     ignored = [
