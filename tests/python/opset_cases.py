@@ -109,7 +109,16 @@ _IMAGE, _ROWS = _f(2, 3, 8, 6), _f(4, 5)
 _FLOATS = (np.float32, np.float64, np.float16)
 
 # Resizing: growing, shrinking, both, and scales that are computed
-for _scales in ((2, 2), (0.7, 0.7), (2, 0.6), (1.5, 1), (0.45, 1.3), (1, 1), (3, 2)):
+for _scales in (
+    (2, 2),
+    (0.7, 0.7),
+    (2, 0.6),
+    (1.5, 1),
+    (0.45, 1.3),
+    (1, 1),
+    (3, 2),
+    (0.5, 1.1),
+):
     _values = np.array([1, 1, *_scales], np.float32)
     for _mode in ("nearest", "linear"):
         _add("Resize", 10, {"x": _IMAGE}, {"s": _values}, mode=_mode)

@@ -237,3 +237,23 @@ def test_group_normalization_is_quantized_beside_in_every_format(
     got = plain_session(onnx.load(path)).run(["y"], feeds[0])[0]
     # int4 rounds weights to a sixteenth of their range.
     assert np.linalg.norm(got - wanted) < 0.2 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("op_type", ["Upsample", "Resize"])
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
+def test_nearest_takes_the_same_element_for_any_sizes_and_scales(
+    op_type: str, rank: int
+) -> None:
+    rng = np.random.default_rng(rank)
+    known = np.array([0.3, 0.5, 0.7, 1, 1.1, 1.5, 2, 3], np.float32)
+    for computed in (False, True) * 3:
+        x = rng.standard_normal(rng.integers(1, 9, rank)).astype(np.float32)
+        scales = rng.choice(known, rank)
+        scales = np.maximum(scales, 1 / np.array(x.shape, np.float32))  # none vanishes
+        if op_type == "Upsample":
+            scales = np.maximum(scales, 1)
+        version = 9 if op_type == "Upsample" else 10
+        weights = {} if computed else {"s": scales}
+        feed = {"x": x, "s": scales} if computed else {"x": x}
+        case = Case(op_type, version, feed, weights, attributes={"mode": "nearest"})
+        assert_same(case.model(open_shapes=computed), feed, 13)

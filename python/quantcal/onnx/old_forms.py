@@ -118,9 +118,16 @@ def resize(old: Old) -> Nodes:
         return old.end("Resize", [x, "", scales], nearest_mode="floor", **common)
     if values is not None and (values <= 1).all():
         return old.end("Resize", [x, "", scales], nearest_mode="ceil", **common)
-    one = old.constant(1.0, _FLOAT)
+    one = old.constant([1.0], _FLOAT)
     growing, shrinking = (old.add(op, [scales, one]) for op in ("Max", "Min"))
-    grown = old.add("Resize", [x, "", growing], nearest_mode="floor", **common)
+    # onnxruntime copies where no size changes, though floor(1 / 1.1) is 0. Here it must
+    # not if an axis shrinks later: a new axis that is doubled keeps it from it.
+    shrinks = old.add("Less", [old.add("ReduceMin", [scales]), one])
+    more = old.add("Where", [shrinks, old.constant([2.0], _FLOAT), one])
+    wide = old.add("Unsqueeze", [x, old.constant([0], _INT64)])
+    all_growing = old.add("Concat", [more, growing], axis=0)
+    twice = old.add("Resize", [wide, "", all_growing], nearest_mode="floor", **common)
+    grown = old.add("Gather", [twice, old.constant(0, _INT64)])
     return old.end("Resize", [grown, "", shrinking], nearest_mode="ceil", **common)
 
 
