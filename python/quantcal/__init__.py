@@ -10,11 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
-    from quantcal import _core
+    from quantcal import _compiled, _core  # noqa: F401
 except ImportError as error:  # pragma: no cover - only without the compiled part
+    if error.name != "quantcal._core":  # numpy's own are better told by numpy
+        raise
+    missing = isinstance(error, ModuleNotFoundError)
     msg = (
-        "quantcal's compiled part is missing. In a checkout, build it with `make build`; "
-        "otherwise reinstall with `pip install --force-reinstall quantcal`."
+        f"quantcal's compiled part {'is missing' if missing else 'cannot be loaded'}. In a "
+        "checkout, build it with `make build`; otherwise reinstall with `pip install "
+        f"--force-reinstall quantcal`.{'' if missing else f' The reason: {error}'}"
     )
     raise ImportError(msg) from error
 

@@ -11,7 +11,7 @@ import typer
 from quantcal import CalibrationError, CalibrationTable, QuantFormat
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
-from quantcal.cli.errors import refuse_overwriting
+from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import (
     print_facts,
     warn_of_nonfinite,
@@ -91,15 +91,15 @@ def compute(
         format = QuantFormat.of(format_, symmetric, power_of_two)
     except CalibrationError as error:
         raise typer.BadParameter(str(error), param_hint="'--format'") from error
-    if output is not None:
-        for source in (stats, *(strategy or ())):  # which may be a policy file
-            refuse_overwriting(output, source)
+    read = (stats, *(strategy or ()))  # which may be a policy file
+    check_outputs([output], read)
     rules = parse_strategy(strategy)
     calibrator = load_stats(stats)
     started = time.perf_counter()
     table = calibrator.compute(rules, format=format)
     seconds = time.perf_counter() - started
     if output is not None:
+        check_outputs([output], read)
         table.save(output)
     warn_of_unused_rules(table)
     if json_:

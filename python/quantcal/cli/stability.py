@@ -9,6 +9,7 @@ import typer
 
 from quantcal import CalibrationError, QuantFormat
 from quantcal import stability as stability_of
+from quantcal._files import same_target
 from quantcal.cli import records
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import CommandError
@@ -74,7 +75,7 @@ def stability(
       $ quantcal stability shard-1.qcal shard-2.qcal --format uint8
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
-    if first.resolve() == second.resolve():
+    if same_target(first, second):
         raise CommandError(f"{first} is given twice; it agrees with itself.")
     try:
         format = QuantFormat.of(format_)

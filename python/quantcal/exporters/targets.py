@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantcal import _core, tensorrt
+from quantcal._files import check_target
 from quantcal.exporters import ncnn, onnxruntime, plain
+from quantcal.onnx.used import RunFiles
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -44,7 +46,9 @@ def _write_ncnn(table: Table, path: str | Path, *, model: Model | None = None) -
             "give the model (--model)"
         )
         raise _core.CalibrationError(msg)
-    ncnn.write_table(table, path, ncnn.layers_of(model))
+    used = RunFiles(model)
+    check_target(path, used)
+    ncnn.write_table(table, path, ncnn.layers_of(model), used)
 
 
 TARGETS: Mapping[str, Target] = {

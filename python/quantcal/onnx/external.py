@@ -6,9 +6,6 @@ Models above 2 GB have no other form: a protobuf message ends there.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +46,12 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
+def location_of(tensor: onnx.TensorProto) -> str:
+    """Return the name of the file that holds the values, as the model has it."""
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    return str(told.get("location", ""))
+
+
 def check_files(proto: onnx.ModelProto, folder: Path, label: str) -> None:
     """Refuse a model of which a file is missing, before anything is run.
 
@@ -59,26 +62,13 @@ def check_files(proto: onnx.ModelProto, folder: Path, label: str) -> None:
     """
     seen = set()
     for tensor in external_tensors(proto):
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        location = told.get("location", "")
+        location = location_of(tensor)
         if location not in seen and not (folder / location).is_file():
             raise CalibrationError(
                 f"Cannot read {label}: its weight {tensor.name!r} lies in "
                 f"{str(folder / location)!r}, which is no file. Put it there again."
             )
         seen.add(location)
-
-
-class TemporaryFolder:
-    """A folder that is deleted when this object goes, or at the end of the program.
-
-    What is still mapped goes on working where the system allows the deletion; Windows
-    does not, and its temporary folder may keep the file.
-    """
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="quantcal-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def move_out(proto: onnx.ModelProto, folder: Path, location: str) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal._temporary import TemporaryFolder, working
 from quantcal.onnx.external import (
-    TemporaryFolder,
     check_files,
     count_weights,
     embed,
@@ -122,8 +122,9 @@ def load_light(model: Model) -> Loaded:
     loaded = load_model(model, weights=False)
     if loaded.folder is not None or count_weights(loaded.proto) < _MANY_WEIGHTS:
         return loaded
-    made = TemporaryFolder()
-    move_out(loaded.proto, made.path, WEIGHTS_FILE)
+    with working():
+        made = TemporaryFolder()
+        move_out(loaded.proto, made.path, WEIGHTS_FILE)
     # A message keeps the memory of what was taken out of it; a copy has none.
     proto = type(loaded.proto)()
     proto.CopyFrom(loaded.proto)

@@ -22,6 +22,7 @@ from quantcal.onnx.ranges import assign, ranges
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
 from quantcal.onnx.seen import Seen, from_before, from_samples
+from quantcal.onnx.used import policy_files
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -159,7 +160,7 @@ def quantize(
     ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
     ...     )
     """
-    path = check_output(model, output)
+    place = check_output(model, output, reader, *policy_files(strategy))
     options = Options.of(
         target=target,
         activation=activation,
@@ -213,9 +214,9 @@ def quantize(
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
     first = seen.first if seen else None
-    written = write_prepared(prepared, path, table, bits=bits, sample=first)
+    written = write_prepared(prepared, place, table, bits=bits, sample=first)
     return QuantizeResult(
-        output=path,
+        output=place.path,
         table=table,
         samples=seen.samples if seen else 0,
         tensors_observed=len(prepared.plan.observed),

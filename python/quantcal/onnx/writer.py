@@ -19,7 +19,7 @@ from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_light
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
-from quantcal.onnx.output import check_output, save
+from quantcal.onnx.output import Output, check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.result import weights_told
 from quantcal.onnx.rewrite import rewrite
@@ -119,7 +119,7 @@ def write(
         When the model cannot be read, nothing would be quantised, a range is missing,
         or the output cannot be written.
     """
-    path = check_output(model, output)
+    place = check_output(model, output)
     formats = {name: params.format for name, params in table.items()}
     common = Counter(formats.values()).most_common(1)
     options = Options.of(
@@ -145,12 +145,12 @@ def write(
     opset = max(options.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), options, opset)
     prepared = prepared.covered_by(table, "The table has no range")
-    return write_prepared(prepared, path, table)
+    return write_prepared(prepared, place, table)
 
 
 def write_prepared(
     prepared: Prepared,
-    target: Path,
+    output: Output,
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
@@ -165,9 +165,9 @@ def write_prepared(
     check_narrow(prepared, bits.nodes)
     proto, weights = rewrite(prepared, ranges, bits)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
-    save(proto, target, prepared.converted.label, sample)
+    save(proto, output, prepared.converted.label, sample)
     return Written(
-        output=target,
+        output=output.path,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
         quantize_nodes=kinds["QuantizeLinear"],
         dequantize_nodes=kinds["DequantizeLinear"],

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantcal import _imports
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -37,14 +39,9 @@ def require() -> None:
     Raises
     ------
     ImportError
-        When it is missing.
+        When it is missing, or is installed but cannot be loaded.
     """
-    try:
-        import matplotlib  # noqa: F401, ICN001
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
-        ) from error
+    _imports.require(("matplotlib",), "Pictures need", "plot", "matplotlib")
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
