@@ -6,6 +6,9 @@ tensor, and compute ranges, scales and zero points from it by any method.
 
 from __future__ import annotations
 
+from quantcal import _command  # noqa: F401
+
+# isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from quantcal._signals import deferred, quiet_if_command
+from quantcal._signals import deferred
 
-quiet_if_command()
 with deferred():
     import ml_dtypes  # noqa: F401
     import numpy  # noqa: F401, ICN001

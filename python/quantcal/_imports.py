@@ -58,5 +58,7 @@ def is_missing(error: Exception, name: str) -> bool:
     """Return whether an import failed because the package itself is not installed."""
     package = name.partition(".")[0]
     missed = error.name if isinstance(error, ModuleNotFoundError) else None
-    barred = sys.modules.get(package, ...) is None  # so a program says that it is missing
+    barred = (
+        sys.modules.get(package, ...) is None
+    )  # so a program says that it is missing
     return missed == package or (missed is not None and barred)

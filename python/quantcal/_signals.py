@@ -1,4 +1,4 @@
-"""Signals that wait while they would do harm, and a command that ends without a traceback.
+"""Signals that wait while they would do harm.
 
 Python runs a signal's handler between two steps of whatever the main thread does. Compiled
 modules that are just being loaded do not stand the KeyboardInterrupt: some abort the
@@ -7,15 +7,10 @@ process, others report that they cannot be imported.
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -66,29 +61,3 @@ def end_at_once() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-
-
-def quiet_if_command() -> None:
-    """Tell no traceback of Ctrl-C while the ``quantcal`` command is being imported."""
-    if _is_command() and sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _tell
-
-
-def _is_command() -> bool:
-    arguments = getattr(sys, "argv", None) or [""]
-    if arguments[0] == "-m":  # so it is called until Python has found the module
-        given = sys.orig_argv
-        return "-mquantcal" in given or ("-m", "quantcal") in pairwise(given)
-    return Path(arguments[0]).name in {"quantcal", "quantcal.exe"}
-
-
-def _tell(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    ignore()
-    with suppress(OSError, ValueError):
-        print("interrupted", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
