@@ -151,6 +151,15 @@ def check_target(path: str | Path, used: Iterable[Used] = ()) -> Path:
     return target
 
 
+def is_text(path: str | Path) -> bool:
+    """Return whether a path is UTF-8; on Linux a file may be called by any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def same_target(one: Path, other: Path) -> bool:
     """Return whether two files are one, under whatever names; they need not exist."""
     try:

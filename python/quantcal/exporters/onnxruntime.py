@@ -206,6 +206,8 @@ def _known(method: str) -> str:
 
 
 def _ranges(table: Mapping[str, QuantParams]) -> dict[str, tuple[Any, Any]]:
+    for name in table:
+        check_name(name)
     return {
         name: (_float32(name, params.low), _float32(name, params.high))
         for name, params in table.items()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal._files import is_text, read_bytes
 from quantcal.onnx.agreement import Agreement, Comparison
 from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.inputs import Feed
@@ -171,6 +172,8 @@ def _open(model: Model, *, exact: bool) -> onnxruntime.InferenceSession:
         source = label = os.fspath(model)
         if not Path(source).is_file():
             raise CalibrationError(f"{label} is no file. Give the path of a model.")
+        if not is_text(label):  # onnxruntime takes no such path
+            source = read_bytes(label)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base

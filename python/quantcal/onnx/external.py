@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal._files import is_text
 
 if TYPE_CHECKING:
     import onnx
@@ -58,8 +59,14 @@ def check_files(proto: onnx.ModelProto, folder: Path, label: str) -> None:
     Raises
     ------
     CalibrationError
-        Names the file, and a weight that lies in it.
+        Names the file, and a weight that lies in it; or the folder, when its path is not
+        UTF-8.
     """
+    if not is_text(folder):
+        raise CalibrationError(
+            f"The weights of {label} lie in the folder {folder}, whose path is not UTF-8, as "
+            "onnx and onnxruntime want it. Move the model to another folder."
+        )
     seen = set()
     for tensor in external_tensors(proto):
         location = location_of(tensor)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
-from quantcal._files import Used, check_target, writing
+from quantcal._files import Used, check_target, is_text, writing
 from quantcal._temporary import beside, sync, sync_folder
 from quantcal.onnx.external import move_out
 from quantcal.onnx.inputs import Feed
@@ -62,6 +62,11 @@ class Output:
             If one of them cannot be written, or is used.
         """
         target = self.check()
+        if not is_text(target):
+            raise CalibrationError(
+                f"The path of the output {self.path} is not UTF-8, as onnx and onnxruntime "
+                "want it. Give another path."
+            )
         weights = weights_beside(target)
         check_target(weights, self.used)
         if weights.is_symlink():
@@ -148,7 +153,7 @@ def save(
     with ExitStack() as stack:
         with writing(output.path):
             folder = stack.enter_context(beside(target)).folder()
-            made = folder / _loadable(target.name)
+            made = folder / target.name
             if external:
                 move_out(proto, folder, weights.name)
             onnx.save_model(proto, str(made))
@@ -182,15 +187,6 @@ def _replace_both(folder: Path, made: Path, target: Path, weights: Path) -> None
         else:
             weights.unlink(missing_ok=True)
         raise
-
-
-def _loadable(name: str) -> str:
-    """Return a file's name, or another where onnxruntime cannot take it: it wants UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "model.onnx"
-    return name
 
 
 def _check_file(path: Path, label: str, sample: Feed | None) -> None:
