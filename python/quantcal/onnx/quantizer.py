@@ -72,7 +72,8 @@ def quantize(
     model : path, bytes or onnx.ModelProto
         Never changed. Opset below 13 is converted in the copy.
     output : path
-        Replaced at once when the new model is complete and checked.
+        Replaced at once when the new model is complete and checked; of a link, what it
+        points at. No file that the run reads.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
         with a ``calibrator`` that has observed this model already: nothing runs then,

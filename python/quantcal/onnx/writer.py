@@ -94,8 +94,8 @@ def write(
     model : path, bytes or onnx.ModelProto
         Never changed. Opset below 13 is converted in the copy.
     output : path
-        Replaced at once when the new model is complete, else left as it was. A model
-        beyond 2 GiB keeps its weights in ``<output>.data``.
+        Replaced at once when the new model is complete, else left as it was; of a link,
+        what it points at. A model beyond 2 GiB keeps its weights in ``<output>.data``.
     table : mapping of str to QuantParams
         Must hold every activation that is rounded, in a format of the target; more is
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
