@@ -6,15 +6,22 @@ tensor, and compute ranges, scales and zero points from it by any method.
 
 from __future__ import annotations
 
+from quantcal import _command  # noqa: F401
+
+# isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
-    from quantcal import _core
+    from quantcal import _compiled, _core  # noqa: F401
 except ImportError as error:  # pragma: no cover - only without the compiled part
+    if error.name != "quantcal._core":  # numpy's own are better told by numpy
+        raise
+    missing = isinstance(error, ModuleNotFoundError)
     msg = (
-        "quantcal's compiled part is missing. In a checkout, build it with `make build`; "
-        "otherwise reinstall with `pip install --force-reinstall quantcal`."
+        f"quantcal's compiled part {'is missing' if missing else 'cannot be loaded'}. In a "
+        "checkout, build it with `make build`; otherwise reinstall with `pip install "
+        f"--force-reinstall quantcal`.{'' if missing else f' The reason: {error}'}"
     )
     raise ImportError(msg) from error
 

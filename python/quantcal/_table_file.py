@@ -17,6 +17,10 @@ KIND = "quantcal calibration table"
 _VERSION = 2
 """The newest version that is read. Tables by channel need it; all others are written as 1."""
 
+LARGEST = 1 << 30
+"""The largest file that is read, in bytes: eight million channels. Parsed, it takes up to
+twenty times that."""
+
 _COUNTS = ("count", "zeros", "nan", "posinf", "neginf")
 _NUMBERS = ("clipped", "rounded_to_zero", "mse", "cosine")
 _OPTIONAL = ("minimum", "maximum", "sqnr_db")

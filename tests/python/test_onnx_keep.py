@@ -419,6 +419,92 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
     assert output.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mantissa_bits = 9\n", "says mantissa_bits = 9"),
+        ('on_nonfinite = "raise"\n', "says on_nonfinite = 'raise'"),
+        ('mantissa_bits = 7\non_nonfinite = "ignore"\n', ""),
+        ("", ""),
+    ],
+)
+def test_complete_histograms_are_those_that_a_configuration_asks_for(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    model, stats, config = (
+        save_model(tmp_path),
+        tmp_path / "s.qcal",
+        tmp_path / "c.toml",
+    )
+    qc.onnx.observe(model, samples(2), mantissa_bits=7).save(stats)
+    config.write_text(text)
+    how = ["-o", tmp_path / "q.onnx", "--from", stats, "--config", config]
+    done = call("quantize", model, *how)
+    if told:
+        assert told in done.told()
+        assert f"{stats} were made with" in done.told()
+    else:
+        assert done.code == 0
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_settings_of_a_configuration_are_those_of_the_histograms(
+    resumed: bool, tmp_path: Path
+) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+    config, output = tmp_path / "c.toml", tmp_path / "q.onnx"
+    config.write_text('mantissa_bits = 7\non_nonfinite = "raise"\n')
+    how = ["--data", data, "--config", config, "--save-stats", tmp_path / "s.qcal"]
+    if resumed:
+        settings: dict[str, Any] = {"mantissa_bits": 7, "on_nonfinite": "raise"}
+        kept = tmp_path / "q.onnx.first-1.qcal"
+        qc.onnx.observe(model, samples(1), **settings).save(kept)
+        how += ["--resume", kept]
+    assert call("quantize", model, "-o", output, *how).code == 0
+    found = qc.load(tmp_path / "s.qcal")
+    assert (found.mantissa_bits, found.on_nonfinite) == (7, "raise")
+    written = qc.onnx.read_config(tmp_path / "q.quantcal.toml")
+    assert (written["mantissa_bits"], written["on_nonfinite"]) == (7, "raise")
+    save(tmp_path, samples(3, bad=2))
+    assert "sample 2" in call("quantize", model, "-o", output, *how).told()
+
+
+def test_a_calibrator_that_counts_infinities_is_not_told_to_raise(
+    tmp_path: Path,
+) -> None:
+    model, cal = save_model(tmp_path), qc.Calibrator()
+    with pytest.raises(qc.CalibrationError, match="was made with 'ignore'"):
+        qc.onnx.observe(model, samples(2), calibrator=cal, on_nonfinite="raise")
+    assert not len(cal)
+
+
+@pytest.mark.parametrize("command", ["observe", "quantize"])
+def test_no_output_is_called_as_kept_histograms_are(
+    command: str, tmp_path: Path
+) -> None:
+    """A run for `out` would write and remove it."""
+    model, data = save_model(tmp_path), save(tmp_path, samples(2))
+    name = tmp_path / "out.first-3.qcal"
+    name.write_bytes(b"old")
+    wanted = "has the name of histograms that a run keeps meanwhile"
+    assert wanted in call(command, model, "-o", name, "--data", data).told()
+    if command == "quantize":
+        how = ["-o", tmp_path / "out", "--data", data, "--save-stats", name]
+        assert wanted in call(command, model, *how).told()
+    assert name.read_bytes() == b"old"
+
+
+def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
+    model, data = save_model(tmp_path), save(tmp_path, samples(3))
+    kept = tmp_path / "out.qcal.first-2.qcal"
+    qc.onnx.observe(model, samples(2)).save(kept)
+    (tmp_path / "link").symlink_to(kept)
+    before = kept.read_bytes()
+    how = ["-o", tmp_path / "link", "--data", data, "--resume", kept]
+    assert "is an input, which would be lost" in call("observe", model, *how).told()
+    assert kept.read_bytes() == before
+
+
 def test_histograms_are_kept_when_the_model_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

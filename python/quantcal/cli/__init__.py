@@ -11,41 +11,72 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
-__all__ = ["main"]
+from quantcal import _signals
+from quantcal._imports import is_missing
+from quantcal._signals import INTERRUPTED
+from quantcal._temporary import close_folders
+
+__all__ = ["INTERRUPTED", "main"]
 
 _EXTRA = frozenset({"click", "rich", "shellingham", "typer"})
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, and SIGTERM: 128 + SIGINT, as shells have it."""
 
 
 def main() -> None:
     """Run the command with the arguments of this process, and exit.
 
     Exit codes: 0 done, 1 an error that is told in one line, 2 wrong usage, 130 Ctrl-C
-    or SIGTERM, which end a command alike.
+    or SIGTERM, which end a command alike. Once all is written and shown, a signal ends the
+    process as it ends any other.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
-    _heed_sigterm()
     try:
-        from quantcal.cli.app import app
-
-        app(prog_name="quantcal")
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        print(
-            "The quantcal command needs typer and rich. "
-            'Install them with: pip install "quantcal[cli]"',
-            file=sys.stderr,
-        )
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:  # while importing; later ones are caught by the app
+        try:
+            _heed_sigterm()
+            _run()
+        finally:
+            _finish()
+    except KeyboardInterrupt:  # while importing, or between the command and its end
+        _signals.ignore()
         print("interrupted", file=sys.stderr)
+        _finish()
         raise SystemExit(INTERRUPTED) from None
+
+
+def _run() -> None:
+    try:
+        with _signals.deferred():
+            from quantcal.cli.app import app
+    except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in _EXTRA:
+            raise
+        told = "The quantcal command needs typer and rich"
+        install = 'pip install "quantcal[cli]"'
+        if is_missing(error, name):
+            told = f"{told}. Install them with: {install}"
+        else:
+            told = (
+                f"{told}, but the {name} that is installed cannot be imported: {error}. "
+                f"Bring it up to date with: {install} --upgrade"
+            )
+        print(told, file=sys.stderr)
+        raise SystemExit(1) from None
+    app(prog_name="quantcal")
+
+
+def _finish() -> None:
+    """Show what is written, and clean up: nothing is left for a signal to interrupt."""
+    _signals.ignore()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # told by Python at its end, if at all
+            stream.flush()
+    close_folders()
+    _signals.end_at_once()
 
 
 def _heed_sigterm() -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 import quantcal as qc
 from quantcal import Comparison
 from quantcal.cli.console import show, stdout
+from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import (
     FormatOption,
@@ -126,6 +127,7 @@ def compare(
             "--tensor.",
             param_hint="'--plot'",
         )
+    check_outputs([plot], [stats])
     started = time.perf_counter()
     comparison = qc.compare(
         calibrator,
@@ -137,6 +139,7 @@ def compare(
     )
     seconds = time.perf_counter() - started
     if plot is not None:
+        check_outputs([plot], [stats])
         save_comparison(comparison, plot)
     names = _order(comparison, sort)
     if json_:

@@ -12,7 +12,7 @@ import typer
 from quantcal import CalibrationTable, QuantFormat
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
-from quantcal.cli.errors import refuse_overwriting
+from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import (
     print_facts,
     warn_of_nonfinite,
@@ -67,9 +67,8 @@ def compute(
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
     check_format(format_, symmetric, power_of_two)
-    if output is not None:
-        for source in (stats, *(strategy or ())):  # which may be a policy file
-            refuse_overwriting(output, source)
+    read = (stats, *(strategy or ()))  # which may be a policy file
+    check_outputs([output], read)
     rules = parse_strategy(strategy)
     calibrator = load_stats(stats)
     started = time.perf_counter()
@@ -80,6 +79,7 @@ def compute(
         )
     seconds = time.perf_counter() - started
     if output is not None:
+        check_outputs([output], read)
         table.save(output)
     warn_of_unused_rules(table)
     if json_:

@@ -6,6 +6,8 @@ quantcal and keeps its traceback, which a report needs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from quantcal import CalibrationError
-from quantcal.cli import INTERRUPTED
+from quantcal._files import INPUT, Used, check_target, same_target
+from quantcal._signals import INTERRUPTED
 from quantcal.cli.console import say_error, stderr
 
 
@@ -21,20 +24,43 @@ class CommandError(Exception):
     """An error that a command tells as it is; the message may have several lines."""
 
 
-def refuse_overwriting(output: Path, source: str | Path) -> None:
-    """Refuse an output that would replace what the command reads: a file, or a sample."""
-    given = Path(source)
-    if not (output.is_file() and given.exists()):
-        return
-    is_sample = (
-        given.is_dir()
-        and output.suffix.lower() in (".npz", ".npy")
-        and output.parent.samefile(given)
-    )
-    if is_sample or output.samefile(given):
-        raise CommandError(
-            f"The output {output} is an input, which would be lost. Give another path."
-        )
+def check_outputs(
+    outputs: Sequence[Path | None], inputs: Iterable[str | Path | None] = ()
+) -> list[Used]:
+    """Refuse outputs that cannot be written, or would replace what the command reads.
+
+    Parameters
+    ----------
+    outputs
+        None stands for one that is not wanted.
+    inputs
+        Files that are read, and folders of samples.
+
+    Returns
+    -------
+    What the command reads, for another check when it writes.
+
+    Raises
+    ------
+    CalibrationError
+        If one is no regular file, its folder is missing, or it is an input.
+    typer.BadParameter
+        If two are the same file.
+    """
+    used = [Used(Path(source), INPUT) for source in inputs if source is not None]
+    given = [output for output in outputs if output is not None]
+    for output in given:
+        check_target(output, used)
+    refuse_same(given)
+    return used
+
+
+def refuse_same(outputs: Sequence[Path]) -> None:
+    """Refuse to write a file twice, under whatever names."""
+    for one, other in combinations(outputs, 2):
+        if same_target(one, other):
+            also = "" if one == other else f", also as {one},"
+            raise typer.BadParameter(f"{other} is to be written twice{also}.")
 
 
 class Commands(TyperGroup):

@@ -12,7 +12,7 @@ import typer
 from quantcal import CalibrationTable, tensorrt
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
-from quantcal.cli.errors import refuse_overwriting
+from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
@@ -104,10 +104,10 @@ def export(
     """
     loaded = load_table(table)
     folder = to.value == "onnxruntime-tensorrt"
-    for source in filter(None, (table, model)):
-        refuse_overwriting(output, source)
     if folder:
         output.mkdir(parents=True, exist_ok=True)
+    targets = [output / name for name in TENSORRT_FILES] if folder else [output]
+    check_outputs(targets, (table, model))
     done = export_table(
         loaded,
         to.value,

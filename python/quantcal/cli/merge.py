@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quantcal import CalibrationError, Calibrator
+from quantcal._files import same_target
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
-from quantcal.cli.errors import CommandError
+from quantcal.cli.errors import CommandError, check_outputs
 from quantcal.cli.facts import print_facts
 from quantcal.cli.results import load_stats
 
@@ -29,7 +31,7 @@ def merge(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write the sum; replaced when complete.",
+            help="Where to write the sum, none of the files; replaced when complete.",
         ),
     ],
 ) -> None:
@@ -42,6 +44,7 @@ def merge(
       $ quantcal merge shard-*.qcal -o all.qcal
     """
     _refuse_doubles(files)
+    check_outputs([output], files)
     total: Calibrator | None = None
     partial: dict[str, list[str]] = {}
     for file in files:  # one at a time: memory is that of two files
@@ -59,6 +62,7 @@ def merge(
                 f"{file} does not fit the files before it: {error}"
             ) from error
     assert total is not None  # typer asks for one file at least
+    check_outputs([output], files)
     total.save(output)
     values = sum(total[name].count for name in total)
     print_facts(
@@ -86,11 +90,8 @@ def merge(
 
 
 def _refuse_doubles(files: list[Path]) -> None:
-    seen: set[Path] = set()
-    for file in files:
-        place = file.resolve()
-        if place in seen:
+    for one, other in combinations(files, 2):
+        if same_target(one, other):
             raise CommandError(
-                f"{file} is given twice; its values would count twice. Give it once."
+                f"{other} is given twice; its values would count twice. Give it once."
             )
-        seen.add(place)

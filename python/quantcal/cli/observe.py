@@ -13,7 +13,6 @@ import typer
 from quantcal import CalibrationError, Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
-from quantcal.cli.errors import refuse_overwriting
 from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.options import (
     MB,
@@ -98,13 +97,13 @@ def observe(
     """
     from quantcal.onnx import load_feeds
     from quantcal.onnx import observe as observe_model
+    from quantcal.onnx.output import check_file
     from quantcal.onnx.result import peak_memory
-    from quantcal.onnx.writer import check_output
+    from quantcal.onnx.used import RunFiles
 
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
-    check_output(model, output)
-    refuse_overwriting(output, data)
+    place = check_file(output, RunFiles(model, data, resume))
     earlier, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
     started = time.perf_counter()
     samples = Counted(load_feeds(data, model))
@@ -123,6 +122,7 @@ def observe(
     )
     seconds = time.perf_counter() - started
     try:
+        place.check()
         calibrator.save(output)
     except BaseException:
         keep_all(calibrator, keep, None, "--resume")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationError, CalibrationTable, Calibrator
-from quantcal.cli.errors import refuse_overwriting
+from quantcal import CalibrationTable, Calibrator
+from quantcal.cli.checks import (
+    calibrator_for,
+    check_outputs,
+    check_sources,
+    config_beside,
+)
 from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.observe import (
     chosen,
@@ -191,6 +197,7 @@ def quantize(
     from quantcal.onnx import quantize as quantize_model
     from quantcal.onnx import read_config
     from quantcal.onnx.config import save_config as save
+    from quantcal.onnx.used import RunFiles, policy_files
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, placement, op_type, include, exclude)
@@ -199,16 +206,12 @@ def quantize(
     )
     if strategy or "strategy" not in options:
         options["strategy"] = parse_strategy(strategy)
-    _check_sources(data, from_, options)
-    beside = output.with_suffix(".quantcal.toml") if save_config else None
-    if (
-        beside is not None
-        and config is not None
-        and beside.resolve() == config.resolve()
-    ):
-        beside = None  # it says the same already, perhaps with the user's remarks
-    sources = [source for source in (data, from_) if source is not None]
-    _check_outputs(model, sources, output, save_stats, save_table, beside)
+    check_sources(data, from_, options)
+    beside = config_beside(output, config) if save_config else None
+    policies = [file for name in strategy or () for file in policy_files(name)]
+    used = RunFiles(model, data, from_, config, resume, *policies)
+    check = partial(check_outputs, used, output, (save_stats, save_table, beside))
+    check()
     Policy.of(options["strategy"])  # an unknown name is told before the samples run
     keep: Keep | None = None
     if from_ is not None:
@@ -229,20 +232,18 @@ def quantize(
             refuse(deciding, "the table in --from has its ranges; give histograms")
             print_written(_write(model, output, known, options), model, from_)
             return
-        calibrator: Calibrator | None = known
+        earlier: Calibrator | None = known
     else:
-        calibrator, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
-    configured: dict[str, Any] = {
-        name: options.pop(name, None) for name in ("mantissa_bits", "on_nonfinite")
+        earlier, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
+    asked = {
+        "mantissa_bits": mantissa_bits,
+        "on_nonfinite": on_nonfinite.value if on_nonfinite else None,
     }
-    if calibrator is None:
-        nonfinite: Any = on_nonfinite.value if on_nonfinite else None
-        calibrator = Calibrator(
-            mantissa_bits=mantissa_bits or configured["mantissa_bits"],
-            on_nonfinite=nonfinite or configured["on_nonfinite"] or "ignore",
-        )
-    elif resume is not None:
-        _check_resumed(calibrator, resume, configured)
+    configured = {name: options.pop(name, None) for name in asked}
+    configured |= {name: value for name, value in asked.items() if value is not None}
+    calibrator = calibrator_for(
+        earlier, from_ or resume, configured, complete=from_ is not None
+    )
     try:
         result = quantize_model(
             model,
@@ -255,6 +256,7 @@ def quantize(
             keep=keep,
             **options,
         )
+        check()  # while the samples ran much may have happened
         if save_stats is not None and len(calibrator):
             calibrator.save(save_stats)
     except BaseException:
@@ -269,34 +271,6 @@ def quantize(
         kept.insert(0, beside)
     warn_of_unused_rules(result.table)
     print_result(result, model, source=from_, kept=kept)
-
-
-def _check_sources(
-    data: str | None, from_: Path | None, options: Mapping[str, Any]
-) -> None:
-    """Refuse samples beside histograms, and neither."""
-    if data is not None and from_ is not None:
-        raise typer.BadParameter("Give --data or --from, not both.")
-    if data is None and from_ is None and options.get("activation") != "none":
-        raise typer.BadParameter(
-            "Give the calibration samples, or --activation none, or --from FILE.",
-            param_hint="'--data'",
-        )
-
-
-def _check_resumed(
-    calibrator: Calibrator, resume: Path, configured: Mapping[str, object]
-) -> None:
-    """Refuse to go on with other histograms than a configuration asks for."""
-    for name, value in configured.items():
-        kept = getattr(calibrator, name)
-        if value is not None and value != kept:
-            msg = (
-                f"The configuration says {name} = {value!r}, but the histograms in "
-                f"{resume} were made with {kept!r}; leave it out of the configuration, "
-                "or observe all samples again without --resume."
-            )
-            raise CalibrationError(msg)
 
 
 def _write(
@@ -314,21 +288,3 @@ def _write(
     decided = ("strategy", "activation", "formats", "mantissa_bits", "on_nonfinite")
     kept = {name: value for name, value in options.items() if name not in decided}
     return write(model, output, table, **kept)
-
-
-def _check_outputs(
-    model: Path, sources: Sequence[str | Path], *targets: Path | None
-) -> None:
-    """Refuse files that cannot be written, before the samples run."""
-    from quantcal.onnx.writer import check_output
-
-    seen: set[Path] = set()
-    for target in targets:
-        if target is None:
-            continue
-        check_output(model, target)
-        for source in sources:
-            refuse_overwriting(target, source)
-        if target.resolve() in seen:
-            raise typer.BadParameter(f"{target} is to be written twice.")
-        seen.add(target.resolve())

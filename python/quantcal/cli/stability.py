@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from quantcal import stability as stability_of
+from quantcal._files import same_target
 from quantcal.cli import records
 from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
@@ -66,7 +67,7 @@ def stability(
       $ quantcal stability shard-1.qcal shard-2.qcal
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
-    if first.resolve() == second.resolve():
+    if same_target(first, second):
         raise CommandError(f"{first} is given twice; it agrees with itself.")
     check_format(format_)
     halves = load_stats(first), load_stats(second)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantcal import CalibrationTable, Calibrator
+from quantcal import CalibrationError, CalibrationTable, Calibrator, _imports
+from quantcal._files import check_target
 from quantcal.demo.errors import DemoError
 from quantcal.demo.fetch import MODELS, cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
@@ -91,7 +92,8 @@ def run(
     DemoError
         The model or the fonts cannot be fetched, or `output` cannot be made.
     CalibrationError
-        A strategy is not known; lists those that are.
+        A strategy is not known, with a list of those that are, or is named twice; or a file
+        cannot be written.
     ValueError
         A number of lines is less than 1, or `seed` is negative.
     ImportError
@@ -100,6 +102,10 @@ def run(
     _check(calibration_lines, evaluation_lines, strategies)
     say = _teller(progress)
     folder = _folder(output)
+    names = ["rec.qcal", "demo.json", "lines.png"]
+    names += [f"rec.{s}.{ending}" for s in strategies for ending in ("onnx", "json")]
+    for name in names:
+        check_target(folder / name)
     say("Fetching the model and the fonts (15 and 3 MB, the first time)")
     model = MODELS["pp-ocr-rec"].fetch()
     say(f"Drawing {calibration_lines} + {evaluation_lines} lines of text")
@@ -144,15 +150,17 @@ def _check(
             "The demo needs at least one line to observe and one to read, not "
             f"{calibration_lines} and {evaluation_lines}."
         )
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "quantcal.demo needs onnx, onnxruntime and Pillow. "
-            'Install them with: pip install "quantcal[demo]"'
-        ) from error
+    _imports.require(
+        ("onnx", "onnxruntime", "PIL", "PIL.Image"),
+        "quantcal.demo needs",
+        "demo",
+        "onnx, onnxruntime and Pillow",
+    )
+    if len(set(strategies)) < len(strategies):
+        raise CalibrationError(
+            f"Each strategy has files of its own, but {', '.join(strategies)} names one "
+            "twice. Give it once."
+        )
     trial = Calibrator()
     trial.observe("trial", np.linspace(-1, 1, 100, dtype=np.float32))
     for strategy in strategies:

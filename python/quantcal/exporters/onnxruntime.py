@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import read_bytes, write_bytes
+from quantcal._files import check_target, read_bytes, write_bytes, write_text
 from quantcal._json import parse_json
+from quantcal._names import check_name
+from quantcal._table_file import LARGEST
+from quantcal._temporary import TemporaryFolder, working
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
@@ -98,7 +101,7 @@ def write_cache(
         },
         "smooth_quant": False,
     }
-    write_bytes(path, json.dumps(content).encode())
+    write_text(path, json.dumps(content))
 
 
 def read_cache(
@@ -124,7 +127,7 @@ def read_cache(
         If the file is no such cache or a range is none; names the file and the tensor.
     """
     try:
-        content = parse_json(read_bytes(path).decode())
+        content = parse_json(read_bytes(path, LARGEST).decode())
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
         entries = content["data"]
         if not isinstance(entries, dict):  # pairs could name a tensor twice
@@ -135,6 +138,7 @@ def read_cache(
     params: dict[str, QuantParams] = {}
     for name, entry in entries.items():
         try:
+            check_name(name)
             low, high = _numbers(entry["lowest"]), _numbers(entry["highest"])
             whole = low.size == high.size == 1
             params[name] = QuantParams.from_range(
@@ -181,13 +185,19 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
 
     data = {}
     for name, params in table.items():
+        check_name(name)
         high = _float32(name, largest(params))
         data[name] = TensorData(lowest=-high, highest=high)
-    try:
-        write_calibration_table(data, str(folder))
-    except OSError as error:
-        msg = f"{error.filename or folder} cannot be written: {error.strerror or error}"
-        raise _core.CalibrationError(msg) from error
+    targets = [Path(folder, name) for name in TENSORRT_FILES]
+    for target in targets:
+        check_target(target)
+    with working():  # onnxruntime writes through links, and into pipes
+        made = TemporaryFolder()
+        write_calibration_table(data, str(made.path))
+        contents = [made.path.joinpath(name).read_bytes() for name in TENSORRT_FILES]
+        made.close()
+    for target, content in zip(targets, contents, strict=True):
+        write_bytes(target, content)
 
 
 def _known(method: str) -> str:
@@ -198,6 +208,8 @@ def _known(method: str) -> str:
 
 
 def _ranges(table: Mapping[str, QuantParams]) -> dict[str, tuple[Any, Any]]:
+    for name in table:
+        check_name(name)
     return {
         name: (_float32(name, params.low), _float32(name, params.high))
         for name, params in table.items()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from quantcal._files import write_bytes
+from quantcal._files import write_text
 from quantcal.params import QuantParams
 
 COLUMNS = (
@@ -46,7 +46,7 @@ def write_csv(table: Mapping[str, QuantParams], path: str | Path) -> None:
     writer.writerow(COLUMNS)
     for name, params in table.items():
         writer.writerows(_rows(name, params))
-    write_bytes(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def write_json(table: Mapping[str, QuantParams], path: str | Path) -> None:
@@ -64,7 +64,7 @@ def write_json(table: Mapping[str, QuantParams], path: str | Path) -> None:
         for name, params in table.items()
     }
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_text(path, f"{text}\n")
 
 
 def _fields(params: QuantParams) -> dict[str, Any]:

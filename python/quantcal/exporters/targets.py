@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantcal import _core, tensorrt
+from quantcal._files import check_target
 from quantcal.exporters import ncnn, onnxruntime, plain
 from quantcal.onnx.reached import in_table
+from quantcal.onnx.used import RunFiles
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -67,6 +69,8 @@ def _write_ncnn(
             "give the model (--model)"
         )
         raise _core.CalibrationError(msg)
+    used = RunFiles(model)
+    check_target(path, used)
     layers, left = ncnn.read_layers(model)
     if not layers:
         why = "; ".join(f"{name}: {reason}" for name, reason in [*left.items()][:5])
@@ -77,7 +81,7 @@ def _write_ncnn(
         raise _core.CalibrationError(msg)
     reached = in_table(table)
     known = {name: table[name] for name, reason in reached.items() if reason is None}
-    written = ncnn.write_table(known, path, layers)
+    written = ncnn.write_table(known, path, layers, used)
     for name, layer in layers.items():
         reason = reached.get(layer.tensor, "not in the table")
         if reason is not None:

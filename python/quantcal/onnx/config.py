@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quantcal import CalibrationError, Policy
-from quantcal._files import write_bytes
+from quantcal._files import write_text
 from quantcal.onnx.names import near
 from quantcal.onnx.options import Options
 from quantcal.strategies.policy_file import load_toml, rules_of, to_toml
@@ -170,4 +170,4 @@ def _value(value: Any) -> str:
 
 def save_config(text: str, path: str | os.PathLike[str]) -> None:
     """Write the text of a file, atomically."""
-    write_bytes(Path(path), text.encode())
+    write_text(Path(path), text)

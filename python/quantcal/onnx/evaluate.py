@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal._files import is_text
 from quantcal.onnx.agreement import Agreement, Comparison
 from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.inputs import Feed
@@ -165,9 +166,9 @@ def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     source: str | bytes
-    if loaded.file is not None:
+    if loaded.file is not None and is_text(loaded.file):
         source = str(loaded.file)
-    else:
+    else:  # onnxruntime takes no path that is not UTF-8
         source = loaded.proto.SerializeToString()
         if loaded.folder is not None:
             options.add_session_config_entry(FOLDER_KEY, str(loaded.folder))

@@ -6,9 +6,6 @@ Models above 2 GB have no other form: a protobuf message ends there.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +52,12 @@ def _of_nodes(nodes: Any) -> Iterator[onnx.TensorProto]:
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Return whether the values lie in a file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
+
+
+def location_of(tensor: onnx.TensorProto) -> str:
+    """Return the name of the file that holds the values, as the model has it."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    return str(said.get("location", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +125,6 @@ def _bytes_of(tensor: onnx.TensorProto, what: str) -> int:
         )
     bits: int = math.prod(tensor.dims) * bits_of(name, dtype_of(tensor.data_type))
     return -(-bits // 8)
-
-
-class TemporaryFolder:
-    """A folder that is deleted when this object goes, or at the end of the program.
-
-    What is still mapped goes on working where the system allows the deletion; Windows
-    does not, and its temporary folder may keep the file.
-    """
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="quantcal-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def move_out(proto: onnx.ModelProto, folder: Path, location: str) -> None:

@@ -12,6 +12,9 @@ from quantcal import CalibrationError
 from quantcal._kinds import kind_of
 from quantcal.onnx.inputs import Feed, InputSpec
 
+KINDS = {".npz", ".npy"}
+"""The endings of files that hold samples."""
+
 _CALLABLE = (
     "Images and other files need code of yours that prepares them: "
     "python:module:callable, which returns or yields {input name: array}."
@@ -26,10 +29,9 @@ def sample_files(path: Path) -> list[Path]:
     CalibrationError
         When there is none; says what to give instead.
     """
-    kinds = {".npz", ".npy"}
     if path.is_dir():
         files = [p for p in path.iterdir() if p.is_file() and p.name[0] != "."]
-        samples = [p for p in files if p.suffix.lower() in kinds]
+        samples = [p for p in files if p.suffix.lower() in KINDS]
         if not samples:
             raise CalibrationError(
                 f"{path} holds no .npz or .npy file ({len(files)} other files). "
@@ -48,7 +50,7 @@ def sample_files(path: Path) -> list[Path]:
             f"{path} holds histograms, not samples. Give it by --from, or "
             "calibrator=quantcal.load(path)."
         )
-    if path.suffix.lower() not in kinds:
+    if path.suffix.lower() not in KINDS:
         raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
     return [path]
 

@@ -35,6 +35,8 @@ class Feeds:
         The number of samples; None when it is not known before they are read.
     rewindable : bool
         Whether a second iteration starts again from the first sample.
+    files : tuple of Path
+        The files that are read, where they are known.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Feeds:
         *,
         count: int | None = None,
         rewindable: bool = True,
+        files: Sequence[Path] = (),
     ) -> None:
         self._start = start
         self.inputs = tuple(inputs)
         self.count = count
         self.rewindable = rewindable
+        self.files = tuple(files)
 
     def __iter__(self) -> Iterator[Feed]:
         for index, (origin, feed) in enumerate(self._start()):
@@ -119,7 +123,7 @@ def load_feeds(
         for file in files:
             yield str(file), read_sample(file, specs)
 
-    return Feeds(start, specs, count=len(files))
+    return Feeds(start, specs, count=len(files), files=files)
 
 
 def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Feeds:

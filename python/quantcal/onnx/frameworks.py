@@ -6,20 +6,19 @@ or rewrites a model calls :func:`require` first.
 
 from __future__ import annotations
 
+from quantcal import _imports
+
 
 def require() -> None:
     """Import onnx and onnxruntime, or say how to install them.
 
+    Ctrl-C and SIGTERM wait until they are loaded.
+
     Raises
     ------
     ImportError
-        When one of the two is missing.
+        When one of the two is missing, or is installed but cannot be loaded.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "quantcal.onnx needs onnx and onnxruntime. "
-            'Install them with: pip install "quantcal[onnx]"'
-        ) from error
+    _imports.require(
+        ("onnx", "onnxruntime"), "quantcal.onnx needs", "onnx", "onnx and onnxruntime"
+    )

@@ -22,11 +22,16 @@ from typing import Any
 
 from quantcal import CalibrationError, Calibrator
 from quantcal._load import load
+from quantcal._signals import SIGNALS
 from quantcal._text import plural
 from quantcal.onnx.inputs import Feed
 
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def is_kept(path: Path) -> bool:
+    """Return whether a file is called as those in which histograms are kept."""
+    return _NUMBER.search(path.name) is not None
 
 
 @dataclass(slots=True)
@@ -244,7 +249,7 @@ class Keeper:
             self._interrupted = True
 
         # A signal that is ignored stays so (nohup).
-        before = {s: signal.getsignal(s) for s in _SIGNALS}
+        before = {s: signal.getsignal(s) for s in SIGNALS}
         handled = [s for s, old in before.items() if old not in (signal.SIG_IGN, None)]
         for number in handled:
             signal.signal(number, note)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from quantcal import CalibrationError
+from quantcal._temporary import TemporaryFolder, working
 from quantcal.onnx.element_types import dtype_of
 from quantcal.onnx.external import (
-    TemporaryFolder,
     count_weights,
     embed,
     external_tensors,
@@ -113,8 +113,9 @@ def load_light(model: Model) -> Loaded:
     loaded = load_model(model, weights=False)
     if loaded.folder is not None or count_weights(loaded.proto) < _MANY_WEIGHTS:
         return loaded
-    made = TemporaryFolder()
-    move_out(loaded.proto, made.path, WEIGHTS_FILE)
+    with working():
+        made = TemporaryFolder()
+        move_out(loaded.proto, made.path, WEIGHTS_FILE)
     # A message keeps the memory of what was taken out of it; a copy has none.
     proto = type(loaded.proto)()
     proto.CopyFrom(loaded.proto)

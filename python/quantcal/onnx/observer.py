@@ -193,6 +193,11 @@ def fresh(
         raise CalibrationError(
             "Give calibrator= or mantissa_bits=, not both: a calibrator has its own."
         )
+    if on_nonfinite not in ("ignore", calibrator.on_nonfinite):
+        raise CalibrationError(
+            f"on_nonfinite is {on_nonfinite!r}, but the given calibrator was made with "
+            f"{calibrator.on_nonfinite!r}, which decides. Make it with the same."
+        )
     return Calibrator(
         mantissa_bits=calibrator.mantissa_bits, on_nonfinite=calibrator.on_nonfinite
     )

@@ -24,6 +24,7 @@ from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.saturation import estimate
 from quantcal.onnx.seen import Seen, from_before, from_samples
 from quantcal.onnx.unchanged import check_without_data
+from quantcal.onnx.used import policy_files
 from quantcal.onnx.writer import write_prepared
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -76,7 +77,8 @@ def quantize(
         and 16 bits) is converted. All tensors of both forms are compared on the first
         sample, in float; a model that is not the same is refused.
     output : path
-        Replaced at once when the new model is complete and checked.
+        Replaced at once when the new model is complete and checked; of a link, what it
+        points at. No file that the run reads.
     reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
         Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
         with a ``calibrator`` that has observed this model already: no sample runs then,
@@ -173,7 +175,7 @@ def quantize(
     ...         "model.onnx", f"{name}.onnx", calibrator=cal, strategy=name
     ...     )
     """
-    path = check_output(model, output)
+    place = check_output(model, output, reader, *policy_files(strategy))
     known: dict[str, str] = {}
     if activation is None and not formats:
         activation, known = noted(calibrator, target)
@@ -232,9 +234,9 @@ def quantize(
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
     first = seen.first if seen else check_without_data(prepared)
-    written = write_prepared(prepared, path, table, bits=bits, sample=first)
+    written = write_prepared(prepared, place, table, bits=bits, sample=first)
     return QuantizeResult(
-        output=path,
+        output=place.path,
         table=table,
         samples=seen.samples if seen else 0,
         tensors_observed=len(prepared.plan.observed),

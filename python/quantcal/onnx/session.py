@@ -5,12 +5,12 @@ All map one file of weights, so several of them cost little more memory than one
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal._temporary import TemporaryFolder, working
 from quantcal.onnx.external import move_out
 from quantcal.onnx.model import WEIGHTS_FILE, Loaded
 
@@ -43,26 +43,23 @@ class Workspace:
         self.label = loaded.label
         self.providers = list(providers or ["CPUExecutionProvider"])
         self._weights = loaded.folder
-        # Windows refuses to delete what a session still maps; its temp folder may keep it.
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="quantcal-", ignore_cleanup_errors=True
-        )
         self._made = 0
         self.light = onnx.ModelProto()
         self.light.CopyFrom(loaded.proto)
-        if self._weights is None:
-            folder = Path(self._folder.name)
-            move_out(self.light, folder, WEIGHTS_FILE)
+        with working():
+            self._folder = TemporaryFolder()
+            if self._weights is None:
+                move_out(self.light, self._folder.path, WEIGHTS_FILE)
 
     def __enter__(self) -> Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._folder.close()
 
     def _path(self) -> str:
         self._made += 1
-        return str(Path(self._folder.name) / f"graph{self._made}.onnx")
+        return str(self._folder.path / f"graph{self._made}.onnx")
 
     def open(
         self, outputs: Iterable[str], *, nodes: Sequence[onnx.NodeProto] | None = None
@@ -120,7 +117,8 @@ class Workspace:
                 prepare=prepare,
             )
         path = self._path()
-        Path(path).write_bytes(content)
+        with working():
+            Path(path).write_bytes(content)
         return open_session(path, self.label, self.providers, prepare=prepare)
 
     def types(self, names: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
+from quantcal._files import is_text
 from quantcal._kinds import kind_of
 from quantcal.onnx.external import Place, external_tensors
 
@@ -51,6 +52,11 @@ def locate_files(proto: onnx.ModelProto, path: Path, label: str) -> Path:
             found[place.location] = _find(place.location, roots, where)
         _check_size(found[place.location], place, where)
     folder = _common(list(found.values()), roots, label)
+    if not is_text(folder):
+        raise CalibrationError(
+            f"The weights of {label} lie in the folder {folder}, whose path is not UTF-8, as "
+            "onnx and onnxruntime want it. Move the model to another folder."
+        )
     for tensor, place in tensors:
         moved = found[place.location].relative_to(folder).as_posix()
         next(e for e in tensor.external_data if e.key == "location").value = moved

@@ -24,7 +24,7 @@ from quantcal.onnx.inputs import Feed
 from quantcal.onnx.model import load_light
 from quantcal.onnx.noted import activation_of, advice, other_format
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
-from quantcal.onnx.output import check_output, save
+from quantcal.onnx.output import Output, check_output, save
 from quantcal.onnx.prepare import Prepared, prepare
 from quantcal.onnx.reached import in_table
 from quantcal.onnx.result import weights_told
@@ -111,8 +111,8 @@ def write(
     model : path, bytes or onnx.ModelProto
         Never changed. Opset below 13 is converted in the copy.
     output : path
-        Replaced at once when the new model is complete, else left as it was. A model
-        beyond 2 GiB keeps its weights in ``<output>.data``.
+        Replaced at once when the new model is complete, else left as it was; of a link,
+        what it points at. A model beyond 2 GiB keeps its weights in ``<output>.data``.
     table : mapping of str to QuantParams
         Must hold every activation that is rounded, in a format of the target; more is
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
@@ -136,7 +136,7 @@ def write(
         When the model cannot be read, nothing would be quantised, a range is missing,
         or the output cannot be written.
     """
-    path = check_output(model, output)
+    place = check_output(model, output)
     formats = {name: params.format for name, params in table.items()}
     options = Options.of(
         target=target,
@@ -164,12 +164,12 @@ def write(
     told = partial(advice, prepared, table, formats.values(), table=True)
     prepared = prepared.covered_by(in_table(table), "The table has no range", told)
     sample = check_without_data(prepared)
-    return write_prepared(prepared, path, table, sample=sample)
+    return write_prepared(prepared, place, table, sample=sample)
 
 
 def write_prepared(
     prepared: Prepared,
-    target: Path,
+    output: Output,
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
@@ -189,9 +189,9 @@ def write_prepared(
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
     label = prepared.converted.label
     check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
-    size = save(proto, target, label, sample)
+    size = save(proto, output, label, sample)
     return Written(
-        output=target,
+        output=output.path,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
         quantize_nodes=kinds["QuantizeLinear"],
         dequantize_nodes=kinds["DequantizeLinear"],

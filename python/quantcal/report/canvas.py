@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantcal import _imports
+from quantcal._signals import deferred
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -37,14 +40,11 @@ def require() -> None:
     Raises
     ------
     ImportError
-        When it is missing.
+        When it is missing, or is installed but cannot be loaded.
     """
-    try:
-        import matplotlib  # noqa: F401, ICN001
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
-        ) from error
+    # The compiled parts of these, too, do not stand an interruption while they load.
+    parts = ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg")
+    _imports.require(parts, "Pictures need", "plot", "matplotlib")
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -60,7 +60,8 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
     check(ax)
     if ax is not None:
         return ax
-    import matplotlib.pyplot as plt
+    with deferred():
+        import matplotlib.pyplot as plt
 
     _, made = plt.subplots(figsize=(width, height), layout="constrained")
     return made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from quantcal._core import CalibrationError
+from quantcal._files import write_bytes
 from quantcal.comparison import Comparison
 from quantcal.report import canvas
 
@@ -24,9 +26,8 @@ def save_comparison(comparison: Comparison, path: Path) -> None:
     ImportError
         If matplotlib is missing.
     CalibrationError
-        If the ending is none of these, or there are several tensors.
-    OSError
-        If the file cannot be written.
+        If the ending is none of these, there are several tensors, or the file cannot be
+        written.
     """
     canvas.require()
     from matplotlib.figure import Figure
@@ -34,10 +35,13 @@ def save_comparison(comparison: Comparison, path: Path) -> None:
     height = canvas.ABOVE + canvas.ROW * (len(comparison) + 1)
     figure = Figure(figsize=(9.0, height + 0.7), layout="constrained")
     kinds = sorted(figure.canvas.get_supported_filetypes())
-    if path.suffix.lower().removeprefix(".") not in kinds:
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in kinds:
         endings = ", ".join(f".{kind}" for kind in kinds)
         raise CalibrationError(
             f'{path}: a picture cannot end in "{path.suffix}"; take one of {endings}'
         )
     comparison.plot(figure.subplots())
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format=kind)
+    write_bytes(path, drawn.getvalue())

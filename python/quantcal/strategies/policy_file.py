@@ -5,24 +5,22 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from quantcal._core import CalibrationError
-from quantcal._files import read_bytes, write_bytes
+from quantcal._files import read_bytes, write_text
 from quantcal._json import parse_json
+from quantcal._toml import parse_toml
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.express import strategy_of
 from quantcal.strategies.patterns import Pattern
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _EXAMPLE = 'rules = [{pattern = "*", strategy = "mse"}]'
+
+# Rules for twenty thousand tensors; parsed, a file takes up to a hundred times its size.
+_LARGEST = 2_000_000
 
 
 def read(path: str | os.PathLike[str]) -> list[tuple[str, Strategy]]:
@@ -33,7 +31,7 @@ def read(path: str | os.PathLike[str]) -> list[tuple[str, Strategy]]:
     CalibrationError
         If the file cannot be read or anything in it is wrong.
     """
-    parse = _known_kind(path, {".toml": tomllib.loads, ".json": parse_json})
+    parse = _known_kind(path, {".toml": parse_toml, ".json": parse_json})
     content = _load(path, parse)
     try:
         return rules_of(content, Path(path).suffix[1:].upper())
@@ -50,12 +48,12 @@ def load_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     CalibrationError
         If it cannot be read or is no TOML.
     """
-    content: dict[str, Any] = _load(path, tomllib.loads)
+    content: dict[str, Any] = _load(path, parse_toml)
     return content
 
 
 def _load(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
-    data = read_bytes(Path(path))
+    data = read_bytes(Path(path), _LARGEST)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -63,7 +61,7 @@ def _load(path: str | os.PathLike[str], parse: Callable[[str], Any]) -> Any:
         raise CalibrationError(msg) from error
     try:
         return parse(text)
-    except (ValueError, RecursionError) as error:  # the parsers' own are ValueErrors
+    except ValueError as error:
         kind = "JSON" if parse is parse_json else "TOML"
         msg = f"{path} is not valid {kind}: {error}"
         raise CalibrationError(msg) from error
@@ -84,14 +82,7 @@ def write(
         {"pattern": pattern, **(_named(strategy))}
         for pattern, strategy in rules.items()
     ]
-    try:
-        data = text(entries).encode()
-    except UnicodeEncodeError as error:
-        msg = (
-            f"{path} cannot be written: a pattern holds half a surrogate pair: {error}"
-        )
-        raise CalibrationError(msg) from error
-    write_bytes(Path(path), data)
+    write_text(Path(path), text(entries))
 
 
 def _named(strategy: str | dict[str, Any]) -> dict[str, Any]:

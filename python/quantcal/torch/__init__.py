@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from quantcal import _imports
+
 if TYPE_CHECKING:
     from quantcal.torch.attach import attach_observer
     from quantcal.torch.compressed import write_compressed_tensors
@@ -50,15 +52,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LATE:
         msg = f"module 'quantcal.torch' has no attribute {name!r}"
         raise AttributeError(msg)
-    try:
-        module = importlib.import_module(f"quantcal.torch.{_LATE[name]}")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        msg = (
-            'quantcal.torch needs torch. Install it with: pip install "quantcal[torch]"'
-        )
-        raise ImportError(msg) from error
+    _imports.require(("torch",), "quantcal.torch needs", "torch", "torch")
+    module = importlib.import_module(f"quantcal.torch.{_LATE[name]}")
     found = getattr(module, name)
     globals()[name] = found
     return found

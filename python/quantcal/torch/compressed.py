@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from quantcal import CalibrationError, QuantParams, calibrate
-from quantcal._files import read_bytes, write_bytes
+from quantcal import CalibrationError, QuantParams, _imports, calibrate
+from quantcal._files import check_target, read_bytes, write_bytes, write_text
 from quantcal._json import parse_json
+from quantcal._names import check_name
 from quantcal.torch.modules import near, paths, unwrap
 from quantcal.torch.readable import readable
 
@@ -77,14 +78,11 @@ def write_compressed_tensors(
     ...     y = model(torch.randn(4, 8))
     >>> write_compressed_tensors(cal.compute("mse"), "checkpoint", model=model)
     """
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        msg = (
-            "write_compressed_tensors needs safetensors. Install it with: "
-            'pip install "quantcal[llm]"'
-        )
-        raise ImportError(msg) from error
+    _imports.require(
+        ("safetensors.torch",), "write_compressed_tensors needs", "llm", "safetensors"
+    )
+    from safetensors.torch import save
+
     _check(table)
     ignored: list[str] = []
     if model is None:
@@ -103,9 +101,20 @@ def write_compressed_tensors(
     except OSError as error:
         msg = f"cannot make the folder {home}: {error.strerror}"
         raise CalibrationError(msg) from error
+    for name in ("model.safetensors", "config.json"):
+        check_target(home / name)
+    text = _json(content)
     data = save(state, metadata={"format": "pt"})
     write_bytes(home / "model.safetensors", data)
-    write_bytes(home / "config.json", f"{json.dumps(content, indent=2)}\n".encode())
+    write_text(home / "config.json", f"{text}\n")
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(content, indent=2)
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"config holds what JSON cannot: {error}"
+        raise CalibrationError(msg) from error
 
 
 def read_scales(folder: str | Path) -> dict[str, QuantParams]:
@@ -189,6 +198,7 @@ def _check(table: Mapping[str, QuantParams]) -> None:
         msg = f"the table has several formats ({told}); compressed-tensors groups have one"
         raise CalibrationError(msg)
     for name, params in table.items():
+        check_name(name)
         if params.format not in _TYPES:
             msg = (
                 f'Tensor "{name}" is {params.format}, but activations are read in '

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.ao.quantization.observer import ObserverBase
 
-from quantcal import CalibrationError, Calibrator, QuantFormat
+from quantcal import CalibrationError, Calibrator, QuantFormat, _imports
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
 from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
@@ -187,11 +187,9 @@ def pt2e_observers() -> tuple[type[Any], type[Any]]:
     ImportError
         If torchao is missing; says how to install it.
     """
-    try:
-        from torchao.quantization.pt2e.observer import ObserverBase as Base
-    except ModuleNotFoundError as error:
-        msg = 'The PT2E flow needs torchao. Install it with: pip install "quantcal[torch]"'
-        raise ImportError(msg) from error
+    module = "torchao.quantization.pt2e.observer"
+    _imports.require((module,), "The PT2E flow needs", "torch", "torchao")
+    from torchao.quantization.pt2e.observer import ObserverBase as Base
 
     class PT2EObserver(Observing, Base):  # type: ignore[misc]
         """For torchao's PT2E flow: one range of the whole tensor."""
