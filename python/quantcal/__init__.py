@@ -6,7 +6,7 @@ tensor, and compute ranges, scales and zero points from it by any method.
 
 from __future__ import annotations
 
-from quantcal import _command  # noqa: F401
+from quantcal import _command
 
 # isort: split
 import importlib
@@ -138,3 +138,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *_SUBMODULES, "__version__"])
+
+
+_command.loaded()

@@ -110,6 +110,28 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
     assert not (tmp_path / "q.onnx").exists()
 
 
+def test_a_signal_while_the_package_is_loaded_is_not_lost(tmp_path: Path) -> None:
+    """It comes in a callback of Python's importing, which swallows exceptions."""
+    code = """
+import os, weakref
+class Thing: pass
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "quantcal.table":
+            thing = Thing()
+            self.reference = weakref.ref(thing, self.interrupt)
+            del thing
+    def interrupt(self, _):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000): pass
+sys.meta_path.insert(0, Finder())
+"""
+    process = start(tmp_path, "--version", code=code)
+    out, err = process.communicate(timeout=120)
+    assert (out, err) == ("", "interrupted\n")
+    assert process.returncode in {130, -signal.SIGINT}
+
+
 def test_a_signal_waits_for_the_end_of_a_block() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []
