@@ -236,6 +236,7 @@ def test_weights_are_restored_after_an_exception_in_every_kind() -> None:
                 model, {type(model).__name__: RANGE}, weights="int8"
             ),
         ):
+            call(model)
             raise KeyError
         assert all(a is b for a, b in zip(model.parameters(), before, strict=True))
         if isinstance(model, nn.RNNBase):
