@@ -385,6 +385,27 @@ def test_running_the_sample_leaves_modes_buffers_and_random_numbers() -> None:
     assert not torch.equal(after["3.weight"], before["3.weight"])
 
 
+def test_buffers_that_a_forward_changes_get_their_values_back() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.LayerNorm(WIDTH), linear())
+            self.register_buffer("calls", torch.zeros(1))
+            self.register_buffer("last", torch.zeros(1))
+
+        def forward(self, x: Any) -> Any:
+            self.calls += 1
+            self.last = x.mean()
+            return self.inner(x)
+
+    model, x = ready(Counting()), random_input()
+    cal = observed(model, x)
+    last = model.last
+    assert qc.torch.smoothquant(model, cal)
+    assert model.calls.tolist() == [1]
+    assert model.last is last
+
+
 def test_a_model_that_never_computes_the_same_is_refused() -> None:
     class Drifting(nn.Module):
         def __init__(self) -> None:

@@ -253,15 +253,15 @@ def _state(
     # Tied weights are written once, as the checkpoints of the models do. A view of the first
     # rows begins at the same place, but is another tensor: safetensors wants it copied.
     seen: dict[tuple[Any, ...], str] = {}
-    stored: set[int] = set()
+    storages: set[int] = set()
     for name, tensor in list(state.items()):
         same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if seen.setdefault(same, name) != name and tensor.numel():
             del state[name]
-        elif tensor.untyped_storage().data_ptr() in stored:
+        elif tensor.untyped_storage().data_ptr() in storages:
             state[name] = tensor.clone()
         else:
-            stored.add(tensor.untyped_storage().data_ptr())
+            storages.add(tensor.untyped_storage().data_ptr())
     state |= _scales(table)
     format = next(iter(table.values())).format
     weight_format = "float8_e4m3fn" if format == "float8_e4m3fn" else "int8"

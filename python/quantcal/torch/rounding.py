@@ -14,6 +14,9 @@ from quantcal.torch.readable import is_elsewhere, readable
 def fake(params: QuantParams, tensor: torch.Tensor, name: str) -> torch.Tensor:
     """Return what `QuantParams.fake_quantize` makes of a tensor, in its type and place."""
     values = readable(name, tensor)
+    if not values.is_floating_point():
+        msg = f'Tensor "{name}" is of {tensor.dtype}; only floats can be quantized'
+        raise TypeError(msg)
     if is_elsewhere(values) and not QuantFormat(params.format).is_float:
         real = fake_in_place(params, values)
     else:
