@@ -130,7 +130,9 @@ proptest! {
         h.record(&values);
         let mut sorted: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
         if fold {
-            sorted.iter_mut().for_each(|x| *x = x.abs());
+            for x in &mut sorted {
+                *x = x.abs();
+            }
         }
         sorted.sort_by(f64::total_cmp);
         let density = if fold { Density::of_magnitudes(&h) } else { Density::new(&h) };
