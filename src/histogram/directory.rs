@@ -68,7 +68,7 @@ impl Directory {
 
     /// Octaves that have a page, with it, by rising code.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let covered = self.first / 2..(self.first + self.numbers.len()) / 2;
+        let covered = self.first / 2..self.first / 2 + self.numbers.len() / 2; // both even
         let octaves = covered.clone().chain(covered.map(|octave| octave + Layout::OCTAVES));
         octaves.filter_map(|octave| Some((octave, self.find(octave)?)))
     }

@@ -98,11 +98,6 @@ impl Pages {
         octaves
     }
 
-    /// Whether nothing is counted and no page was made.
-    fn is_bare(&self) -> bool {
-        self.low.is_empty() && self.listed.is_empty()
-    }
-
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
@@ -216,10 +211,13 @@ impl Pages {
     /// Adds counters of the same or of a finer layout; dropping low mantissa bits is exact.
     pub(crate) fn merge(&mut self, other: &Self) {
         let drop = other.layout.mantissa_bits() - self.layout.mantissa_bits();
-        if !other.listed.is_empty() {
-            return self.merge_listed(&other.listed, drop);
+        let listed = !(self.listed.is_empty() && other.listed.is_empty());
+        if listed && !self.has_pages_of(other, drop) {
+            return self.merge_bins(other, drop);
         }
-        self.spread();
+        for &(code, count) in &other.listed {
+            self.add(code as usize >> drop, count);
+        }
         let octaves: Vec<u16> = other.directory.iter().map(|(octave, _)| octave as u16).collect();
         self.reserve(&octaves);
         let size = other.layout.bins_per_octave();
@@ -240,24 +238,28 @@ impl Pages {
         }
     }
 
-    /// Adds listed bins, of whose codes the lowest bits are dropped.
-    fn merge_listed(&mut self, bins: &[Bin], drop: u32) {
-        let mut bins: Vec<Bin> = bins.iter().map(|&(code, count)| (code >> drop, count)).collect();
+    /// Whether there are pages already for all octaves of some listed bins, whose codes lose some bits.
+    fn has_pages_of(&self, other: &Self, drop: u32) -> bool {
+        let octave = |bin: &Bin| bin.0 as usize >> drop >> self.layout.mantissa_bits();
+        self.listed.is_empty()
+            && other.listed.iter().all(|bin| self.directory.find(octave(bin)).is_some())
+    }
+
+    /// Adds counters of which some are listed: what comes of it is listed where that takes less memory.
+    fn merge_bins(&mut self, other: &Self, drop: u32) {
+        let theirs = other.non_empty().map(|(code, count)| (code >> drop, count));
+        *self = Self::of_any(self.layout, self.non_empty().chain(theirs).collect());
+    }
+
+    /// Counters of some bins in any order, of which several may have one code.
+    pub(super) fn of_any(layout: Layout, mut bins: Vec<(usize, u64)>) -> Self {
+        bins.sort_by_key(|&(code, _)| code); // rising runs: one pass merges them
         bins.dedup_by(|next, kept| {
             let same = next.0 == kept.0;
             kept.1 += if same { next.1 } else { 0 };
             same
         });
-        if self.is_bare() {
-            let bins = bins.into_iter().map(|(code, count)| (code as usize, count));
-            *self = Self::of_bins(self.layout, bins);
-            return;
-        }
-        self.spread();
-        self.make_pages(&self.octaves_of(&bins));
-        for (code, count) in bins {
-            self.add(code as usize, count);
-        }
+        Self::of_bins(layout, bins.into_iter())
     }
 
     /// Whether the inner edges of all bins that `finer` fills are inner edges here too.

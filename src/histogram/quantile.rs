@@ -66,11 +66,8 @@ impl Histogram {
         let mut folded = self.clone();
         if let Some(pages) = &mut folded.pages {
             let layout = pages.layout();
-            let mut positive = super::Pages::new(layout);
-            for (code, count) in pages.non_empty() {
-                positive.add(layout.split(code).1, count);
-            }
-            *pages = positive;
+            let bins = pages.non_empty().map(|(code, count)| (layout.split(code).1, count));
+            *pages = super::Pages::of_any(layout, bins.collect());
         }
         folded.posinf = self.posinf.saturating_add(self.neginf);
         folded.neginf = 0;

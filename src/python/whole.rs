@@ -36,7 +36,7 @@ impl<'py> FromPyObject<'_, 'py> for Whole {
             Some(Ok(number)) => Ok(number.into()),
             Some(Err(error)) if error.is_instance_of::<PyOverflowError>(object.py()) => {
                 let number = if object.lt(0)? { i64::MIN } else { i64::MAX };
-                Ok(Self { number, given: Some(beyond(&object)?) })
+                Ok(Self { number, given: Some(beyond(object)?) })
             }
             _ => Err(PyTypeError::new_err(format!("{} is not a whole number", shown(&object)?))),
         }
@@ -44,7 +44,7 @@ impl<'py> FromPyObject<'_, 'py> for Whole {
 }
 
 /// A number beyond 64 bits as text; Python itself refuses to write the digits of very long ones.
-fn beyond(object: &Borrowed<'_, '_, PyAny>) -> PyResult<String> {
+fn beyond(object: Borrowed<'_, '_, PyAny>) -> PyResult<String> {
     let whole = object.call_method0("__index__")?; // an integer of another library is written otherwise
     let bits: u64 = whole.call_method0("bit_length")?.extract()?;
     if bits > 256 {

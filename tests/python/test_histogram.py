@@ -321,3 +321,40 @@ def test_a_histogram_equals_only_histograms() -> None:
 def test_observe_returns_the_histogram_itself() -> None:
     h = qc.Histogram()
     assert h.observe(f32([1.0])) is h
+
+
+@pytest.mark.parametrize("mantissa_bits", [None, 3, 8, 12])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("value", [1.4e-45, 4e-41, 1e-39, 1.17549421e-38])
+def test_a_subnormal_beside_zeros_lies_in_its_bin(
+    value: float, sign: int, mantissa_bits: int | None
+) -> None:
+    x = f32([0.0, sign * value, sign * 1.0])
+    h = qc.Histogram(mantissa_bits).observe(x)
+    tiny = float(x[1])
+    low, high, count = h.bins()
+    assert count.tolist() == [1, 1, 1]
+    assert count[(low <= tiny) & (tiny <= high)].sum() == 1
+    assert low[1] < high[1] or not h.exact
+    # The middle value of three is in the bin, above zero in size.
+    assert 0 < abs(h.quantile(0.5)) < 2e-38
+    assert 0 < h.abs_quantile(0.5) < 2e-38
+    # No part of it is zero, and nothing else is in it.
+    edge = float(max(abs(low[1]), abs(high[1])))
+    inside = h.cut(*sorted([sign * 1e-46, sign * edge]))
+    assert (inside.count, inside.zeros) == (1, 0)
+    assert 0 < abs(inside.min) <= edge
+    assert h.cut(0.0, 0.0).count == 1
+    for part in (inside, h.cut(-1, 1), h.coarsen(3)):
+        assert qc.Histogram.from_bytes(part.to_bytes()) == part
+    counts, _ = h.rebin(3, -1.5, 1.5)
+    assert counts.tolist() == ([0, 2, 1] if sign > 0 else [1, 2, 0])
+    assert h.mean() == pytest.approx(sign / 3)
+
+
+def test_a_lone_value_below_an_extreme_at_the_next_edge_lies_in_its_own_bin() -> None:
+    edge = 1 + 2.0**-8
+    for sign in (1, -1):
+        low, high, count = qc.Histogram().observe(sign * f32([0.3, 1.001, edge])).bins()
+        middle = sorted([sign * 1.0, sign * edge])
+        assert (low[1], high[1], count[1]) == (*middle, 1)

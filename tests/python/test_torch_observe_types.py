@@ -130,3 +130,26 @@ def test_blocks_of_subnormals_are_theirs_whatever_the_thread_was_told(
     np.testing.assert_array_equal(flushed.scales, coded.scales)
     np.testing.assert_array_equal(flushed_values.view("u4"), values.view("u4"))
     assert values.any()
+
+
+def test_answers_about_subnormals_are_the_same_whatever_the_thread_was_told() -> None:
+    x = np.float32([0.0, 1e-40, 2e-40, -3e-41, -1e-39, -1e-39])
+    h = qc.Histogram().observe(x)
+
+    def answers() -> list[object]:
+        part = h.cut(-1e-39, 1e-40)
+        return [
+            *(column.tolist() for column in h.bins()),
+            (h.min, h.max, part.min, part.max, part.to_bytes()),
+            [h.quantile(q) for q in (0.1, 0.3, 0.5, 0.9)],
+            [h.abs_quantile(q) for q in (0.1, 0.3, 0.5, 0.9)],
+        ]
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        flushed = repr(answers())
+    finally:
+        torch.set_flush_denormal(False)
+    assert flushed == repr(answers())
+    assert h.min < 0 < h.max
