@@ -1,4 +1,4 @@
-"""docs/complaints.md names tests that exist, and all fifty complaints."""
+"""docs/complaints.md names tests that exist, and numbers all complaints."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_every_test_that_the_list_of_complaints_names_exists() -> None:
         assert not name or name in found, f"{file}::{name}"
 
 
-def test_all_fifty_complaints_are_answered_and_yes_has_a_test() -> None:
+def test_all_complaints_are_answered_and_yes_has_a_test() -> None:
     rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (.*?) ?\|$", TEXT, re.MULTILINE)
-    assert [int(number) for number, *_ in rows] == list(range(1, 51))
+    assert [int(number) for number, *_ in rows] == list(range(1, 87))
     for number, _, answer, shown in rows:
-        assert answer.split()[0].strip(",:") in {
+        assert answer.split()[0].strip(",:;") in {
             "yes",
             "no",
             "partly",
