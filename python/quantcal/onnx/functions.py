@@ -1,4 +1,4 @@
-"""Flattening a model: functions of its own are inlined, and ONNX's domain has one spelling.
+"""Flattening a model: functions of its own are inlined.
 
 Afterwards all nodes lie in the graph and its subgraphs, so everything that walks those
 sees every node. Meaning follows onnxruntime: it reads a function's body in the opset of
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from quantcal import CalibrationError
-from quantcal.onnx.graph import STANDARD_DOMAINS, all_nodes, subgraphs
+from quantcal.onnx.graph import all_nodes, subgraphs
 from quantcal.onnx.model import Loaded
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def flatten(loaded: Loaded) -> Loaded:
-    """Return the model with its functions inlined and ``ai.onnx`` written as ``""``.
+    """Return the model with its functions inlined.
 
     Names of the main graph stay. What comes out of a function keeps its name with a
     number, such as ``h__1``.
@@ -38,28 +38,10 @@ def flatten(loaded: Loaded) -> Loaded:
         When a function cannot be inlined; names it, or gives onnx's reason.
     """
     proto = loaded.proto
-    _spell_domains(proto)
     _drop_uncalled(proto)
     if not proto.functions:
         return loaded
     return replace(loaded, proto=_inlined(proto, loaded.label))
-
-
-def _spell_domains(proto: onnx.ModelProto) -> None:
-    """Write ONNX's own domain as ``""`` everywhere, and import it once."""
-    for node in (*all_nodes(proto.graph), *_function_nodes(proto)):
-        if node.domain in STANDARD_DOMAINS and node.domain:
-            node.domain = ""
-    for function in proto.functions:
-        if function.domain in STANDARD_DOMAINS:
-            function.domain = ""
-    spelt = [o for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
-    if spelt and (len(spelt) > 1 or spelt[0].domain):
-        others = [o for o in proto.opset_import if o.domain not in STANDARD_DOMAINS]
-        _set_imports(
-            proto,
-            {"": max(o.version for o in spelt)} | {o.domain: o.version for o in others},
-        )
 
 
 def _set_imports(

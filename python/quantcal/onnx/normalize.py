@@ -63,6 +63,7 @@ def normalize(proto: onnx.ModelProto, label: str, folder: Path | None) -> None:
         _normalize_nodes(graph.node, label, folder)
         _drop_duplicates(graph, label)
     for function in proto.functions:
+        function.domain = _short(function.domain)
         _normalize_nodes(function.node, label, folder)
     if 0 < proto.ir_version < 4:
         _without_weights(proto.graph)
