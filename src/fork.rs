@@ -87,29 +87,44 @@ struct Pass {
 }
 
 impl Pass {
+    #[inline]
     fn get() -> Self {
-        // Who holds a lock may take another: to wait for the gate would be to wait for oneself.
-        if DEPTH.get() == 0 {
-            loop {
+        DEPTH.with(|depth| {
+            // Who holds a lock may take another: to wait for the gate would be to wait for oneself.
+            if depth.get() == 0 {
                 INSIDE.fetch_add(1, SeqCst);
-                if !CLOSED.load(SeqCst) {
-                    break;
+                if CLOSED.load(SeqCst) {
+                    enter_later();
                 }
-                INSIDE.fetch_sub(1, SeqCst);
-                wait();
             }
-        }
-        DEPTH.set(DEPTH.get() + 1);
+            depth.set(depth.get() + 1);
+        });
         Self { of_this_thread: PhantomData }
     }
 }
 
-impl Drop for Pass {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        if DEPTH.get() == 0 {
-            INSIDE.fetch_sub(1, SeqCst);
+/// Comes back in when the gate is open.
+#[cold]
+fn enter_later() {
+    loop {
+        INSIDE.fetch_sub(1, SeqCst);
+        wait();
+        INSIDE.fetch_add(1, SeqCst);
+        if !CLOSED.load(SeqCst) {
+            return;
         }
+    }
+}
+
+impl Drop for Pass {
+    #[inline]
+    fn drop(&mut self) {
+        DEPTH.with(|depth| {
+            depth.set(depth.get() - 1);
+            if depth.get() == 0 {
+                INSIDE.fetch_sub(1, SeqCst);
+            }
+        });
     }
 }
 
@@ -128,6 +143,7 @@ impl<T> Lock<T> {
     }
 
     /// Waits for the lock, and for a fork that is under way. A panic of another holder does not matter.
+    #[inline]
     pub fn lock(&self) -> Locked<'_, T> {
         let pass = Pass::get();
         let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
