@@ -215,7 +215,7 @@ def damaged(path: Path, how: str) -> Path:
         ("cut", "cut off"),
         ("altered", "checksum"),
         ("newer", "newer"),
-        ("foreign", "not written by quantcal"),
+        ("foreign", "ZIP archive"),
         ("empty", "cut off"),
         ("missing", "No such file"),
     ],

@@ -66,7 +66,7 @@ import quantcal as qc
 from quantcal.onnx.result import peak_memory
 feeds = [{"ids": np.array([0, int(sys.argv[2]) - 1])}]
 for tensors in (None, "all"):
-    cal = qc.onnx.observe(sys.argv[1], feeds, tensors=tensors)
+    cal = qc.onnx.observe(sys.argv[1], feeds, tensors=tensors, placement="stock")
     assert (cal["e"].min, cal["e"].max) == (0, 3), cal["e"]
     assert cal["y"].max == 3 * 128
 print(peak_memory() // 2**20)

@@ -106,6 +106,7 @@ def test_nodes_without_values_stay_in_float_and_are_counted(
     assert {tensor.name for tensor in result.stability} == {"x"}
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value:UserWarning")
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.parametrize("where", STAGES)
 def test_what_was_seen_before_leaves_the_same_nodes(
@@ -161,6 +162,7 @@ def test_halves_without_a_finite_value_have_no_range() -> None:
     assert found.second is not None
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value:UserWarning")
 @pytest.mark.parametrize("cause", CAUSES)
 def test_an_error_names_the_tensors_when_nothing_is_left(
     cause: str, tmp_path: Path

@@ -148,6 +148,7 @@ except ImportError as error:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*no finite value:UserWarning")
 @pytest.mark.parametrize("draw", ["histogram", "comparison", "table"])
 @pytest.mark.parametrize("values", ODD.values(), ids=ODD)
 def test_odd_values_are_drawn(values: list[float], draw: str) -> None:

@@ -201,6 +201,7 @@ def test_a_branch_that_one_half_takes_is_told(tmp_path: Path) -> None:
         tmp_path / "q.onnx",
         feeds,
         strategy=rules,
+        placement="stock",
         progress=False,
     )
     assert result.stability is not None

@@ -68,7 +68,10 @@ def read_sample(file: Path, specs: Sequence[InputSpec]) -> Feed:
                 return {specs[0].name: data}
             for name in data.files:
                 if data.files.count(name) > 1:  # numpy would read one of them
-                    raise ValueError(f'the array "{name}" occurs twice')
+                    raise CalibrationError(
+                        f'Cannot read {file}: the array "{name}" occurs twice. Save the '
+                        "sample again, with one array of each name."
+                    )
             arrays = {name: data[name] for name in data.files}
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
                 raise CalibrationError(_not_samples(file))  # another archive's files

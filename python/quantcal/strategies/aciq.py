@@ -39,7 +39,7 @@ class ACIQ:
         "closed_form" takes sqrt(2 / pi) * std * sqrt(ln 2^bits) instead. It is far below the
         optimum: for Gaussian values 1.33 std at 4 bits where 2.56 std is best, and 1.88 std at
         8 bits where 3.92 std is best, with 6.9 and 188 times the least error of equation 5 (5.0
-        and 184 times the least squared error on int4 and int8).
+        and 191 times the least squared error on int4 and int8).
 
     Raises
     ------
