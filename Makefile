@@ -13,7 +13,7 @@ UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rust test-python lint format bench bench-smoke demo ci torch clean
+.PHONY: help build test test-rust test-python lint format bench bench-smoke fuzz-graphs demo ci torch clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,10 @@ bench: $(VENV)/.built $(VENV)/.bench  ## Run all benches (about twenty minutes o
 bench-smoke: $(VENV)/.built $(VENV)/.bench  ## See that all benches still run
 	cargo bench --quiet -- --test
 	$(PY) benches/python/run.py --smoke
+
+# For example: make fuzz-graphs FUZZ="--graphs 200 --seed 7"
+fuzz-graphs: $(VENV)/.built  ## Quantize 2,000 random ONNX graphs and report every fault (about half an hour)
+	PYTHONPATH=tests $(PY) -m fuzz.run $(FUZZ)
 
 demo: $(VENV)/.built  ## Quantise a real network and compare its accuracy before and after
 	$(BIN)/quantcal demo

@@ -103,6 +103,18 @@ def channel_axis(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> in
     return output_axis(node, rank)
 
 
+def factor_axis(node: onnx.NodeProto, index: int, rank: int) -> int:
+    """Return the axis of a factor that has one scale for each row or column of the result.
+
+    That is for formats without an integer kernel, which asks for one scale in other
+    places than the columns of a matrix.
+    """
+    if rank < 2:
+        return -1
+    turned = operator_of(node) == "Gemm" and attribute(node, f"trans{'AB'[index]}", 0)
+    return rank - 2 if (index == 0) != bool(turned) else rank - 1
+
+
 def _einsum_axis(node: onnx.NodeProto, index: int) -> int:
     """Return the last axis that only this operand has and the result keeps."""
     equation = attribute(node, "equation", b"")

@@ -86,7 +86,8 @@ class Placement:
         self._beside: dict[str, list[str]] = {}
         self.formats: dict[str, str] = {}
         self._gates = self._find_gates()
-        self.sums = find_sums(graph, nodes, ranks) if options.minimal else {}
+        fused = options.minimal or options.target == "tensorrt"
+        self.sums = find_sums(graph, nodes, ranks) if fused else {}
         self._added = {
             term.matmul: node.output[0]
             for node in all_nodes(graph)

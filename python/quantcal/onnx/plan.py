@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 _FLOAT = "tensor(float)"
+_UNTOUCHED = "without a tensor to round or a weight to code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +126,19 @@ def make_plan(
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
         if reason:
-            owner = around[node.name]
-            left[f"{reason} (inside {owner})" if owner else reason] += 1
+            left[_inside(reason, around[node.name])] += 1
         else:
             nodes[node.name] = operator
-    if not nodes:
-        raise CalibrationError(_nothing(proto, label, options, left))
     fixed = constants | quantised
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
     floats -= set(without or ())
     placement = Placement(graph, nodes, floats, constants, ranks, options)
+    weights = {name for name in constants if types.get(name) == _FLOAT}
+    for name in _untouched(graph, nodes, placement, weights):
+        del nodes[name]
+        left[_inside(_UNTOUCHED, around[name])] += 1
+    if not nodes:
+        raise CalibrationError(_nothing(proto, label, options, left))
     for option in ("formats", "weight_formats") if without is None else ():
         rules: Mapping[str, str] = getattr(options, option)
         beside = placement.beside if option == "formats" else _weights(graph, nodes)
@@ -148,6 +152,26 @@ def make_plan(
         left,
         placement.sums,
     )
+
+
+def _inside(reason: str, owner: str) -> str:
+    return f"{reason} (inside {owner})" if owner else reason
+
+
+def _untouched(
+    graph: onnx.GraphProto,
+    nodes: Mapping[str, str],
+    placement: Placement,
+    weights: Collection[str],
+) -> list[str]:
+    """Return the chosen nodes of which nothing would be rounded or coded."""
+    touched = {node for beside in placement.beside.values() for node in beside}
+    return [
+        node.name
+        for node in all_nodes(graph)
+        if node.name in nodes.keys() - touched
+        and not any(node.input[index] in weights for index in coded_inputs(node))
+    ]
 
 
 def _weights(

@@ -216,6 +216,9 @@ def prepare(
         loaded.proto.opset_import.append(standard)
     converted = convert_opset(loaded, opset or options.opset)
     unify_names(converted.proto.graph)
+    if "Upsample" in options.op_types:  # which conversion writes as Resize
+        kinds = tuple(dict.fromkeys((*options.op_types, "Resize")))
+        options = replace(options, op_types=kinds)
     chosen = {
         node.name
         for node in all_nodes(converted.proto.graph)

@@ -17,6 +17,7 @@ from quantcal import QuantFormat, QuantParams
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.external import embed
 from quantcal.onnx.graph import captured_by, operator_of, sort_nodes, subgraphs
+from quantcal.onnx.loadable import make_loadable
 from quantcal.onnx.ties import untie
 from quantcal.onnx.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.onnx.weights import drop_unread, uses_of
@@ -62,6 +63,7 @@ def rewrite(
     sort_nodes(proto.graph)
     work = _Rewriter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
+    make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
     untie(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
@@ -123,7 +125,7 @@ class _Rewriter:
                     continue
                 source = name
                 if name in outputs:
-                    source = self._name(f"{name}_QuantizeLinear_Input")
+                    source = self.name(f"{name}_QuantizeLinear_Input")
                     node.output[index] = source
                 names[name] = self._pair(nodes, name, source, keep=name in outputs)
             for inner in subgraphs(node):
@@ -175,7 +177,8 @@ class _Rewriter:
                 again[name] = self._again[name]
         return again
 
-    def _name(self, base: str) -> str:
+    def name(self, base: str) -> str:
+        """Return ``base``, or a name like it that is free."""
         return self._constants.name(base)
 
     def _pair(
@@ -202,14 +205,14 @@ class _Rewriter:
     ) -> str:
         import onnx
 
-        coded = self._name(f"{name}_QuantizeLinear_Output")
-        real = name if keep else self._name(f"{name}_DequantizeLinear_Output")
+        coded = self.name(f"{name}_QuantizeLinear_Output")
+        real = name if keep else self.name(f"{name}_DequantizeLinear_Output")
         for op_type, given, gives in (
             ("QuantizeLinear", source, coded),
             ("DequantizeLinear", coded, real),
         ):
             inputs = [given, *grid]
-            title = self._name(f"{name}_{op_type}")
+            title = self.name(f"{name}_{op_type}")
             nodes.append(onnx.helper.make_node(op_type, inputs, [gives], title))
         return real
 

@@ -18,6 +18,7 @@ from quantcal.onnx.coded_inputs import (
     BIASED,
     channel_axis,
     coded_inputs,
+    factor_axis,
 )
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.names import matches, rule_for
@@ -135,6 +136,9 @@ class _Readers:
             format = ROWS
         if index == 0 and operator in ("MatMul", "Gemm") and options.minimal:
             format = _as_first_factor(format, options.activation)
+        few = QuantFormat(format).bits <= 4
+        if few and options.per_channel and operator in ("MatMul", "Gemm"):
+            axis = factor_axis(node, index, len(shape))
         narrow = self._bits.reduce or node.name in self._bits.nodes
         if narrow and operator in (*BIASED, "MatMul"):
             format = _narrow(format)
@@ -143,7 +147,7 @@ class _Readers:
             and (index, len(shape)) == (1, 2)
             and options.block_size
             and axis >= 0
-            and QuantFormat(format).bits <= 4
+            and few
         ):
             use = self._use(name, 1 - axis, format)
             if use.perm:  # blocks of one order of axes are none in another

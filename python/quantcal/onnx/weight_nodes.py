@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal import QuantFormat, QuantParams
+from quantcal.onnx.addends import BIAS_MAX, scales_for_addends, with_zero_scales
 from quantcal.onnx.coded_inputs import BIASED
 from quantcal.onnx.coding import Coded, code, code_blocks, tensor_of
 from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.graph import all_nodes, names_of, operator_of, unique_name
+from quantcal.onnx.loadable import marks_signs
 from quantcal.onnx.options import is_float
 from quantcal.onnx.sums import Sum
 from quantcal.onnx.weight_keys import uses
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     import onnx
 
     from quantcal.onnx.prepare import Prepared
-
-# The largest code of a bias: half of what 32 bits hold, as products are added to it.
-_BIAS_MAX = float(2**30)
 
 
 class Constants:
@@ -125,6 +124,7 @@ class WeightNodes:
         self._plan = prepared.plan
         self._options = prepared.options
         self._graph = graph
+        self._marked = marks_signs(prepared.proto)
         self._constants = constants
         self._ranges = ranges
         self._bits = bits
@@ -134,7 +134,9 @@ class WeightNodes:
             graph, prepared.plan.nodes, prepared.ties, self._options, bits
         )
         self._units = self._first_factors()
-        self._least = self._least_scales()
+        self._least, self._zero = scales_for_addends(
+            graph, prepared.plan, self._uses, ranges, self._floats
+        )
         self._outside = outside(graph, self._uses, self._plan.sites)
         self._coded: dict[Key, Coded] = {}
         self._around = Scope(graph)
@@ -165,8 +167,14 @@ class WeightNodes:
     ) -> None:
         """Code the constant of an Add behind a MatMul; else keep the Add apart.
 
-        See :mod:`quantcal.onnx.sums`.
+        See :mod:`quantcal.onnx.sums`. For TensorRT it stays in float.
         """
+        for term in terms:
+            if self._must_be_subtracted(term, node):
+                _subtract(node, term.other, self._negative(node, term.other, scope))
+                return
+        if not self._options.minimal:
+            return
         made = {other.name: other for other in scope.nodes}
         for term in terms:
             decoded = self._as_sum(made[term.matmul], node.input[term.other], scope)
@@ -177,6 +185,22 @@ class WeightNodes:
             if term.matrices:
                 made[term.matmul].op_type = "Gemm"
 
+    def _must_be_subtracted(self, term: Sum, node: onnx.NodeProto) -> bool:
+        """Whether onnxruntime would put a Reshape between signed codes and a product.
+
+        It does so for an Add behind a stack of matrices, and cannot load what it made
+        (:mod:`quantcal.onnx.loadable`). A Sub of the negative is the same sum.
+        """
+        data = self._ranges.get(self._inputs[term.matmul][0])
+        signed = data is not None and data.format == "int8"
+        constant = self._floats.is_float(node.input[term.other])
+        return signed and self._marked and constant and not term.matrices
+
+    def _negative(self, node: onnx.NodeProto, index: int, scope: Scope) -> str:
+        name = node.input[index]
+        negative = -self._floats.array(name)
+        return self._constants.add(scope.graph, negative, "float32", f"{name}_negative")
+
     def _code(self, use: Use) -> Coded:
         key, array = use.key, self._floats.array(use.name)
         if use.perm:
@@ -185,7 +209,11 @@ class WeightNodes:
         if key.block_size:
             return code_blocks(array, key.format, strategy, key.axis, key.block_size)
         axis = None if key.axis < 0 else key.axis
-        return code(array, key.format, strategy, axis, self._least.get(key))
+        coded = code(array, key.format, strategy, axis, self._least.get(key))
+        if key not in self._zero:
+            return coded
+        scale = with_zero_scales(array, coded.scale, axis, self._zero[key])
+        return replace(coded, scale=scale)
 
     def _scaled(self, use: Use) -> Coded:
         """Return the codes with the scale of one of the constants that share them."""
@@ -270,12 +298,12 @@ class WeightNodes:
         with np.errstate(over="ignore"):
             largest = np.abs(array / scale).max(initial=0)
         # NaN compares false, too.
-        return self._store_sum(name, scale, scope) if largest <= _BIAS_MAX else None
+        return self._store_sum(name, scale, scope) if largest <= BIAS_MAX else None
 
     def _store_sum(self, name: str, scale: NDArray[np.float32], scope: Scope) -> str:
         """Store a constant as 32-bit codes and append the node that decodes them."""
         array = self._floats.array(name).astype(np.float64)
-        codes = np.rint(array / scale).clip(-_BIAS_MAX, _BIAS_MAX).astype(np.int32)
+        codes = np.rint(array / scale).clip(-BIAS_MAX, BIAS_MAX).astype(np.int32)
         add = self._constants.add
         stored = [
             add(scope.graph, codes, "int32", f"{name}_quantized"),
@@ -301,40 +329,9 @@ class WeightNodes:
             product = product * scale
         return np.asarray(product) if self._options.target == "onnxruntime" else None
 
-    def _sums_scale(self, node: onnx.NodeProto) -> np.float32 | None:
-        """Return the scale of a node's input when its sums can be integers."""
-        inputs = self._inputs[node.name]
-        params = self._ranges.get(inputs[0]) if inputs else None
-        if (
-            self._options.target != "onnxruntime"
-            or operator_of(node) not in BIASED
-            or len(inputs) < 3
-            or params is None
-            or is_float(params.format)
-            or inputs[0] not in self._plan.sites
-            or not self._floats.is_float(inputs[1], inputs[2])
-        ):
-            return None
-        scale: np.float32 = np.float32(params.scale)
-        return scale
 
-    def _least_scales(self) -> dict[Key, NDArray[np.float32]]:
-        """Return, by key, the scales below which a bias would not fit 32 bits.
-
-        They matter where weights are next to nothing beside the bias; onnxruntime would
-        let the bias overflow.
-        """
-        least: dict[Key, NDArray[np.float32]] = {}
-        for node in all_nodes(self._graph):
-            scale = self._sums_scale(node)
-            use = self._uses.get((node.name, 1))
-            if node.name not in self._plan.nodes or scale is None or use is None:
-                continue
-            bias = np.abs(self._floats.array(node.input[2]).astype(np.float64))
-            ratio = use.factor / self._units[use.key]
-            floor = (bias / (float(scale) * ratio * _BIAS_MAX)).astype(np.float32)
-            if use.key.axis < 0:
-                floor = floor.max(keepdims=True)
-            known = least.get(use.key)
-            least[use.key] = floor if known is None else np.maximum(floor, known)
-        return least
+def _subtract(node: onnx.NodeProto, index: int, negative: str) -> None:
+    """Write an Add of a constant as the Sub of its negative."""
+    product = node.input[1 - index]
+    node.op_type = "Sub"
+    node.input[0], node.input[1] = product, negative

@@ -1,0 +1,80 @@
+"""What is added to products keeps its precision, whatever the weights are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import onnx_models as models
+import quantcal as qc
+
+FORMATS = [
+    ("onnxruntime", "uint8"),
+    ("onnxruntime", "int8"),
+    ("onnxruntime", "uint16"),
+    ("onnxruntime", "float8_e4m3fn"),
+    ("tensorrt", "int8"),
+]
+
+
+def product(operator: str, weight: float, bias: float) -> onnx.ModelProto:
+    """A product whose second channel has the weights 0 or next to it."""
+    shape: list[int | str] = ["n", 6]
+    w = models.random(6, 4)
+    w[:, 1] = weight
+    b = np.full(4, bias, np.float32)
+    if operator == "Conv":
+        w, shape = np.ascontiguousarray(w.T)[:, :, None], ["n", 6, 5]
+    if operator == "MatMul":
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["h"], "product"),
+            helper.make_node("Add", ["h", "b"], ["y"], "sum"),
+        ]
+    else:
+        nodes = [helper.make_node(operator, ["x", "w", "b"], ["y"], "product")]
+    y = models.value("y", ["n", 4, *shape[2:]])
+    return models.build(nodes, [models.value("x", shape)], [y], {"w": w, "b": b})
+
+
+@pytest.mark.parametrize("weight", [0, 1e-40, 1e-30])
+@pytest.mark.parametrize(("target", "activation"), FORMATS)
+@pytest.mark.parametrize("operator", ["Gemm", "MatMul", "Conv"])
+def test_a_bias_beside_weights_of_nothing_is_kept(
+    tmp_path: Path, operator: str, target: str, activation: str, weight: float
+) -> None:
+    """The scale of such weights is arbitrary, and that of the bias a multiple of it."""
+    for size, bias in ((1e5, 1e-2), (1e-3, 1e3), (1.0, 0.25)):
+        model = product(operator, weight, bias)
+        shape = (8, 6, 5) if operator == "Conv" else (8, 6)
+        draws = [models.random(*shape, seed=n) * np.float32(size) for n in range(4)]
+        path = tmp_path / "q.onnx"
+        qc.onnx.quantize(
+            model,
+            path,
+            [{"x": draw} for draw in draws],
+            target=target,
+            activation=activation,
+            strategy="minmax",
+            placement="minimal",
+            progress=False,
+        )
+        for exact in (True, False):
+            (y,) = models.session(str(path), exact=exact).run(None, {"x": draws[0]})
+            if operator == "Conv" and target == "onnxruntime" and "int" in activation:
+                continue  # its result is rounded, by a scale of all channels
+            np.testing.assert_allclose(y[:, 1], bias, rtol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["uint8", "float8_e4m3fn"])
+def test_biases_beside_blocks_stay_as_they_are(tmp_path: Path, activation: str) -> None:
+    model, path = product("Gemm", 0, 0.25), tmp_path / "q.onnx"
+    feeds = [{"x": models.random(8, 6, seed=seed)} for seed in range(4)]
+    qc.onnx.quantize(
+        model, path, feeds, activation=activation, weight="int4", progress=False
+    )
+    (y,) = models.session(str(path)).run(None, feeds[0])
+    np.testing.assert_allclose(y[:, 1], 0.25, rtol=1e-6)
