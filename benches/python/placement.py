@@ -108,7 +108,12 @@ def export_language_model(path: Path) -> None:
         turned = torch.stack([a * cosine - b * sine, a * sine + b * cosine], dim=-1)
         return turned.flatten(-2)
 
+    def normalize(module: Any, x: Any) -> Any:
+        mean = x.pow(2).mean(-1, keepdim=True)
+        return x * torch.rsqrt(mean + module.eps) * module.weight
+
     smollm2.rotations, smollm2.rotate = rotations, rotate
+    torch.nn.RMSNorm.forward = normalize  # the exporter has no operator for it
     model, _ = smollm2.load()
     tokens = torch.ones(1, 128, dtype=torch.long)
     torch.onnx.export(
@@ -297,9 +302,10 @@ def main() -> None:
         print("\n".join(part), flush=True)
         parts += part
     if not given.networks:
+        reason = weight_bits().reason
         line = (
             f"{about['processor']}, {about['cores']} cores, onnxruntime {ort.__version__}, "
-            f"{about['date']}. {weight_bits().reason}."
+            f"{about['date']}. {reason[:1].upper()}{reason[1:]}."
         )
         DOCUMENT.write_text(HEAD.format(machine=line) + "\n".join(parts) + "\n")
 
