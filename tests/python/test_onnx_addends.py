@@ -78,3 +78,22 @@ def test_biases_beside_blocks_stay_as_they_are(tmp_path: Path, activation: str) 
     )
     (y,) = models.session(str(path)).run(None, feeds[0])
     np.testing.assert_allclose(y[:, 1], 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(5,), (1,), (3, 5)])
+@pytest.mark.parametrize("weight", [1, 0])
+def test_one_product_is_added_to_many_values(
+    tmp_path: Path, weight: float, size: tuple[int, ...]
+) -> None:
+    """A matrix of one column has one scale, whatever its product is added to."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "product"),
+        helper.make_node("Add", ["h", "b"], ["y"], "sum"),
+    ]
+    weights = {"w": weight * models.random(8, 1), "b": models.random(*size, seed=3)}
+    x, y = models.value("x", [3, 8]), models.value("y", [3, size[-1]])
+    model, path = models.build(nodes, [x], [y], weights), tmp_path / "q.onnx"
+    feeds = [{"x": models.random(3, 8, seed=n)} for n in range(3)]
+    qc.onnx.quantize(model, path, feeds, progress=False)
+    want, got = (models.session(m).run(None, feeds[0])[0] for m in (model, str(path)))
+    np.testing.assert_allclose(got, want, atol=0.1)

@@ -97,10 +97,11 @@ def _floor(
     axis = (
         use.perm.index(use.key.axis) if use.perm and use.key.axis >= 0 else use.key.axis
     )
-    if axis < 0:
+    channels = 1 if axis < 0 else weights.shape(use.name)[axis]
+    if channels == 1:  # one product may be added to many values
         largest = largest.max(keepdims=True)
     elif largest.size == 1:
-        largest = np.repeat(largest, weights.shape(use.name)[axis])
+        largest = np.repeat(largest, channels)
     floor: NDArray[np.float32] = largest.clip(0, _LARGEST).astype(np.float32)
     return floor
 
