@@ -285,6 +285,18 @@ def test_branches_share_codes_that_lie_outside(tmp_path: Path) -> None:
     assert worst(model, path, feeds) > 25
 
 
+@pytest.mark.parametrize("activation", ["uint16", "int16"])
+def test_codes_lie_in_each_branch_where_no_kernel_reads_the_other_input(
+    tmp_path: Path, activation: str
+) -> None:
+    model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
+    feeds = samples(model)
+    feeds += [{**feed, "c": np.array(False)} for feed in feeds]
+    qc.onnx.quantize(model, path, feeds, activation=activation, progress=False)
+    assert len(codes(path)) == 2
+    assert worst(model, path, feeds) > 35
+
+
 def test_branches_whose_codes_cannot_lie_outside_stay_within_the_bytes(
     tmp_path: Path,
 ) -> None:

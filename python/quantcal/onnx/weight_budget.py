@@ -67,7 +67,7 @@ def _too_heavy(
         name: math.prod(tensor.dims) for name, tensor in stored_tensors(graph).items()
     }
     kept = floats_kept(graph, found, ties)
-    shared = outside(graph, found, plan.sites)
+    shared = outside(graph, found, plan.formats)
     copies = _copies(graph, found, shared)
     growth: dict[str, int] = {}
     members: dict[str, list[Place]] = {}

@@ -137,7 +137,7 @@ class WeightNodes:
         self._least, self._zero = scales_for_addends(
             graph, prepared.plan, self._uses, ranges, self._floats
         )
-        self._outside = outside(graph, self._uses, self._plan.sites)
+        self._outside = outside(graph, self._uses, self._plan.formats)
         self._coded: dict[Key, Coded] = {}
         self._around = Scope(graph)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -63,12 +63,13 @@ class Use:
 
 
 def outside(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], rounded: Collection[str]
+    graph: onnx.GraphProto, found: Mapping[Place, Use], formats: Mapping[str, str]
 ) -> set[Key]:
     """Return the keys that several graphs read, and whose codes can lie outside of them.
 
     onnxruntime fails to make a MatMulNBits of codes that lie in another graph; it
-    tries when the other input of a MatMul or Gemm is not among the ``rounded`` tensors.
+    tries when the other input of a MatMul or Gemm has no integer kernel: when it is not
+    among the rounded tensors, whose ``formats`` these are, or has no codes of 8 bits.
     """
     readers: dict[Key, set[int]] = {}
     fixed: set[Key] = set()
@@ -80,7 +81,8 @@ def outside(
                     continue
                 readers.setdefault(use.key, set()).add(index)
                 matrix = operator_of(node) in ("MatMul", "Gemm")
-                if use.key.block_size or (matrix and node.input[0] not in rounded):
+                coded = formats.get(node.input[0]) in ("uint8", "int8")
+                if use.key.block_size or (matrix and not coded):
                     fixed.add(use.key)
     return {key for key, graphs in readers.items() if len(graphs) > 1} - fixed
 
