@@ -281,3 +281,25 @@ def test_the_command_line_names_what_stays_in_float(tmp_path: Path) -> None:
     )
     assert done.facts["left in float"] == "none of the chosen types"
     assert re.fullmatch(r"LSTM 9\d\.\d % of the file", done.facts["float weights"])
+
+
+def test_a_table_that_the_model_itself_decodes_stays_as_it_is(tmp_path: Path) -> None:
+    """Without a zero point its form is another than the one that is written here."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["table"], "decode"),
+        helper.make_node("Gather", ["table", "i"], ["g"], "gather"),
+        helper.make_node("MatMul", ["g", "w"], ["y"], "matmul"),
+    ]
+    weights = {
+        "codes": np.arange(-80, 80, dtype=np.int8).reshape(10, 16),
+        "scale": np.float32(0.1),
+        "w": models.random(16, 8),
+    }
+    ids = models.value("i", [4], TensorProto.INT64)
+    model = models.build(nodes, [ids], [models.value("y", [4, 8])], weights)
+    path = tmp_path / "q.onnx"
+    feeds = [{"i": np.arange(k, k + 4)} for k in range(6)]
+    qc.onnx.quantize(model, path, feeds, progress=False)
+    written = {node.name: list(node.input) for node in onnx.load(path).graph.node}
+    assert written["decode"] == ["codes", "scale"]
+    assert written["gather"] == ["table", "i"]

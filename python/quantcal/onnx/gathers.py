@@ -79,13 +79,18 @@ class _Gathers:
             self._graph.node.extend(self._nodes)
 
     def _decodes(self, node: onnx.NodeProto) -> bool:
-        """Whether a node decodes constant codes that a Gather can read."""
+        """Whether a node decodes constant codes that a Gather can read.
+
+        Those of the model itself may have another form, and stay as they are.
+        """
         import onnx
 
         kinds = onnx.TensorProto
-        if operator_of(node) != "DequantizeLinear":
+        if operator_of(node) != "DequantizeLinear" or len(node.input) != 3:
             return False
         if any(name not in self._constants for name in node.input):
+            return False
+        if self._constants[node.input[1]].data_type != kinds.FLOAT:
             return False
         kind = self._constants[node.input[0]].data_type
         whole = kind in (kinds.INT8, kinds.UINT8, kinds.INT16, kinds.UINT16)
