@@ -149,3 +149,25 @@ def test_a_clip_before_small_floats_is_loaded(
     result = qc.onnx.quantize(model, path, FEEDS, activation=format, progress=False)
     assert result.quantized_nodes == {"Conv": 2}
     assert decibels(model, path, FEEDS) > (20 if format == "float8_e4m3fn" else 14)
+
+
+@pytest.mark.parametrize("options", [{}, {"activation": "none"}])
+def test_tied_weights_are_not_rounded_again(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """A Transpose of decoded weights is computed once, before anything is moved."""
+    counts = []
+    for opset in (20, 21):
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["h"], "first"),
+            helper.make_node("Transpose", ["w"], ["t"], "turn", perm=[1, 0]),
+            helper.make_node("MatMul", ["h", "t"], ["y"], "second"),
+        ]
+        x, y = (models.value(name, ["n", 8]) for name in "xy")
+        weights = {"w": models.random(8, 64)}
+        model = models.build(nodes, [x], [y], weights, opset=opset, ir=10)
+        feeds = None if options else [{"x": models.random(4, 8)}]
+        path = tmp_path / "q.onnx"
+        result = qc.onnx.quantize(model, path, feeds, **options, progress=False)
+        counts.append((result.quantize_nodes, result.dequantize_nodes))
+    assert counts[0] == counts[1]

@@ -54,7 +54,7 @@ def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
     for graph in scopes(proto.graph):
         nodes = list(graph.node)
         if marked:
-            nodes = list(_round_behind(graph, nodes, zeros.signed, name))
+            nodes = list(_round_behind(graph, nodes, zeros, name))
         nodes = list(_without_clips(nodes, zeros.small_floats, name))
         if marked or zeros.small_floats:
             del graph.node[:]
@@ -62,15 +62,16 @@ def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
 
 
 class _Zeros:
-    """The single zero points of a model, by the type of the codes."""
+    """The single zero points of a model, by the type of the codes, and all constants."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         import onnx
 
+        stored = [t for graph in scopes(proto.graph) for t in graph.initializer]
+        self.constants = {tensor.name for tensor in stored}
         types = {
             tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type)
-            for graph in scopes(proto.graph)
-            for tensor in graph.initializer
+            for tensor in stored
             if not tensor.dims
         }
         self.signed = {name for name, kind in types.items() if kind == "INT8"}
@@ -80,13 +81,17 @@ class _Zeros:
 
 
 def _round_behind(
-    graph: onnx.GraphProto, nodes: Nodes, signed: set[str], name: Callable[[str], str]
+    graph: onnx.GraphProto, nodes: Nodes, zeros: _Zeros, name: Callable[[str], str]
 ) -> Iterator[onnx.NodeProto]:
-    """Round signed codes again behind what moves them, by the same grid."""
+    """Round signed codes again behind what moves them, by the same grid.
+
+    What is computed of constants alone needs that not: onnxruntime computes it at once.
+    """
     import onnx
 
     grids: dict[str, list[str]] = {}  # of decoded tensors, moved ones too
     float_readers = {value.name for value in graph.output}
+    constants = set(zeros.constants)
     for node in nodes:
         if operator_of(node) != "QuantizeLinear":
             float_readers.update(inputs_of(node))
@@ -95,15 +100,21 @@ def _round_behind(
         if (
             operator == "DequantizeLinear"
             and [*node.input][2:3]
-            and node.input[2] in signed
+            and node.input[2] in zeros.signed
         ):
             grids[node.output[0]] = list(node.input[1:])
         grid = grids.get(node.input[0]) if node.input else None
-        if grid is not None and operator in _SEEN_THROUGH:
+        constant = all(read in constants for read in inputs_of(node))
+        if constant:
+            constants.update(node.output)
+        seen = operator in _SEEN_THROUGH or (constant and operator in _ADDED_BEHIND)
+        if grid is not None and seen:
             grids.update((made, grid) for made in node.output)
         yield node
         moved = node.output[0]
         if grid is None or operator not in _ADDED_BEHIND or moved not in float_readers:
+            continue
+        if constant:
             continue
         node.output[0] = name(f"{moved}_QuantizeLinear_Input")
         coded = name(f"{moved}_QuantizeLinear_Output")
