@@ -146,6 +146,42 @@ def test_old_operators_inside_a_scan_keep_their_meaning(opset: int) -> None:
         assert_same(scanning(opset), feed, target)
 
 
+@pytest.mark.parametrize("opset", [7, 9, 12])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_what_a_branch_reads_keeps_its_meaning(
+    operator: str, axis: int, opset: int
+) -> None:
+    """onnx's converter fails where it would put a Reshape before a branch."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node(op_type, ["s"], [name])],
+            name,
+            [],
+            [models.value(name, [2, 3, 4])],
+        )
+        for op_type, name in (("Neg", "no"), ("Exp", "yes"))
+    ]
+    nodes = [
+        helper.make_node(operator, ["x"], ["s"], "soft", axis=axis),
+        helper.make_node(
+            "If", ["c"], ["y"], then_branch=branches[1], else_branch=branches[0]
+        ),
+    ]
+    model = models.build(
+        nodes,
+        [models.value("x", [2, 3, 4]), models.value("c", [], TensorProto.BOOL)],
+        [models.value("y", [2, 3, 4])],
+        {},
+        opset=opset,
+        ir=4,
+    )
+    for target in (13, 21):
+        for taken in (True, False):
+            feed = {"x": models.random(2, 3, 4), "c": np.array(taken)}
+            assert_same(model, feed, target)
+
+
 def test_a_scan_over_a_batch_is_refused_by_name() -> None:
     with pytest.raises(
         qc.CalibrationError, match="The Scan node 'rows' of opset 8 takes"

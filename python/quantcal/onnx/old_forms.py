@@ -131,13 +131,13 @@ def resize(old: Old) -> Nodes:
     return old.end("Resize", [grown, "", shrinking], nearest_mode="ceil", **common)
 
 
-def hardmax(old: Old) -> Nodes:
-    """Hardmax below 13 takes all axes from its own on for one."""
+def over_all_axes_behind(old: Old) -> Nodes:
+    """Hardmax and Softmax below 13 take all axes from their own on for one."""
     x = old.node.input[0]
     shape = old.add("Shape", [x])
     flat = old.add("Flatten", [x], axis=old.attributes.get("axis", 1))
-    most = old.add("Hardmax", [flat], axis=-1)
-    return old.end("Reshape", [most, shape])
+    made = old.add(old.node.op_type, [flat], axis=-1)
+    return old.end("Reshape", [made, shape])
 
 
 def dropout(old: Old) -> Nodes:
@@ -254,7 +254,7 @@ FORMS: dict[str, Callable[[Old], Nodes]] = {
     "Dropout": dropout,
     "DynamicSlice": dynamic_slice,
     "GroupNormalization": group_norm,
-    "Hardmax": hardmax,
+    **dict.fromkeys(("Hardmax", "Softmax", "LogSoftmax"), over_all_axes_behind),
     "ImageScaler": image_scaler,
     "Pad": pad,
     "ParametricSoftplus": parametric_softplus,

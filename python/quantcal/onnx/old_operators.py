@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantcal import CalibrationError
-from quantcal.onnx.graph import all_nodes, names_of, operator_of, subgraphs
+from quantcal.onnx.graph import (
+    all_nodes,
+    captured_by,
+    names_of,
+    operator_of,
+    subgraphs,
+)
 from quantcal.onnx.old_forms import FORMS, Old
 from quantcal.onnx.scopes import scopes
 
@@ -94,8 +100,12 @@ def set_aside(proto: onnx.ModelProto, version: int, target: int) -> Aside:
     present = {operator_of(node) for node in all_nodes(proto.graph)}
     if (version < 11 and present & {*_TYPED}) or "GroupNormalization" in present:
         aside.types = _types(proto)
+    captured = {name for node in all_nodes(proto.graph) for name in captured_by(node)}
     for node in all_nodes(proto.graph):
-        if node.domain == "" and _wants(node, version, target, aside.types):
+        # onnx puts a Reshape behind some, and cannot where a subgraph reads the result.
+        moved = node.op_type in _RESHAPED and version < 13
+        moved = moved and not captured.isdisjoint(node.output)
+        if node.domain == "" and (moved or _wants(node, version, target, aside.types)):
             node.domain = _ASIDE
             aside.any = True
     if aside.any:
@@ -158,6 +168,8 @@ def _has_mask(node: onnx.NodeProto) -> bool:
 def _by_element(node: onnx.NodeProto) -> bool:
     return any(a.name == "spatial" and not a.i for a in node.attribute)
 
+
+_RESHAPED = frozenset({"Softmax", "LogSoftmax"})
 
 # Operator → whether a node of it is rewritten by hand, by the opsets before and after the
 # conversion and the element type of the first input.
