@@ -327,7 +327,10 @@ class WeightNodes:
             if is_float(format):
                 return None
             product = product * scale
-        return np.asarray(product) if self._options.target == "onnxruntime" else None
+        found = np.asarray(product)
+        # The product of two tiny scales may be no float32 at all.
+        fits = self._options.target == "onnxruntime" and bool((found > 0).all())
+        return found if fits else None
 
 
 def _subtract(node: onnx.NodeProto, index: int, negative: str) -> None:
