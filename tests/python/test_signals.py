@@ -78,8 +78,10 @@ def test_a_signal_at_any_moment_ends_the_command_cleanly(tmp_path: Path) -> None
         out, err = process.communicate(timeout=120)
         told = (turn, process.returncode, out, err)
         assert process.returncode in ENDS, told
-        # Before the first line of the package runs, the traceback is Python's own.
-        assert "Traceback" not in err or PACKAGE not in err, told
+        # The first signal comes at once. Where Python has not reached the package by then,
+        # the traceback is its own, and nothing of ours can prevent it.
+        early = turn == 0 and PACKAGE not in err
+        assert "Traceback" not in err or early, told
         assert "Install" not in err, told
         assert left(tmp_path) == [], told
         if process.returncode == 0:
