@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import stability as stability_of
-from quantcal._files import same_target
+from quantcal._io.files import same_target
 from quantcal.cli import records
 from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
@@ -22,8 +21,9 @@ from quantcal.cli.options import (
 )
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
-from quantcal.halves import TOLERANCE
 from quantcal.report import columns
+from quantcal.stability import TOLERANCE
+from quantcal.stability import stability as stability_of
 
 # What goes first where a terminal is narrow.
 _RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal import CalibrationError
-from quantcal._files import is_text
-from quantcal.onnx.agreement import Agreement, Comparison
-from quantcal.onnx.feeds import as_feeds
-from quantcal.onnx.inputs import Feed
-from quantcal.onnx.model import Loaded, load_model, model_inputs
-from quantcal.onnx.progress import track
-from quantcal.onnx.session import FOLDER_KEY
-from quantcal.onnx.sizes import run
+from quantcal._core import CalibrationError
+from quantcal._io.files import is_text
+from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._model.model import Loaded, load_model, model_inputs
+from quantcal.onnx._runtime.feeds import as_feeds
+from quantcal.onnx._runtime.memory_groups import run
+from quantcal.onnx._runtime.progress import track
+from quantcal.onnx._runtime.session import FOLDER_KEY
+from quantcal.onnx.output_error import Agreement, Comparison
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
 Metric = Callable[[int, Feed, dict[str, Any]], Any]
 

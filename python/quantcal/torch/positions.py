@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.torch.forwards import Forward
 
 Mask: TypeAlias = "str | Callable[[str, torch.Tensor], torch.Tensor | None] | None"

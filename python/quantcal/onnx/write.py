@@ -1,0 +1,236 @@
+"""Writing a quantised model with given ranges: QuantizeLinear and DequantizeLinear.
+
+Nothing is written but the output, and that only after the result has been checked and
+loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantcal._core import CalibrationError
+from quantcal.onnx._check.float_model import check_without_data
+from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
+from quantcal.onnx._plan.options import (
+    ACTIVATIONS,
+    BLOCK_SIZE,
+    OP_TYPES,
+    Options,
+    opset_for,
+)
+from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._write.float_weights import float_weights
+from quantcal.onnx._write.gathers import gather_codes
+from quantcal.onnx._write.output import Output, check_output, save
+from quantcal.onnx._write.rewrite import rewrite
+from quantcal.onnx._write.saturation import check_narrow
+from quantcal.onnx.result import weights_told
+from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.onnx._model.model import Model
+
+__all__ = ["Written", "check_output", "write", "write_prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a written model consists of.
+
+    Attributes
+    ----------
+    output : pathlib.Path
+    quantized_nodes : dict of str to int
+        Operator type → number of nodes that compute on quantised data.
+    quantize_nodes, dequantize_nodes : int
+        Numbers of QuantizeLinear and DequantizeLinear nodes.
+    left_in_float : dict of str to int
+        Reason → number of nodes of the chosen operator types left as they were.
+    weight_bits : int
+        7 or 8.
+    weight_bits_reason : str
+        Why.
+    weight_formats : dict of str to int
+        Format → number of weights stored in it.
+    float_weights : dict of str to int
+        Operator type → bytes of the constants that it reads and the model still stores
+        in float, largest first; of nodes that were not chosen, too.
+    model_bytes : int
+        Size of the model, with the weights that lie beside it.
+    """
+
+    output: Path
+    quantized_nodes: dict[str, int]
+    quantize_nodes: int
+    dequantize_nodes: int
+    left_in_float: dict[str, int]
+    weight_bits: int
+    weight_bits_reason: str
+    weight_formats: dict[str, int]
+    float_weights: dict[str, int]
+    model_bytes: int
+
+    @property
+    def weights(self) -> str:
+        """How the weights are stored, and why so."""
+        return weights_told(self.weight_formats, self.weight_bits_reason)
+
+
+def write(
+    model: Model,
+    output: str | os.PathLike[str],
+    table: CalibrationTable | Mapping[str, QuantParams],
+    *,
+    target: str = "onnxruntime",
+    weight: str | None = None,
+    weight_strategy: str | None = None,
+    block_size: int = BLOCK_SIZE,
+    per_channel: bool = True,
+    reduce_range: bool | str | Collection[str] = "auto",
+    cpu: str = "auto",
+    placement: str = "minimal",
+    op_types: Sequence[str] = OP_TYPES,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    weight_formats: Mapping[str, str] | None = None,
+) -> Written:
+    """Write a quantised copy of a model with the ranges of a table.
+
+    Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
+    ``Calibrator.compute`` or from a file; it runs no data. Where the model must be
+    converted, that both forms compute the same is checked on random inputs, if all inputs
+    are floats of a fixed shape. For other models nothing is checked here.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        Never changed. Opset below 13 is converted in the copy.
+    output : path
+        Replaced at once when the new model is complete, else left as it was; of a link,
+        what it points at. A model beyond 2 GiB keeps its weights in ``<output>.data``.
+    table : mapping of str to QuantParams
+        Must hold every activation that is rounded, in a format of the target; more is
+        ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
+        and formats has all. Only tensors inside subgraphs may be missing, as no sample
+        may have reached them: their nodes stay in float, and are counted.
+    target, weight, weight_strategy, block_size, per_channel, cpu, placement
+        As for :func:`quantcal.onnx.quantize`.
+    op_types, include, exclude, weight_formats
+        As for :func:`quantcal.onnx.quantize`.
+    reduce_range : bool, "auto", or collection of str
+        As for :func:`quantcal.onnx.quantize`. Which nodes need it is not known here:
+        :func:`quantcal.onnx.saturations` finds their names.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    CalibrationError
+        When the model cannot be read, nothing would be quantised, a range is missing,
+        or the output cannot be written.
+    """
+    place = check_output(model, output)
+    formats = {name: params.format for name, params in table.items()}
+    options = Options.of(
+        target=target,
+        activation=activation_of(formats, target),
+        weight=weight,
+        weight_strategy=weight_strategy,
+        block_size=block_size,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        cpu=cpu,
+        placement=placement,
+        op_types=op_types,
+        include=include,
+        exclude=exclude,
+        weight_formats=weight_formats,
+    )
+    if options.bits().undecided:
+        raise CalibrationError(
+            'reduce_range="nodes" needs the histograms, which write() does not have. '
+            "Give the names that quantcal.onnx.saturations finds."
+        )
+    options = replace(options, given=formats)
+    opset = max(options.opset, opset_for(formats.values()))
+    prepared = prepare(load_light(model), options, opset)
+    told = partial(advice, prepared, table, formats.values(), table=True)
+    prepared = prepared.covered_by(in_table(table), "The table has no range", told)
+    sample = check_without_data(prepared)
+    return write_prepared(prepared, place, table, sample=sample)
+
+
+def write_prepared(
+    prepared: Prepared,
+    output: Output,
+    table: Mapping[str, QuantParams],
+    *,
+    bits: WeightBits | None = None,
+    sample: Feed | None = None,
+) -> Written:
+    """Rewrite a prepared model, check the result, and put it in its place.
+
+    With a ``sample`` the check includes a run on it.
+    """
+    ranges = _needed_ranges(prepared, table)
+    bits = bits or prepared.options.bits()
+    check_narrow(prepared, bits.nodes)
+    proto, weights = rewrite(prepared, ranges, bits)
+    floats = float_weights(proto.graph)
+    if prepared.options.target == "onnxruntime":
+        gather_codes(proto.graph)
+    kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
+    label = prepared.converted.label
+    check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
+    size = save(proto, output, label, sample)
+    return Written(
+        output=output.path,
+        quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
+        quantize_nodes=kinds["QuantizeLinear"],
+        dequantize_nodes=kinds["DequantizeLinear"],
+        left_in_float=dict(prepared.plan.left.most_common()),
+        weight_bits=bits.bits,
+        weight_bits_reason=bits.reason,
+        weight_formats=dict(weights.most_common()),
+        float_weights=floats,
+        model_bytes=size,
+    )
+
+
+def _needed_ranges(
+    prepared: Prepared, table: Mapping[str, QuantParams]
+) -> dict[str, QuantParams]:
+    ranges = {name: table[name] for name in prepared.plan.tensors}
+    for name, params in ranges.items():
+        if params.format not in ACTIVATIONS[prepared.options.target][:-1]:
+            raise CalibrationError(
+                f"The range of {name!r} is for {params.format}; "
+                f"{other_format(prepared.options.target)}"
+            )
+        if prepared.options.target == "tensorrt" and params.zero_point != 0:
+            raise CalibrationError(
+                f"The range of {name!r} has the zero point {params.zero_point}; "
+                "TensorRT takes symmetric ranges only. Choose the ranges with "
+                "symmetric=True (quantcal compute --symmetric)."
+            )
+        if params.axis is not None:
+            raise CalibrationError(
+                f"The range of {name!r} is by channel (axis {params.axis}); models are "
+                "written with one range for each activation: observe it without axis."
+            )
+    return ranges
