@@ -30,7 +30,7 @@ import quantcal as qc
 from quantcal.demo.fetch import MODELS
 from quantcal.demo.lines import render_lines
 from quantcal.demo.ocr import LineFeeds
-from quantcal.onnx.quantize import QuantizeResult
+from quantcal.onnx.quantizer import QuantizeResult
 
 ROUNDS = 9
 """Passes that are timed, after one that is not."""

@@ -33,10 +33,10 @@ from quantcal._core import (
     get_num_threads,
     set_num_threads,
 )
+from quantcal._load import load
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
-from quantcal.load import load
 from quantcal.params import QuantParams
 from quantcal.strategies import (
     ACIQ,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from quantcal import torch as torch
     from quantcal.comparison.compare import compare
     from quantcal.comparison.comparison import Comparison
-    from quantcal.stability import Stability, stability
+    from quantcal.stability import Stability, check_stability
 
 __all__ = [
     "ACIQ",
@@ -86,11 +86,11 @@ __all__ = [
     "Strategy",
     "TensorReport",
     "calibrate",
+    "check_stability",
     "compare",
     "get_num_threads",
     "load",
     "set_num_threads",
-    "stability",
 ]
 
 __version__: str = _core.__version__
@@ -120,7 +120,7 @@ _LATE = {
     "Comparison": "comparison.comparison",
     "Stability": "stability",
     "compare": "comparison.compare",
-    "stability": "stability",
+    "check_stability": "stability",
 }
 
 

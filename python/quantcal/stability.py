@@ -141,7 +141,7 @@ class Stability(Sequence[Steadiness]):
         return html.stability(self)
 
 
-def stability(
+def check_stability(
     first: Calibrator,
     second: Calibrator,
     strategy: StrategyLike = "mse",
@@ -185,7 +185,7 @@ def stability(
     >>> for number in range(8):
     ...     x = rng.standard_normal(1000, dtype=np.float32)
     ...     halves[number % 2].observe("x", x)
-    >>> qc.stability(*halves, "percentile_99")[0].difference < 0.05
+    >>> qc.check_stability(*halves, "percentile_99")[0].difference < 0.05
     True
     """
     for half in (first, second):

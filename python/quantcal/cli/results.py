@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quantcal._load import load
 from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import CommandError
-from quantcal.load import load
 from quantcal.table import CalibrationTable
 
 

@@ -14,11 +14,11 @@ from quantcal.onnx._ort.patch import Acceleration, accelerate
 from quantcal.onnx._plan.config import read_config
 from quantcal.onnx._runtime.feeds import Feeds, load_feeds
 from quantcal.onnx._write.saturation import Saturation, saturations
-from quantcal.onnx.evaluate import Evaluation, Metered, evaluate
+from quantcal.onnx.evaluation import Evaluation, Metered, evaluate
 from quantcal.onnx.output_error import Agreement
-from quantcal.onnx.quantize import quantize
+from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import Clipped, QuantizeResult
-from quantcal.onnx.write import Written, write
+from quantcal.onnx.writer import Written, write
 
 __all__ = [
     "Acceleration",

@@ -99,14 +99,14 @@ def test_histograms_survive_when_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The long part is over then; the ranges can be computed from what was saved."""
-    from quantcal.onnx import quantize
+    from quantcal.onnx import quantizer
 
     def no_room(*_args: object, **_options: object) -> None:
         raise qc.CalibrationError("No space left on the disk.")
 
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made, stats = tmp_path / "m.onnx", tmp_path / "s.qcal"
-    monkeypatch.setattr(quantize, "write_prepared", no_room)
+    monkeypatch.setattr(quantizer, "write_prepared", no_room)
     asked = ["quantize", model, "-o", made, "--data", data, "--save-stats", stats]
     assert "No space left" in call(*asked).told()
     assert len(qc.load(stats)) == 3

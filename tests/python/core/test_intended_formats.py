@@ -128,7 +128,7 @@ def test_comparisons_and_stability_take_the_noted_formats() -> None:
     for name in "ac":
         alone = qc.compare(cal[name], comparison[name].format, strategies="mse")
         assert comparison[name].best("mse").params == alone.best().params
-    steady = qc.stability(cal, calibrator(a="uint8"))
+    steady = qc.check_stability(cal, calibrator(a="uint8"))
     found = {each.name: each.first.format for each in steady if each.first}
     assert found == {"a": "uint8", "b": "uint8", "c": "int4"}
 

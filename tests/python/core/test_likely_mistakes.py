@@ -133,5 +133,5 @@ def test_stability_warns_once() -> None:
         half.observe("x", f32([np.nan]))
         half.observe("y", f32([1, 2]))
     with pytest.warns(UserWarning, match='"x"') as caught:
-        qc.stability(*halves)
+        qc.check_stability(*halves)
     assert len(caught) == 1

@@ -45,7 +45,7 @@ NAMES = {
     "get_num_threads",
     "load",
     "set_num_threads",
-    "stability",
+    "check_stability",
 }
 SUBMODULES = {
     "blocks",
@@ -53,7 +53,6 @@ SUBMODULES = {
     "demo",
     "exporters",
     "onnx",
-    "tensorrt",
     "torch",
 }
 SOURCE = Path(str(qc.__file__)).parent

@@ -44,7 +44,7 @@ def halves(*names: str, scale: float = 1) -> tuple[qc.Calibrator, qc.Calibrator]
 def test_equal_halves_do_not_differ(strategy: str, format: str) -> None:
     first, second = halves("bell", "relu", "rare")
     for half in (first, second):
-        found = qc.stability(half, half, strategy, format=format)
+        found = qc.check_stability(half, half, strategy, format=format)
         assert [tensor.difference for tensor in found] == [0, 0, 0]
         assert [tensor.loss_db for tensor in found] == [0, 0, 0]
         assert found.beyond(0) == []
@@ -53,7 +53,7 @@ def test_equal_halves_do_not_differ(strategy: str, format: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["minmax", "mse", "kl"])
 def test_a_tensor_with_a_rare_outlier_comes_first(strategy: str) -> None:
-    found = qc.stability(*halves("bell", "rare", "relu"), strategy)
+    found = qc.check_stability(*halves("bell", "rare", "relu"), strategy)
     assert found[0].name == "rare"
     tolerance = 0.9 if strategy == "minmax" else found[1].difference
     assert found.beyond(tolerance) == ["rare"]
@@ -63,7 +63,7 @@ def test_a_tensor_with_a_rare_outlier_comes_first(strategy: str) -> None:
 
 def test_the_figures_are_those_of_raw_values() -> None:
     """Extremes and fake quantisation by numpy; the histogram's error is within a percent."""
-    found = qc.stability(*halves("bell", "rare"), "minmax", format="uint8")
+    found = qc.check_stability(*halves("bell", "rare"), "minmax", format="uint8")
     for tensor in found:
         a, b = data(tensor.name, 0), data(tensor.name, 1)
         ends = [(float(x.min()), float(x.max())) for x in (a, b)]
@@ -90,9 +90,9 @@ def noise(x: np.ndarray[Any, Any], params: qc.QuantParams) -> float:
 
 def test_neither_order_nor_scale_matters() -> None:
     names = ("bell", "rare", "relu")
-    plain = qc.stability(*halves(*names), "minmax")
-    turned = qc.stability(*halves(*names)[::-1], "minmax")
-    scaled = qc.stability(*halves(*names, scale=2.0**-9), "minmax")
+    plain = qc.check_stability(*halves(*names), "minmax")
+    turned = qc.check_stability(*halves(*names)[::-1], "minmax")
+    scaled = qc.check_stability(*halves(*names, scale=2.0**-9), "minmax")
     for tensor, other, small in zip(plain, turned, scaled, strict=True):
         assert tensor.name == other.name == small.name
         assert tensor.difference == other.difference == small.difference
@@ -108,7 +108,7 @@ def test_more_samples_agree_better() -> None:
         for number in range(40):
             for half in made:
                 half.observe(f"x{number}", rng.laplace(size=count).astype(np.float32))
-        found.append(qc.stability(*made, "percentile_99").median)
+        found.append(qc.check_stability(*made, "percentile_99").median)
     # Of n values a quantile is known to 1 / sqrt(n): a tenth.
     assert 0.05 < found[1] / found[0] < 0.2
 
@@ -117,14 +117,14 @@ def test_what_one_half_has_not_seen_is_infinitely_apart() -> None:
     first, second = halves("bell", "relu")
     first.observe("once", data("bell", 0))
     for order in ((first, second), (second, first)):
-        found = qc.stability(*order)
+        found = qc.check_stability(*order)
         assert found[0].name == "once"
         assert math.isinf(found[0].difference)
         assert found.beyond(1e9) == ["once"]
         assert "without bound at most" in found.summary()
         assert "not seen" in str(found)
     with pytest.raises(qc.CalibrationError, match="observed nothing"):
-        qc.stability(first, qc.Calibrator())
+        qc.check_stability(first, qc.Calibrator())
 
 
 def test_by_channel_the_largest_difference_counts() -> None:
@@ -133,7 +133,7 @@ def test_by_channel_the_largest_difference_counts() -> None:
         x = np.ones((3, 4), np.float32)
         x[2] = 1 + half  # 1 and 2: apart by half of the whole range, which is ±2
         calibrator.observe("x", x, axis=0)
-    (tensor,) = qc.stability(*made, "minmax", format="uint8")
+    (tensor,) = qc.check_stability(*made, "minmax", format="uint8")
     assert tensor.difference == pytest.approx(0.5)
     assert tensor.loss_db > 10
 
@@ -169,7 +169,7 @@ def test_quantize_tells_of_its_halves_and_changes_nothing(
     assert list(with_halves.table) == list(without.table)
     assert with_halves.table == without.table
     assert without.stability is None
-    by_hand = qc.stability(
+    by_hand = qc.check_stability(
         qc.onnx.observe(model, feeds[::2]),
         qc.onnx.observe(model, feeds[1::2]),
         format="uint8",
@@ -215,7 +215,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.qcal" for number in (1, 2)]
     for file, half in zip(files, made, strict=True):
         half.save(file)
-    found = qc.stability(*made, "kl", format="uint8")
+    found = qc.check_stability(*made, "kl", format="uint8")
     done = call("stability", *files, "-s", "kl", "--format", "uint8")
     assert (done.code, done.err) == (0, "")
     assert done.facts["two halves"] == found.summary()
@@ -230,7 +230,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     assert told["tensors"][0]["name"] == "once"
     assert told["tensors"][0]["difference"] is None
     assert [t["name"] for t in told["tensors"]] == [
-        t.name for t in qc.stability(*made, "kl")
+        t.name for t in qc.check_stability(*made, "kl")
     ]
     page = found._repr_html_()
     assert page.count("<tr>") == 1 + len(found)
@@ -277,4 +277,4 @@ def test_recorders_exchange_what_they_hold() -> None:
 
 def test_a_half_is_a_calibrator() -> None:
     with pytest.raises(TypeError, match="a half is a Calibrator, not NoneType"):
-        qc.stability(None, qc.Calibrator())  # type: ignore[arg-type]
+        qc.check_stability(None, qc.Calibrator())  # type: ignore[arg-type]

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal._load import load
 from quantcal._process.signals import SIGNALS
 from quantcal._text import plural
 from quantcal.calibrator import Calibrator
-from quantcal.load import load
 from quantcal.onnx._graph.inputs import Feed
 
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")

@@ -299,7 +299,7 @@ def test_nothing_is_left_beside_an_output_that_is_written(
 def test_histograms_are_kept_when_their_file_cannot_be_written(
     model_too: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantcal.onnx import quantize
+    from quantcal.onnx import quantizer
 
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
 
@@ -310,7 +310,7 @@ def test_histograms_are_kept_when_their_file_cannot_be_written(
     with monkeypatch.context() as patch:
         refusing("stats.qcal", patch)
         if model_too:
-            patch.setattr(quantize, "write_prepared", full)
+            patch.setattr(quantizer, "write_prepared", full)
         done = call(*arguments, "--save-stats", tmp_path / "stats.qcal")
     assert done.code == 1
     first = "out.onnx: No space left on device" if model_too else "stats.qcal: no space"
@@ -508,7 +508,7 @@ def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
 def test_histograms_are_kept_when_the_model_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantcal.onnx import quantize
+    from quantcal.onnx import quantizer
 
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
 
@@ -519,7 +519,7 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
     assert call("quantize", model, "-o", whole, "--data", data).code == 0
     output = tmp_path / "out.onnx"
     with monkeypatch.context() as patch:
-        patch.setattr(quantize, "write_prepared", full)
+        patch.setattr(quantizer, "write_prepared", full)
         done = call("quantize", model, "-o", output, "--data", data)
     kept = tmp_path / "out.onnx.first-3.qcal"
     assert done.code == 1

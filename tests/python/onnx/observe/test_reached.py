@@ -157,7 +157,7 @@ def test_halves_without_a_finite_value_have_no_range() -> None:
     first, second = qc.Calibrator(), qc.Calibrator()
     first.observe("t", np.array([np.nan, np.inf], np.float32))
     second.observe("t", models.random(50))
-    (found,) = qc.stability(first, second)
+    (found,) = qc.check_stability(first, second)
     assert (found.first, found.difference) == (None, np.inf)
     assert found.second is not None
 

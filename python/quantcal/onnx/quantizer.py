@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import __version__
-from quantcal._core import CalibrationError
+from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._check.float_model import check_without_data
@@ -26,7 +25,7 @@ from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
-from quantcal.onnx.write import write_prepared
+from quantcal.onnx.writer import write_prepared
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
