@@ -16,7 +16,6 @@ from quantcal.compat.modelopt import (
     modelopt_mse,
     modelopt_percentile,
 )
-from quantcal.compat.mxnet import mxnet_entropy
 from quantcal.compat.ncnn import ncnn_kl
 from quantcal.compat.onnxruntime import onnxruntime_entropy, onnxruntime_percentile
 
@@ -24,7 +23,6 @@ __all__ = [
     "modelopt_entropy",
     "modelopt_mse",
     "modelopt_percentile",
-    "mxnet_entropy",
     "ncnn_kl",
     "onnxruntime_entropy",
     "onnxruntime_percentile",

@@ -22,7 +22,6 @@ from quantcal import compat
 PEERS = {
     "onnxruntime": ("onnxruntime_entropy", "onnxruntime_percentile"),
     "modelopt": ("modelopt_entropy", "modelopt_mse", "modelopt_percentile"),
-    "mxnet": ("mxnet_entropy",),
     "ncnn": ("ncnn_kl",),
 }
 FUNCTIONS = [name for names in PEERS.values() for name in names]
@@ -78,8 +77,7 @@ def test_thresholds_are_those_of_the_peer(peer: str, name: str) -> None:
 
 
 def test_golden_files_name_the_versions_they_come_from() -> None:
-    for peer in ("onnxruntime", "mxnet"):
-        assert golden(peer)["versions"][peer]
+    assert golden("onnxruntime")["versions"]["onnxruntime"]
     assert golden("modelopt")["versions"]["nvidia-modelopt"] == "0.47.0"
     assert "no real package" in golden("ncnn")["note"]
 
@@ -273,8 +271,6 @@ def test_arrays_of_no_numbers_are_a_type_error(name: str, dtype: str) -> None:
 OPTIONS = [
     ("onnxruntime_entropy", "num_quantized_bins", 0),
     ("onnxruntime_entropy", "num_quantized_bins", 1000),
-    ("mxnet_entropy", "num_quantized_bins", 0),
-    ("mxnet_entropy", "num_quantized_bins", 1000),
     ("ncnn_kl", "target_bins", 1),
     ("ncnn_kl", "target_bins", 1000),
     ("onnxruntime_percentile", "percentile", 100.1),
@@ -302,14 +298,6 @@ def test_options_out_of_range_are_refused_with_their_value(
 def test_modelopts_functions_want_magnitudes(name: str) -> None:
     with pytest.raises(qc.CalibrationError, match="edges begin at -6"):
         ask(name, *sample())
-
-
-def test_mxnet_wants_an_odd_number_of_bins_and_counts_that_it_can_add() -> None:
-    with pytest.raises(qc.CalibrationError, match="odd number of bins"):
-        compat.mxnet_entropy(*sample(num_bins=300))
-    counts, edges = sample()
-    with pytest.raises(qc.CalibrationError, match="2\\*\\*31"):
-        compat.mxnet_entropy(counts << 20, edges)
 
 
 @pytest.mark.parametrize("absmax", [-1.0, float("nan"), float("inf"), 1e39])
@@ -346,13 +334,11 @@ def test_onnxruntime_fails_on_very_sparse_histograms_and_so_do_we() -> None:
         ("modelopt_entropy", 300.0),
         ("modelopt_mse", 128.5),
         ("modelopt_percentile", 0.0),
-        ("mxnet_entropy", (0.0, 128.0)),
         ("ncnn_kl", 128.5),
     ],
 )
 def test_an_empty_histogram_has_the_documented_answer(name: str, expected: Any) -> None:
-    odd = name == "mxnet_entropy"
-    counts = np.zeros(301 if odd else 300, dtype=np.int64)
+    counts = np.zeros(300, dtype=np.int64)
     one_sided = name in ONE_SIDED or name == "ncnn_kl"
     low = 0.0 if one_sided else -150.0
     edges = low + np.arange(counts.size + 1, dtype=np.float64)
