@@ -528,8 +528,8 @@ def test_a_hostile_cache_is_refused_with_file_and_line(
 @pytest.mark.parametrize(
     ("cache", "options", "why"),
     [
-        ({"a\nb": 1.0}, {}, "cannot stand in a line"),
-        ({"": 1.0}, {}, "cannot stand in a line"),
+        ({"a\nb": 1.0}, {}, "does not fit a line"),
+        ({"": 1.0}, {}, "does not fit a line"),
         ({"a": 1.0}, {"version": -3}, "no header"),
         ({"a": 1.0}, {"algorithm": "two words"}, "no header"),
     ],
@@ -550,7 +550,7 @@ def test_what_could_not_be_read_again_is_not_written(
 def test_a_cache_has_no_scale_that_cannot_be_read_again(
     scale: float, tmp_path: Path
 ) -> None:
-    with pytest.raises(qc.CalibrationError, match="which is no scale"):
+    with pytest.raises(qc.CalibrationError, match="a scale must be from 0"):
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"x": scale}), tmp_path / "cache"
         )

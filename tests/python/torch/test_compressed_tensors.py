@@ -28,7 +28,7 @@ def table_of(model: Any, format: str = "int8") -> qc.CalibrationTable:
 
 @pytest.mark.filterwarnings("ignore")  # of the package's own imports
 @pytest.mark.parametrize("format", ["int8", "uint8", "float8_e4m3fn"])
-def test_the_package_computes_what_fake_quantisation_predicts(
+def test_the_package_computes_what_fake_quantization_predicts(
     format: str, tmp_path: Path
 ) -> None:
     quantization = pytest.importorskip("compressed_tensors.quantization")
@@ -49,7 +49,7 @@ def test_the_package_computes_what_fake_quantisation_predicts(
     other = small_llama()
     quantization.apply_quantization_config(other, scheme)
     state = safetensors.load_file(tmp_path / "model.safetensors")
-    for path in table:  # the package fake-quantises, so it wants the real weights
+    for path in table:  # the package fake-quantizes, so it wants the real weights
         codes, scale = state[f"{path}.weight"], state[f"{path}.weight_scale"]
         state[f"{path}.weight"] = codes.float() * scale
     missing, unexpected = other.load_state_dict(state, strict=False)
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_named(
 
 def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
     table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
-    with pytest.raises(qc.CalibrationError, match="config holds what JSON cannot"):
+    with pytest.raises(qc.CalibrationError, match="that JSON cannot represent"):
         qc.torch.write_compressed_tensors(table, tmp_path, config={"a": {1, 2}})
     with pytest.raises(qc.CalibrationError, match="half a character"):
         qc.torch.write_compressed_tensors({"\ud800": table["a"]}, tmp_path)

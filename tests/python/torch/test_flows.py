@@ -193,7 +193,7 @@ def test_counts_on_a_device_give_the_same_parameters(
     observers = [qc.torch.Observer("mse") for _ in range(2)]
     for observer, elsewhere in zip(observers, (False, True), strict=True):
         monkeypatch.setattr(
-            "quantcal.torch.observers.is_elsewhere", lambda _, e=elsewhere: e
+            "quantcal.torch.observers.is_off_cpu", lambda _, e=elsewhere: e
         )
         for dtype in (torch.float32, torch.float32, torch.bfloat16):
             observer(random(5, 7).to(dtype))

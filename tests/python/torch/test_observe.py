@@ -71,7 +71,10 @@ def test_patterns_and_types_choose_the_modules() -> None:
         ({"skip_positions": -1}, "skip_positions is -1"),
         ({"skip_positions": True}, "skip_positions is True"),
         ({"mask": "attention_mask"}, "the model's inputs are input; give a callable"),
-        ({"mask": lambda name, x: None, "axis": 2}, "name it from the end, as -1 is"),
+        (
+            {"mask": lambda name, x: None, "axis": 2},
+            "Count it from the end, such as -1",
+        ),
     ],
 )
 def test_options_that_fit_no_module_are_refused(
@@ -125,7 +128,7 @@ def test_modules_that_were_never_called_are_warned_of() -> None:
 def test_a_tensor_that_several_modules_get_is_counted_for_each(
     options: dict[str, Any], elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantcal.torch.recording.is_elsewhere", lambda _: elsewhere)
+    monkeypatch.setattr("quantcal.torch.recorder.is_off_cpu", lambda _: elsewhere)
     x = random(4, 6)
     h = x[options.get("skip_positions", 0) :] + 1
     axis = {"axis": -1} if "axis" in options else {}
@@ -144,12 +147,14 @@ def test_a_tensor_that_several_modules_get_is_counted_for_each(
 def test_a_tensor_that_several_modules_get_is_read_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from quantcal.torch import recording
+    from quantcal.torch import recorder
 
     read: list[str] = []
-    readable = recording.readable
+    plain_values = recorder.plain_values
     monkeypatch.setattr(
-        recording, "readable", lambda name, x: (read.append(name), readable(name, x))[1]
+        recorder,
+        "plain_values",
+        lambda name, x: (read.append(name), plain_values(name, x))[1],
     )
     for change, names in ((False, ["q"]), (True, ["q", "v"])):
         read.clear()

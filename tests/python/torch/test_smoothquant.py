@@ -1,4 +1,4 @@
-"""`qc.torch.smoothquant`: the same function in float, a smaller error when quantised."""
+"""`qc.torch.smoothquant`: the same function in float, a smaller error when quantized."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
 from llama_models import small_llama, tokens  # noqa: E402
-from quantcal.torch.groups import Group, groups  # noqa: E402
-from quantcal.torch.smoothing import ALPHAS, migration_scale  # noqa: E402
+from quantcal.torch.groups import Group, find_groups  # noqa: E402
+from quantcal.torch.smoothing import ALPHAS, smoothing_scale  # noqa: E402
 
 pytestmark = pytest.mark.torch
 nn = torch.nn
@@ -26,7 +26,7 @@ def observed(model: Any, axis: int | None = -1, seed: int = 0) -> qc.Calibrator:
     return cal
 
 
-def quantised_error(model: Any, reference: Any) -> float:
+def quantized_error(model: Any, reference: Any) -> float:
     """Return the mean squared error of the logits with 8-bit weights and activations."""
     table = observed(model, axis=None).compute("minmax")
     with qc.torch.fake_quantize(model, table, weights="int8"):
@@ -41,7 +41,7 @@ def test_the_float_model_computes_what_it_did(
     model = small_llama()
     before = model(tokens())
     weights = {name: w.clone() for name, w in model.state_dict().items()}
-    found = groups(model, products=products)
+    found = find_groups(model, products=products)
     qc.torch.smoothquant(model, observed(model), alpha=alpha, groups=found)
     # A hundred float32 operations deep: 1e-5 of the largest logit.
     torch.testing.assert_close(
@@ -55,12 +55,12 @@ def test_the_float_model_computes_what_it_did(
 
 
 @pytest.mark.parametrize("alpha", [0.5, None])
-def test_the_quantised_error_becomes_less_than_half(alpha: float | None) -> None:
+def test_the_quantized_error_becomes_less_than_half(alpha: float | None) -> None:
     model = small_llama()
     reference = model(tokens())
-    before = quantised_error(model, reference)
+    before = quantized_error(model, reference)
     qc.torch.smoothquant(model, observed(model), alpha=alpha)
-    assert quantised_error(model, reference) < before / 2
+    assert quantized_error(model, reference) < before / 2
 
 
 def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> None:
@@ -80,10 +80,10 @@ def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> 
         ("mse", "int4"),
     ],
 )
-def test_the_expected_error_is_that_of_quantised_data(
+def test_the_expected_error_is_that_of_quantized_data(
     strategy: str, format: str
 ) -> None:
-    """Against the group's outputs, with every value and weight quantised."""
+    """Against the group's outputs, with every value and weight quantized."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
     model[0].weight.data *= torch.exp(torch.randn(32))
@@ -104,7 +104,7 @@ def test_the_expected_error_is_that_of_quantised_data(
     inputs, weight = model[0](x) * scale, model[1].weight / scale
     act_max, weight_max = (t.abs().amax(0).double().numpy() for t in (inputs, weight))
     for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
-        s = torch.from_numpy(migration_scale(act_max, weight_max, alpha))
+        s = torch.from_numpy(smoothing_scale(act_max, weight_max, alpha))
         a = (inputs / s).numpy()
         params = qc.calibrate(a, strategy, format=format)
         got = torch.from_numpy(params.fake_quantize(a)) @ rows(weight * s).T
@@ -153,18 +153,18 @@ def test_strategies_that_the_search_cannot_use_are_refused() -> None:
 
 
 def rows(weight: Any) -> Any:
-    """Quantise each row symmetrically to 8 bits, by the definition."""
+    """Quantize each row symmetrically to 8 bits, by the definition."""
     step = weight.abs().amax(1, keepdim=True) / 127
     return torch.round(weight / step) * step
 
 
 def test_the_exponents_at_the_ends_even_out_activations_or_weights() -> None:
     a, w = np.array([1.0, 8.0, 64.0, 0.5]), np.array([2.0, 0.25, 1.0, 3.0])
-    by_weights = migration_scale(a, w, 0.0).astype(np.float64)
-    by_activations = migration_scale(a, w, 1.0).astype(np.float64)
+    by_weights = smoothing_scale(a, w, 0.0).astype(np.float64)
+    by_activations = smoothing_scale(a, w, 1.0).astype(np.float64)
     assert np.ptp(np.log(w * by_weights)) < 1e-6
     assert np.ptp(np.log(a / by_activations)) < 1e-6
-    half = migration_scale(a, w, 0.5).astype(np.float64)
+    half = smoothing_scale(a, w, 0.5).astype(np.float64)
     # max|x|^0.5 / max|w|^0.5, as the paper has it, up to a common factor
     wanted = np.sqrt(a) / np.sqrt(w)
     np.testing.assert_allclose(half / half[0], wanted / wanted[0], rtol=1e-6)
@@ -172,7 +172,7 @@ def test_the_exponents_at_the_ends_even_out_activations_or_weights() -> None:
 
 def test_dead_channels_keep_their_scale() -> None:
     a, w = np.array([0.0, 4.0, 1.0]), np.array([1.0, 1.0, 0.0])
-    assert migration_scale(a, w, 0.5).tolist() == [1.0, 1.0, 1.0]
+    assert smoothing_scale(a, w, 0.5).tolist() == [1.0, 1.0, 1.0]
 
 
 class Plus1(nn.Module):
@@ -245,7 +245,7 @@ def test_inputs_must_have_been_observed_by_channel() -> None:
 
 
 def test_groups_are_told_from_the_names_of_pre_norm_blocks() -> None:
-    found = groups(small_llama(), products=True)
+    found = find_groups(small_llama(), products=True)
     assert [g.source for g in found] == [
         f"model.layers.{i}.{source}"
         for source in ("input_layernorm", "post_attention_layernorm", "mlp.up_proj")

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.utils import prune  # noqa: E402
 
 import quantcal as qc  # noqa: E402
-from quantcal.torch.groups import Group, groups  # noqa: E402
+from quantcal.torch.groups import Group, find_groups  # noqa: E402
 from smoothing_models import (  # noqa: E402
     WIDTH,
     Blocks,
@@ -75,7 +75,7 @@ def test_groups_are_those_that_the_sample_shows(
 @pytest.mark.parametrize("kind", ["post", "sandwich", "parallel"])
 def test_groups_that_only_names_tell_are_refused(kind: str) -> None:
     model, x = ready(Blocks(kind)), random_input()
-    found = groups(model)
+    found = find_groups(model)
     assert found
     refused(model, x, r"layers\.0\.", groups=found)
 
@@ -337,10 +337,10 @@ def test_an_interruption_leaves_the_model_as_it_was(at: int) -> None:
 def test_an_output_that_differs_at_last_puts_the_weights_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from quantcal.torch import proving
+    from quantcal.torch import output_check
 
-    monkeypatch.setitem(proving.ROUNDING, torch.float32, 0.0)
-    refused(ready(Blocks("pre")), random_input(), "the model is as it was")
+    monkeypatch.setitem(output_check.ROUNDING, torch.float32, 0.0)
+    refused(ready(Blocks("pre")), random_input(), "the model is unchanged")
 
 
 def test_float16_overflow_of_the_scales_is_seen(
@@ -349,7 +349,7 @@ def test_float16_overflow_of_the_scales_is_seen(
     from quantcal.torch import smoothing
 
     huge = lambda a, w, alpha: (a * 0 + 1e-7).astype("float32")  # noqa: E731
-    monkeypatch.setattr(smoothing, "migration_scale", huge)
+    monkeypatch.setattr(smoothing, "smoothing_scale", huge)
     model = ready(nn.Sequential(nn.LayerNorm(WIDTH), linear())).half()
     refused(model, random_input().half(), "differs by inf", groups=[Group("0", ("1",))])
 

@@ -48,13 +48,13 @@ WEIGHTS = {
     "_default_fp32_placeholder_qconfig": "no integer codes",
     "_default_quint8_placeholder_qconfig": "has no observer",
     "default_activation_only_qconfig": "nn.Identity, which observes nothing",
-    "default_embedding_qat_qconfig": "no whole zero points",
-    "default_embedding_qat_qconfig_4bit": "no whole zero points",
+    "default_embedding_qat_qconfig": "no integer zero points",
+    "default_embedding_qat_qconfig_4bit": "no integer zero points",
     "default_reuse_input_qconfig": "chooses no range",
     "float16_dynamic_qconfig": "no integer codes",
     "float16_static_qconfig": "no integer codes",
-    "float_qparams_weight_only_qconfig": "no whole zero points",
-    "float_qparams_weight_only_qconfig_4bit": "no whole zero points",
+    "float_qparams_weight_only_qconfig": "no integer zero points",
+    "float_qparams_weight_only_qconfig_4bit": "no integer zero points",
 }
 PRESETS = {
     name: value

@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
-from quantcal.torch import recording  # noqa: E402
-from quantcal.torch.device import count  # noqa: E402
+from quantcal.torch import recorder  # noqa: E402
+from quantcal.torch.device_counts import count_on_device  # noqa: E402
 from torch_models import Failing, Masked, Shared, random  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -25,7 +25,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat CPU tensors as if they were on another device."""
-    monkeypatch.setattr(recording, "is_elsewhere", lambda tensor: True)
+    monkeypatch.setattr(recorder, "is_off_cpu", lambda tensor: True)
 
 
 def awkward(dtype: Any, seed: int = 0) -> Any:
@@ -66,7 +66,7 @@ def test_whole_tensors_are_counted_as_the_engine_counts_them(
     dtype: Any, bits: int | None
 ) -> None:
     values = awkward(dtype)
-    found = count(values, None, None, bits).fetch()
+    found = count_on_device(values, None, None, bits).fetch()
     assert bytes_of(found) == bytes_of(engine(values, None, bits))
     assert found.histogram.nan > 1
     assert found.histogram.neginf > 0
@@ -79,7 +79,7 @@ def test_channels_are_counted_as_the_engine_counts_them(
 ) -> None:
     values = awkward(dtype)[:8080].reshape(4, 20, 101)
     for axis in (0, 1, -1):
-        found = count(values, None, axis, bits).fetch()
+        found = count_on_device(values, None, axis, bits).fetch()
         assert bytes_of(found) == bytes_of(engine(values, axis, bits))
 
 
@@ -98,10 +98,10 @@ def test_channels_are_counted_as_the_engine_counts_them(
     ],
 )
 def test_odd_tensors_are_counted_as_the_engine_counts_them(values: Any) -> None:
-    found = count(values, None, None, None).fetch()
+    found = count_on_device(values, None, None, None).fetch()
     assert bytes_of(found) == bytes_of(engine(values, None, None))
     if values.ndim == 2:
-        found = count(values, None, -1, None).fetch()
+        found = count_on_device(values, None, -1, None).fetch()
         assert bytes_of(found) == bytes_of(engine(values, -1, None))
 
 
@@ -109,7 +109,7 @@ def test_masked_positions_do_not_count() -> None:
     values = awkward(torch.float32)[:8000].reshape(20, 40, 10)
     keep = random(20, 40) > 0
     for axis in (None, -1):
-        found = count(values, keep, axis, None).fetch()
+        found = count_on_device(values, keep, axis, None).fetch()
         assert bytes_of(found) == bytes_of(engine(values[keep], axis, None))
 
 
@@ -120,9 +120,9 @@ def test_observations_add_up_in_any_order(axis: int | None) -> None:
     for batch in batches:
         cal.observe("x", batch, axis=axis)
     for order in (batches, batches[::-1]):
-        total = count(order[0], None, axis, None)
+        total = count_on_device(order[0], None, axis, None)
         for batch in order[1:]:
-            part = count(batch, None, axis, None)
+            part = count_on_device(batch, None, axis, None)
             assert total.fits(part)
             total.add(part)
         assert bytes_of(total.fetch()) == bytes_of(cal.stats("x"))
@@ -143,7 +143,7 @@ def test_a_model_is_observed_as_the_engine_observes_it(
     model, batches = Shared(2), [random(3, 5, 6, seed=seed) for seed in range(3)]
     found = []
     for elsewhere in (False, True):
-        monkeypatch.setattr(recording, "is_elsewhere", lambda _, e=elsewhere: e)
+        monkeypatch.setattr(recorder, "is_off_cpu", lambda _, e=elsewhere: e)
         with qc.torch.observe(model, **options) as cal:
             for batch in batches:
                 model(batch)
@@ -155,7 +155,7 @@ def test_masks_and_mixed_types_agree_too(monkeypatch: pytest.MonkeyPatch) -> Non
     found = []
     mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
     for elsewhere in (False, True):
-        monkeypatch.setattr(recording, "is_elsewhere", lambda _, e=elsewhere: e)
+        monkeypatch.setattr(recorder, "is_off_cpu", lambda _, e=elsewhere: e)
         model, x = Masked(), random(2, 3, 6)
         given = qc.Calibrator()
         options = {"mask": "attention_mask", "include": "up", "calibrator": given}
@@ -172,13 +172,13 @@ def test_counts_are_fetched_when_the_calibrator_is_read() -> None:
     with qc.torch.observe(model) as cal:
         assert cal.names == []
         model(x)
-        assert cal._kept == {}
+        assert cal.fetched == {}
         assert cal["first"].count == 24
         with pytest.raises(RuntimeError, match="between"):
             model(x, fail=True)
         assert cal["first"].count == 24
         model(x)
-    assert cal._kept["first"].histogram.count == 48
+    assert cal.fetched["first"].histogram.count == 48
     assert cal == cal + qc.Calibrator()
 
 
@@ -206,12 +206,12 @@ def test_counts_arrive_in_a_given_calibrator_when_the_block_ends() -> None:
 def test_what_waits_on_a_device_is_limited(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, limit, 2)
+    monkeypatch.setattr(recorder, limit, 2)
     model, x = Failing(), random(4, 6)
     with qc.torch.observe(model) as cal:
         model(x)
         model(x)
-        assert cal._kept["first"].observations == 2
+        assert cal.fetched["first"].observations == 2
 
 
 @pytest.mark.usefixtures("on_device")
