@@ -2,10 +2,10 @@
 
 Each tool means a different algorithm by "KL" (docs/kl.md has the table). These functions
 return the same thresholds as the tools, including their defects, to migrate or compare a
-model. For new work use :class:`quantcal.MSE` or :class:`quantcal.KL` instead.
+model. For new work use `quantcal.MSE` or `quantcal.KL` instead.
 
 They need only numpy, and do not import the tools. A histogram comes from the tool, or from
-:meth:`quantcal.Histogram.rebin`.
+`quantcal.Histogram.rebin`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes ranges into the files of ONNX Runtime, TensorRT and ncnn, and into CSV and JSON.
 
-Each target has a module, and the command `quantcal export` calls :func:`export`. For a
-quantized ONNX model use :func:`quantcal.onnx.write`, which needs no such file.
+Each target has a module, and the command `quantcal export` calls `export`. For a
+quantized ONNX model use `quantcal.onnx.write`, which needs no such file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writes ncnn's table of scales, as `ncnn2int8` reads it.
 
 A scale there is a factor, 127 / amax, not a step. The table names layers, not tensors. A line
-``LAYER_param_0`` has a factor for each channel or group of the layer's weights, and a line
-``LAYER`` has the factor of its input.
+`LAYER_param_0` has a factor for each channel or group of the layer's weights, and a line
+`LAYER` has the factor of its input.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     Parameters
     ----------
     model
-        As for :func:`layers_of`.
+        As for `layers_of`.
 
     Returns
     -------
-    The layers as from :func:`layers_of`, and the reasons by node.
+    The layers as from `layers_of`, and the reasons by node.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def write_table(
     path
         The file.
     layers
-        Layers by their names in the .param file. :func:`layers_of` finds them in an ONNX
+        Layers by their names in the .param file. `layers_of` finds them in an ONNX
         model.
     used
         Files that must not be replaced, such as the model's.

@@ -44,7 +44,7 @@ def tensors_data(
     table
         Ranges are rounded to float32. By channel they are arrays, as in its MinMax.
     method
-        The method to state in the object, one of :data:`METHODS`. Every quantizer accepts
+        The method to state in the object, one of `METHODS`. Every quantizer accepts
         MinMax.
 
     Raises
@@ -171,8 +171,8 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
         Parameters by tensor. By channel the largest magnitude is used, since there is one
         dynamic range per tensor.
     folder
-        Receives :data:`TENSORRT_FILES`. Give the provider the second as
-        ``trt_int8_calibration_table_name``.
+        Receives `TENSORRT_FILES`. Give the provider the second as
+        `trt_int8_calibration_table_name`.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Target:
     Parameters
     ----------
     write
-        Takes the table, the path and the options. Returns an :class:`ExportResult`, or None
+        Takes the table, the path and the options. Returns an `ExportResult`, or None
         if every tensor was written.
     options
         Names of its options.
@@ -124,12 +124,12 @@ def export(
     table
         Parameters by tensor, such as a `CalibrationTable`.
     to
-        A name in :data:`TARGETS`: ``onnxruntime``, ``onnxruntime-tensorrt``, ``tensorrt``,
-        ``ncnn``, ``csv`` or ``json``.
+        A name in `TARGETS`: `onnxruntime`, `onnxruntime-tensorrt`, `tensorrt`,
+        `ncnn`, `csv` or `json`.
     path
-        The file, or the folder for ``onnxruntime-tensorrt``.
+        The file, or the folder for `onnxruntime-tensorrt`.
     options
-        ``method`` (onnxruntime), ``version`` and ``algorithm`` (tensorrt), ``model``
+        `method` (onnxruntime), `version` and `algorithm` (tensorrt), `model`
         (ncnn). None means the default.
 
     Returns

@@ -1,7 +1,7 @@
 """TensorRT's calibration cache (versions up to 10): ranges as the INT8 builder reads them.
 
 TensorRT 11 has no calibrators. Its INT8 models have QuantizeLinear and DequantizeLinear nodes,
-which :func:`quantcal.onnx.quantize` writes. Use this module for 8.x and 10.x, such as on
+which `quantcal.onnx.quantize` writes. Use this module for 8.x and 10.x, such as on
 Jetson.
 
 The file is text. Its first line names the version and the algorithm that made it, and a
@@ -51,8 +51,8 @@ class Cache:
     version
         The version in the first line, such as 8501 or 101401.
     algorithm
-        The algorithm in the first line, such as ``"EntropyCalibration2"`` or
-        ``"MinMaxCalibration"``.
+        The algorithm in the first line, such as `"EntropyCalibration2"` or
+        `"MinMaxCalibration"`.
     """
 
     scales: dict[str, float]
@@ -93,13 +93,13 @@ def write_cache(
         scale of any other range is its larger magnitude over 127. By channel it is the largest
         magnitude of all channels, since a cache has one scale per tensor.
     path
-        The file, often ``calibration.cache``.
+        The file, often `calibration.cache`.
     version
         The version of the TensorRT that will read it, in the form of the header. The default
-        is that of a `Cache`, or :data:`VERSION`.
+        is that of a `Cache`, or `VERSION`.
     algorithm
         The algorithm in the header, which must be that of the builder's calibrator. The
-        default is that of a `Cache`, or :data:`ALGORITHM`.
+        default is that of a `Cache`, or `ALGORITHM`.
 
     Raises
     ------

@@ -178,11 +178,7 @@ def count_on_device(
     bits = default if mantissa_bits is None else mantissa_bits
     words = _as_channels(_float32_bits(tensor), axis)
     channels = words.shape[0]
-    kept = None
-    if keep is not None:
-        missing = tensor.ndim - keep.ndim
-        expanded = keep.reshape(*keep.shape, *[1] * missing).expand(tensor.shape)
-        kept = _as_channels(expanded, axis)
+    kept = None if keep is None else _as_channels(_expand(keep, tensor), axis)
     magnitude = words & _MAGNITUDE
     finite = magnitude < _INFINITY
     if kept is not None:
@@ -232,6 +228,12 @@ def _as_channels(values: torch.Tensor, axis: int | None) -> torch.Tensor:
         empty = np.empty(tuple(values.shape), dtype=np.float32)
         _core.ChannelStats(axis).observe(empty)
     return values.movedim(axis, 0).reshape(values.shape[axis], -1)
+
+
+def _expand(keep: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a mask of leading axes in the shape of the tensor."""
+    missing = tensor.ndim - keep.ndim
+    return keep.reshape(*keep.shape, *[1] * missing).expand(tensor.shape)
 
 
 def _extremes(

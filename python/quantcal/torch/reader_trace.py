@@ -21,21 +21,22 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from quantcal.torch.containers import find_tensors
 from quantcal.torch.folding import foldable_parameters, scales_with_weight
 
-MOVING = """
-    view _unsafe_view reshape _reshape_alias expand permute transpose t slice select unsqueeze
-    squeeze alias detach clone _to_copy contiguous split split_with_sizes chunk unbind index
-    index_select gather cat stack repeat as_strided unfold flatten unflatten movedim narrow
-    roll flip masked_select lift_fresh
+_VIEWS = """
+    view _unsafe_view reshape _reshape_alias expand permute transpose t unsqueeze squeeze alias
+    detach contiguous as_strided unfold flatten unflatten movedim narrow
 """
-"""Operators that only move, copy, cast or select values."""
-
-SHAPE_ONLY = """
+_SELECTIONS = """
+    slice select split split_with_sizes chunk unbind index index_select gather masked_select
+"""
+_SHAPES = """
     zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones
     new_empty new_full new_empty_strided sym_size sym_stride sym_numel is_same_size
 """
-"""Operators that read the shape of a tensor, not its values."""
-
-_MOVING, _SHAPE_ONLY = frozenset(MOVING.split()), frozenset(SHAPE_ONLY.split())
+_COPIES = "clone _to_copy lift_fresh cat stack repeat roll flip"
+# Operators that only move, copy, cast or select values.
+_MOVING = frozenset((_VIEWS + _SELECTIONS + _COPIES).split())
+# Operators that read the shape of a tensor, not its values.
+_SHAPE_ONLY = frozenset(_SHAPES.split())
 _SCALING = frozenset(("mul", "mul_", "div", "div_"))
 
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 
 def total(values: Floats) -> Any:
-    """Return the sum, one after the other: `sum` would add in pairs."""
+    """Return the sum in order; numpy's `sum` adds in pairs."""
     return np.add.accumulate(values, dtype=np.float32)[-1]
 
 
@@ -52,11 +52,12 @@ def ncnn(counts: Counts, width: int, levels: int) -> float:
 
 
 def sample(seed: int, num_bins: int) -> Counts:
-    """Return counts that fall from the middle, or from the first bin, more or less sparse."""
+    """Return counts that decrease from the middle bin, with different sparsity."""
     generator = np.random.default_rng(seed)
-    most = [30, 1e3, 1e6][seed % 3]  # the last sum to more than float32 holds
+    # With the last scale the sum exceeds the exact integers of float32.
+    scale = [30, 1e3, 1e6][seed % 3]
     away = (np.arange(num_bins) - num_bins // 2) / (num_bins * (0.1 + seed % 5 / 10))
-    counts = generator.random(num_bins) * most * np.exp(-away * away)
+    counts = generator.random(num_bins) * scale * np.exp(-away * away)
     counts *= generator.random(num_bins) >= [0, 0.1, 0.5, 0.95][seed % 4]
     return (counts + generator.integers(0, 2, num_bins)).astype(np.uint64)
 

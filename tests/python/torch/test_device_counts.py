@@ -1,6 +1,6 @@
-"""Counting on a device: the same bytes as the engine's, whatever the bits.
+"""Counting on a device gives the same bytes as the engine, for any bits.
 
-No machine of ours has a GPU: the device's operations run on the CPU here, as they are.
+The test machines have no GPU, so the operations for a device run on the CPU here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def awkward(dtype: Any, seed: int = 0) -> Any:
-    """Return values of every magnitude, with the special ones among them."""
+    """Return values of every magnitude, including the special values."""
     generator = np.random.default_rng(seed)
     bits = generator.integers(0, 1 << 32, 4000, dtype=np.uint64).astype(np.uint32)
     wild = torch.from_numpy(bits.view(np.float32).copy())
@@ -151,7 +151,9 @@ def test_a_model_is_observed_as_the_engine_observes_it(
     assert found[0] == found[1]
 
 
-def test_masks_and_mixed_types_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_and_mixed_types_are_observed_as_the_engine_observes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = []
     mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
     for elsewhere in (False, True):
@@ -203,7 +205,7 @@ def test_counts_arrive_in_a_given_calibrator_when_the_block_ends() -> None:
 
 @pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize("limit", ["MAX_DEVICE_BYTES", "MAX_OBSERVATIONS"])
-def test_what_waits_on_a_device_is_limited(
+def test_the_counts_on_a_device_are_limited(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, limit, 2)
@@ -215,7 +217,7 @@ def test_what_waits_on_a_device_is_limited(
 
 
 @pytest.mark.usefixtures("on_device")
-def test_refusals_name_the_tensor_and_leave_nothing() -> None:
+def test_refused_tensors_are_named_and_not_recorded() -> None:
     for model, tensor, options, error, message in (
         (nn.Embedding(3, 2), torch.tensor([1]), {}, TypeError, '"Embedding": elements'),
         (nn.Linear(6, 2), random(4, 6), {"axis": 2}, qc.CalibrationError, "axis is 2"),
@@ -238,7 +240,7 @@ def test_refusals_name_the_tensor_and_leave_nothing() -> None:
 
 
 def counts(**changed: Any) -> Any:
-    """Return a histogram of 1.0, 1.0 and -2.5 from its counts, with some of them changed."""
+    """Return a histogram of 1.0, 1.0 and -2.5 from its counts, some of them changed."""
     given = {
         "mantissa_bits": 8,
         "codes": np.array([0x3F80 << 1, 0xC020 << 1], dtype=np.uint64),
@@ -275,14 +277,12 @@ def test_counts_make_the_histogram_that_was_recorded() -> None:
         ({"extremes": (-2.5, 1.001)}, "an extreme is not exact"),
     ],
 )
-def test_counts_that_do_not_fit_together_are_refused(
-    changed: dict[str, Any], message: str
-) -> None:
+def test_inconsistent_counts_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(qc.CalibrationError, match=message):
         counts(**changed)
 
 
-def test_statistics_that_do_not_fit_together_are_refused() -> None:
+def test_inconsistent_statistics_are_refused() -> None:
     core, h, none = qc._core, counts(), qc.Histogram()
     with pytest.raises(qc.CalibrationError, match="do not match the observations"):
         core.TensorStats.from_counts(h, 1, h, h)

@@ -1,4 +1,4 @@
-"""`qc.torch.observe`: what is recorded of a model, under which names, and what is not."""
+"""`qc.torch.observe`: which tensors of a model are recorded, and their names."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def test_inputs_outputs_and_weights_are_recorded_as_by_hand() -> None:
     assert cal == recorded(wanted)
 
 
-def test_what_is_changed_in_place_afterwards_was_recorded_before() -> None:
+def test_tensors_are_recorded_before_in_place_changes() -> None:
     model, x = conv_net(), random(2, 3, 8, 8)
     with qc.torch.observe(model, include="0", outputs=True) as cal:
         model(x)
-    assert cal["0:output"].min < 0  # the next layer is an in-place ReLU
+    # The next layer is an in-place ReLU.
+    assert cal["0:output"].min < 0
 
 
-def test_every_forward_is_an_observation() -> None:
+def test_every_forward_pass_is_an_observation() -> None:
     model = conv_net()
     batches = [random(2, 3, 8, 8, seed=seed) for seed in range(3)]
     with qc.torch.observe(model, include="0") as cal:
@@ -98,7 +99,7 @@ def test_options_of_another_type_are_refused(options: dict[str, Any]) -> None:
         pass
 
 
-def test_what_the_model_computes_does_not_change() -> None:
+def test_the_results_of_the_model_do_not_change() -> None:
     model, x = conv_net(), random(2, 3, 8, 8).requires_grad_()
     wanted = model(x)
     (gradient,) = torch.autograd.grad(wanted.sum(), x)
