@@ -9,9 +9,11 @@ from pathlib import PurePosixPath
 from language.phrases import banned_phrases
 from language.spelling import british_words
 from reading.markdown import read_markdown
+from reading.messages import FEWEST_WORDS
 from reading.python import PythonFile
 from reading.rust import RustFile
 from reading.sentences import Passage, Sentence, split_sentences
+from reading.settings import read_settings
 
 MOST_WORDS = 35
 _SHOWN = 60  # letters of a long sentence that help to find it
@@ -46,8 +48,10 @@ def check_file(path: str, source: str) -> list[Finding]:
         found.update(_check_passages(rust.passages()))
         found.update(_check_names(path, rust.names))
         found.update(_check_names(path, {text: line for line, text, _ in rust.strings}))
-    else:
+    elif path.endswith(".md"):
         found.update(_check_passages(read_markdown(source, path)))
+    else:
+        found.update(_check_passages(read_settings(source, path)))
     return sorted(found)
 
 
@@ -67,18 +71,18 @@ def _check_sentence(path: str, sentence: Sentence) -> Iterator[Finding]:
             f'{sentence.words} words in "{start} …"',
             f"split it, at most {MOST_WORDS}",
         )
-    for phrase, remedy in banned_phrases(sentence.masked):
-        yield Finding(
-            path, sentence.line, "phrase", f'"{phrase}"', f"write {remedy}"
-        )
-    for word, better in british_words(sentence.masked):
-        yield Finding(path, sentence.line, "spelling", f'"{word}"', f"write {better}")
+    found = [("phrase", *phrase) for phrase in banned_phrases(sentence.masked)]
+    found += [("spelling", *word) for word in british_words(sentence.masked)]
+    for kind, offset, text, instead in found:
+        quoted = " ".join(text.split())
+        line = sentence.line_of(offset)
+        yield Finding(path, line, kind, f'"{quoted}"', f"write {instead}")
 
 
 def _check_names(path: str, names: dict[str, int]) -> Iterator[Finding]:
     """Check the spelling of identifiers and of short strings."""
     for name, line in names.items():
-        if " " in name.strip():
-            continue
-        for word, better in british_words(name):
+        if len(name.split()) >= FEWEST_WORDS:
+            continue  # a message, or no text for people
+        for _, word, better in british_words(name):
             yield Finding(path, line, "spelling", f'"{word}"', f"write {better}")

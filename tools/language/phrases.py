@@ -22,17 +22,21 @@ _INSTEAD = {
     r"thereof|therein|whereof|whence|thence": "of it, in it, from it",
 }
 _PHRASES = [
-    (re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE), instead)
+    (re.compile(rf"\b(?:{pattern})\b".replace(" ", r"\s+"), re.IGNORECASE), instead)
     for pattern, instead in _INSTEAD.items()
 ]
 # A clause between two dashes is a sentence for itself.
-_DASHES = re.compile(r"\s[–—]\s.*?\w.*?\s[–—]\s")
+_DASHES = re.compile(r"\s[–—]\s.*?\w.*?\s[–—]\s", re.DOTALL)
 
 
-def banned_phrases(sentence: str) -> Iterator[tuple[str, str]]:
-    """Yield each phrase in a sentence that is not used, and the remedy."""
+def banned_phrases(sentence: str) -> Iterator[tuple[int, str, str]]:
+    """Yield place, phrase and remedy of each phrase that is not used."""
     for pattern, instead in _PHRASES:
         for match in pattern.finditer(sentence):
-            yield match[0], instead
-    if match := _DASHES.search(sentence):
-        yield match[0].strip(), "a sentence without a clause between dashes"
+            yield match.start(), match[0], instead
+    if clause := _DASHES.search(sentence):
+        yield (
+            clause.start(),
+            clause[0].strip(),
+            "a sentence without a clause between dashes",
+        )

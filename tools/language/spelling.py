@@ -7,18 +7,16 @@ from collections.abc import Iterator
 
 # Verbs in -ise, without that ending. Words such as "raise" and "noise" rule out a
 # general pattern.
-_VERBS = """
-    amort anonym apolog author binar canonical capital categor central character color
-    critic crystall custom digit discret emphas equal external factor familiar final
-    formal general harmon initial internal item legal linear local material maxim
-    mechan memor minim modern neutral normal optim organ parallel parametr penal polar
-    popular priorit quant random rational real recogn regular sanit scrutin serial
-    special stabil standard summar symbol symmetr synchron systemat token trivial util
-    vector virtual visual
-""".split()
-_ISE = re.compile(
-    rf"([a-z]*(?:{'|'.join(_VERBS)})i)s(e[ds]?|ers?|ing|ations?|ational|able)"
+_VERBS = (
+    "amort|anonym|apolog|author|binar|canonical|capital|categor|central|character"
+    "|color|critic|crystall|custom|digit|discret|emphas|equal|external|factor"
+    "|familiar|final|formal|general|harmon|initial|internal|item|legal|linear"
+    "|local|material|maxim|mechan|memor|minim|modern|neutral|normal|optim|organ"
+    "|parallel|parametr|penal|polar|popular|priorit|quant|random|rational|real"
+    "|recogn|regular|sanit|scrutin|serial|special|stabil|standard|summar|symbol"
+    "|symmetr|synchron|systemat|token|trivial|util|vector|virtual|visual"
 )
+_ISE = re.compile(rf"([a-z]*(?:{_VERBS})i)s(e[ds]?|ers?|ing|ations?|ational|able)")
 _YSE = re.compile(r"((?:anal|catal|paral|electrol)y)s(e|ed|ers?|ing|able)")
 _WORDS = {
     "amongst": "among",
@@ -65,7 +63,7 @@ _WORDS = {
     "whilst": "while",
 }
 _LONGEST_FIRST = sorted(_WORDS, key=len, reverse=True)
-_STEM = re.compile(rf"((?:[a-z]*)?)({'|'.join(_LONGEST_FIRST)})([a-z]*)")
+_STEM = re.compile(rf"([a-z]*)({'|'.join(_LONGEST_FIRST)})([a-z]*)")
 # Parts of an identifier: `numBins`, `NUM_BINS` and `num_bins` have two each.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -88,8 +86,8 @@ def american(word: str) -> str | None:
     return found.capitalize() if word[0].isupper() else found
 
 
-def british_words(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each British word in a text or an identifier, and the American one."""
-    for part in _PART.findall(text):
-        if (better := american(part)) is not None:
-            yield part, better
+def british_words(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield place and British word in a text or identifier, and the American one."""
+    for part in _PART.finditer(text):
+        if (better := american(part[0])) is not None:
+            yield part.start(), part[0], better

@@ -41,8 +41,9 @@ def read_docstring(text: str, path: str, line: int) -> Iterator[Passage]:
         if not paragraph:
             item = ITEM.match(content)
             first, indent = index, own + (item.end() if item else 0)
-            content = content[item.end() :] if item else content
-        paragraph.append(content)
+            paragraph.append(content[item.end() :] if item else content)
+        else:
+            paragraph.append(content)
         if content.endswith("::"):
             skipped_below = own
     if paragraph:
@@ -55,11 +56,10 @@ def _passage(path: str, line: int, lines: list[str], *, running: bool) -> Passag
 
 def _without_margin(text: str) -> list[tuple[int, str]]:
     """Return the indentation and the content of each line."""
-    raw = text.expandtabs().split("\n")
-    indents = [len(line) - len(line.lstrip()) for line in raw]
-    margin = min((n for n, s in zip(indents[1:], raw[1:]) if s.strip()), default=0)
-    rest = zip(indents[1:], raw[1:])
-    return [(0, raw[0].strip()), *((max(n - margin, 0), s.strip()) for n, s in rest)]
+    first, *raw = text.expandtabs().split("\n")
+    rest = [(len(line) - len(line.lstrip()), line.strip()) for line in raw]
+    margin = min((indent for indent, content in rest if content), default=0)
+    return [(0, first.strip()), *((max(n - margin, 0), s) for n, s in rest)]
 
 
 def _is_underline(text: str) -> bool:

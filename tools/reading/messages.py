@@ -11,7 +11,7 @@ from dataclasses import replace
 from reading.markdown import read_markdown
 from reading.sentences import Passage, mask_code
 
-_FEWEST_WORDS = 4
+FEWEST_WORDS = 4
 _FEWEST_PLAIN = 0.6  # of all words, so that code and tables are no messages
 _PLAIN_WORD = re.compile(r"[(\"'*]*[A-Za-z][A-Za-z'’-]*[.,;:!?)\"'*]*")
 
@@ -38,7 +38,7 @@ def read_message(
 def is_message(text: str) -> bool:
     """Whether a text is a sentence for people and not code or a name."""
     words = mask_code(text).split()
-    if len(words) < _FEWEST_WORDS:
+    if len(words) < FEWEST_WORDS:
         return False
     plain = sum(_PLAIN_WORD.fullmatch(word) is not None for word in words)
     return plain >= _FEWEST_PLAIN * len(words) and not _is_python(text)

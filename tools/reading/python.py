@@ -64,15 +64,18 @@ class PythonFile:
     @cached_property
     def strings(self) -> list[tuple[ast.expr, str]]:
         """All string literals but docstrings. What is formatted in reads `{x}`."""
-        skipped: set[ast.AST] = set(self.docstrings)
+        skipped: set[ast.AST] = {*self.docstrings, *_word_lists(self.tree)}
         found: list[tuple[ast.expr, str]] = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.JoinedStr):
                 skipped.update(ast.walk(node))
                 found.append((node, _format_text(node)))
-            elif node not in skipped and isinstance(node, ast.Constant):
-                if isinstance(node.value, str):
-                    found.append((node, node.value))
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and node not in skipped
+            ):
+                found.append((node, node.value))
         return found
 
     @cached_property
@@ -111,6 +114,13 @@ class PythonFile:
             place = (line, column) if alone else (0, 0)
         if block:
             yield first, "\n".join(block)
+
+
+def _word_lists(tree: ast.Module) -> Iterator[ast.expr]:
+    """Yield the strings that are split into words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "split":
+            yield node.value
 
 
 def _format_text(node: ast.JoinedStr) -> str:

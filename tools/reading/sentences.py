@@ -52,7 +52,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence, with quoted code masked in `masked`."""
+    """One sentence, with quoted code masked in `masked`, where lines are the file's."""
 
     line: int
     text: str
@@ -62,6 +62,10 @@ class Sentence:
     def words(self) -> int:
         """Number of words. Quoted code and an address count as one each."""
         return sum(any(map(str.isalnum, word)) for word in self.masked.split())
+
+    def line_of(self, offset: int) -> int:
+        """Return the line of the file in which a place of `masked` lies."""
+        return self.line + self.masked.count("\n", 0, offset)
 
 
 def mask_code(text: str) -> str:
@@ -88,7 +92,7 @@ def split_sentences(passage: Passage) -> Iterator[Sentence]:
             first = start + len(sentence) - len(sentence.lstrip())
             line = passage.line + passage.text.count("\n", 0, first)
             text = " ".join(passage.text[start:end].split())
-            yield Sentence(line, text, " ".join(sentence.split()))
+            yield Sentence(line, text, sentence.strip())
         start = end
 
 
