@@ -35,6 +35,11 @@ class PythonFile:
             return ast.parse(self.source)
 
     @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the syntax tree."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
     def tokens(self) -> list[tokenize.TokenInfo]:
         """The tokens, comments included."""
         return list(tokenize.generate_tokens(io.StringIO(self.source).readline))
@@ -44,7 +49,7 @@ class PythonFile:
         """The docstrings of the module, its classes and functions."""
         return [
             node.body[0].value
-            for node in ast.walk(self.tree)
+            for node in self.nodes
             if isinstance(node, _DOCUMENTED)
             and node.body
             and isinstance(node.body[0], ast.Expr)
@@ -64,9 +69,9 @@ class PythonFile:
     @cached_property
     def strings(self) -> list[tuple[ast.expr, str]]:
         """All string literals but docstrings. What is formatted in reads `{x}`."""
-        skipped: set[ast.AST] = {*self.docstrings, *_word_lists(self.tree)}
+        skipped: set[ast.AST] = {*self.docstrings, *_word_lists(self.nodes)}
         found: list[tuple[ast.expr, str]] = []
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.JoinedStr):
                 skipped.update(ast.walk(node))
                 found.append((node, _format_text(node)))
@@ -89,15 +94,19 @@ class PythonFile:
 
     def passages(self) -> Iterator[Passage]:
         """Yield all text for people."""
-        for node in self.docstrings:
-            yield from read_docstring(str(node.value), self.path, node.lineno)
-        for line, text in self._joined_comments():
-            yield from read_markdown(text, self.path, line, "comment")
+        yield from self.documentation()
         for string, text in self.strings:
             height = (string.end_lineno or string.lineno) - string.lineno
             yield from read_message(
                 text, self.path, string.lineno, spans_lines=height == text.count("\n")
             )
+
+    def documentation(self) -> Iterator[Passage]:
+        """Yield docstrings and comments."""
+        for node in self.docstrings:
+            yield from read_docstring(str(node.value), self.path, node.lineno)
+        for line, text in self._joined_comments():
+            yield from read_markdown(text, self.path, line, "comment")
 
     def _joined_comments(self) -> Iterator[tuple[int, str]]:
         """Yield comments; those in consecutive lines of one column are one."""
@@ -116,9 +125,9 @@ class PythonFile:
             yield first, "\n".join(block)
 
 
-def _word_lists(tree: ast.Module) -> Iterator[ast.expr]:
+def _word_lists(nodes: list[ast.AST]) -> Iterator[ast.expr]:
     """Yield the strings that are split into words."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr == "split":
             yield node.value
 

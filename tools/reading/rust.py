@@ -101,11 +101,15 @@ class RustFile:
 
     def passages(self) -> Iterator[Passage]:
         """Yield all text for people."""
+        yield from self.documentation()
+        for line, text, spans_lines in self.strings:
+            yield from read_message(text, self.path, line, spans_lines=spans_lines)
+
+    def documentation(self) -> Iterator[Passage]:
+        """Yield all comments."""
         for first, text, marker in self._joined_comments():
             origin = "docstring" if marker in {"///", "//!"} else "comment"
             yield from read_markdown(text, self.path, first, origin)
-        for line, text, spans_lines in self.strings:
-            yield from read_message(text, self.path, line, spans_lines=spans_lines)
 
     def _joined_comments(self) -> Iterator[tuple[int, str, str]]:
         """Yield comments; those in consecutive lines of one column are one."""

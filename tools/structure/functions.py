@@ -50,7 +50,7 @@ def count_functions(functions: list[Function]) -> list[tuple[str, str, int, int,
 
 
 def _python_functions(file: PythonFile) -> Iterator[Function]:
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             yield Function(f"{file.path}:{node.lineno} {node.name}", "py", lines)

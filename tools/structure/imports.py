@@ -66,12 +66,12 @@ class Package:
 
     def private_attributes(self) -> list[str]:
         """Return where a private attribute is used that only other modules define."""
-        defined = {name: set(_defined(f.tree)) for name, f in self.modules.items()}
+        defined = {name: set(_defined(f.nodes)) for name, f in self.modules.items()}
         everywhere = set().union(*defined.values())
         return [
             f"{file.path}:{node.lineno} {ast.unparse(node)}"
             for name, file in self.modules.items()
-            for node in ast.walk(file.tree)
+            for node in file.nodes
             if isinstance(node, ast.Attribute)
             and node.attr in everywhere - defined[name]
             and not (isinstance(node.value, ast.Name) and node.value.id in _OWN)
@@ -160,9 +160,9 @@ def _is_foreign(source: str, target: str) -> bool:
     )
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
+def _defined(nodes: list[ast.AST]) -> Iterator[str]:
     """Yield the private names and attributes that a module defines."""
-    for node in ast.walk(tree):
+    for node in nodes:
         name = ""
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = node.name

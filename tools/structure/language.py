@@ -58,8 +58,7 @@ def measure_code(tree: Tree) -> list[Prose]:
     for file in files:
         top = PACKAGE.as_posix() if file.path.startswith("python") else "src"
         parent = PurePosixPath(file.path).parent.relative_to(top).parts
-        texts = (p for p in file.passages() if p.origin in {"docstring", "comment"})
-        words["/".join([top, *parent[:1]])] += _words(texts)
+        words["/".join([top, *parent[:1]])] += _words(file.documentation())
     return [Prose(name, None, numbers) for name, numbers in sorted(words.items())]
 
 
