@@ -133,6 +133,7 @@ def build_tables(tree: Tree, option: str) -> Iterator[Table]:
         ("Words a sentence, docstrings and comments", language.measure_code(tree)),
     ):
         yield Table(title, language.HEADER, [item.row() for item in prose])
+    yield _list("Python files that cannot be parsed", tree.invalid)
     laws = [[name, len(check(tree))] for name, check in LAWS.items()]
     yield Table("Laws", ["law", "broken"], laws)
 

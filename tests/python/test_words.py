@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import words
-from language.findings import MOST_WORDS, check_file
+from language.findings import check_file
 from language.spelling import american
 from reading.markdown import read_markdown
-from reading.sentences import Passage, split_sentences
+from reading.sentences import MOST_WORDS, Passage, split_sentences
 
 ROOT = Path(__file__).parents[2]
 LONG = f"It {'counts ' * MOST_WORDS}bins."

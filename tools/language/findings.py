@@ -12,10 +12,9 @@ from reading.markdown import read_markdown
 from reading.messages import FEWEST_WORDS
 from reading.python import PythonFile
 from reading.rust import RustFile
-from reading.sentences import Passage, Sentence, split_sentences
+from reading.sentences import MOST_WORDS, Passage, Sentence, split_sentences
 from reading.settings import read_settings
 
-MOST_WORDS = 35
 _SHOWN = 60  # letters of a long sentence that help to find it
 
 

@@ -35,6 +35,14 @@ class PythonFile:
             return ast.parse(self.source)
 
     @cached_property
+    def is_valid(self) -> bool:
+        """Whether this version of Python can parse the file."""
+        try:
+            return bool(self.tree) and bool(self.tokens)
+        except (SyntaxError, ValueError, tokenize.TokenError):
+            return False
+
+    @cached_property
     def nodes(self) -> list[ast.AST]:
         """All nodes of the syntax tree."""
         return list(ast.walk(self.tree))

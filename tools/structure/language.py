@@ -9,10 +9,9 @@ from pathlib import PurePosixPath
 
 from reading.files import PACKAGE, find_files, relative
 from reading.markdown import read_markdown
-from reading.sentences import Passage, split_sentences
+from reading.sentences import MOST_WORDS, Passage, split_sentences
 from structure.sources import CodeFile, Tree
 
-MOST_WORDS = 35
 _DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md")
 
 

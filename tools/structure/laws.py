@@ -39,7 +39,7 @@ def _long_document(name: str) -> Callable[[Tree], list[str]]:
 
 LAWS: dict[str, Callable[[Tree], list[str]]] = {
     "no import circle": _circles,
-    "no import of the façade inside": _facade,
+    "no import of quantcal itself inside": _facade,
     f"at most {MOST_FILES} code files in a folder": _full_folders,
     **{
         f"{name} of at most {lines} lines": _long_document(name)

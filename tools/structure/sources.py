@@ -21,7 +21,16 @@ class Tree:
 
     @cached_property
     def python(self) -> list[PythonFile]:
-        """All Python files."""
+        """All Python files that can be parsed."""
+        return [file for file in self._python if file.is_valid]
+
+    @property
+    def invalid(self) -> list[str]:
+        """The Python files that cannot be parsed."""
+        return [file.path for file in self._python if not file.is_valid]
+
+    @cached_property
+    def _python(self) -> list[PythonFile]:
         return [PythonFile(*file) for file in self._read(".py")]
 
     @cached_property
