@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-import quantcal as qc
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
@@ -29,6 +28,7 @@ from quantcal.cli.options import (
 )
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.comparison.compare import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import MOST_IS_BEST
 from quantcal.report import columns
@@ -129,7 +129,7 @@ def compare(
         )
     check_outputs([plot], [stats])
     started = time.perf_counter()
-    comparison = qc.compare(
+    comparison = compare_strategies(
         calibrator,
         format_,
         strategies=strategy,
