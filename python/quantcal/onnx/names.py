@@ -102,11 +102,11 @@ def without_nodes(
         Names the model.
     """
     texts = [text for text, _ in policy.rules]
-    nodes = [text for text in texts if text.startswith(NODE)]
+    ruled = [text for text in texts if text.startswith(NODE)]
     gone = before.keys() - beside.keys()
-    if not nodes and gone.isdisjoint(texts):
+    if not ruled and gone.isdisjoint(texts):
         return policy
-    check_rules("strategy", nodes, before, label)
+    check_rules("strategy", ruled, before, label)
     rules: dict[str, Strategy] = {}
     for text, strategy in policy.rules:
         if text in gone:

@@ -10,7 +10,7 @@ operators.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from quantcal.onnx.choose import Source, choose
 from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.graph import tensors_of
 from quantcal.onnx.in_graph import InGraphObserver
-from quantcal.onnx.inputs import Feed
+from quantcal.onnx.inputs import Feed, Sample
 from quantcal.onnx.keep import Keep, Keeper
 from quantcal.onnx.model import load_light, model_inputs
 from quantcal.onnx.names import rule_for
@@ -243,19 +243,19 @@ def record(
     keep: Keep | None = None,
     whole: Callable[[Calibrator], Calibrator] = lambda seen: seen,
     check: Callable[[Feed, str], None] | None = None,
-) -> tuple[int, Feed | None]:
+) -> tuple[int, Sample | None]:
     """Record the tensors of ``source`` for all samples.
 
     Observed inputs of the model are recorded from the feeds, everything else by the
     chosen method. Several calibrators, of the same settings, take samples in turns.
     ``whole`` makes what is kept of what was recorded up to then. ``check`` is given the
-    first sample and its name before it is recorded, and may raise.
+    first sample of the reader and its name, and may raise. It comes before any is
+    recorded, and also when an earlier run recorded that sample.
 
     Returns
     -------
-    tuple of (int, feed)
-        The number of samples, those of an earlier run included, and the first that ran
-        now, if any.
+    tuple of (int, Sample)
+        The number of samples, those of an earlier run included, and the first of them.
     """
     if max_memory <= 0:
         raise CalibrationError(f"max_memory is {max_memory} bytes. Give 1 or more.")
@@ -265,7 +265,17 @@ def record(
     specs = model_inputs(source.loaded.proto)
     feeds = as_feeds(reader, specs)
     given = [spec.name for spec in specs if spec.name in set(source.names)]
-    first: Feed | None = None
+    first: Sample | None = None
+
+    def checked() -> Iterator[Feed]:
+        nonlocal first
+        for feed in feeds:
+            if first is None:
+                first = Sample(feed, "sample 0")
+                if check is not None:
+                    check(first.feed, first.where)
+            yield feed
+
     with Workspace(source.loaded, providers) as work:
         observer = _open(work, source, calibrators, method, max_memory)
 
@@ -276,12 +286,9 @@ def record(
 
         keeper = Keeper(keep, snapshot)
         with keeper.watching():
-            for feed in track(keeper.left(feeds), total=feeds.count, show=progress):
+            left = keeper.left(checked())
+            for feed in track(left, total=feeds.count, show=progress):
                 where = f"sample {keeper.samples}"
-                if first is None:
-                    first = feed
-                    if check is not None:
-                        check(feed, where)
                 with keeper.sample():
                     turn = keeper.samples % len(calibrators)
                     _record_inputs(feed, given, calibrators[turn], where)

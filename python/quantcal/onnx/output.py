@@ -14,7 +14,7 @@ from quantcal._files import Used, check_target, is_text, writing
 from quantcal._temporary import beside, sync, sync_folder
 from quantcal.onnx.check_written import check_written
 from quantcal.onnx.external import move_out
-from quantcal.onnx.inputs import Feed
+from quantcal.onnx.inputs import Sample
 from quantcal.onnx.keep import is_kept
 from quantcal.onnx.used import RunFiles
 
@@ -142,7 +142,7 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
 
 
 def save(
-    proto: onnx.ModelProto, output: Output, label: str, sample: Feed | None
+    proto: onnx.ModelProto, output: Output, label: str, sample: Sample | None
 ) -> int:
     """Write beside the target, check and load it there, then replace the target.
 

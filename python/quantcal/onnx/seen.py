@@ -16,7 +16,7 @@ from quantcal.onnx.reached import in_histograms, in_table
 from quantcal.onnx.unchanged import check_without_data, checking_once
 
 if TYPE_CHECKING:
-    from quantcal.onnx.inputs import Feed
+    from quantcal.onnx.inputs import Sample
     from quantcal.onnx.keep import Keep
 
 
@@ -32,8 +32,9 @@ class Seen:
         The model without the nodes that no sample reached.
     samples : int
         The number of samples that ran.
-    first : feed, optional
-        The first of them; random inputs, where the model can take them, when none ran.
+    first : Sample, optional
+        The first of the reader; random inputs, where the model can take them, without
+        a reader.
     halves : tuple of Calibrator, optional
         What every second sample and what the others gave.
     """
@@ -41,7 +42,7 @@ class Seen:
     calibrator: Calibrator
     prepared: Prepared
     samples: int = 0
-    first: Feed | None = None
+    first: Sample | None = None
     halves: tuple[Calibrator, Calibrator] | None = None
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:

@@ -20,7 +20,7 @@ from quantcal.onnx.cpu import WeightBits
 from quantcal.onnx.float_weights import float_weights
 from quantcal.onnx.gathers import gather_codes
 from quantcal.onnx.graph import all_nodes, operator_of
-from quantcal.onnx.inputs import Feed
+from quantcal.onnx.inputs import Sample
 from quantcal.onnx.model import load_light
 from quantcal.onnx.noted import activation_of, advice, other_format
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
@@ -173,7 +173,7 @@ def write_prepared(
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
-    sample: Feed | None = None,
+    sample: Sample | None = None,
 ) -> Written:
     """Rewrite a prepared model, check the result, and put it in its place.
 
