@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from quantcal import CalibrationError, Calibrator
+from quantcal._text import shown
 from quantcal.onnx.choose import Source, choose
 from quantcal.onnx.feeds import as_feeds
 from quantcal.onnx.graph import tensors_of
@@ -195,7 +196,7 @@ def fresh(
         )
     if on_nonfinite not in ("ignore", calibrator.on_nonfinite):
         raise CalibrationError(
-            f"on_nonfinite is {on_nonfinite!r}, but the given calibrator was made with "
+            f"on_nonfinite is {shown(on_nonfinite)}, but the given calibrator was made with "
             f"{calibrator.on_nonfinite!r}, which decides. Make it with the same."
         )
     return Calibrator(
@@ -258,10 +259,12 @@ def record(
         The number of samples, those of an earlier run included, and the first of them.
     """
     if max_memory <= 0:
-        raise CalibrationError(f"max_memory is {max_memory} bytes. Give 1 or more.")
+        raise CalibrationError(
+            f"max_memory is {shown(max_memory)} bytes. Give 1 or more."
+        )
     if method not in get_args(Method):
         known = ", ".join(map(repr, get_args(Method)))
-        raise CalibrationError(f"method is {method!r}. Known methods: {known}.")
+        raise CalibrationError(f"method is {shown(method)}. Known methods: {known}.")
     specs = model_inputs(source.loaded.proto)
     feeds = as_feeds(reader, specs)
     given = [spec.name for spec in specs if spec.name in set(source.names)]

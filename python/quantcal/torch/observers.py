@@ -16,6 +16,7 @@ import torch
 from torch.ao.quantization.observer import ObserverBase
 
 from quantcal import CalibrationError, Calibrator, QuantFormat, _imports
+from quantcal._text import shown
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
 from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
@@ -164,8 +165,8 @@ def _format_of(
             if high == half - 1 and (low == -half or (low == -high and symmetric)):
                 return QuantFormat(f"int{bits}", symmetric), 0
     msg = (
-        f"no format has the codes {low} to {high} of {dtype}; known are 0 to 2^b - 1 and "
-        "-2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
+        f"no format has the codes {shown(low)} to {shown(high)} of {dtype}; known are "
+        "0 to 2^b - 1 and -2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
     )
     raise CalibrationError(msg)
 

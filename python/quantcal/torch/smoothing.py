@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from quantcal import CalibrationError, Calibrator, QuantFormat, _core
+from quantcal._text import shown
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.expected import expected_errors
@@ -155,7 +156,7 @@ def smoothquant(
     modules = paths(root)
     check_free(modules.values())
     if alpha is not None and not 0 <= alpha <= 1:
-        msg = f"alpha is {alpha!r}, but it must be from 0 to 1, or None to search"
+        msg = f"alpha is {shown(alpha)}, but it must be from 0 to 1, or None to search"
         raise CalibrationError(msg)
     act, weight = (
         QuantFormat.of(format, None, None),
