@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from quantcal.onnx.cpu import weight_bits
+from quantcal.onnx._plan.cpu import weight_bits
 
 HEAD = """# Accuracy on real networks
 

@@ -8,7 +8,7 @@ from timing import interleave
 from yardsticks import ARITHMETIC, logs
 
 import quantcal as qc
-from quantcal.comparing import STRATEGIES
+from quantcal.comparison.compare import STRATEGIES
 
 TARGETS = {
     "kl, int8": 1.0,

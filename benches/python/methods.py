@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import quantcal as qc
-from quantcal.comparing import STRATEGIES
+from quantcal.comparison.compare import STRATEGIES
 from quantcal.demo import SEED
 
 DOCS = Path(__file__).parents[2] / "docs"

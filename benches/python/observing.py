@@ -48,12 +48,12 @@ def _opened(
 ) -> tuple[Callable[[], object], Callable[[int], dict[str, Any]]]:
     """Return what runs the sample, and what tells of the numbers observed."""
     import quantcal as qc
-    from quantcal.onnx.choose import Source, choose
-    from quantcal.onnx.in_graph import InGraphObserver
-    from quantcal.onnx.model import load_model
-    from quantcal.onnx.options import Options
-    from quantcal.onnx.prepare import prepare
-    from quantcal.onnx.session import Workspace
+    from quantcal.onnx._model.model import load_model
+    from quantcal.onnx._observe.in_graph import InGraphObserver
+    from quantcal.onnx._observe.select_tensors import Source, choose
+    from quantcal.onnx._plan.options import Options
+    from quantcal.onnx._plan.prepare import prepare
+    from quantcal.onnx._runtime.session import Workspace
 
     loaded = load_model(path)
     if case == "what quantising needs":

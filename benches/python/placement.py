@@ -29,7 +29,7 @@ import speech
 
 import quantcal as qc
 from quantcal.demo import MODELS, LineFeeds, render_lines
-from quantcal.onnx.cpu import weight_bits
+from quantcal.onnx._plan.cpu import weight_bits
 
 Array = np.ndarray[Any, Any]
 Feed = dict[str, Any]

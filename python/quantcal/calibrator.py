@@ -9,14 +9,14 @@ from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
-from quantcal import _core, _intended
+from quantcal import _core, _intended_formats
+from quantcal._compute import Stats, decide_each
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._decide import Stats, decide_each
-from quantcal._empty import warn_of_empty
-from quantcal._files import write_bytes
-from quantcal._forks import new_lock
-from quantcal._json import parse_json
+from quantcal._empty_tensors import warn_of_empty
+from quantcal._io.files import write_bytes
+from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
+from quantcal._process.forks import new_lock
 from quantcal._text import plural, shown
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -94,7 +94,7 @@ class Calibrator:
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
-        self._intended: _intended.Intended = {}
+        self._intended: _intended_formats.Intended = {}
         self._lock = new_lock()
 
     @property
@@ -282,7 +282,7 @@ class Calibrator:
         """Note the formats that tensors are observed for."""
         new = {name: frozenset(given) for name, given in formats.items()}
         with self._lock:
-            self._intended = _intended.united(self._intended, new)
+            self._intended = _intended_formats.united(self._intended, new)
 
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
@@ -392,7 +392,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
-            **_intended.pack(self._intended, self._tensors),
+            **_intended_formats.pack(self._intended, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -420,7 +420,7 @@ class Calibrator:
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
-            calibrator._intended = _intended.unpack(usual, others, names)
+            calibrator._intended = _intended_formats.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -484,7 +484,7 @@ class Calibrator:
             Names the tensors and channels without a finite value, whose ranges mean nothing.
         """
         names = list(self._tensors)
-        formats = _intended.chosen(
+        formats = _intended_formats.chosen(
             self._intended, names, format, symmetric, power_of_two
         )
         table = self._compute(Policy.of(strategy, **options), formats)

@@ -1,4 +1,4 @@
-"""Makes the golden files of `test_compat.py`: what the real packages answer.
+"""Makes the golden files of `strategies/test_compat.py`: what the real packages answer.
 
     python tests/golden/make_compat.py histograms    # quantcal[demo] (the shared input)
     python tests/golden/make_compat.py onnxruntime   # onnxruntime

@@ -16,7 +16,6 @@ import typer
 from rich.table import Table
 
 import quantcal as qc
-from quantcal import Comparison
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
@@ -30,9 +29,10 @@ from quantcal.cli.options import (
 )
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.comparison.comparison import Comparison
+from quantcal.comparison.score import MOST_IS_BEST
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
-from quantcal.scored import MOST_IS_BEST
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationError, Calibrator
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
@@ -39,7 +40,7 @@ from quantcal.cli.options import (
 
 if TYPE_CHECKING:
     from quantcal.onnx import Keep
-    from quantcal.onnx.feeds import Feeds
+    from quantcal.onnx._runtime.feeds import Feeds
 
 
 def observe(
@@ -97,9 +98,9 @@ def observe(
     """
     from quantcal.onnx import load_feeds
     from quantcal.onnx import observe as observe_model
-    from quantcal.onnx.output import check_file
+    from quantcal.onnx._check.files_in_use import RunFiles
+    from quantcal.onnx._write.output import check_file
     from quantcal.onnx.result import peak_memory
-    from quantcal.onnx.used import RunFiles
 
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
@@ -213,7 +214,7 @@ def refuse(given: Mapping[str, object], reason: str) -> None:
 
 def megabytes(max_memory: int | None) -> int:
     """Return `--max-memory` in bytes, or the library's default."""
-    from quantcal.onnx.observer import MAX_MEMORY
+    from quantcal.onnx._observe.observer import MAX_MEMORY
 
     return MAX_MEMORY if max_memory is None else max_memory * MB
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationTable, Calibrator
+from quantcal.calibrator import Calibrator
 from quantcal.cli.checks import (
     calibrator_for,
     check_outputs,
@@ -57,6 +57,7 @@ from quantcal.cli.weights import (
     weights,
 )
 from quantcal.strategies import Policy
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.onnx import Keep, Written
@@ -196,8 +197,8 @@ def quantize(
     """
     from quantcal.onnx import quantize as quantize_model
     from quantcal.onnx import read_config
-    from quantcal.onnx.config import save_config as save
-    from quantcal.onnx.used import RunFiles, policy_files
+    from quantcal.onnx._check.files_in_use import RunFiles, policy_files
+    from quantcal.onnx._plan.config import save_config as save
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, placement, op_type, include, exclude)

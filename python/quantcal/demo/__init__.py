@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantcal import CalibrationError, CalibrationTable, Calibrator, _imports
-from quantcal._files import check_target
+from quantcal._core import CalibrationError
+from quantcal._io.files import check_target
+from quantcal._process import imports
+from quantcal.calibrator import Calibrator
 from quantcal.demo.errors import DemoError
 from quantcal.demo.fetch import MODELS, cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
@@ -24,8 +26,9 @@ from quantcal.demo.ocr import Accuracy, LineFeeds, evaluate
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult, environment
 from quantcal.onnx import observe, saturations, write
-from quantcal.onnx.cpu import weight_bits
+from quantcal.onnx._plan.cpu import weight_bits
 from quantcal.onnx.result import peak_memory
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     import os
@@ -150,7 +153,7 @@ def _check(
             "The demo needs at least one line to observe and one to read, not "
             f"{calibration_lines} and {evaluation_lines}."
         )
-    _imports.require(
+    imports.require(
         ("onnx", "onnxruntime", "PIL", "PIL.Image"),
         "quantcal.demo needs",
         "demo",

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import check_target, read_bytes, write_bytes, write_text
-from quantcal._json import parse_json
+from quantcal._io.files import check_target, read_bytes, write_bytes, write_text
+from quantcal._io.json_text import parse_json
+from quantcal._io.temporary import TemporaryFolder, working
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST
-from quantcal._temporary import TemporaryFolder, working
 from quantcal._text import shown
+from quantcal.exporters.tensorrt import largest
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
-from quantcal.tensorrt import largest
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
@@ -56,7 +56,7 @@ def tensors_data(
     ImportError
         If onnxruntime or onnx is missing; says how to install them.
     """
-    from quantcal.onnx.frameworks import require
+    from quantcal.onnx._model._optional import require
 
     require()
     from onnxruntime.quantization import calibrate
@@ -180,7 +180,7 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
     ImportError
         If onnxruntime is missing; says how to install it.
     """
-    from quantcal.onnx.frameworks import require
+    from quantcal.onnx._model._optional import require
 
     require()
     from onnxruntime.quantization.calibrate import TensorData

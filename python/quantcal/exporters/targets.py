@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantcal import _core, tensorrt
-from quantcal._files import check_target
+from quantcal import _core
+from quantcal._io.files import check_target
 from quantcal._text import shown
-from quantcal.exporters import ncnn, onnxruntime, plain
-from quantcal.onnx.reached import in_table
-from quantcal.onnx.used import RunFiles
+from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
+from quantcal.onnx._check.files_in_use import RunFiles
+from quantcal.onnx._plan.reached import in_table
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
 Table = Mapping[str, QuantParams]
 

@@ -9,30 +9,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, Calibrator, __version__
-from quantcal.halves import Stability
-from quantcal.onnx.config import config_text
-from quantcal.onnx.cpu import WeightBits, decided
-from quantcal.onnx.model import load_light
-from quantcal.onnx.noted import noted
-from quantcal.onnx.observer import MAX_MEMORY, Method, fresh
-from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
-from quantcal.onnx.output import check_output
-from quantcal.onnx.prepare import prepare
-from quantcal.onnx.ranges import assign, ranges
+from quantcal._core import CalibrationError, __version__
+from quantcal.calibrator import Calibrator
+from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._check.float_model import check_without_data
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._observe.calibration_run import Seen, from_before, from_samples
+from quantcal.onnx._observe.observer import MAX_MEMORY, Method, fresh
+from quantcal.onnx._observe.ranges import assign, ranges
+from quantcal.onnx._plan.config import config_text
+from quantcal.onnx._plan.cpu import WeightBits, decided
+from quantcal.onnx._plan.noted_formats import noted
+from quantcal.onnx._plan.options import BLOCK_SIZE, OP_TYPES, Options
+from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._write.output import check_output
+from quantcal.onnx._write.saturation import estimate
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
-from quantcal.onnx.saturation import estimate
-from quantcal.onnx.seen import Seen, from_before, from_samples
-from quantcal.onnx.unchanged import check_without_data
-from quantcal.onnx.used import policy_files
 from quantcal.onnx.writer import write_prepared
+from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
-    from quantcal.onnx.keep import Keep
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
+    from quantcal.onnx._observe.checkpoint import Keep
 
 
 def quantize(

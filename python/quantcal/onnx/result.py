@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantcal import CalibrationTable
-from quantcal.halves import Stability
-from quantcal.onnx.float_weights import float_weights_told
+from quantcal.onnx._write.float_weights import float_weights_told
+from quantcal.stability import Stability
+from quantcal.table import CalibrationTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,26 +14,34 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, CalibrationTable, QuantParams
-from quantcal.onnx.check_form import check_form
-from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.float_weights import float_weights
-from quantcal.onnx.gathers import gather_codes
-from quantcal.onnx.graph import all_nodes, operator_of
-from quantcal.onnx.inputs import Sample
-from quantcal.onnx.model import load_light
-from quantcal.onnx.noted import activation_of, advice, other_format
-from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
-from quantcal.onnx.output import Output, check_output, save
-from quantcal.onnx.prepare import Prepared, prepare
-from quantcal.onnx.reached import in_table
+from quantcal._core import CalibrationError
+from quantcal.onnx._check.float_model import check_without_data
+from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._graph.inputs import Sample
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
+from quantcal.onnx._plan.options import (
+    ACTIVATIONS,
+    BLOCK_SIZE,
+    OP_TYPES,
+    Options,
+    opset_for,
+)
+from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._write.float_weights import float_weights
+from quantcal.onnx._write.gathers import gather_codes
+from quantcal.onnx._write.output import Output, check_output, save
+from quantcal.onnx._write.rewrite import rewrite
+from quantcal.onnx._write.saturation import check_narrow
 from quantcal.onnx.result import weights_told
-from quantcal.onnx.rewrite import rewrite
-from quantcal.onnx.saturation import check_narrow
-from quantcal.onnx.unchanged import check_without_data
+from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
 __all__ = ["Written", "check_output", "write", "write_prepared"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantcal import _imports
-from quantcal._signals import deferred
+from quantcal._process import imports
+from quantcal._process.signals import deferred
 from quantcal._text import shown
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def require() -> None:
     """
     # The compiled parts of these, too, do not stand an interruption while they load.
     parts = ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg")
-    _imports.require(parts, "Pictures need", "plot", "matplotlib")
+    imports.require(parts, "Pictures need", "plot", "matplotlib")
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._text import NONE, decibels, real, share
-from quantcal.halves import Steadiness
+from quantcal.comparison.score import Scored, StrategySummary
 from quantcal.params import QuantParams
-from quantcal.scored import Scored, StrategySummary
+from quantcal.stability import Steadiness
 
 
 class Column(NamedTuple):

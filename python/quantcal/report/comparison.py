@@ -9,13 +9,13 @@ import numpy as np
 
 from quantcal._core import CalibrationError, Histogram
 from quantcal._text import decibels, share
-from quantcal.comparison import Comparison
+from quantcal.comparison.comparison import Comparison
+from quantcal.comparison.score import Scored
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.report import canvas, density
 from quantcal.report.canvas import CHOSEN, GUIDE, METHOD, SMALL, TEXT
 from quantcal.report.density import Heights
-from quantcal.scored import Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from quantcal._core import CalibrationError
 from quantcal._text import plural, shown
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.express import express, strategy_of
-from quantcal.strategies.named import NAMED
 from quantcal.strategies.patterns import Pattern
+from quantcal.strategies.presets import NAMED
 from quantcal.strategies.registry import resolve
+from quantcal.strategies.serialize import express, strategy_of
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (

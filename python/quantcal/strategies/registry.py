@@ -18,8 +18,8 @@ from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
-from quantcal.strategies.named import NAMED
 from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.presets import NAMED
 
 
 def _adaptive() -> Percentile:

@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantcal import CalibrationError, Calibrator, QuantFormat, _core
+from quantcal import _core
+from quantcal._core import CalibrationError
 from quantcal._text import shown
+from quantcal.calibrator import Calibrator
+from quantcal.formats import QuantFormat
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.expected import expected_errors
