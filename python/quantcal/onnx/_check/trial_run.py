@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._graph.inputs import Sample
 
 _PROVIDERS = ["CPUExecutionProvider"]
-_CHILD = Path(__file__).with_name("written_child.py")
+_CHILD = Path(__file__).with_name("trial_process.py")
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
 
 

@@ -267,7 +267,7 @@ def test_the_child_imports_onnxruntime_and_numpy_and_nothing_of_ours(
     saved: Path,
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import written_child as c, pickle\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import trial_process as c, pickle\n"
         "from pathlib import Path\n"
         "here = Path(sys.argv[2]).parent\n"
         "request = pickle.dumps((sys.argv[2], ['CPUExecutionProvider'], None))\n"
