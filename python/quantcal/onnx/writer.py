@@ -18,7 +18,7 @@ from quantcal._core import CalibrationError
 from quantcal.onnx._check.float_model import check_without_data
 from quantcal.onnx._check.onnx_checker import check_form
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
@@ -181,7 +181,7 @@ def write_prepared(
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
-    sample: Feed | None = None,
+    sample: Sample | None = None,
 ) -> Written:
     """Rewrite a prepared model, check the result, and put it in its place.
 

@@ -19,7 +19,7 @@ from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx._graph.inputs import Feed
+    from quantcal.onnx._graph.inputs import Sample
     from quantcal.onnx._observe.checkpoint import Keep
 
 
@@ -35,8 +35,9 @@ class Seen:
         The model without the nodes that no sample reached.
     samples : int
         The number of samples that ran.
-    first : feed, optional
-        The first of them; random inputs, where the model can take them, when none ran.
+    first : Sample, optional
+        The first of the reader; random inputs, where the model can take them, without
+        a reader.
     halves : tuple of Calibrator, optional
         What every second sample and what the others gave.
     """
@@ -44,7 +45,7 @@ class Seen:
     calibrator: Calibrator
     prepared: Prepared
     samples: int = 0
-    first: Feed | None = None
+    first: Sample | None = None
     halves: tuple[Calibrator, Calibrator] | None = None
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._process.forks import new_lock
+from quantcal._text import shown
 from quantcal.onnx._model._optional import require
 from quantcal.onnx._ort.calibrators import DEFAULT_BINS, subclasses
 
@@ -77,7 +78,7 @@ def accelerate(*, entropy_bins: int | None = None) -> Acceleration:
     """
     if entropy_bins is not None and not _is_more_than_default(entropy_bins):
         raise CalibrationError(
-            f"entropy_bins is {entropy_bins!r}. Give a whole number above {DEFAULT_BINS}, "
+            f"entropy_bins is {shown(entropy_bins)}. Give a whole number above {DEFAULT_BINS}, "
             "such as 2048."
         )
     require()

@@ -14,6 +14,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
+from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._observe.observer import Method
@@ -111,6 +112,31 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
     whole = tmp_path / "whole.onnx"
     qc.onnx.quantize(model, whole, data)
     assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("earlier", [0, 2, 3])
+def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
+    earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of all, also when it ran earlier, and when all did."""
+    model, output = save_model(tmp_path), tmp_path / "out.onnx"
+    how: dict[str, Any] = {}
+    if earlier:
+        kept = qc.onnx.Keep(output).path(earlier)
+        qc.onnx.observe(model, samples(earlier)).save(kept)
+        how["calibrator"], how["keep"] = qc.onnx.Keep.resume(kept, output)
+    ran: list[tuple[list[int], str]] = []
+
+    def note(_: object, *rest: Any) -> None:
+        *_, feed, where = rest
+        ran.append((list(feed["x"].shape), where))
+
+    monkeypatch.setattr(float_model, "check_unchanged", note)  # of the float forms
+    monkeypatch.setattr(trial_run, "run", note)
+    result = qc.onnx.quantize(model, output, samples(3), progress=False, **how)
+    assert result.samples == 3
+    written = f"the quantized copy of {model}, sample 0"
+    assert ran == [([1, 3, 6, 5], "sample 0"), ([1, 3, 6, 5], written)]
 
 
 @pytest.mark.parametrize("halves", [False, True])
