@@ -17,6 +17,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
+from quantcal.onnx._graph.graph import all_nodes
 
 import onnx_models as models
 import quantcal as qc
@@ -25,6 +26,7 @@ INTEGER = ("QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QLinearConv")
 FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv")
 
 Shape = tuple[Any, ...]
+Unchanging = Callable[["Net", str], str]
 
 
 class Net:
@@ -68,13 +70,13 @@ class Net:
 
 
 def kernels(path: Path) -> Counter[str]:
-    """The operators that onnxruntime runs, by its default optimizations."""
+    """The operators that onnxruntime runs, in subgraphs too, by its default optimizations."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(path.with_suffix(".optimized"))
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     saved = onnx.load(options.optimized_model_filepath)
-    return Counter(node.op_type for node in saved.graph.node)
+    return Counter(node.op_type for node in all_nodes(saved.graph))
 
 
 def decibels(model: onnx.ModelProto, path: Path, feeds: list[dict[str, Any]]) -> float:
@@ -91,7 +93,7 @@ def check(net: Net, model: onnx.ModelProto, path: Path, **options: Any) -> Any:
         model, path, net.feeds(), progress=False, strategy="minmax", **options
     )
     found = kernels(path)
-    count = sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in model.graph.node)
+    count = sum(n.op_type in ("MatMul", "Gemm", "Conv") for n in all_nodes(model.graph))
     assert result.left_in_float == {}
     assert sum(result.quantized_nodes.values()) == count
     assert not any(found[kind] for kind in FLOAT), found
@@ -277,6 +279,191 @@ def test_a_product_that_is_moved_and_read_is_rounded_once(
     model = net.model(net.matmul(m), net.add("Softmax", m))
     result = check(net, model, tmp_path / "q.onnx")
     assert result.quantize_nodes == 2
+
+
+def neutral(op_type: str, number: float, *, first: bool = False) -> Unchanging:
+    def add(net: Net, x: str) -> str:
+        name = f"n{len(net.weights)}"
+        net.weights[name] = np.array([number], np.float32)
+        return net.add(op_type, *((name, x) if first else (x, name)))
+
+    return add
+
+
+def dropout(net: Net, x: str) -> str:
+    net.weights |= {"ratio": np.float32(0.3), "training": np.array(False)}
+    return net.add("Dropout", x, "ratio", "training")
+
+
+def expand(net: Net, x: str) -> str:
+    net.weights["ones"] = np.array([1, 1])
+    return net.add("Expand", x, "ones")
+
+
+def chain_of_two(net: Net, x: str) -> str:
+    return net.add("Identity", net.add("Dropout", x))
+
+
+UNCHANGING: dict[str, Unchanging] = {
+    "Identity": lambda net, x: net.add("Identity", x),
+    "Dropout": lambda net, x: net.add("Dropout", x),
+    "Dropout, training off": dropout,
+    "Cast to float": lambda net, x: net.add("Cast", x, to=onnx.TensorProto.FLOAT),
+    "Expand by ones": expand,
+    "x+0": neutral("Add", 0),
+    "0+x": neutral("Add", 0, first=True),
+    "x-0": neutral("Sub", 0),
+    "x*1": neutral("Mul", 1),
+    "1*x": neutral("Mul", 1, first=True),
+    "x/1": neutral("Div", 1),
+    "two": chain_of_two,
+}
+
+
+def read_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = same(net, h)
+    return [net.matmul(h), net.add("Softmax", h)]
+
+
+def read_rounded_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [net.matmul(same(net, h)), net.add("Softmax", h)]
+
+
+def read_in_float_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [net.matmul(h), net.add("Softmax", same(net, h))]
+
+
+def read_behind_and_output(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [h, net.matmul(same(net, h))]
+
+
+def bias_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = net.add("Add", same(net, h), net.weight(16))
+    return [net.matmul(h), net.add("Softmax", h)]
+
+
+def output_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = same(net, h)
+    return [h, net.matmul(h)]
+
+
+def output_behind_and_read(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [same(net, h), net.matmul(h)]
+
+
+READERS = [
+    *(read_behind, read_rounded_behind, read_in_float_behind, read_behind_and_output),
+    *(bias_behind, output_behind, output_behind_and_read),
+]
+
+
+@pytest.mark.parametrize("readers", READERS, ids=lambda readers: readers.__name__)
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+@pytest.mark.parametrize("shape", [("n", 16), (2, 4, 16)], ids=["matrix", "stack"])
+def test_what_onnxruntime_removes_behind_a_matmul_takes_no_kernel_away(
+    tmp_path: Path,
+    shape: Shape,
+    same: Unchanging,
+    readers: Callable[[Net, str, Unchanging], list[str]],
+) -> None:
+    net = Net(shape)
+    check(net, net.model(*readers(net, net.matmul("x"), same)), tmp_path / "q.onnx")
+
+
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+def test_what_onnxruntime_removes_behind_a_gemm_takes_no_kernel_away(
+    tmp_path: Path, same: Unchanging
+) -> None:
+    net = Net((4, 16))
+    model = net.model(*read_behind(net, gemm(net), same))
+    check(net, model, tmp_path / "q.onnx")
+
+
+def test_both_sides_of_what_onnxruntime_removes_are_rounded_alike(
+    tmp_path: Path,
+) -> None:
+    net = Net((4, 16))
+    h = net.matmul("x")
+    behind = net.add("Dropout", h)
+    model = net.model(net.matmul(behind), net.add("Softmax", h))
+    result = check(net, model, tmp_path / "q.onnx")
+    assert result.table[behind] == result.table[h]
+    assert result.tensors_observed == 2  # x and h
+
+
+def test_a_dropout_whose_mask_is_read_stays_and_needs_no_rounding_before_it(
+    tmp_path: Path,
+) -> None:
+    net = Net((4, 16))
+    h = net.matmul("x")
+    kept = net.add("Dropout", h)
+    net.nodes[-1].output.append("mask")
+    net.add("Cast", "mask", to=onnx.TensorProto.FLOAT)
+    model = net.model(net.matmul(kept), net.add("Softmax", h), net.nodes[-1].output[0])
+    result = check(net, model, tmp_path / "q.onnx")
+    assert set(result.table) == {"x", kept}
+    assert kernels(tmp_path / "q.onnx")["Dropout"] == 1
+
+
+def test_a_node_that_changes_values_is_rounded_behind_only(tmp_path: Path) -> None:
+    for add in (neutral("Mul", 2), neutral("Sub", 1), neutral("Div", 0.5)):
+        net = Net((4, 16))
+        h = net.matmul("x")
+        scaled = add(net, h)
+        model = net.model(net.matmul(scaled), net.add("Softmax", h))
+        result = check(net, model, tmp_path / "q.onnx")
+        assert set(result.table) == {"x", scaled}
+
+
+def test_one_with_an_axis_more_than_the_product_stays(tmp_path: Path) -> None:
+    net = Net((4, 16))
+    net.weights["one"] = np.ones((1, 1, 1), np.float32)
+    h = net.matmul("x")
+    higher = net.add("Mul", h, "one")
+    model = net.model(net.matmul(higher), net.add("Softmax", h))
+    result = check(net, model, tmp_path / "q.onnx")
+    assert set(result.table) == {"x", higher}
+
+
+def branch(net: Net, first: int, *outputs: str) -> list[str]:
+    """Put the nodes from one on into the branch of an If that is always taken."""
+    inside = helper.make_graph(
+        net.nodes[first:], "then", [], [models.value(name, None) for name in outputs]
+    )
+    del net.nodes[first:]
+    made = [f"else_{name}" for name in outputs]
+    other = helper.make_graph(
+        [helper.make_node("Relu", ["x"], [name]) for name in made],
+        "else",
+        [],
+        [models.value(name, None) for name in made],
+    )
+    net.weights["least"] = np.float32(-1e9)
+    results = [f"if_{name}" for name in outputs]
+    net.nodes += [
+        helper.make_node("ReduceMax", ["x"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "least"], ["on"]),
+        helper.make_node("If", ["on"], results, then_branch=inside, else_branch=other),
+    ]
+    return results
+
+
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+@pytest.mark.parametrize("outside", ["nothing", "MatMul", "both"])
+def test_what_onnxruntime_removes_in_a_branch_takes_no_kernel_away(
+    tmp_path: Path, outside: str, same: Unchanging
+) -> None:
+    """The MatMul and what changes nothing lie outside the branch, or in it."""
+    net = Net((4, 16))
+    h = net.matmul("x")
+    beside = [net.add("Tanh", h)] if outside == "MatMul" else []
+    first = len(net.nodes) if outside == "MatMul" else 0
+    h = same(net, h)
+    if outside == "both":
+        beside = [net.add("Tanh", h)]
+        first = len(net.nodes)
+    inner = branch(net, first, net.matmul(h), net.add("Softmax", h))
+    check(net, net.model(*inner, *beside), tmp_path / "q.onnx")
 
 
 @pytest.mark.parametrize("first", ["MatMul", "Gemm"])
