@@ -7,194 +7,18 @@ and no float one. The outputs must agree with the float model.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import helper, numpy_helper
-from quantcal.onnx._graph.graph import all_nodes
+from onnx import helper
 
 import onnx_models as models
 import quantcal as qc
-
-INTEGER = ("QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QLinearConv")
-FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv")
-
-Shape = tuple[Any, ...]
-Unchanging = Callable[["Net", str], str]
-
-
-class Net:
-    """A graph that grows node by node; each method returns the name of what it adds."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, np.ndarray[Any, Any]] = {}
-
-    def weight(self, *shape: int) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights[name] = models.random(*shape, seed=len(self.weights))
-        return name
-
-    def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [name], f"{name}_", **attributes)
-        )
-        return name
-
-    def matmul(self, x: str, rows: int = 16, columns: int = 16) -> str:
-        return self.add("MatMul", x, self.weight(rows, columns))
-
-    def model(self, *outputs: str) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "net",
-            [models.value("x", self.shape)],
-            [models.value(name, None) for name in outputs],
-            [numpy_helper.from_array(a, n) for n, a in self.weights.items()],
-        )
-        opset = [helper.make_opsetid("", 17)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-        return onnx.shape_inference.infer_shapes(model)
-
-    def feeds(self) -> list[dict[str, Any]]:
-        sizes = [d if isinstance(d, int) else 3 for d in self.shape]
-        return [{"x": models.random(*sizes, seed=n)} for n in range(4)]
-
-
-def kernels(path: Path) -> Counter[str]:
-    """The operators that onnxruntime runs, in subgraphs too, by its default optimizations."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
-    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    saved = onnx.load(options.optimized_model_filepath)
-    return Counter(node.op_type for node in all_nodes(saved.graph))
-
-
-def decibels(model: onnx.ModelProto, path: Path, feeds: list[dict[str, Any]]) -> float:
-    first, second = (
-        models.session(source).run(None, feeds[0]) for source in (model, str(path))
-    )
-    noise = sum(float(((a - b) ** 2).sum()) for a, b in zip(first, second, strict=True))
-    return 10 * float(np.log10(sum(float((a**2).sum()) for a in first) / noise))
-
-
-def check(net: Net, model: onnx.ModelProto, path: Path, **options: Any) -> Any:
-    """Quantize; every quantized node has its integer kernel, none a float one."""
-    result = qc.onnx.quantize(
-        model, path, net.feeds(), progress=False, strategy="minmax", **options
-    )
-    found = kernels(path)
-    count = sum(n.op_type in ("MatMul", "Gemm", "Conv") for n in all_nodes(model.graph))
-    assert result.left_in_float == {}
-    assert sum(result.quantized_nodes.values()) == count
-    assert not any(found[kind] for kind in FLOAT), found
-    assert sum(found[kind] for kind in INTEGER) == count, found
-    assert decibels(model, path, net.feeds()) > 30
-    return result
-
-
-def alone(net: Net) -> list[str]:
-    return [net.matmul("x")]
-
-
-def bias(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.weight(16))]
-
-
-def bias_first(net: Net) -> list[str]:
-    return [net.add("Add", net.weight(16), net.matmul("x"))]
-
-
-def bias_softmax(net: Net) -> list[str]:
-    return [net.add("Softmax", *bias(net))]
-
-
-def bias_relu_matmul(net: Net) -> list[str]:
-    return [net.matmul(net.add("Relu", *bias(net)))]
-
-
-def bias_tanh_bias(net: Net) -> list[str]:
-    h = net.add("Tanh", *bias(net))
-    return [net.add("Add", net.matmul(h), net.weight(16))]
-
-
-def bias_matmul(net: Net) -> list[str]:
-    return [net.matmul(*bias(net))]
-
-
-def bias_read_rounded_and_in_float(net: Net) -> list[str]:
-    (h,) = bias(net)
-    return [net.matmul(h), net.add("Softmax", h)]
-
-
-def read_rounded_and_in_float(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [net.matmul(h), net.add("Softmax", h)]
-
-
-def read_by_two_in_float(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [net.add("Softmax", h), net.add("Tanh", h)]
-
-
-def output_and_read(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [h, net.matmul(h)]
-
-
-def residual(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), "x")]
-
-
-def residual_second(net: Net) -> list[str]:
-    return [net.add("Add", "x", net.matmul("x"))]
-
-
-def bias_residual(net: Net) -> list[str]:
-    return [net.add("Add", *bias(net), "x")]
-
-
-def two_added(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.matmul("x"))]
-
-
-def scalar_added(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.weight(1))]
-
-
-def scaled(net: Net) -> list[str]:
-    return [net.add("Softmax", net.add("Mul", net.matmul("x"), net.weight(1)))]
-
-
-def gelu(net: Net) -> list[str]:
-    (h,) = bias(net)
-    part = net.add("Add", net.add("Erf", h), net.weight(1))
-    return [net.matmul(net.add("Mul", h, part))]
-
-
-FORMS: list[Callable[[Net], list[str]]] = [
-    *(alone, bias, bias_first, bias_softmax, bias_relu_matmul, bias_tanh_bias),
-    *(bias_matmul, bias_read_rounded_and_in_float, read_rounded_and_in_float),
-    *(read_by_two_in_float, output_and_read, residual, residual_second),
-    *(bias_residual, two_added, scalar_added, scaled, gelu),
-]
-SHAPES: dict[str, Shape] = {
-    "matrix": (4, 16),
-    "open matrix": ("n", 16),
-    "fixed stack": (2, 4, 16),
-    "open stack": ("b", "s", 16),
-    "half-open stack": ("b", 4, 16),
-    "stack of stacks": (1, 2, 3, 16),
-}
+from fused_kernels import Net, Shape, check, kernels
+from matmul_forms import FORMS, SHAPES, SIGNED, bias
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -208,7 +32,6 @@ def test_a_matmul_keeps_its_integer_kernel_whatever_stands_behind_it(
 
 # Where several nodes read one signed tensor, or a ReLU stands behind a matrix product,
 # onnxruntime has no integer kernel on x86, however the model is written.
-SIGNED = (alone, bias, bias_first, bias_softmax, bias_tanh_bias, residual, scaled, gelu)
 
 
 @pytest.mark.parametrize("form", SIGNED, ids=lambda form: form.__name__)
@@ -279,6 +102,9 @@ def test_a_product_that_is_moved_and_read_is_rounded_once(
     model = net.model(net.matmul(m), net.add("Softmax", m))
     result = check(net, model, tmp_path / "q.onnx")
     assert result.quantize_nodes == 2
+
+
+Unchanging = Callable[["Net", str], str]
 
 
 def neutral(op_type: str, number: float, *, first: bool = False) -> Unchanging:
