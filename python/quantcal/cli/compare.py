@@ -30,7 +30,7 @@ from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
 from quantcal.comparison.compare import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
-from quantcal.comparison.score import MOST_IS_BEST
+from quantcal.comparison.score import HIGHER_IS_BETTER
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
 
@@ -177,7 +177,7 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
         return names
     if sort is Sort.STRATEGY:
         return sorted(names)
-    sign = -1 if sort.value in MOST_IS_BEST else 1
+    sign = -1 if sort.value in HIGHER_IS_BETTER else 1
     figures: dict[str, list[float]] = {name: [] for name in names}
     for row in comparison:
         if row.has(sort.value) and comparison.histograms[row.tensor].finite:

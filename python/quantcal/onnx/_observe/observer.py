@@ -22,7 +22,7 @@ from quantcal.onnx._check.float_model import checking_once
 from quantcal.onnx._graph.graph import tensors_of
 from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import load_light, model_inputs
-from quantcal.onnx._observe.checkpoint import Keep, Keeper
+from quantcal.onnx._observe.checkpoint import Checkpoint, Keeper
 from quantcal.onnx._observe.graph_outputs import OutputsObserver
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._observe.ranges import share
@@ -66,7 +66,7 @@ def observe(
     progress: bool = False,
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
-    keep: Keep | None = None,
+    keep: Checkpoint | None = None,
 ) -> Calibrator:
     """Run samples through a model and record its activations.
 
@@ -78,9 +78,9 @@ def observe(
     model : path, bytes or onnx.ModelProto
         It is not changed. A model with external data, as all above 2 GB have, must come
         as a path; its weights are mapped, not read.
-    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
+    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
         One pass is made, whatever the number of groups; a generator will do. A path is
-        opened as :func:`quantcal.onnx.load_feeds` does. Inputs of types that numpy has
+        opened as :func:`quantcal.onnx.load_samples` does. Inputs of types that numpy has
         not, such as bfloat16, are arrays of ``ml_dtypes``.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
@@ -109,9 +109,9 @@ def observe(
         onnxruntime execution providers; the CPU by default.
     calibrator : Calibrator, optional
         Add to this one, and return it; after an error it is as it was before.
-    keep : Keep, optional
+    keep : Checkpoint, optional
         Where the histograms of the samples so far are kept in case they do not all run. The
-        file stays until :meth:`Keep.remove`: the result is yours to save.
+        file stays until :meth:`Checkpoint.remove`: the result is yours to save.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def together(given: Calibrator | None, new: Calibrator) -> Calibrator:
 
 def check_resumed(
     source: Source,
-    keep: Keep | None,
+    keep: Checkpoint | None,
     calibrator: Calibrator | None,
     plan: Plan | None,
 ) -> None:
@@ -242,7 +242,7 @@ def record(
     max_memory: int = MAX_MEMORY,
     progress: bool = False,
     providers: Sequence[str] | None = None,
-    keep: Keep | None = None,
+    keep: Checkpoint | None = None,
     whole: Callable[[Calibrator], Calibrator] = lambda seen: seen,
     check: Callable[[Feed, str], None] | None = None,
 ) -> tuple[int, Sample | None]:
