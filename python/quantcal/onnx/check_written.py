@@ -7,10 +7,7 @@ error with a name, and nothing is left behind.
 from __future__ import annotations
 
 import pickle
-import re
-import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from quantcal import CalibrationError
+from quantcal.onnx.load_first import end_of, last_words, python_command
 from quantcal.onnx.session import open_session
 from quantcal.onnx.sizes import run
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from quantcal.onnx.inputs import Feed
 
 _PROVIDERS = ["CPUExecutionProvider"]
-_CHILD = Path(__file__).with_name("written_child.py")
-_PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
 
 
 def check_written(path: Path, label: str, sample: Feed | None) -> None:
@@ -58,20 +54,8 @@ def _here(path: Path, label: str, sample: Feed | None) -> None:
         run(session, names, sample, f"{label}, sample 0")
 
 
-def _python() -> str | None:
-    """Return the executable of this Python; None where it may be another program."""
-    executable = sys.executable
-    if getattr(sys, "frozen", False) or not executable:
-        return None
-    known = _PYTHON.fullmatch(Path(executable).name) and Path(executable).is_file()
-    return executable if known else None
-
-
 def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
     """Do the check in a child; return whether there was one."""
-    python = _python()
-    if python is None or not _CHILD.is_file():
-        return False
     try:
         feed = None if sample is None else pickle.dumps(sample)
     except Exception:  # an input of a type that only this process has
@@ -79,10 +63,12 @@ def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
     with tempfile.TemporaryDirectory(prefix="quantcal-") as folder:
         request = pickle.dumps((str(path.resolve()), _PROVIDERS, feed))
         errors = Path(folder) / "errors"
-        paths = [entry or str(Path.cwd()) for entry in sys.path]
+        command = python_command(folder)
+        if command is None:
+            return False
         try:
             (Path(folder) / "request.pickle").write_bytes(request)
-            ended = _wait([python, str(_CHILD), folder, *paths], errors)
+            ended = _wait(command, errors)
         except OSError:  # no room for a sample, or no leave to start programs
             return False
         report = Path(folder) / "report"
@@ -124,20 +110,8 @@ def _failed(label: str, sample: Feed, message: str) -> str:
 def _refuse(label: str, stage: str, ended: int, printed: str) -> NoReturn:
     """Raise what became of a process that did not come to its end."""
     doing = {"started": "loading", "running": "running"}.get(stage, "closing")
-    how = f"with exit code {ended}"
-    if ended < 0:
-        how = f"by {_signal_name(-ended)}"
-    last = (printed.splitlines() or ["it printed nothing"])[-1][:400].rstrip(".")
-    memory = " It may have been out of memory." if ended == -9 else ""
     raise CalibrationError(
-        f"onnxruntime ended its process {how} while {doing} {label}: {last}."
-        f"{memory} The output is as it was. Leave the nodes in question in float "
-        "(exclude=), and please report it."
+        f"onnxruntime ended its process {end_of(ended)} while {doing} {label}: "
+        f"{last_words(printed, ended)} The output is as it was. Leave the nodes in question "
+        "in float (exclude=), and please report it."
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

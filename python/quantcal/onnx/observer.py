@@ -22,6 +22,7 @@ from quantcal.onnx.graph import tensors_of
 from quantcal.onnx.in_graph import InGraphObserver
 from quantcal.onnx.inputs import Feed
 from quantcal.onnx.keep import Keep, Keeper
+from quantcal.onnx.load_first import one_child
 from quantcal.onnx.model import load_light, model_inputs
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import OP_TYPES, Options
@@ -45,6 +46,7 @@ MAX_MEMORY = 1 << 30
 __all__ = ["MAX_MEMORY", "Method", "Source", "fresh", "observe", "record"]
 
 
+@one_child()
 def observe(
     model: Model,
     reader: object,
@@ -337,7 +339,7 @@ def _open(
         warnings.warn(
             "The tensors are observed as outputs of the model, which takes more memory "
             f"and time.{without if inner else ''} The reason: {error}",
-            stacklevel=4,
+            stacklevel=5,
         )
         return OutputsObserver(work, types, calibrators, max_memory)
 

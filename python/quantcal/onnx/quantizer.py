@@ -13,6 +13,7 @@ from quantcal import CalibrationError, Calibrator, __version__
 from quantcal.halves import Stability
 from quantcal.onnx.config import config_text
 from quantcal.onnx.cpu import WeightBits, decided
+from quantcal.onnx.load_first import one_child
 from quantcal.onnx.model import load_light
 from quantcal.onnx.noted import noted
 from quantcal.onnx.observer import MAX_MEMORY, Method, fresh
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from quantcal.onnx.model import Model
 
 
+@one_child()
 def quantize(
     model: Model,
     output: str | os.PathLike[str],

@@ -27,6 +27,7 @@ from quantcal.onnx.coding import Coded, code
 from quantcal.onnx.constants import stored_tensors
 from quantcal.onnx.external import values_of
 from quantcal.onnx.graph import all_nodes, operator_of
+from quantcal.onnx.load_first import one_child
 from quantcal.onnx.model import load_light
 from quantcal.onnx.names import rule_for
 from quantcal.onnx.options import OP_TYPES, Options
@@ -67,6 +68,7 @@ class Saturation:
         return self.error > max(self.rounding, 0.0)
 
 
+@one_child()
 def saturations(
     model: Model,
     calibrator: Calibrator,

@@ -21,6 +21,7 @@ from quantcal.onnx.float_weights import float_weights
 from quantcal.onnx.gathers import gather_codes
 from quantcal.onnx.graph import all_nodes, operator_of
 from quantcal.onnx.inputs import Feed
+from quantcal.onnx.load_first import one_child
 from quantcal.onnx.model import load_light
 from quantcal.onnx.noted import activation_of, advice, other_format
 from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
@@ -81,6 +82,7 @@ class Written:
         return weights_told(self.weight_formats, self.weight_bits_reason)
 
 
+@one_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],
