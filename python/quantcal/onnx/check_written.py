@@ -1,21 +1,18 @@
-"""Loading and running a written model in a process of its own, before anybody trusts it.
+"""Loading and running a written model in a child process, before anybody trusts it.
 
-A fault of onnxruntime may end its process with SIGABRT or SIGSEGV. In a child that is an
-error with a name, and nothing is left behind.
+Where onnxruntime ends that process, it is an error with a name, and nothing is left behind.
 """
 
 from __future__ import annotations
 
 import pickle
-import subprocess
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantcal import CalibrationError
-from quantcal.onnx.load_first import end_of, last_words, python_command
+from quantcal.onnx.load_first import Answer, ask_child
 from quantcal.onnx.session import open_session
 from quantcal.onnx.sizes import run
 
@@ -28,8 +25,8 @@ _PROVIDERS = ["CPUExecutionProvider"]
 def check_written(path: Path, label: str, sample: Feed | None) -> None:
     """Load a model in onnxruntime, and run it when there is a sample.
 
-    It happens in a child process. Where none can be started (no Python executable, as in
-    frozen and embedding programs, or one that cannot import onnxruntime), it happens here.
+    It happens in a child process. Where none can be started
+    (:func:`quantcal.onnx.load_first.ask_child`), it happens here.
 
     Parameters
     ----------
@@ -43,8 +40,22 @@ def check_written(path: Path, label: str, sample: Feed | None) -> None:
     CalibrationError
         When onnxruntime refuses the model, fails on the sample, or ends the process.
     """
-    if not _in_child(path, label, sample):
+    answer = _in_child(path, sample)
+    if answer is None or answer.stage == "unfit":
         _here(path, label, sample)
+    elif answer.stage == "loads":
+        message = answer.message
+        for known in (str(path.resolve()), str(path)):
+            message = message.replace(known, label)
+        raise CalibrationError(f"onnxruntime cannot load {label}: {message}")
+    elif answer.stage == "runs":
+        raise CalibrationError(_failed(label, sample or {}, answer.message))
+    elif answer.ended:
+        raise CalibrationError(
+            f"onnxruntime ended its process {answer.message} while {answer.stage} {label}. "
+            "The output is as it was. Leave the nodes in question in float (exclude=), and "
+            "please report it."
+        )
 
 
 def _here(path: Path, label: str, sample: Feed | None) -> None:
@@ -54,64 +65,14 @@ def _here(path: Path, label: str, sample: Feed | None) -> None:
         run(session, names, sample, f"{label}, sample 0")
 
 
-def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
-    """Do the check in a child; return whether there was one."""
+def _in_child(path: Path, sample: Feed | None) -> Answer | None:
     try:
-        feed = None if sample is None else pickle.dumps(sample)
+        content = None if sample is None else pickle.dumps(sample)
     except Exception:  # an input of a type that only this process has
-        return False
-    with tempfile.TemporaryDirectory(prefix="quantcal-") as folder:
-        request = pickle.dumps((str(path.resolve()), _PROVIDERS, feed))
-        errors = Path(folder) / "errors"
-        command = python_command(folder)
-        if command is None:
-            return False
-        try:
-            (Path(folder) / "request.pickle").write_bytes(request)
-            ended = _wait(command, errors)
-        except OSError:  # no room for a sample, or no leave to start programs
-            return False
-        report = Path(folder) / "report"
-        if not report.exists():  # onnxruntime could not be imported
-            return False
-        stage, _, message = report.read_text("utf-8").partition("\n")
-        printed = errors.read_text("utf-8", errors="replace").strip()
-    if stage == "unfit":
-        return False
-    if stage == "loads":
-        message = message.replace(str(path.resolve()), label).replace(str(path), label)
-        raise CalibrationError(f"onnxruntime cannot load {label}: {message}")
-    if stage == "runs":
-        raise CalibrationError(_failed(label, sample or {}, message))
-    if stage != "done" or ended:
-        _refuse(label, stage, ended, printed)
-    return True
-
-
-def _wait(command: list[str], errors: Path) -> int:
-    """Run a program to its end, print what it prints into a file, and return its code."""
-    with errors.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
-        try:
-            return process.wait()
-        except BaseException:  # an interrupt ends it, too
-            process.kill()
-            process.wait()
-            raise
+        return None
+    return ask_child(str(path), _PROVIDERS, optimise=True, sample=content)
 
 
 def _failed(label: str, sample: Feed, message: str) -> str:
     shapes = {name: list(np.shape(array)) for name, array in sample.items()}
     return f"onnxruntime failed on {label}, sample 0 with shapes {shapes}: {message}"
-
-
-def _refuse(label: str, stage: str, ended: int, printed: str) -> NoReturn:
-    """Raise what became of a process that did not come to its end."""
-    doing = {"started": "loading", "running": "running"}.get(stage, "closing")
-    raise CalibrationError(
-        f"onnxruntime ended its process {end_of(ended)} while {doing} {label}: "
-        f"{last_words(printed, ended)} The output is as it was. Leave the nodes in question "
-        "in float (exclude=), and please report it."
-    )

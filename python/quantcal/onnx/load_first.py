@@ -1,16 +1,16 @@
 """Loading a model in a child process before this process loads it.
 
 A fault of onnxruntime may end its process with SIGABRT or SIGSEGV. In a child that is an
-error with a name. What onnxruntime only refuses is no matter here: this process gets the same
-exception when it loads the model, and words it.
+error with a name.
 
-Every model is loaded there, not only one with operators of other domains. No reading of a
-model shows that onnxruntime will not abort on it. One child serves a whole call, and imports
+Every model is loaded there, not only one with operators of other domains: no reading of a
+model shows that onnxruntime will not abort on it. One child serves a whole call. It imports
 onnxruntime while this process does, so that a small model waits little for it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -21,14 +21,38 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from quantcal import CalibrationError, _core
 from quantcal._temporary import TemporaryFolder
 
 _CHILD = Path(__file__).with_name("written_child.py")
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a model in the child.
+
+    Attributes
+    ----------
+    stage : str
+        ``"done"``; ``"loads"`` or ``"runs"`` where that raised an exception; ``"unfit"`` where
+        the sample cannot be given to onnxruntime there; ``"loading"``, ``"running"`` or
+        ``"closing"`` where the process ended meanwhile.
+    message : str
+        Of the exception. Or how the process ended, and its last line.
+    """
+
+    stage: str
+    message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether onnxruntime ended its process."""
+        return self.stage in ("loading", "running", "closing")
 
 
 def load_first(
@@ -42,66 +66,104 @@ def load_first(
 ) -> None:
     """Load a model in a child process, which ends instead of this one if it must.
 
-    Nothing happens where no child can be started (no Python executable, as in frozen and
-    embedding programs, or one that cannot import onnxruntime), or where there is no room for
-    a file of bytes.
+    What onnxruntime only refuses is no matter here: this process gets the same exception
+    when it loads the model, and words it.
 
     Parameters
     ----------
-    model : str or bytes
-        A path, or what the child reads from a temporary file.
+    model, providers, optimise, config, taps
+        As for :func:`ask_child`.
     label : str
         What errors call the model.
-    providers : sequence of str
-    optimise, config
-        As for :func:`quantcal.onnx.session.open_session`.
-    taps : tuple of (int, int), optional
-        The number of the recorders of ``quantcal::Observe``, and how many they are.
 
     Raises
     ------
     CalibrationError
         When onnxruntime ends the process.
     """
-    with one_child():
+    answer = ask_child(model, providers, optimise=optimise, config=config, taps=taps)
+    if answer is not None and answer.ended:
+        import onnxruntime as ort
+
+        raise CalibrationError(
+            f"onnxruntime {ort.__version__} ended its process {answer.message} while "
+            f"{answer.stage} {label}. It was a child process, and nothing is written. Load "
+            "the model with onnxruntime alone. If that ends the process too, export the "
+            "model in another form, or use another version of onnxruntime. If not, please "
+            "report it."
+        )
+
+
+def ask_child(
+    model: str | bytes,
+    providers: Sequence[str],
+    *,
+    optimise: bool = False,
+    config: Mapping[str, str] | None = None,
+    taps: tuple[int, int] | None = None,
+    sample: bytes | None = None,
+) -> Answer | None:
+    """Load a model in a child process, and run it when there is a sample.
+
+    Parameters
+    ----------
+    model : str or bytes
+        A path, or what the child reads from a temporary file.
+    providers : sequence of str
+    optimise, config
+        As for :func:`quantcal.onnx.session.open_session`.
+    taps : tuple of (int, int), optional
+        The number of the recorders of ``quantcal::Observe``, and how many they are.
+    sample : bytes, optional
+        A pickled feed.
+
+    Returns
+    -------
+    Answer, optional
+        None where no child can be started (no Python executable, as in frozen and embedding
+        programs, or one that cannot import onnxruntime), or there is no room for a file.
+    """
+    with one_child(), ExitStack() as stack:
         child = _here.child
         if child is None or child.useless:
-            return
-        with _file(model) as path:
-            # A pipe can be read but once.
-            if path is None or not path.is_file():
-                return
-            request = {
-                "path": str(path.resolve()),
-                "providers": list(providers),
-                "optimise": optimise,
-                "config": dict(config or {}),
-                "library": _core.__file__ if taps else None,
-                "taps": taps,
-            }
-            child.load(request, label)
+            return None
+        path = _file(model, stack)
+        # A pipe can be read but once.
+        if path is None or not path.is_file():
+            return None
+        request = {
+            "path": str(path.resolve()),
+            "providers": list(providers),
+            "optimise": optimise,
+            "config": dict(config or {}),
+            "library": _core.__file__ if taps else None,
+            "taps": taps,
+            "sample": sample,
+        }
+        try:
+            content = pickle.dumps(request)
+        except Exception:  # an option of a provider that only this process has
+            return None
+        return child.ask(content)
 
 
-@contextmanager
-def _file(model: str | bytes) -> Iterator[Path | None]:
-    """Give a model's file; None where there is no room for it."""
+def _file(model: str | bytes, stack: ExitStack) -> Path | None:
+    """Return a model's file; None where there is no room for it."""
     if isinstance(model, str):
-        yield Path(model)
-        return
-    with ExitStack() as stack:
-        path = None
-        with suppress(OSError):
-            folder = TemporaryFolder()
-            stack.callback(folder.close)
-            file = folder.path / "model.onnx"
-            file.write_bytes(model)
-            path = file
-        yield path
+        return Path(model)
+    try:
+        folder = TemporaryFolder()
+        stack.callback(folder.close)
+        path = folder.path / "model.onnx"
+        path.write_bytes(model)
+    except OSError:
+        return None
+    return path
 
 
 @contextmanager
 def one_child() -> Iterator[None]:
-    """Let one child load all models of a block; it is started at once, and ended behind it."""
+    """Let one child serve a block; it is started at once, and ended behind the block."""
     before = _here.child
     # A forked process shares the pipes of its parent's child.
     if before is not None and before.owner == os.getpid():
@@ -142,7 +204,7 @@ class _Child:
         self._start()
 
     def _start(self) -> None:
-        command = python_command("-")
+        command = _command()
         # No room for what it prints, or no leave to start programs.
         with suppress(OSError):
             if command is not None:
@@ -155,56 +217,49 @@ class _Child:
                 )
         self.useless = self._process is None
 
-    def load(self, request: Mapping[str, Any], label: str) -> None:
-        """Send a request, and wait until it is done; see :func:`load_first`."""
-        try:
-            content = pickle.dumps(request)
-        except Exception:  # an option of a provider that only this process has
-            return
+    def ask(self, request: bytes) -> Answer | None:
+        """Send a request, and wait for the answer; see :func:`ask_child`."""
         if self._ready and self._process and self._process.poll() is not None:
             self.close()  # somebody else ended it
         if self._process is None:
             self._start()
         try:
-            if not self._is_ready():
-                self.useless = True
-                return
-            if self._sent(content) and self._answered():
-                return
-            ended, printed = self._end()
+            return self._asked(request)
         except BaseException:  # an interrupt: what it would answer belongs to nobody
             self.close()
             raise
+
+    def _asked(self, request: bytes) -> Answer | None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return None
+        if not self._ready and not self._read():
+            self.useless = True  # onnxruntime could not be imported
+            return None
+        self._ready = True
+        with suppress(BrokenPipeError):
+            process.stdin.write(request)
+            process.stdin.flush()
+        answer = Answer("loading", "")
+        while read := self._read():
+            answer = Answer(*read)
+            if not answer.ended:
+                return answer
+        told = _end_of(process.wait(), self._printed())
         self.close()
-        _refuse(label, ended, printed)
+        return Answer(answer.stage, told)
 
-    def _is_ready(self) -> bool:
-        """Wait until onnxruntime is imported; false where it cannot be."""
-        if self._process is not None and not self._ready:
-            self._ready = self._answered()
-        return self._ready
-
-    def _end(self) -> tuple[int, str]:
-        """Wait for the end of the process; return its code and what it printed."""
-        assert self._process is not None
-        ended = self._process.wait()
-        self._errors.seek(0)
-        return ended, self._errors.read().decode(errors="replace")
-
-    def _sent(self, content: bytes) -> bool:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(content)
-            self._process.stdin.flush()
-        except OSError:
-            return False
-        return True
-
-    def _answered(self) -> bool:
+    def _read(self) -> list[str]:
+        """Return a stage and its message; nothing when the process has ended."""
         assert self._process is not None
         assert self._process.stdout is not None
-        return bool(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        read: list[str] = json.loads(line) if line.endswith(b"\n") else []
+        return read
+
+    def _printed(self) -> str:
+        self._errors.seek(0)
+        return str(self._errors.read().decode(errors="replace"))
 
     def close(self) -> None:
         """End the process. Closing its input would do, but not where a fork has it, too."""
@@ -216,20 +271,18 @@ class _Child:
                 process.kill()
                 process.wait()
         finally:
-            for pipe in filter(None, (process and process.stdin, errors)):
+            pipes = (process.stdin, process.stdout) if process else ()
+            for file in filter(None, (*pipes, errors)):
                 with suppress(OSError):  # a request that nobody read
-                    pipe.close()
-            if process is not None and process.stdout is not None:
-                process.stdout.close()
+                    file.close()
 
 
-def python_command(*arguments: str) -> list[str] | None:
-    """Return how to start the child; None where this Python may be another program."""
+def _command() -> list[str] | None:
+    """Return how to start the child."""
     python = _python()
     if python is None or not _CHILD.is_file():
         return None
-    paths = [entry or str(Path.cwd()) for entry in sys.path]
-    return [python, str(_CHILD), *arguments, *paths]
+    return [python, str(_CHILD), *(entry or str(Path.cwd()) for entry in sys.path)]
 
 
 def _python() -> str | None:
@@ -241,30 +294,15 @@ def _python() -> str | None:
     return executable if known else None
 
 
-def end_of(code: int) -> str:
-    """Return in words how a process ended: "by SIGABRT", "with exit code 3"."""
-    if code >= 0:
-        return f"with exit code {code}"
-    try:
-        return f"by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"by signal {-code}"
-
-
-def last_words(printed: str, code: int) -> str:
-    """Return the last line that such a process printed, and a guess at a kill."""
-    last = (printed.strip().splitlines() or ["it printed nothing"])[-1][:400]
-    memory = " It may have been out of memory." if code == -9 else ""
-    return f"{last.rstrip('.')}.{memory}"
-
-
-def _refuse(label: str, ended: int, printed: str) -> NoReturn:
-    import onnxruntime as ort
-
-    raise CalibrationError(
-        f"onnxruntime {ort.__version__} ended its process {end_of(ended)} while loading "
-        f"{label}: {last_words(printed, ended)} That was a child process, and nothing is "
-        "written. Load the model with onnxruntime alone. If that ends the process too, "
-        "export the model in another form, or use another version of onnxruntime. If "
-        "not, please report it."
-    )
+def _end_of(code: int, printed: str) -> str:
+    """Return how a process ended, and the last line that it printed."""
+    how = f"with exit code {code}"
+    if code < 0:
+        try:
+            how = f"by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"by signal {-code}"
+    if code == -9:
+        how += " (it may have been out of memory)"
+    lines = printed.strip().splitlines() or ["it printed nothing"]
+    return f"{how} ({lines[-1][:400].rstrip('.')})"

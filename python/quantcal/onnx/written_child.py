@@ -1,11 +1,11 @@
 """The process that loads models first, and runs a written one, as a script of its own.
 
-It imports onnxruntime and numpy only. :mod:`quantcal.onnx.load_first` asks it to load models,
-as many as there are. :mod:`quantcal.onnx.check_written` asks it to load and run a single one.
-It reports on that by a file, since libraries may print anything:
+It is started by :mod:`quantcal.onnx.load_first` and imports onnxruntime and numpy only.
+Requests come on stdin, pickled. Each answer is a line on stdout, a list of a stage and a
+message as JSON. The first answer says that onnxruntime is imported. For each request follow:
 
-* ``started`` once onnxruntime is imported;
-* ``unfit`` when the sample cannot be given to it here;
+* ``running`` and ``closing``, when that begins;
+* ``unfit`` when the sample cannot be given to onnxruntime here;
 * ``loads`` or ``runs`` with the message of an exception;
 * ``done`` at the end.
 """
@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Of onnx.TensorProto, for types of ml_dtypes
 _NUMBERS = {
@@ -27,46 +30,30 @@ _NUMBERS = {
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
-def main(folder: str) -> None:
-    """Do what ``request.pickle`` in a folder says, and write ``report`` there."""
+def main() -> None:
+    """Answer requests until their end."""
+    import json
     import pickle
     import signal
-    from pathlib import Path
 
     _leave_no_core()
-    # An interrupt must not wait for C code.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    request = (Path(folder) / "request.pickle").read_bytes()
-    path, providers, feed_bytes = pickle.loads(request)
-    report = Path(folder) / "report"
+    # Ctrl-C is for the parent, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    os.dup2(2, 1)  # libraries may print anything
 
     def tell(stage: str, message: str = "") -> None:
-        report.write_text(f"{stage}\n{message}", "utf-8", "backslashreplace")
+        os.write(answers, json.dumps([stage, message]).encode() + b"\n")
 
-    import onnxruntime as ort
+    import onnxruntime  # noqa: F401
 
     tell("started")
-    options = ort.SessionOptions()
-    # As quantcal.onnx.session.open_session: no memory is kept, errors are exceptions.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(path, options, providers=providers)
-    except Exception as error:
-        return tell("loads", str(error))
-    if feed_bytes is None:
-        return tell("done")
-    try:
-        feed = _values(pickle.loads(feed_bytes))
-    except Exception as error:
-        return tell("unfit", str(error))
-    tell("running")
-    try:
-        _run(session, feed)
-    except Exception as error:
-        return tell("runs", str(error))
-    return tell("done")
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        tell(*check(request, tell))
 
 
 def _leave_no_core() -> None:
@@ -79,32 +66,27 @@ def _leave_no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-def serve() -> None:
-    """Load what the requests on stdin name, and answer each by an empty line on stdout.
-
-    The first line says that onnxruntime is imported. Whether a model can be loaded is not
-    said: only the end of this process means something.
-    """
+def check(request: dict[str, Any], tell: Callable[[str], None]) -> tuple[str, str]:
+    """Load a model, and run it when there is a sample; return the answer."""
     import pickle
-    import signal
-    from contextlib import suppress
 
-    _leave_no_core()
-    # Ctrl-C is for the parent, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(2, 1)  # libraries may print anything
-    import onnxruntime  # noqa: F401
-
-    os.write(answers, b"\n")
-    while True:
+    sample = request.pop("sample")
+    try:
+        session = _load(**request)
+    except Exception as error:
+        return "loads", str(error)
+    if sample is not None:
         try:
-            request = pickle.load(requests)
-        except EOFError:
-            return
-        with suppress(Exception):
-            _load(**request)
-        os.write(answers, b"\n")
+            feed = _values(pickle.loads(sample))
+        except Exception as error:
+            return "unfit", str(error)
+        tell("running")
+        try:
+            _run(session, feed)
+        except Exception as error:
+            return "runs", str(error)
+    tell("closing")
+    return "done", ""
 
 
 def _load(
@@ -114,8 +96,8 @@ def _load(
     config: dict[str, str],
     library: str | None,
     taps: tuple[int, int] | None,
-) -> None:
-    """Open a session as quantcal.onnx.session.open_session does, and drop it."""
+) -> Any:
+    """Open a session as quantcal.onnx.session.open_session does."""
     from pathlib import Path
 
     import onnxruntime as ort
@@ -137,8 +119,9 @@ def _load(
     model: str | bytes = path
     if _FOLDER_KEY in config:
         model = Path(path).read_bytes()
-    ort.InferenceSession(model, options, providers=providers)
+    session = ort.InferenceSession(model, options, providers=providers)
     del laid  # sessions look for them while they are opened
+    return session
 
 
 def _lay_taps(library: str, number: int, count: int) -> Any:
@@ -190,10 +173,7 @@ def _run(session: Any, feed: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     # Not the folder of this script: its modules would hide others.
-    sys.path[:] = sys.argv[2:]
-    if sys.argv[1] == "-":
-        serve()
-    else:
-        main(sys.argv[1])
+    sys.path[:] = sys.argv[1:]
+    main()
     # Libraries that fail while Python closes down say nothing of the model.
     os._exit(0)
