@@ -27,11 +27,11 @@ settings.load_profile("quantcal")
 
 @pytest.fixture
 def in_child() -> None:
-    """Ask for the process that loads written models first; see the next one."""
+    """Ask for the process that loads models first; see the next one."""
 
 
 @pytest.fixture(autouse=True)
-def _written_models_are_loaded_here(
+def _models_are_loaded_here(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spare most tests the third of a second that starting that process takes."""

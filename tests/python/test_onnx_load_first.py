@@ -158,9 +158,9 @@ def test_commands_end_with_the_error(bad: Path, tmp_path: Path) -> None:
         ["evaluate", bad, bad, "--data", data],
     ]
     for command in commands:
-        told = run(*command, cwd=work, TMPDIR=str(temporary)).told()
-        assert "by SIGABRT" in told
-        assert f"while loading {bad}. " in told
+        error = run(*command, cwd=work, TMPDIR=str(temporary)).told()
+        assert "by SIGABRT" in error
+        assert f"while loading {bad}. " in error
         assert list(work.rglob("*")) == [data, data / "0.npz"]
         assert not list(temporary.glob("quantcal-*"))  # onnxruntime leaves a file
 
@@ -273,7 +273,7 @@ def test_a_child_that_somebody_ended_is_replaced(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_threads_and_forked_processes_have_children_of_their_own(
+def test_other_threads_and_forked_processes_start_another_child(
     started: list[Any], tmp_path: Path
 ) -> None:
     onnx.save(models.conv_net(), tmp_path / "m.onnx")

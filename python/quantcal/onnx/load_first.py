@@ -3,9 +3,9 @@
 A fault of onnxruntime may end its process with SIGABRT or SIGSEGV. In a child that is an
 error with a name.
 
-Every model is loaded there, not only one with operators of other domains: no reading of a
-model shows that onnxruntime will not abort on it. One child serves a whole call. It imports
-onnxruntime while this process does, so that a small model waits little for it.
+Every model is loaded there, not only those with operators of other domains. No inspection of
+a model proves that onnxruntime loads it without an abort. One child serves a whole call. It
+imports onnxruntime while this process does, so that a small model hardly waits for it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def load_first(
 ) -> None:
     """Load a model in a child process, which ends instead of this one if it must.
 
-    What onnxruntime only refuses is no matter here: this process gets the same exception
-    when it loads the model, and words it.
+    An exception there is ignored. This process gets the same one when it loads the model.
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ def _file(model: str | bytes, stack: ExitStack) -> Path | None:
 
 @contextmanager
 def one_child() -> Iterator[None]:
-    """Let one child serve a block; it is started at once, and ended behind the block."""
+    """Let one child serve a block. It starts at once and ends with the block."""
     before = _here.child
     # A forked process shares the pipes of its parent's child.
     if before is not None and before.owner == os.getpid():
@@ -225,7 +224,7 @@ class _Child:
             self._start()
         try:
             return self._asked(request)
-        except BaseException:  # an interrupt: what it would answer belongs to nobody
+        except BaseException:  # after an interrupt nobody reads the answer
             self.close()
             raise
 
@@ -245,9 +244,9 @@ class _Child:
             answer = Answer(*read)
             if not answer.ended:
                 return answer
-        told = _end_of(process.wait(), self._printed())
+        end = _end_of(process.wait(), self._printed())
         self.close()
-        return Answer(answer.stage, told)
+        return Answer(answer.stage, end)
 
     def _read(self) -> list[str]:
         """Return a stage and its message; nothing when the process has ended."""
@@ -262,7 +261,7 @@ class _Child:
         return str(self._errors.read().decode(errors="replace"))
 
     def close(self) -> None:
-        """End the process. Closing its input would do, but not where a fork has it, too."""
+        """End the process. A closed input does not end it where a fork holds the input too."""
         self._ready = False
         process, self._process = self._process, None
         errors, self._errors = self._errors, None

@@ -30,6 +30,8 @@ class Workspace:
     weights file, so several of them cost little more memory than one. That file is made
     in a temporary folder; where the model has files of weights, those are mapped.
 
+    The first variant is loaded in a child process before (:mod:`quantcal.onnx.load_first`).
+
     Parameters
     ----------
     loaded : Loaded
