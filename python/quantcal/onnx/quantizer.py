@@ -26,6 +26,7 @@ from quantcal.onnx._plan.cpu import WeightBits, decided
 from quantcal.onnx._plan.noted_formats import noted
 from quantcal.onnx._plan.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._observe.checkpoint import Checkpoint
 
 
+@one_child()
 def quantize(
     model: Model,
     output: str | os.PathLike[str],

@@ -31,6 +31,7 @@ from quantcal.onnx._plan.options import (
 )
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.float_weights import float_weights
 from quantcal.onnx._write.gathers import gather_codes
 from quantcal.onnx._write.output import Output, check_output, save
@@ -89,6 +90,7 @@ class WriteResult:
         return weights_told(self.weight_formats, self.weight_bits_reason)
 
 
+@one_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],

@@ -31,6 +31,7 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import OP_TYPES, Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._runtime.feeds import as_feeds
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.session import Workspace
 
@@ -47,6 +48,7 @@ MAX_MEMORY = 1 << 30
 __all__ = ["MAX_MEMORY", "Method", "Source", "fresh", "observe", "record"]
 
 
+@one_child()
 def observe(
     model: Model,
     reader: object,
@@ -348,7 +350,7 @@ def _open(
         warnings.warn(
             "The tensors are observed as outputs of the model, which takes more memory "
             f"and time.{without if inner else ''} The reason: {error}",
-            stacklevel=4,
+            stacklevel=5,
         )
         return OutputsObserver(work, types, calibrators, max_memory)
 
