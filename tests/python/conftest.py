@@ -27,16 +27,16 @@ settings.load_profile("quantcal")
 
 @pytest.fixture
 def in_child() -> None:
-    """Ask for the process that loads written models first; see the next one."""
+    """Ask for the process that loads models first; see the next one."""
 
 
 @pytest.fixture(autouse=True)
-def _written_models_are_loaded_here(
+def _models_are_loaded_here(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spare most tests the third of a second that starting that process takes."""
     if "in_child" not in request.fixturenames:
-        monkeypatch.setattr("quantcal.onnx._check.trial_run._python", lambda: None)
+        monkeypatch.setattr("quantcal.onnx._runtime.load_first._python", lambda: None)
 
 
 @pytest.fixture

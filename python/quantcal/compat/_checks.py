@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 
 Counts = NDArray[np.int64]
 Edges = NDArray[Any]
@@ -111,8 +112,8 @@ def refuse_few_bins(bins: int, levels: int, option: str) -> NoReturn:
         Always; names the option that sets the levels.
     """
     msg = (
-        f"{bins} bins cannot be merged to {levels} levels: give more bins, or a smaller "
-        f"{option}"
+        f"{bins} bins cannot be merged to {shown(levels)} levels: give more bins, or a "
+        f"smaller {option}"
     )
     raise CalibrationError(msg)
 
@@ -128,14 +129,14 @@ def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> 
         If it is not an integer.
     """
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        msg = f"{name} is {value!r}, but it must be an integer"
+        msg = f"{name} is {shown(value)}, but it must be an integer"
         raise TypeError(msg)
     number = operator.index(value)
     if number < minimum or (maximum is not None and number > maximum):
         limits = f"at least {minimum}"
         if maximum is not None:
             limits = f"between {minimum} and {maximum}"
-        msg = f"{name} is {number}, but it must be {limits}"
+        msg = f"{name} is {shown(number)}, but it must be {limits}"
         raise CalibrationError(msg)
     return number
 
@@ -162,16 +163,21 @@ def real(name: str, value: Any) -> float:
 
     Raises
     ------
+    CalibrationError
+        If it exceeds the range of a float.
     TypeError
         If it is not a number.
     """
     if isinstance(value, (bool, str, bytes)):
-        msg = f"{name} is {value!r}, but it must be a number"
+        msg = f"{name} is {shown(value)}, but it must be a number"
         raise TypeError(msg)
     try:
         return math.fsum([value])
+    except OverflowError:
+        msg = f"{name} is {shown(value)}, which exceeds the range of a float"
+        raise CalibrationError(msg) from None
     except TypeError as error:
-        msg = f"{name} is {value!r}, but it must be a number"
+        msg = f"{name} is {shown(value)}, but it must be a number"
         raise TypeError(msg) from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.compat import _checks
 from quantcal.compat._candidates import running_shares
 from quantcal.compat._modelopt_entropy import best_width
@@ -174,11 +175,12 @@ def _candidates(
     stride = _checks.integer("stride", stride, 1)
     if num_bins < min_bins:
         msg = (
-            f"{num_bins} bins leave no candidate from start_bin {start_bin}: give at least "
-            f"{min_bins} bins, or a smaller start_bin"
+            f"{num_bins} bins leave no candidate from start_bin {shown(start_bin)}: give at "
+            f"least {shown(min_bins)} bins, or a smaller start_bin"
         )
         raise CalibrationError(msg)
-    return np.arange(start_bin, end, stride)
+    # numpy cannot represent every stride that Python can.
+    return np.arange(start_bin, end, min(stride, num_bins))
 
 
 def modelopt_percentile(counts: Any, edges: Any, *, percentile: float = 99.99) -> float:

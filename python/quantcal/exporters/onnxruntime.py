@@ -19,6 +19,7 @@ from quantcal._io.json_text import parse_json
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST
+from quantcal._text import shown
 from quantcal.exporters.tensorrt import largest
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -134,7 +135,9 @@ def read_cache(
         entries = content["data"]
         # A list of pairs could name a tensor twice.
         if not isinstance(entries, dict):
-            raise TypeError(f"data is {entries!r:.40}, but it must be ranges by name")
+            raise TypeError(
+                f"data is {shown(entries, 40)}, but it must be ranges by name"
+            )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"{path} is no calibration cache of onnxruntime: {error!r}"
         raise _core.CalibrationError(msg) from error
@@ -207,7 +210,8 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
 
 def _check_method(method: str) -> str:
     if method not in METHODS:
-        msg = f"onnxruntime has no method {method!r}: give one of {', '.join(METHODS)}"
+        known = ", ".join(METHODS)
+        msg = f"onnxruntime has no method {shown(method)}: give one of {known}"
         raise _core.CalibrationError(msg)
     return method
 

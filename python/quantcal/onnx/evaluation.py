@@ -14,10 +14,11 @@ from quantcal._io.files import is_text
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import Loaded, load_model, model_inputs
 from quantcal.onnx._runtime.feeds import as_feeds
+from quantcal.onnx._runtime.load_first import load_first, one_child
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.session import FOLDER_KEY
-from quantcal.onnx.output_error import Agreement, Comparison
+from quantcal.onnx.output_error import Comparison, OutputError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,12 +30,13 @@ Metric = Callable[[int, Feed, dict[str, Any]], Any]
 ARITHMETICS = ("exact", "native")
 """As the Q/DQ nodes are written, or as onnxruntime's kernels on this machine compute."""
 
+_PROVIDERS = ["CPUExecutionProvider"]
 _DECIBEL = 1.0  # the loss from which the kernels are worth a warning
 _SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
+class MetricMean:
     """The mean of a caller's own metric.
 
     Attributes
@@ -56,17 +58,17 @@ class Evaluation:
     Attributes
     ----------
     samples : int
-    outputs : dict of str to dict of str to Agreement
+    outputs : dict of str to dict of str to OutputError
         Output → arithmetic (``"exact"``, ``"native"``) → how it agrees with the float model.
-    metrics : dict of str to dict of str to Metered
+    metrics : dict of str to dict of str to MetricMean
         Metric → model (``"float"``, ``"exact"``, ``"native"``) → its mean; empty without one.
     warnings : tuple of str
         Where native arithmetic loses what exact arithmetic does not.
     """
 
     samples: int
-    outputs: dict[str, dict[str, Agreement]]
-    metrics: dict[str, dict[str, Metered]]
+    outputs: dict[str, dict[str, OutputError]]
+    metrics: dict[str, dict[str, MetricMean]]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +77,7 @@ class Evaluation:
         return content
 
 
+@one_child()
 def evaluate(
     float_model: Model,
     quantized: Model,
@@ -92,7 +95,7 @@ def evaluate(
     ----------
     float_model, quantized : path, bytes or onnx.ModelProto
         Both must have the same outputs.
-    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
+    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
         As for :func:`quantcal.onnx.observe`.
     metric : callable, optional
         Your own measure: called with the sample's number, its feed, and the outputs of one
@@ -163,17 +166,19 @@ def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    config = {"session.disable_quant_qdq": "1"} if exact else {}
     source: str | bytes
     if loaded.file is not None and is_text(loaded.file):
         source = str(loaded.file)
     else:  # onnxruntime takes no path that is not UTF-8
         source = loaded.proto.SerializeToString()
         if loaded.folder is not None:
-            options.add_session_config_entry(FOLDER_KEY, str(loaded.folder))
+            config[FOLDER_KEY] = str(loaded.folder)
+    load_first(source, loaded.label, _PROVIDERS, optimise=True, config=config)
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=_PROVIDERS)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise CalibrationError(
             f"onnxruntime cannot load {loaded.label}: {error}"
@@ -224,15 +229,15 @@ def _measure(
         measured.setdefault(name, {}).setdefault(model, []).append(value)
 
 
-def _mean(values: list[float]) -> Metered:
+def _mean(values: list[float]) -> MetricMean:
     array = np.asarray(values)
     if len(array) < 2:
-        return Metered(float(array.mean()), math.nan)
+        return MetricMean(float(array.mean()), math.nan)
     spread = float(array.std(ddof=1)) / math.sqrt(len(array))
-    return Metered(float(array.mean()), 1.96 * spread)
+    return MetricMean(float(array.mean()), 1.96 * spread)
 
 
-def _warnings(outputs: Mapping[str, Mapping[str, Agreement]]) -> tuple[str, ...]:
+def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ...]:
     """Name the outputs that lose by this machine's kernels, and say what helps."""
     told = []
     for name, by in outputs.items():

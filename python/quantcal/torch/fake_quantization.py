@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.params import QuantParams
 from quantcal.torch.containers import (
     entries,
@@ -102,7 +103,7 @@ def fake_quantize(
     """
     if activations is not None and activations not in ("static", "per_token"):
         allowed = ", ".join(repr(a) for a in ("static", "per_token", None))
-        msg = f"activations is {activations!r}, but it must be one of {allowed}"
+        msg = f"activations is {shown(activations)}, but it must be one of {allowed}"
         raise CalibrationError(msg)
     root = unwrap(model)
     modules = modules_by_path(root)

@@ -31,6 +31,7 @@ from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import OP_TYPES, Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.pair_sums import Floats, code_shares, overflow, rounding
 from quantcal.onnx._write.weight_quantization import Coded, code
 from quantcal.params import QuantParams
@@ -69,7 +70,8 @@ class Saturation:
         return self.error > max(self.rounding, 0.0)
 
 
-def saturations(
+@one_child()
+def find_saturation(
     model: Model,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
@@ -110,7 +112,7 @@ def saturations(
     --------
     >>> cal = qc.onnx.observe("model.onnx", "calibration/")
     >>> table = cal.compute("mse", format="uint8")
-    >>> found = qc.onnx.saturations("model.onnx", cal, table)
+    >>> found = qc.onnx.find_saturation("model.onnx", cal, table)
     >>> names = [name for name, s in found.items() if s.needs_bit]
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
