@@ -26,7 +26,8 @@ def table_of(model: Any, format: str = "int8") -> qc.CalibrationTable:
     return cal.compute("mse", format=format)
 
 
-@pytest.mark.filterwarnings("ignore")  # The imports of the package give warnings.
+# The imports of the package give warnings.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("format", ["int8", "uint8", "float8_e4m3fn"])
 def test_the_package_computes_the_same_as_fake_quantization(
     format: str, tmp_path: Path

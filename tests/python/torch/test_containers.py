@@ -317,7 +317,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch on its own torch.jit
+# torch warns of calls inside torch.
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.parametrize("faking", [False, True])

@@ -13,13 +13,14 @@ torch = pytest.importorskip("torch")
 import quantcal as qc  # noqa: E402
 from torch_models import random  # noqa: E402
 
+# These warnings come from torch.ao and torchao.
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch on torch.ao
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),  # x86's own
+    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:invalid escape sequence"),  # in torchao
+    pytest.mark.filterwarnings("ignore:invalid escape sequence"),
 ]
 nn = torch.nn
 STRATEGIES = ["minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"]
