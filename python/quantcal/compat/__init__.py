@@ -1,6 +1,6 @@
 """The thresholds that other calibrators choose, from the same uniform histogram.
 
-"KL" names at least four different algorithms in the tools people use today (docs/kl.md has
+"KL" names at least four different algorithms in the tools people use today (docs/reference/kl.md has
 the table). These functions return what each of them returns, defects included, so that a
 model can be moved and compared. For new work use :class:`quantcal.MSE` or
 :class:`quantcal.KL` instead: these here inherit every weakness of their models.
