@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import speech
 
-from quantcal.demo import MODELS, LineFeeds, render_lines
+from quantcal.demo import MODELS, LineSamples, render_lines
 from quantcal.demo.ocr import batches, character_list, decode
 
 Right = list[np.ndarray[Any, Any]]
@@ -81,7 +81,7 @@ def ocr(lines: int, calibration: int) -> Case:
             list(pool.map(read, prepared(part.start, part.stop)))
         return right
 
-    feeds = list(LineFeeds(render_lines(calibration, split="calibration")))
+    feeds = list(LineSamples(render_lines(calibration, split="calibration")))
     name = "PP-OCRv4 recogniser"
     model = MODELS["pp-ocr-rec"].fetch()
     return Case(

@@ -19,7 +19,7 @@ Written by `benches/python/accuracy.py`; do not edit.
 Activations uint8, weights int8 by channel, operators Conv, MatMul and Gemm. *Exact* computes
 the written Q/DQ nodes in float (`session.disable_quant_qdq`): it shows what the ranges cost.
 *Native* is what onnxruntime runs on the machine that measured. Weights have
-8 or 7 bits, or 7 only in the nodes that `quantcal.onnx.saturations` names.
+8 or 7 bits, or 7 only in the nodes that `quantcal.onnx.find_saturation` names.
 
 A choice that has no row was not measured.
 

@@ -52,7 +52,7 @@ def activations() -> dict[str, Floats]:
     import onnx
     import onnxruntime as ort
 
-    from quantcal.demo import MODELS, LineFeeds, render_lines
+    from quantcal.demo import MODELS, LineSamples, render_lines
 
     model = onnx.load(MODELS["pp-ocr-rec"].fetch())
     for tensor in TENSORS.values():
@@ -63,7 +63,7 @@ def activations() -> dict[str, Floats]:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = list(TENSORS.values())
-    feeds = LineFeeds(render_lines(LINES, split="calibration"))
+    feeds = LineSamples(render_lines(LINES, split="calibration"))
     runs = [session.run(names, feed) for feed in feeds]
     return {
         title: np.concatenate([run[i].ravel() for run in runs])

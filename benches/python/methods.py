@@ -148,7 +148,7 @@ def activations(lines: list, names: list[str]) -> Iterator[dict[str, np.ndarray]
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options)
     wanted = [name for name in names if name not in inputs]
-    for feed in qc.demo.LineFeeds(lines):
+    for feed in qc.demo.LineSamples(lines):
         found = dict(zip(wanted, session.run(wanted, feed), strict=True))
         yield {**found, **{name: feed[name] for name in names if name in inputs}}
 
@@ -159,7 +159,7 @@ def recogniser(counts: dict[str, int], *, only: int | None = None) -> list[str]:
         split: qc.demo.render_lines(count, split=split, seed=SEED)
         for split, count in counts.items()
     }
-    feeds = qc.demo.LineFeeds(lines["calibration"])
+    feeds = qc.demo.LineSamples(lines["calibration"])
     model = qc.demo.MODELS["pp-ocr-rec"].fetch()
     calibrator = qc.onnx.observe(model, feeds)
     names = calibrator.names[:only]

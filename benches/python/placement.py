@@ -28,7 +28,7 @@ import onnxruntime as ort
 import speech
 
 import quantcal as qc
-from quantcal.demo import MODELS, LineFeeds, render_lines
+from quantcal.demo import MODELS, LineSamples, render_lines
 from quantcal.onnx._plan.cpu import weight_bits
 
 Array = np.ndarray[Any, Any]
@@ -50,13 +50,15 @@ class Case:
 
 
 def _lines() -> list[Feed]:
-    feeds = list(LineFeeds(render_lines(192, split="calibration")))
+    feeds = list(LineSamples(render_lines(192, split="calibration")))
     return feeds[: len(feeds) // 2 * 2]
 
 
 def _pages() -> list[Feed]:
     """Pages of drawn lines, as the detector sees them."""
-    rows = [feed["x"][0] for feed in LineFeeds(render_lines(512, split="calibration"))]
+    rows = [
+        feed["x"][0] for feed in LineSamples(render_lines(512, split="calibration"))
+    ]
     pages = []
     for first in range(0, len(rows) - 8, 8):
         page = np.ones((1, 3, 480, 640), np.float32)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.formats import FORMATS, QuantFormat
 
 Intended = dict[str, frozenset[str]]
@@ -46,7 +47,7 @@ def unpack(usual: Any, others: Any, names: Iterable[str]) -> Intended:
         If they are not what `pack` returns.
     """
     if others is not None and not isinstance(others, dict):
-        msg = f"formats is {others!r:.60}, but it must be a mapping of tensors"
+        msg = f"formats is {shown(others, 60)}, but it must be a mapping of tensors"
         raise ValueError(msg)
     given = {name: _formats(each, name) for name, each in (others or {}).items()}
     default = _NONE if usual is None else _formats(usual, "format")

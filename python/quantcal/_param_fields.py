@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 
 DTYPES: dict[str, Any] = {
     "scale": np.float32,
@@ -26,7 +27,7 @@ def check_kind(field: str, value: object, kind: Any) -> None:
     is_bool = isinstance(value, bool)  # which Python takes for an integer
     if is_bool != (kind is bool) or not isinstance(value, kind):
         name = _NAMES.get(kind, "a number")
-        msg = f"{field} is {value!r:.100}, but it must be {name}"
+        msg = f"{field} is {shown(value, 100)}, but it must be {name}"
         raise CalibrationError(msg)
 
 
@@ -47,16 +48,8 @@ def whole(field: str, value: object) -> int:
     number = int(value) if isinstance(value, np.integer) else value
     check_kind(field, number, int)
     if not INT32.min <= number <= INT32.max:  # type: ignore[operator]
-        raise CalibrationError(
-            f"{field} is {_shown(number)}, which 32 bits do not hold"
-        )
+        raise CalibrationError(f"{field} is {shown(number)}, which 32 bits do not hold")
     return number  # type: ignore[return-value]
-
-
-def _shown(number: Any) -> str:
-    """Return a whole number as text; Python itself refuses to write very long ones."""
-    bits = number.bit_length()
-    return f"a number of {bits} bits" if bits > 256 else str(number)
 
 
 def fault_of_range(low: float, high: float) -> str:
@@ -77,7 +70,9 @@ def by_channel(field: str, values: ArrayLike) -> NDArray[Any]:
         array = np.array(None)
     if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
         noun = "integers" if field == "zero_point" else "numbers"
-        msg = f"{field} must hold {noun}, one for each channel, not {values!r:.100}"
+        msg = (
+            f"{field} must hold {noun}, one for each channel, not {shown(values, 100)}"
+        )
         raise CalibrationError(msg)
     if field == "zero_point":
         array = array.clip(INT32.min, INT32.max)

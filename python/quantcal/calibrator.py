@@ -17,7 +17,7 @@ from quantcal._io.files import write_bytes
 from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
-from quantcal._text import plural
+from quantcal._text import plural, shown
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_whole
@@ -85,9 +85,7 @@ class Calibrator:
         on_nonfinite: OnNonfinite = "ignore",
     ) -> None:
         if on_nonfinite not in get_args(OnNonfinite):
-            msg = (
-                f'on_nonfinite is {on_nonfinite!r}, but it must be "ignore" or "raise"'
-            )
+            msg = f'on_nonfinite is {shown(on_nonfinite)}, but it must be "ignore" or "raise"'
             raise CalibrationError(msg)
         _core.TensorStats(
             mantissa_bits
@@ -208,7 +206,7 @@ class Calibrator:
         for name in axes:
             if name not in tensors:
                 msg = (
-                    f"axis names {name!r}, but no such tensor is given; correct the name, "
+                    f"axis names {shown(name)}, but no such tensor is given; correct the name, "
                     "or leave it out"
                 )
                 raise CalibrationError(msg)
@@ -533,12 +531,12 @@ def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
     if have == axis:
         if axis is not None and as_whole(axis) is None:  # True and 1.0 equal 1
-            msg = f'Tensor "{name}": axis is {axis!r:.40}, which is not a whole number'
+            msg = f'Tensor "{name}": axis is {shown(axis, 40)}, which is not a whole number'
             raise TypeError(msg)
         return
     msg = (
-        f'Tensor "{name}": axis is {axis}, but earlier observations had axis {have}; name '
-        "the axis in the same way each time, or give the tensor another name"
+        f'Tensor "{name}": axis is {shown(axis)}, but earlier observations had axis {have}; '
+        "name the axis in the same way each time, or give the tensor another name"
     )
     raise CalibrationError(msg)
 

@@ -31,7 +31,7 @@ left, about, and a scale that is 5 % too large adds 0.4 dB of rounding noise."""
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class TensorStability:
     """What two halves of the data say of one tensor.
 
     Parameters
@@ -56,13 +56,13 @@ class Steadiness:
     loss_db: float
 
 
-class Stability(Sequence[Steadiness]):
+class Stability(Sequence[TensorStability]):
     """Tensors and how far two halves of the data agree on them, the least steady first.
 
     The order is by difference, then as the tensors came. It prints as a table.
     """
 
-    def __init__(self, tensors: Sequence[Steadiness]) -> None:
+    def __init__(self, tensors: Sequence[TensorStability]) -> None:
         self._tensors = sorted(tensors, key=lambda tensor: -tensor.difference)
 
     @classmethod
@@ -87,16 +87,18 @@ class Stability(Sequence[Steadiness]):
         return cls([_compare(name, halves, ranges, table[name]) for name in table])
 
     @overload
-    def __getitem__(self, index: int) -> Steadiness: ...
+    def __getitem__(self, index: int) -> TensorStability: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Steadiness]: ...
-    def __getitem__(self, index: int | slice) -> Steadiness | list[Steadiness]:
+    def __getitem__(self, index: slice) -> list[TensorStability]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> TensorStability | list[TensorStability]:
         return self._tensors[index]
 
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def __iter__(self) -> Iterator[Steadiness]:
+    def __iter__(self) -> Iterator[TensorStability]:
         return iter(self._tensors)
 
     @property
@@ -170,7 +172,7 @@ def check_stability(
 
     Returns
     -------
-    A `Stability`: a sequence of `Steadiness`, the least steady tensors first.
+    A `Stability`: a sequence of `TensorStability`, the least steady tensors first.
 
     Raises
     ------
@@ -209,10 +211,10 @@ def _compare(
     halves: tuple[Calibrator, Calibrator],
     ranges: tuple[Mapping[str, QuantParams], Mapping[str, QuantParams]],
     whole: QuantParams,
-) -> Steadiness:
+) -> TensorStability:
     first, second = (found.get(name) for found in ranges)
     if first is None or second is None:
-        return Steadiness(name, first, second, math.inf, math.inf)
+        return TensorStability(name, first, second, math.inf, math.inf)
     width = np.asarray(whole.high, np.float64) - np.asarray(whole.low, np.float64)
     low = np.abs(np.subtract(first.low, second.low, dtype=np.float64))
     high = np.abs(np.subtract(first.high, second.high, dtype=np.float64))
@@ -222,7 +224,7 @@ def _compare(
     loss = max(
         _loss(halves[0], name, first, second), _loss(halves[1], name, second, first)
     )
-    return Steadiness(name, first, second, float(shares.max()), loss)
+    return TensorStability(name, first, second, float(shares.max()), loss)
 
 
 def _with_values(table: CalibrationTable) -> dict[str, QuantParams]:

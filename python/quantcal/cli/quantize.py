@@ -60,7 +60,7 @@ from quantcal.strategies import Policy
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx import Keep, Written
+    from quantcal.onnx import Checkpoint, WriteResult
 
 
 OutputOption = Annotated[
@@ -214,7 +214,7 @@ def quantize(
     check = partial(check_outputs, used, output, (save_stats, save_table, beside))
     check()
     Policy.of(options["strategy"])  # an unknown name is told before the samples run
-    keep: Keep | None = None
+    keep: Checkpoint | None = None
     if from_ is not None:
         observing = {
             "--mantissa-bits": mantissa_bits,
@@ -276,7 +276,7 @@ def quantize(
 
 def _write(
     model: Path, output: Path, table: CalibrationTable, options: Mapping[str, Any]
-) -> Written:
+) -> WriteResult:
     """Write a model with the ranges of a table; what chose them is not asked again."""
     from quantcal.onnx import write
 

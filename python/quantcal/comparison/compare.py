@@ -14,7 +14,7 @@ from quantcal._compute import Stats, decide
 from quantcal._core import CalibrationError, Histogram
 from quantcal.calibrator import Calibrator
 from quantcal.comparison.comparison import Comparison
-from quantcal.comparison.score import LONE, Scored, score
+from quantcal.comparison.score import LONE, Score, score
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.aciq import ACIQ
@@ -84,7 +84,7 @@ def compare(
 
     Returns
     -------
-    A `Comparison`: a sequence of `Scored` that prints as a table, sorts and plots.
+    A `Comparison`: a sequence of `Score` that prints as a table, sorts and plots.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def compare(
     )
     usual = Counter(formats.values()).most_common(1)[0][0]
 
-    def compared(item: tuple[str, Stats]) -> tuple[Histogram, list[Scored]]:
+    def compared(item: tuple[str, Stats]) -> tuple[Histogram, list[Score]]:
         name, stats = item
         format = formats[name]
         if isinstance(stats, _core.ChannelStats):
@@ -187,7 +187,7 @@ def _score(
     histogram: Histogram,
     strategy: Strategy,
     format: QuantFormat,
-) -> Scored:
+) -> Score:
     """Range and figures of one strategy on one tensor."""
     label = str(strategy)
     start = time.perf_counter()
@@ -197,21 +197,21 @@ def _score(
         params = QuantParams.from_range(low, high, format=format, strategy=label)
         reason = explanation(strategy, histogram, format)
     except CalibrationError as error:
-        return Scored(name, label, None, error=str(error))
+        return Score(name, label, None, error=str(error))
     return score(name, label, histogram, params, format, seconds=seconds, reason=reason)
 
 
 def _score_channels(
     name: str, stats: _core.ChannelStats, strategy: Strategy, format: QuantFormat
-) -> Scored:
+) -> Score:
     """Ranges and figures of one strategy on one tensor by channel."""
     label = str(strategy)
     start = time.perf_counter()
     try:
         ((params, report),) = decide([(name, stats, "*", strategy)], format)
     except CalibrationError as error:
-        return Scored(name, label, None, error=str(error))
-    return Scored(
+        return Score(name, label, None, error=str(error))
+    return Score(
         tensor=name,
         strategy=label,
         params=params,

@@ -12,9 +12,9 @@ from quantcal._core import CalibrationError, Histogram
 from quantcal._text import plural
 from quantcal.comparison.score import (
     FIGURES,
+    HIGHER_IS_BETTER,
     LONE,
-    MOST_IS_BEST,
-    Scored,
+    Score,
     StrategySummary,
 )
 from quantcal.formats import QuantFormat
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Sequence[Scored]):
+class Comparison(Sequence[Score]):
     """Every strategy's range and error, of one tensor or of many; `quantcal.compare` makes it.
 
-    A sequence of `Scored`, tensor by tensor. Prints as a table: the strategies of one tensor,
+    A sequence of `Score`, tensor by tensor. Prints as a table: the strategies of one tensor,
     or a summary of the strategies over several. `comparison["name"]` is the part of one tensor.
 
     Parameters
@@ -54,7 +54,7 @@ class Comparison(Sequence[Scored]):
     'int4'
     """
 
-    scored: tuple[Scored, ...]
+    scored: tuple[Score, ...]
     format: QuantFormat
     histograms: Mapping[str, Histogram]
     formats: Mapping[str, QuantFormat] = field(default_factory=dict)
@@ -72,20 +72,20 @@ class Comparison(Sequence[Scored]):
     def __len__(self) -> int:
         return len(self.scored)
 
-    def __iter__(self) -> Iterator[Scored]:
+    def __iter__(self) -> Iterator[Score]:
         return iter(self.scored)
 
     def __contains__(self, item: object) -> bool:
         """Whether a row, or a tensor of this name, is here."""
         if isinstance(item, str):
             return any(row.tensor == item for row in self.scored)
-        return isinstance(item, Scored) and item in self.scored
+        return isinstance(item, Score) and item in self.scored
 
     @overload
-    def __getitem__(self, key: int) -> Scored: ...
+    def __getitem__(self, key: int) -> Score: ...
     @overload
     def __getitem__(self, key: slice | str) -> Comparison: ...
-    def __getitem__(self, key: int | slice | str) -> Scored | Comparison:
+    def __getitem__(self, key: int | slice | str) -> Score | Comparison:
         """Return a row by number, rows by slice, or those of a tensor by name.
 
         Raises
@@ -137,12 +137,12 @@ class Comparison(Sequence[Scored]):
         """
         check_key(by, (*FIGURES, "strategy", "tensor"))
         if descending is None:
-            descending = by in MOST_IS_BEST
+            descending = by in HIGHER_IS_BETTER
         rows = [row for row in self.scored if row.has(by)]
         rows.sort(key=lambda row: getattr(row, by), reverse=descending)
         return self._of([*rows, *(row for row in self.scored if not row.has(by))])
 
-    def best(self, by: str = "mse") -> Scored:
+    def best(self, by: str = "mse") -> Score:
         """Return the best row of one tensor, the first among equals.
 
         Parameters

@@ -13,9 +13,9 @@ from quantcal._core import Histogram
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 
-LEAST_IS_BEST = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
-MOST_IS_BEST = ("sqnr_db", "cosine", "code_entropy")
-FIGURES = (*MOST_IS_BEST, *LEAST_IS_BEST)
+LOWER_IS_BETTER = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
+HIGHER_IS_BETTER = ("sqnr_db", "cosine", "code_entropy")
+FIGURES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
 """What a comparison can be ordered by, besides the names."""
 
 LONE = "values"
@@ -25,7 +25,7 @@ _NAN = math.nan
 
 
 @dataclass(frozen=True)
-class Scored:
+class Score:
     """What one strategy does to one tensor.
 
     Everything is computed from the histogram of the values; shares are of the finite ones.
@@ -146,14 +146,14 @@ def score(
     *,
     seconds: float,
     reason: str,
-) -> Scored:
+) -> Score:
     """Return what parameters do to the values of a histogram, all by one range."""
     low, high = float(params.low), float(params.high)
     scale, zero_point = float(params.scale), int(params.zero_point)
     mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
         histogram, params.format, scale, zero_point
     )
-    return Scored(
+    return Score(
         tensor=tensor,
         strategy=strategy,
         params=params,

@@ -22,10 +22,10 @@ from quantcal.calibrator import Calibrator
 from quantcal.demo.errors import DemoError
 from quantcal.demo.fetch import MODELS, cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
-from quantcal.demo.ocr import Accuracy, LineFeeds, evaluate
+from quantcal.demo.ocr import Accuracy, LineSamples, evaluate
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult, environment
-from quantcal.onnx import observe, saturations, write
+from quantcal.onnx import find_saturation, observe, write
 from quantcal.onnx._plan.cpu import weight_bits
 from quantcal.onnx.result import peak_memory
 from quantcal.table import CalibrationTable
@@ -42,7 +42,7 @@ __all__ = [
     "DemoError",
     "DemoResult",
     "Line",
-    "LineFeeds",
+    "LineSamples",
     "StrategyResult",
     "cache_folder",
     "contact_sheet",
@@ -198,7 +198,7 @@ def _observe(
 ) -> tuple[Calibrator, float]:
     """Return the histograms of one pass over the lines, and its seconds."""
     start = time.perf_counter()
-    calibrator = observe(model, LineFeeds(lines), progress=progress)
+    calibrator = observe(model, LineSamples(lines), progress=progress)
     seconds = time.perf_counter() - start
     calibrator.save(folder / "rec.qcal")
     return calibrator, seconds
@@ -208,7 +208,7 @@ def _narrow(model: Path, calibrator: Calibrator, table: CalibrationTable) -> lis
     """Return the nodes whose weights lose a bit on this machine, as `quantize` does."""
     if not weight_bits().reduce:
         return []
-    found = saturations(model, calibrator, table)
+    found = find_saturation(model, calibrator, table)
     return [name for name, node in found.items() if node.needs_bit]
 
 

@@ -20,6 +20,7 @@ from quantcal._io.json_text import parse_json
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST
+from quantcal._text import shown
 from quantcal.exporters.tensorrt import largest
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -131,7 +132,9 @@ def read_cache(
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
         entries = content["data"]
         if not isinstance(entries, dict):  # pairs could name a tensor twice
-            raise TypeError(f"data is {entries!r:.40}, but it must be ranges by name")
+            raise TypeError(
+                f"data is {shown(entries, 40)}, but it must be ranges by name"
+            )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"{path} is no calibration cache of onnxruntime: {error!r}"
         raise _core.CalibrationError(msg) from error
@@ -202,7 +205,8 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
 
 def _known(method: str) -> str:
     if method not in METHODS:
-        msg = f"method {method!r} is not known to onnxruntime: give one of {', '.join(METHODS)}"
+        known = ", ".join(METHODS)
+        msg = f"method {shown(method)} is not known to onnxruntime: give one of {known}"
         raise _core.CalibrationError(msg)
     return method
 

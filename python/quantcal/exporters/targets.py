@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal import _core
 from quantcal._io.files import check_target
+from quantcal._text import shown
 from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
 from quantcal.onnx._check.files_in_use import RunFiles
 from quantcal.onnx._plan.reached import in_table
@@ -149,7 +150,7 @@ def export(
     >>> qc.exporters.export(table, "csv", "ranges.csv")
     """
     if to not in TARGETS:
-        msg = f"target {to!r} is not known. Known targets: {', '.join(TARGETS)}"
+        msg = f"target {shown(to)} is not known. Known targets: {', '.join(TARGETS)}"
         raise _core.CalibrationError(msg)
     target = TARGETS[to]
     given = {key: value for key, value in options.items() if value is not None}

@@ -17,7 +17,7 @@ from quantcal.onnx._runtime.feeds import as_feeds
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.session import FOLDER_KEY
-from quantcal.onnx.output_error import Agreement, Comparison
+from quantcal.onnx.output_error import Comparison, OutputError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +34,7 @@ _SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
+class MetricMean:
     """The mean of a caller's own metric.
 
     Attributes
@@ -56,17 +56,17 @@ class Evaluation:
     Attributes
     ----------
     samples : int
-    outputs : dict of str to dict of str to Agreement
+    outputs : dict of str to dict of str to OutputError
         Output → arithmetic (``"exact"``, ``"native"``) → how it agrees with the float model.
-    metrics : dict of str to dict of str to Metered
+    metrics : dict of str to dict of str to MetricMean
         Metric → model (``"float"``, ``"exact"``, ``"native"``) → its mean; empty without one.
     warnings : tuple of str
         Where native arithmetic loses what exact arithmetic does not.
     """
 
     samples: int
-    outputs: dict[str, dict[str, Agreement]]
-    metrics: dict[str, dict[str, Metered]]
+    outputs: dict[str, dict[str, OutputError]]
+    metrics: dict[str, dict[str, MetricMean]]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def evaluate(
     ----------
     float_model, quantized : path, bytes or onnx.ModelProto
         Both must have the same outputs.
-    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
+    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
         As for :func:`quantcal.onnx.observe`.
     metric : callable, optional
         Your own measure: called with the sample's number, its feed, and the outputs of one
@@ -224,15 +224,15 @@ def _measure(
         measured.setdefault(name, {}).setdefault(model, []).append(value)
 
 
-def _mean(values: list[float]) -> Metered:
+def _mean(values: list[float]) -> MetricMean:
     array = np.asarray(values)
     if len(array) < 2:
-        return Metered(float(array.mean()), math.nan)
+        return MetricMean(float(array.mean()), math.nan)
     spread = float(array.std(ddof=1)) / math.sqrt(len(array))
-    return Metered(float(array.mean()), 1.96 * spread)
+    return MetricMean(float(array.mean()), 1.96 * spread)
 
 
-def _warnings(outputs: Mapping[str, Mapping[str, Agreement]]) -> tuple[str, ...]:
+def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ...]:
     """Name the outputs that lose by this machine's kernels, and say what helps."""
     told = []
     for name, by in outputs.items():

@@ -13,7 +13,7 @@ _TINY = 1e-12  # a probability that is not held against a model for being smalle
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class OutputError:
     """An output of two models, compared; None where a figure has no meaning.
 
     Attributes
@@ -89,12 +89,12 @@ class Comparison:
             terms = p * (np.log(np.maximum(p, _TINY)) - np.log(q))
             self._divergence += float(terms.sum())
 
-    def result(self) -> Agreement:
+    def result(self) -> OutputError:
         """Return the figures of all samples so far."""
         top1 = self._same / self._places if self._places else None
         if not self._is_float or not self._elements:
-            return Agreement(None, None, None, None, top1)
-        return Agreement(
+            return OutputError(None, None, None, None, top1)
+        return OutputError(
             sqnr_db=_decibels(self._signal, self._noise),
             cosine=_cosine(self._product, self._signal, self._other),
             max_error=self._max_error,

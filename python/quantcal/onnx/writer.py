@@ -18,7 +18,7 @@ from quantcal._core import CalibrationError
 from quantcal.onnx._check.float_model import check_without_data
 from quantcal.onnx._check.onnx_checker import check_form
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
@@ -43,11 +43,11 @@ from quantcal.table import CalibrationTable
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
 
-__all__ = ["Written", "check_output", "write", "write_prepared"]
+__all__ = ["WriteResult", "check_output", "write", "write_prepared"]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What a written model consists of.
 
     Attributes
@@ -106,7 +106,7 @@ def write(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     weight_formats: Mapping[str, str] | None = None,
-) -> Written:
+) -> WriteResult:
     """Write a quantised copy of a model with the ranges of a table.
 
     Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
@@ -132,11 +132,11 @@ def write(
         As for :func:`quantcal.onnx.quantize`.
     reduce_range : bool, "auto", or collection of str
         As for :func:`quantcal.onnx.quantize`. Which nodes need it is not known here:
-        :func:`quantcal.onnx.saturations` finds their names.
+        :func:`quantcal.onnx.find_saturation` finds their names.
 
     Returns
     -------
-    Written
+    WriteResult
 
     Raises
     ------
@@ -164,7 +164,7 @@ def write(
     if options.bits().undecided:
         raise CalibrationError(
             'reduce_range="nodes" needs the histograms, which write() does not have. '
-            "Give the names that quantcal.onnx.saturations finds."
+            "Give the names that quantcal.onnx.find_saturation finds."
         )
     options = replace(options, given=formats)
     opset = max(options.opset, opset_for(formats.values()))
@@ -181,8 +181,8 @@ def write_prepared(
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
-    sample: Feed | None = None,
-) -> Written:
+    sample: Sample | None = None,
+) -> WriteResult:
     """Rewrite a prepared model, check the result, and put it in its place.
 
     With a ``sample`` the check includes a run on it.
@@ -198,7 +198,7 @@ def write_prepared(
     label = prepared.converted.label
     check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
     size = save(proto, output, label, sample)
-    return Written(
+    return WriteResult(
         output=output.path,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
         quantize_nodes=kinds["QuantizeLinear"],

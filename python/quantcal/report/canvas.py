@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._process import imports
 from quantcal._process.signals import deferred
+from quantcal._text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ def check(ax: object) -> None:
 
     if ax is None or isinstance(ax, Axes):
         return
-    msg = f"ax is {ax!r:.80}, but it must be matplotlib axes, or None for new ones"
+    msg = f"ax is {shown(ax, 80)}, but it must be matplotlib axes, or None for new ones"
     raise TypeError(msg)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.params import QuantParams
 from quantcal.torch.forwards import Forwards
 from quantcal.torch.modules import as_written, near, paths, unwrap
@@ -95,7 +96,7 @@ def fake_quantize(
     """
     if activations is not None and activations not in ("static", "per_token"):
         told = ", ".join(repr(a) for a in ("static", "per_token", None))
-        msg = f"activations is {activations!r}, but it must be one of {told}"
+        msg = f"activations is {shown(activations)}, but it must be one of {told}"
         raise CalibrationError(msg)
     root = unwrap(model)
     modules = paths(root)

@@ -17,6 +17,7 @@ from torch.ao.quantization.observer import ObserverBase
 
 from quantcal._core import CalibrationError
 from quantcal._process import imports
+from quantcal._text import shown
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
@@ -167,8 +168,8 @@ def _format_of(
             if high == half - 1 and (low == -half or (low == -high and symmetric)):
                 return QuantFormat(f"int{bits}", symmetric), 0
     msg = (
-        f"no format has the codes {low} to {high} of {dtype}; known are 0 to 2^b - 1 and "
-        "-2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
+        f"no format has the codes {shown(low)} to {shown(high)} of {dtype}; known are "
+        "0 to 2^b - 1 and -2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
     )
     raise CalibrationError(msg)
 

@@ -352,7 +352,7 @@ def test_batches_hold_every_line_once_at_a_width_of_its_own():
 
 
 def test_feeds_of_lines_can_be_read_again():
-    feeds = ocr.LineFeeds([a_line(100), a_line(400)])
+    feeds = ocr.LineSamples([a_line(100), a_line(400)])
     assert len(feeds) == 2
     for _ in range(2):
         assert [feed["x"].shape for feed in feeds] == [

@@ -11,6 +11,7 @@ import pytest
 
 import quantcal as qc
 import samples
+from quantcal._text import shown
 
 X = samples.shape("gaussian", 1000)
 
@@ -173,13 +174,13 @@ WRONG: list[tuple[Any, str, list[Any]]] = [
 def test_an_option_of_a_wrong_value_or_type_is_refused_by_name_with_the_value(
     strategy: Any, option: str, value: Any
 ) -> None:
-    message = f"^{option} is {re.escape(repr(value))}, but it must be "
+    message = f"^{option} is {re.escape(shown(value))}, but it must be "
     with fails(message):
         strategy(**{option: value})
     name = strategy.__name__.lower()
     with pytest.raises((qc.CalibrationError, TypeError)) as caught:
         calibrator().compute(name, **{option: value})
-    assert f"{option} is {value!r}, but it must be " in str(caught.value)
+    assert f"{option} is {shown(value)}, but it must be " in str(caught.value)
 
 
 def test_the_fixed_point_is_for_the_squared_error_only() -> None:
@@ -201,7 +202,9 @@ def test_the_fixed_point_is_for_the_squared_error_only() -> None:
 )
 def test_fixed_ranges_must_be_numbers_finite_and_in_order(low: Any, high: Any) -> None:
     with fails(
-        re.escape(f"the range [{low!r}, {high!r}] must have finite ends, the lower")
+        re.escape(
+            f"the range [{shown(low)}, {shown(high)}] must have finite ends, the lower"
+        )
     ):
         qc.Fixed(low, high)
 

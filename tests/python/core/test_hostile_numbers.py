@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 import quantcal as qc
+from quantcal.compat import (
+    modelopt_entropy,
+    modelopt_mse,
+    modelopt_percentile,
+    onnxruntime_entropy,
+)
 from quantcal.exporters import onnxruntime
+from quantcal.onnx._plan.options import Options
 
 HUGE = 10**400
 ODD = {  # as JSON writes them
@@ -123,8 +130,6 @@ def test_whole_numbers_beyond_64_bits_are_shown_as_they_were_given() -> None:
                 call(number)
             assert text.format(number) in str(caught.value), text
         for number in (10**5000, -(10**5000)):  # Python refuses to write the digits
-            if call is qc.KL:
-                continue  # which shows it by Python's own means
             with pytest.raises(qc.CalibrationError) as caught:
                 call(number)
             sign = "a negative" if number < 0 else "a"
@@ -166,5 +171,85 @@ def test_whole_numbers_of_numpy_are_taken(kind: Any) -> None:
 
 def test_more_levels_than_there_are_numbers_are_levels_enough() -> None:
     h = qc.Histogram().observe(np.ones(100, np.float32))
-    many = qc.calibrate(h, qc.KL(num_levels=2**70))
+    many = qc.calibrate(h, qc.KL(num_levels=2**64))
     assert many.high == qc.calibrate(h, qc.KL(num_levels=2**62)).high
+    with pytest.raises(qc.CalibrationError, match="num_levels is 18446744073709551617"):
+        qc.KL(num_levels=2**64 + 1)
+
+
+X = np.ones((2, 3), np.float32)
+COUNTS, EDGES = np.ones(256, np.int64), np.linspace(0, 1, 257)
+
+
+def seen() -> qc.Calibrator:
+    cal = qc.Calibrator()
+    cal.observe("x", X, axis=1)
+    return cal
+
+
+LONG: dict[str, Callable[[Any], Any]] = {
+    "num_bins is {}": qc.KL,
+    "num_levels is {}": lambda n: qc.KL(num_levels=n),
+    'Rule "*": num_levels is {}': lambda n: qc.Policy(
+        {"*": {"strategy": "kl", "num_levels": n}}
+    ),
+    "two_sided is {}": lambda n: qc.KL(two_sided=n),
+    "p is {}": qc.MSE,
+    "newton is {}": lambda n: qc.MSE(newton=n),
+    'Strategy "mse": newton is {}': lambda n: qc.calibrate(X, "mse", newton=n),
+    "percentile is {}": qc.Percentile,
+    "tails is {}": lambda n: qc.Percentile(tails=n),
+    "adaptive is {}": lambda n: qc.Percentile(adaptive=n),
+    "reduce is {}": qc.MinMax,
+    "distribution is {}": qc.ACIQ,
+    "approximation is {}": lambda n: qc.ACIQ(approximation=n),
+    "the range [{}, 1]": lambda n: qc.Fixed(n, 1),
+    "{} is not a strategy": qc.Hybrid,
+    "rules are {}": qc.Policy,
+    'Policy "{}"': qc.Policy.named,
+    'Format "{}"': qc.QuantFormat,
+    "format is {}": qc.QuantFormat.of,
+    "symmetric is {}": lambda n: qc.QuantFormat("int8", n),
+    "zero_point is {}": lambda n: qc.QuantParams(
+        scale=1.0, zero_point=n, low=-1.0, high=1.0, format="int8", symmetric=True
+    ),
+    "element is {}": qc.blocks.MXFP8,
+    "on_nonfinite is {}": lambda n: qc.Calibrator(on_nonfinite=n),
+    "axis is {}, but earlier": lambda n: seen().observe("x", X, axis=n),
+    'Tensor "{}" was never observed': lambda n: seen().stats(n),
+    "there is no channel {}": lambda n: seen().channels("x")[n],
+    "target {} is": lambda n: qc.exporters.export({}, n, "x"),
+    "num_bits is {}": lambda n: modelopt_entropy(COUNTS, EDGES, num_bits=n),
+    "block_size is {}": lambda n: Options.of(block_size=n + 1),
+    "placement={} is not": lambda n: Options.of(placement=n),
+}
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_that_python_does_not_write_is_shown_by_its_length(
+    sign: int, text: str
+) -> None:
+    with pytest.raises((qc.CalibrationError, TypeError, LookupError)) as caught:
+        LONG[text](sign * 10**5000)
+    number = ("a" if sign > 0 else "a negative") + " number of 16610 bits"
+    assert text.format(number) in str(caught.value)
+
+
+def test_a_list_that_python_does_not_write_is_shown_by_its_type() -> None:
+    with pytest.raises(qc.CalibrationError, match="num_bins is a list that holds"):
+        qc.KL([10**5000])  # type: ignore[arg-type]
+
+
+def test_long_numbers_in_the_searches_of_other_tools() -> None:
+    number = 10**5000
+    plain = modelopt_entropy(COUNTS, EDGES, start_bin=200, stride=256)
+    assert plain == modelopt_entropy(COUNTS, EDGES, start_bin=200, stride=number)
+    for call in (
+        lambda: modelopt_entropy(COUNTS, EDGES, start_bin=number),
+        lambda: modelopt_mse(COUNTS, EDGES, start_bin=number),
+        lambda: modelopt_percentile(COUNTS, EDGES, percentile=number),
+        lambda: onnxruntime_entropy(COUNTS, EDGES, num_quantized_bins=number),
+    ):
+        with pytest.raises(qc.CalibrationError, match=r"a number of 1661\d bits"):
+            call()

@@ -81,7 +81,9 @@ PATHS: dict[str, Callable[[str], Any]] = {
     "model": lambda path: qc.onnx.observe(path, FEEDS),
     "evaluate": lambda path: qc.onnx.evaluate(path, path, FEEDS),
     "samples": lambda path: qc.onnx.observe(models.conv_net(), path),
-    "callable": lambda path: qc.onnx.load_feeds(f"python:{path}:f", models.conv_net()),
+    "callable": lambda path: qc.onnx.load_samples(
+        f"python:{path}:f", models.conv_net()
+    ),
 }
 
 

@@ -165,7 +165,7 @@ def test_what_a_run_reads_is_no_output_under_any_name(
     }.get(which, "is an input, which would be lost")
     readers: list[Any] = [data]
     if (which, how) != ("weights", "hard link"):  # onnx reads no weights with two names
-        readers.append(qc.onnx.load_feeds(data, model))
+        readers.append(qc.onnx.load_samples(data, model))
     for reader in readers:
         with pytest.raises(qc.CalibrationError, match=wanted) as told:
             qc.onnx.quantize(model, target, reader, strategy=policy, progress=False)

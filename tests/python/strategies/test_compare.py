@@ -15,9 +15,9 @@ from paths import ROOT
 from quantcal.comparison.compare import STRATEGIES
 from quantcal.comparison.score import (
     FIGURES,
-    LEAST_IS_BEST,
-    MOST_IS_BEST,
-    Scored,
+    HIGHER_IS_BETTER,
+    LOWER_IS_BETTER,
+    Score,
 )
 
 PAGE = ROOT / "docs" / "reference" / "strategies.md"
@@ -181,12 +181,12 @@ def test_sorting_puts_the_best_first_and_failures_last(by: str) -> None:
     assert sorted(map(id, rows)) == sorted(map(id, comparison))
     assert rows[-1].params is None
     figures = [getattr(row, by) for row in rows[:-1]]
-    assert figures == sorted(figures, reverse=by in MOST_IS_BEST)
+    assert figures == sorted(figures, reverse=by in HIGHER_IS_BETTER)
     other = [
         getattr(row, by)
-        for row in comparison.sorted(by, descending=by not in MOST_IS_BEST)
+        for row in comparison.sorted(by, descending=by not in HIGHER_IS_BETTER)
     ]
-    assert other[:-1] == sorted(figures, reverse=by in LEAST_IS_BEST)
+    assert other[:-1] == sorted(figures, reverse=by in LOWER_IS_BETTER)
     assert rows[0] is comparison.best(by)
 
 
@@ -202,7 +202,7 @@ def test_names_sort_upwards() -> None:
 def test_parts_of_a_comparison() -> None:
     comparison = qc.compare(calibrator(3), strategies=["mse", "kl"])
     assert len(comparison) == 6
-    assert isinstance(comparison[0], Scored)
+    assert isinstance(comparison[0], Score)
     assert comparison[-1] is list(comparison)[5]
     assert [row.strategy for row in comparison[::2]] == ["mse"] * 3
     part = comparison["layer.1"]

@@ -18,7 +18,7 @@ import numpy as np
 from quantcal._core import CalibrationError
 from quantcal.onnx._check.rounding import describe, is_rounding
 from quantcal.onnx._graph.graph import all_nodes, inputs_of, sort_nodes, subgraphs
-from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import model_inputs, opset_of
 from quantcal.onnx._runtime.memory_groups import GroupedRun, run
 from quantcal.onnx._runtime.session import Workspace
@@ -104,16 +104,17 @@ def is_rewritten(prepared: Prepared) -> bool:
     )
 
 
-def check_without_data(prepared: Prepared) -> Feed | None:
+def check_without_data(prepared: Prepared) -> Sample | None:
     """Do the same with random inputs, where the model says what they are.
 
     Returns
     -------
-    feed, optional
+    Sample, optional
         The inputs. None when nothing was checked: an input is no float tensor of fixed
         shape, or the model as it was given fails on random numbers.
     """
     feed: Feed = {}
+    where = "random inputs"
     rng = np.random.default_rng(0)
     for spec in model_inputs(prepared.original.proto):
         if not spec.required:
@@ -126,11 +127,11 @@ def check_without_data(prepared: Prepared) -> Feed | None:
     outputs = [value.name for value in prepared.original.proto.graph.output]
     try:
         with Workspace(prepared.original) as before:
-            run(before.open(outputs), outputs, feed, "random inputs")
+            run(before.open(outputs), outputs, feed, where)
     except CalibrationError:
         return None
-    check_unchanged(prepared, feed, "random inputs")
-    return feed
+    check_unchanged(prepared, feed, where)
+    return Sample(feed, where)
 
 
 class _Forms:

@@ -22,14 +22,14 @@ from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.session import open_session
 
 if TYPE_CHECKING:
-    from quantcal.onnx._graph.inputs import Feed
+    from quantcal.onnx._graph.inputs import Sample
 
 _PROVIDERS = ["CPUExecutionProvider"]
-_CHILD = Path(__file__).with_name("written_child.py")
+_CHILD = Path(__file__).with_name("trial_process.py")
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
 
 
-def check_written(path: Path, label: str, sample: Feed | None) -> None:
+def check_written(path: Path, label: str, sample: Sample | None) -> None:
     """Load a model in onnxruntime, and run it when there is a sample.
 
     It happens in a child process. Where none can be started (no Python executable, as in
@@ -40,7 +40,7 @@ def check_written(path: Path, label: str, sample: Feed | None) -> None:
     path : Path
     label : str
         What errors call the model.
-    sample : feed, optional
+    sample : Sample, optional
 
     Raises
     ------
@@ -51,11 +51,11 @@ def check_written(path: Path, label: str, sample: Feed | None) -> None:
         _here(path, label, sample)
 
 
-def _here(path: Path, label: str, sample: Feed | None) -> None:
+def _here(path: Path, label: str, sample: Sample | None) -> None:
     session = open_session(str(path), label, _PROVIDERS, optimise=True)
     if sample is not None:
         names = [value.name for value in session.get_outputs()]
-        run(session, names, sample, f"{label}, sample 0")
+        run(session, names, sample.feed, f"{label}, {sample.where}")
 
 
 def _python() -> str | None:
@@ -67,13 +67,13 @@ def _python() -> str | None:
     return executable if known else None
 
 
-def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
+def _in_child(path: Path, label: str, sample: Sample | None) -> bool:
     """Do the check in a child; return whether there was one."""
     python = _python()
     if python is None or not _CHILD.is_file():
         return False
     try:
-        feed = None if sample is None else pickle.dumps(sample)
+        feed = None if sample is None else pickle.dumps(sample.feed)
     except Exception:  # an input of a type that only this process has
         return False
     with tempfile.TemporaryDirectory(prefix="quantcal-") as folder:
@@ -95,8 +95,8 @@ def _in_child(path: Path, label: str, sample: Feed | None) -> bool:
     if stage == "loads":
         message = message.replace(str(path.resolve()), label).replace(str(path), label)
         raise CalibrationError(f"onnxruntime cannot load {label}: {message}")
-    if stage == "runs":
-        raise CalibrationError(_failed(label, sample or {}, message))
+    if stage == "runs" and sample is not None:
+        raise CalibrationError(_failed(label, sample, message))
     if stage != "done" or ended:
         _refuse(label, stage, ended, printed)
     return True
@@ -116,9 +116,10 @@ def _wait(command: list[str], errors: Path) -> int:
             raise
 
 
-def _failed(label: str, sample: Feed, message: str) -> str:
-    shapes = {name: list(np.shape(array)) for name, array in sample.items()}
-    return f"onnxruntime failed on {label}, sample 0 with shapes {shapes}: {message}"
+def _failed(label: str, sample: Sample, message: str) -> str:
+    shapes = {name: list(np.shape(array)) for name, array in sample.feed.items()}
+    where = f"{label}, {sample.where} with shapes {shapes}"
+    return f"onnxruntime failed on {where}: {message}"
 
 
 def _refuse(label: str, stage: str, ended: int, printed: str) -> NoReturn:

@@ -15,6 +15,14 @@ Feed = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A feed and its name in errors, such as "sample 0" or "random inputs"."""
+
+    feed: Feed
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputSpec:
     """What a model says of one of its inputs.
 

@@ -19,12 +19,12 @@ from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx._graph.inputs import Feed
-    from quantcal.onnx._observe.checkpoint import Keep
+    from quantcal.onnx._graph.inputs import Sample
+    from quantcal.onnx._observe.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CalibrationRun:
     """What ranges are chosen from.
 
     Attributes
@@ -35,8 +35,9 @@ class Seen:
         The model without the nodes that no sample reached.
     samples : int
         The number of samples that ran.
-    first : feed, optional
-        The first of them; random inputs, where the model can take them, when none ran.
+    first : Sample, optional
+        The first of the reader; random inputs, where the model can take them, without
+        a reader.
     halves : tuple of Calibrator, optional
         What every second sample and what the others gave.
     """
@@ -44,7 +45,7 @@ class Seen:
     calibrator: Calibrator
     prepared: Prepared
     samples: int = 0
-    first: Feed | None = None
+    first: Sample | None = None
     halves: tuple[Calibrator, Calibrator] | None = None
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:
@@ -69,9 +70,9 @@ def from_samples(
     used: Calibrator,
     *,
     halves: bool,
-    keep: Keep | None,
+    keep: Checkpoint | None,
     **how: Any,
-) -> Seen:
+) -> CalibrationRun:
     """Run the samples.
 
     Parameters
@@ -85,7 +86,7 @@ def from_samples(
         An empty one with the settings to use.
     halves : bool
         Whether to keep the halves apart.
-    keep : Keep, optional
+    keep : Checkpoint, optional
         Where what was observed is kept in case not all samples run.
     how
         Options of :func:`quantcal.onnx._observe.observer.record`.
@@ -121,10 +122,10 @@ def from_samples(
     if keep is not None:
         keep.done(samples)
     reached = prepared.reached_by(in_histograms(calibrator))
-    return Seen(calibrator, reached, samples, first, kept)
+    return CalibrationRun(calibrator, reached, samples, first, kept)
 
 
-def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
+def from_before(prepared: Prepared, calibrator: Calibrator | None) -> CalibrationRun:
     """Take what a calibrator has seen of the model earlier.
 
     Raises
@@ -142,4 +143,4 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Seen:
     formats = {each for several in calibrator.formats.values() for each in several}
     told = partial(advice, prepared, reached, formats, table=False)
     covered = prepared.covered_by(reached, "There is no histogram", told)
-    return Seen(known, covered, first=check_without_data(prepared))
+    return CalibrationRun(known, covered, first=check_without_data(prepared))

@@ -36,7 +36,7 @@ def is_kept(path: Path) -> bool:
 
 
 @dataclass(slots=True)
-class Keep:
+class Checkpoint:
     """Where the histograms of the samples so far are kept while they run.
 
     The file is named after the number of samples in it, ``OUTPUT.first-57.qcal`` beside the
@@ -67,7 +67,7 @@ class Keep:
     _written: Path | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def resume(cls, path: Path, output: Path) -> tuple[Calibrator, Keep]:
+    def resume(cls, path: Path, output: Path) -> tuple[Calibrator, Checkpoint]:
         """Read what a run kept, to go on behind it.
 
         Raises
@@ -136,7 +136,7 @@ class Keeper:
 
     Parameters
     ----------
-    keep : Keep, optional
+    keep : Checkpoint, optional
         None keeps nothing, and only counts samples.
     snapshot : callable
         Returns all that was observed up to now, copied.
@@ -147,7 +147,9 @@ class Keeper:
         How many samples are whole, those of an earlier run included.
     """
 
-    def __init__(self, keep: Keep | None, snapshot: Callable[[], Calibrator]) -> None:
+    def __init__(
+        self, keep: Checkpoint | None, snapshot: Callable[[], Calibrator]
+    ) -> None:
         self._keep = keep
         self._snapshot = snapshot
         self.samples = keep.samples if keep else 0

@@ -10,18 +10,19 @@ cannot load operators.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.float_model import checking_once
 from quantcal.onnx._graph.graph import tensors_of
-from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import load_light, model_inputs
-from quantcal.onnx._observe.checkpoint import Keep, Keeper
+from quantcal.onnx._observe.checkpoint import Checkpoint, Keeper
 from quantcal.onnx._observe.graph_outputs import OutputsObserver
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._observe.ranges import share
@@ -65,7 +66,7 @@ def observe(
     progress: bool = False,
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
-    keep: Keep | None = None,
+    keep: Checkpoint | None = None,
 ) -> Calibrator:
     """Run samples through a model and record its activations.
 
@@ -77,9 +78,9 @@ def observe(
     model : path, bytes or onnx.ModelProto
         It is not changed. A model with external data, as all above 2 GB have, must come
         as a path; its weights are mapped, not read.
-    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
+    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
         One pass is made, whatever the number of groups; a generator will do. A path is
-        opened as :func:`quantcal.onnx.load_feeds` does. Inputs of types that numpy has
+        opened as :func:`quantcal.onnx.load_samples` does. Inputs of types that numpy has
         not, such as bfloat16, are arrays of ``ml_dtypes``.
     tensors : None, "all", or iterable of str
         None (default) observes what :func:`quantcal.onnx.quantize` needs for
@@ -108,9 +109,9 @@ def observe(
         onnxruntime execution providers; the CPU by default.
     calibrator : Calibrator, optional
         Add to this one, and return it; after an error it is as it was before.
-    keep : Keep, optional
+    keep : Checkpoint, optional
         Where the histograms of the samples so far are kept in case they do not all run. The
-        file stays until :meth:`Keep.remove`: the result is yours to save.
+        file stays until :meth:`Checkpoint.remove`: the result is yours to save.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def fresh(
         )
     if on_nonfinite not in ("ignore", calibrator.on_nonfinite):
         raise CalibrationError(
-            f"on_nonfinite is {on_nonfinite!r}, but the given calibrator was made with "
+            f"on_nonfinite is {shown(on_nonfinite)}, but the given calibrator was made with "
             f"{calibrator.on_nonfinite!r}, which decides. Make it with the same."
         )
     return Calibrator(
@@ -211,7 +212,7 @@ def together(given: Calibrator | None, new: Calibrator) -> Calibrator:
 
 def check_resumed(
     source: Source,
-    keep: Keep | None,
+    keep: Checkpoint | None,
     calibrator: Calibrator | None,
     plan: Plan | None,
 ) -> None:
@@ -241,32 +242,44 @@ def record(
     max_memory: int = MAX_MEMORY,
     progress: bool = False,
     providers: Sequence[str] | None = None,
-    keep: Keep | None = None,
+    keep: Checkpoint | None = None,
     whole: Callable[[Calibrator], Calibrator] = lambda seen: seen,
     check: Callable[[Feed, str], None] | None = None,
-) -> tuple[int, Feed | None]:
+) -> tuple[int, Sample | None]:
     """Record the tensors of ``source`` for all samples.
 
     Observed inputs of the model are recorded from the feeds, everything else by the
     chosen method. Several calibrators, of the same settings, take samples in turns.
     ``whole`` makes what is kept of what was recorded up to then. ``check`` is given the
-    first sample and its name before it is recorded, and may raise.
+    first sample of the reader and its name, and may raise. It comes before any is
+    recorded, and also when an earlier run recorded that sample.
 
     Returns
     -------
-    tuple of (int, feed)
-        The number of samples, those of an earlier run included, and the first that ran
-        now, if any.
+    tuple of (int, Sample)
+        The number of samples, those of an earlier run included, and the first of them.
     """
     if max_memory <= 0:
-        raise CalibrationError(f"max_memory is {max_memory} bytes. Give 1 or more.")
+        raise CalibrationError(
+            f"max_memory is {shown(max_memory)} bytes. Give 1 or more."
+        )
     if method not in get_args(Method):
         known = ", ".join(map(repr, get_args(Method)))
-        raise CalibrationError(f"method is {method!r}. Known methods: {known}.")
+        raise CalibrationError(f"method is {shown(method)}. Known methods: {known}.")
     specs = model_inputs(source.loaded.proto)
     feeds = as_feeds(reader, specs)
     given = [spec.name for spec in specs if spec.name in set(source.names)]
-    first: Feed | None = None
+    first: Sample | None = None
+
+    def checked() -> Iterator[Feed]:
+        nonlocal first
+        for feed in feeds:
+            if first is None:
+                first = Sample(feed, "sample 0")
+                if check is not None:
+                    check(first.feed, first.where)
+            yield feed
+
     with Workspace(source.loaded, providers) as work:
         observer = _open(work, source, calibrators, method, max_memory)
 
@@ -277,12 +290,9 @@ def record(
 
         keeper = Keeper(keep, snapshot)
         with keeper.watching():
-            for feed in track(keeper.left(feeds), total=feeds.count, show=progress):
+            left = keeper.left(checked())
+            for feed in track(left, total=feeds.count, show=progress):
                 where = f"sample {keeper.samples}"
-                if first is None:
-                    first = feed
-                    if check is not None:
-                        check(feed, where)
                 with keeper.sample():
                     turn = keeper.samples % len(calibrators)
                     _record_inputs(feed, given, calibrators[turn], where)

@@ -54,6 +54,8 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
 def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
     """Return the policy with tensors in place of nodes; refuse what matches nothing.
 
+    A rule for what only the plan before the limit of size quantizes is left out.
+
     Parameters
     ----------
     policy : Policy
@@ -61,9 +63,10 @@ def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
     known : iterable of str
         Tensors that have a histogram besides those of the plan.
     """
-    label = prepared.converted.label
-    policy = without_nodes(policy, prepared.plan.beside, label)
-    names = [*known, *prepared.plan.tensors]
+    plan = prepared.plan
+    first = plan.first or plan
+    policy = without_nodes(policy, plan.beside, first.beside, prepared.converted.label)
+    names = [*known, *plan.tensors]
     if names:
         policy.assign(names)
     return policy

@@ -1,4 +1,4 @@
-"""onnxruntime's calibrators, observing with our engine: what `accelerate` puts in place."""
+"""onnxruntime's calibrators, observing with our engine: the classes of `patch_onnxruntime`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _warn_of_one_window(bins: int, levels: int) -> None:
         warnings.warn(
             f"onnxruntime's Entropy with {bins} bins and {levels} levels looks at one range, "
             "that of all values: the result is MinMax. Give more bins, such as "
-            'accelerate(entropy_bins=2048), or "num_bins" in extra_options of '
+            'patch_onnxruntime(entropy_bins=2048), or "num_bins" in extra_options of '
             "create_calibrator.",
             stacklevel=3,
         )

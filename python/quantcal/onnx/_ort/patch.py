@@ -14,16 +14,17 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._process.forks import new_lock
+from quantcal._text import shown
 from quantcal.onnx._model._optional import require
 from quantcal.onnx._ort.calibrators import DEFAULT_BINS, subclasses
 
 _LOCK = new_lock()
-_ACTIVE: list[Acceleration] = []
+_ACTIVE: list[Patch] = []
 _REPLACED: list[tuple[ModuleType, str, Any, Any]] = []
 _MODULES = ("onnxruntime.quantization.calibrate", "onnxruntime.quantization")
 
 
-def accelerate(*, entropy_bins: int | None = None) -> Acceleration:
+def patch_onnxruntime(*, entropy_bins: int | None = None) -> Patch:
     """Make onnxruntime's static quantisation calibrate with this library.
 
     Works at once, for `quantize_static` and `create_calibrator`, with all four calibration
@@ -55,7 +56,7 @@ def accelerate(*, entropy_bins: int | None = None) -> Acceleration:
 
     Returns
     -------
-    Acceleration
+    Patch
 
     Raises
     ------
@@ -72,16 +73,16 @@ def accelerate(*, entropy_bins: int | None = None) -> Acceleration:
     ...         self.left = iter([{"x": batch} for batch in batches])
     ...     def get_next(self):
     ...         return next(self.left, None)
-    >>> with qc.onnx.accelerate():
+    >>> with qc.onnx.patch_onnxruntime():
     ...     quantize_static("model.onnx", "int8.onnx", Reader())
     """
     if entropy_bins is not None and not _is_more_than_default(entropy_bins):
         raise CalibrationError(
-            f"entropy_bins is {entropy_bins!r}. Give a whole number above {DEFAULT_BINS}, "
+            f"entropy_bins is {shown(entropy_bins)}. Give a whole number above {DEFAULT_BINS}, "
             "such as 2048."
         )
     require()
-    acceleration = Acceleration(entropy_bins)
+    acceleration = Patch(entropy_bins)
     with _LOCK:
         if not _ACTIVE:
             _replace()
@@ -89,8 +90,8 @@ def accelerate(*, entropy_bins: int | None = None) -> Acceleration:
     return acceleration
 
 
-class Acceleration:
-    """What :func:`accelerate` returns: undo it once, or leave its ``with`` block."""
+class Patch:
+    """What :func:`patch_onnxruntime` returns: undo it once, or leave its ``with`` block."""
 
     def __init__(self, entropy_bins: int | None = None) -> None:
         self.entropy_bins = entropy_bins
@@ -106,7 +107,7 @@ class Acceleration:
                 if not _ACTIVE:
                     _restore()
 
-    def __enter__(self) -> Acceleration:
+    def __enter__(self) -> Patch:
         return self
 
     def __exit__(self, *_: object) -> None:

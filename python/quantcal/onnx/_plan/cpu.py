@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx512vnni", "avxvnni"})
 _X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
@@ -116,7 +117,9 @@ def weight_bits(
         When ``reduce_range`` or ``cpu`` is something else.
     """
     if cpu not in CPUS:
-        raise CalibrationError(f"cpu={cpu!r} is not known. Known: {', '.join(CPUS)}.")
+        raise CalibrationError(
+            f"cpu={shown(cpu)} is not known. Known: {', '.join(CPUS)}."
+        )
     if isinstance(reduce_range, bool):
         return WeightBits(reduce_range, "as asked for with reduce_range")
     if not isinstance(reduce_range, str):

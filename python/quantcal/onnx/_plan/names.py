@@ -84,21 +84,43 @@ def check_rules(
 
 
 def without_nodes(
-    policy: Policy, beside: Mapping[str, Sequence[str]], label: str
+    policy: Policy,
+    beside: Mapping[str, Sequence[str]],
+    before: Mapping[str, Sequence[str]],
+    label: str,
 ) -> Policy:
-    """Return a policy with the tensors' names in place of ``node:`` patterns."""
+    """Return a policy with the tensors' names in place of ``node:`` patterns.
+
+    Parameters
+    ----------
+    policy
+    beside
+        Tensor name → names of the nodes that read or write it.
+    before
+        The same before nodes stayed in float for the sake of size. Rules may name these
+        nodes and tensors. Such a rule is left out where it has nothing to decide.
+    label
+        Names the model.
+    """
     texts = [text for text, _ in policy.rules]
-    if not any(text.startswith(NODE) for text in texts):
+    ruled = [text for text in texts if text.startswith(NODE)]
+    gone = before.keys() - beside.keys()
+    if not ruled and gone.isdisjoint(texts):
         return policy
-    check_rules(
-        "strategy", [text for text in texts if text.startswith(NODE)], beside, label
-    )
+    check_rules("strategy", ruled, before, label)
     rules: dict[str, Strategy] = {}
     for text, strategy in policy.rules:
+        if text in gone:
+            continue
         if not text.startswith(NODE):
             rules.setdefault(text, strategy)
             continue
         for name, nodes in beside.items():
             if any(matches(node, [text.removeprefix(NODE)]) for node in nodes):
                 rules.setdefault(name, strategy)
+    if not rules:
+        raise CalibrationError(
+            f"strategy: all nodes of {label} that the rules match stay in float: "
+            f'{", ".join(texts)}. Add a rule "*" for the others.'
+        )
     return Policy(rules)

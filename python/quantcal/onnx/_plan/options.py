@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.onnx._plan.cpu import WeightBits, weight_bits
 
@@ -237,10 +238,10 @@ def check_known(
     if value in listed:
         return
     for_target = f" for target={target!r}" if target else ""
-    close = difflib.get_close_matches(str(value), listed, n=2)
+    close = difflib.get_close_matches(shown(value).strip("'"), listed, n=2)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     raise CalibrationError(
-        f"{option}={value!r} is not known{for_target}.{meant} "
+        f"{option}={shown(value)} is not known{for_target}.{meant} "
         f"Known: {', '.join(listed)}."
     )
 
@@ -252,7 +253,7 @@ def _check_block_size(size: Any) -> None:
         or (size != 0 and (size < 16 or size & (size - 1)))
     ):
         raise CalibrationError(
-            f"block_size is {size!r}. Give a power of two from 16 on (what 4-bit "
+            f"block_size is {shown(size)}. Give a power of two from 16 on (what 4-bit "
             "kernels take), or 0 for one scale a channel."
         )
 

@@ -2,7 +2,8 @@
 
 For onnxruntime, on what its integer kernels read, and on results only where the kernel
 returns codes (:mod:`quantcal.onnx._plan.kernels`). So a MatMul or Gemm is not rounded behind,
-unless a quantized node reads its result as it is. A ReLU behind a Conv is left to the
+unless a quantized node reads its result as it is, if only after onnxruntime has removed
+what stands between, such as an Identity. A ReLU behind a Conv is left to the
 rounding, which cuts off below zero by itself where codes are unsigned. With
 ``placement="stock"`` every result is rounded, as onnxruntime's own quantizer does.
 
@@ -21,7 +22,12 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights, uses_of
 from quantcal.onnx._plan.coded_inputs import only_weights
-from quantcal.onnx._plan.kernels import FLOAT_RESULT, needs_rounded_result, reads_codes
+from quantcal.onnx._plan.kernels import (
+    FLOAT_RESULT,
+    needs_rounded_result,
+    reads_codes,
+    removed_nodes,
+)
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.sharing import Sharing
@@ -86,8 +92,12 @@ class Placement:
         self._beside: dict[str, list[str]] = {}
         self.formats: dict[str, str] = {}
         self._gates = self._find_gates()
+        self._removed = removed_nodes(graph, nodes, ranks, self._weights)
+        self._behind: dict[str, list[str]] = {}
+        for name, source in self._removed.items():
+            self._behind.setdefault(source, []).append(name)
         fused = options.minimal or options.target == "tensorrt"
-        self.sums = find_sums(graph, nodes, ranks) if fused else {}
+        self.sums = find_sums(graph, nodes, ranks, self._removed) if fused else {}
         self._added = {
             term.matmul: node.output[0]
             for node in all_nodes(graph)
@@ -102,7 +112,9 @@ class Placement:
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return the tensors to observe for each that is rounded."""
-        sharing = Sharing(self._graph, self.sites, self._constants, self._gates)
+        sharing = Sharing(
+            self._graph, self.sites, self._constants, self._gates, self._removed
+        )
         return sharing.sources()
 
     def _place(self) -> None:
@@ -142,14 +154,27 @@ class Placement:
         no integer kernel at all.
         """
         for name in self._results(node):
-            if self._readers.get(name):
-                self._write([name], node.name)
+            if any(self._readers.get(same) for same in self._same(name)):
+                self._write([self._last(name)], node.name)
 
     def _results(self, node: onnx.NodeProto) -> Iterator[str]:
         """Yield what a node makes, and the sum that onnxruntime takes into it."""
         yield from node.output
         if node.name in self._added:
             yield self._added[node.name]
+
+    def _same(self, name: str) -> Iterator[str]:
+        """Yield a tensor, and those that are the same one to onnxruntime."""
+        waiting = [name]
+        while waiting:
+            yield (name := waiting.pop())
+            waiting += self._behind.get(name, ())
+
+    def _last(self, name: str) -> str:
+        """Return the last tensor on the way from this one to all of its readers."""
+        while self._used[name] == 1 and name in self._behind:
+            (name,) = self._behind[name]
+        return name
 
     def _site(self, name: str, node: str) -> set[str]:
         beside = self._beside.setdefault(name, [])

@@ -53,6 +53,9 @@ class Plan:
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
+    first : Plan, optional
+        The plan before nodes stayed in float for the sake of size, if any do. Rules may
+        name what it quantizes.
     """
 
     nodes: dict[str, str]
@@ -62,6 +65,7 @@ class Plan:
     beside: dict[str, tuple[str, ...]]
     left: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
+    first: Plan | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -101,8 +105,9 @@ def make_plan(
     odd : mapping of str to str
         Nodes that stay in float for other reasons: name → reason.
     without : collection of str, optional
-        Tensors that cannot be rounded, as the data gave them no range. The options were
-        checked before the data: a rule for such a tensor is no mistake.
+        Tensors that cannot be rounded, as the data gave them no range. When given, even
+        empty, the options were checked in an earlier plan: a rule for a tensor that is no
+        longer quantized is no mistake.
 
     Raises
     ------

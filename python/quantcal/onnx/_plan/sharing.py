@@ -4,8 +4,8 @@ What reshapes, moves or selects values makes no new ones: the tensor behind a Re
 Transpose, Slice or MaxPool has the range of the tensor before it, and rounding it again
 with the same scale changes nothing. Three relations are used:
 
-* what only moves or selects values takes the range of the quantised tensor it comes
-  from, and need not be observed;
+* what only moves or selects values, or changes nothing, takes the range of the quantised
+  tensor it comes from, and need not be observed;
 * the inputs of a Concat, where all are quantised, and its output have one range, that of
   the output, which holds all their values;
 * what only a ReLU or a Clip from 0 on reads has the range of what that lets through.
@@ -42,6 +42,8 @@ class Sharing:
     constants : set of str
     gates : mapping of str to str
         Tensor → what the ReLU or Clip from 0 on that alone reads it gives.
+    removed : mapping of str to str
+        Output → input of nodes that change nothing.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Sharing:
         sites: Iterable[str],
         constants: set[str],
         gates: Mapping[str, str],
+        removed: Mapping[str, str],
     ) -> None:
+        self._removed = removed
         self._sites = dict.fromkeys(sites)
         self._maker = {n: node for node in all_nodes(graph) for n in node.output if n}
         self._leader: dict[str, str] = {}
@@ -78,13 +82,21 @@ class Sharing:
         self, name: str, allowed: Callable[[onnx.NodeProto], bool]
     ) -> str | None:
         """Return the quantised tensor upstream that holds all values of this one."""
-        node = self._maker.get(name)
-        while node is not None and operator_of(node) in _MOVING and allowed(node):
-            source = str(node.input[0])
+        while source := self._moved_directly_from(name, allowed):
             if source in self._sites:
                 return source
-            node = self._maker.get(source)
+            name = source
         return None
+
+    def _moved_directly_from(
+        self, name: str, allowed: Callable[[onnx.NodeProto], bool]
+    ) -> str:
+        if name in self._removed:
+            return self._removed[name]
+        node = self._maker.get(name)
+        if node is None or operator_of(node) not in _MOVING or not allowed(node):
+            return ""
+        return str(node.input[0])
 
     def _concat(self, name: str, constants: set[str]) -> None:
         """Join the inputs of a Concat with its output, where all are quantised."""

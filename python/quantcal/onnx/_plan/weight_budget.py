@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quantcal.formats import QuantFormat
@@ -53,8 +54,12 @@ def plan_within(
     heavy = _too_heavy(proto.graph, plan, options, ties)
     if not heavy:
         return plan
+    # The rules were checked above. One for a weight that size leaves in float is no
+    # mistake: the result reports the node and the reason.
+    checked = () if without is None else without
     odd = {**heavy, **odd}
-    return make_plan(proto, types, ranks, label, options, odd, without)
+    fitting = make_plan(proto, types, ranks, label, options, odd, checked)
+    return replace(fitting, first=plan)
 
 
 def _too_heavy(

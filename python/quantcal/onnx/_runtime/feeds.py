@@ -1,6 +1,6 @@
 """Calibration samples from files, callables, iterables and data readers, one at a time.
 
-A *feed* is what one run of the model takes: ``{input name: array}``. :func:`load_feeds`
+A *feed* is what one run of the model takes: ``{input name: array}``. :func:`load_samples`
 reads them from disk or from a Python callable; :func:`as_feeds` accepts whatever else a
 caller may hold. Both check each feed against the model's inputs and convert nothing: a
 silent cast would calibrate another network than the one that runs later.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
 
 
-class Feeds:
+class Samples:
     """Checked samples: an iterable of ``{input name: array}``, one alive at a time.
 
     Attributes
@@ -59,9 +59,11 @@ class Feeds:
             where = f"sample {index}" + (f" ({origin})" if origin else "")
             yield check_feed(feed, self.inputs, where)
 
-    def checked_against(self, inputs: Sequence[InputSpec]) -> Feeds:
+    def checked_against(self, inputs: Sequence[InputSpec]) -> Samples:
         """Return the same samples, checked against the inputs of another model."""
-        return Feeds(self._start, inputs, count=self.count, rewindable=self.rewindable)
+        return Samples(
+            self._start, inputs, count=self.count, rewindable=self.rewindable
+        )
 
     def __len__(self) -> int:
         if self.count is None:
@@ -69,9 +71,9 @@ class Feeds:
         return self.count
 
 
-def load_feeds(
+def load_samples(
     source: str | os.PathLike[str], inputs: Model | Sequence[InputSpec]
-) -> Feeds:
+) -> Samples:
     """Open calibration samples: a file, a folder of files, or a Python callable.
 
     Parameters
@@ -88,7 +90,7 @@ def load_feeds(
 
     Returns
     -------
-    Feeds
+    Samples
         Nothing is read before it is iterated, then one sample at a time.
 
     Raises
@@ -100,7 +102,7 @@ def load_feeds(
     specs = _as_specs(inputs)
     text = os.fspath(source)
     if text.startswith("python:"):
-        return Feeds(samples_of(text), specs)
+        return Samples(samples_of(text), specs)
     path = Path(text)
     try:
         files = sorted(sample_files(path))
@@ -123,11 +125,11 @@ def load_feeds(
         for file in files:
             yield str(file), read_sample(file, specs)
 
-    return Feeds(start, specs, count=len(files), files=files)
+    return Samples(start, specs, count=len(files), files=files)
 
 
-def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Feeds:
-    """Accept what callers hold: a path, Feeds, a data reader, or any iterable of feeds.
+def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Samples:
+    """Accept what callers hold: a path, Samples, a data reader, or any iterable of feeds.
 
     A list, or any other object whose ``iter`` starts afresh, can be read more than
     once; a generator cannot. An onnxruntime ``CalibrationDataReader`` can when it has a
@@ -135,8 +137,8 @@ def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Feeds:
     """
     specs = _as_specs(inputs)
     if isinstance(reader, (str, os.PathLike)):
-        return load_feeds(reader, specs)
-    if isinstance(reader, Feeds):
+        return load_samples(reader, specs)
+    if isinstance(reader, Samples):
         return reader.checked_against(specs)
     if hasattr(reader, "get_next"):
         return _from_reader(reader, specs)
@@ -152,7 +154,7 @@ def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Feeds:
         return (("", feed) for feed in items)
 
     once = isinstance(reader, Iterator)
-    return Feeds(start, specs, count=_length(reader), rewindable=not once)
+    return Samples(start, specs, count=_length(reader), rewindable=not once)
 
 
 def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:
@@ -163,7 +165,7 @@ def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     return model_inputs(load_model(inputs, weights=False).proto)
 
 
-def _from_reader(reader: Any, inputs: Sequence[InputSpec]) -> Feeds:
+def _from_reader(reader: Any, inputs: Sequence[InputSpec]) -> Samples:
     passes = 0
 
     def start() -> Iterator[tuple[str, object]]:
@@ -174,7 +176,7 @@ def _from_reader(reader: Any, inputs: Sequence[InputSpec]) -> Feeds:
         return (("", feed) for feed in iter(reader.get_next, None))
 
     rewind = getattr(reader, "rewind", None)
-    return Feeds(start, inputs, count=_length(reader), rewindable=callable(rewind))
+    return Samples(start, inputs, count=_length(reader), rewindable=callable(rewind))
 
 
 def _length(items: Any) -> int | None:

@@ -15,7 +15,7 @@ from quantcal._io.temporary import beside, sync, sync_folder
 from quantcal.onnx._check.files_in_use import RunFiles
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.external import move_out
-from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.checkpoint import is_kept
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
 
 
 def save(
-    proto: onnx.ModelProto, output: Output, label: str, sample: Feed | None
+    proto: onnx.ModelProto, output: Output, label: str, sample: Sample | None
 ) -> int:
     """Write beside the target, check and load it there, then replace the target.
 

@@ -69,7 +69,7 @@ class Saturation:
         return self.error > max(self.rounding, 0.0)
 
 
-def saturations(
+def find_saturation(
     model: Model,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
@@ -110,7 +110,7 @@ def saturations(
     --------
     >>> cal = qc.onnx.observe("model.onnx", "calibration/")
     >>> table = cal.compute("mse", format="uint8")
-    >>> found = qc.onnx.saturations("model.onnx", cal, table)
+    >>> found = qc.onnx.find_saturation("model.onnx", cal, table)
     >>> names = [name for name, s in found.items() if s.needs_bit]
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """

@@ -134,7 +134,7 @@ def test_rules_and_estimates_know_such_weights(how: str, tmp_path: Path) -> None
     )
     assert result.weight_formats == {"int8": 1, "uint8": 1, "int4": 1}
     cal = qc.onnx.observe(made, feeds)
-    found = qc.onnx.saturations(made, cal, cal.compute(format="uint8"))
+    found = qc.onnx.find_saturation(made, cal, cal.compute(format="uint8"))
     assert list(found) == ["first", "gemm", "last"]
 
 

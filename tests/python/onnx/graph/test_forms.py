@@ -294,7 +294,7 @@ def test_an_input_of_a_type_from_the_future_is_named() -> None:
     model = net(initializer=[weight()])
     model.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(qc.CalibrationError, match="Input 'x': The element type 99 is"):
-        qc.onnx.load_feeds("python:a:b", model)
+        qc.onnx.load_samples("python:a:b", model)
 
 
 INPUTS: list[tuple[int, Any]] = [

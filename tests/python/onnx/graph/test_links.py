@@ -124,10 +124,10 @@ def test_all_that_reads_a_model_finds_its_weights(
     out = tmp_path / "out1.onnx"
     found = qc.onnx.evaluate(path, out, FEEDS)
     assert found == qc.onnx.evaluate(model, out, FEEDS)
-    sums = [qc.onnx.saturations(m, calibrator, table) for m in (path, model)]
+    sums = [qc.onnx.find_saturation(m, calibrator, table) for m in (path, model)]
     assert repr(sums[0]) == repr(sums[1])
     assert layers_of(path).keys() == layers_of(model).keys() == {"c1", "y"}
-    assert len(qc.onnx.load_feeds(saved_feed(tmp_path), path)) == 1
+    assert len(qc.onnx.load_samples(saved_feed(tmp_path), path)) == 1
 
 
 def saved_feed(folder: Path) -> Path:

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from test_onnx_kernels import FORMS, SHAPES, SIGNED, Net, decibels, kernels
 
 import onnx_models as models
 import quantcal as qc
+from fused_kernels import Net, decibels, kernels
+from matmul_forms import FORMS, SHAPES, SIGNED
 
 MOVERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "Transpose": ([], {"perm": [0, 2, 3, 1]}),

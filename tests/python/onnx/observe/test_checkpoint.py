@@ -14,6 +14,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
+from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._observe.observer import Method
@@ -83,7 +84,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
 
 def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
     model, output = save_model(tmp_path), tmp_path / "out.qcal"
-    calibrator, keep = None, qc.onnx.Keep(output)
+    calibrator, keep = None, qc.onnx.Checkpoint(output)
     for count in (2, 5):
         with pytest.raises(qc.CalibrationError, match=f"first {count} samples"):
             qc.onnx.observe(
@@ -92,7 +93,7 @@ def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
                 calibrator=calibrator,
                 keep=keep,
             )
-        calibrator, keep = qc.onnx.Keep.resume(keep.path(count), output)
+        calibrator, keep = qc.onnx.Checkpoint.resume(keep.path(count), output)
     found = qc.onnx.observe(model, samples(7), calibrator=calibrator, keep=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(7)).to_bytes()
     assert keep.complete == 7
@@ -113,12 +114,40 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
     assert output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("earlier", [0, 2, 3])
+def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
+    earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of all, also when it ran earlier, and when all did."""
+    model, output = save_model(tmp_path), tmp_path / "out.onnx"
+    how: dict[str, Any] = {}
+    if earlier:
+        kept = qc.onnx.Checkpoint(output).path(earlier)
+        qc.onnx.observe(model, samples(earlier)).save(kept)
+        how["calibrator"], how["keep"] = qc.onnx.Checkpoint.resume(kept, output)
+    ran: list[tuple[list[int], str]] = []
+
+    def note(_: object, *rest: Any) -> None:
+        *_, feed, where = rest
+        ran.append((list(feed["x"].shape), where))
+
+    monkeypatch.setattr(float_model, "check_unchanged", note)  # of the float forms
+    monkeypatch.setattr(trial_run, "run", note)
+    result = qc.onnx.quantize(model, output, samples(3), progress=False, **how)
+    assert result.samples == 3
+    written = f"the quantized copy of {model}, sample 0"
+    assert ran == [([1, 3, 6, 5], "sample 0"), ([1, 3, 6, 5], written)]
+
+
 @pytest.mark.parametrize("halves", [False, True])
 def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
     halves: bool, tmp_path: Path
 ) -> None:
     """Its first tensors were counted already; the last regular writing has none of them."""
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "out.onnx", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "out.onnx", seconds=0),
+    )
 
     with pytest.MonkeyPatch.context() as patch:
         plain = in_graph.run
@@ -143,7 +172,10 @@ def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
 
 
 def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
+    )
     with pytest.raises(qc.CalibrationError, match="sample 2"):
         qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", keep=keep)
     expected = qc.onnx.observe(model, samples(2), on_nonfinite="raise")
@@ -151,7 +183,10 @@ def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -
 
 
 def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
+    )
     seen = []
 
     def watched() -> Iterator[dict[str, Any]]:
@@ -171,7 +206,7 @@ def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) ->
 def test_an_interruption_waits_for_the_end_of_the_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal")
+    model, keep = save_model(tmp_path), qc.onnx.Checkpoint(tmp_path / "s.qcal")
     plain, calls = InGraphObserver.observe, iter(range(9))
 
     def interrupted(*arguments: Any) -> None:
@@ -193,7 +228,10 @@ def test_an_interruption_waits_for_the_end_of_the_sample(
 def test_a_second_interruption_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
+    )
     calls = iter(range(9))
     plain = InGraphObserver.observe
 
@@ -267,7 +305,7 @@ def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
     assert (tmp_path / "out.onnx").read_bytes() == again
 
 
-class Often(qc.onnx.Keep):
+class Often(qc.onnx.Checkpoint):
     """Keeps after each sample."""
 
     def __init__(self, output: Path, samples: int = 0) -> None:
@@ -287,12 +325,12 @@ def test_nothing_is_left_beside_an_output_that_is_written(
         plain(self, path)
         written.append(Path(path).name)
 
-    monkeypatch.setattr(qc.onnx, "Keep", Often)
+    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
     assert call(command, model, "-o", output, "--data", data).code == 0
     assert f"{name}.first-3.qcal" in written
-    assert qc.onnx.Keep(output).found() == []
+    assert qc.onnx.Checkpoint(output).found() == []
 
 
 @pytest.mark.parametrize("model_too", [False, True])
@@ -332,7 +370,7 @@ def test_an_error_is_told_when_nothing_can_be_kept(
 
     plain = qc.Calibrator.save
     output = tmp_path / "out.qcal"
-    monkeypatch.setattr(qc.onnx, "Keep", Often)
+    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="meanwhile"):
         done = call("observe", model, "-o", output, "--data", data)
@@ -365,7 +403,7 @@ def test_workers_of_a_command_end_quietly(tmp_path: Path) -> None:
 
 def test_outputs_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
     names = ("m.qcal", "m.onnx", "m.v2.onnx")
-    keeps = [qc.onnx.Keep(tmp_path / name) for name in names]
+    keeps = [qc.onnx.Checkpoint(tmp_path / name) for name in names]
     for samples, keep in enumerate(keeps, 1):
         keep.write(samples, qc.Calibrator())
     found = [[file.name for file in keep.found()] for keep in keeps]
@@ -561,7 +599,10 @@ def test_histograms_are_kept_when_they_cannot_be_written(
 def test_what_cannot_be_kept_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
+    )
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)
         with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
@@ -574,7 +615,10 @@ def test_what_cannot_be_kept_does_not_end_the_run(
 def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, keep = save_model(tmp_path), qc.onnx.Keep(tmp_path / "s.qcal", seconds=0)
+    model, keep = (
+        save_model(tmp_path),
+        qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
+    )
     feeds = failing(2, qc.CalibrationError("x.npz: it is damaged."))
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)

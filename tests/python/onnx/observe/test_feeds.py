@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx import InputSpec, load_feeds
+from quantcal.onnx import InputSpec, load_samples
 from quantcal.onnx._model.model import model_inputs
 from quantcal.onnx._runtime.feeds import as_feeds
 
@@ -31,7 +31,7 @@ def test_a_folder_of_npz_is_read_in_the_order_of_names_and_again(
     for name, rows in (("b", 2), ("a", 1), ("c", 3)):
         np.savez(tmp_path / f"{name}.npz", **feed(rows))
     (tmp_path / "readme.txt").write_text("not a sample")
-    feeds = load_feeds(tmp_path, TWO)
+    feeds = load_samples(tmp_path, TWO)
     assert len(feeds) == 3
     assert feeds.rewindable
     for _ in range(2):
@@ -41,7 +41,7 @@ def test_a_folder_of_npz_is_read_in_the_order_of_names_and_again(
 
 def test_one_npz_is_one_sample(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "one.npz", **feed())
-    assert [sorted(sample) for sample in load_feeds(tmp_path / "one.npz", TWO)] == [
+    assert [sorted(sample) for sample in load_samples(tmp_path / "one.npz", TWO)] == [
         ["n", "x"]
     ]
 
@@ -49,18 +49,18 @@ def test_one_npz_is_one_sample(tmp_path: Path) -> None:
 def test_npy_files_feed_a_model_with_one_input(tmp_path: Path) -> None:
     for rows in (1, 2):
         np.save(tmp_path / f"{rows}.npy", models.random(rows, 3))
-    assert [sample["x"].shape for sample in load_feeds(tmp_path, ONE)] == [
+    assert [sample["x"].shape for sample in load_samples(tmp_path, ONE)] == [
         (1, 3),
         (2, 3),
     ]
     with pytest.raises(qc.CalibrationError, match=r"2 inputs: 'x'.*\.npz"):
-        load_feeds(tmp_path, TWO)
+        load_samples(tmp_path, TWO)
 
 
 def test_samples_are_read_one_at_a_time(tmp_path: Path) -> None:
     for index in range(3):
         np.savez(tmp_path / f"{index}.npz", **feed())
-    iterator = iter(load_feeds(tmp_path, TWO))
+    iterator = iter(load_samples(tmp_path, TWO))
     next(iterator)
     (tmp_path / "1.npz").unlink()
     with pytest.raises(qc.CalibrationError, match=r"1\.npz"):
@@ -80,39 +80,39 @@ def test_a_python_callable_gives_feeds_and_starts_again(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    feeds = load_feeds("python:some_samples:samples", ONE)
+    feeds = load_samples("python:some_samples:samples", ONE)
     assert [len(sample["x"]) for sample in feeds] == [1, 2]
     assert [len(sample["x"]) for sample in feeds] == [1, 2]
     assert feeds.count is None
     with pytest.raises(TypeError, match="not known"):
         len(feeds)
     with pytest.raises(qc.CalibrationError, match="no callable 'nothing'"):
-        load_feeds("python:some_samples:nothing", ONE)
+        load_samples("python:some_samples:nothing", ONE)
     with pytest.raises(qc.CalibrationError, match="returned a int"):
-        list(load_feeds("python:some_samples:wrong", ONE))
+        list(load_samples("python:some_samples:wrong", ONE))
     with pytest.raises(qc.CalibrationError, match="Cannot import 'no_such_module'"):
-        load_feeds("python:no_such_module:f", ONE)
+        load_samples("python:no_such_module:f", ONE)
     with pytest.raises(qc.CalibrationError, match="python:module:callable"):
-        load_feeds("python:some_samples", ONE)
+        load_samples("python:some_samples", ONE)
 
 
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(qc.CalibrationError, match="missing does not exist"):
-        load_feeds(tmp_path / "missing", ONE)
+        load_samples(tmp_path / "missing", ONE)
     with pytest.raises(qc.CalibrationError, match="Is python:samples:read meant"):
-        load_feeds("samples:read", ONE)
+        load_samples("samples:read", ONE)
     with pytest.raises(qc.CalibrationError, match=r"holds no \.npz or \.npy file"):
-        load_feeds(tmp_path, ONE)
+        load_samples(tmp_path, ONE)
     (tmp_path / "line.png").touch()
     with pytest.raises(qc.CalibrationError, match=r"1 other.*python:module:callable"):
-        load_feeds(tmp_path, ONE)
+        load_samples(tmp_path, ONE)
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(qc.CalibrationError, match=r"data\.csv is neither"):
-        load_feeds(tmp_path / "data.csv", ONE)
+        load_samples(tmp_path / "data.csv", ONE)
     np.save(tmp_path / "a.npy", models.random(1, 3))
     np.savez(tmp_path / "b.npz", **feed())
     with pytest.raises(qc.CalibrationError, match=r"both \.npz and \.npy"):
-        load_feeds(tmp_path, ONE)
+        load_samples(tmp_path, ONE)
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "altered", "objects", "empty"])
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str, damage: str) -> None
     }
     path.write_bytes(changed[damage])
     with pytest.raises(qc.CalibrationError, match=rf"bad\.{kind}"):
-        list(load_feeds(path, ONE))
+        list(load_samples(path, ONE))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_feeds_are_checked_against_the_model_that_reads_them() -> None:
 def test_inputs_are_taken_from_the_model() -> None:
     model = models.conv_net(ir=3, opset=11)
     assert model_inputs(model) == (InputSpec("x", F32, (None, 3, None, None)),)
-    feeds = load_feeds("python:os:listdir", model)
+    feeds = load_samples("python:os:listdir", model)
     assert [spec.name for spec in feeds.inputs] == ["x"]
     text = models.value("s", ["n"], TensorProto.STRING)
     specs = model_inputs(models.build([], [text], [text], {}))

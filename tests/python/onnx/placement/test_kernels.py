@@ -7,192 +7,18 @@ and no float one. The outputs must agree with the float model.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 import onnx_models as models
 import quantcal as qc
-
-INTEGER = ("QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QLinearConv")
-FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv")
-
-Shape = tuple[Any, ...]
-
-
-class Net:
-    """A graph that grows node by node; each method returns the name of what it adds."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, np.ndarray[Any, Any]] = {}
-
-    def weight(self, *shape: int) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights[name] = models.random(*shape, seed=len(self.weights))
-        return name
-
-    def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [name], f"{name}_", **attributes)
-        )
-        return name
-
-    def matmul(self, x: str, rows: int = 16, columns: int = 16) -> str:
-        return self.add("MatMul", x, self.weight(rows, columns))
-
-    def model(self, *outputs: str) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "net",
-            [models.value("x", self.shape)],
-            [models.value(name, None) for name in outputs],
-            [numpy_helper.from_array(a, n) for n, a in self.weights.items()],
-        )
-        opset = [helper.make_opsetid("", 17)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-        return onnx.shape_inference.infer_shapes(model)
-
-    def feeds(self) -> list[dict[str, Any]]:
-        sizes = [d if isinstance(d, int) else 3 for d in self.shape]
-        return [{"x": models.random(*sizes, seed=n)} for n in range(4)]
-
-
-def kernels(path: Path) -> Counter[str]:
-    """The operators that onnxruntime runs, by its default optimizations."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
-    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    saved = onnx.load(options.optimized_model_filepath)
-    return Counter(node.op_type for node in saved.graph.node)
-
-
-def decibels(model: onnx.ModelProto, path: Path, feeds: list[dict[str, Any]]) -> float:
-    first, second = (
-        models.session(source).run(None, feeds[0]) for source in (model, str(path))
-    )
-    noise = sum(float(((a - b) ** 2).sum()) for a, b in zip(first, second, strict=True))
-    return 10 * float(np.log10(sum(float((a**2).sum()) for a in first) / noise))
-
-
-def check(net: Net, model: onnx.ModelProto, path: Path, **options: Any) -> Any:
-    """Quantize; every quantized node has its integer kernel, none a float one."""
-    result = qc.onnx.quantize(
-        model, path, net.feeds(), progress=False, strategy="minmax", **options
-    )
-    found = kernels(path)
-    count = sum(node.op_type in ("MatMul", "Gemm", "Conv") for node in model.graph.node)
-    assert result.left_in_float == {}
-    assert sum(result.quantized_nodes.values()) == count
-    assert not any(found[kind] for kind in FLOAT), found
-    assert sum(found[kind] for kind in INTEGER) == count, found
-    assert decibels(model, path, net.feeds()) > 30
-    return result
-
-
-def alone(net: Net) -> list[str]:
-    return [net.matmul("x")]
-
-
-def bias(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.weight(16))]
-
-
-def bias_first(net: Net) -> list[str]:
-    return [net.add("Add", net.weight(16), net.matmul("x"))]
-
-
-def bias_softmax(net: Net) -> list[str]:
-    return [net.add("Softmax", *bias(net))]
-
-
-def bias_relu_matmul(net: Net) -> list[str]:
-    return [net.matmul(net.add("Relu", *bias(net)))]
-
-
-def bias_tanh_bias(net: Net) -> list[str]:
-    h = net.add("Tanh", *bias(net))
-    return [net.add("Add", net.matmul(h), net.weight(16))]
-
-
-def bias_matmul(net: Net) -> list[str]:
-    return [net.matmul(*bias(net))]
-
-
-def bias_read_rounded_and_in_float(net: Net) -> list[str]:
-    (h,) = bias(net)
-    return [net.matmul(h), net.add("Softmax", h)]
-
-
-def read_rounded_and_in_float(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [net.matmul(h), net.add("Softmax", h)]
-
-
-def read_by_two_in_float(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [net.add("Softmax", h), net.add("Tanh", h)]
-
-
-def output_and_read(net: Net) -> list[str]:
-    h = net.matmul("x")
-    return [h, net.matmul(h)]
-
-
-def residual(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), "x")]
-
-
-def residual_second(net: Net) -> list[str]:
-    return [net.add("Add", "x", net.matmul("x"))]
-
-
-def bias_residual(net: Net) -> list[str]:
-    return [net.add("Add", *bias(net), "x")]
-
-
-def two_added(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.matmul("x"))]
-
-
-def scalar_added(net: Net) -> list[str]:
-    return [net.add("Add", net.matmul("x"), net.weight(1))]
-
-
-def scaled(net: Net) -> list[str]:
-    return [net.add("Softmax", net.add("Mul", net.matmul("x"), net.weight(1)))]
-
-
-def gelu(net: Net) -> list[str]:
-    (h,) = bias(net)
-    part = net.add("Add", net.add("Erf", h), net.weight(1))
-    return [net.matmul(net.add("Mul", h, part))]
-
-
-FORMS: list[Callable[[Net], list[str]]] = [
-    *(alone, bias, bias_first, bias_softmax, bias_relu_matmul, bias_tanh_bias),
-    *(bias_matmul, bias_read_rounded_and_in_float, read_rounded_and_in_float),
-    *(read_by_two_in_float, output_and_read, residual, residual_second),
-    *(bias_residual, two_added, scalar_added, scaled, gelu),
-]
-SHAPES: dict[str, Shape] = {
-    "matrix": (4, 16),
-    "open matrix": ("n", 16),
-    "fixed stack": (2, 4, 16),
-    "open stack": ("b", "s", 16),
-    "half-open stack": ("b", 4, 16),
-    "stack of stacks": (1, 2, 3, 16),
-}
+from fused_kernels import Net, Shape, check, kernels
+from matmul_forms import FORMS, SHAPES, SIGNED, bias
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -206,7 +32,6 @@ def test_a_matmul_keeps_its_integer_kernel_whatever_stands_behind_it(
 
 # Where several nodes read one signed tensor, or a ReLU stands behind a matrix product,
 # onnxruntime has no integer kernel on x86, however the model is written.
-SIGNED = (alone, bias, bias_first, bias_softmax, bias_tanh_bias, residual, scaled, gelu)
 
 
 @pytest.mark.parametrize("form", SIGNED, ids=lambda form: form.__name__)
@@ -277,6 +102,194 @@ def test_a_product_that_is_moved_and_read_is_rounded_once(
     model = net.model(net.matmul(m), net.add("Softmax", m))
     result = check(net, model, tmp_path / "q.onnx")
     assert result.quantize_nodes == 2
+
+
+Unchanging = Callable[["Net", str], str]
+
+
+def neutral(op_type: str, number: float, *, first: bool = False) -> Unchanging:
+    def add(net: Net, x: str) -> str:
+        name = f"n{len(net.weights)}"
+        net.weights[name] = np.array([number], np.float32)
+        return net.add(op_type, *((name, x) if first else (x, name)))
+
+    return add
+
+
+def dropout(net: Net, x: str) -> str:
+    net.weights |= {"ratio": np.float32(0.3), "training": np.array(False)}
+    return net.add("Dropout", x, "ratio", "training")
+
+
+def expand(net: Net, x: str) -> str:
+    net.weights["ones"] = np.array([1, 1])
+    return net.add("Expand", x, "ones")
+
+
+def chain_of_two(net: Net, x: str) -> str:
+    return net.add("Identity", net.add("Dropout", x))
+
+
+UNCHANGING: dict[str, Unchanging] = {
+    "Identity": lambda net, x: net.add("Identity", x),
+    "Dropout": lambda net, x: net.add("Dropout", x),
+    "Dropout, training off": dropout,
+    "Cast to float": lambda net, x: net.add("Cast", x, to=onnx.TensorProto.FLOAT),
+    "Expand by ones": expand,
+    "x+0": neutral("Add", 0),
+    "0+x": neutral("Add", 0, first=True),
+    "x-0": neutral("Sub", 0),
+    "x*1": neutral("Mul", 1),
+    "1*x": neutral("Mul", 1, first=True),
+    "x/1": neutral("Div", 1),
+    "two": chain_of_two,
+}
+
+
+def read_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = same(net, h)
+    return [net.matmul(h), net.add("Softmax", h)]
+
+
+def read_rounded_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [net.matmul(same(net, h)), net.add("Softmax", h)]
+
+
+def read_in_float_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [net.matmul(h), net.add("Softmax", same(net, h))]
+
+
+def read_behind_and_output(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [h, net.matmul(same(net, h))]
+
+
+def bias_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = net.add("Add", same(net, h), net.weight(16))
+    return [net.matmul(h), net.add("Softmax", h)]
+
+
+def output_behind(net: Net, h: str, same: Unchanging) -> list[str]:
+    h = same(net, h)
+    return [h, net.matmul(h)]
+
+
+def output_behind_and_read(net: Net, h: str, same: Unchanging) -> list[str]:
+    return [same(net, h), net.matmul(h)]
+
+
+READERS = [
+    *(read_behind, read_rounded_behind, read_in_float_behind, read_behind_and_output),
+    *(bias_behind, output_behind, output_behind_and_read),
+]
+
+
+@pytest.mark.parametrize("readers", READERS, ids=lambda readers: readers.__name__)
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+@pytest.mark.parametrize("shape", [("n", 16), (2, 4, 16)], ids=["matrix", "stack"])
+def test_what_onnxruntime_removes_behind_a_matmul_takes_no_kernel_away(
+    tmp_path: Path,
+    shape: Shape,
+    same: Unchanging,
+    readers: Callable[[Net, str, Unchanging], list[str]],
+) -> None:
+    net = Net(shape)
+    check(net, net.model(*readers(net, net.matmul("x"), same)), tmp_path / "q.onnx")
+
+
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+def test_what_onnxruntime_removes_behind_a_gemm_takes_no_kernel_away(
+    tmp_path: Path, same: Unchanging
+) -> None:
+    net = Net((4, 16))
+    model = net.model(*read_behind(net, gemm(net), same))
+    check(net, model, tmp_path / "q.onnx")
+
+
+def test_both_sides_of_what_onnxruntime_removes_are_rounded_alike(
+    tmp_path: Path,
+) -> None:
+    net = Net((4, 16))
+    h = net.matmul("x")
+    behind = net.add("Dropout", h)
+    model = net.model(net.matmul(behind), net.add("Softmax", h))
+    result = check(net, model, tmp_path / "q.onnx")
+    assert result.table[behind] == result.table[h]
+    assert result.tensors_observed == 2  # x and h
+
+
+def test_a_dropout_whose_mask_is_read_stays_and_needs_no_rounding_before_it(
+    tmp_path: Path,
+) -> None:
+    net = Net((4, 16))
+    h = net.matmul("x")
+    kept = net.add("Dropout", h)
+    net.nodes[-1].output.append("mask")
+    net.add("Cast", "mask", to=onnx.TensorProto.FLOAT)
+    model = net.model(net.matmul(kept), net.add("Softmax", h), net.nodes[-1].output[0])
+    result = check(net, model, tmp_path / "q.onnx")
+    assert set(result.table) == {"x", kept}
+    assert kernels(tmp_path / "q.onnx")["Dropout"] == 1
+
+
+def test_a_node_that_changes_values_is_rounded_behind_only(tmp_path: Path) -> None:
+    for add in (neutral("Mul", 2), neutral("Sub", 1), neutral("Div", 0.5)):
+        net = Net((4, 16))
+        h = net.matmul("x")
+        scaled = add(net, h)
+        model = net.model(net.matmul(scaled), net.add("Softmax", h))
+        result = check(net, model, tmp_path / "q.onnx")
+        assert set(result.table) == {"x", scaled}
+
+
+def test_one_with_an_axis_more_than_the_product_stays(tmp_path: Path) -> None:
+    net = Net((4, 16))
+    net.weights["one"] = np.ones((1, 1, 1), np.float32)
+    h = net.matmul("x")
+    higher = net.add("Mul", h, "one")
+    model = net.model(net.matmul(higher), net.add("Softmax", h))
+    result = check(net, model, tmp_path / "q.onnx")
+    assert set(result.table) == {"x", higher}
+
+
+def branch(net: Net, first: int, *outputs: str) -> list[str]:
+    """Put the nodes from one on into the branch of an If that is always taken."""
+    inside = helper.make_graph(
+        net.nodes[first:], "then", [], [models.value(name, None) for name in outputs]
+    )
+    del net.nodes[first:]
+    made = [f"else_{name}" for name in outputs]
+    other = helper.make_graph(
+        [helper.make_node("Relu", ["x"], [name]) for name in made],
+        "else",
+        [],
+        [models.value(name, None) for name in made],
+    )
+    net.weights["least"] = np.float32(-1e9)
+    results = [f"if_{name}" for name in outputs]
+    net.nodes += [
+        helper.make_node("ReduceMax", ["x"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "least"], ["on"]),
+        helper.make_node("If", ["on"], results, then_branch=inside, else_branch=other),
+    ]
+    return results
+
+
+@pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)
+@pytest.mark.parametrize("outside", ["nothing", "MatMul", "both"])
+def test_what_onnxruntime_removes_in_a_branch_takes_no_kernel_away(
+    tmp_path: Path, outside: str, same: Unchanging
+) -> None:
+    """The MatMul and what changes nothing lie outside the branch, or in it."""
+    net = Net((4, 16))
+    h = net.matmul("x")
+    beside = [net.add("Tanh", h)] if outside == "MatMul" else []
+    first = len(net.nodes) if outside == "MatMul" else 0
+    h = same(net, h)
+    if outside == "both":
+        beside = [net.add("Tanh", h)]
+        first = len(net.nodes)
+    inner = branch(net, first, net.matmul(h), net.add("Softmax", h))
+    check(net, net.model(*inner, *beside), tmp_path / "q.onnx")
 
 
 @pytest.mark.parametrize("first", ["MatMul", "Gemm"])

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from test_onnx_kernels import Net
 
 import onnx_models as models
 import quantcal as qc
+from fused_kernels import Net
 
 REASON = "without a tensor to round or a weight to code"
 

@@ -1,4 +1,4 @@
-"""`accelerate`: onnxruntime's own quantisation with our engine gives what it gave without."""
+"""`patch_onnxruntime`: onnxruntime's own quantisation with our engine gives what it gave without."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_minmax_is_the_originals_bit_for_bit(name: str, tmp_path: Path) -> None:
     model, feeds = network(name)
     for options in ({}, {"symmetric": True}):
         stock = ranges(model, feeds, "MinMax", tmp_path, **options)
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             ours = ranges(model, feeds, "MinMax", tmp_path, **options)
         assert set(ours) == set(stock)
         assert len(ours) >= 3
@@ -136,7 +136,7 @@ def test_percentiles_are_the_originals_within_a_bin(
     for percentile in (99.999, 99.0):
         options = {"symmetric": symmetric, "percentile": percentile}
         stock = ranges(model, feeds, "Percentile", tmp_path, **options)
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             ours = ranges(model, feeds, "Percentile", tmp_path, **options)
         assert set(ours) == set(stock)
         extremes = ranges(model, feeds, "MinMax", tmp_path)
@@ -159,7 +159,7 @@ def test_entropy_is_the_originals_search_on_the_originals_histogram(
     for bins, levels in ((128, 128), (192, 64)):
         options = {"num_bins": bins, "num_quantized_bins": levels}
         stock, wanted = entropy_of(model, feeds, tmp_path, options)
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             ours, found = entropy_of(model, feeds, tmp_path, options)
         assert set(ours) == set(stock)
         for tensor, (hist, edges, low, high, *_) in wanted.items():
@@ -201,7 +201,7 @@ def test_distribution_is_the_originals_within_its_bins(tmp_path: Path) -> None:
     onnx.save(model, path)
     for scenario in ("same", "p3"):
         stock = ranges(path, feeds, "Distribution", tmp_path, scenario=scenario)
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             ours = ranges(path, feeds, "Distribution", tmp_path, scenario=scenario)
         for tensor, data in stock.items():
             avg, std = data.avg_std
@@ -218,7 +218,7 @@ def test_quantize_static_needs_no_other_change(method: str, tmp_path: Path) -> N
     made = []
     for number, fast in enumerate((False, True)):
         target = tmp_path / f"{number}.onnx"
-        acceleration = qc.onnx.accelerate() if fast else None
+        acceleration = qc.onnx.patch_onnxruntime() if fast else None
         with expected_warning(method, {}):
             quantization.quantize_static(
                 path,
@@ -255,21 +255,21 @@ def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
     onnx.save(model, tmp_path / "model.onnx")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             default = static(tmp_path, "1.onnx", "Entropy", feeds)
             assert static(tmp_path, "2.onnx", "Entropy", feeds) == default
             assert static(tmp_path, "3.onnx", "MinMax", feeds) == default
     ours = [w for w in told if "the result is MinMax" in str(w.message)]
     assert len(ours) == 1
-    with qc.onnx.accelerate(entropy_bins=2048):
+    with qc.onnx.patch_onnxruntime(entropy_bins=2048):
         more = static(tmp_path, "4.onnx", "Entropy", feeds)
         assert more != default
-        with qc.onnx.accelerate():  # which says nothing about it
+        with qc.onnx.patch_onnxruntime():  # which says nothing about it
             assert static(tmp_path, "5.onnx", "Entropy", feeds) == more
         path = tmp_path / "model.onnx"
         asked = ranges(path, feeds, "Entropy", tmp_path, num_bins=512)
         chosen = ranges(path, feeds, "Entropy", tmp_path, num_bins=2048)
-    with qc.onnx.accelerate():
+    with qc.onnx.patch_onnxruntime():
         for bins, wanted in ((512, asked), (2048, chosen)):
             found = ranges(path, feeds, "Entropy", tmp_path, num_bins=bins)
             assert {n: d.range_value for n, d in found.items()} == {
@@ -288,7 +288,7 @@ def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
 @pytest.mark.parametrize("bins", [0, 128, 2048.0, "2048"])
 def test_entropy_bins_are_checked(bins: Any) -> None:
     with pytest.raises(qc.CalibrationError, match="whole number above 128"):
-        qc.onnx.accelerate(entropy_bins=bins)
+        qc.onnx.patch_onnxruntime(entropy_bins=bins)
 
 
 def test_what_the_original_cannot_do(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_what_the_original_cannot_do(tmp_path: Path) -> None:
         for samples in (feeds, infinite):
             with pytest.raises((ValueError, AssertionError)):
                 ranges(path, samples, method, tmp_path)
-            with qc.onnx.accelerate():
+            with qc.onnx.patch_onnxruntime():
                 found = ranges(path, samples, method, tmp_path)
             assert {"x", "y"} <= set(found)
             for data in found.values():
@@ -316,7 +316,7 @@ def test_ranges_do_not_depend_on_how_samples_are_split(tmp_path: Path) -> None:
     feeds = small()[1]
     found = []
     for parts in ([feeds], [feeds[:1], feeds[1:]], [feeds[::-1]]):
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             calibrator = calibrate.create_calibrator(
                 path, calibrate_method=CalibrationMethod.Percentile
             )
@@ -339,7 +339,7 @@ def test_options_that_need_more_than_histograms_stay_with_the_original(
         {"per_channel": True},
     ):
         stock = ranges(path, feeds, "MinMax", tmp_path, **options)
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             ours = ranges(path, feeds, "MinMax", tmp_path, **options)
         assert set(ours) == set(stock)
         for tensor, data in stock.items():
@@ -353,7 +353,7 @@ def test_outputs_are_never_thrown_away(tmp_path: Path) -> None:
     want = ranges(path, feeds, "MinMax", tmp_path)
     with pytest.raises(ValueError, match="No data"):  # the original's fault
         ranges(path, feeds, "MinMax", tmp_path, max_intermediate_outputs=3)
-    with qc.onnx.accelerate():
+    with qc.onnx.patch_onnxruntime():
         ours = ranges(path, feeds, "MinMax", tmp_path, max_intermediate_outputs=3)
     assert {n: d.range_value for n, d in ours.items()} == {
         n: d.range_value for n, d in want.items()
@@ -364,24 +364,24 @@ def test_no_samples_are_an_error_as_before(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(models.conv_net(), path)
     for method in ("MinMax", "Percentile"):
-        with qc.onnx.accelerate(), pytest.raises(ValueError, match="no samples"):
+        with qc.onnx.patch_onnxruntime(), pytest.raises(ValueError, match="no samples"):
             ranges(path, [], method, tmp_path)
 
 
 def test_it_is_undone_after_an_exception() -> None:
-    acceleration = qc.onnx.accelerate()
+    acceleration = qc.onnx.patch_onnxruntime()
     with pytest.raises(KeyError), acceleration:
         raise KeyError
     assert original()
 
 
 def test_calls_may_be_nested_and_repeated() -> None:
-    first = qc.onnx.accelerate()
-    with qc.onnx.accelerate() as second:
+    first = qc.onnx.patch_onnxruntime()
+    with qc.onnx.patch_onnxruntime() as second:
         first.undo()
         first.undo()
         assert not original()
-        with qc.onnx.accelerate():
+        with qc.onnx.patch_onnxruntime():
             second.undo()
             assert not original()
         assert original()
@@ -391,7 +391,7 @@ def test_calls_may_be_nested_and_repeated() -> None:
 def test_undoing_leaves_what_others_have_put_in_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    acceleration = qc.onnx.accelerate()
+    acceleration = qc.onnx.patch_onnxruntime()
     ours = calibrate.MinMaxCalibrater
     with monkeypatch.context() as patched:
         patched.setattr(calibrate, "MinMaxCalibrater", int)
@@ -407,7 +407,7 @@ def test_threads_may_use_it_at_once() -> None:
     def work() -> None:
         for _ in range(50):
             barrier.wait()
-            with qc.onnx.accelerate():
+            with qc.onnx.patch_onnxruntime():
                 assert not original()
 
     threads = [threading.Thread(target=work) for _ in range(8)]

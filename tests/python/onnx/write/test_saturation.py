@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import kernels
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo import MODELS, LineFeeds, render_lines
+from quantcal.demo import MODELS, LineSamples, render_lines
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan import cpu
 from quantcal.onnx._plan.options import Options
@@ -72,7 +72,7 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     model = matmul_model(weights)
     cal = qc.onnx.observe(model, [{"x": x}])
     table = cal.compute("percentile_99", format=format)
-    found = qc.onnx.saturations(model, cal, table, weight_strategy=strategy)["mm"]
+    found = qc.onnx.find_saturation(model, cal, table, weight_strategy=strategy)["mm"]
     coded = weight_codes(weights, True, strategy)
     codes, steps = coded.codes.astype(np.int64), steps_of(coded, weights)
     unsigned = table["x"].quantize(x).astype(np.int64) + (
@@ -174,7 +174,7 @@ def test_the_price_of_the_bit_is_what_rounding_adds() -> None:
     model = matmul_model(weights)
     cal = qc.onnx.observe(model, [{"x": x}])
     table = cal.compute("minmax", format="uint8")
-    found = qc.onnx.saturations(model, cal, table)["mm"]
+    found = qc.onnx.find_saturation(model, cal, table)["mm"]
     errors = []
     for levels in (127, 64):
         step = np.abs(weights).max(axis=0) / levels
@@ -202,12 +202,12 @@ def test_shares_of_codes_are_those_of_the_codes_themselves() -> None:
 def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
     """Counted on the real activations of other lines, node by node."""
     path = MODELS["pp-ocr-rec"].fetch()
-    cal = qc.onnx.observe(path, LineFeeds(render_lines(6, split="calibration")))
+    cal = qc.onnx.observe(path, LineSamples(render_lines(6, split="calibration")))
     table = cal.compute("mse", format="uint8")
-    found = qc.onnx.saturations(path, cal, table)
+    found = qc.onnx.find_saturation(path, cal, table)
     prepared = prepare(load_model(path), Options.of())
     nodes = list(weighted_nodes(prepared))
-    (feed,) = LineFeeds(render_lines(1, split="evaluation"))
+    (feed,) = LineSamples(render_lines(1, split="evaluation"))
     names = sorted({node.input[0] for node, *_ in nodes} - {"x"})
     arrays = dict(zip(names, models.outputs(prepared.proto, feed, names), strict=True))
     counted = {}

@@ -253,6 +253,73 @@ def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -
         model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
 
 
+def half_excluded() -> onnx.ModelProto:
+    """A head that stays in float, with the table of "emb", and a product that does not."""
+    model = tied("matmul")
+    model.graph.initializer.append(numpy_helper.from_array(models.random(ROWS, 8), "v"))
+    model.graph.node.append(node("MatMul", ["y", "v"], ["z"], "last"))
+    model.graph.output[0].CopyFrom(models.value("z", ["b", 8]))
+    return model
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"weight_formats": {"t": "uint8"}},
+        {"weight_formats": {"node:head": "uint8"}},
+        {"formats": {"e": "int8"}},
+        {"formats": {"node:hea*": "int8"}},
+        {"strategy": {"e": "minmax", "*": "mse"}},
+        {"strategy": {"node:head": "minmax", "*": "mse"}},
+        {"strategy": {"node:head": "minmax", "node:last": "mse"}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_rule_for_what_size_leaves_in_float_is_no_mistake(
+    before: bool, rules: dict[str, Any], tmp_path: Path
+) -> None:
+    """The result is the same as without the rule, and reports why the node is in float."""
+    model, found = half_excluded(), dict[str, bytes]()
+    cal = qc.onnx.observe(model, samples(model), exclude=["emb"])
+    cases: dict[str, dict[str, Any]] = {"plain": {}, "ruled": rules}
+    for name, how in cases.items():
+        path = tmp_path / name
+        result = qc.onnx.quantize(
+            model,
+            path,
+            None if before else samples(model),
+            calibrator=cal if before else None,
+            exclude=["emb"],
+            progress=False,
+            **how,
+        )
+        reason = "with a weight that is read in float, too ('w')"
+        assert result.left_in_float == {reason: 1}
+        found[name] = path.read_bytes()
+    assert found["plain"] == found["ruled"]
+
+
+def test_a_rule_for_what_size_leaves_in_float_decides_for_nothing_else(
+    tmp_path: Path,
+) -> None:
+    model, path = half_excluded(), tmp_path / "q.onnx"
+
+    def refused(**rules: Any) -> str:
+        with pytest.raises(qc.CalibrationError) as caught:
+            qc.onnx.quantize(
+                model, path, samples(model), exclude=["emb"], progress=False, **rules
+            )
+        return str(caught.value)
+
+    alone = refused(strategy={"node:head": "minmax"})
+    assert "the rules match stay in float: node:head. Add a rule" in alone
+    assert 'Tensor "q"' in refused(strategy={"e": "minmax", "q": "mse", "*": "mse"})
+    for option in ("formats", "weight_formats"):
+        assert "'emb' matches no" in refused(**{option: {"emb": "int8"}})
+    assert "'node:emb' matches no" in refused(strategy={"node:emb": "mse", "*": "mse"})
+
+
 def branches(count: int, weight: np.ndarray[Any, Any]) -> onnx.ModelProto:
     """A chain of If whose branches all multiply by one matrix from outside."""
 

@@ -209,11 +209,11 @@ def test_a_dead_channel_does_not_decide(tmp_path: Path) -> None:
     model = models.build([node], inputs, outputs, {"w": weights})
     cal = qc.onnx.observe(model, [{"x": np.abs(models.random(40, 32))}])
     table = cal.compute("minmax", format="uint8")
-    with_dead = qc.onnx.saturations(model, cal, table)["n"]
+    with_dead = qc.onnx.find_saturation(model, cal, table)["n"]
     alive = np.delete(weights, 3, axis=1)
     outputs = [models.value("y", ["m", 7])]
     without = models.build([node], inputs, outputs, {"w": alive})
-    other = qc.onnx.saturations(without, cal, table)["n"]
+    other = qc.onnx.find_saturation(without, cal, table)["n"]
     assert with_dead.needs_bit
     for one, same in (
         (with_dead.rounding, other.rounding),

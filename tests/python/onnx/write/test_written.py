@@ -20,8 +20,11 @@ import quantcal as qc
 from quantcal.onnx._check import trial_run as checking
 from quantcal.onnx._check.onnx_checker import check_form
 from quantcal.onnx._check.trial_run import check_written
+from quantcal.onnx._graph.inputs import Sample
 
 FEED = {"x": models.random(1, 3, 6, 7)}
+SAMPLE = Sample(FEED, "sample 3")
+NARROW = Sample({"x": FEED["x"][0]}, "sample 3")
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.usefixtures("in_child", "never_here")
-@pytest.mark.parametrize("sample", [FEED, None], ids=["with a sample", "without"])
+@pytest.mark.parametrize("sample", [SAMPLE, None], ids=["with a sample", "without"])
 def test_a_good_model_is_loaded_and_run_in_a_child(saved: Path, sample: Any) -> None:
     check_written(saved, "the copy", sample)
 
@@ -68,20 +71,19 @@ def test_errors_are_worded_as_those_of_this_process(
 ) -> None:
     bad = saved.with_name("bad.onnx")
     bad.write_bytes(b"no model")
-    wrong = {"x": FEED["x"][0]}
 
-    def told(path: Path, feed: Any) -> str:
+    def told(path: Path, sample: Sample | None) -> str:
         with pytest.raises(qc.CalibrationError) as caught:
-            check_written(path, "the copy", feed)
+            check_written(path, "the copy", sample)
         return str(caught.value)
 
-    cases = [(bad, None), (saved, wrong)]
+    cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
     found = [told(*case) for case in cases]
     monkeypatch.setattr(checking, "_python", lambda: None)
     assert found == [told(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
-        "onnxruntime failed on the copy, sample 0 with shapes {'x': [3, 6, 7]}: "
+        "onnxruntime failed on the copy, sample 3 with shapes {'x': [3, 6, 7]}: "
     )
 
 
@@ -135,9 +137,9 @@ def test_where_no_python_can_be_started_it_happens_here(
     for name, value in setting.items():
         monkeypatch.setattr(sys, name, value, raising=False)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
-    check_written(saved, "the copy", FEED)
+    check_written(saved, "the copy", SAMPLE)
     with pytest.raises(qc.CalibrationError, match="failed on the copy"):
-        check_written(saved, "the copy", {"x": FEED["x"][0]})
+        check_written(saved, "the copy", NARROW)
 
 
 @pytest.mark.usefixtures("in_child")
@@ -145,9 +147,9 @@ def test_a_child_that_cannot_import_onnxruntime_proves_nothing(
     saved: Path, dying: Any
 ) -> None:
     dying("raise ImportError('no onnxruntime here')\n")
-    check_written(saved, "the copy", FEED)
+    check_written(saved, "the copy", SAMPLE)
     with pytest.raises(qc.CalibrationError, match="failed on the copy"):
-        check_written(saved, "the copy", {"x": FEED["x"][0]})
+        check_written(saved, "the copy", NARROW)
 
 
 def odd_inputs() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
@@ -213,7 +215,21 @@ def odd_inputs() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
 def test_every_kind_of_input_reaches_the_child(name: str, tmp_path: Path) -> None:
     model, feed = odd_inputs()[name]
     onnx.save(model, tmp_path / "m.onnx")
-    check_written(tmp_path / "m.onnx", "the copy", feed)
+    check_written(tmp_path / "m.onnx", "the copy", Sample(feed, "sample 3"))
+
+
+def test_random_inputs_are_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(session: Any, names: list[str], feed: Any, where: str) -> None:
+        raise qc.CalibrationError(f"failed on {where}")
+
+    monkeypatch.setattr(checking, "run", fail)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = [models.value("x", [2, 8])], [models.value("y", [2, 8])]
+    model = models.build([node], *ends, {"w": models.random(8, 8)})
+    with pytest.raises(qc.CalibrationError, match=r"failed on .*, random inputs"):
+        qc.onnx.quantize(model, tmp_path / "q.onnx", activation="none")
 
 
 @pytest.mark.usefixtures("in_child")
@@ -228,7 +244,7 @@ def test_an_input_that_the_child_cannot_make_is_left_to_this_process(
     model = models.build([node], inputs, outputs, {}, opset=21, ir=10)
     onnx.save(model, tmp_path / "m.onnx")
     feed = {"x": np.array([1, -2], ml_dtypes.int4)}
-    check_written(tmp_path / "m.onnx", "the copy", feed)
+    check_written(tmp_path / "m.onnx", "the copy", Sample(feed, "sample 3"))
     assert here
 
 
@@ -243,7 +259,7 @@ def test_the_child_sees_the_environment_and_the_paths_of_its_parent(
     )
     monkeypatch.setenv("MINE", "kept")
     monkeypatch.syspath_prepend("/my/packages")
-    check_written(saved, "the copy", FEED)
+    check_written(saved, "the copy", SAMPLE)
     assert seen.read_text().startswith("kept['/my/packages'")
 
 
@@ -251,7 +267,7 @@ def test_the_child_imports_onnxruntime_and_numpy_and_nothing_of_ours(
     saved: Path,
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import written_child as c, pickle\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import trial_process as c, pickle\n"
         "from pathlib import Path\n"
         "here = Path(sys.argv[2]).parent\n"
         "request = pickle.dumps((sys.argv[2], ['CPUExecutionProvider'], None))\n"
@@ -277,7 +293,7 @@ def test_an_interrupt_ends_the_child_too(
         "time.sleep(60)\n"
     )
     with pytest.raises(KeyboardInterrupt):
-        check_written(saved, "the copy", FEED)
+        check_written(saved, "the copy", SAMPLE)
     time.sleep(0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(int(number.read_text()), 0)
