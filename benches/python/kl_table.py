@@ -1,4 +1,4 @@
-"""What each "KL" returns on the same data, and what it costs: rewrites the table of docs/reference/kl.md.
+"""What each "KL" returns on the same data, and its error: rewrites the table of the page.
 
     python benches/python/kl_table.py
 

@@ -1,8 +1,8 @@
-"""The tables of docs/reference/strategies.md: true errors, measured on raw values, never on histograms.
+"""The tables of the strategies page: true errors, measured on raw values, never on histograms.
 
 `python benches/python/methods.py` measures everything (about two minutes) and writes the tables
-between the two markers of docs/reference/strategies.md, and its pictures. Seeds are fixed and nothing is
-timed, so that any machine gives the same figures to the digits shown.
+between the two markers of docs/reference/strategies.md, and its pictures. Seeds are fixed and
+nothing is timed, so that any machine gives the same figures to the digits shown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What roundings cost: both placements on real networks, written to docs/measurements/placement.md.
+"""The loss by both placements on real networks: docs/measurements/placement.md.
 
 `python benches/python/placement.py` takes some minutes on two cores; names of networks run
 these alone. Loss is the squared error of the outputs over their variance, on samples that
