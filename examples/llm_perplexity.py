@@ -3,7 +3,7 @@
 Observes SmolLM2-135M once and quantises the inputs of its linear layers by every method, on
 all layers and on one kind of layer only; then leaves the worst tensors in float, takes 4
 bits, a range for each channel and each token, and SmoothQuant. Writes the tables of
-docs/llm.md and a picture of the worst tensors.
+docs/measurements/llm.md and a picture of the worst tensors.
 
     python examples/llm_perplexity.py --output llm-results
 

@@ -1,4 +1,4 @@
-"""Accuracy of real networks after every method; writes docs/accuracy.md.
+"""Accuracy of real networks after every method; writes docs/measurements/accuracy.md.
 
     python benches/python/accuracy.py --lines 1000
 
@@ -151,7 +151,9 @@ def main() -> None:
         "--cases", nargs="+", default=["ocr", "silero", "magika"], help="networks"
     )
     parser.add_argument("--results", type=Path, default=Path("accuracy.json"))
-    parser.add_argument("--output", type=Path, default=Path("docs/accuracy.md"))
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs/measurements/accuracy.md")
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing")
     given = parser.parse_args()
     results = json.loads(given.results.read_text()) if given.results.exists() else {}

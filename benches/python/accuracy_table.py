@@ -1,4 +1,4 @@
-"""The document docs/accuracy.md, from the figures that accuracy.py keeps."""
+"""The document docs/measurements/accuracy.md, from the figures that accuracy.py keeps."""
 
 from __future__ import annotations
 

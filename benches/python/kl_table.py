@@ -1,4 +1,4 @@
-"""What each "KL" returns on the same data, and what it costs: rewrites the table of docs/kl.md.
+"""What each "KL" returns on the same data, and its error: rewrites the table of the page.
 
     python benches/python/kl_table.py
 
@@ -21,7 +21,7 @@ from quantcal import compat
 
 Floats = NDArray[np.float32]
 
-PAGE = Path(__file__).parents[2] / "docs" / "kl.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "kl.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 COUNT = 1 << 20
 SEED = 0

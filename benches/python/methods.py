@@ -1,8 +1,8 @@
-"""The tables of docs/methods.md: true errors, measured on raw values, never on histograms.
+"""The tables of the strategies page: true errors, measured on raw values, never on histograms.
 
 `python benches/python/methods.py` measures everything (about two minutes) and writes the tables
-between the two markers of docs/methods.md, and its pictures. Seeds are fixed and nothing is
-timed, so that any machine gives the same figures to the digits shown.
+between the two markers of docs/reference/strategies.md, and its pictures. Seeds are fixed and
+nothing is timed, so that any machine gives the same figures to the digits shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quantcal.comparison.compare import STRATEGIES
 from quantcal.demo import SEED
 
 DOCS = Path(__file__).parents[2] / "docs"
-BEGIN = "<!-- measured: python benches/python/methods.py -->"
+BEGIN = "<!-- measured: python -m benches.accuracy.sqnr -->"
 END = "<!-- end of measured -->"
 
 SIZE = 1_000_000
@@ -204,7 +204,7 @@ def recogniser(counts: dict[str, int], *, only: int | None = None) -> list[str]:
 
 
 def pictures(data: dict[str, np.ndarray]) -> None:
-    """Draw the pictures of docs/methods.md."""
+    """Draw the pictures of docs/reference/strategies.md."""
     from matplotlib.figure import Figure
 
     for file, name, format in (
@@ -227,7 +227,7 @@ def main(*, smoke: bool) -> None:
     if smoke:
         print("\nwhat every method loses", *tables, sep="\n")
         return
-    path = DOCS / "methods.md"
+    path = DOCS / "reference" / "strategies.md"
     head, rest = path.read_text("utf-8").split(BEGIN)
     _, tail = rest.split(END)
     text = "\n".join([head.rstrip("\n"), "", BEGIN, "", *tables, END]) + tail

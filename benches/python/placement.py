@@ -1,4 +1,4 @@
-"""What roundings cost: both placements on real networks, written to docs/placement.md.
+"""The loss by both placements on real networks: docs/measurements/placement.md.
 
 `python benches/python/placement.py` takes some minutes on two cores; names of networks run
 these alone. Loss is the squared error of the outputs over their variance, on samples that
@@ -37,7 +37,7 @@ STRATEGIES = ("mse", "percentile_99.99")
 PLACEMENTS = ("stock", "minimal")
 INTEGER = ("QLinearMatMul", "MatMulIntegerToFloat", "QGemm", "QLinearConv")
 FLOAT = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv")
-DOCUMENT = Path(__file__).parents[2] / "docs" / "placement.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "measurements" / "placement.md"
 
 
 @dataclass(frozen=True)

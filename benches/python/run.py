@@ -87,7 +87,7 @@ def main() -> None:
                 )
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        # In earnest it writes docs/methods.md, which is asked for by name.
+        # In earnest it writes docs/reference/strategies.md, which is asked for by name.
         methods.main(smoke=True)
     if given.smoke:
         return

@@ -123,7 +123,7 @@ def smoothquant(
         How the search assumes that the ranges of the activations are chosen, as for
         `Calibrator.compute`; a policy goes by the paths of the readers. MinMax clips nothing,
         so its search moves outliers away; on a model with massive activations that did better
-        than to search for the MSE ranges of the table itself (docs/llm.md).
+        than to search for the MSE ranges of the table itself (docs/measurements/llm.md).
 
     Returns
     -------

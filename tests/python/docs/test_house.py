@@ -20,8 +20,6 @@ from structure.sources import Tree
 # Laws that are not true yet. Remove each when it becomes true.
 KNOWN = {
     "at most 27 code files in a folder",
-    "README.md of at most 130 lines",
-    "ARCHITECTURE.md of at most 150 lines",
     "benches/README.md of at most 100 lines",
 }
 XFAIL = pytest.mark.xfail(strict=True, raises=AssertionError)

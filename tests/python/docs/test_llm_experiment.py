@@ -1,4 +1,4 @@
-"""The language-model experiment of docs/llm.md: its parts, and one window of the real model."""
+"""The language-model experiment of docs/measurements/llm.md: its parts, and one window of the real model."""
 
 from __future__ import annotations
 

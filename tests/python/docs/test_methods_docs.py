@@ -1,4 +1,4 @@
-"""The tables of docs/methods.md are what the code does now."""
+"""The tables of docs/reference/strategies.md are what the code does now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import quantcal as qc
 from quantcal.comparison.compare import STRATEGIES
 from scripts import ROOT, load
 
-DOC = (ROOT / "docs" / "methods.md").read_text("utf-8")
+DOC = (ROOT / "docs" / "reference" / "strategies.md").read_text("utf-8")
 REMEDY = "the table is out of date: run python benches/python/methods.py"
 
 

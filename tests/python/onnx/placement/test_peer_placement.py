@@ -4,7 +4,7 @@ On real networks.
 
 Both get the same float graph, operator types and ranges. For every input of every node the
 test asks what it reads: a value, rounded or not, or the codes of a constant. Where the two
-models differ is foretold from the float graph alone, by the rules of docs/onnx.md; nothing
+models differ is foretold from the float graph alone, by the rules of docs/guide/onnx.md; nothing
 else may differ, and everything foretold must.
 """
 
