@@ -72,11 +72,11 @@ format: $(VENV)/.packages  ## Format Rust and Python
 
 bench: $(VENV)/.built $(VENV)/.bench  ## Run all benches (about twenty minutes on two cores)
 	cargo bench
-	$(PY) benches/python/run.py
+	$(PY) -m benches
 
 bench-smoke: $(VENV)/.built $(VENV)/.bench  ## See that all benches still run
 	cargo bench --quiet -- --test
-	$(PY) benches/python/run.py --smoke
+	$(PY) -m benches --smoke
 
 # For example: make fuzz-graphs FUZZ="--graphs 200 --seed 7"
 fuzz-graphs: $(VENV)/.built  ## Quantize 2,000 random ONNX graphs and report every fault (about half an hour)

@@ -12,7 +12,7 @@ from quantcal.comparing import STRATEGIES
 from scripts import ROOT, load
 
 DOC = (ROOT / "docs" / "methods.md").read_text("utf-8")
-REMEDY = "the table is out of date: run python benches/python/methods.py"
+REMEDY = "the table is out of date: run python -m benches.accuracy.sqnr"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Time of single operations, beside what other libraries take."""

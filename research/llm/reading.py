@@ -1,0 +1,172 @@
+"""Reading windows by many configurations: several windows at once, a core each."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+import quantcal as qc
+
+from .chain import Chain
+from .configurations import Configuration
+from .measure import Results
+
+Work: TypeAlias = "Sequence[tuple[Tensor, Sequence[Configuration]]]"
+"""Windows, and by which configurations each is to be read."""
+
+Weights: TypeAlias = "tuple[str | None, str]"
+"""Which weights a configuration has: their format, and how the model is smoothed."""
+
+
+@contextmanager
+def one_core_each() -> Iterator[None]:
+    """Let torch and quantcal compute on the thread that calls them.
+
+    (The products are numpy's; its library is told by the environment, before it is loaded.)
+    """
+    before = torch.get_num_threads(), qc.get_num_threads()
+    torch.set_num_threads(1)
+    qc.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        qc.set_num_threads(before[1])
+
+
+def at_once(
+    tasks: Iterable[Callable[[], object]],
+    workers: int,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run all tasks, `workers` at a time.
+
+    After an error or Ctrl-C none is begun, and `stop` tells those that run.
+    """
+    with one_core_each(), ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(task) for task in tasks]
+        try:
+            for future in as_completed(running):
+                future.result()
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class Progress:
+    """A bar in a terminal, a line each minute elsewhere: how much is done, and when it ends."""
+
+    def __init__(self, total: int, *, at_most: bool = False) -> None:
+        self.total = total
+        self.at_most = at_most
+        """Whether fewer may do."""
+        self.done = 0
+        self._start = self._told = time.perf_counter()
+        self._lock = threading.Lock()
+
+    def step(self) -> None:
+        """Count one window."""
+        with self._lock:
+            self.done += 1
+            now = time.perf_counter()
+            if now - self._told < (1 if sys.stderr.isatty() else 60):
+                return
+            self._told = now
+            if sys.stderr.isatty():
+                print(f"\r{self}\033[K", end="", file=sys.stderr, flush=True)
+            else:
+                print(f"           {self}", file=sys.stderr, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._start
+
+    @property
+    def each(self) -> float:
+        """Seconds of a window, of which several are read at once."""
+        return self.seconds / max(self.done, 1)
+
+    def __str__(self) -> str:
+        left = self.each * (self.total - self.done) / 60
+        filled = 30 * self.done // max(self.total, 1)
+        most = "at most " if self.at_most else ""
+        return (
+            f"[{'#' * filled}{'.' * (30 - filled)}] {self.done} of {most}{self.total} "
+            f"windows, {self.each:.2f} s each, {most}{left:.1f} minutes left"
+        )
+
+
+class Reader:
+    """Reads windows by configurations, and keeps the losses."""
+
+    def __init__(
+        self, results: Results, chains: Mapping[Weights, Chain], workers: int
+    ) -> None:
+        self._results = results
+        self._chains = chains
+        self._workers = workers
+        self._stop = threading.Event()
+
+    def missing(self, work: Work) -> int:
+        """Return how many windows are to be read; equal configurations count once."""
+        return sum(len(self._of(window, todo)) for window, todo in work)
+
+    def read(
+        self, work: Work, progress: Progress, deadline: float = float("inf")
+    ) -> None:
+        """Read what is missing, window by window.
+
+        None is begun that would not end by `deadline`, in seconds of `time.perf_counter`, at
+        the pace so far.
+        """
+
+        def task(window: Tensor, todo: Sequence[Configuration]) -> Callable[[], None]:
+            return lambda: self._read(window, todo, progress, deadline)
+
+        self._stop.clear()
+        at_once([task(*each) for each in work], self._workers, self._stop)
+
+    def _of(self, window: Tensor, todo: Sequence[Configuration]) -> list[Configuration]:
+        """Return what is missing of a window."""
+        different = {c.digest: c for c in todo}
+        return [c for d, c in different.items() if not self._results.has(d, window)]
+
+    def _read(
+        self,
+        window: Tensor,
+        todo: Sequence[Configuration],
+        progress: Progress,
+        deadline: float,
+    ) -> None:
+        missing = sorted(self._of(window, todo), key=_weights_told)
+        takes = len(missing) * progress.each * self._workers if progress.done else 0.0
+        if time.perf_counter() + takes > deadline:
+            return
+        for _, group in itertools.groupby(missing, _weights_told):
+            some = list(group)
+            chain = self._chains[some[0].weights, some[0].smoothing]
+            plans = {c.digest: c.plan(chain.names) for c in some}
+            # Neighbors begin alike, so what they have in common is computed once.
+            some.sort(key=lambda c: [key for key, _ in plans[c.digest]])
+            found = chain.losses(window, [plans[c.digest] for c in some])
+            for configuration in some:
+                if self._stop.is_set():
+                    return
+                self._results.save(configuration.digest, window, next(found))
+                progress.step()
+
+
+def _weights_told(configuration: Configuration) -> tuple[str, str]:
+    return configuration.weights or "", configuration.smoothing
