@@ -1,1 +1,1 @@
-"""What the language-model experiments share: two models, texts, and how to measure."""
+"""Every strategy on a language model and on a sentence encoder: figures of docs/llm.md."""

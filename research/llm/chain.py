@@ -1,9 +1,9 @@
-"""The language model as a chain of steps, each of which reads one tensor that may be quantized.
+"""The language model as a chain of steps; each step reads one tensor that may be quantized.
 
-It computes what the modules of `smollm2.py` compute, on one core: linear layers that read one
-tensor are one product, and products are numpy's, whose library is the faster one here. Several
-windows are read at once, a core each, so sums have one order whatever the number of cores.
-What two configurations have in common before the first range that differs is computed once.
+It computes the same as the modules of `smollm2.py`, faster, on one core. Linear layers that
+read the same tensor are one product, and numpy computes the products. Each window is read by
+one core, so the order of sums does not depend on the number of cores. Steps before the first
+different range of two configurations are computed once.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from .smollm2 import Config, LlamaForCausalLM, rotations
 READ = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
 """One module of a block for each tensor that its linear layers read."""
 
-ROWS = (
-    128  # positions whose attention is computed at once: their scores stay in the cache
-)
-WORDS = 1024  # words of the vocabulary whose logits are made at once
+# Positions whose attention is computed at once: their scores stay in the cache.
+ROWS = 128
+# Words of the vocabulary whose logits are computed at once.
+WORDS = 1024
 
 Change = Callable[[Tensor], Tensor]
-"""What becomes of a tensor before it is read: quantized and dequantized."""
+"""Applied to a tensor before it is read: quantizes and dequantizes."""
 
 Plan = Sequence[tuple[str, Change | None]]
-"""For each step a key that tells what is done, and what is done; None for nothing."""
+"""For each step a key of the change, and the change; None for no change."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What there is before a step: the residual stream, and the tensor to be read."""
+    """The state before a step: the residual stream, and the tensor to read."""
 
     residual: Tensor
     read: Tensor
 
 
 class Chain:
-    """The model's weights as steps need them: copies, but for the embedding.
+    """The model's weights as the steps need them: copies, except the embedding.
 
-    `names` are the modules that `observe` would name the tensors by, a step each.
+    `names` has the module of each step by which `observe` names its tensor.
     """
 
     def __init__(self, model: LlamaForCausalLM) -> None:
@@ -69,11 +69,11 @@ class Chain:
         self._norms.append(model.model.norm.weight.clone())
 
     def start(self, window: Tensor) -> State:
-        """Return what the first step reads, of tokens [length]."""
+        """Return the state before the first step, of tokens [length]."""
         return self._normed(self._words[window], 0)
 
     def step(self, number: int, residual: Tensor, read: Tensor) -> State:
-        """Return what the next step reads."""
+        """Return the state before the next step."""
         made = product(read, self._weights[number])
         kind = number % len(READ)
         if kind == 0:
@@ -92,10 +92,10 @@ class Chain:
     def losses(
         self, window: Tensor, plans: Sequence[Plan]
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the negative log-likelihood of each predicted token, in nats, by each plan.
+        """Yield the negative log-likelihood of each predicted token, in nats, for each plan.
 
-        Plans that begin alike should be neighbors: states are kept where the next ones
-        leave the path of one, and only until then.
+        Plans with the same first steps should be neighbors. The state where a later plan
+        diverges is kept until then.
         """
         keys = [[key for key, _ in plan] for plan in plans]
         kept = {0: self.start(window)}
@@ -111,18 +111,18 @@ class Chain:
                 state = self.step(number, state.residual, read)
                 if number + 1 in wanted:
                     kept[number + 1] = state
-            yield self._told(state.read, window)
+            yield self._losses(state.read, window)
 
     @torch.no_grad()
     def observe(self, window: Tensor, see: Callable[[str, Tensor], object]) -> None:
-        """Show all tensors that are read, by name."""
+        """Pass all tensors that are read to `see`, by name."""
         state = self.start(window)
         for number, name in enumerate(self.names):
             see(name, state.read)
             state = self.step(number, state.residual, state.read)
 
-    def _told(self, states: Tensor, window: Tensor) -> NDArray[np.float32]:
-        """Return the losses. All logits are 100 MB, so they are summed by pieces."""
+    def _losses(self, states: Tensor, window: Tensor) -> NDArray[np.float32]:
+        """Return the losses, summed in chunks because all logits take 100 MB."""
         states, words = states[:-1], self._words
         sums = [product(states, some).logsumexp(dim=1) for some in words.split(WORDS)]
         likely = (states * words[window[1:]]).sum(dim=1)
@@ -135,7 +135,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many elements two sequences have in common from their beginning."""
+    """Return the length of the common prefix of two sequences."""
     pairs = zip(one, other, strict=False)
     return next(
         (n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other))
@@ -146,9 +146,9 @@ _rotations = cache(rotations)
 
 
 def attention(made: Tensor, c: Config) -> Tensor:
-    """Return what the heads read [length, width], of the product [length, q, k and v].
+    """Return the output of the heads [length, width], of the product [length, q, k and v].
 
-    The rows of all heads that share keys are one product, and later keys are left out of it.
+    The rows of all heads that share keys are one product, without later keys.
     """
     length, each = len(made), c.heads // c.kv_heads
     heads = made.view(length, -1, c.head_width)

@@ -1,4 +1,4 @@
-"""What the perplexity experiment measures: a name, ranges, and how they are applied."""
+"""The configurations of the perplexity experiment: names, ranges, and their application."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .chain import Chain, Change
 from .measure import digest_of
 from .smollm2 import LlamaForCausalLM
 
-METHODS = (
+STRATEGIES = (
     "minmax",
     "percentile_99.999",
     "percentile_99.99",
@@ -39,12 +39,12 @@ KINDS = {
     "ffn_up": "FFN up/gate input",
     "ffn_down": "FFN down input",
 }
-"""Kinds of layers as `layer_kind` tells them, and what the tables call their inputs."""
+"""Kinds of layers by `layer_kind`, and the tables' names for their inputs."""
 
 ALL = "all"
 
 SUMS = "one core for a window, linear layers that read one tensor as one product"
-"""In which order is summed: results of another order differ in the last digits."""
+"""The order of sums, a part of the digest: another order changes the last digits."""
 
 Table = Mapping[str, qc.QuantParams]
 
@@ -58,18 +58,18 @@ class Configuration:
     name
         What the tables call it.
     column
-        The kind of inputs that are quantized, or "all".
+        The kind of quantized inputs, or "all".
     table
         Parameters by the names of `READ`; empty for the float model.
     activations
-        "static" ranges, or those of each token.
+        "static" ranges, or "per_token".
     weights
         A format for the weights of the modules in the table; None leaves them in float.
     smoothing
-        How the model is smoothed when this is measured; empty if it is not.
+        The label of the smoothed model; empty for the model as it is.
     main
-        Whether it is a method, or mixed precision: what is read in all windows, unless the
-        first ones show the model destroyed.
+        Whether it is a strategy or mixed precision. These are read in all windows, unless the
+        first windows show the model destroyed.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Configuration:
     main: bool = True
 
     def content(self) -> dict[str, Any]:
-        """Return all that decides the result, as plain data."""
+        """Return everything that determines the result, as plain data."""
         ranges = {name: params.to_dict() for name, params in self.table.items()}
         for params in ranges.values():
-            del params["strategy"]  # equal ranges by another method give equal losses
+            del params["strategy"]  # equal ranges give equal losses
         return {
             "ranges": ranges,
             "activations": self.activations,
@@ -94,11 +94,11 @@ class Configuration:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this configuration from others."""
+        """A digest of the content, which identifies the configuration."""
         return digest_of([SUMS, self.content()])
 
     def plan(self, names: Iterable[str]) -> list[tuple[str, Change | None]]:
-        """Return what is done to each tensor of a chain, and a key of it."""
+        """Return a key and the change for each tensor of a chain."""
         ranges = self.content()["ranges"]
         per_token = self.activations == "per_token"
         return [
@@ -110,7 +110,7 @@ class Configuration:
 
 
 def _change(params: qc.QuantParams, per_token: bool) -> Change:
-    """Return what quantizes and dequantizes a tensor."""
+    """Return a function that quantizes and dequantizes a tensor."""
     if per_token:
         return lambda x: fake_per_token(params, x, "")
     return lambda x: torch.from_numpy(params.fake_quantize(x.numpy()))
@@ -122,15 +122,17 @@ def of_kind(table: Table, kind: str) -> dict[str, qc.QuantParams]:
 
 
 def matrix(tables: Mapping[str, Table]) -> list[Configuration]:
-    """Return every method, on all inputs and on those of one kind of layer.
+    """Return every strategy, on all inputs and on those of one kind of layer.
 
-    What is no method of quantcal is main on all inputs only.
+    What is no strategy of quantcal is main on all inputs only.
     """
     found = []
-    for method, table in tables.items():
-        found.append(Configuration(method, table=table))
+    for strategy, table in tables.items():
+        found.append(Configuration(strategy, table=table))
         found += [
-            Configuration(method, kind, of_kind(table, kind), main=method in METHODS)
+            Configuration(
+                strategy, kind, of_kind(table, kind), main=strategy in STRATEGIES
+            )
             for kind in KINDS
         ]
     return found
@@ -142,7 +144,7 @@ CUSTOMARY = {
     "layer:ffn_up": "percentile_99.9",
     "layer:ffn_down": "kl",
 }
-"""What is often recommended for each kind of layer."""
+"""A frequent recommendation for each kind of layer."""
 
 
 def policies(cal: qc.Calibrator) -> list[Configuration]:
@@ -154,7 +156,7 @@ def policies(cal: qc.Calibrator) -> list[Configuration]:
 
 
 def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
-    """Return MSE with the tensors left in float that lose the most values to zero."""
+    """Return MSE with those tensors in float that lose the most values to zero."""
     table = cal.compute("mse", format="uint8")
     worst = most_lost(table)
     return [
@@ -167,7 +169,7 @@ def mixed_precision(cal: qc.Calibrator) -> list[Configuration]:
 
 
 def most_lost(table: qc.CalibrationTable) -> list[str]:
-    """Return the tensors, those that lose the largest share of values to zero first."""
+    """Return the tensors by the share of values that round to zero, largest first."""
     return sorted(table, key=lambda n: table.report[n].rounded_to_zero, reverse=True)
 
 
@@ -178,31 +180,33 @@ def other_grids(cal: qc.Calibrator, channels: qc.Calibrator) -> list[Configurati
         format = f"uint{bits}"
         table = cal.compute("mse", format=format)
         by_channel = channels.compute("minmax", format=format)
-        told = f"{bits} bits"
+        width = f"{bits} bits"
         if bits == 4:
-            found.append(Configuration(f"mse, {told}", table=table, main=False))
+            found.append(Configuration(f"mse, {width}", table=table, main=False))
         found += [
-            Configuration(f"minmax per channel, {told}", table=by_channel, main=False),
+            Configuration(f"minmax per channel, {width}", table=by_channel, main=False),
             Configuration(
-                f"per token, {told}", table=table, activations="per_token", main=False
+                f"per token, {width}", table=table, activations="per_token", main=False
             ),
         ]
     return found
 
 
 def with_int8_weights(
-    cal: qc.Calibrator, smoothing: str = "", methods: Sequence[str] = ("minmax", "mse")
+    cal: qc.Calibrator,
+    smoothing: str = "",
+    strategies: Sequence[str] = ("minmax", "mse"),
 ) -> list[Configuration]:
-    """Return methods with weights quantized too, of a model as it is or smoothed."""
+    """Return strategies with quantized weights, of the model as it is or smoothed."""
     return [
         Configuration(
-            ", ".join(filter(None, (method, "int8 weights", smoothing))),
-            table=cal.compute(method, format="uint8"),
+            ", ".join(filter(None, (strategy, "int8 weights", smoothing))),
+            table=cal.compute(strategy, format="uint8"),
             weights="int8",
             smoothing=smoothing,
             main=False,
         )
-        for method in methods
+        for strategy in strategies
     ]
 
 
@@ -213,7 +217,8 @@ def with_weights(model: LlamaForCausalLM, format: str) -> Chain:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     ]
-    ranges = qc.QuantParams.from_range(-1, 1, format="uint8")  # of no activations
+    # Not applied: only the weights are quantized.
+    ranges = qc.QuantParams.from_range(-1, 1, format="uint8")
     table = dict.fromkeys(linear, ranges)
     with fake_quantize(model, table, weights=format, activations=None):
         return Chain(model)
@@ -227,10 +232,10 @@ def smoothed(
     alpha: float | None,
     strategy: str = "minmax",
 ) -> Iterator[list[Smoothing]]:
-    """Smooth the model, down projections too; put its weights back at the end.
+    """Smooth the model, with down projections; restore its weights at the end.
 
-    What it computes of the sample is compared. A search of exponents, alpha=None, assumes
-    ranges by that strategy.
+    The model must compute the same of the sample. With ``alpha=None`` exponents are searched
+    for ranges of `strategy`.
     """
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = groups(model, products=True)

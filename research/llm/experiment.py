@@ -1,4 +1,4 @@
-"""The perplexity experiment: what is observed, which configurations are read, what is told."""
+"""The perplexity experiment: observes, reads the configurations, writes the results."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from .reading import Progress, Reader, Weights
 from .tables import Row, as_markdown, as_tables, replaced
 
 PROBE = 2
-"""Windows of each text after which it is seen whether the model is destroyed."""
+"""Windows of each text that decide whether a configuration destroys the model."""
 
 DESTROYED = 3.0
-"""Not read further: what has more than three times the float model's perplexity."""
+"""A configuration above this multiple of the float perplexity is not read further."""
 
 FLOAT = c.Configuration("float")
 
 
 class Experiment:
-    """One run: the model, the texts, and what was measured so far."""
+    """One run: the model, the texts, and the results so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -60,7 +60,7 @@ class Experiment:
         self._rows: list[Row] = []
 
     def run(self) -> None:
-        """Observe, read, and write everything down."""
+        """Observe, read, and write all results."""
         observations = Observations(
             self._options.output, self._calibration, self._workers
         )
@@ -69,9 +69,9 @@ class Experiment:
         cal, channels, peer = observations.of_model(
             self._chains[None, ""], channels=everything, peer=everything
         )
-        methods = self._options.methods or list(c.METHODS)
+        strategies = self._options.strategies or list(c.STRATEGIES)
         tables: dict[str, c.Table] = {
-            m: cal.compute(m, format="uint8") for m in methods
+            m: cal.compute(m, format="uint8") for m in strategies
         }
         if peer is not None:
             tables[PEER] = peer
@@ -100,37 +100,37 @@ class Experiment:
     def _smoothed(
         self, channels: c.qc.Calibrator, observations: Observations
     ) -> list[c.Configuration]:
-        """Smooth the model, observe it again, and return what quantizes its weights too."""
+        """Smooth and observe the model; return configurations with int8 weights."""
         kinds = {
             "alpha 0.5": (0.5, ("minmax", "mse")),
-            "alpha searched": (None, ("minmax", "mse")),  # for ranges of MinMax
+            "alpha searched": (None, ("minmax", "mse")),  # for MinMax ranges
             "alpha searched for mse": (None, ("mse",)),
         }
         chains = {}
-        for told, (alpha, methods) in kinds.items():
-            self._say(f"Smoothing, {told}")
+        for label, (alpha, strategies) in kinds.items():
+            self._say(f"Smoothing, {label}")
             window = self._calibration[:1]
             with c.smoothed(
-                self._model, channels, window, alpha, methods[0]
+                self._model, channels, window, alpha, strategies[0]
             ) as smoothings:
-                self._write_alphas(smoothings, told)
-                chains[told] = Chain(self._model)
-                self._chains["int8", told] = c.with_weights(self._model, "int8")
+                self._write_alphas(smoothings, label)
+                chains[label] = Chain(self._model)
+                self._chains["int8", label] = c.with_weights(self._model, "int8")
         self._say(f"Observing {len(chains)} smoothed models")
         found = observations.of_smoothed(chains)
         return [
             configuration
-            for told, (_, methods) in kinds.items()
-            for configuration in c.with_int8_weights(found[told], told, methods)
+            for label, (_, strategies) in kinds.items()
+            for configuration in c.with_int8_weights(found[label], label, strategies)
         ]
 
-    def _write_alphas(self, smoothings: list[c.Smoothing], told: str) -> None:
+    def _write_alphas(self, smoothings: list[c.Smoothing], label: str) -> None:
         content = {s.group.source: s.alpha for s in smoothings}
-        path = self._options.output / f"{told.replace(' ', '-')}.json"
+        path = self._options.output / f"{label.replace(' ', '-')}.json"
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def _read(self, todo: Sequence[c.Configuration]) -> None:
-        """Read the first windows by everything, the others by what these leave whole."""
+        """Read the first windows with everything, the rest without what destroys the model."""
         reader = Reader(self._results, self._chains, self._workers)
         pairs = list(zip(*self._windows, strict=True))  # a window of each text
         first = [(window, todo) for pair in pairs[:PROBE] for window in pair]
@@ -142,28 +142,28 @@ class Experiment:
         progress = Progress(reader.missing([*first, *others]), at_most=True)
         self._say(f"Reading {progress.total} windows or fewer, {self._workers} at once")
         reader.read(first, progress)
-        self._tell([(x, PROBE) for x in todo], progress)
+        self._write([(x, PROBE) for x in todo], progress)
         whole = {x.digest for x in todo if self._times_worse(x) <= DESTROYED}
         others = [(w, [x for x in some if x.digest in whole]) for w, some in others]
         progress.total = progress.done + reader.missing(others)
         progress.at_most = False
         destroyed = len(todo) - sum(x.digest in whole for x in todo)
         self._say(
-            f"{destroyed} of {len(todo)} destroy the model and are read no further"
+            f"{destroyed} of {len(todo)} destroy the model and are not read further"
         )
         reader.read(others, progress, self._start + 60 * self._options.minutes)
         if left := reader.missing(others):
             self._say(
                 f"{left} windows would take longer than --minutes "
-                f"{self._options.minutes:g}; the same command reads them"
+                f"{self._options.minutes:g}; run the same command to read them"
             )
         ends = [(x, self._end(x) if x.digest in whole else PROBE) for x in todo]
-        self._tell(ends, progress)
+        self._write(ends, progress)
         for row in self._rows:
             self._say(str(row))
 
     def _end(self, configuration: c.Configuration) -> int:
-        """Return how many windows of each text are wanted."""
+        """Return the number of windows of each text to read."""
         options = self._options
         return int(
             options.windows
@@ -174,7 +174,7 @@ class Experiment:
     def _losses(
         self, configuration: c.Configuration, end: int
     ) -> list[NDArray[np.float32]]:
-        """Return the losses in the first windows of each text, up to one not read."""
+        """Return the losses in the first windows of each text, up to the first one missing."""
         digest, has = configuration.digest, self._results.has
         return [
             np.stack(
@@ -195,10 +195,10 @@ class Experiment:
             np.exp(np.mean([losses.mean() - ref.mean() for losses, ref in both]))
         )
 
-    def _tell(
+    def _write(
         self, ends: Sequence[tuple[c.Configuration, int]], progress: Progress
     ) -> None:
-        """Write all tables of what was read."""
+        """Write all tables of the results so far."""
         reference = self._losses(*ends[0])  # FLOAT
         self._rows = []
         for configuration, end in ends:

@@ -1,4 +1,4 @@
-"""Losses of a language model, window by window, kept on disk; perplexity with intervals."""
+"""Losses of a language model, stored window by window; perplexity with intervals."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 WINDOW = 512
-"""Tokens read at once; the first of them is given, the other 511 are predicted."""
+"""Tokens read at once. The first one is given, the other 511 are predicted."""
 
-BLOCK = 73  # 511 = 7 * 73: what the bootstrap draws; neighboring losses are alike
+BLOCK = (
+    73  # 511 = 7 * 73: the bootstrap draws blocks, as neighboring losses are similar
+)
 
 
 def windows(tokens: list[int], number: int) -> Tensor:
     """Return the first `number` windows of a text, [number, WINDOW]."""
     needed = number * WINDOW
     if len(tokens) < needed:
-        raise ValueError(f"{needed} tokens are wanted, but the text has {len(tokens)}.")
+        raise ValueError(
+            f"{number} windows need {needed} tokens, but the text has {len(tokens)}. "
+            "Ask for fewer windows."
+        )
     return torch.tensor(tokens[:needed]).view(number, WINDOW)
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Perplexity, and how many times the float model's it is, with a 95 % interval."""
+    """Perplexity, and its ratio to the float model's with a 95 % interval."""
 
     value: float
     ratio: float
@@ -42,9 +47,9 @@ def perplexity(
 ) -> Perplexity:
     """Compare losses with the float model's on the same tokens.
 
-    The interval is that of the ratio, by a bootstrap of blocks of 73 tokens: both models
-    read the same text, so the differences between its parts cancel. Losses of all windows
-    of the reference beyond those measured are left out.
+    The interval of the ratio is a bootstrap of blocks of 73 tokens. Both models read the same
+    text, so differences between its parts cancel. The reference may have more windows; these
+    are not used.
     """
     flat = measured.ravel()
     other = reference.ravel()[: flat.size]
@@ -67,8 +72,8 @@ def _exp(x: float) -> float:
 class Results:
     """Losses by configuration and window in a folder, so that a run can be continued.
 
-    A configuration is known by a digest of what it is (ranges, formats), not by its name: what
-    is equal is computed once, and what has changed is computed again.
+    The key is a digest of the configuration's content (ranges, formats), not its name. So equal
+    configurations are computed once, and changed ones again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +81,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, digest: str, window: Tensor) -> bool:
-        """Return whether a window was read."""
+        """Return whether the losses of a window are stored."""
         return self._path(digest, window).is_file()
 
     def load(self, digest: str, window: Tensor) -> NDArray[np.float32]:
@@ -85,7 +90,7 @@ class Results:
         return losses
 
     def save(self, digest: str, window: Tensor, losses: NDArray[np.float32]) -> None:
-        """Keep the losses of a window, at once or not at all."""
+        """Store the losses of a window atomically."""
         path = self._path(digest, window)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
@@ -93,11 +98,11 @@ class Results:
         part.replace(path)
 
     def _path(self, digest: str, window: Tensor) -> Path:
-        told = digest.encode() + window.numpy().tobytes()
-        return self._folder / f"{hashlib.sha256(told).hexdigest()[:32]}.npy"
+        key = digest.encode() + window.numpy().tobytes()
+        return self._folder / f"{hashlib.sha256(key).hexdigest()[:32]}.npy"
 
 
 def digest_of(content: object) -> str:
     """Return a digest of plain data."""
-    told = json.dumps(content, sort_keys=True).encode()
-    return hashlib.sha256(told).hexdigest()
+    text = json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quantcal.demo.fetch import MODELS
+from tests.models import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ READ = (
     "*.intermediate.dense",
     "encoder.layer.[0-9].output.dense",
 )
-"""One module for each tensor that linear layers of a block read: 4 a block, 24 in all."""
+"""One module for each tensor that linear layers read: 4 in each block, 24 in all."""
 
 
 class SelfAttention(nn.Module):
@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return what the heads read for `x` [batch, length, width]."""
+        """Return the output of the heads for `x` [batch, length, width]."""
 
         def heads(y: Tensor) -> Tensor:
             return y.unflatten(-1, (HEADS, -1)).transpose(1, 2)
@@ -53,7 +53,7 @@ class SelfAttention(nn.Module):
 
 
 class Output(nn.Module):
-    """A linear layer, the sum with what went around it, and a norm."""
+    """A linear layer, the sum with its residual, and a norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Encoder(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """Tokens and the mask of those that are no padding -> vectors of length 1."""
+    """Turns tokens and their padding mask into vectors of length 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def load() -> tuple[MiniLM, Tokenizer]:
     Raises
     ------
     DemoError
-        If they cannot be fetched; says where they may be put by hand.
+        If they cannot be fetched; the message says where to put them by hand.
     """
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -184,7 +184,7 @@ def load() -> tuple[MiniLM, Tokenizer]:
 def batches(
     tokenizer: Tokenizer, sentences: Sequence[str], *, size: int = 16
 ) -> list[tuple[list[int], Tensor, Tensor]]:
-    """Return numbers of sentences, tokens and mask, sentences of like lengths together."""
+    """Return numbers of sentences, tokens and mask, batched by similar length."""
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     found = []
     for start in range(0, len(order), size):

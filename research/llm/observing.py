@@ -1,6 +1,6 @@
-"""Observing the language model: by quantcal, and by torch's HistogramObserver beside it.
+"""Observing the language model, with quantcal and with torch's HistogramObserver.
 
-What was observed is kept in a folder, so that a run can be continued.
+The histograms are stored in a folder, so that a run can be continued.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def observing(
 
 
 def torch_ranges(chain: Chain, windows: Tensor) -> dict[str, list[float]]:
-    """Return HistogramObserver's ranges; it depends on the order of the windows."""
+    """Return HistogramObserver's ranges, which depend on the order of the windows."""
     from torch.ao.quantization.observer import HistogramObserver
 
     with warnings.catch_warnings():
@@ -84,7 +84,7 @@ class Observations:
         return qc.load(paths[0]), by_channel, self._by_torch() if peer else None
 
     def of_smoothed(self, chains: dict[str, Chain]) -> dict[str, qc.Calibrator]:
-        """Return the histograms of smoothed models by what is told of them."""
+        """Return the histograms of smoothed models by their labels."""
         paths = {name: self._path(name.replace(" ", "-"), "qcal") for name in chains}
         made = {name: qc.Calibrator() for name in chains if not paths[name].is_file()}
         tasks = [

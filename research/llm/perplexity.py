@@ -1,16 +1,15 @@
-"""What each way of choosing ranges does to a real language model, in perplexity.
+"""The perplexity of a language model with every strategy for the ranges of its activations.
 
-Observes SmolLM2-135M once and quantizes the inputs of its linear layers by every method, on
-all layers and on one kind of layer only; then leaves the worst tensors in float, takes 4
-bits, a range for each channel and each token, and SmoothQuant. Writes the tables of
-docs/llm.md and a picture of the worst tensors.
+Observes SmolLM2-135M once and quantizes the inputs of its linear layers with every strategy,
+in all layers and in one kind of layer. Then it leaves the worst tensors in float, and tries
+4 bits, ranges by channel and by token, and SmoothQuant. Writes the tables of docs/llm.md and a
+picture of the worst tensors.
 
-    python examples/llm_perplexity.py --output llm-results
+    python -m research.llm.perplexity --output llm-results
 
-takes less than 30 minutes on two idle cores, and 6 GB. Where it would take longer, it reads
-fewer windows, and says so. What was measured is kept in the folder, so the same command goes
-on where a run was stopped. Needs the extra:
-pip install "quantcal[llm]".
+takes less than 30 minutes on two idle cores, and 6 GB. A slower machine reads fewer windows,
+which is reported. Results are stored in the folder, so the same command continues a stopped
+run. Needs the extra: pip install "quantcal[llm]".
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ import argparse
 import os
 from pathlib import Path
 
-for library in ("OPENBLAS", "MKL", "VECLIB", "BLIS"):  # numpy's, before it is loaded:
-    os.environ[f"{library}_NUM_THREADS"] = "1"  # each window is read by one core
+# Each window is read by one core. Numpy's libraries read this when they are loaded.
+for library in ("OPENBLAS", "MKL", "VECLIB", "BLIS"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 WINDOWS, FIRST, MINUTES = 16, 4, 29.0
 
 
 def main() -> None:
-    """Measure, and write tables and pictures."""
+    """Measure; write tables and pictures."""
     options = arguments()
-    from llm.experiment import Experiment
+    from .experiment import Experiment
 
     options.output.mkdir(parents=True, exist_ok=True)
     Experiment(options).run()
@@ -50,15 +50,14 @@ def arguments() -> argparse.Namespace:
         "--windows",
         type=int,
         default=WINDOWS,
-        help="windows of 512 tokens of each text for each method and kind of layer, and "
-        f"for mixed precision (default: {WINDOWS}, 8176 predictions; 2 if these show "
-        "the model destroyed)",
+        help="windows of 512 tokens of each text, for strategies and for mixed precision "
+        f"(default: {WINDOWS}, 8176 predictions; 2 if these show the model destroyed)",
     )
     add(
         "--first",
         type=int,
         default=FIRST,
-        help=f"windows of each text for all else (default: {FIRST})",
+        help=f"windows of each text for everything else (default: {FIRST})",
     )
     add(
         "--calibration-windows",
@@ -66,24 +65,24 @@ def arguments() -> argparse.Namespace:
         default=8,
         help="windows of each of the two calibration texts (default: 8)",
     )
-    add("--threads", type=int, help="windows read at once (default: one a core)")
-    add("--methods", nargs="*", help="the methods to compare (default: all)")
+    add("--threads", type=int, help="windows read in parallel (default: one per core)")
+    add("--strategies", nargs="*", help="the strategies to compare (default: all)")
     add(
         "--only-matrix",
         action="store_true",
-        help="leave out the 4 bits, channels, tokens, SmoothQuant and mixed precision",
+        help="skip 4 bits, channels, tokens, SmoothQuant and mixed precision",
     )
     add(
         "--minutes",
         type=float,
         default=MINUTES,
-        help="begin no window that would end later; the same command reads what is left "
+        help="start no window that would end later; the same command continues "
         f"(default: {MINUTES:g})",
     )
     add(
         "--page",
         type=Path,
-        help="a page in Markdown, to renew the tables between <!-- table ... --> in it",
+        help="a page in Markdown, whose tables between <!-- table ... --> are rewritten",
     )
     return parser.parse_args()
 

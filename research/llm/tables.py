@@ -1,4 +1,4 @@
-"""The tables of the perplexity experiment, in Markdown, and how they get into a page."""
+"""The Markdown tables of the perplexity experiment, and their insertion into a page."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .measure import Perplexity
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one configuration, by text."""
+    """The results of one configuration, by text."""
 
     name: str
     column: str
     texts: Mapping[str, Perplexity]
     main: bool = True
-    """Whether it is a method or mixed precision."""
+    """Whether it is a strategy or mixed precision."""
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {cell(p)}" for name, p in self.texts.items())
-        return f"{self.name}, {KINDS.get(self.column, self.column)}: {told}"
+        cells = ", ".join(f"{name} {cell(p)}" for name, p in self.texts.items())
+        return f"{self.name}, {KINDS.get(self.column, self.column)}: {cells}"
 
 
 def cell(found: Perplexity) -> str:
-    """Return how many times the float model's a perplexity is; the float model's itself.
+    """Return a perplexity as a multiple of the float model's, or the float model's itself.
 
-    Configurations are measured on different numbers of windows, and perplexities of
-    different windows cannot be compared; what they are multiples of is on the same tokens.
+    Configurations are measured on different numbers of windows, whose perplexities are not
+    comparable. The multiple compares the same tokens.
     """
     if found.low == found.high == 1:
         return f"{found.value:.2f}"
@@ -47,14 +47,14 @@ def _short(x: float) -> str:
 def as_tables(rows: Iterable[Row]) -> dict[str, str]:
     """Return all tables by name.
 
-    Those of methods and kinds of layers are named after the text; "perplexity" has what was
-    quantized on all inputs by methods and in mixed precision, and "others" what is no method.
+    Tables of strategies by kind of layer are named after the text. "perplexity" has strategies
+    and mixed precision on all inputs, "others" all other configurations.
     """
     rows = list(rows)
     names = list(rows[0].texts)
-    methods = {row.name for row in rows if row.column != ALL}
-    matrix = [row for row in rows if row.name in methods]
-    others = [row for row in rows if row.name not in methods]
+    strategies = {row.name for row in rows if row.column != ALL}
+    matrix = [row for row in rows if row.name in strategies]
+    others = [row for row in rows if row.name not in strategies]
     tables = {name: _matrix(matrix, name) for name in names if matrix}
     return tables | {
         "perplexity": _perplexities(
@@ -65,18 +65,18 @@ def as_tables(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def as_markdown(rows: Iterable[Row], facts: Mapping[str, Any]) -> str:
-    """Return all tables and what else is to be known of them."""
-    told = "\n".join(f"* {name}: {value}" for name, value in facts.items())
-    return "\n\n".join([*as_tables(rows).values(), told]) + "\n"
+    """Return all tables and the facts about the run."""
+    listed = "\n".join(f"* {name}: {value}" for name, value in facts.items())
+    return "\n\n".join([*as_tables(rows).values(), listed]) + "\n"
 
 
 def replaced(page: str, tables: Mapping[str, str]) -> str:
-    """Return a page with each table between `<!-- table NAME -->` and `<!-- end -->` anew.
+    """Return a page with new tables between `<!-- table NAME -->` and `<!-- end -->`.
 
     Raises
     ------
     KeyError
-        If there is no table of a name.
+        If the page names an unknown table.
     """
     return re.sub(
         r"(<!-- table (\S+) -->\n).*?(?=<!-- end -->)",
@@ -96,10 +96,10 @@ def _matrix(rows: list[Row], text: str) -> str:
 
 
 def _perplexities(rows: list[Row], names: list[str]) -> str:
-    """Return perplexities as such: multiples of the float model's on all windows."""
+    """Return perplexities: multiples of the float model's on all windows."""
     reference = {name: rows[0].texts[name].value for name in names}  # float comes first
 
-    def told(name: str, p: Perplexity) -> str:
+    def shown(name: str, p: Perplexity) -> str:
         value, low, high = (x * reference[name] for x in (p.ratio, p.low, p.high))
         if p.low == p.high == 1:
             return f"{value:.2f}"
@@ -107,7 +107,7 @@ def _perplexities(rows: list[Row], names: list[str]) -> str:
         return f"{number(value)} ({number(low)} … {number(high)})"
 
     body = [
-        [row.name, *(told(name, row.texts[name]) for name in names)] for row in rows
+        [row.name, *(shown(name, row.texts[name]) for name in names)] for row in rows
     ]
     return _table(["all inputs", *names], body)
 

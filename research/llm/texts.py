@@ -1,10 +1,9 @@
 """The texts that the experiments read: quotations, and the manual of Python.
 
-Nothing is bundled. Quotations are Debian's package `fortunes`: files of a topic each, found
-where they are installed or fetched by apt into the cache. Where there is no apt, the
-docstrings of the standard library take their place. The manual of the language is
-`pydoc_data.topics`, which comes with Python. Figures are comparable between machines where
-the texts have the same `digest`.
+Nothing is bundled. The quotations are Debian's package `fortunes`, with a file for each topic.
+They are read where they are installed, or fetched by apt into the cache. Without apt, the
+docstrings of the standard library replace them. The manual is `pydoc_data.topics`, a part of
+Python. Figures of two machines are comparable if the texts have the same `digest`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from quantcal.demo.fetch import cache_folder
 
 INSTALLED = Path("/usr/share/games/fortunes")
 
-# Topics in prose; none is read both to calibrate and to evaluate.
+# Topics in prose. None is used both for calibration and for evaluation.
 CALIBRATION_TOPICS = ("science", "work", "education", "law", "computers")
 EVALUATION_TOPICS = ("people", "wisdom", "miscellaneous", "politics", "men-women")
 LABELED_TOPICS = (
@@ -38,12 +37,12 @@ LABELED_TOPICS = (
     "sports",
     "work",
 )
-"""Topics that can be told apart, for classification."""
+"""Topics for classification."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text, where it is from, and a digest of what it says."""
+    """A text, its source, and a digest of its content."""
 
     name: str
     source: str
@@ -61,7 +60,7 @@ def evaluation_texts() -> list[Text]:
 
 
 def calibration_texts() -> list[Text]:
-    """Return the two texts to calibrate on, which share nothing with those above."""
+    """Return the two texts to calibrate on, which share nothing with the evaluation texts."""
     return [_prose(CALIBRATION_TOPICS, part=1), _manual(part=1)]
 
 
@@ -71,7 +70,7 @@ def labeled_quotations(number: int) -> list[tuple[str, str]]:
     Raises
     ------
     FileNotFoundError
-        If there are no quotations and no apt to fetch them; says what to install.
+        If there are no quotations and no apt; the message says what to install.
     """
     folder = _fortunes()
     if folder is None:
@@ -129,7 +128,7 @@ def _docstrings(part: int) -> Text:
 
 
 def _fortunes() -> Path | None:
-    """Return the folder of the quotations; None if they cannot be had."""
+    """Return the folder of the quotations; None if they are unavailable."""
     if (INSTALLED / "science").is_file():
         return INSTALLED
     target = cache_folder() / "fortunes"
@@ -139,7 +138,7 @@ def _fortunes() -> Path | None:
 
 
 def _fetch_fortunes(target: Path) -> bool:
-    """Fetch the package by apt, which needs no root for that, and unpack it."""
+    """Fetch the package with apt, which needs no root, and unpack it."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# Minutes of a real model; test_llm_experiment.py runs parts of them.
-EXPERIMENTS = {"llm_perplexity", "sentence_encoder"}
-SCRIPTS = sorted(p for p in EXAMPLES.glob("*.py") if p.stem not in EXPERIMENTS)
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 def number(text: str, pattern: str) -> float:

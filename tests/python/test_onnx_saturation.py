@@ -14,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 import kernels
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo import MODELS, LineFeeds, render_lines
+from quantcal.demo import LineFeeds, render_lines
 from quantcal.onnx import cpu
 from quantcal.onnx.model import load_model
 from quantcal.onnx.options import Options
 from quantcal.onnx.pairs import code_shares, overflow, rounding
 from quantcal.onnx.prepare import prepare
 from quantcal.onnx.saturation import steps_of, weight_codes, weighted_nodes
+from tests.models import MODELS
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
