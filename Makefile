@@ -1,7 +1,7 @@
 # Everything that developers and continuous integration run. `make help` lists it.
 #
 # Each target sets up what it needs: a virtual environment in .venv, the packages of
-# pyproject.toml, and the extension built with optimisation. Needed beforehand: Python >= 3.10,
+# pyproject.toml, and the extension built with optimization. Needed beforehand: Python >= 3.10,
 # Rust >= 1.88, make, and the network for the first run.
 
 PYTHON ?= python3
@@ -38,12 +38,12 @@ $(VENV)/.torch: $(VENV)/.created pyproject.toml
 	$(UV) --group torch
 	@touch $@
 
-# Wheels only: a peer that has none for this Python is left out, and the benches say so.
+# Wheels only: the benches skip a library that has none for this Python, and report it.
 $(VENV)/.bench: $(VENV)/.created pyproject.toml
-	$(UV) --no-build --group bench || echo "Some peers have no wheel for this Python: the benches leave them out."
+	$(UV) --no-build --group bench || echo "Some libraries have no wheel for this Python: the benches skip them."
 	@touch $@
 
-build: $(VENV)/.built  ## Build the extension, optimised, into .venv
+build: $(VENV)/.built  ## Build the extension, optimized, into .venv
 
 torch: $(VENV)/.torch  ## Install torch (about 3 GB), which some tests and benches use
 
@@ -74,7 +74,7 @@ bench: $(VENV)/.built $(VENV)/.bench  ## Run all benches (about twenty minutes o
 	cargo bench
 	$(PY) -m benches
 
-bench-smoke: $(VENV)/.built $(VENV)/.bench  ## See that all benches still run
+bench-smoke: $(VENV)/.built $(VENV)/.bench  ## Run all benches on small data (a few minutes)
 	cargo bench --quiet -- --test
 	$(PY) -m benches --smoke
 
@@ -82,7 +82,7 @@ bench-smoke: $(VENV)/.built $(VENV)/.bench  ## See that all benches still run
 fuzz-graphs: $(VENV)/.built  ## Quantize 2,000 random ONNX graphs and report every fault (about half an hour)
 	PYTHONPATH=tests $(PY) -m fuzz.run $(FUZZ)
 
-demo: $(VENV)/.built  ## Quantise a real network and compare its accuracy before and after
+demo: $(VENV)/.built  ## Quantize a real network and compare its accuracy before and after
 	$(BIN)/quantcal demo
 
 ci: lint torch test bench-smoke demo  ## What continuous integration runs

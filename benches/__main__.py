@@ -93,7 +93,7 @@ def main() -> None:
                 print(f"  other programs used {share:.0f} % of the processors")
             sheets.append(sheet)
     if given.smoke and not given.groups:
-        # A full run writes a page of the documentation, so it has a command of its own.
+        # A full run writes a page of the documentation, so it is a separate command.
         sqnr.main(smoke=True)
     if given.smoke:
         return

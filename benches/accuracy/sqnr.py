@@ -104,8 +104,8 @@ def lost(value: float) -> str:
 
 def distances(data: dict[str, np.ndarray], found: dict) -> list[str]:
     """Return the table of what the faster searches lose against `mse`."""
-    lines = ["### How far the shortcuts are from the least squared error", ""]
-    lines += ["Decibels lost against `mse`, on the same raw values.", ""]
+    lines = ["### Loss of the faster searches", ""]
+    lines += ["Decibels below `mse`, on the same raw values.", ""]
     shortcuts = ["mse(newton)", "aciq", "aciq(closed_form)", "percentile_adaptive"]
     rows = [
         [

@@ -13,7 +13,7 @@ from typing import Any
 from benches.harness.figures import number
 from benches.harness.process import ROOT
 from benches.harness.records import FOLDER
-from benches.harness.yardsticks import TOGETHER
+from benches.harness.yardsticks import TWO_THREADS
 
 PAGE = ROOT / "benches" / "README.md"
 """The page whose table is rewritten, between two markers."""
@@ -28,7 +28,7 @@ def table(run: dict[str, Any]) -> str:
         (name, figure)
         for name, group in groups.items()
         for figure in group["figures"]
-        if figure["target"] or figure["work"] == TOGETHER
+        if figure["target"] or figure["work"] == TWO_THREADS
     ]
     verdicts = [figure["verdict"] for _, figure in shown]
     lines = [

@@ -25,12 +25,12 @@ def logs() -> Callable[[], Any]:
     return lambda: np.log(x, out=out)
 
 
-APART = "arithmetic, 1 thread"
-TOGETHER = "arithmetic, 2 threads that share nothing"
+ONE_THREAD = "arithmetic, 1 thread"
+TWO_THREADS = "arithmetic, 2 threads that share nothing"
 """The limit for any speed-up by a second thread: a virtual processor may be half a real one."""
 
 
-def beside() -> dict[str, Callable[[], Any]]:
+def two_threads() -> dict[str, Callable[[], Any]]:
     """Return the same arithmetic on one thread and on two independent threads."""
     one, other = logs(), logs()
     pool = ThreadPoolExecutor(1)
@@ -44,9 +44,9 @@ def beside() -> dict[str, Callable[[], Any]]:
         repeat(one)
         done.result()
 
-    return {APART: lambda: (repeat(one), repeat(other)), TOGETHER: together}
+    return {ONE_THREAD: lambda: (repeat(one), repeat(other)), TWO_THREADS: together}
 
 
-def add_beside(sheet: Sheet, seconds: Seconds) -> None:
+def add_speedup_limit(sheet: Sheet, seconds: Seconds) -> None:
     """Add the speed-up of two independent threads."""
-    sheet.ratio(TOGETHER, "speed-up", seconds[APART], seconds[TOGETHER])
+    sheet.ratio(TWO_THREADS, "speed-up", seconds[ONE_THREAD], seconds[TWO_THREADS])

@@ -1,1 +1,1 @@
-"""Time of single operations, beside what other libraries take."""
+"""Time of single operations, compared with other libraries."""

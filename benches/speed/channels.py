@@ -7,7 +7,13 @@ import numpy as np
 import quantcal as qc
 from benches.harness.figures import Sheet
 from benches.harness.timing import interleave
-from benches.harness.yardsticks import ARITHMETIC, READING, add_beside, beside, logs
+from benches.harness.yardsticks import (
+    ARITHMETIC,
+    READING,
+    add_speedup_limit,
+    logs,
+    two_threads,
+)
 
 CHANNELS = 4096
 ROWS = 8192
@@ -54,7 +60,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
         work[name] = ours(x, axis)
         work[f"{name}, 2 threads"] = ours(x, axis)
     threads = {name: 2 for name in work if "2 threads" in name}
-    seconds = interleave(work | beside(), rounds=rounds, threads=threads)
+    seconds = interleave(work | two_threads(), rounds=rounds, threads=threads)
     per, shape = last.size * 1e-9, f"{channels:,} channels × {rows:,}, float32"
     for name in axes:
         sheet.add(
@@ -73,7 +79,7 @@ def _counting(sheet: Sheet, last: np.ndarray, *, rounds: int) -> None:
             seconds[f"{name}, 2 threads"],
             at_least=1.6,
         )
-    add_beside(sheet, seconds)
+    add_speedup_limit(sheet, seconds)
     sheet.add(loop, "1 core", seconds[loop], unit="ns/element", per=per)
 
 

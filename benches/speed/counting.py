@@ -9,7 +9,7 @@ from benches.harness.figures import Sheet
 from benches.harness.peers import counting
 from benches.harness.shapes import code_counts, gauss
 from benches.harness.timing import interleave, show
-from benches.harness.yardsticks import READING, add_beside, beside
+from benches.harness.yardsticks import READING, add_speedup_limit, two_threads
 
 ABS_MAX = "torch.aminmax, 1 thread"
 """A vectorized max|x|: one pass finds minimum and maximum."""
@@ -38,7 +38,7 @@ def main(*, smoke: bool) -> Sheet:
         READING: x.max,
         one: lambda: qc.Histogram().observe(x),
         two: lambda: qc.Histogram().observe(x),
-        **beside(),
+        **two_threads(),
         **peers,
     }
     seconds = interleave(work, rounds=rounds, threads={two: 2})
@@ -66,7 +66,7 @@ def main(*, smoke: bool) -> Sheet:
     sheet.ratio(name, "1 core, of max|x|", seconds[one], floors, at_most=2.5)
     sheet.add(name, "2 cores", seconds[two], unit=unit, per=per, yardstick=yardstick)
     sheet.ratio(name, "2 cores, speed-up", seconds[one], seconds[two], at_least=1.8)
-    add_beside(sheet, seconds)
+    add_speedup_limit(sheet, seconds)
     for peer, times in seconds.items():
         if peer in peers and peer != ABS_MAX:
             sheet.add(peer, "its time", times, unit=unit, per=per)

@@ -10,7 +10,7 @@ import quantcal as qc
 from benches.harness.figures import Sheet
 from benches.harness.shapes import code_counts, shapes, sixteen_bits
 from benches.harness.timing import interleave
-from benches.harness.yardsticks import READING, add_beside, beside
+from benches.harness.yardsticks import READING, add_speedup_limit, two_threads
 
 
 def main(*, smoke: bool) -> Sheet:
@@ -38,7 +38,7 @@ def main(*, smoke: bool) -> Sheet:
             name: lambda a=array: qc.Histogram().observe(a)
             for name, array in (arrays | twice).items()
         },
-        **beside(),
+        **two_threads(),
     }
     seconds = interleave(work, rounds=rounds, threads=dict.fromkeys(twice, 2))
     per = n * 1e-9
@@ -61,7 +61,7 @@ def main(*, smoke: bool) -> Sheet:
             seconds[f"{name}, 2 threads"],
             at_least=1.8 if short else None,
         )
-    add_beside(sheet, seconds)
+    add_speedup_limit(sheet, seconds)
     return sheet
 
 

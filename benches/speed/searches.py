@@ -12,12 +12,12 @@ from benches.harness.peers import found
 from benches.harness.shapes import gauss
 from benches.harness.timing import Seconds, interleave
 from benches.harness.yardsticks import (
-    APART,
     ARITHMETIC,
-    TOGETHER,
-    add_beside,
-    beside,
+    ONE_THREAD,
+    TWO_THREADS,
+    add_speedup_limit,
     logs,
+    two_threads,
 )
 from quantcal import compat
 
@@ -82,15 +82,15 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
     for name in cal.names[:few]:
         part.observe(name, gauss(1 << 16))
     assert len(part.compute("mse")) == few
-    apart: Seconds = {APART: [], TOGETHER: []}
+    limits: Seconds = {ONE_THREAD: [], TWO_THREADS: []}
     for strategy, format in (("kl", "int8"), ("mse", "uint8"), ("entropy", "uint8")):
         work = {
             str(threads): lambda s=strategy, f=format: part.compute(s, format=f)
             for threads in (1, 2)
-        } | beside()
+        } | two_threads()
         seconds = interleave(work, rounds=2 if smoke else 5, threads={"2": 2})
-        for name in apart:
-            apart[name] += seconds[name]
+        for name in limits:
+            limits[name] += seconds[name]
         sheet.ratio(
             f"compute, {few} tensors, {strategy}, {format}",
             "2 cores, speed-up",
@@ -98,7 +98,7 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
             seconds["2"],
             at_least=1.8,
         )
-    add_beside(sheet, apart)
+    add_speedup_limit(sheet, limits)
     work = {ARITHMETIC: logs()} | {
         format: lambda f=format: cal.compute("mse", format=f)
         for format in ("int8", "uint8")
@@ -117,7 +117,7 @@ def _many(sheet: Sheet, *, smoke: bool) -> None:
 
 
 def tensors(number: int, size: int = 1 << 16) -> qc.Calibrator:
-    """Return a calibrator of `number` tensors of N(0, 1), each at a scale of its own."""
+    """Return a calibrator of `number` tensors of N(0, 1), each with another scale."""
     x = gauss(size + number)
     cal = qc.Calibrator()
     for i in range(number):

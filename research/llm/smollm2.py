@@ -84,7 +84,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and beside the residual stream."""
+    """Attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(self, c: Config) -> None:
         super().__init__()

@@ -106,7 +106,7 @@ def test_without_quotations_docstrings_take_their_place(
         assert text.name == "docstrings"
         assert len(text.content) > 100_000
     with pytest.raises(FileNotFoundError, match="apt-get install fortunes"):
-        texts.labelled_quotations(1)
+        texts.labeled_quotations(1)
 
 
 @pytest.mark.parametrize("script", ["perplexity", "sentence_encoder"])

@@ -1,7 +1,7 @@
-"""Observe once, then ask the same file for the ranges of several strategies.
+"""Observe once, then compare the ranges of several strategies from the same file.
 
-Nothing is run again: each strategy takes milliseconds, and the report of every range, its
-clipped share and its noise, comes from the same histograms.
+The model is not run again. Each strategy takes milliseconds, and the report of its range, the
+clipped share and the noise, comes from the same histograms.
 """
 
 import tempfile
@@ -25,17 +25,15 @@ with tempfile.TemporaryDirectory() as folder:
 
 comparison = qc.compare(stats, "int8")  # every strategy on every tensor
 for tensor in stats:
-    print(f"{tensor}: highest value {stats[tensor].max:.2f}")
+    print(f"{tensor}: maximum {stats[tensor].max:.2f}")
     for row in comparison[tensor].sorted():
         print(
             f"  {row.strategy:<28} up to {row.params.high:6.2f}, clips "
             f"{row.clipped:8.4%}, SQNR {row.sqnr_db:5.1f} dB"
         )
-    print(f"  least noise: {comparison[tensor].best().strategy}")
+    print(f"  smallest noise: {comparison[tensor].best().strategy}")
 reasons = {row.strategy: row.reason for row in comparison["relu"]}
 print(f"why: {reasons['aciq']}")
 
 safest = max(comparison.summary(), key=lambda strategy: strategy.min_sqnr_db)
-print(
-    f"safest: {safest.strategy}, at least {safest.min_sqnr_db:.1f} dB on every tensor"
-)
+print(f"safest: {safest.strategy}, minimum {safest.min_sqnr_db:.1f} dB on every tensor")
