@@ -60,7 +60,7 @@ def quantize(
 ) -> None:
     """Write a model with uint8 activations and int8 weights by channel.
 
-    Its ranges are stored beside it and reused for the next model of the same method.
+    Its ranges are stored next to it and reused for the next model of the same method.
     """
     prepared = prepare(load_model(model), Options.of())
     source = output.with_suffix(".float.onnx")

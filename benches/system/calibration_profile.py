@@ -72,7 +72,7 @@ class Parts:
             share = 100 * seconds / self.total
             print(f"  {part:<42} {share:5.1f} %  {each:>8} ms a sample")
         if rest < 0:
-            print("  (counting costs less beside inference than alone)")
+            print("  (counting costs less during inference than alone)")
 
 
 def detector(*, smoke: bool) -> tuple[Path, Feeds]:

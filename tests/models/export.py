@@ -1,7 +1,7 @@
 """ONNX files of the registry's models, exported by torch where a package has none.
 
 `python -m tests.models.export minilm FILE` (or `smollm2`) writes one. `onnx_file` runs that
-in a process of its own, so that its caller never loads torch.
+in a child process, so that its caller never loads torch.
 """
 
 from __future__ import annotations
