@@ -13,7 +13,7 @@ UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rust test-python lint format bench bench-smoke fuzz-graphs demo ci torch clean
+.PHONY: help build test test-rust test-python lint format house bench bench-smoke fuzz-graphs demo ci torch clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,7 +56,7 @@ test-rust:
 test-python: $(VENV)/.built
 	$(PY) -m pytest --quiet
 
-lint: $(VENV)/.built  ## Check formatting, lints, types and stubs
+lint: $(VENV)/.built  ## Check formatting, lints, types, stubs and words
 	cargo fmt --check
 	cargo clippy --quiet --all-targets --features onnxruntime -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(PY) cargo clippy --quiet --features python -- -D warnings
@@ -64,11 +64,16 @@ lint: $(VENV)/.built  ## Check formatting, lints, types and stubs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PY) -m mypy.stubtest quantcal._core
+	$(PY) tools/words.py
 
 format: $(VENV)/.packages  ## Format Rust and Python
 	cargo fmt
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# For another tree, such as a worktree of an older commit: make house HOUSE="--root PATH"
+house: $(VENV)/.created  ## Print the structure of the project: sizes, imports, words a sentence
+	$(PY) tools/house.py $(HOUSE)
 
 bench: $(VENV)/.built $(VENV)/.bench  ## Run all benches (about twenty minutes on two cores)
 	cargo bench

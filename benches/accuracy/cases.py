@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benches.accuracy import file_types, speech
-from quantcal.demo import LineFeeds, render_lines
+from quantcal.demo import LineSamples, render_lines
 from quantcal.demo.ocr import batches, character_list, decode
 from tests.models import MODELS
 
@@ -86,7 +86,7 @@ def ocr(lines: int, calibration: int) -> Case:
             list(pool.map(read, prepared(part.start, part.stop)))
         return right
 
-    feeds = list(LineFeeds(render_lines(calibration, split="calibration")))
+    feeds = list(LineSamples(render_lines(calibration, split="calibration")))
     name = "PP-OCRv4 recognizer"
     model = MODELS["pp-ocr-rec"].fetch()
     return Case(

@@ -54,7 +54,7 @@ def activations() -> dict[str, Floats]:
     import onnx
     import onnxruntime as ort
 
-    from quantcal.demo import RECOGNIZER, LineFeeds, render_lines
+    from quantcal.demo import RECOGNIZER, LineSamples, render_lines
 
     model = onnx.load(RECOGNIZER.fetch())
     for tensor in TENSORS.values():
@@ -65,7 +65,7 @@ def activations() -> dict[str, Floats]:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = list(TENSORS.values())
-    feeds = LineFeeds(render_lines(LINES, split="calibration"))
+    feeds = LineSamples(render_lines(LINES, split="calibration"))
     runs = [session.run(names, feed) for feed in feeds]
     return {
         title: np.concatenate([run[i].ravel() for run in runs])

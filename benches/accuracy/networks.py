@@ -45,7 +45,7 @@ def jobs(case: Case) -> Iterator[Job]:
     def ours(method: str, bits: str) -> Make:
         def make(path: Path) -> None:
             table = calibrator.compute(method, format="uint8")
-            found = qc.onnx.saturations(case.model, calibrator, table)
+            found = qc.onnx.find_saturation(case.model, calibrator, table)
             nodes = [name for name, s in found.items() if s.needs_bit]
             choice = dict(zip(BITS, (nodes, True, False), strict=True))[bits]
             qc.onnx.write(case.model, path, table, reduce_range=choice)

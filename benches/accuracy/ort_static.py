@@ -16,10 +16,10 @@ from unittest import mock
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 
-from quantcal.onnx.model import load_model
-from quantcal.onnx.options import Options
-from quantcal.onnx.plan import OP_TYPES
-from quantcal.onnx.prepare import prepare
+from quantcal.onnx._model.model import load_model
+from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.plan import OP_TYPES
+from quantcal.onnx._plan.prepare import prepare
 
 # The package has a function of the same name in its place.
 module = importlib.import_module("onnxruntime.quantization.quantize")

@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime as ort
 
 from benches.harness.process import DOCS
-from quantcal.onnx.cpu import weight_bits
+from quantcal.onnx._plan.cpu import weight_bits
 
 PAGE = DOCS / "accuracy.md"
 """The page that is written."""
@@ -23,7 +23,7 @@ Written by `python -m benches.accuracy.networks`; do not edit.
 Activations uint8, weights int8 by channel, operators Conv, MatMul and Gemm. *Exact* computes
 the written Q/DQ nodes in float (`session.disable_quant_qdq`): it shows the loss by the ranges.
 *Native* is what onnxruntime runs on the measuring machine. Weights have 8 or 7 bits, or 7 only
-in the nodes that `quantcal.onnx.saturations` names.
+in the nodes that `quantcal.onnx.find_saturation` names.
 
 A choice without a row was not measured.
 

@@ -24,8 +24,8 @@ import quantcal as qc
 from benches.accuracy import file_types, speech
 from benches.harness import machine, networks
 from benches.harness.process import DOCS
-from quantcal.demo import LineFeeds, render_lines
-from quantcal.onnx.cpu import weight_bits
+from quantcal.demo import LineSamples, render_lines
+from quantcal.onnx._plan.cpu import weight_bits
 from tests.models import MODELS
 from tests.models.export import LENGTH, onnx_file
 
@@ -49,13 +49,15 @@ class Case:
 
 
 def _lines() -> list[Feed]:
-    feeds = list(LineFeeds(render_lines(192, split="calibration")))
+    feeds = list(LineSamples(render_lines(192, split="calibration")))
     return feeds[: len(feeds) // 2 * 2]
 
 
 def _pages() -> list[Feed]:
     """Return pages of drawn lines, as the detector sees them."""
-    rows = [feed["x"][0] for feed in LineFeeds(render_lines(512, split="calibration"))]
+    rows = [
+        feed["x"][0] for feed in LineSamples(render_lines(512, split="calibration"))
+    ]
     pages = []
     for first in range(0, len(rows) - 8, 8):
         page = np.ones((1, 3, 480, 640), np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 import quantcal as qc
 from benches.harness.process import DOCS
-from quantcal.comparing import STRATEGIES
+from quantcal.comparison.compare import STRATEGIES
 from quantcal.demo import SEED
 
 PAGE = DOCS / "methods.md"
@@ -151,7 +151,7 @@ def activations(lines: list, names: list[str]) -> Iterator[dict[str, np.ndarray]
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options)
     wanted = [name for name in names if name not in inputs]
-    for feed in qc.demo.LineFeeds(lines):
+    for feed in qc.demo.LineSamples(lines):
         found = dict(zip(wanted, session.run(wanted, feed), strict=True))
         yield {**found, **{name: feed[name] for name in names if name in inputs}}
 
@@ -162,7 +162,7 @@ def recognizer(counts: dict[str, int], *, only: int | None = None) -> list[str]:
         split: qc.demo.render_lines(count, split=split, seed=SEED)
         for split, count in counts.items()
     }
-    feeds = qc.demo.LineFeeds(lines["calibration"])
+    feeds = qc.demo.LineSamples(lines["calibration"])
     model = qc.demo.RECOGNIZER.fetch()
     calibrator = qc.onnx.observe(model, feeds)
     names = calibrator.names[:only]

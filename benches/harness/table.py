@@ -28,12 +28,13 @@ def table(run: dict[str, Any]) -> str:
         (name, figure)
         for name, group in groups.items()
         for figure in group["figures"]
-        if figure["target"] or figure["work"] == TWO_THREADS
+        if figure["target"]
     ]
     verdicts = [figure["verdict"] for _, figure in shown]
     lines = [
         _machine(run["machine"]),
         *_dates(groups),
+        _limits(groups),
         f"{verdicts.count('reached')} targets reached, {verdicts.count('missed')} missed.",
         "",
         "| group | work | median | minimum – maximum | target | |",
@@ -65,6 +66,17 @@ def _dates(groups: dict[str, Any]) -> list[str]:
             f"{100 * share:.0f} % of the processors."
         )
     return lines
+
+
+def _limits(groups: dict[str, Any]) -> str:
+    """Return the speed-up of two independent threads in the groups that measure it."""
+    found = [
+        f"{number(figure['value'])} × in {name}"
+        for name, group in groups.items()
+        for figure in group["figures"]
+        if figure["work"] == TWO_THREADS
+    ]
+    return f"Speed-up of two independent threads: {', '.join(found) or 'not measured'}."
 
 
 def _row(group: str, figure: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from benches.harness import machine, networks
 from benches.harness.figures import Sheet, number
 from benches.harness.timing import interleave
 from quantcal.demo.lines import render_lines
-from quantcal.demo.ocr import LineFeeds
+from quantcal.demo.ocr import LineSamples
 from quantcal.onnx.quantizer import QuantizeResult
 from tests.models import MODELS
 
@@ -37,7 +37,7 @@ SHARE = 15.0  # percent of the observation time that may be quantcal's own
 PAUSE = 0.05
 """Seconds between two passes, after which onnxruntime's threads no longer spin."""
 
-Feeds = Sequence[dict[str, Any]]
+Samples = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,17 @@ class Parts:
             print("  (counting costs less during inference than alone)")
 
 
-def detector(*, smoke: bool) -> tuple[Path, Feeds]:
+def detector(*, smoke: bool) -> tuple[Path, Samples]:
     """Return the detector and images for it."""
     network = networks.NETWORKS["pp-ocr-det"]
     count, shape = (1, network.small) if smoke else (8, network.shape)
     return MODELS["pp-ocr-det"].fetch(), list(network.feeds(count, shape))
 
 
-def recognizer(*, smoke: bool) -> tuple[Path, Feeds]:
+def recognizer(*, smoke: bool) -> tuple[Path, Samples]:
     """Return the recognizer, and text lines as the demo observes them."""
     lines = render_lines(2 if smoke else 24, split="calibration")
-    return MODELS["pp-ocr-rec"].fetch(), list(LineFeeds(lines))
+    return MODELS["pp-ocr-rec"].fetch(), list(LineSamples(lines))
 
 
 NETWORKS = {"PP-OCRv4 recognizer": recognizer, "PP-OCRv4 detector": detector}
@@ -113,7 +113,9 @@ class Pairs:
         return [1 - plain / observed for observed, plain in beside]
 
 
-def pairs(path: Path, feeds: Feeds, infer: Callable[[Any], Any], passes: int) -> Pairs:
+def pairs(
+    path: Path, feeds: Samples, infer: Callable[[Any], Any], passes: int
+) -> Pairs:
     """Observe `feeds` in several passes, with plain inference of all before each."""
     observed: list[list[float]] = []
     plain: list[list[float]] = []
@@ -144,7 +146,7 @@ def pairs(path: Path, feeds: Feeds, infer: Callable[[Any], Any], passes: int) ->
 
 
 def measure(
-    path: Path, feeds: Feeds, *, rounds: int
+    path: Path, feeds: Samples, *, rounds: int
 ) -> tuple[Pairs, dict[str, list[float]]]:
     """Time observation and inference in turns, then optimized inference, then counting."""
     import onnx
@@ -188,7 +190,7 @@ def _session(model: Any, *, optimize: bool = False) -> Any:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _tensors(session: Any, names: list[str], feeds: Feeds) -> Callable[[int], dict]:
+def _tensors(session: Any, names: list[str], feeds: Samples) -> Callable[[int], dict]:
     def of(sample: int) -> dict[str, Any]:
         found = session.run(names, feeds[sample])
         return {**feeds[sample], **dict(zip(names, found, strict=True))}
@@ -197,7 +199,7 @@ def _tensors(session: Any, names: list[str], feeds: Feeds) -> Callable[[int], di
 
 
 def _counting(
-    tensors: Callable[[int], dict], feeds: Feeds, rounds: int, threads: int
+    tensors: Callable[[int], dict], feeds: Samples, rounds: int, threads: int
 ) -> list[float]:
     """Return the seconds of counting a pass; one sample's tensors are alive at a time."""
     totals = [0.0] * rounds
@@ -224,7 +226,7 @@ def parts(found: Pairs, counting: Sequence[float]) -> Parts:
     return Parts(once, one_pass, inference, statistics.median(counting))
 
 
-def _whole_job(path: Path, feeds: Feeds) -> QuantizeResult:
+def _whole_job(path: Path, feeds: Samples) -> QuantizeResult:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "int8.onnx"
         return qc.onnx.quantize(path, output, feeds, progress=False)

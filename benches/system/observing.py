@@ -1,7 +1,7 @@
 """Time of inference with tensors observed in the graph, compared with plain inference.
 
-`python -m benches.system.observing [rounds] [network …]`. Each case runs in a process of its
-own, because the threads of several sessions in one process disturb each other. The processes
+`python -m benches.system.observing [rounds] [network …]`. Each case runs in a separate process,
+because the threads of several sessions in one process disturb each other. The processes
 take turns, and the medians over all runs are printed. Sessions are those that observation uses:
 not optimized, no memory kept between runs.
 """
@@ -50,12 +50,12 @@ def _opened(
 ) -> tuple[Callable[[], object], Callable[[int], dict[str, Any]]]:
     """Return a function that runs the sample, and one that returns what was observed."""
     import quantcal as qc
-    from quantcal.onnx.choose import Source, choose
-    from quantcal.onnx.in_graph import InGraphObserver
-    from quantcal.onnx.model import load_model
-    from quantcal.onnx.options import Options
-    from quantcal.onnx.prepare import prepare
-    from quantcal.onnx.session import Workspace
+    from quantcal.onnx._model.model import load_model
+    from quantcal.onnx._observe.in_graph import InGraphObserver
+    from quantcal.onnx._observe.select_tensors import Source, choose
+    from quantcal.onnx._plan.options import Options
+    from quantcal.onnx._plan.prepare import prepare
+    from quantcal.onnx._runtime.session import Workspace
 
     loaded = load_model(path)
     if case == "required tensors":

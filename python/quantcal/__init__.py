@@ -6,14 +6,15 @@ tensor, and compute ranges, scales and zero points from it by any method.
 
 from __future__ import annotations
 
-from quantcal import _command
+from quantcal._process import startup
 
 # isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
-    from quantcal import _compiled, _core  # noqa: F401
+    from quantcal import _core
+    from quantcal._process import compiled  # noqa: F401
 except ImportError as error:  # pragma: no cover - only without the compiled part
     if error.name != "quantcal._core":  # numpy's own are better told by numpy
         raise
@@ -58,11 +59,10 @@ if TYPE_CHECKING:
     from quantcal import demo as demo
     from quantcal import exporters as exporters
     from quantcal import onnx as onnx
-    from quantcal import tensorrt as tensorrt
     from quantcal import torch as torch
-    from quantcal.comparing import compare
-    from quantcal.comparison import Comparison
-    from quantcal.halves import Stability, stability
+    from quantcal.comparison.compare import compare
+    from quantcal.comparison.comparison import Comparison
+    from quantcal.stability import Stability, check_stability
 
 __all__ = [
     "ACIQ",
@@ -86,11 +86,11 @@ __all__ = [
     "Strategy",
     "TensorReport",
     "calibrate",
+    "check_stability",
     "compare",
     "get_num_threads",
     "load",
     "set_num_threads",
-    "stability",
 ]
 
 __version__: str = _core.__version__
@@ -101,7 +101,6 @@ _SUBMODULES = (
     "demo",
     "exporters",
     "onnx",
-    "tensorrt",
     "torch",
 )  # imported when first used: their frameworks are optional
 
@@ -118,10 +117,10 @@ if _core.DEBUG_BUILD:
 
 # Imported when first used: most programs never do.
 _LATE = {
-    "Comparison": "comparison",
-    "Stability": "halves",
-    "compare": "comparing",
-    "stability": "halves",
+    "Comparison": "comparison.comparison",
+    "Stability": "stability",
+    "compare": "comparison.compare",
+    "check_stability": "stability",
 }
 
 
@@ -140,4 +139,4 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *_SUBMODULES, "__version__"])
 
 
-_command.loaded()
+startup.loaded()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from quantcal import _core
+from quantcal._compute import Stats, decide
 from quantcal._core import Histogram
-from quantcal._decide import Stats, decide
-from quantcal._empty import warn_of_empty_values
+from quantcal._empty_tensors import warn_of_empty_values
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat

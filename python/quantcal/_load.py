@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantcal._core import CalibrationError
-from quantcal._files import read_bytes
-from quantcal._kinds import wrapped
+from quantcal._io.file_kinds import wrapped
+from quantcal._io.files import read_bytes
 from quantcal._table_file import KIND
 from quantcal.calibrator import Calibrator
 

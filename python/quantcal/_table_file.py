@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from quantcal._core import CalibrationError
-from quantcal._json import parse_json
+from quantcal._io.json_text import parse_json
 from quantcal.params import QuantParams
 from quantcal.tensor_report import TensorReport
 

@@ -8,10 +8,27 @@ from collections.abc import Sequence
 NONE = "–"
 """Stands where there is nothing to show."""
 
+_SHOWN_BITS = 256  # 78 digits
+
 
 def real(value: float | None) -> str:
     """Return a real number with three digits."""
     return NONE if value is None else f"{value:.3g}"
+
+
+def shown(value: object, most: int | None = None) -> str:
+    """Return the value of an argument as errors show it, in at most so many characters.
+
+    Python refuses to write whole numbers of more than 4300 digits, also inside lists. The
+    engine shows numbers in the same way.
+    """
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        sign = "a negative" if value < 0 else "a"
+        return f"{sign} number of {value.bit_length()} bits"
+    try:
+        return repr(value)[:most]
+    except ValueError:
+        return f"a {type(value).__name__} that holds a number of too many digits"
 
 
 def share(part: float) -> str:

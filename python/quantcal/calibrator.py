@@ -9,15 +9,15 @@ from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
-from quantcal import _core, _intended
+from quantcal import _core, _intended_formats
+from quantcal._compute import Stats, decide_each
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._decide import Stats, decide_each
-from quantcal._empty import warn_of_empty
-from quantcal._files import write_bytes
-from quantcal._forks import new_lock
-from quantcal._json import parse_json
+from quantcal._empty_tensors import warn_of_empty
+from quantcal._io.files import write_bytes
+from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
-from quantcal._text import plural
+from quantcal._process.forks import new_lock
+from quantcal._text import plural, shown
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_whole
@@ -85,9 +85,7 @@ class Calibrator:
         on_nonfinite: OnNonfinite = "ignore",
     ) -> None:
         if on_nonfinite not in get_args(OnNonfinite):
-            msg = (
-                f'on_nonfinite is {on_nonfinite!r}, but it must be "ignore" or "raise"'
-            )
+            msg = f'on_nonfinite is {shown(on_nonfinite)}, but it must be "ignore" or "raise"'
             raise CalibrationError(msg)
         _core.TensorStats(
             mantissa_bits
@@ -96,7 +94,7 @@ class Calibrator:
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
-        self._intended: _intended.Intended = {}
+        self._intended: _intended_formats.Intended = {}
         self._lock = new_lock()
 
     @property
@@ -208,7 +206,7 @@ class Calibrator:
         for name in axes:
             if name not in tensors:
                 msg = (
-                    f"axis names {name!r}, but no such tensor is given; correct the name, "
+                    f"axis names {shown(name)}, but no such tensor is given; correct the name, "
                     "or leave it out"
                 )
                 raise CalibrationError(msg)
@@ -284,7 +282,7 @@ class Calibrator:
         """Note the formats that tensors are observed for."""
         new = {name: frozenset(given) for name, given in formats.items()}
         with self._lock:
-            self._intended = _intended.united(self._intended, new)
+            self._intended = _intended_formats.united(self._intended, new)
 
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
@@ -394,7 +392,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
-            **_intended.pack(self._intended, self._tensors),
+            **_intended_formats.pack(self._intended, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -422,7 +420,7 @@ class Calibrator:
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
-            calibrator._intended = _intended.unpack(usual, others, names)
+            calibrator._intended = _intended_formats.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -486,7 +484,7 @@ class Calibrator:
             Names the tensors and channels without a finite value, whose ranges mean nothing.
         """
         names = list(self._tensors)
-        formats = _intended.chosen(
+        formats = _intended_formats.chosen(
             self._intended, names, format, symmetric, power_of_two
         )
         table = self._compute(Policy.of(strategy, **options), formats)
@@ -533,12 +531,12 @@ def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
     have = stats.axis if isinstance(stats, _core.ChannelStats) else None
     if have == axis:
         if axis is not None and as_whole(axis) is None:  # True and 1.0 equal 1
-            msg = f'Tensor "{name}": axis is {axis!r:.40}, which is not a whole number'
+            msg = f'Tensor "{name}": axis is {shown(axis, 40)}, which is not a whole number'
             raise TypeError(msg)
         return
     msg = (
-        f'Tensor "{name}": axis is {axis}, but earlier observations had axis {have}; name '
-        "the axis in the same way each time, or give the tensor another name"
+        f'Tensor "{name}": axis is {shown(axis)}, but earlier observations had axis {have}; '
+        "name the axis in the same way each time, or give the tensor another name"
     )
     raise CalibrationError(msg)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import Histogram
+from quantcal._text import shown
 
 
 class Channels(Sequence[Histogram]):
@@ -82,7 +83,7 @@ class Channels(Sequence[Histogram]):
         try:
             return self._stats.channel(places[channel])
         except IndexError:
-            msg = f"there is no channel {channel}: the tensor has {len(places)}"
+            msg = f"there is no channel {shown(channel)}: the tensor has {len(places)}"
             raise IndexError(msg) from None
 
     def __iter__(self) -> Iterator[Histogram]:

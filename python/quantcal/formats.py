@@ -10,6 +10,7 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 
 FORMATS: tuple[str, ...] = tuple(_core.format_names())
 """Names of all formats."""
@@ -61,14 +62,15 @@ class QuantFormat:
 
     def __post_init__(self) -> None:
         if self.name not in FORMATS:
-            msg = f'Format "{self.name}" is not known. Known formats: {KNOWN}.'
+            name = self.name if isinstance(self.name, str) else shown(self.name)
+            msg = f'Format "{name}" is not known. Known formats: {KNOWN}.'
             raise CalibrationError(msg)
         if self.symmetric is None:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))
         for field in ("symmetric", "power_of_two"):
             value = getattr(self, field)
             if not isinstance(value, (bool, np.bool_)):
-                msg = f"{field} is {value!r}, but it must be True or False"
+                msg = f"{field} is {shown(value)}, but it must be True or False"
                 raise CalibrationError(msg)
             object.__setattr__(self, field, bool(value))
         if self.is_float and not self.symmetric:
@@ -87,7 +89,7 @@ class QuantFormat:
             power = False if power_of_two is None else power_of_two
             return cls(format, cast("bool", symmetric), power)
         if not isinstance(format, QuantFormat):
-            msg = f"format is {format!r}, but it must be a name or a QuantFormat"
+            msg = f"format is {shown(format)}, but it must be a name or a QuantFormat"
             raise TypeError(msg)
         return cls(
             format.name,

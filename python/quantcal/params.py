@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
-from quantcal._fields import DTYPES, by_channel, check_kind, fault_of_range, real, whole
+from quantcal._param_fields import (
+    DTYPES,
+    by_channel,
+    check_kind,
+    fault_of_range,
+    real,
+    whole,
+)
 from quantcal.formats import QuantFormat
 
 

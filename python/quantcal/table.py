@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal._files import read_bytes, write_text
-from quantcal._kinds import wrapped
+from quantcal._io.file_kinds import wrapped
+from quantcal._io.files import read_bytes, write_text
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST, parse, text_of
 from quantcal._text import plural

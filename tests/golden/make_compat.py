@@ -1,4 +1,4 @@
-"""Makes the golden files of `test_compat.py`: what the real packages answer.
+"""Makes the golden files of `strategies/test_compat.py`: what the real packages answer.
 
     python tests/golden/make_compat.py histograms    # quantcal[demo] (the shared input)
     python tests/golden/make_compat.py onnxruntime   # onnxruntime
@@ -148,11 +148,11 @@ def delicate():
 
 def activations():
     """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
-    from quantcal.demo import RECOGNIZER, LineFeeds, render_lines
+    from quantcal.demo import RECOGNIZER, LineSamples, render_lines
     from quantcal.onnx import observe
 
     lines = render_lines(6, split="calibration")
-    seen = observe(RECOGNIZER.fetch(), LineFeeds(lines))
+    seen = observe(RECOGNIZER.fetch(), LineSamples(lines))
     names = sorted(seen)
     for name in names[:: len(names) // 12][:12]:
         yield name, seen[name]

@@ -36,7 +36,7 @@ def _written_models_are_loaded_here(
 ) -> None:
     """Spare most tests the third of a second that starting that process takes."""
     if "in_child" not in request.fixturenames:
-        monkeypatch.setattr("quantcal.onnx.check_written._python", lambda: None)
+        monkeypatch.setattr("quantcal.onnx._check.trial_run._python", lambda: None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
+from quantcal._text import shown
 from quantcal.blocks.base import BlockFormat, with_axis
 from quantcal.blocks.statistics import BlockStatistics
 from quantcal.formats import QuantFormat
@@ -65,7 +66,9 @@ class MXFP8(BlockFormat):
     def __post_init__(self) -> None:
         known = ("float8_e4m3fn", "float8_e5m2")
         if self.element not in known:
-            msg = f"element is {self.element!r}, but it must be {' or '.join(known)}"
+            msg = (
+                f"element is {shown(self.element)}, but it must be {' or '.join(known)}"
+            )
             raise CalibrationError(msg)
 
     def __str__(self) -> str:
@@ -143,7 +146,7 @@ class NVFP4(BlockFormat):
         if scale is None:
             return
         if isinstance(scale, bool) or not isinstance(scale, (float, int, np.floating)):
-            msg = f"global_scale is {scale!r}, but it must be a number or None"
+            msg = f"global_scale is {shown(scale)}, but it must be a number or None"
             raise CalibrationError(msg)
         try:
             scale = float(scale)

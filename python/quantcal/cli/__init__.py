@@ -13,10 +13,10 @@ import sys
 import threading
 from contextlib import suppress
 
-from quantcal import _signals
-from quantcal._imports import is_missing
-from quantcal._signals import INTERRUPTED
-from quantcal._temporary import close_folders
+from quantcal._io.temporary import close_folders
+from quantcal._process import signals
+from quantcal._process.imports import is_missing
+from quantcal._process.signals import INTERRUPTED
 
 __all__ = ["INTERRUPTED", "main"]
 
@@ -41,7 +41,7 @@ def main() -> None:
         finally:
             _finish()
     except KeyboardInterrupt:  # while importing, or between the command and its end
-        _signals.ignore()
+        signals.ignore()
         print("interrupted", file=sys.stderr)
         _finish()
         raise SystemExit(INTERRUPTED) from None
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        with _signals.deferred():
+        with signals.deferred():
             from quantcal.cli.app import app
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
@@ -71,12 +71,12 @@ def _run() -> None:
 
 def _finish() -> None:
     """Show what is written, and clean up: nothing is left for a signal to interrupt."""
-    _signals.ignore()
+    signals.ignore()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # told by Python at its end, if at all
             stream.flush()
     close_folders()
-    _signals.end_at_once()
+    signals.end_at_once()
 
 
 def _heed_sigterm() -> None:

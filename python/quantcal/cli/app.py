@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import __version__
+from quantcal._core import __version__
 from quantcal.cli.compare import compare
 from quantcal.cli.compute import compute
 from quantcal.cli.demo import demo

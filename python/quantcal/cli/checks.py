@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from quantcal import CalibrationError, Calibrator
-from quantcal._files import same_target
+from quantcal._core import CalibrationError
+from quantcal._io.files import same_target
+from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import refuse_same
 
 if TYPE_CHECKING:
-    from quantcal.onnx.used import RunFiles
+    from quantcal.onnx._check.files_in_use import RunFiles
 
 
 def check_sources(
@@ -83,7 +84,7 @@ def calibrator_for(
 
 def check_outputs(used: RunFiles, output: Path, others: Sequence[Path | None]) -> None:
     """Refuse files that cannot be written, or that the run uses."""
-    from quantcal.onnx.output import check_file, weights_beside
+    from quantcal.onnx._write.output import check_file, weights_beside
 
     check_file(output, used).check_both()
     given = [path for path in others if path is not None]

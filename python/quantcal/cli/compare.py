@@ -15,8 +15,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-import quantcal as qc
-from quantcal import Comparison
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nonfinite
@@ -30,9 +28,11 @@ from quantcal.cli.options import (
 )
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.comparison.compare import compare as compare_strategies
+from quantcal.comparison.comparison import Comparison
+from quantcal.comparison.score import HIGHER_IS_BETTER
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
-from quantcal.scored import MOST_IS_BEST
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
@@ -129,7 +129,7 @@ def compare(
         )
     check_outputs([plot], [stats])
     started = time.perf_counter()
-    comparison = qc.compare(
+    comparison = compare_strategies(
         calibrator,
         format_,
         strategies=strategy,
@@ -177,7 +177,7 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
         return names
     if sort is Sort.STRATEGY:
         return sorted(names)
-    sign = -1 if sort.value in MOST_IS_BEST else 1
+    sign = -1 if sort.value in HIGHER_IS_BETTER else 1
     figures: dict[str, list[float]] = {name: [] for name in names}
     for row in comparison:
         if row.has(sort.value) and comparison.histograms[row.tensor].finite:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationTable, QuantFormat
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.errors import check_outputs
@@ -30,6 +29,8 @@ from quantcal.cli.options import (
     parse_strategy,
 )
 from quantcal.cli.results import load_stats
+from quantcal.formats import QuantFormat
+from quantcal.table import CalibrationTable
 
 _MOST = 5
 

@@ -14,9 +14,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from quantcal import CalibrationError
-from quantcal._files import INPUT, Used, check_target, same_target
-from quantcal._signals import INTERRUPTED
+from quantcal._core import CalibrationError
+from quantcal._io.files import INPUT, Used, check_target, same_target
+from quantcal._process.signals import INTERRUPTED
 from quantcal.cli.console import say_error, stderr
 
 

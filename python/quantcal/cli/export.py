@@ -9,15 +9,16 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationTable, tensorrt
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
+from quantcal.exporters import tensorrt
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
 from quantcal.exporters.targets import TARGETS
 from quantcal.exporters.targets import export as export_table
+from quantcal.table import CalibrationTable
 
 _INT8 = frozenset({"ncnn", "onnxruntime-tensorrt", "tensorrt"})
 """Targets whose files hold symmetric int8 scales only."""

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal import CalibrationTable
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, show
 from quantcal.strategies.patterns import Pattern
+from quantcal.table import CalibrationTable
 
 
 def print_facts(out: Console, facts: Mapping[str, str]) -> None:

@@ -12,17 +12,15 @@ from typing import Annotated
 
 import typer
 
-from quantcal import (
-    CalibrationError,
-    CalibrationTable,
-    Calibrator,
-    TensorReport,
-)
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
 from quantcal.cli import records, text, views
 from quantcal.cli.console import show, stdout
 from quantcal.cli.facts import warn_of_nonfinite
 from quantcal.cli.options import JsonOption
 from quantcal.cli.results import load_either
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
 
 
 class Sort(str, Enum):

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, Calibrator
-from quantcal._files import same_target
+from quantcal._core import CalibrationError
+from quantcal._io.files import same_target
+from quantcal.calibrator import Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import CommandError, check_outputs

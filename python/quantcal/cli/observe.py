@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationError, Calibrator
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
 from quantcal.cli import text
 from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
@@ -38,8 +39,8 @@ from quantcal.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from quantcal.onnx import Keep
-    from quantcal.onnx.feeds import Feeds
+    from quantcal.onnx import Checkpoint
+    from quantcal.onnx._runtime.feeds import Samples
 
 
 def observe(
@@ -95,18 +96,18 @@ def observe(
       $ quantcal observe model.onnx -o stats.qcal --data calibration/
       $ quantcal observe model.onnx -o stats.qcal --data python:mydata:batches
     """
-    from quantcal.onnx import load_feeds
+    from quantcal.onnx import load_samples
     from quantcal.onnx import observe as observe_model
-    from quantcal.onnx.output import check_file
+    from quantcal.onnx._check.files_in_use import RunFiles
+    from quantcal.onnx._write.output import check_file
     from quantcal.onnx.result import peak_memory
-    from quantcal.onnx.used import RunFiles
 
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
     place = check_file(output, RunFiles(model, data, resume))
     earlier, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
     started = time.perf_counter()
-    samples = Counted(load_feeds(data, model))
+    samples = Counted(load_samples(data, model))
     calibrator = observe_model(
         model,
         samples,
@@ -143,7 +144,10 @@ def observe(
 
 
 def keep_all(
-    calibrator: Calibrator, keep: Keep | None, save_stats: Path | None, option: str
+    calibrator: Calibrator,
+    keep: Checkpoint | None,
+    save_stats: Path | None,
+    option: str,
 ) -> None:
     """Keep what all samples gave when what was to be made of it could not be written.
 
@@ -163,7 +167,7 @@ def keep_all(
         say_warning(f"The last samples could not be kept. {keep.told()}".rstrip())
 
 
-def remove_kept(keep: Keep | None) -> None:
+def remove_kept(keep: Checkpoint | None) -> None:
     """Remove what a run kept: all that it was for is written."""
     if keep is not None:
         keep.remove()
@@ -183,12 +187,12 @@ def kept_before(
     output: Path,
     mantissa_bits: int | None,
     on_nonfinite: OnNonfinite | None,
-) -> tuple[Calibrator | None, Keep]:
+) -> tuple[Calibrator | None, Checkpoint]:
     """Return what is to be resumed, and where this run keeps what it observes."""
-    from quantcal.onnx import Keep
+    from quantcal.onnx import Checkpoint
 
     if resume is None:
-        keep = Keep(output)
+        keep = Checkpoint(output)
         for file in keep.found()[-1:]:
             say_warning(
                 f"{file} is left of a run that ended early; --resume {file} would go on "
@@ -199,7 +203,7 @@ def kept_before(
         {"--mantissa-bits": mantissa_bits, "--on-nonfinite": on_nonfinite},
         "the histograms in --resume were made with their own",
     )
-    return Keep.resume(resume, output)
+    return Checkpoint.resume(resume, output)
 
 
 def refuse(given: Mapping[str, object], reason: str) -> None:
@@ -213,7 +217,7 @@ def refuse(given: Mapping[str, object], reason: str) -> None:
 
 def megabytes(max_memory: int | None) -> int:
     """Return `--max-memory` in bytes, or the library's default."""
-    from quantcal.onnx.observer import MAX_MEMORY
+    from quantcal.onnx._observe.observer import MAX_MEMORY
 
     return MAX_MEMORY if max_memory is None else max_memory * MB
 
@@ -247,7 +251,7 @@ class Counted:
     each turn, inside a branch one only when it is taken.
     """
 
-    def __init__(self, feeds: Feeds) -> None:
+    def __init__(self, feeds: Samples) -> None:
         self._feeds = feeds
         self.read = 0
 

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from quantcal import CalibrationError, Policy, QuantFormat
-from quantcal.strategies.named import NAMED
+from quantcal._core import CalibrationError
+from quantcal.formats import QuantFormat
+from quantcal.strategies.policy import Policy
+from quantcal.strategies.presets import NAMED
 
 MB = 1_000_000
 """Bytes; memory is given and shown in these."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal import CalibrationTable, Calibrator
+from quantcal.calibrator import Calibrator
 from quantcal.cli.checks import (
     calibrator_for,
     check_outputs,
@@ -57,9 +57,10 @@ from quantcal.cli.weights import (
     weights,
 )
 from quantcal.strategies import Policy
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx import Keep, Written
+    from quantcal.onnx import Checkpoint, WriteResult
 
 
 OutputOption = Annotated[
@@ -196,8 +197,8 @@ def quantize(
     """
     from quantcal.onnx import quantize as quantize_model
     from quantcal.onnx import read_config
-    from quantcal.onnx.config import save_config as save
-    from quantcal.onnx.used import RunFiles, policy_files
+    from quantcal.onnx._check.files_in_use import RunFiles, policy_files
+    from quantcal.onnx._plan.config import save_config as save
 
     options: dict[str, Any] = read_config(config) if config else {}
     options |= chosen(target, activation, placement, op_type, include, exclude)
@@ -213,7 +214,7 @@ def quantize(
     check = partial(check_outputs, used, output, (save_stats, save_table, beside))
     check()
     Policy.of(options["strategy"])  # an unknown name is told before the samples run
-    keep: Keep | None = None
+    keep: Checkpoint | None = None
     if from_ is not None:
         observing = {
             "--mantissa-bits": mantissa_bits,
@@ -275,7 +276,7 @@ def quantize(
 
 def _write(
     model: Path, output: Path, table: CalibrationTable, options: Mapping[str, Any]
-) -> Written:
+) -> WriteResult:
     """Write a model with the ranges of a table; what chose them is not asked again."""
     from quantcal.onnx import write
 

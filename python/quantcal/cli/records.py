@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from quantcal import CalibrationTable, Calibrator, Stability
+from quantcal.calibrator import Calibrator
+from quantcal.stability import Stability
+from quantcal.table import CalibrationTable
 
 PERCENTILES = (0.01, 0.1, 1.0, 50.0, 99.0, 99.9, 99.99)
 

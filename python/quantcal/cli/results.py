@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantcal import CalibrationTable, Calibrator, load
+from quantcal._load import load
+from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import CommandError
+from quantcal.table import CalibrationTable
 
 
 def load_either(file: Path) -> Calibrator | CalibrationTable:

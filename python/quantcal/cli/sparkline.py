@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from quantcal import Histogram
+from quantcal._core import Histogram
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = ".:-=+*#@"

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal import stability as stability_of
-from quantcal._files import same_target
+from quantcal._io.files import same_target
 from quantcal.cli import records
 from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
@@ -22,8 +21,8 @@ from quantcal.cli.options import (
 )
 from quantcal.cli.results import load_stats
 from quantcal.cli.tables import Column, tensor_table
-from quantcal.halves import TOLERANCE
 from quantcal.report import columns
+from quantcal.stability import TOLERANCE, check_stability
 
 # What goes first where a terminal is narrow.
 _RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
@@ -73,7 +72,7 @@ def stability(
     halves = load_stats(first), load_stats(second)
     rules = parse_strategy(strategy)
     with saying_warnings():
-        found = stability_of(*halves, rules, format=format_)
+        found = check_stability(*halves, rules, format=format_)
     if json_:
         records.print_json("stability", None, records.of_stability(found))
         return

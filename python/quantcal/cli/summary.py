@@ -12,7 +12,7 @@ from quantcal.cli.console import stdout
 from quantcal.cli.facts import print_facts, timing
 
 if TYPE_CHECKING:
-    from quantcal.onnx import QuantizeResult, Written
+    from quantcal.onnx import QuantizeResult, WriteResult
 
 
 def print_result(
@@ -57,7 +57,7 @@ def print_result(
     print_most_affected(result.table)
 
 
-def print_written(written: Written, model: Path, source: Path) -> None:
+def print_written(written: WriteResult, model: Path, source: Path) -> None:
     """Print what was written with the ranges of a table.
 
     Parameters
@@ -73,7 +73,7 @@ def print_written(written: Written, model: Path, source: Path) -> None:
     print_facts(stdout(), facts | _written(written))
 
 
-def _written(written: QuantizeResult | Written) -> dict[str, str]:
+def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
     from quantcal.onnx.result import left_told
 
     left = left_told(written.left_in_float, written.float_weights, written.model_bytes)

@@ -9,12 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal import CalibrationTable, Calibrator, QuantParams, TensorReport
+from quantcal.calibrator import Calibrator
 from quantcal.cli import text
 from quantcal.cli.records import Record
 from quantcal.cli.sparkline import sparkline
 from quantcal.cli.tables import Column, tensor_table
+from quantcal.params import QuantParams
 from quantcal.report.columns import spread
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
 
 _WIDE = 100
 """Columns of a terminal that have room for distributions of full width."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from quantcal.cli.options import WEIGHTS, parse_formats
-from quantcal.onnx.cpu import CPUS
+from quantcal.onnx._plan.cpu import CPUS
 
 
 class ReduceRange(str, Enum):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 
 Counts = NDArray[np.int64]
 Edges = NDArray[Any]
@@ -105,7 +106,7 @@ def too_few_bins(bins: int, levels: int, option: str) -> NoReturn:
         Always, with the name of the option that sets the levels.
     """
     msg = (
-        f"{bins} bins cannot be merged to {levels} levels: give more bins, or a smaller "
+        f"{bins} bins cannot be merged to {shown(levels)} levels: give more bins, or a smaller "
         f"{option}"
     )
     raise CalibrationError(msg)
@@ -122,12 +123,12 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
         If it is not an integer.
     """
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        msg = f"{name} is {value!r}, but it must be an integer"
+        msg = f"{name} is {shown(value)}, but it must be an integer"
         raise TypeError(msg)
     number = operator.index(value)
     if number < least or (most is not None and number > most):
         limits = f"at least {least}" if most is None else f"between {least} and {most}"
-        msg = f"{name} is {number}, but it must be {limits}"
+        msg = f"{name} is {shown(number)}, but it must be {limits}"
         raise CalibrationError(msg)
     return number
 
@@ -154,16 +155,21 @@ def real(name: str, value: Any) -> float:
 
     Raises
     ------
+    CalibrationError
+        If it is beyond the numbers of a float.
     TypeError
         If it is not a number.
     """
     if isinstance(value, (bool, str, bytes)):
-        msg = f"{name} is {value!r}, but it must be a number"
+        msg = f"{name} is {shown(value)}, but it must be a number"
         raise TypeError(msg)
     try:
         return math.fsum([value])
+    except OverflowError:
+        msg = f"{name} is {shown(value)}, which is beyond the numbers of a float"
+        raise CalibrationError(msg) from None
     except TypeError as error:
-        msg = f"{name} is {value!r}, but it must be a number"
+        msg = f"{name} is {shown(value)}, but it must be a number"
         raise TypeError(msg) from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.compat import _checks
 from quantcal.compat._modelopt_mse import best_centre
 
@@ -83,13 +84,13 @@ def modelopt_entropy(
     start_bin = _checks.integer("start_bin", start_bin, 1)
     if hist.size < max(2, start_bin):
         msg = (
-            f"{hist.size} bins are fewer than {max(2, start_bin)}, where the search "
+            f"{hist.size} bins are fewer than {shown(max(2, start_bin))}, where the search "
             "begins: give more bins, or a smaller start_bin (2 bins at least)"
         )
         raise CalibrationError(msg)
     hist[0] = hist[1]
     levels = 1 << (num_bits - 1 + bool(unsigned))
-    widths = np.arange(start_bin, hist.size + 1, stride)
+    widths = np.arange(start_bin, hist.size + 1, min(stride, hist.size))
     return float(np.float32(ends[_best_width(hist, widths, levels)]))
 
 
@@ -288,13 +289,13 @@ def modelopt_mse(
     start_bin = _checks.integer("start_bin", start_bin, 0)
     if hist.size <= start_bin:
         msg = (
-            f"{hist.size} bins leave no candidate from bin {start_bin} on: give more "
+            f"{hist.size} bins leave no candidate from bin {shown(start_bin)} on: give more "
             "bins, or a smaller start_bin"
         )
         raise CalibrationError(msg)
     rounded = ends.astype(np.float32)
     centres = (rounded[1:] + rounded[:-1]) / np.float32(2)
-    candidates = np.arange(start_bin, hist.size, stride)
+    candidates = np.arange(start_bin, hist.size, min(stride, hist.size))
     bias, width, without_sign = num_bits, int(bool(unsigned)), False
     if not as_released:
         bias, width, without_sign = 0, num_bits, bool(unsigned)

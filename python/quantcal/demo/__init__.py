@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantcal import CalibrationError, CalibrationTable, Calibrator, _imports
-from quantcal._files import check_target
+from quantcal._core import CalibrationError
+from quantcal._io.files import check_target
+from quantcal._process import imports
+from quantcal.calibrator import Calibrator
 from quantcal.demo.errors import DemoError
 from quantcal.demo.fetch import cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
-from quantcal.demo.ocr import RECOGNIZER, Accuracy, LineFeeds, evaluate
+from quantcal.demo.ocr import RECOGNIZER, Accuracy, LineSamples, evaluate
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult, environment
-from quantcal.onnx import observe, saturations, write
-from quantcal.onnx.cpu import weight_bits
+from quantcal.onnx import find_saturation, observe, write
+from quantcal.onnx._plan.cpu import weight_bits
 from quantcal.onnx.result import peak_memory
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     import os
@@ -39,7 +42,7 @@ __all__ = [
     "DemoError",
     "DemoResult",
     "Line",
-    "LineFeeds",
+    "LineSamples",
     "StrategyResult",
     "cache_folder",
     "contact_sheet",
@@ -150,7 +153,7 @@ def _check(
             "The demo needs at least one line to observe and one to read, not "
             f"{calibration_lines} and {evaluation_lines}."
         )
-    _imports.require(
+    imports.require(
         ("onnx", "onnxruntime", "PIL", "PIL.Image"),
         "quantcal.demo needs",
         "demo",
@@ -195,7 +198,7 @@ def _observe(
 ) -> tuple[Calibrator, float]:
     """Return the histograms of one pass over the lines, and its seconds."""
     start = time.perf_counter()
-    calibrator = observe(model, LineFeeds(lines), progress=progress)
+    calibrator = observe(model, LineSamples(lines), progress=progress)
     seconds = time.perf_counter() - start
     calibrator.save(folder / "rec.qcal")
     return calibrator, seconds
@@ -205,7 +208,7 @@ def _narrow(model: Path, calibrator: Calibrator, table: CalibrationTable) -> lis
     """Return the nodes whose weights lose a bit on this machine, as `quantize` does."""
     if not weight_bits().reduce:
         return []
-    found = saturations(model, calibrator, table)
+    found = find_saturation(model, calibrator, table)
     return [name for name, node in found.items() if node.needs_bit]
 
 

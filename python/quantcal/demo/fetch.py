@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from quantcal._files import reason_of
-from quantcal._temporary import beside, sync, sync_folder
+from quantcal._io.files import reason_of
+from quantcal._io.temporary import beside, sync, sync_folder
 from quantcal.demo.download import by_hand, download
 from quantcal.demo.errors import DemoError
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from quantcal._files import write_bytes
+from quantcal._io.files import write_bytes
 from quantcal.demo import fonts
 
 if TYPE_CHECKING:

@@ -218,7 +218,7 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
-class LineFeeds:
+class LineSamples:
     """The lines as feeds of the recogniser, one at a time: what `observe` reads.
 
     Parameters

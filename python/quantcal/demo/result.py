@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantcal._files import write_text
+from quantcal._io.files import write_text
 
 if TYPE_CHECKING:
     from quantcal.demo.ocr import Accuracy

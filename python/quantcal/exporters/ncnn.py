@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import Used, write_text
+from quantcal._io.files import Used, write_text
 from quantcal._names import check_name
-from quantcal.onnx.attributes import attribute
-from quantcal.onnx.counterparts import counted_as, why_foreign
-from quantcal.onnx.graph import operator_of
+from quantcal.exporters.tensorrt import largest
+from quantcal.onnx._graph.attributes import attribute
+from quantcal.onnx._graph.counterparts import counted_as, why_foreign
+from quantcal.onnx._graph.graph import operator_of
 from quantcal.params import QuantParams
-from quantcal.tensorrt import largest
 
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
 _NAME_LENGTH = 255  # what the reader's buffer holds
 
@@ -88,10 +88,10 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     CalibrationError
         If the model cannot be read.
     """
-    from quantcal.onnx.constants import stored_tensors
-    from quantcal.onnx.graph import all_nodes
-    from quantcal.onnx.model import load_model
-    from quantcal.onnx.scopes import unify_names
+    from quantcal.onnx._graph.constants import stored_tensors
+    from quantcal.onnx._graph.graph import all_nodes
+    from quantcal.onnx._graph.scopes import unify_names
+    from quantcal.onnx._model.model import load_model
 
     graph = load_model(model).proto.graph
     unify_names(graph)

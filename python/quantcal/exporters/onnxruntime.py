@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal import _core
-from quantcal._files import check_target, read_bytes, write_bytes, write_text
-from quantcal._json import parse_json
+from quantcal._io.files import check_target, read_bytes, write_bytes, write_text
+from quantcal._io.json_text import parse_json
+from quantcal._io.temporary import TemporaryFolder, working
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST
-from quantcal._temporary import TemporaryFolder, working
+from quantcal._text import shown
+from quantcal.exporters.tensorrt import largest
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
-from quantcal.tensorrt import largest
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
@@ -55,7 +56,7 @@ def tensors_data(
     ImportError
         If onnxruntime or onnx is missing; says how to install them.
     """
-    from quantcal.onnx.frameworks import require
+    from quantcal.onnx._model._optional import require
 
     require()
     from onnxruntime.quantization import calibrate
@@ -131,7 +132,9 @@ def read_cache(
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
         entries = content["data"]
         if not isinstance(entries, dict):  # pairs could name a tensor twice
-            raise TypeError(f"data is {entries!r:.40}, but it must be ranges by name")
+            raise TypeError(
+                f"data is {shown(entries, 40)}, but it must be ranges by name"
+            )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"{path} is no calibration cache of onnxruntime: {error!r}"
         raise _core.CalibrationError(msg) from error
@@ -177,7 +180,7 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
     ImportError
         If onnxruntime is missing; says how to install it.
     """
-    from quantcal.onnx.frameworks import require
+    from quantcal.onnx._model._optional import require
 
     require()
     from onnxruntime.quantization.calibrate import TensorData
@@ -202,7 +205,8 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
 
 def _known(method: str) -> str:
     if method not in METHODS:
-        msg = f"method {method!r} is not known to onnxruntime: give one of {', '.join(METHODS)}"
+        known = ", ".join(METHODS)
+        msg = f"method {shown(method)} is not known to onnxruntime: give one of {known}"
         raise _core.CalibrationError(msg)
     return method
 

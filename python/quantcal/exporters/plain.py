@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from quantcal._files import write_text
+from quantcal._io.files import write_text
 from quantcal.params import QuantParams
 
 COLUMNS = (

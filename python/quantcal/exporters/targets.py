@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantcal import _core, tensorrt
-from quantcal._files import check_target
-from quantcal.exporters import ncnn, onnxruntime, plain
-from quantcal.onnx.reached import in_table
-from quantcal.onnx.used import RunFiles
+from quantcal import _core
+from quantcal._io.files import check_target
+from quantcal._text import shown
+from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
+from quantcal.onnx._check.files_in_use import RunFiles
+from quantcal.onnx._plan.reached import in_table
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
 Table = Mapping[str, QuantParams]
 
@@ -149,7 +150,7 @@ def export(
     >>> qc.exporters.export(table, "csv", "ranges.csv")
     """
     if to not in TARGETS:
-        msg = f"target {to!r} is not known. Known targets: {', '.join(TARGETS)}"
+        msg = f"target {shown(to)} is not known. Known targets: {', '.join(TARGETS)}"
         raise _core.CalibrationError(msg)
     target = TARGETS[to]
     given = {key: value for key, value in options.items() if value is not None}

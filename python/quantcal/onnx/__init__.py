@@ -7,37 +7,37 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
-from quantcal.onnx.accelerate import Acceleration, accelerate
-from quantcal.onnx.agreement import Agreement
-from quantcal.onnx.config import read_config
-from quantcal.onnx.evaluate import Evaluation, Metered, evaluate
-from quantcal.onnx.feeds import Feeds, load_feeds
-from quantcal.onnx.inputs import InputSpec
-from quantcal.onnx.keep import Keep
-from quantcal.onnx.observer import observe
+from quantcal.onnx._graph.inputs import InputSpec
+from quantcal.onnx._observe.checkpoint import Checkpoint
+from quantcal.onnx._observe.observer import observe
+from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
+from quantcal.onnx._plan.config import read_config
+from quantcal.onnx._runtime.feeds import Samples, load_samples
+from quantcal.onnx._write.saturation import Saturation, find_saturation
+from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
+from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
-from quantcal.onnx.result import Clipped, QuantizeResult
-from quantcal.onnx.saturation import Saturation, saturations
-from quantcal.onnx.writer import Written, write
+from quantcal.onnx.result import ClippedTensor, QuantizeResult
+from quantcal.onnx.writer import WriteResult, write
 
 __all__ = [
-    "Acceleration",
-    "Agreement",
-    "Clipped",
+    "Checkpoint",
+    "ClippedTensor",
     "Evaluation",
-    "Feeds",
     "InputSpec",
-    "Keep",
-    "Metered",
+    "MetricMean",
+    "OutputError",
+    "Patch",
     "QuantizeResult",
+    "Samples",
     "Saturation",
-    "Written",
-    "accelerate",
+    "WriteResult",
     "evaluate",
-    "load_feeds",
+    "find_saturation",
+    "load_samples",
     "observe",
+    "patch_onnxruntime",
     "quantize",
     "read_config",
-    "saturations",
     "write",
 ]

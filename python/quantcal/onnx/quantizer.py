@@ -9,30 +9,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, Calibrator, __version__
-from quantcal.halves import Stability
-from quantcal.onnx.config import config_text
-from quantcal.onnx.cpu import WeightBits, decided
-from quantcal.onnx.model import load_light
-from quantcal.onnx.noted import noted
-from quantcal.onnx.observer import MAX_MEMORY, Method, fresh
-from quantcal.onnx.options import BLOCK_SIZE, OP_TYPES, Options
-from quantcal.onnx.output import check_output
-from quantcal.onnx.prepare import prepare
-from quantcal.onnx.ranges import assign, ranges
+from quantcal._core import CalibrationError, __version__
+from quantcal.calibrator import Calibrator
+from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._check.float_model import check_without_data
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._observe.calibration_run import (
+    CalibrationRun,
+    from_before,
+    from_samples,
+)
+from quantcal.onnx._observe.observer import MAX_MEMORY, Method, fresh
+from quantcal.onnx._observe.ranges import assign, ranges
+from quantcal.onnx._plan.config import config_text
+from quantcal.onnx._plan.cpu import WeightBits, decided
+from quantcal.onnx._plan.noted_formats import noted
+from quantcal.onnx._plan.options import BLOCK_SIZE, OP_TYPES, Options
+from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._write.output import check_output
+from quantcal.onnx._write.saturation import estimate
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
-from quantcal.onnx.saturation import estimate
-from quantcal.onnx.seen import Seen, from_before, from_samples
-from quantcal.onnx.unchanged import check_without_data
-from quantcal.onnx.used import policy_files
 from quantcal.onnx.writer import write_prepared
+from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from quantcal.calibrator import OnNonfinite
-    from quantcal.onnx.keep import Keep
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
+    from quantcal.onnx._observe.checkpoint import Checkpoint
 
 
 def quantize(
@@ -63,7 +68,7 @@ def quantize(
     on_nonfinite: OnNonfinite = "ignore",
     providers: Sequence[str] | None = None,
     calibrator: Calibrator | None = None,
-    keep: Keep | None = None,
+    keep: Checkpoint | None = None,
 ) -> QuantizeResult:
     """Quantise a float model with the ranges that its data show.
 
@@ -79,8 +84,8 @@ def quantize(
     output : path
         Replaced at once when the new model is complete and checked; of a link, what it
         points at. No file that the run reads.
-    reader : iterable of {input name: array}, CalibrationDataReader, Feeds, or path
-        Calibration samples, read once; see :func:`quantcal.onnx.load_feeds`. Not needed
+    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
+        Calibration samples, read once; see :func:`quantcal.onnx.load_samples`. Not needed
         with a ``calibrator`` that has observed this model already: no sample runs then,
         and the model is the same, to the byte. Without samples the float forms are
         compared on random inputs, if all inputs are floats of a fixed shape, else not.
@@ -119,7 +124,7 @@ def quantize(
     reduce_range : bool, "auto", "nodes", or collection of str
         7-bit weights. ``"auto"`` (default) and ``"nodes"`` take them for onnxruntime when
         ``cpu`` has no VNNI, where 8 bits overflow inside its kernels, and only in the
-        nodes where that costs more than the bit (:func:`quantcal.onnx.saturations`);
+        nodes where that costs more than the bit (:func:`quantcal.onnx.find_saturation`);
         names are those nodes.
     cpu : "auto", "vnni", "no-vnni" or "arm"
         Where the model will run; ``"auto"`` (default) is this machine.
@@ -147,10 +152,10 @@ def quantize(
         Add the samples to this one, and decide from all that it has seen. Give an empty
         one to keep the histograms, also when writing fails; or one from
         :func:`quantcal.onnx.observe` or :func:`quantcal.load`, and no ``reader``.
-    keep : Keep, optional
+    keep : Checkpoint, optional
         Where the histograms of the samples so far are kept in case they do not all run. The
-        file stays until :meth:`Keep.remove`. For all of them, when the model cannot be written,
-        give a calibrator.
+        file stays until :meth:`Checkpoint.remove`. For all of them, when the model cannot
+        be written, give a calibrator.
 
     Returns
     -------
@@ -204,7 +209,7 @@ def quantize(
     prepared = prepare(load_light(model), options)
     # Before the data, which may take long; a given calibrator may know more tensors.
     policy = assign(given, prepared, calibrator or ())
-    seen: Seen | None = None
+    seen: CalibrationRun | None = None
     table = CalibrationTable({})
     steadiness: Stability | None = None
     observed = computed = time.perf_counter()

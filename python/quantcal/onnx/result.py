@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantcal import CalibrationTable
-from quantcal.halves import Stability
-from quantcal.onnx.float_weights import float_weights_told
+from quantcal.onnx._write.float_weights import float_weights_told
+from quantcal.stability import Stability
+from quantcal.table import CalibrationTable
 
 
 @dataclass(frozen=True, slots=True)
-class Clipped:
+class ClippedTensor:
     """A tensor and the share of its finite values that its range cuts off (0…1)."""
 
     name: str
@@ -82,7 +82,7 @@ class QuantizeResult:
     seconds_compute: float
     seconds_write: float
     peak_memory: int | None
-    widest_clipped: tuple[Clipped, ...]
+    widest_clipped: tuple[ClippedTensor, ...]
     stability: Stability | None = field(repr=False)
     config: str | None = field(repr=False)
 
@@ -143,9 +143,11 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def widest_clipped(table: CalibrationTable, most: int = 5) -> tuple[Clipped, ...]:
+def widest_clipped(table: CalibrationTable, most: int = 5) -> tuple[ClippedTensor, ...]:
     """Return the tensors that lose the largest share of their values."""
-    shares = [Clipped(name, report.clipped) for name, report in table.report.items()]
+    shares = [
+        ClippedTensor(name, report.clipped) for name, report in table.report.items()
+    ]
     shares.sort(key=lambda clipped: (-clipped.share, clipped.name))
     return tuple(clipped for clipped in shares[:most] if clipped.share > 0)
 

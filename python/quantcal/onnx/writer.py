@@ -14,32 +14,40 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal import CalibrationError, CalibrationTable, QuantParams
-from quantcal.onnx.check_form import check_form
-from quantcal.onnx.cpu import WeightBits
-from quantcal.onnx.float_weights import float_weights
-from quantcal.onnx.gathers import gather_codes
-from quantcal.onnx.graph import all_nodes, operator_of
-from quantcal.onnx.inputs import Feed
-from quantcal.onnx.model import load_light
-from quantcal.onnx.noted import activation_of, advice, other_format
-from quantcal.onnx.options import ACTIVATIONS, BLOCK_SIZE, OP_TYPES, Options, opset_for
-from quantcal.onnx.output import Output, check_output, save
-from quantcal.onnx.prepare import Prepared, prepare
-from quantcal.onnx.reached import in_table
+from quantcal._core import CalibrationError
+from quantcal.onnx._check.float_model import check_without_data
+from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._graph.inputs import Sample
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
+from quantcal.onnx._plan.options import (
+    ACTIVATIONS,
+    BLOCK_SIZE,
+    OP_TYPES,
+    Options,
+    opset_for,
+)
+from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._write.float_weights import float_weights
+from quantcal.onnx._write.gathers import gather_codes
+from quantcal.onnx._write.output import Output, check_output, save
+from quantcal.onnx._write.rewrite import rewrite
+from quantcal.onnx._write.saturation import check_narrow
 from quantcal.onnx.result import weights_told
-from quantcal.onnx.rewrite import rewrite
-from quantcal.onnx.saturation import check_narrow
-from quantcal.onnx.unchanged import check_without_data
+from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx.model import Model
+    from quantcal.onnx._model.model import Model
 
-__all__ = ["Written", "check_output", "write", "write_prepared"]
+__all__ = ["WriteResult", "check_output", "write", "write_prepared"]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What a written model consists of.
 
     Attributes
@@ -98,7 +106,7 @@ def write(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     weight_formats: Mapping[str, str] | None = None,
-) -> Written:
+) -> WriteResult:
     """Write a quantised copy of a model with the ranges of a table.
 
     Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
@@ -124,11 +132,11 @@ def write(
         As for :func:`quantcal.onnx.quantize`.
     reduce_range : bool, "auto", or collection of str
         As for :func:`quantcal.onnx.quantize`. Which nodes need it is not known here:
-        :func:`quantcal.onnx.saturations` finds their names.
+        :func:`quantcal.onnx.find_saturation` finds their names.
 
     Returns
     -------
-    Written
+    WriteResult
 
     Raises
     ------
@@ -156,7 +164,7 @@ def write(
     if options.bits().undecided:
         raise CalibrationError(
             'reduce_range="nodes" needs the histograms, which write() does not have. '
-            "Give the names that quantcal.onnx.saturations finds."
+            "Give the names that quantcal.onnx.find_saturation finds."
         )
     options = replace(options, given=formats)
     opset = max(options.opset, opset_for(formats.values()))
@@ -173,8 +181,8 @@ def write_prepared(
     table: Mapping[str, QuantParams],
     *,
     bits: WeightBits | None = None,
-    sample: Feed | None = None,
-) -> Written:
+    sample: Sample | None = None,
+) -> WriteResult:
     """Rewrite a prepared model, check the result, and put it in its place.
 
     With a ``sample`` the check includes a run on it.
@@ -190,7 +198,7 @@ def write_prepared(
     label = prepared.converted.label
     check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
     size = save(proto, output, label, sample)
-    return Written(
+    return WriteResult(
         output=output.path,
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
         quantize_nodes=kinds["QuantizeLinear"],

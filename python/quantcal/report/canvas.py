@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantcal import _imports
-from quantcal._signals import deferred
+from quantcal._process import imports
+from quantcal._process.signals import deferred
+from quantcal._text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def require() -> None:
     """
     # The compiled parts of these, too, do not stand an interruption while they load.
     parts = ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg")
-    _imports.require(parts, "Pictures need", "plot", "matplotlib")
+    imports.require(parts, "Pictures need", "plot", "matplotlib")
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -74,7 +75,7 @@ def check(ax: object) -> None:
 
     if ax is None or isinstance(ax, Axes):
         return
-    msg = f"ax is {ax!r:.80}, but it must be matplotlib axes, or None for new ones"
+    msg = f"ax is {shown(ax, 80)}, but it must be matplotlib axes, or None for new ones"
     raise TypeError(msg)
 
 

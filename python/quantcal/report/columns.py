@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._text import NONE, decibels, real, share
-from quantcal.halves import Steadiness
+from quantcal.comparison.score import Score, StrategySummary
 from quantcal.params import QuantParams
-from quantcal.scored import Scored, StrategySummary
+from quantcal.stability import TensorStability
 
 
 class Column(NamedTuple):
@@ -23,7 +23,7 @@ class Column(NamedTuple):
     left: bool = False
 
 
-def of_scored(rows: Sequence[Scored], *, by_tensor: bool = False) -> list[Column]:
+def of_scored(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
     """Return what strategies do to a tensor; `by_tensor` names the tensor of each row."""
     columns = [Column("strategy", [row.strategy for row in rows], left=True)]
     if by_tensor:
@@ -67,7 +67,7 @@ def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
     return columns
 
 
-def of_stability(rows: Sequence[Steadiness]) -> list[Column]:
+def of_stability(rows: Sequence[TensorStability]) -> list[Column]:
     """Return how far two halves of the data agree on tensors."""
     return [
         Column("tensor", [row.name for row in rows], left=True),

@@ -9,13 +9,13 @@ import numpy as np
 
 from quantcal._core import CalibrationError, Histogram
 from quantcal._text import decibels, share
-from quantcal.comparison import Comparison
+from quantcal.comparison.comparison import Comparison
+from quantcal.comparison.score import Score
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.report import canvas, density
 from quantcal.report.canvas import CHOSEN, GUIDE, METHOD, SMALL, TEXT
 from quantcal.report.density import Heights
-from quantcal.scored import Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def plot(
     return ax
 
 
-def _chosen(comparison: Comparison, strategy: str | None) -> tuple[Scored, QuantParams]:
+def _chosen(comparison: Comparison, strategy: str | None) -> tuple[Score, QuantParams]:
     if len(comparison.tensors) != 1:
         msg = (
             f"a picture is of one tensor, and there are {len(comparison.tensors)}: "
@@ -147,7 +147,7 @@ def _share_height(ax: Axes, least: float, largest: float, rows: float) -> None:
 
 
 def _draw_rows(
-    ax: Axes, comparison: Comparison, chosen: Scored, height: float, size: float
+    ax: Axes, comparison: Comparison, chosen: Score, height: float, size: float
 ) -> None:
     """Draw a line a strategy, with its name on the left and its figures on the right."""
     across = ax.get_xaxis_transform()

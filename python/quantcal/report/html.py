@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from quantcal.comparison import Comparison
-from quantcal.halves import Stability
+from quantcal.comparison.comparison import Comparison
 from quantcal.report import columns
 from quantcal.report.columns import Column
+from quantcal.stability import Stability
 
 
 def comparison(shown: Comparison) -> str:

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 
 from quantcal._core import CalibrationError
-from quantcal._files import write_bytes
-from quantcal.comparison import Comparison
+from quantcal._io.files import write_bytes
+from quantcal.comparison.comparison import Comparison
 from quantcal.report import canvas
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantcal.comparison import Comparison
+from quantcal.comparison.comparison import Comparison
 from quantcal.report import columns
 from quantcal.report.columns import Column
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 
 Distribution = Literal["auto", "gauss", "laplace", "half_gauss", "half_laplace"]
@@ -53,11 +54,11 @@ class ACIQ:
     def __post_init__(self) -> None:
         if self.distribution not in get_args(Distribution):
             allowed = ", ".join(f'"{name}"' for name in get_args(Distribution))
-            msg = f"distribution is {self.distribution!r}, but it must be one of {allowed}"
+            msg = f"distribution is {shown(self.distribution)}, but it must be one of {allowed}"
             raise _core.CalibrationError(msg)
         if self.approximation not in (None, "closed_form"):
             msg = (
-                f'approximation is {self.approximation!r}, but it must be "closed_form" '
+                f'approximation is {shown(self.approximation)}, but it must be "closed_form" '
                 "or None"
             )
             raise _core.CalibrationError(msg)

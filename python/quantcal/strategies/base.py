@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from quantcal._core import CalibrationError, Histogram
+from quantcal._text import shown
 
 if TYPE_CHECKING:
     from quantcal._core import TensorStats
@@ -91,5 +92,5 @@ def as_range(ends: Any) -> tuple[float, float]:
         low, high = ends
         return float(low), float(high)
     except (TypeError, ValueError, OverflowError):
-        msg = f"it returned {ends!r:.80}, but a range is two numbers, low and high"
+        msg = f"it returned {shown(ends, 80)}, but a range is two numbers, low and high"
         raise CalibrationError(msg) from None

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_real
 
@@ -37,7 +38,7 @@ class Fixed:
         low, high = as_real(self.low), as_real(self.high)
         if low is None or high is None or not -_MOST <= low <= high <= _MOST:
             msg = (
-                f"the range [{self.low!r}, {self.high!r}] must have finite ends, the "
+                f"the range [{shown(self.low)}, {shown(self.high)}] must have finite ends, the "
                 "lower first"
             )
             raise _core.CalibrationError(msg)

@@ -42,7 +42,7 @@ class Hybrid:
     then: Strategy = field(default=KL())
 
     def __post_init__(self) -> None:
-        from quantcal.strategies.express import strategy_of
+        from quantcal.strategies.serialize import strategy_of
 
         object.__setattr__(self, "first", strategy_of(self.first))
         object.__setattr__(self, "then", strategy_of(self.then))

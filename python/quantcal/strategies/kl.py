@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_flag, as_whole
 
 _MOST_BINS = 1 << 24
+_MOST_LEVELS = 1 << 64  # as many as there are values of float64
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class KL:
     Raises
     ------
     CalibrationError
-        If `num_bins` is not between 1 and 2**24, `num_levels` below 2, or an option of
-        another type.
+        If `num_bins` is not between 1 and 2**24, `num_levels` not between 2 and 2**64, or
+        an option of another type.
     """
 
     num_bins: int = 2048
@@ -53,17 +55,17 @@ class KL:
         num_bins = as_whole(self.num_bins)
         if num_bins is None or not 1 <= num_bins <= _MOST_BINS:
             msg = (
-                f"num_bins is {self.num_bins!r}, but it must be a whole number between 1 "
+                f"num_bins is {shown(self.num_bins)}, but it must be a whole number between 1 "
                 f"and {_MOST_BINS}"
             )
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "num_bins", num_bins)
         if self.num_levels is not None:
             num_levels = as_whole(self.num_levels)
-            if num_levels is None or num_levels < 2:
+            if num_levels is None or not 2 <= num_levels <= _MOST_LEVELS:
                 msg = (
-                    f"num_levels is {self.num_levels!r}, but it must be a whole number "
-                    "of at least 2"
+                    f"num_levels is {shown(self.num_levels)}, but it must be a whole number "
+                    "between 2 and 2**64"
                 )
                 raise _core.CalibrationError(msg)
             object.__setattr__(self, "num_levels", num_levels)
@@ -71,7 +73,7 @@ class KL:
             two_sided = as_flag(self.two_sided)
             if two_sided is None:
                 msg = (
-                    f"two_sided is {self.two_sided!r}, but it must be True, False or "
+                    f"two_sided is {shown(self.two_sided)}, but it must be True, False or "
                     "None"
                 )
                 raise _core.CalibrationError(msg)

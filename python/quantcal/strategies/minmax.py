@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 
 Reduce = Literal["extreme", "mean", "median"]
@@ -43,7 +44,7 @@ class MinMax:
     def __post_init__(self) -> None:
         if self.reduce not in get_args(Reduce):
             allowed = ", ".join(f'"{name}"' for name in get_args(Reduce))
-            msg = f"reduce is {self.reduce!r}, but it must be one of {allowed}"
+            msg = f"reduce is {shown(self.reduce)}, but it must be one of {allowed}"
             raise _core.CalibrationError(msg)
 
     @property

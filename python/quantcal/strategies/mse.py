@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_flag, as_real
 
@@ -44,10 +45,10 @@ class MSE:
     def __post_init__(self) -> None:
         p, newton = as_real(self.p), as_flag(self.newton)
         if p is None or not 1 <= p <= 4:
-            msg = f"p is {self.p!r}, but it must be between 1 and 4"
+            msg = f"p is {shown(self.p)}, but it must be between 1 and 4"
             raise _core.CalibrationError(msg)
         if newton is None:
-            msg = f"newton is {self.newton!r}, but it must be True or False"
+            msg = f"newton is {shown(self.newton)}, but it must be True or False"
             raise _core.CalibrationError(msg)
         if newton and p != 2:
             msg = f"p is {p}, but the fixed point (newton=True) is for p=2 only"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from quantcal import _core
+from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_flag, as_real
 
@@ -64,7 +65,7 @@ class Percentile:
         percentile = as_real(self.percentile)
         if percentile is None or not 0 < percentile <= 100:
             msg = (
-                f"percentile is {self.percentile!r}, but it must be above 0 and at most "
+                f"percentile is {shown(self.percentile)}, but it must be above 0 and at most "
                 "100"
             )
             raise _core.CalibrationError(msg)
@@ -78,11 +79,11 @@ class Percentile:
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "percentile", percentile)
         if self.tails not in get_args(Tails):
-            msg = f'tails is {self.tails!r}, but it must be "split" or "each"'
+            msg = f'tails is {shown(self.tails)}, but it must be "split" or "each"'
             raise _core.CalibrationError(msg)
         adaptive = as_flag(self.adaptive)
         if adaptive is None:
-            msg = f"adaptive is {self.adaptive!r}, but it must be True or False"
+            msg = f"adaptive is {shown(self.adaptive)}, but it must be True or False"
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "adaptive", adaptive)
 

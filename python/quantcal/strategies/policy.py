@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
-from quantcal._text import plural
+from quantcal._text import plural, shown
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.express import express, strategy_of
-from quantcal.strategies.named import NAMED
 from quantcal.strategies.patterns import Pattern
+from quantcal.strategies.presets import NAMED
 from quantcal.strategies.registry import resolve
+from quantcal.strategies.serialize import express, strategy_of
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (
@@ -66,7 +66,7 @@ class Policy:
         pairs = rules.items() if isinstance(rules, Mapping) else rules
         if isinstance(pairs, str) or not isinstance(pairs, Iterable):
             msg = (
-                f"rules are {rules!r:.80}, but they must be a mapping of patterns to "
+                f"rules are {shown(rules, 80)}, but they must be a mapping of patterns to "
                 "strategies, or pairs of these"
             )
             raise TypeError(msg)
@@ -158,7 +158,8 @@ class Policy:
         ('layer:attention_qkv', MinMax(reduce='extreme'))
         """
         if name not in NAMED:
-            msg = f'Policy "{name}" is not known. Known: {", ".join(NAMED)}.'
+            wrong = name if isinstance(name, str) else shown(name)
+            msg = f'Policy "{wrong}" is not known. Known: {", ".join(NAMED)}.'
             raise CalibrationError(msg)
         policy = cls(NAMED[name])
         policy._optional = frozenset(NAMED[name])
@@ -321,7 +322,8 @@ class Policy:
 def unknown_name(name: object, observed: Iterable[str]) -> str:
     """Return the sentence that says a tensor was never observed, with names like it."""
     known = list(observed)
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    name = name if isinstance(name, str) else shown(name)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     were = plural(len(known), "tensor") + (" was" if len(known) == 1 else " were")
     return f'Tensor "{name}" was never observed ({were}).{hint}'

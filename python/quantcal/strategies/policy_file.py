@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from quantcal._core import CalibrationError
-from quantcal._files import read_bytes, write_text
-from quantcal._json import parse_json
-from quantcal._toml import parse_toml
+from quantcal._io.files import read_bytes, write_text
+from quantcal._io.json_text import parse_json
+from quantcal._io.toml_text import parse_toml
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.express import strategy_of
 from quantcal.strategies.patterns import Pattern
+from quantcal.strategies.serialize import strategy_of
 
 _EXAMPLE = 'rules = [{pattern = "*", strategy = "mse"}]'
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.entropy import MaxEntropy
@@ -17,8 +18,8 @@ from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
-from quantcal.strategies.named import NAMED
 from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.presets import NAMED
 
 
 def _adaptive() -> Percentile:
@@ -100,7 +101,7 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
 def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
     if isinstance(strategy, type) or not isinstance(strategy, Strategy):
         msg = (
-            f"{strategy!r} is not a strategy; give a name ({', '.join(names())}) "
+            f"{shown(strategy)} is not a strategy; give a name ({', '.join(names())}) "
             "or an object such as quantcal.MSE()"
         )
         raise TypeError(msg)
@@ -122,7 +123,7 @@ def _create(
             raise CalibrationError(msg)
         wanted = _mistyped(known[option], value)
         if wanted:
-            msg = f'Strategy "{name}": {option} is {value!r}, but it must be {wanted}.'
+            msg = f'Strategy "{name}": {option} is {shown(value)}, but it must be {wanted}.'
             raise TypeError(msg)
     missing = [
         option

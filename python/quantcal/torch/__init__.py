@@ -15,12 +15,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from quantcal import _imports
+from quantcal._process import imports
 
 if TYPE_CHECKING:
     from quantcal.torch.attach import attach_observer
-    from quantcal.torch.compressed import write_compressed_tensors
-    from quantcal.torch.fake import fake_quantize
+    from quantcal.torch.compressed_tensors import write_compressed_tensors
+    from quantcal.torch.fake_quantization import fake_quantize
     from quantcal.torch.observers import Observer, PerChannelObserver, pt2e_observers
     from quantcal.torch.observing import observe
     from quantcal.torch.smoothing import smoothquant
@@ -40,11 +40,11 @@ _LATE = {
     "Observer": "observers",
     "PerChannelObserver": "observers",
     "attach_observer": "attach",
-    "fake_quantize": "fake",
+    "fake_quantize": "fake_quantization",
     "observe": "observing",
     "pt2e_observers": "observers",
     "smoothquant": "smoothing",
-    "write_compressed_tensors": "compressed",
+    "write_compressed_tensors": "compressed_tensors",
 }
 
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LATE:
         msg = f"module 'quantcal.torch' has no attribute {name!r}"
         raise AttributeError(msg)
-    _imports.require(("torch",), "quantcal.torch needs", "torch", "torch")
+    imports.require(("torch",), "quantcal.torch needs", "torch", "torch")
     module = importlib.import_module(f"quantcal.torch.{_LATE[name]}")
     found = getattr(module, name)
     globals()[name] = found

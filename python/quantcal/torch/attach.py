@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.ao.quantization import QConfig, QConfigMapping
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.observers import (
     _PER_CHANNEL,

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantcal import CalibrationError, _core
-from quantcal._decide import Stats
+from quantcal import _core
+from quantcal._compute import Stats
+from quantcal._core import CalibrationError
 
 _NATIVE = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 8, torch.float64: 8}
 _BY_CHANNEL = 5

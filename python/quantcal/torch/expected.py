@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quantcal import CalibrationError, QuantFormat, QuantParams, _core
+from quantcal import _core
+from quantcal._core import CalibrationError
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy, as_range, needs_observations
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.utils import parametrize
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.torch.groups import Group
 from quantcal.torch.modules import near
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.strategies.patterns import Pattern
 
 MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -15,7 +15,11 @@ import numpy as np
 import torch
 from torch.ao.quantization.observer import ObserverBase
 
-from quantcal import CalibrationError, Calibrator, QuantFormat, _imports
+from quantcal._core import CalibrationError
+from quantcal._process import imports
+from quantcal._text import shown
+from quantcal.calibrator import Calibrator
+from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.device import Counted, count
 from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
@@ -164,8 +168,8 @@ def _format_of(
             if high == half - 1 and (low == -half or (low == -high and symmetric)):
                 return QuantFormat(f"int{bits}", symmetric), 0
     msg = (
-        f"no format has the codes {low} to {high} of {dtype}; known are 0 to 2^b - 1 and "
-        "-2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
+        f"no format has the codes {shown(low)} to {shown(high)} of {dtype}; known are "
+        "0 to 2^b - 1 and -2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
     )
     raise CalibrationError(msg)
 
@@ -188,7 +192,7 @@ def pt2e_observers() -> tuple[type[Any], type[Any]]:
         If torchao is missing; says how to install it.
     """
     module = "torchao.quantization.pt2e.observer"
-    _imports.require((module,), "The PT2E flow needs", "torch", "torchao")
+    imports.require((module,), "The PT2E flow needs", "torch", "torchao")
     from torchao.quantization.pt2e.observer import ObserverBase as Base
 
     class PT2EObserver(Observing, Base):  # type: ignore[misc]

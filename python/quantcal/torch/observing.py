@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
 from quantcal.torch.forwards import Forward, Forwards
 from quantcal.torch.modules import MODULES, Patterns, as_written, choose, paths, unwrap
 from quantcal.torch.nested import entries, numbered, tensors_of

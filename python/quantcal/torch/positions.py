@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.torch.forwards import Forward
 
 Mask: TypeAlias = "str | Callable[[str, torch.Tensor], torch.Tensor | None] | None"
@@ -31,7 +32,10 @@ class Positions:
         self, model: nn.Module, mask: Mask, skip: int, record_skipped: bool
     ) -> None:
         if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
-            msg = f"skip_positions is {skip!r}, but it must be 0 or a positive whole number"
+            msg = (
+                f"skip_positions is {shown(skip)}, but it must be 0 or a positive whole "
+                "number"
+            )
             raise CalibrationError(msg)
         if mask is not None and not isinstance(mask, str) and not callable(mask):
             msg = (

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 import torch
 from torch import nn
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.torch.folding import Kept, fold, scaled_parameters
 from quantcal.torch.groups import Group
 from quantcal.torch.samples import Runner, distance

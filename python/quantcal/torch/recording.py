@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator, _core
-from quantcal._decide import Stats
-from quantcal._forks import new_lock
+from quantcal import _core
+from quantcal._compute import Stats
+from quantcal._core import CalibrationError
+from quantcal._process.forks import new_lock
+from quantcal.calibrator import Calibrator
 from quantcal.torch.device import Counted, check_finite, count
+from quantcal.torch.device_calibrator import LiveCalibrator
 from quantcal.torch.forwards import Forward
-from quantcal.torch.live import LiveCalibrator
 from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
 from quantcal.torch.samples import copied as copied_inputs
 from quantcal.torch.weights import weights_of

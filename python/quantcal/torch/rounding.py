@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from quantcal import QuantFormat, QuantParams
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
 from quantcal.torch.readable import is_elsewhere, readable
 
 

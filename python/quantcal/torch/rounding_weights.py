@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, QuantFormat, QuantParams, calibrate
+from quantcal._calibrate import calibrate
+from quantcal._core import CalibrationError
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
 from quantcal.torch.modules import near
 from quantcal.torch.readable import readable
 from quantcal.torch.rounding import fake

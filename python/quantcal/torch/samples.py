@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from quantcal import CalibrationError, Calibrator
-from quantcal.torch.live import LiveCalibrator
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
+from quantcal.torch.device_calibrator import LiveCalibrator
 from quantcal.torch.modules import as_written
 from quantcal.torch.nested import entries, replaced, tensors_of
 

@@ -18,7 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quantcal import CalibrationError, Calibrator, QuantFormat, _core
+from quantcal import _core
+from quantcal._core import CalibrationError
+from quantcal._text import shown
+from quantcal.calibrator import Calibrator
+from quantcal.formats import QuantFormat
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.expected import expected_errors
@@ -155,7 +159,7 @@ def smoothquant(
     modules = paths(root)
     check_free(modules.values())
     if alpha is not None and not 0 <= alpha <= 1:
-        msg = f"alpha is {alpha!r}, but it must be from 0 to 1, or None to search"
+        msg = f"alpha is {shown(alpha)}, but it must be from 0 to 1, or None to search"
         raise CalibrationError(msg)
     act, weight = (
         QuantFormat.of(format, None, None),

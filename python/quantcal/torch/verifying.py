@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal import CalibrationError
+from quantcal._core import CalibrationError
 from quantcal.torch.folding import check_reader, check_shared, check_source
 from quantcal.torch.following import Followed, Following
 from quantcal.torch.groups import Group

@@ -1,0 +1,1 @@
+"""Files and texts from outside: read whole, checked, written at once."""

@@ -1,0 +1,1 @@
+"""What every strategy would do to each tensor: range, error and time."""

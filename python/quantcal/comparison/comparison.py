@@ -1,0 +1,284 @@
+"""`Comparison`: what every strategy would do to a tensor, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any, overload
+
+from quantcal._core import CalibrationError, Histogram
+from quantcal._text import plural
+from quantcal.comparison.score import (
+    FIGURES,
+    HIGHER_IS_BETTER,
+    LONE,
+    Score,
+    StrategySummary,
+)
+from quantcal.formats import QuantFormat
+from quantcal.strategies.policy import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Sequence[Score]):
+    """Every strategy's range and error, of one tensor or of many; `quantcal.compare` makes it.
+
+    A sequence of `Score`, tensor by tensor. Prints as a table: the strategies of one tensor,
+    or a summary of the strategies over several. `comparison["name"]` is the part of one tensor.
+
+    Parameters
+    ----------
+    scored
+        What each strategy does to each tensor.
+    format
+        The format that was compared at; that of most tensors where there are several.
+    histograms
+        The values, by tensor; for pictures.
+    formats
+        The formats of the tensors that were compared at another.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    >>> comparison = qc.compare(x, "int4")
+    >>> comparison.best().strategy
+    'mse'
+    >>> [scored.strategy for scored in comparison.sorted("mse")[:2]]
+    ['mse', 'mse(newton)']
+    >>> comparison["values"].best("divergence").params.format
+    'int4'
+    """
+
+    scored: tuple[Score, ...]
+    format: QuantFormat
+    histograms: Mapping[str, Histogram]
+    formats: Mapping[str, QuantFormat] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> list[str]:
+        """Names of the tensors, in the order of the rows."""
+        return list(dict.fromkeys(row.tensor for row in self.scored))
+
+    @property
+    def strategies(self) -> list[str]:
+        """Names of the strategies, in the order of the rows."""
+        return list(dict.fromkeys(row.strategy for row in self.scored))
+
+    def __len__(self) -> int:
+        return len(self.scored)
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self.scored)
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a row, or a tensor of this name, is here."""
+        if isinstance(item, str):
+            return any(row.tensor == item for row in self.scored)
+        return isinstance(item, Score) and item in self.scored
+
+    @overload
+    def __getitem__(self, key: int) -> Score: ...
+    @overload
+    def __getitem__(self, key: slice | str) -> Comparison: ...
+    def __getitem__(self, key: int | slice | str) -> Score | Comparison:
+        """Return a row by number, rows by slice, or those of a tensor by name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such tensor; the message lists names like it.
+        """
+        if isinstance(key, str):
+            if key not in self.tensors:
+                hint = ""
+                if key in self.strategies:
+                    hint = f' "{key}" is a strategy: give the name of a tensor.'
+                raise KeyError(unknown_name(key, self.tensors) + hint)
+            return self._of(row for row in self.scored if row.tensor == key)
+        if isinstance(key, slice):
+            return self._of(self.scored[key])
+        return self.scored[key]
+
+    def _of(self, rows: Any) -> Comparison:
+        part = replace(self, scored=tuple(rows))
+        found = part._formats()
+        if len(found) != 1:
+            return part
+        return replace(part, format=found[0], formats={})
+
+    def _formats(self) -> list[QuantFormat]:
+        """Return the formats of the tensors that have rows."""
+        return list(
+            dict.fromkeys(self.formats.get(t, self.format) for t in self.tensors)
+        )
+
+    def sorted(
+        self, by: str = "sqnr_db", *, descending: bool | None = None
+    ) -> Comparison:
+        """Return the rows in another order; those without the figure stay last.
+
+        Parameters
+        ----------
+        by
+            "sqnr_db", "cosine", "code_entropy", "mse", "clipped", "rounded_to_zero",
+            "divergence", "seconds", "strategy" or "tensor".
+        descending
+            None puts the best first; names go up.
+
+        Raises
+        ------
+        CalibrationError
+            If `by` is none of these.
+        """
+        check_key(by, (*FIGURES, "strategy", "tensor"))
+        if descending is None:
+            descending = by in HIGHER_IS_BETTER
+        rows = [row for row in self.scored if row.has(by)]
+        rows.sort(key=lambda row: getattr(row, by), reverse=descending)
+        return self._of([*rows, *(row for row in self.scored if not row.has(by))])
+
+    def best(self, by: str = "mse") -> Score:
+        """Return the best row of one tensor, the first among equals.
+
+        Parameters
+        ----------
+        by
+            A figure, as for `sorted`.
+
+        Raises
+        ------
+        CalibrationError
+            If there are several tensors (`best_of_each` is for these), no strategy applies,
+            or `by` is no figure.
+        """
+        if len(self.tensors) > 1:
+            msg = (
+                f"there are {len(self.tensors)} tensors; name one, comparison[name].best(), "
+                "or take best_of_each()"
+            )
+            raise CalibrationError(msg)
+        check_key(by, FIGURES)
+        first = next(iter(self.sorted(by)), None)
+        if first is None or first.params is None:
+            raise CalibrationError("no strategy applies to this tensor; see its errors")
+        if not first.has(by):
+            raise CalibrationError(f"by channel there is no {by}; take another figure")
+        return first
+
+    def best_of_each(self, by: str = "mse") -> Comparison:
+        """Return the best row of each tensor; raises as `best` does."""
+        return self._of(self[name].best(by) for name in self.tensors)
+
+    def summary(self) -> list[StrategySummary]:
+        """Return how each strategy did over all tensors that have finite values."""
+        rows = [row for row in self.scored if self.histograms[row.tensor].finite]
+        least: dict[str, float] = {}
+        for row in rows:
+            if row.params is not None:
+                least[row.tensor] = min(row.mse, least.get(row.tensor, math.inf))
+        found = []
+        for strategy in self.strategies:
+            mine = [row for row in rows if row.strategy == strategy]
+            ok = [row for row in mine if row.params is not None]
+            worst = min(ok, key=lambda row: row.sqnr_db, default=None)
+            found.append(
+                StrategySummary(
+                    strategy=strategy,
+                    tensors=len(ok),
+                    failed=len(mine) - len(ok),
+                    median_sqnr_db=median(r.sqnr_db for r in ok) if ok else math.nan,
+                    min_sqnr_db=worst.sqnr_db if worst else math.nan,
+                    worst=worst.tensor if worst else "",
+                    best=sum(row.mse == least[row.tensor] for row in ok),
+                    seconds=sum(row.seconds for row in ok),
+                )
+            )
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict a row, for pandas or JSON.
+
+        Range, scale and zero point stand beside the figures. What is not a finite number is
+        None: the SQNR without error (`mse` is 0 then), and figures of failed rows.
+        """
+        return [row.record() for row in self.scored]
+
+    def __str__(self) -> str:
+        from quantcal.report import text
+
+        return text.comparison(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.comparison(self)
+
+    def plot(self, ax: Axes | None = None, strategy: str | None = None) -> Axes:
+        """Draw the distribution of one tensor and every strategy's range below it.
+
+        Above, the density of the values (grey, logarithmic) and what one strategy leaves of
+        them (points: the share of the values on each level, by the width that it stands for).
+        Below, a line a strategy, from the low to the high end of its range, with its SQNR and
+        the share that it clips. Exact zeros, from 1 % on, are a line of their own. The axis of
+        the values is linear, or logarithmic far from zero when there are outliers.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+        strategy
+            Whose quantised values are drawn; None for those of least squared error.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing; says how to install it.
+        CalibrationError
+            If there are several tensors, or the strategy is not among those compared.
+        """
+        from quantcal.report.comparison import plot
+
+        return plot(self, ax, strategy)
+
+    @property
+    def title(self) -> str:
+        """What is compared, in one line."""
+        names = self.tensors
+        head = plural(len(self.strategies), "strategy").replace(
+            "strategys", "strategies"
+        )
+        if len(names) != 1:
+            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_told}"
+        count = self.histograms[names[0]].finite
+        name = "" if names[0] == LONE else f"{names[0]}: "
+        return f"{name}{plural(count, 'value')}, {self.format}"
+
+    @property
+    def formats_told(self) -> str:
+        """The formats that were compared at, in one line."""
+        return " and ".join(map(str, self._formats() or [self.format]))
+
+
+def check_key(by: str, allowed: Sequence[str]) -> None:
+    """Refuse what a comparison cannot be ordered by.
+
+    Raises
+    ------
+    CalibrationError
+        If it is none of the allowed names.
+    """
+    if by not in allowed:
+        known = ", ".join(f'"{name}"' for name in allowed)
+        raise CalibrationError(f"by is {by!r}, but it must be one of {known}")

@@ -1,0 +1,173 @@
+"""What one strategy does to one tensor, and to many, in figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quantcal import _core
+from quantcal._core import Histogram
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
+
+LOWER_IS_BETTER = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
+HIGHER_IS_BETTER = ("sqnr_db", "cosine", "code_entropy")
+FIGURES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
+"""What a comparison can be ordered by, besides the names."""
+
+LONE = "values"
+"""What stands for the name of a lone array or histogram."""
+
+_NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one strategy does to one tensor.
+
+    Everything is computed from the histogram of the values; shares are of the finite ones.
+
+    Parameters
+    ----------
+    tensor
+        The tensor's name; "values" for a lone array or histogram.
+    strategy
+        The method.
+    params
+        Range, scale and zero point; None if the strategy does not apply to this tensor. Then
+        the figures are NaN, and `error` says why.
+    clipped
+        Share of the values that saturation moves further than rounding would.
+    rounded_to_zero
+        Share of the values that round to zero, exact zeros included.
+    mse
+        Mean squared error of a value.
+    sqnr_db
+        Signal to quantisation noise, in decibels; infinite without error.
+    cosine
+        Cosine of the angle between the values and what becomes of them.
+    divergence
+        Kullback-Leibler divergence of the quantised distribution from the clipped one, in
+        nats, on 2048 equal bins from the least to the largest value. "kl" minimises it over
+        the magnitudes where scaling is symmetric, so its own figure need not be the least here.
+        All levels count as evenly spaced, those of floats too.
+    code_entropy
+        Shannon entropy of the codes, in bits; at most the bits of the format. By channel there
+        is neither this nor the divergence: both are NaN.
+    seconds
+        Wall time of the search for the range, without the scoring.
+    reason
+        What the strategy says of its choice; may be empty.
+    error
+        Why the strategy does not apply; empty if it does.
+    """
+
+    tensor: str
+    strategy: str
+    params: QuantParams | None
+    clipped: float = _NAN
+    rounded_to_zero: float = _NAN
+    mse: float = _NAN
+    sqnr_db: float = _NAN
+    cosine: float = _NAN
+    divergence: float = _NAN
+    code_entropy: float = _NAN
+    seconds: float = _NAN
+    reason: str = ""
+    error: str = ""
+
+    def has(self, figure: str) -> bool:
+        """Whether there is a figure, or a name, of this row."""
+        value = getattr(self, figure)
+        lacking = isinstance(value, float) and math.isnan(value)
+        return self.params is not None and not lacking
+
+    def record(self) -> dict[str, Any]:
+        """Return all fields as one flat dict; what is not a finite number is None.
+
+        Of a tensor by channel, low, high, scale and zero_point are lists.
+        """
+        params = self.params
+        fields: dict[str, Any] = {"tensor": self.tensor, "strategy": self.strategy}
+        for name in ("format", "symmetric", "low", "high", "scale", "zero_point"):
+            value = getattr(params, name, None)
+            fields[name] = value.tolist() if isinstance(value, np.ndarray) else value
+        for name in (*FIGURES, "reason", "error"):
+            fields[name] = getattr(self, name)
+        return {
+            name: None
+            if isinstance(value, float) and not math.isfinite(value)
+            else value
+            for name, value in fields.items()
+        }
+
+
+@dataclass(frozen=True)
+class StrategySummary:
+    """How one strategy did over all tensors.
+
+    Parameters
+    ----------
+    strategy
+        The method.
+    tensors
+        Tensors with finite values that it applies to; the other figures are of these.
+    failed
+        Tensors that it does not apply to.
+    median_sqnr_db, min_sqnr_db
+        Median and least SQNR over the tensors, in decibels; NaN without tensors.
+    worst
+        The tensor with the least SQNR; empty without tensors.
+    best
+        On how many tensors no other strategy has a lower squared error.
+    seconds
+        Time of all its searches.
+    """
+
+    strategy: str
+    tensors: int
+    failed: int
+    median_sqnr_db: float
+    min_sqnr_db: float
+    worst: str
+    best: int
+    seconds: float
+
+
+def score(
+    tensor: str,
+    strategy: str,
+    histogram: Histogram,
+    params: QuantParams,
+    format: QuantFormat,
+    *,
+    seconds: float,
+    reason: str,
+) -> Score:
+    """Return what parameters do to the values of a histogram, all by one range."""
+    low, high = float(params.low), float(params.high)
+    scale, zero_point = float(params.scale), int(params.zero_point)
+    mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
+        histogram, params.format, scale, zero_point
+    )
+    return Score(
+        tensor=tensor,
+        strategy=strategy,
+        params=params,
+        clipped=clipped,
+        rounded_to_zero=rounded_to_zero,
+        mse=mse,
+        sqnr_db=sqnr_db,
+        cosine=cosine,
+        divergence=_core.divergence(histogram, low, high, _NUM_BINS, format),
+        code_entropy=_core.code_entropy(histogram, format, scale, zero_point),
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+_NUM_BINS = 2048
+"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimises."""

@@ -1,0 +1,1 @@
+"""Graphs as they are: nodes, scopes, constants, weights, inputs."""

@@ -1,0 +1,67 @@
+"""Operators that stand for a standard one: fused by onnxruntime, or quantized already.
+
+Such nodes cannot be quantized as they are. They count as nodes of the operator that they
+stand for, so that a report does not pass over them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantcal.onnx._graph.graph import STANDARD_DOMAINS, operator_of
+
+if TYPE_CHECKING:
+    import onnx
+
+_MS = "com.microsoft"
+_FUSED = {
+    f"{_MS}.FusedConv": "Conv",
+    f"{_MS}.NhwcFusedConv": "Conv",
+    f"{_MS}.nchwc.Conv": "Conv",
+    f"{_MS}.FusedGemm": "Gemm",
+    f"{_MS}.FusedMatMul": "MatMul",
+    f"{_MS}.FusedMatMulActivation": "MatMul",
+    f"{_MS}.TransposeMatMul": "MatMul",
+}
+_QUANTIZED = {
+    "ConvInteger": "Conv",
+    "MatMulInteger": "MatMul",
+    "QLinearConv": "Conv",
+    "QLinearMatMul": "MatMul",
+    f"{_MS}.DynamicQuantizeMatMul": "MatMul",
+    f"{_MS}.MatMulBnb4": "MatMul",
+    f"{_MS}.MatMulFpQ4": "MatMul",
+    f"{_MS}.MatMulInteger16": "MatMul",
+    f"{_MS}.MatMulIntegerToFloat": "MatMul",
+    f"{_MS}.MatMulNBits": "MatMul",
+    f"{_MS}.QGemm": "Gemm",
+    f"{_MS}.QLinearConv": "Conv",
+}
+_DEQUANTIZERS = frozenset({"DequantizeLinear", f"{_MS}.DequantizeLinear"})
+
+
+def counted_as(node: onnx.NodeProto) -> str:
+    """Return the operator that a node is counted as, its domain left out."""
+    operator = operator_of(node)
+    counterpart = _FUSED.get(operator) or _QUANTIZED.get(operator)
+    return counterpart or str(node.op_type)
+
+
+def why_foreign(node: onnx.NodeProto) -> str | None:
+    """Return why a node is not the standard operator itself; None when it is."""
+    operator = operator_of(node)
+    if operator in _QUANTIZED:
+        return "quantised already"
+    if operator in _FUSED:
+        return (
+            f"fused by onnxruntime ({operator}): give the model as it was before "
+            "optimization"
+        )
+    if node.domain not in STANDARD_DOMAINS:
+        return f"of the domain {node.domain}, not ONNX's own"
+    return None
+
+
+def dequantizes(node: onnx.NodeProto) -> bool:
+    """Whether a node turns codes into real numbers; onnxruntime's own domain has one, too."""
+    return operator_of(node) in _DEQUANTIZERS

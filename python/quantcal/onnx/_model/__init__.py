@@ -1,0 +1,1 @@
+"""Reading a model from whatever holds it, and making its forms usual."""

@@ -1,0 +1,1 @@
+"""Recording tensors while samples run, and choosing their ranges."""

@@ -1,0 +1,101 @@
+"""From what was observed to the ranges of all tensors that are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from quantcal._compute import decide
+from quantcal.calibrator import Calibrator
+from quantcal.formats import QuantFormat
+from quantcal.onnx._plan.names import without_nodes
+from quantcal.onnx._plan.plan import Plan
+from quantcal.params import QuantParams
+from quantcal.strategies.policy import Policy
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
+
+if TYPE_CHECKING:
+    from quantcal.onnx._plan.prepare import Prepared
+
+
+def share(observed: Calibrator, plan: Plan) -> Calibrator:
+    """Give every tensor that is rounded the histogram of its group.
+
+    Tensors that share a range by construction get one histogram, the exact sum of what
+    was observed of them; tensors whose values were never reached get none. Each is
+    noted to be for its format.
+
+    Parameters
+    ----------
+    observed : Calibrator
+        Of the tensors in ``plan.observed``, or what this function made of them: that
+        gives the same again.
+    plan : Plan
+
+    Returns
+    -------
+    Calibrator
+        A new one, with the same settings.
+    """
+    shared = Calibrator(
+        mantissa_bits=observed.mantissa_bits, on_nonfinite=observed.on_nonfinite
+    )
+    shared._include(
+        (name, observed.stats(source).copy())
+        for name, sources in plan.sources.items()
+        for source in [s for s in sources if s in observed] or [name]
+        if source in observed
+    )
+    shared._intend({n: [plan.formats[n]] for n in plan.sources if n in shared})
+    return shared
+
+
+def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
+    """Return the policy with tensors in place of nodes; refuse what matches nothing.
+
+    A rule for what only the plan before the limit of size quantizes is left out.
+
+    Parameters
+    ----------
+    policy : Policy
+    prepared : Prepared
+    known : iterable of str
+        Tensors that have a histogram besides those of the plan.
+    """
+    plan = prepared.plan
+    first = plan.first or plan
+    policy = without_nodes(policy, plan.beside, first.beside, prepared.converted.label)
+    names = [*known, *plan.tensors]
+    if names:
+        policy.assign(names)
+    return policy
+
+
+def ranges(
+    calibrator: Calibrator,
+    policy: Policy,
+    prepared: Prepared,
+    among: Iterable[str] | None = None,
+) -> CalibrationTable:
+    """Choose the range of every tensor that was observed, each in its format.
+
+    ``among`` has the names that the policy may speak of, where it is more.
+    """
+    formats = prepared.plan.formats
+    default = prepared.options.activation
+    assigned, unused = policy.assign(calibrator if among is None else among)
+    params: dict[str, QuantParams] = {}
+    report: dict[str, TensorReport] = {}
+    for format in dict.fromkeys([default, *formats.values()]):
+        names = [n for n in calibrator if formats.get(n, default) == format]
+        tasks = [(name, calibrator.stats(name), *assigned[name]) for name in names]
+        decided = decide(tasks, QuantFormat(format))
+        params |= dict(zip(names, (found for found, _ in decided), strict=True))
+        report |= dict(zip(names, (told for _, told in decided), strict=True))
+    order = list(calibrator)
+    return CalibrationTable(
+        {name: params[name] for name in order},
+        {name: report[name] for name in order},
+        unused_rules=unused,
+    )

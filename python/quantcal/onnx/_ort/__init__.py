@@ -1,0 +1,1 @@
+"""onnxruntime's own `quantize_static` on this engine."""

@@ -1,0 +1,262 @@
+"""Where activations are rounded: a QuantizeLinear/DequantizeLinear pair on which tensors.
+
+For onnxruntime, on what its integer kernels read, and on results only where the kernel
+returns codes (:mod:`quantcal.onnx._plan.kernels`). So a MatMul or Gemm is not rounded behind,
+unless a quantized node reads its result as it is, if only after onnxruntime has removed
+what stands between, such as an Identity. A ReLU behind a Conv is left to the
+rounding, which cuts off below zero by itself where codes are unsigned. With
+``placement="stock"`` every result is rounded, as onnxruntime's own quantizer does.
+
+For TensorRT, as NVIDIA's documentation recommends ("Explicit Quantization", Q/DQ
+placement): on all inputs of the chosen nodes, not on their outputs, since bias, ReLU and
+residual sum are fused into the node and want its sums unrounded; and on the other input
+of a sum that a Conv alone feeds, so that the sum is fused too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.weights import Weights, uses_of
+from quantcal.onnx._plan.coded_inputs import only_weights
+from quantcal.onnx._plan.kernels import (
+    FLOAT_RESULT,
+    needs_rounded_result,
+    reads_codes,
+    removed_nodes,
+)
+from quantcal.onnx._plan.names import rule_for
+from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.sharing import Sharing
+from quantcal.onnx._plan.sums import find_sums
+
+if TYPE_CHECKING:
+    import onnx
+
+# Inputs beyond these are biases, which are quantised with the other inputs' scales.
+_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+_FUSED_SUMS = frozenset({"Conv", "ConvTranspose"})
+
+
+def needed(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads and writes, without its bias."""
+    return [name for name in (*_read(node), *node.output) if name]
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    return [name for name in node.input[: _BIASED.get(operator_of(node))] if name]
+
+
+class Placement:
+    """The places for chosen nodes.
+
+    Parameters
+    ----------
+    graph : GraphProto
+    nodes : mapping of str to str
+        The chosen nodes.
+    floats : set of str
+        float32 tensors that are not constant.
+    constants : set of str
+    ranks : mapping of str to int
+        Of tensors, where known.
+    options : Options
+
+    Attributes
+    ----------
+    sites, beside, formats, sums
+        As in :class:`quantcal.onnx._plan.plan.Plan`; the formats of more tensors.
+    """
+
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        nodes: Mapping[str, str],
+        floats: set[str],
+        constants: set[str],
+        ranks: Mapping[str, int],
+        options: Options,
+    ) -> None:
+        self._graph = graph
+        self._nodes = nodes
+        self._floats = floats
+        self._constants = constants
+        self._options = options
+        self._used = uses_of(graph)
+        self._weights = Weights(graph)
+        self._readers: dict[str, set[str]] = {}
+        self._written: set[str] = set()
+        self._beside: dict[str, list[str]] = {}
+        self.formats: dict[str, str] = {}
+        self._gates = self._find_gates()
+        self._removed = removed_nodes(graph, nodes, ranks, self._weights)
+        self._behind: dict[str, list[str]] = {}
+        for name, source in self._removed.items():
+            self._behind.setdefault(source, []).append(name)
+        fused = options.minimal or options.target == "tensorrt"
+        self.sums = find_sums(graph, nodes, ranks, self._removed) if fused else {}
+        self._added = {
+            term.matmul: node.output[0]
+            for node in all_nodes(graph)
+            for term in self.sums.get(node.name, ())
+        }
+        if not options.weights_only:
+            self._place()
+        self.sites = self._ordered()
+        self.beside = {name: tuple(self._beside[name]) for name in self.sites}
+        for name in self.sites:
+            self._format(name)
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Return the tensors to observe for each that is rounded."""
+        sharing = Sharing(
+            self._graph, self.sites, self._constants, self._gates, self._removed
+        )
+        return sharing.sources()
+
+    def _place(self) -> None:
+        minimal = self._options.minimal
+        chosen = [node for node in all_nodes(self._graph) if node.name in self._nodes]
+        for node in chosen:
+            operator = operator_of(node)
+            if only_weights(node, self._constants):
+                continue
+            if minimal and not reads_codes(operator):
+                continue
+            for name in _read(node):
+                self._site(name, node.name).add(node.name)
+            if minimal and not needs_rounded_result(operator):
+                continue
+            if self._options.rounds_outputs:
+                self._write(node.output, node.name)
+        if minimal:
+            for node in chosen:
+                if operator_of(node) in FLOAT_RESULT:
+                    self._round_if_read(node)
+        if self._options.rounds_outputs:
+            self._move_behind_relu()
+        else:
+            self._add_residuals()
+
+    def _write(self, names: Iterable[str], node: str) -> None:
+        """Round what a node makes, for all that read it."""
+        for name in names:
+            self._site(name, node)
+            self._written.add(name)
+
+    def _round_if_read(self, node: onnx.NodeProto) -> None:
+        """Round a float result for all readers if a quantized node is among them.
+
+        With a QuantizeLinear for that node and float readers beside it, onnxruntime finds
+        no integer kernel at all.
+        """
+        for name in self._results(node):
+            if any(self._readers.get(same) for same in self._same(name)):
+                self._write([self._last(name)], node.name)
+
+    def _results(self, node: onnx.NodeProto) -> Iterator[str]:
+        """Yield what a node makes, and the sum that onnxruntime takes into it."""
+        yield from node.output
+        if node.name in self._added:
+            yield self._added[node.name]
+
+    def _same(self, name: str) -> Iterator[str]:
+        """Yield a tensor, and those that are the same one to onnxruntime."""
+        waiting = [name]
+        while waiting:
+            yield (name := waiting.pop())
+            waiting += self._behind.get(name, ())
+
+    def _last(self, name: str) -> str:
+        """Return the last tensor on the way from this one to all of its readers."""
+        while self._used[name] == 1 and name in self._behind:
+            (name,) = self._behind[name]
+        return name
+
+    def _site(self, name: str, node: str) -> set[str]:
+        beside = self._beside.setdefault(name, [])
+        if node not in beside:
+            beside.append(node)
+        return self._readers.setdefault(name, set())
+
+    def _find_gates(self) -> dict[str, str]:
+        """Return tensor → output of the ReLU or Clip from 0 on that alone reads it."""
+        return {
+            node.input[0]: node.output[0]
+            for node in all_nodes(self._graph)
+            if self._used[node.input[0] if node.input else ""] == 1
+            and (operator_of(node) == "Relu" or self._clips_at_zero(node))
+        }
+
+    def _clips_at_zero(self, node: onnx.NodeProto) -> bool:
+        if operator_of(node) != "Clip" or len(node.input) < 2:
+            return False
+        low = node.input[1]
+        return self._weights.is_float(low) and float(self._weights.array(low)) >= 0
+
+    def _move_behind_relu(self) -> None:
+        """Round behind a ReLU instead of before it, where codes cannot be negative.
+
+        onnxruntime then takes the ReLU into the node, and no code is spent on what it
+        cuts off.
+        """
+        chosen = {
+            node.input[0]: node.name in self._nodes
+            for node in all_nodes(self._graph)
+            if operator_of(node) == "Relu"
+        }
+        for before, behind in self._gates.items():
+            if before not in self._written or chosen.get(before, True):
+                continue
+            makers = self._beside[before]
+            beside = self._beside.setdefault(behind, [])
+            beside += [name for name in makers if name not in beside]
+            if self._format(behind).startswith("u"):
+                self._readers.setdefault(behind, set())
+                self._written.add(behind)
+                self._written.discard(before)
+                del self._readers[before]
+
+    def _add_residuals(self) -> None:
+        maker = {n: node for node in all_nodes(self._graph) for n in node.output if n}
+
+        def fused(name: str) -> bool:
+            node = maker.get(name)
+            return (
+                node is not None
+                and node.name in self._nodes
+                and operator_of(node) in _FUSED_SUMS
+                and self._used[name] == 1
+            )
+
+        for node in all_nodes(self._graph):
+            if operator_of(node) != "Add" or node.name in self._nodes:
+                continue
+            if not all(name in self._floats for name in node.input):
+                continue
+            first, second = node.input
+            if first != second and (fused(first) or fused(second)):
+                other = second if fused(first) else first
+                self._site(other, node.name).add(node.name)
+
+    def _format(self, name: str) -> str:
+        if name not in self.formats:
+            rules, default = self._options.formats, self._options.activation
+            nodes = self._beside.get(name, ())
+            ruled = rule_for(rules, name, nodes, default)
+            self.formats[name] = self._options.given.get(name, ruled)
+        return self.formats[name]
+
+    def _ordered(self) -> dict[str, frozenset[str] | None]:
+        order = []
+        for scope in scopes(self._graph):
+            order += [value.name for value in scope.input]
+            order += [name for node in scope.node for name in node.output]
+        return {
+            name: None if name in self._written else frozenset(self._readers[name])
+            for name in dict.fromkeys(order)
+            if name in self._readers and name in self._floats
+        }

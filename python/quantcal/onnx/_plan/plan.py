@@ -1,0 +1,300 @@
+"""Which nodes are to be quantised, which tensors that takes, and why the rest stays.
+
+The choice is made once, on the prepared graph, and both the observer and the writer
+follow it; so what is observed is what the written model needs. Nodes inside `If`, `Loop`
+and `Scan` are chosen like all others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from quantcal._core import CalibrationError
+from quantcal.onnx._graph.constants import stored_tensors
+from quantcal.onnx._graph.counterparts import counted_as, dequantizes, why_foreign
+from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx._graph.scopes import owners
+from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
+from quantcal.onnx._plan.kernels import reads_codes
+from quantcal.onnx._plan.names import check_rules, matches, near
+from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.placement import Placement, needed
+from quantcal.onnx._plan.sums import Sum
+
+if TYPE_CHECKING:
+    import onnx
+
+_FLOAT = "tensor(float)"
+_UNTOUCHED = "without a tensor to round or a weight to code"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be quantised.
+
+    Attributes
+    ----------
+    nodes : dict of str to str
+        Node name → operator type, in the order of the graph.
+    sites : dict of str to (frozenset of str or None)
+        Activation that is rounded → the nodes that read it rounded; None for all that
+        read it. In the order of the graph.
+    sources : dict of str to tuple of str
+        Activation that is rounded → the tensors whose values give its range: itself, or
+        those that hold all its values.
+    formats : dict of str to str
+        Activation that is rounded → its format.
+    beside : dict of str to tuple of str
+        Activation that is rounded → the chosen nodes that read or write it.
+    left : Counter of str
+        Reason → number of nodes of the chosen operator types that stay in float.
+    sums : dict of str to tuple of Sum
+        Name of an Add in float → its terms that chosen MatMul nodes make.
+    first : Plan, optional
+        The plan before nodes stayed in float for the sake of size, if any do. Rules may
+        name what it quantizes.
+    """
+
+    nodes: dict[str, str]
+    sites: dict[str, frozenset[str] | None]
+    sources: dict[str, tuple[str, ...]]
+    formats: dict[str, str]
+    beside: dict[str, tuple[str, ...]]
+    left: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
+    first: Plan | None = None
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The activations that need a range, in the order of the graph."""
+        return tuple(self.sites)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The tensors that must be observed for these ranges."""
+        sources = (name for listed in self.sources.values() for name in listed)
+        return tuple(dict.fromkeys(sources))
+
+
+def make_plan(
+    proto: onnx.ModelProto,
+    types: Mapping[str, str],
+    ranks: Mapping[str, int],
+    label: str,
+    options: Options,
+    odd: Mapping[str, str],
+    without: Collection[str] | None = None,
+) -> Plan:
+    """Choose the nodes, and where activations are rounded.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        The prepared model; its nodes have names, and names mean one thing each.
+    types : mapping of str to str
+        onnxruntime's types of the tensors.
+    ranks : mapping of str to int
+        Of tensors, where known.
+    label : str
+        Names the model in errors.
+    options : Options
+        Target, formats, operator types and patterns.
+    odd : mapping of str to str
+        Nodes that stay in float for other reasons: name → reason.
+    without : collection of str, optional
+        Tensors that cannot be rounded, as the data gave them no range. When given, even
+        empty, the options were checked in an earlier plan: a rule for a tensor that is no
+        longer quantized is no mistake.
+
+    Raises
+    ------
+    CalibrationError
+        When no node is left to quantise, or a rule matches nothing.
+    """
+    graph = proto.graph
+    constants = constants_of(graph)
+    quantised = {
+        name for node in all_nodes(graph) if dequantizes(node) for name in node.output
+    }
+    around = dict(owners(graph))
+    left: Counter[str] = Counter()
+    nodes: dict[str, str] = {}
+    for node in all_nodes(graph):
+        operator = operator_of(node)
+        if not {operator, counted_as(node)} & {*options.op_types}:
+            continue
+        reason = _why_not(node, types, quantised, constants, options)
+        reason = reason or odd.get(node.name)
+        if options.minimal:
+            reason = reason or _without_kernel(node, constants)
+        if reason:
+            left[_inside(reason, around[node.name])] += 1
+        else:
+            nodes[node.name] = operator
+    fixed = constants | quantised
+    floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
+    floats -= set(without or ())
+    placement = Placement(graph, nodes, floats, constants, ranks, options)
+    weights = {name for name in constants if types.get(name) == _FLOAT}
+    for name in _untouched(graph, nodes, placement, weights):
+        del nodes[name]
+        left[_inside(_UNTOUCHED, around[name])] += 1
+    if not nodes:
+        raise CalibrationError(_nothing(proto, label, options, left))
+    for option in ("formats", "weight_formats") if without is None else ():
+        rules: Mapping[str, str] = getattr(options, option)
+        beside = placement.beside if option == "formats" else _weights(graph, nodes)
+        check_rules(option, rules, beside, label)
+    return Plan(
+        nodes,
+        placement.sites,
+        placement.sources(),
+        {name: placement.formats[name] for name in placement.sites},
+        placement.beside,
+        left,
+        placement.sums,
+    )
+
+
+def _inside(reason: str, owner: str) -> str:
+    return f"{reason} (inside {owner})" if owner else reason
+
+
+def _untouched(
+    graph: onnx.GraphProto,
+    nodes: Mapping[str, str],
+    placement: Placement,
+    weights: Collection[str],
+) -> list[str]:
+    """Return the chosen nodes of which nothing would be rounded or coded."""
+    touched = {node for beside in placement.beside.values() for node in beside}
+    return [
+        node.name
+        for node in all_nodes(graph)
+        if node.name in nodes.keys() - touched
+        and not any(node.input[index] in weights for index in coded_inputs(node))
+    ]
+
+
+def _weights(
+    graph: onnx.GraphProto, nodes: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the weights of the chosen nodes, and who reads them."""
+    found = stored_tensors(graph)
+    beside: dict[str, tuple[str, ...]] = {}
+    for node in all_nodes(graph):
+        for name in node.input if node.name in nodes else ():
+            if name in found:
+                beside[name] = (*beside.get(name, ()), node.name)
+    return beside
+
+
+def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
+    """Refuse operator types and patterns that match nothing, and list near ones."""
+    present = {operator_of(node) for node in all_nodes(proto.graph)}
+    if options.op_types != OP_TYPES:
+        for op_type in options.op_types:
+            if op_type not in present:
+                raise CalibrationError(
+                    f"{label} has no {op_type!r} node. {near(op_type, present)}"
+                )
+    names = [name for node in all_nodes(proto.graph) for name in called(node)]
+    for option in ("include", "exclude"):
+        for pattern in getattr(options, option):
+            if not any(matches(name, [pattern]) for name in names):
+                raise CalibrationError(
+                    f"{option}={pattern!r} matches no node of {label}, nor a tensor "
+                    f"that one makes. {near(pattern, names)}"
+                )
+
+
+def called(node: onnx.NodeProto) -> list[str]:
+    """Return the names by which a node can be chosen: its own and its outputs'."""
+    return [name for name in (node.name, *node.output) if name]
+
+
+def chosen_by_name(node: onnx.NodeProto, options: Options) -> str | None:
+    """Return why patterns leave a node in float; None when they do not."""
+    names = called(node)
+    if any(matches(name, options.exclude) for name in names):
+        return "excluded"
+    if options.include and not any(matches(name, options.include) for name in names):
+        return "not included"
+    return None
+
+
+def _why_not(
+    node: onnx.NodeProto,
+    types: Mapping[str, str],
+    quantised: set[str],
+    constants: set[str],
+    options: Options,
+) -> str | None:
+    """Return why a node stays in float; None when it is to be quantised."""
+    reason = chosen_by_name(node, options)
+    if reason:
+        return reason
+    if operator_of(node) not in options.op_types:
+        return why_foreign(node)
+    if any(name in quantised for name in node.input[:2]):
+        return "quantised already"
+    kinds = [types.get(name, "") for name in needed(node)]
+    if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
+        odd = next((kind for kind in kinds if kind != _FLOAT), None)
+    else:
+        odd = None if _FLOAT in kinds else kinds[0] if kinds else ""
+    if odd is not None:
+        kind = odd.removeprefix("tensor(").removesuffix(")")
+        return f"{kind or 'unknown'} tensors, not float32"
+    if options.weights_only or only_weights(node, constants):
+        weights = [node.input[i] for i in coded_inputs(node)] or node.input[:2]
+        if not any(name in constants for name in weights):
+            return "without constant weights"
+    return None
+
+
+def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
+    """Return why onnxruntime has no use for a node's codes; None when it has one."""
+    operator = operator_of(node)
+    weighted = operator not in ALIKE and coded_inputs(node)
+    if not reads_codes(operator) and not weighted:
+        return f"without an integer kernel in onnxruntime ({operator})"
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if operator == "Gemm" and bias and bias not in constants:
+        return (
+            "a Gemm with a computed bias, for which onnxruntime has no integer kernel"
+        )
+    return None
+
+
+def _nothing(
+    proto: onnx.ModelProto, label: str, options: Options, left: Counter[str]
+) -> str:
+    head = f"Nothing would be quantised in {label}: "
+    chosen = "/".join(options.op_types)
+    total = sum(left.values())
+    if not total:
+        present = Counter(operator_of(node) for node in all_nodes(proto.graph))
+        listed = ", ".join(f"{name} ×{n}" for name, n in present.most_common(8))
+        return (
+            f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
+            "(--op-type)."
+        )
+    found = {counted_as(node) for node in all_nodes(proto.graph)}
+    found |= {operator_of(node) for node in all_nodes(proto.graph)}
+    chosen = "/".join(sorted(found & {*options.op_types}))
+    reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
+    half = any("float16" in reason for reason in left)
+    tail = " Give the model in float32, as it was before it was halved." if half else ""
+    if len(left) == 1:
+        (reason,) = left
+        return f"{head}all {total} {chosen} nodes are {_explain(reason, None)}.{tail}"
+    return f"{head}of its {total} {chosen} nodes {reasons}.{tail}"
+
+
+def _explain(reason: str, count: int | None) -> str:
+    text = f"on {reason}" if "tensors" in reason else reason
+    return text if count is None else f"{count} are {text}"

@@ -1,0 +1,42 @@
+"""Which tensors have values to choose a range from, and why the others have none.
+
+A tensor without a finite value has no range: what a strategy makes of nothing is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quantcal.calibrator import Calibrator
+from quantcal.params import QuantParams
+from quantcal.table import CalibrationTable
+
+NEVER_RAN = "never reached by the calibration data"
+EMPTY = f"{NEVER_RAN}: always empty"
+NOT_FINITE = f"{NEVER_RAN}: only NaN or infinities"
+
+Reached = Mapping[str, str | None]
+"""Tensor → None when it has finite values, else why it has none."""
+
+
+def in_histograms(calibrator: Calibrator) -> dict[str, str | None]:
+    """Return what is known of the tensors that were observed."""
+    histograms = ((name, calibrator[name]) for name in calibrator)
+    return {name: _reason(h.count, h.min) for name, h in histograms}
+
+
+def in_table(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
+    """Return what a table tells of its tensors; without a report they count as reached."""
+    report = table.report if isinstance(table, CalibrationTable) else {}
+    return {
+        name: _reason(report[name].count, report[name].minimum)
+        if name in report
+        else None
+        for name in table
+    }
+
+
+def _reason(count: int, minimum: float | None) -> str | None:
+    if minimum is not None:
+        return None
+    return NOT_FINITE if count else EMPTY

@@ -1,0 +1,117 @@
+"""Planning so that coded weights never take more bytes than the float ones did.
+
+A weight that some node reads in float is kept beside its codes. Where that makes all
+constants together larger than they were, coding it gains no size, and its nodes stay in
+float: the most expensive weights first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from quantcal.formats import QuantFormat
+from quantcal.onnx._graph.constants import stored_tensors
+from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.plan import Plan, make_plan
+from quantcal.onnx._plan.weight_keys import uses
+from quantcal.onnx._plan.weight_uses import Key, Place, Use, floats_kept, outside
+
+if TYPE_CHECKING:
+    import onnx
+
+_FLOAT_BYTES = 4
+_SPARE = 1024
+"""Bytes that do not matter: the nodes of a pair take some 300."""
+
+
+def plan_within(
+    proto: onnx.ModelProto,
+    types: Mapping[str, str],
+    ranks: Mapping[str, int],
+    label: str,
+    options: Options,
+    odd: Mapping[str, str],
+    ties: Mapping[str, Tie],
+    without: Collection[str] | None = None,
+) -> Plan:
+    """Do the same as :func:`quantcal.onnx._plan.plan.make_plan`, within the bytes of the model.
+
+    Parameters
+    ----------
+    proto, types, ranks, label, options, odd, without
+        As for it.
+    ties : mapping of str to Tie
+        Of the constants.
+    """
+    plan = make_plan(proto, types, ranks, label, options, odd, without)
+    heavy = _too_heavy(proto.graph, plan, options, ties)
+    if not heavy:
+        return plan
+    # The rules were checked above. One for a weight that size leaves in float is no
+    # mistake: the result reports the node and the reason.
+    checked = () if without is None else without
+    odd = {**heavy, **odd}
+    fitting = make_plan(proto, types, ranks, label, options, odd, checked)
+    return replace(fitting, first=plan)
+
+
+def _too_heavy(
+    graph: onnx.GraphProto, plan: Plan, options: Options, ties: Mapping[str, Tie]
+) -> dict[str, str]:
+    """Return the nodes that must stay in float for the sake of size, and why."""
+    # 7 bits are stored in 8, so that the choice between them does not matter here.
+    found = uses(graph, plan.nodes, ties, options, WeightBits(False, ""))
+    sizes = {
+        name: math.prod(tensor.dims) for name, tensor in stored_tensors(graph).items()
+    }
+    kept = floats_kept(graph, found, ties)
+    shared = outside(graph, found, plan.formats)
+    copies = _copies(graph, found, shared)
+    growth: dict[str, int] = {}
+    members: dict[str, list[Place]] = {}
+    for place, use in found.items():
+        root, size = ties.get(use.name, Tie(use.name)).root, sizes[use.name]
+        members.setdefault(root, []).append(place)
+        growth.setdefault(root, 0 if root in kept else -_FLOAT_BYTES * size)
+        growth[root] += copies.pop(use.key, 0) * math.ceil(size * _bits(use.key) / 8)
+    total = sum(growth.values())
+    heavy: dict[str, str] = {}
+    for root in sorted(growth, key=lambda name: -growth[name]):
+        if total <= _SPARE or growth[root] <= 0:
+            break
+        total -= growth[root]
+        why = "is read in float, too" if root in kept else "is read in several forms"
+        for name, _ in members[root]:
+            if name in plan.nodes:
+                heavy[name] = f"with a weight that {why} ({root!r})"
+    return heavy
+
+
+def _copies(
+    graph: onnx.GraphProto, found: Mapping[Place, Use], shared: set[Key]
+) -> Counter[Key]:
+    """Return how many times each key's codes are stored: once for each graph, or once."""
+    graphs: dict[Key, set[int]] = {}
+    for index, scope in enumerate(scopes(graph)):
+        for node in scope.node:
+            for position in range(len(node.input)):
+                use = found.get((node.name, position))
+                if use is not None:
+                    graphs.setdefault(use.key, set()).add(index)
+    return Counter({k: 1 if k in shared else len(g) for k, g in graphs.items()})
+
+
+def _bits(key: Key) -> float:
+    """Return the bits of a code, with the share of a scale in a block."""
+    if key.format.startswith("float"):
+        return 8.0
+    bits = QuantFormat(key.format).bits
+    stored = 4 if bits <= 4 else 8 if bits <= 8 else 16
+    return stored + 32 / key.block_size if key.block_size else stored

@@ -1,0 +1,101 @@
+"""What reads the stored codes of a weight: which copy, along which axis, at what scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.ties import Tie, tie_of
+
+if TYPE_CHECKING:
+    import onnx
+
+Place: TypeAlias = tuple[str, int]
+"""A node and the position of one of its inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One stored copy of codes.
+
+    Attributes
+    ----------
+    root : str
+        The weight, or what it is tied to.
+    axis : int
+        Of the channels, in the order of axes that is stored; -1 for one scale.
+    format : str
+    block_size : int
+        0 without blocks.
+    alone : bool
+        Whether ``root`` is the constant itself, and nothing tied to it can share this.
+    """
+
+    root: str
+    axis: int
+    format: str
+    block_size: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How an input takes stored codes.
+
+    Attributes
+    ----------
+    key : Key
+    name : str
+        The constant that the codes stand for.
+    perm : tuple of int
+        The stored axes in the order of this constant; empty when they are the same.
+    factor : float
+        Of the tie: scales are proportional to it.
+    """
+
+    key: Key
+    name: str
+    perm: tuple[int, ...] = ()
+    factor: float = 1.0
+
+
+def outside(
+    graph: onnx.GraphProto, found: Mapping[Place, Use], formats: Mapping[str, str]
+) -> set[Key]:
+    """Return the keys that several graphs read, and whose codes can lie outside of them.
+
+    onnxruntime fails to make a MatMulNBits of codes that lie in another graph; it
+    tries when the other input of a MatMul or Gemm has no integer kernel: when it is not
+    among the rounded tensors, whose ``formats`` these are, or has no codes of 8 bits.
+    """
+    readers: dict[Key, set[int]] = {}
+    fixed: set[Key] = set()
+    for index, scope in enumerate(scopes(graph)):
+        for node in scope.node:
+            for position in range(len(node.input)):
+                use = found.get((node.name, position))
+                if use is None:
+                    continue
+                readers.setdefault(use.key, set()).add(index)
+                matrix = operator_of(node) in ("MatMul", "Gemm")
+                coded = formats.get(node.input[0]) in ("uint8", "int8")
+                if use.key.block_size or (matrix and not coded):
+                    fixed.add(use.key)
+    return {key for key, graphs in readers.items() if len(graphs) > 1} - fixed
+
+
+def floats_kept(
+    graph: onnx.GraphProto, found: Mapping[Place, Use], ties: Mapping[str, Tie]
+) -> set[str]:
+    """Return the roots that some node, or an output, still reads in float."""
+    names = {
+        name
+        for node in all_nodes(graph)
+        for index, name in enumerate(node.input)
+        if (node.name, index) not in found
+    }
+    names |= {value.name for scope in scopes(graph) for value in scope.output}
+    return {tie_of(ties, name).root for name in names}

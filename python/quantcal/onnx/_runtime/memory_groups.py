@@ -1,0 +1,156 @@
+"""Which tensors may be alive together: groups that fit a memory limit.
+
+Sizes are those actually seen. They are measured by a session in which every observed
+tensor feeds a ``Shape`` node: onnxruntime runs those first, so each tensor is freed as
+early as in plain inference, and only the shapes come back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal._core import CalibrationError
+from quantcal.onnx._graph.graph import names_of, unique_name
+from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._runtime.ort_values import run_session
+from quantcal.onnx._runtime.session import Workspace
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+ITEM_BYTES = {
+    "tensor(float16)": 2,
+    "tensor(bfloat16)": 2,
+    "tensor(float)": 4,
+    "tensor(double)": 8,
+}
+
+
+class GroupedRun:
+    """Runs a model so that at most ``max_memory`` bytes of its tensors are alive.
+
+    One session a group of tensors, and every sample runs through all of them before
+    the next is read: one pass over the data, whatever the number of groups.
+
+    Parameters
+    ----------
+    work : Workspace
+    types : mapping of str to str
+        The tensors to return, in the order of the graph, with onnxruntime's types.
+    max_memory : int
+        Bytes. A tensor that is larger alone makes a group of its own.
+    """
+
+    def __init__(
+        self, work: Workspace, types: Mapping[str, str], max_memory: int
+    ) -> None:
+        self._work = work
+        self._types = types
+        self._max_memory = max_memory
+        self._sizes: dict[str, int] = {}
+        self._largest_input = 0
+        self._groups: list[list[str]] = []
+        self._sessions: list[onnxruntime.InferenceSession] = []
+        self._shapes: tuple[onnxruntime.InferenceSession, dict[str, str]] | None = None
+
+    @property
+    def groups(self) -> int:
+        """The number of groups in use."""
+        return len(self._groups)
+
+    def __call__(self, feed: Feed, where: str) -> Iterator[dict[str, Any]]:
+        """Yield the tensors of one sample, group by group."""
+        if not self._types:
+            return
+        self._fit(feed, where)
+        for names, session in zip(self._groups, self._sessions, strict=True):
+            yield dict(zip(names, run(session, names, feed, where), strict=True))
+
+    def _fit(self, feed: Feed, where: str) -> None:
+        """Measure and regroup when this sample may need more than any before it."""
+        size = sum(np.asarray(array).size for array in feed.values())
+        if self._sizes and size <= self._largest_input:
+            return
+        # Attention grows with the square of the length; little grows faster.
+        growth = (size / max(self._largest_input, 1)) ** 2
+        heaviest = max((self._bytes(group) for group in self._groups), default=math.inf)
+        if heaviest * growth <= self._max_memory:
+            return
+        self._largest_input = size
+        self._measure(feed, where)
+        groups = self._group()
+        if groups != self._groups:
+            self._sessions.clear()
+            self._groups = groups
+            self._sessions = [self._work.open(names) for names in groups]
+
+    def _bytes(self, names: list[str]) -> int:
+        return sum(self._sizes[name] for name in names)
+
+    def _measure(self, feed: Feed, where: str) -> None:
+        if self._shapes is None:
+            self._shapes = self._shape_session()
+        session, names = self._shapes
+        shapes = run(session, list(names), feed, where)
+        for name, shape in zip(names.values(), shapes, strict=True):
+            size = math.prod(map(int, shape)) * ITEM_BYTES.get(self._types[name], 8)
+            self._sizes[name] = max(size, self._sizes.get(name, 0))
+
+    def _shape_session(self) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+        import onnx
+
+        taken = names_of(self._work.light.graph)
+        outputs: dict[str, str] = {}
+        nodes = []
+        for node in self._work.light.graph.node:
+            nodes.append(node)
+            for name in node.output:
+                if name in self._types:
+                    shape = unique_name(f"{name}_shape", taken)
+                    nodes.append(onnx.helper.make_node("Shape", [name], [shape]))
+                    outputs[shape] = name
+        return self._work.open(outputs, nodes=nodes), outputs
+
+    def _group(self) -> list[list[str]]:
+        groups: list[list[str]] = []
+        room = 0
+        for name in self._types:
+            size = self._sizes[name]
+            if not groups or size > room:
+                groups.append([])
+                room = self._max_memory
+            groups[-1].append(name)
+            room -= size
+        return groups
+
+
+def run(
+    session: onnxruntime.InferenceSession,
+    names: list[str],
+    feed: Feed,
+    where: str,
+    *,
+    whole: bool = False,
+) -> list[Any]:
+    """Run one sample; an error names it and its shapes.
+
+    Only what ``names`` need is computed, unless the ``whole`` graph is to run.
+    """
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    options.only_execute_path_to_fetches = not whole
+    try:
+        return run_session(session, names, feed, options)
+    except CalibrationError as error:
+        raise CalibrationError(f"{where}: {error}") from error
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        shapes = {name: list(np.shape(array)) for name, array in feed.items()}
+        raise CalibrationError(
+            f"onnxruntime failed on {where} with shapes {shapes}: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Writing a planned model: codes, Q/DQ pairs, files."""

@@ -1,0 +1,84 @@
+"""What a written model still stores in float: bytes of its constants, by operator.
+
+Only sizes are read, so that weights outside the file cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from quantcal._text import share
+from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx._graph.scopes import scopes
+
+if TYPE_CHECKING:
+    import onnx
+
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_SMALL = 0.001
+"""The share of a file below which an operator is not worth a word."""
+
+
+def float_weights(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return the bytes of constants in float by the operator that reads them.
+
+    Parameters
+    ----------
+    graph : GraphProto
+        Of the written model.
+
+    Returns
+    -------
+    dict of str to int
+        Largest first. A constant counts for its first reader, behind nodes that compute
+        other constants of it. Scales of codes are left out.
+    """
+    sizes = {
+        tensor.name: _bytes(tensor)
+        for scope in scopes(graph)
+        for tensor in scope.initializer
+    }
+    fixed = constants_of(graph)
+    found: Counter[str] = Counter()
+    for node in all_nodes(graph):
+        operator = operator_of(node)
+        if operator == "Constant":
+            held = sum(_bytes(a.t) for a in node.attribute if a.HasField("t"))
+            sizes[node.output[0]] = held
+        if operator.rpartition(".")[2] in _QUANTIZERS:
+            continue
+        held = sum(sizes.pop(name, 0) for name in node.input)
+        if held and node.output[0] in fixed:
+            sizes[node.output[0]] = held
+        elif held:
+            found[operator] += held
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes of a tensor of a float type; 0 for others."""
+    width = {
+        tensor.FLOAT: 4,
+        tensor.DOUBLE: 8,
+        tensor.FLOAT16: 2,
+        tensor.BFLOAT16: 2,
+    }.get(tensor.data_type, 0)
+    return int(width * math.prod(tensor.dims))
+
+
+def float_weights_told(found: Mapping[str, int], size: int) -> str:
+    """Return the operators with their shares of a file; empty when none matters.
+
+    Parameters
+    ----------
+    found : mapping of str to int
+        As :func:`float_weights` gives it.
+    size : int
+        Bytes of the file and of what lies beside it.
+    """
+    told = {name: held / max(size, 1) for name, held in found.items()}
+    large = {name: part for name, part in told.items() if part >= _SMALL}
+    return ", ".join(f"{name} {share(part)}" for name, part in large.items())

@@ -1,0 +1,155 @@
+"""Forms of a quantized graph that onnxruntime 1.32 cannot load, and the forms that it can.
+
+Its optimizer moves roundings, and two of its rewritings end in an error instead of a session:
+
+* From opset 21 on it marks the QuantizeLinear nodes that it adds behind a Transpose or
+  Reshape with the signed type. On x86 it then makes the codes unsigned, but not the mark.
+  Where the graph rounds behind the node itself, by the same grid, it adds none.
+* It merges a Clip into the QuantizeLinear behind it, and knows no small floats there. A
+  Max and a Min compute the same.
+
+Neither form changes a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from quantcal.onnx._graph.graph import inputs_of, operator_of
+from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._model.model import opset_of
+
+if TYPE_CHECKING:
+    import onnx
+
+    Nodes = list[onnx.NodeProto]
+
+_FIRST_MARKED = 21
+_ADDED_BEHIND = frozenset(
+    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool"}
+)
+# onnxruntime removes these, or moves the DequantizeLinear behind them.
+_SEEN_THROUGH = frozenset(
+    {"Identity", "Dropout", "Flatten", "Gather", "Expand", "Split"}
+)
+
+
+def marks_signs(proto: onnx.ModelProto) -> bool:
+    """Whether onnxruntime marks signed codes in a model, and cannot load it then."""
+    return opset_of(proto) >= _FIRST_MARKED
+
+
+def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
+    """Bring a quantized model into the forms that onnxruntime loads, in place.
+
+    Parameters
+    ----------
+    proto : ModelProto
+    name : callable
+        Returns a name like the given one that is free.
+    """
+    zeros = _Zeros(proto)
+    marked = marks_signs(proto)
+    for graph in scopes(proto.graph):
+        nodes = list(graph.node)
+        if marked:
+            nodes = list(_round_behind(graph, nodes, zeros, name))
+        nodes = list(_without_clips(nodes, zeros.small_floats, name))
+        if marked or zeros.small_floats:
+            del graph.node[:]
+            graph.node.extend(nodes)
+
+
+class _Zeros:
+    """The single zero points of a model, by the type of the codes, and all constants."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        import onnx
+
+        stored = [t for graph in scopes(proto.graph) for t in graph.initializer]
+        self.constants = {tensor.name for tensor in stored}
+        types = {
+            tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type)
+            for tensor in stored
+            if not tensor.dims
+        }
+        self.signed = {name for name, kind in types.items() if kind == "INT8"}
+        self.small_floats = {
+            n for n, kind in types.items() if kind.startswith("FLOAT8")
+        }
+
+
+def _round_behind(
+    graph: onnx.GraphProto, nodes: Nodes, zeros: _Zeros, name: Callable[[str], str]
+) -> Iterator[onnx.NodeProto]:
+    """Round signed codes again behind what moves them, by the same grid.
+
+    What is computed of constants alone needs that not: onnxruntime computes it at once.
+    """
+    import onnx
+
+    grids: dict[str, list[str]] = {}  # of decoded tensors, moved ones too
+    float_readers = {value.name for value in graph.output}
+    constants = set(zeros.constants)
+    for node in nodes:
+        if operator_of(node) != "QuantizeLinear":
+            float_readers.update(inputs_of(node))
+    for node in nodes:
+        operator = operator_of(node)
+        if (
+            operator == "DequantizeLinear"
+            and [*node.input][2:3]
+            and node.input[2] in zeros.signed
+        ):
+            grids[node.output[0]] = list(node.input[1:])
+        grid = grids.get(node.input[0]) if node.input else None
+        constant = all(read in constants for read in inputs_of(node))
+        if constant:
+            constants.update(node.output)
+        seen = operator in _SEEN_THROUGH or (constant and operator in _ADDED_BEHIND)
+        if grid is not None and seen:
+            grids.update((made, grid) for made in node.output)
+        yield node
+        moved = node.output[0]
+        if grid is None or operator not in _ADDED_BEHIND or moved not in float_readers:
+            continue
+        if constant:
+            continue
+        node.output[0] = name(f"{moved}_QuantizeLinear_Input")
+        coded = name(f"{moved}_QuantizeLinear_Output")
+        for op_type, given, gives in (
+            ("QuantizeLinear", node.output[0], coded),
+            ("DequantizeLinear", coded, moved),
+        ):
+            title = name(f"{moved}_{op_type}")
+            yield onnx.helper.make_node(op_type, [given, *grid], [gives], title)
+        grids[moved] = grid
+
+
+def _without_clips(
+    nodes: Nodes, small_floats: set[str], name: Callable[[str], str]
+) -> Iterator[onnx.NodeProto]:
+    """Write a Clip as Max and Min in graphs whose activations are small floats."""
+    import onnx
+
+    rounded = any(
+        operator_of(node) == "QuantizeLinear" and small_floats & {*node.input[2:]}
+        for node in nodes
+    )
+    for node in nodes:
+        if not rounded or operator_of(node) != "Clip":
+            yield node
+            continue
+        value, made = node.input[0], node.output[0]
+        low, high = [*node.input[1:], "", ""][:2]
+        if low:
+            above = name(f"{made}_above") if high else made
+            title = name(f"{node.name}_Max")
+            yield onnx.helper.make_node("Max", [value, low], [above], title)
+            value = above
+        if high:
+            title = name(f"{node.name}_Min")
+            yield onnx.helper.make_node("Min", [value, high], [made], title)
+        if not (low or high):
+            yield onnx.helper.make_node("Identity", [value], [made], node.name)

@@ -1,0 +1,194 @@
+"""Putting a finished model in its place: checked, at once, and nothing else written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantcal._core import CalibrationError
+from quantcal._io.files import Used, check_target, is_text, writing
+from quantcal._io.temporary import beside, sync, sync_folder
+from quantcal.onnx._check.files_in_use import RunFiles
+from quantcal.onnx._check.trial_run import check_written
+from quantcal.onnx._graph.external import move_out
+from quantcal.onnx._graph.inputs import Sample
+from quantcal.onnx._observe.checkpoint import is_kept
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx._model.model import Model
+
+# A protobuf file holds at most 2 GiB; beyond, the weights go to a file beside it.
+_MAX_FILE = 2**31 - 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a model is written.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given.
+    used : iterable of Used
+        Files that must not be replaced.
+    """
+
+    path: Path
+    used: Iterable[Used]
+
+    def check(self) -> Path:
+        """Return the place of the file: of a link, what it points at.
+
+        Raises
+        ------
+        CalibrationError
+            If it cannot be written, or is used.
+        """
+        return check_target(self.path, self.used)
+
+    def check_both(self) -> tuple[Path, Path]:
+        """Return the places of a model and of its weights, which a large one has apart.
+
+        Raises
+        ------
+        CalibrationError
+            If one of them cannot be written, or is used.
+        """
+        target = self.check()
+        if not is_text(target):
+            raise CalibrationError(
+                f"The path of the output {self.path} is not UTF-8, as onnx and onnxruntime "
+                "want it. Give another path."
+            )
+        weights = weights_beside(target)
+        check_target(weights, self.used)
+        if weights.is_symlink():
+            raise CalibrationError(
+                f"{weights}, where weights beyond 2 GiB of the output would lie, is a link, "
+                "through which onnxruntime reads none. Remove it, or give another path."
+            )
+        return target, weights
+
+
+def weights_beside(path: Path) -> Path:
+    """Return the file that holds the weights of a written model beyond 2 GiB."""
+    return path.with_name(f"{path.name}.data")
+
+
+def check_output(
+    model: Model, output: str | os.PathLike[str], *sources: object
+) -> Output:
+    """Refuse an output for a model that cannot be written, before any work is done.
+
+    Parameters
+    ----------
+    model : path, bytes or ModelProto
+    output : path
+    sources : objects
+        What else the run reads: see :class:`RunFiles`.
+
+    Raises
+    ------
+    CalibrationError
+        As :func:`check_file`, of the model and of its weights.
+    """
+    checked = check_file(output, RunFiles(model, *sources))
+    checked.check_both()
+    return checked
+
+
+def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
+    """Refuse an output that cannot be written, before any work is done.
+
+    Parameters
+    ----------
+    output : path
+    used : iterable of Used
+        What the run reads.
+
+    Raises
+    ------
+    CalibrationError
+        If it is no regular file, its folder is missing or cannot be written to, or it is a
+        file that the run uses, under whatever name.
+    """
+    target = Path(output)
+    with writing(target):
+        if target.is_dir():
+            raise CalibrationError(
+                f"The output {target} is a folder. Give a file's path."
+            )
+        real = Path(os.path.realpath(target))
+        if not real.parent.is_dir():
+            raise CalibrationError(
+                f"The folder {real.parent} of the output is missing."
+            )
+        if not os.access(real.parent, os.W_OK):
+            raise CalibrationError(f"The folder {real.parent} cannot be written to.")
+    if is_kept(target):
+        raise CalibrationError(
+            f"The output {target} has the name of histograms that a run keeps meanwhile. "
+            "Give another path."
+        )
+    checked = Output(target, used)
+    checked.check()
+    return checked
+
+
+def save(
+    proto: onnx.ModelProto, output: Output, label: str, sample: Sample | None
+) -> int:
+    """Write beside the target, check and load it there, then replace the target.
+
+    Returns the size in bytes, with the weights that lie beside it.
+    """
+    import onnx
+
+    target, weights = output.check_both()
+    external = proto.ByteSize() > _MAX_FILE
+    with ExitStack() as stack:
+        with writing(output.path):
+            folder = stack.enter_context(beside(target)).folder()
+            made = folder / target.name
+            if external:
+                move_out(proto, folder, weights.name)
+            onnx.save_model(proto, str(made))
+        check_written(made, f"the quantized copy of {label}", sample)
+        with writing(output.path):
+            size = made.stat().st_size
+            sync(made)
+            if external:
+                size += (folder / weights.name).stat().st_size
+                sync(folder / weights.name)
+            target, weights = output.check_both()
+            if external:
+                _replace_both(folder, made, target, weights)
+            else:
+                made.replace(target)
+            sync_folder(target.parent)
+    return size
+
+
+def _replace_both(folder: Path, made: Path, target: Path, weights: Path) -> None:
+    """Put a model and its weights in their places: both, or neither after an error."""
+    old = folder / "old weights"
+    if weights.exists():
+        try:
+            old.hardlink_to(weights)
+        except OSError:  # a file system without hard links
+            weights.replace(old)
+    try:
+        (folder / weights.name).replace(weights)
+        made.replace(target)
+    except BaseException:
+        if old.exists():
+            old.replace(weights)
+        else:
+            weights.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,236 @@
+"""Rewriting a prepared graph: Q/DQ pairs around chosen nodes, codes in place of weights.
+
+A pair on a tensor lies in the graph of its readers, so that onnxruntime can take it into
+their kernels; so do the codes of weights. Names follow onnxruntime's quantizer:
+``x_QuantizeLinear_Output``, ``w_quantized``, ``w_scale``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantcal.formats import QuantFormat
+from quantcal.onnx._graph.external import embed
+from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, subgraphs
+from quantcal.onnx._graph.ties import untie
+from quantcal.onnx._graph.weights import drop_unread, uses_of
+from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._write.loadable import make_loadable
+from quantcal.onnx._write.weight_nodes import Constants, Scope, WeightNodes
+from quantcal.params import QuantParams
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx._plan.prepare import Prepared
+
+
+# Behind these onnxruntime moves a DequantizeLinear; an Identity goes before that.
+_MOVED_BEHIND = frozenset(
+    {
+        *("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool"),
+        *("Identity", "Flatten", "Gather", "Expand", "Split", "Resize"),
+        *("DepthToSpace", "SpaceToDepth"),
+    }
+)
+
+
+def rewrite(
+    prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
+) -> tuple[onnx.ModelProto, Counter[str]]:
+    """Return a quantised copy of the prepared model.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    ranges : mapping of str to QuantParams
+        Of all tensors that the plan rounds.
+    bits : WeightBits
+        Which nodes store 8-bit weights with 7 bits.
+
+    Returns
+    -------
+    tuple of (ModelProto, Counter)
+        And how many weights took which format.
+    """
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(prepared.proto)
+    sort_nodes(proto.graph)
+    work = _Rewriter(prepared, proto, ranges, bits)
+    work.scope(proto.graph, {})
+    make_loadable(proto, work.name)
+    drop_unread(proto.graph, uses_of(prepared.proto.graph))
+    untie(proto.graph, prepared.ties)
+    if prepared.converted.folder is not None:
+        embed(proto, prepared.converted.folder)  # what stays in float
+    return proto, work.weights
+
+
+class _Rewriter:
+    """One rewriting, from the outermost graph inwards."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        proto: onnx.ModelProto,
+        ranges: Mapping[str, QuantParams],
+        bits: WeightBits,
+    ) -> None:
+        self._plan = prepared.plan
+        self._ranges = ranges
+        self._graph = proto.graph
+        self._constants = Constants(proto.graph)
+        self._weights = WeightNodes(
+            prepared, proto.graph, self._constants, ranges, bits
+        )
+        self._grids: dict[str, list[str]] = {}
+        self._again: dict[str, str] = {}
+
+    @property
+    def weights(self) -> Counter[str]:
+        """How many weights took which format."""
+        return self._weights.formats
+
+    def scope(self, graph: onnx.GraphProto, around: Mapping[str, str]) -> None:
+        """Rewrite one graph, and those inside it.
+
+        ``around`` says what is read instead of a tensor, inside this graph too.
+        """
+        names = dict(around)
+        pairs: dict[str, str] = {}  # what only some nodes read rounded
+        outputs = {value.name for value in graph.output}
+        scope = Scope(graph)
+        nodes = scope.nodes
+        for node in graph.node:
+            inside = {**names, **self._captured(node, nodes, names)}
+            for index, name in enumerate(node.input):
+                if self._rounds(node, name, around):
+                    if name not in pairs:
+                        source = names.get(name, name)
+                        pairs[name] = self._pair(nodes, name, source)
+                    node.input[index] = pairs[name]
+                elif name in names:
+                    node.input[index] = names[name]
+            self._weights.decode(node, scope)
+            if node.name in self._plan.sums:
+                self._weights.decode_sum(node, self._plan.sums[node.name], scope)
+            nodes.append(node)
+            for index, name in enumerate(node.output):
+                if self._plan.sites.get(name, frozenset()) is not None:
+                    continue
+                source = name
+                if name in outputs:
+                    source = self.name(f"{name}_QuantizeLinear_Input")
+                    node.output[index] = source
+                names[name] = self._pair(nodes, name, source, keep=name in outputs)
+            for inner in subgraphs(node):
+                self.scope(inner, inside)
+        del graph.node[:]
+        graph.node.extend(nodes)
+        made = {name for node in graph.node for name in node.output}
+        made |= {value.name for value in graph.input}
+        kept = [value for value in graph.value_info if value.name in made]
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+
+    def _rounds(
+        self, node: onnx.NodeProto, name: str, around: Mapping[str, str]
+    ) -> bool:
+        """Whether a node takes a rounded tensor from a pair of its own graph.
+
+        What is rounded where it is made needs none, unless it comes from outside:
+        kernels do not look there.
+        """
+        readers = self._plan.sites.get(name, frozenset())
+        if readers is None:
+            return name in around and node.name in self._plan.nodes
+        return node.name in readers
+
+    def _captured(
+        self,
+        node: onnx.NodeProto,
+        nodes: list[onnx.NodeProto],
+        names: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Return what subgraphs read in place of rounded tensors that were moved.
+
+        onnxruntime moves a DequantizeLinear behind a Transpose or Reshape, and aborts
+        where only a subgraph reads the result. A second rounding by the same grid stops
+        that, and changes nothing.
+        """
+        captured = captured_by(node)
+        if not captured:
+            return {}
+        maker = {name: made for made in nodes for name in made.output}
+        again = {}
+        for name in captured:
+            source = names.get(name, name)
+            grid = _moved_grid(source, maker)
+            if grid and name not in self._again:
+                self._again[name] = self._append_pair(nodes, name, source, grid)
+            if grid:
+                again[name] = self._again[name]
+        return again
+
+    def name(self, base: str) -> str:
+        """Return ``base``, or a name like it that is free."""
+        return self._constants.name(base)
+
+    def _pair(
+        self,
+        nodes: list[onnx.NodeProto],
+        name: str,
+        source: str,
+        *,
+        keep: bool = False,
+    ) -> str:
+        """Append Q and DQ of a tensor; return what DQ gives (``name`` itself if kept)."""
+        if name not in self._grids:
+            self._grids[name] = self._grid(name)
+        return self._append_pair(nodes, name, source, self._grids[name], keep=keep)
+
+    def _append_pair(
+        self,
+        nodes: list[onnx.NodeProto],
+        name: str,
+        source: str,
+        grid: Sequence[str],
+        *,
+        keep: bool = False,
+    ) -> str:
+        import onnx
+
+        coded = self.name(f"{name}_QuantizeLinear_Output")
+        real = name if keep else self.name(f"{name}_DequantizeLinear_Output")
+        for op_type, given, gives in (
+            ("QuantizeLinear", source, coded),
+            ("DequantizeLinear", coded, real),
+        ):
+            inputs = [given, *grid]
+            title = self.name(f"{name}_{op_type}")
+            nodes.append(onnx.helper.make_node(op_type, inputs, [gives], title))
+        return real
+
+    def _grid(self, name: str) -> list[str]:
+        """Store scale and zero point of an activation; return their names."""
+        params = self._ranges[name]
+        scale = np.asarray(params.scale, dtype=np.float32)
+        zero = np.asarray(params.zero_point).astype(QuantFormat(params.format).storage)
+        return self._constants.grid(self._graph, name, scale, zero, params.format)
+
+
+def _moved_grid(name: str, maker: Mapping[str, onnx.NodeProto]) -> list[str]:
+    """Return scale and zero point of a rounded tensor that was moved; else nothing."""
+    node, moved = maker.get(name), False
+    while node is not None and operator_of(node) in _MOVED_BEHIND:
+        node, moved = maker.get(node.input[0]), True
+    if node is None or not moved or node.op_type != "DequantizeLinear":
+        return []
+    rounded = node.input[0] in maker  # and no constant
+    return list(node.input[1:]) if rounded else []

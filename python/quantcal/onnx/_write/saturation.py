@@ -1,0 +1,231 @@
+"""Which nodes overflow in kernels that add pairs of products in 16 bits, and what that costs.
+
+x86 processors without VNNI multiply unsigned codes of activations by signed codes of
+weights and add two neighbouring products in a 16-bit integer that saturates. A node
+overflows where large codes meet large weights, so it can be foreseen: from the histogram of
+the activation and the weights alone. A node in which the overflow costs more than the lost
+bit of its weights should take 7-bit weights, and only such a node.
+
+The two codes of a pair count as independent draws from the histogram of the whole
+tensor. Neighbouring channels are not quite that, so the figures are estimates; tests count
+the overflows of a real network beside them. What the lost bit costs is computed from the
+weights themselves: zeros, constants and weights on a coarse grid lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantcal._core import CalibrationError
+from quantcal.calibrator import Calibrator
+from quantcal.onnx._graph.attributes import attribute
+from quantcal.onnx._graph.constants import stored_tensors
+from quantcal.onnx._graph.external import values_of
+from quantcal.onnx._graph.graph import all_nodes, operator_of
+from quantcal.onnx._model.model import load_light
+from quantcal.onnx._plan.names import rule_for
+from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._write.pair_sums import Floats, code_shares, overflow, rounding
+from quantcal.onnx._write.weight_quantization import Coded, code
+from quantcal.params import QuantParams
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quantcal.onnx._model.model import Model
+
+_SUMMED = ("uint8", "int8")  # formats of activations that take these kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """What adding pairs of products in 16 bits does to a node with 8-bit weights.
+
+    Attributes
+    ----------
+    share : float
+        The expected share of the pair sums that saturate, 0 to 1.
+    error : float
+        The expected squared error of an output of the node because of them, in its real unit
+        squared; the mean over its channels.
+    rounding : float
+        What rounding the weights to 7 bits instead of 8 would add, in the same unit. It is
+        negative where these weights happen to lie nearer to the 7-bit codes.
+    """
+
+    share: float
+    error: float
+    rounding: float
+
+    @property
+    def needs_bit(self) -> bool:
+        """Whether sums overflow, and 7-bit weights are expected to lose less than that."""
+        return self.error > max(self.rounding, 0.0)
+
+
+def find_saturation(
+    model: Model,
+    calibrator: Calibrator,
+    table: Mapping[str, QuantParams],
+    *,
+    per_channel: bool = True,
+    weight_strategy: str = "minmax",
+    op_types: Sequence[str] = OP_TYPES,
+    exclude: Sequence[str] = (),
+) -> dict[str, Saturation]:
+    """Estimate what kernels without VNNI would do to each node with 8-bit weights.
+
+    Milliseconds a node; runs no data. :func:`quantcal.onnx.quantize` does it by itself when
+    ``reduce_range="nodes"``.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+    calibrator : Calibrator
+        The histograms of the model's activations.
+    table : mapping of str to QuantParams
+        Their ranges; tensors that lack a histogram or a range leave their nodes out.
+    per_channel, weight_strategy, op_types, exclude
+        As for :func:`quantcal.onnx.write`.
+
+    Returns
+    -------
+    dict of str to Saturation
+        By node name, in the order of the graph. Depthwise Conv nodes are not in it: their
+        kernels add in 32 bits. Nor is ConvTranspose, which has no integer kernel. Nor are
+        nodes whose weights are not constant: the kernels widen those codes first.
+
+    Raises
+    ------
+    CalibrationError
+        If the model cannot be read, or nothing would be quantised.
+
+    Examples
+    --------
+    >>> cal = qc.onnx.observe("model.onnx", "calibration/")
+    >>> table = cal.compute("mse", format="uint8")
+    >>> found = qc.onnx.find_saturation("model.onnx", cal, table)
+    >>> names = [name for name, s in found.items() if s.needs_bit]
+    >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
+    """
+    options = Options.of(
+        op_types=op_types, exclude=exclude, weight_strategy=weight_strategy
+    )
+    prepared = prepare(load_light(model), options)
+    return estimate(prepared, calibrator, table, per_channel=per_channel)
+
+
+def estimate(
+    prepared: Prepared,
+    calibrator: Calibrator,
+    table: Mapping[str, QuantParams],
+    *,
+    per_channel: bool,
+) -> dict[str, Saturation]:
+    """Do the same for a prepared model."""
+    options = prepared.options
+    found = {}
+    for node, weights, channels in weighted_nodes(prepared):
+        name = node.input[0]
+        if name not in calibrator or name not in table or not calibrator[name].finite:
+            continue
+        stored = rule_for(
+            options.weight_formats, node.input[1], [node.name], options.weight
+        )
+        # Other formats take other kernels.
+        if stored != "int8" or table[name].format not in _SUMMED:
+            continue
+        shares, zero = code_shares(calibrator[name], table[name])
+        lost = {}
+        for format in ("int7", "int8"):
+            strategy = options.weight_strategy
+            coded = weight_codes(weights, per_channel and channels, strategy, format)
+            unit = steps_of(coded, weights) * float(table[name].scale)
+            exact = weights / coded.scale
+            lost[format] = rounding(shares, zero, exact, coded.codes, unit)
+        share, error = overflow(shares, coded.codes, unit)
+        found[node.name] = Saturation(share, error, lost["int7"] - lost["int8"])
+    return found
+
+
+def weighted_nodes(
+    prepared: Prepared,
+) -> Iterator[tuple[onnx.NodeProto, NDArray[np.float32], bool]]:
+    """Yield the nodes that add pairs, with their weights [K, N] in the order of the kernel.
+
+    K runs over what is summed: the kernel multiplies rows 2i and 2i + 1 of a column
+    together with two codes of the activation and adds them. Of a Conv it runs over the
+    positions of the kernel and, inside, over the input channels of the group, which lie
+    side by side in memory. Last comes whether columns may have scales of their own.
+    """
+    for node, tensor in _weighted(prepared):
+        matrix = _as_matrix(node, values_of(tensor, prepared.converted.folder))
+        if matrix is not None:
+            # As written: vectors and stacks of matrices have one scale.
+            yield node, matrix, operator_of(node) != "MatMul" or len(tensor.dims) == 2
+
+
+def _weighted(
+    prepared: Prepared,
+) -> Iterator[tuple[onnx.NodeProto, onnx.TensorProto]]:
+    """Yield the quantised nodes with constant weights, inside subgraphs too."""
+    graph = prepared.proto.graph
+    constants = stored_tensors(graph)
+    for node in all_nodes(graph):
+        if node.name in prepared.plan.nodes and len(node.input) > 1:
+            tensor = constants.get(node.input[1])
+            if tensor is not None and tensor.data_type == tensor.FLOAT:
+                yield node, tensor
+
+
+def _as_matrix(node: onnx.NodeProto, weights: Any) -> Any:
+    if operator_of(node) == "Conv":
+        if weights.shape[1] == 1 and attribute(node, "group", 1) == weights.shape[0]:
+            return None
+        axes = (*range(2, weights.ndim), 1, 0)
+        return weights.transpose(axes).reshape(-1, weights.shape[0])
+    if operator_of(node) == "Gemm":
+        return weights.T if attribute(node, "transB", 0) else weights
+    if operator_of(node) == "MatMul":
+        if weights.ndim < 2:
+            return weights.reshape(-1, 1)
+        return np.moveaxis(weights, -2, 0).reshape(weights.shape[-2], -1)
+    return None
+
+
+def weight_codes(
+    weights: NDArray[Any],
+    per_channel: bool,
+    strategy: str = "minmax",
+    format: str = "int8",
+) -> Coded:
+    """Return the codes [K, N] that are written, and their scales."""
+    values = np.ascontiguousarray(weights, dtype=np.float32)
+    return code(values, format, strategy, 1 if per_channel else None)
+
+
+def steps_of(coded: Coded, weights: NDArray[Any]) -> Floats:
+    """Return the scale of each column, shape (N,)."""
+    return np.broadcast_to(coded.scale.astype(np.float64), weights.shape[1:])
+
+
+def check_narrow(prepared: Prepared, nodes: frozenset[str]) -> None:
+    """Refuse names of nodes that cannot take 7-bit weights.
+
+    Raises
+    ------
+    CalibrationError
+        If a node is not quantised, or has no constant weights.
+    """
+    unknown = nodes - {node.name for node, _ in _weighted(prepared)}
+    if unknown:
+        raise CalibrationError(
+            f"reduce_range names {min(unknown)!r}, which is no quantised node of "
+            f"{prepared.converted.label} with constant weights."
+        )

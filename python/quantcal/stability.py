@@ -1,0 +1,251 @@
+"""`stability`: do the samples suffice? Ranges from one half of them beside those of the other.
+
+Where two halves of the data choose nearly the same ranges, more data would hardly change them;
+where they do not, a few samples decide.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from quantcal._core import CalibrationError, ChannelStats
+from quantcal._empty_tensors import warn_of_empty
+from quantcal._intended_formats import chosen
+from quantcal._text import share
+from quantcal.calibrator import Calibrator
+from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
+from quantcal.strategies.policy import Policy, StrategyLike
+from quantcal.table import CalibrationTable
+from quantcal.tensor_report import TensorReport
+
+TOLERANCE = 0.1
+"""Ranges that differ by more than a tenth are named. When all samples count, half of it is
+left, about, and a scale that is 5 % too large adds 0.4 dB of rounding noise."""
+
+
+@dataclass(frozen=True)
+class TensorStability:
+    """What two halves of the data say of one tensor.
+
+    Parameters
+    ----------
+    name
+        The tensor's name.
+    first, second
+        The ranges of the halves; None where a half has not seen a finite value of the tensor.
+    difference
+        How far apart their lower and their upper ends lie, together, as a share of the range
+        that all data choose: of symmetric ranges, the relative difference of their scales.
+        Infinite where a half has no range; by channel, the largest of all channels.
+    loss_db
+        How much signal to quantisation noise a half loses with the other's range, in decibels:
+        the larger of both, 0 where neither loses.
+    """
+
+    name: str
+    first: QuantParams | None
+    second: QuantParams | None
+    difference: float
+    loss_db: float
+
+
+class Stability(Sequence[TensorStability]):
+    """Tensors and how far two halves of the data agree on them, the least steady first.
+
+    The order is by difference, then as the tensors came. It prints as a table.
+    """
+
+    def __init__(self, tensors: Sequence[TensorStability]) -> None:
+        self._tensors = sorted(tensors, key=lambda tensor: -tensor.difference)
+
+    @classmethod
+    def of(
+        cls,
+        halves: tuple[Calibrator, Calibrator],
+        tables: tuple[CalibrationTable, CalibrationTable],
+        table: CalibrationTable,
+    ) -> Stability:
+        """Compare ranges that were chosen already.
+
+        Parameters
+        ----------
+        halves
+            What each half has seen.
+        tables
+            The ranges of each.
+        table
+            The ranges of all data together.
+        """
+        ranges = _with_values(tables[0]), _with_values(tables[1])
+        return cls([_compare(name, halves, ranges, table[name]) for name in table])
+
+    @overload
+    def __getitem__(self, index: int) -> TensorStability: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TensorStability]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> TensorStability | list[TensorStability]:
+        return self._tensors[index]
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[TensorStability]:
+        return iter(self._tensors)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference; 0 without tensors."""
+        return self._tensors[0].difference if self._tensors else 0.0
+
+    @property
+    def median(self) -> float:
+        """The median difference; 0 without tensors."""
+        found = [tensor.difference for tensor in self._tensors]
+        return statistics.median(found) if found else 0.0
+
+    def beyond(self, tolerance: float = TOLERANCE) -> list[str]:
+        """Return the names of the tensors that differ by more than this share of a range."""
+        return [t.name for t in self._tensors if t.difference > tolerance]
+
+    def summary(self, tolerance: float = TOLERANCE) -> str:
+        """Return one line of text that says how far the halves agree."""
+        if not self._tensors:
+            return "no tensor"
+        text = (
+            f"differ by {_share(self.median)} (median), {_share(self.largest)} at most"
+        )
+        names = self.beyond(tolerance)
+        if not names:
+            return text
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        of = f"{len(names)} of {len(self)} by more than {_share(tolerance)}"
+        return f"{text}; {of}: {', '.join(names[:3])}{more}"
+
+    def __str__(self) -> str:
+        from quantcal.report import columns, text
+
+        return "\n".join(text.table(columns.of_stability(self)))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.stability(self)
+
+
+def check_stability(
+    first: Calibrator,
+    second: Calibrator,
+    strategy: StrategyLike = "mse",
+    *,
+    format: str | QuantFormat | None = None,
+    symmetric: bool | None = None,
+    power_of_two: bool | None = None,
+    **options: Any,
+) -> Stability:
+    """Compare the ranges that two halves of the data choose, tensor by tensor.
+
+    Give every second sample to the other calibrator, so that both halves are alike; that costs
+    nothing, as ``first + second`` is exactly what one calibrator would hold. The ends of a
+    range from all samples are then uncertain by half the difference, about.
+    :func:`quantcal.onnx.quantize` does this by itself. Ranges are chosen three times: of each
+    half, and of both.
+
+    Parameters
+    ----------
+    first, second
+        What each half has seen. A tensor that one of them lacks counts as infinitely apart.
+    strategy, format, symmetric, power_of_two, options
+        As for `Calibrator.compute`; without a format, that which either half was observed
+        for. Extremes ("minmax") are the least steady, as single values
+        decide them.
+
+    Returns
+    -------
+    A `Stability`: a sequence of `TensorStability`, the least steady tensors first.
+
+    Raises
+    ------
+    TypeError
+        If a half is no calibrator.
+    CalibrationError
+        If a calibrator has seen nothing, or as in `Calibrator.compute` and `merge`.
+
+    Examples
+    --------
+    >>> rng, halves = np.random.default_rng(0), (qc.Calibrator(), qc.Calibrator())
+    >>> for number in range(8):
+    ...     x = rng.standard_normal(1000, dtype=np.float32)
+    ...     halves[number % 2].observe("x", x)
+    >>> qc.check_stability(*halves, "percentile_99")[0].difference < 0.05
+    True
+    """
+    for half in (first, second):
+        if not isinstance(half, Calibrator):
+            msg = f"a half is a Calibrator, not {type(half).__name__}"
+            raise TypeError(msg)
+        if not len(half):
+            msg = "A half has observed nothing; give each of them samples."
+            raise CalibrationError(msg)
+    policy = Policy.of(strategy, **options)
+    both = first + second
+    formats = chosen(both._intended, both, format, symmetric, power_of_two)
+    tables = (first._compute(policy, formats), second._compute(policy, formats))
+    table = both._compute(policy, formats)
+    warn_of_empty(both._tensors, table)
+    return Stability.of((first, second), tables, table)
+
+
+def _compare(
+    name: str,
+    halves: tuple[Calibrator, Calibrator],
+    ranges: tuple[Mapping[str, QuantParams], Mapping[str, QuantParams]],
+    whole: QuantParams,
+) -> TensorStability:
+    first, second = (found.get(name) for found in ranges)
+    if first is None or second is None:
+        return TensorStability(name, first, second, math.inf, math.inf)
+    width = np.asarray(whole.high, np.float64) - np.asarray(whole.low, np.float64)
+    low = np.abs(np.subtract(first.low, second.low, dtype=np.float64))
+    high = np.abs(np.subtract(first.high, second.high, dtype=np.float64))
+    apart = low + high
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(apart > 0, apart / width, 0.0)
+    loss = max(
+        _loss(halves[0], name, first, second), _loss(halves[1], name, second, first)
+    )
+    return TensorStability(name, first, second, float(shares.max()), loss)
+
+
+def _with_values(table: CalibrationTable) -> dict[str, QuantParams]:
+    """Return a half's ranges without those that are made of no finite value."""
+    report = table.report
+    return {
+        name: params
+        for name, params in table.items()
+        if name not in report or report[name].minimum is not None
+    }
+
+
+def _loss(half: Calibrator, name: str, own: QuantParams, other: QuantParams) -> float:
+    """Return the decibels that a half loses with the other's range."""
+    if own == other:
+        return 0.0
+    stats = half.stats(name)
+    seen = stats if isinstance(stats, ChannelStats) else stats.histogram
+    best, got = (TensorReport.of(seen, params, "").sqnr_db for params in (own, other))
+    return 0.0 if got >= best or math.isnan(got) else best - got
+
+
+def _share(part: float) -> str:
+    return "without bound" if math.isinf(part) else share(part)

@@ -1,0 +1,1 @@
+"""The rules of the project's language, and what breaks them."""

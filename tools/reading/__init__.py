@@ -1,0 +1,1 @@
+"""Reading a source tree: its files, and the texts that stand in them."""
