@@ -26,9 +26,6 @@ QUOTING = (
 # Still to be read: "x/" is all below a folder, "x/*" the files in it. Remove an entry when
 # its words are in order, and this constant when it is empty. `--summary` says when.
 UNREAD: tuple[str, ...] = (
-    "Makefile",
-    "benches/",
-    "examples/",
     "python/quantcal/*",
     "python/quantcal/blocks/",
     "python/quantcal/cli/",
@@ -42,7 +39,6 @@ UNREAD: tuple[str, ...] = (
     "python/quantcal/report/",
     "python/quantcal/strategies/",
     "python/quantcal/torch/",
-    "research/",
     "src/*",
     "src/channels/",
     "src/float/",
@@ -55,7 +51,6 @@ UNREAD: tuple[str, ...] = (
     "src/wire/",
     "tests/fuzz/",
     "tests/golden/",
-    "tests/models/",
     "tests/python/",
     "tests/rust/",
 )
