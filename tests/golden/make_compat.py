@@ -147,11 +147,11 @@ def delicate():
 
 def activations():
     """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
-    from quantcal.demo import MODELS, LineSamples, render_lines
+    from quantcal.demo import RECOGNIZER, LineSamples, render_lines
     from quantcal.onnx import observe
 
     lines = render_lines(6, split="calibration")
-    seen = observe(MODELS["pp-ocr-rec"].fetch(), LineSamples(lines))
+    seen = observe(RECOGNIZER.fetch(), LineSamples(lines))
     names = sorted(seen)
     for name in names[:: len(names) // 12][:12]:
         yield name, seen[name]

@@ -1,8 +1,8 @@
 """The thresholds that other calibrators choose, from the same uniform histogram.
 
-Each tool means a different algorithm by "KL" (docs/kl.md has the table). These functions
-return the same thresholds as the tools, including their defects, to migrate or compare a
-model. For new work use `quantcal.MSE` or `quantcal.KL` instead.
+Each tool means a different algorithm by "KL" (docs/reference/kl.md has the table). These
+functions return the same thresholds as the tools, including their defects, to migrate or
+compare a model. For new work use `quantcal.MSE` or `quantcal.KL` instead.
 
 They need only numpy, and do not import the tools. A histogram comes from the tool, or from
 `quantcal.Histogram.rebin`.

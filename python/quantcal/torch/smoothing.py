@@ -124,7 +124,7 @@ def smoothquant(
         The strategy that the search assumes for activations, as for `Calibrator.compute`. A
         policy is matched with the paths of the readers. MinMax clips nothing, so its search
         moves outliers away. On a model with massive activations this gave better results
-        than a search for the MSE ranges of the final table (docs/llm.md).
+        than a search for the MSE ranges of the final table (docs/measurements/llm.md).
 
     Returns
     -------

@@ -419,7 +419,7 @@ def test_the_documented_sqnr_is_measured() -> None:
 
 @pytest.mark.model
 def test_weights_of_a_real_network_are_more_accurate_in_more_bits() -> None:
-    from quantcal.demo.fetch import MODELS
+    from tests.models import MODELS
 
     graph = onnx.load(MODELS["pp-ocr-rec"].fetch()).graph
     found = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute]
