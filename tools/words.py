@@ -27,18 +27,14 @@ QUOTING = (
 # its words are in order, and this constant when it is empty. `--summary` says when.
 UNREAD: tuple[str, ...] = (
     "python/quantcal/*",
-    "python/quantcal/blocks/",
     "python/quantcal/cli/",
     "python/quantcal/_io/",
     "python/quantcal/_process/",
     "python/quantcal/comparison/",
-    "python/quantcal/compat/",
     "python/quantcal/demo/",
-    "python/quantcal/exporters/",
     "python/quantcal/onnx/",
     "python/quantcal/report/",
     "python/quantcal/strategies/",
-    "python/quantcal/torch/",
     "src/*",
     "src/channels/",
     "src/float/",

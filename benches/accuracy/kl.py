@@ -104,7 +104,6 @@ METHODS: dict[str, Callable[[Floats], float]] = {
     "quantcal MSE": quantcal(qc.MSE()),
     "quantcal KL": quantcal(qc.KL()),
     "ModelOpt entropy": lambda x: compat.modelopt_entropy(*magnitude(x)),
-    "MXNet entropy, 8001 bins": lambda x: compat.mxnet_entropy(*signed(x, 8001))[1],
     "ncnn KL": ncnn,
     "ONNX Runtime Entropy, 2048 bins": lambda x: limited(
         x, compat.onnxruntime_entropy(*signed(x, 2048))

@@ -21,7 +21,6 @@ def main(*, smoke: bool) -> None:
     end = float(np.abs(x).max())
     counts, edges = np.histogram(np.abs(x), 2048, range=(0, end))
     signed = np.histogram(x, 2048, range=(-end, end))
-    odd = np.histogram(x, 2001 if smoke else 8001, range=(-end, end))
     pairs: dict[str, Pair] = {
         "onnxruntime_entropy, 2048 bins": (
             lambda: compat.onnxruntime_entropy(*signed),
@@ -38,10 +37,6 @@ def main(*, smoke: bool) -> None:
         "modelopt_mse by its text, 2048 bins": (
             lambda: compat.modelopt_mse(counts, edges, as_released=False),
             None,
-        ),
-        f"mxnet_entropy, {odd[0].size} bins": (
-            lambda: compat.mxnet_entropy(*odd)[1],
-            mxnet(*odd),
         ),
         "ncnn_kl, 2048 bins": (lambda: compat.ncnn_kl(counts, end), None),
     }
@@ -75,13 +70,3 @@ def modelopt(name: str, counts: Any, edges: Any) -> Callable[[], Any] | None:
 
     search = getattr(histogram, name)
     return lambda: search(counts.copy(), edges, 8, False).item()
-
-
-def mxnet(counts: Any, edges: Any) -> Callable[[], Any] | None:
-    if importlib.util.find_spec("mxnet") is None:
-        return None
-    import mxnet as mx
-
-    hist, ends = (mx.nd.array(a.astype(np.float32)) for a in (counts, edges))
-    search = mx.nd.contrib.calibrate_entropy
-    return lambda: float(search(hist=hist, hist_edges=ends)[0].asnumpy().item())

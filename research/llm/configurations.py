@@ -13,9 +13,9 @@ import torch
 import quantcal as qc
 from quantcal.strategies.layers import layer_kind
 from quantcal.torch import fake_quantize
-from quantcal.torch.groups import groups
-from quantcal.torch.rounding import fake_per_token
+from quantcal.torch.groups import find_groups
 from quantcal.torch.smoothing import Smoothing, smoothquant
+from quantcal.torch.tensor_quantization import fake_quantize_per_token
 
 from .chain import Chain, Change
 from .measure import digest_of
@@ -112,7 +112,7 @@ class Configuration:
 def _change(params: qc.QuantParams, per_token: bool) -> Change:
     """Return a function that quantizes and dequantizes a tensor."""
     if per_token:
-        return lambda x: fake_per_token(params, x, "")
+        return lambda x: fake_quantize_per_token(params, x, "")
     return lambda x: torch.from_numpy(params.fake_quantize(x.numpy()))
 
 
@@ -238,7 +238,7 @@ def smoothed(
     for ranges of `strategy`.
     """
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    chosen = groups(model, products=True)
+    chosen = find_groups(model, products=True)
     try:
         yield smoothquant(
             model,

@@ -1,4 +1,4 @@
-"""Puts our observers where a configuration of PyTorch's flows names others."""
+"""Replaces the observers in a configuration of PyTorch's quantization flows with quantcal's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.ao.quantization import QConfig, QConfigMapping
 from quantcal._core import CalibrationError
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.observers import (
-    _PER_CHANNEL,
+    PER_CHANNEL_SCHEMES,
     Observer,
     PerChannelObserver,
     pt2e_observers,
 )
 
-_WHOLE = (torch.per_tensor_affine, torch.per_tensor_symmetric)
+_PER_TENSOR_SCHEMES = (torch.per_tensor_affine, torch.per_tensor_symmetric)
 _STYLES = (
     "global_qconfig",
     "object_type_qconfigs",
@@ -36,45 +36,45 @@ def attach_observer(
     weights: StrategyLike | None = None,
     **options: Any,
 ) -> Any:
-    """Return a configuration of a quantization flow with our observers in it.
+    """Return a configuration of a quantization flow with quantcal's observers in it.
 
-    Types, schemes and codes stay as the configuration has them; only who chooses the ranges
+    Types, schemes and codes of the configuration stay the same; only the choice of ranges
     changes. `prepare`, calibration and `convert` then work as with PyTorch's observers.
 
-    For training (QAT) our observer goes into a `FakeQuantize`, also where the configuration
-    has the fused one, which takes PyTorch's moving averages only. Ours counts all that
-    it saw while it is enabled, and chooses a range anew in each step.
+    For training (QAT) the observer goes into a `FakeQuantize`. This replaces PyTorch's fused
+    one, which knows moving averages only. The observer counts every value while it is
+    enabled, and chooses a new range in each step.
 
     Parameters
     ----------
     config
-        Of torch.ao's FX flow a `QConfig` or a `QConfigMapping`; of torchao's PT2E flow a
-        `QuantizationSpec`, or a quantizer's `QuantizationConfig`. It is not changed.
+        For torch.ao's FX flow, a `QConfig` or a `QConfigMapping`. For torchao's PT2E flow, a
+        `QuantizationSpec` or a quantizer's `QuantizationConfig`. It is not changed.
     strategy
-        For activations, as for `Calibrator.compute`; None leaves their observers.
+        For activations, as for `Calibrator.compute`; None keeps their observers.
     weights
-        The same for weights, which None (the default) leaves: the extremes of each channel
-        rarely lose to anything there.
+        The same for weights. None (the default) keeps their observers, since the extremes of
+        each channel are nearly always best for weights.
     options
-        Of the strategy for activations, such as `percentile=99.9`.
+        Options of the strategy for activations, such as `percentile=99.9`.
 
     Returns
     -------
-    The same kind of object. What chooses no range of its own stays as it is: dynamic, fixed
-    and floating-point parts, `nn.Identity`, placeholders, and float zero points.
+    An object of the same type. Parts that choose no range stay the same: dynamic, fixed and
+    floating-point parts, `nn.Identity`, placeholders, and float zero points.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If `config` has another type.
     CalibrationError
         If nothing in the configuration can take an observer; says why for each part. If a
-        strategy or an option is not known, or no format has the codes asked for.
+        strategy or an option is unknown, or no format has the configured codes.
 
     Warns
     -----
     UserWarning
-        If only one of `strategy` and `weights` has an effect, and both were asked for.
+        If `strategy` and `weights` are both given, and only one of them has an effect.
 
     Examples
     --------
@@ -84,85 +84,87 @@ def attach_observer(
     >>> type(mapping.global_qconfig.activation()).__name__
     'Observer'
     """
+    # An unknown strategy is refused before anything is replaced.
     for chosen, given in ((strategy, options), (weights, {})):
         if chosen is not None:
-            Policy.of(chosen, **given)  # refuses now what would fail in the middle
-    swap = _Swap(strategy, options, weights)
+            Policy.of(chosen, **given)
+    replacement = _Replacement(strategy, options, weights)
     if isinstance(config, QConfigMapping):
-        changed = swap.mapping(config)
+        changed = replacement.mapping(config)
     elif isinstance(config, QConfig):
-        changed = swap.qconfig(config)
+        changed = replacement.qconfig(config)
     elif hasattr(config, "observer_or_fake_quant_ctr"):
-        changed = swap.spec("spec", config, strategy, options)
+        changed = replacement.spec("spec", config, strategy, options)
     elif hasattr(config, "input_activation") and hasattr(config, "weight"):
-        changed = swap.config(config)
+        changed = replacement.config(config)
     else:
         msg = (
             "config must be a QConfig, a QConfigMapping, a QuantizationSpec or a "
             f"QuantizationConfig, not {type(config).__name__}"
         )
         raise TypeError(msg)
-    _check(swap, type(config).__name__, {"strategy": strategy, "weights": weights})
+    wanted = {"strategy": strategy, "weights": weights}
+    _check_effect(replacement, type(config).__name__, wanted)
     return changed
 
 
-def _check(swap: _Swap, kind: str, wanted: dict[str, Any]) -> None:
-    """Refuse a configuration in which nothing changed; say what of the wishes did not."""
-    asked = [name for name, value in wanted.items() if value is not None]
-    unused = [name for name in asked if name not in swap.swapped]
+def _check_effect(replacement: _Replacement, kind: str, wanted: dict[str, Any]) -> None:
+    """Refuse a configuration in which nothing changed; warn of arguments without effect."""
+    given = [name for name, value in wanted.items() if value is not None]
+    unused = [name for name in given if name not in replacement.effective]
     if not unused:
         return
-    found = " ".join(swap.left) or "It has no observers at all."
-    if unused == asked:
-        msg = f"Nothing in this {kind} can take an observer. {found}"
+    reasons = " ".join(replacement.unchanged) or "It has no observers at all."
+    if unused == given:
+        msg = f"Nothing in this {kind} can take an observer. {reasons}"
         raise CalibrationError(msg)
     for name in unused:
-        msg = f"{name}={wanted[name]!r} has no effect on this {kind}. {found}"
+        msg = f"{name}={wanted[name]!r} has no effect on this {kind}. {reasons}"
         warnings.warn(msg, UserWarning, stacklevel=3)
 
 
-class _Swap:
-    """Puts our observers where a configuration has theirs; counts them, and what stays.
+class _Replacement:
+    """Replaces the observers in a configuration, and notes which parts stay the same.
 
     Parameters
     ----------
     strategy, options, weights
-        As `attach_observer` gets them.
+        The arguments of `attach_observer`.
     """
 
     def __init__(self, strategy: Any, options: dict[str, Any], weights: Any) -> None:
         self._activations = (strategy, options)
         self._weights: tuple[Any, dict[str, Any]] = (weights, {})
-        self.swapped: set[str] = set()
-        """Which of the wishes had an effect: "strategy", "weights"."""
-        self._left: dict[str, None] = {}
+        self.effective: set[str] = set()
+        """The arguments that had an effect: "strategy", "weights"."""
+        self._unchanged: dict[str, None] = {}
 
     @property
-    def left(self) -> list[str]:
-        """Why parts of the configuration stay as they are, each reason once."""
-        return list(self._left)
+    def unchanged(self) -> list[str]:
+        """The reasons why parts of the configuration stay the same."""
+        return list(self._unchanged)
 
     def mapping(self, config: Any) -> Any:
         changed = copy.deepcopy(config)
         for style in _STYLES:
-            setattr(changed, style, self._within(getattr(changed, style)))
+            setattr(changed, style, self._nested(getattr(changed, style)))
         return changed
 
-    def _within(self, value: Any) -> Any:
+    def _nested(self, value: Any) -> Any:
         """Change every QConfig inside dictionaries."""
         if isinstance(value, QConfig):
             return self.qconfig(value)
         if isinstance(value, dict):
-            pairs = ((key, self._within(inner)) for key, inner in value.items())
+            pairs = ((key, self._nested(inner)) for key, inner in value.items())
             return type(value)(pairs)
         return value
 
     def qconfig(self, config: Any) -> Any:
         pair = (Observer, PerChannelObserver)
-        activation = self._put(
+        activation = self._replace(
             "activation", config.activation, *self._activations, pair
         )
-        weight = self._put("weight", config.weight, *self._weights, pair)
+        weight = self._replace("weight", config.weight, *self._weights, pair)
         return QConfig(activation=activation, weight=weight)
 
     def config(self, config: Any) -> Any:
@@ -177,7 +179,7 @@ class _Swap:
         given = getattr(spec, "observer_or_fake_quant_ctr", None)
         if given is None or spec.is_dynamic:
             why = _DYNAMIC if given is not None else "has no observer"
-            self._stays(name, strategy, why)
+            self._note_unchanged(name, strategy, why)
             return spec
         named = {
             field: getattr(spec, field)
@@ -185,10 +187,10 @@ class _Swap:
             if getattr(spec, field) is not None
         }
         pair = pt2e_observers()
-        changed = self._put(name, given, strategy, options, pair, **named)
+        changed = self._replace(name, given, strategy, options, pair, **named)
         return dataclasses.replace(spec, observer_or_fake_quant_ctr=changed)
 
-    def _put(
+    def _replace(
         self,
         name: str,
         constructor: Any,
@@ -197,19 +199,19 @@ class _Swap:
         pair: tuple[type[Any], type[Any]],
         **named: Any,
     ) -> Any:
-        """Return a constructor of ours for one of theirs; theirs if it chooses no range."""
+        """Return a constructor of quantcal's observer, or the given one if it must stay."""
         if strategy is None or constructor is None:
-            self._stays(name, strategy, "has no observer")
+            self._note_unchanged(name, strategy, "has no observer")
             return constructor
         if named.get("ch_axis") is not None and not _is_by_channel(constructor):
             named.pop("ch_axis")
-        theirs = _made(constructor, named)
-        inner = getattr(theirs, "activation_post_process", theirs)
-        why = _why_not(theirs, inner)
+        original = _construct(constructor, named)
+        inner = getattr(original, "activation_post_process", original)
+        why = _reason_to_stay(original, inner)
         if why:
-            self._stays(name, strategy, why)
+            self._note_unchanged(name, strategy, why)
             return constructor
-        by_channel = inner.qscheme in _PER_CHANNEL
+        by_channel = inner.qscheme in PER_CHANNEL_SCHEMES
         arguments = {
             "strategy": strategy,
             "options": options,
@@ -221,24 +223,32 @@ class _Swap:
         if by_channel:
             arguments["ch_axis"] = inner.ch_axis
         kind = pair[by_channel]
-        kind(**arguments)  # refuses codes that no format has
-        self.swapped.add("weights" if name == "weight" else "strategy")
-        if inner is theirs:
+        # A trial construction refuses codes that no format has.
+        kind(**arguments)
+        self.effective.add("weights" if name == "weight" else "strategy")
+        if inner is original:
             return kind.with_args(**arguments)
-        return _fake_quantize_of(theirs).with_args(observer=kind, **arguments)
+        return _fake_quantize_class(original).with_args(observer=kind, **arguments)
 
-    def _stays(self, name: str, strategy: Any, why: str) -> None:
+    def _note_unchanged(self, name: str, strategy: Any, why: str) -> None:
         if strategy is not None:
-            self._left[f"The {name} {why}."] = None
+            self._unchanged[f"The {name} {why}."] = None
 
 
 _DYNAMIC = "is dynamic: its ranges are computed as the model runs"
 
 
-def _made(constructor: Any, named: dict[str, Any]) -> Any:
-    """Return the observer or FakeQuantize that a configuration would make."""
+def _construct(constructor: Any, named: dict[str, Any]) -> Any:
+    """Return the observer or FakeQuantize that a configuration would make.
+
+    Raises
+    ------
+    CalibrationError
+        If the constructor fails.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what theirs warn of is no news of ours
+        # Warnings of PyTorch's observers do not concern the replacement.
+        warnings.simplefilter("ignore")
         try:
             return (constructor.with_args(**named) if named else constructor)()
         except (TypeError, ValueError, AttributeError, AssertionError) as error:
@@ -249,12 +259,12 @@ def _made(constructor: Any, named: dict[str, Any]) -> Any:
             raise CalibrationError(msg) from error
 
 
-def _why_not(theirs: Any, inner: Any) -> str:
-    """Return why something chooses no range that ours could choose; nothing if it does."""
+def _reason_to_stay(original: Any, inner: Any) -> str:
+    """Return why a part chooses no range that could be replaced, or an empty string."""
     integers = hasattr(inner, "quant_min") and inner.quant_min is not None
     floating = getattr(getattr(inner, "dtype", None), "is_floating_point", False)
     scheme = getattr(inner, "qscheme", None)
-    dynamic = any(getattr(part, "is_dynamic", False) for part in (theirs, inner))
+    dynamic = any(getattr(part, "is_dynamic", False) for part in (original, inner))
     reasons = (
         (dynamic, _DYNAMIC),
         (
@@ -264,20 +274,23 @@ def _why_not(theirs: Any, inner: Any) -> str:
         (hasattr(inner, "scale"), "has a fixed range"),
         (floating, "is of a type with no integer codes"),
         (not integers, "chooses no range"),
-        (scheme not in (*_PER_CHANNEL, *_WHOLE), f"has {scheme}: no whole zero points"),
+        (
+            scheme not in (*PER_CHANNEL_SCHEMES, *_PER_TENSOR_SCHEMES),
+            f"has {scheme}: no integer zero points",
+        ),
     )
     found = next((why for holds, why in reasons if holds), "")
     name = "" if found.startswith("is nn") else f"({type(inner).__name__}) "
     return found and name + found
 
 
-def _fake_quantize_of(theirs: Any) -> Any:
-    """Return the kind of FakeQuantize that asks its observer for the range."""
-    for kind in type(theirs).__mro__:
-        # The fused one computes moving averages by itself, and asks nobody.
+def _fake_quantize_class(original: Any) -> Any:
+    """Return the class of FakeQuantize that uses the range of its observer."""
+    for kind in type(original).__mro__:
+        # The fused class computes moving averages and ignores its observer.
         if not kind.__name__.startswith("Fused") and hasattr(kind, "with_args"):
             return kind
-    return type(theirs)
+    return type(original)
 
 
 def _is_by_channel(constructor: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Runs a model on a sample of its inputs, and leaves it as it was.
+"""Runs a model on a sample of its inputs, and leaves the model unchanged.
 
-A sample is what proves that a change of weights keeps the float model: its output before and
-afterwards is compared. `observe` keeps the inputs of the first forward for this purpose.
+A sample shows whether a change of weights keeps the float model: its output before and after
+the change is compared. `observe` keeps the inputs of the first forward pass for this purpose.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import nn
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.torch.device_calibrator import LiveCalibrator
-from quantcal.torch.modules import as_written
-from quantcal.torch.nested import entries, replaced, tensors_of
+from quantcal.torch.containers import entries, find_tensors, replace_tensors
+from quantcal.torch.device_calibrator import DeviceCalibrator
+from quantcal.torch.modules import run_uncompiled
 
 Sample: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]] | Callable[[Any], Any]"
-"""Arguments of a forward, by position and by name; or what runs the model."""
+"""Positional and keyword arguments of a forward pass, or a callable that runs the model."""
 
 
 def _as_sample(given: Any) -> Sample:
-    """Return a sample of what a user gives: see `smoothquant`."""
+    """Return a user's sample in one form; see `smoothquant` for those it takes."""
     if callable(given) and not isinstance(given, torch.Tensor):
         return given  # type: ignore[no-any-return]
     if isinstance(given, Mapping):
@@ -33,47 +33,64 @@ def _as_sample(given: Any) -> Sample:
     return (given if isinstance(given, tuple) else (given,)), {}
 
 
-def runner(model: Any, root: nn.Module, calibrator: Calibrator, sample: Any) -> Runner:
-    """Return what runs the model on the sample that is given, or that was observed."""
+def make_runner(
+    model: Any, root: nn.Module, calibrator: Calibrator, sample: Any
+) -> SampleRunner:
+    """Return a runner of the given sample, or of the one that was observed.
+
+    Raises
+    ------
+    CalibrationError
+        If no sample is given, and the calibrator holds none.
+    """
     if sample is not None:
-        return Runner(model, root, _as_sample(sample))
-    kept = calibrator.sample if isinstance(calibrator, LiveCalibrator) else None
-    if kept is None:
+        return SampleRunner(model, root, _as_sample(sample))
+    observed = calibrator.sample if isinstance(calibrator, DeviceCalibrator) else None
+    if observed is None:
         msg = (
-            "The calibrator holds no inputs of the model to check the result with: it was "
+            "The calibrator holds no inputs of the model to check the result with. It was "
             "given or loaded, or the model itself was not called. Give sample=, such as one "
             "batch of the calibration data."
         )
         raise CalibrationError(msg)
-    return Runner(model, root, kept)
+    return SampleRunner(model, root, observed)
 
 
-def copied(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sample:
-    """Return copies of a forward's arguments, which the forward may change.
+def copy_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sample:
+    """Return copies of a forward pass's arguments, which the pass may change.
 
     Raises
     ------
     Exception
-        Of any kind, if an argument that holds no tensors cannot be copied.
+        Of any kind, if an argument without tensors cannot be copied.
     """
     values = [*args, *kwargs.values()]
-    tensors, _ = tensors_of(values)
-    cloned = replaced(values, [t.detach().clone() for t in tensors])
-    memo = {id(t): t for t in tensors_of(cloned)[0]}
+    tensors, _ = find_tensors(values)
+    cloned = replace_tensors(values, [t.detach().clone() for t in tensors])
+    memo = {id(t): t for t in find_tensors(cloned)[0]}
     cloned = [copy.deepcopy(value, memo) for value in cloned]
     count = len(args)
     return tuple(cloned[:count]), dict(zip(kwargs, cloned[count:], strict=True))
 
 
-class Runner:
-    """Runs one model on one sample, each time alike.
+class SampleRunner:
+    """Runs one model on one sample, each time in the same way.
 
-    The modules are in evaluation mode meanwhile, random numbers begin with the same seed,
-    and buffers get their values back.
+    Modules are in evaluation mode, and random numbers start from the same seed. Afterwards
+    buffers get their values back.
+
+    Parameters
+    ----------
+    given
+        The model that the user gave, which may be compiled.
+    model
+        The model inside it.
+    sample
+        The inputs, or a callable that runs the model.
     """
 
     def __init__(self, given: Any, model: nn.Module, sample: Sample) -> None:
-        self._given = given  # may be compiled
+        self._given = given
         self._model = model
         self._sample = sample
 
@@ -83,15 +100,15 @@ class Runner:
         Raises
         ------
         CalibrationError
-            If the model cannot be run on the sample, or gives no tensor.
+            If the model fails on the sample, or its output holds no tensor.
         """
         model, sample = self._model, self._sample
-        with as_written(self._given), _undisturbed(model), torch.no_grad():
+        with run_uncompiled(self._given), _evaluation_mode(model), torch.no_grad():
             try:
                 if callable(sample):
                     output = sample(model)
                 else:
-                    args, kwargs = copied(*sample)  # type: ignore[misc]
+                    args, kwargs = copy_inputs(*sample)  # type: ignore[misc]
                     output = model(*args, **kwargs)
             except CalibrationError:
                 raise
@@ -101,19 +118,19 @@ class Runner:
                     f"{error}. Give sample= as the model takes it."
                 )
                 raise CalibrationError(msg) from error
-            found, _ = tensors_of(entries(output))
-            kept = [t.detach().clone() for t in found]
-        if not kept:
+            found, _ = find_tensors(entries(output))
+            outputs = [t.detach().clone() for t in found]
+        if not outputs:
             msg = (
                 "The model's output on the sample holds no tensors, so it cannot be "
                 "compared. Give sample= a callable that gets the model and returns some."
             )
             raise CalibrationError(msg)
-        return kept
+        return outputs
 
 
 @contextlib.contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode; restore modes, buffers and random numbers."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [
@@ -126,7 +143,8 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad():
         try:
             torch.manual_seed(0)
-            torch.clear_autocast_cache()  # it may hold casts of other weights
+            # The cache may hold casts of weights that have changed since.
+            torch.clear_autocast_cache()
             for module, _ in modes:
                 module.training = False
             yield
@@ -145,11 +163,11 @@ def _version(tensor: torch.Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def distance(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
-    """Return how far outputs differ: the largest root mean square error of a tensor.
+def output_distance(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
+    """Return the largest relative root mean square error of the tensors.
 
-    Each is a share of the root mean square of the wanted values. Infinite if shapes, whole
-    numbers or the places of what is not finite differ.
+    It is relative to the root mean square of the wanted values. It is infinite if shapes,
+    integers, or the places of non-finite values differ.
     """
     if len(found) != len(wanted):
         return float("inf")
@@ -164,14 +182,14 @@ def _distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
     if wanted.is_complex():
         found, wanted = torch.view_as_real(found), torch.view_as_real(wanted)
     finite = wanted.isfinite()
-    odd = ~finite
+    special = ~finite
     if not torch.equal(found.isfinite(), finite) or not torch.equal(
-        found[odd].nan_to_num(nan=0.0), wanted[odd].nan_to_num(nan=0.0)
+        found[special].nan_to_num(nan=0.0), wanted[special].nan_to_num(nan=0.0)
     ):
         return float("inf")
     a, b = found[finite].double(), wanted[finite].double()
-    lost = float((a - b).square().sum())
-    if not lost:
+    error = float((a - b).square().sum())
+    if not error:
         return 0.0
     power = float(b.square().sum())
-    return float((lost / power) ** 0.5) if power else float("inf")
+    return float((error / power) ** 0.5) if power else float("inf")

@@ -1,4 +1,4 @@
-"""Which tensors have values that can be read, and how the engine reads them."""
+"""Which tensors have readable values, and the form in which the engine reads them."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
-def is_elsewhere(tensor: torch.Tensor) -> bool:
-    """Whether a tensor's values are out of the engine's reach."""
+def is_off_cpu(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is on a device whose memory the engine cannot read."""
     return bool(tensor.device.type != "cpu")
 
 
-_NUMPY = frozenset((torch.float16, torch.float32, torch.float64))
+_NUMPY_TYPES = frozenset((torch.float16, torch.float32, torch.float64))
 
 
-def as_engine_reads(values: torch.Tensor, axis: int | None) -> Any:
-    """Return the values of a CPU tensor so that the engine needs no conversion and no copy.
+def as_engine_input(values: torch.Tensor, axis: int | None) -> Any:
+    """Return the values of a CPU tensor so that the engine converts and copies nothing.
 
-    Whole tensors are counted in the order of memory: a transposed one has no gaps then.
+    Whole tensors are counted in memory order, in which a transposed tensor has no gaps.
     """
     if axis is None and not values.is_contiguous():
         strides = values.stride()
         order = sorted(range(values.ndim), key=strides.__getitem__, reverse=True)
         values = values.permute(order)
-    return values.numpy() if values.dtype in _NUMPY else values
+    return values.numpy() if values.dtype in _NUMPY_TYPES else values
 
 
-def readable(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor's plain values, without a copy where its memory holds them.
+def plain_values(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's plain values, without a copy if its memory holds them.
 
     Raises
     ------
     TypeError
-        If it is not dense, holds no values, or holds something else than floats.
+        If it is not dense, or its memory does not hold its values.
     """
-    check_plain(name, tensor)
+    check_readable(name, tensor)
     return tensor.detach().resolve_neg()
 
 
-def check_plain(name: str, tensor: torch.Tensor) -> None:
-    """Refuse a tensor without plain values.
+def check_readable(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor without readable values.
 
     Raises
     ------
     TypeError
-        If it is not dense, or stands for values that are not there or not its own.
+        If it is not dense, or its memory does not hold its values.
     """
-    kind = _kind(tensor)
+    kind = _unreadable_kind(tensor)
     if kind:
         msg = f'Tensor "{name}" is {kind}; only dense tensors of floats can be observed'
         raise TypeError(msg)
 
 
-def _kind(tensor: torch.Tensor) -> str:
-    """Return what a tensor is that cannot be read; nothing if it can."""
+def _unreadable_kind(tensor: torch.Tensor) -> str:
+    """Return the kind of an unreadable tensor, or an empty string."""
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return (
             "inside a transform of torch.func (vmap, grad, jvp), which hides its values"
         )
     if isinstance(tensor, FakeTensor):
         return "a fake tensor without values, as torch.export makes them"
-    return _odd_layout(tensor)
+    return _unreadable_layout(tensor)
 
 
-def _odd_layout(tensor: torch.Tensor) -> str:
+def _unreadable_layout(tensor: torch.Tensor) -> str:
     if tensor.is_nested:
         return "a nested tensor"
     if tensor.layout != torch.strided or tensor.is_quantized:
@@ -75,16 +75,16 @@ def _odd_layout(tensor: torch.Tensor) -> str:
         return "a meta tensor"
     if tensor._is_zerotensor():
         return "a tensor of zeros without memory"
-    if type(tensor) in _ORDINARY or _has_memory(tensor):
+    if type(tensor) in _ORDINARY_TYPES or _has_memory(tensor):
         return ""
-    return f"{type(tensor).__name__}, a kind of tensor without memory of its own"
+    return f"{type(tensor).__name__}, a tensor subclass without memory"
 
 
-_ORDINARY = (torch.Tensor, torch.nn.Parameter)
+_ORDINARY_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def _has_memory(tensor: torch.Tensor) -> bool:
-    """Whether a subclass is a tensor with memory of its own, and not one around others."""
+    """Whether a subclass holds its values, rather than wrapping other tensors."""
     wraps = is_traceable_wrapper_subclass(tensor)
     try:
         return not wraps and (tensor.data_ptr() != 0 or not tensor.numel())

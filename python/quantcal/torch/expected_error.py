@@ -1,4 +1,4 @@
-"""What quantisation is expected to cost a linear layer's outputs, from histograms alone."""
+"""The expected quantization error of a linear layer's outputs, from histograms alone."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ def expected_errors(
 ) -> NDArray[np.float64]:
     """Return the expected squared error of the outputs over their expected square.
 
-    Of y = sum over c of (w_c s_c)(x_c / s_c), with independent errors e of the activations and
-    d of the weights: sum of E(e_c^2) (w_c s_c)^2 + E((x_c / s_c)^2) d_c^2. The error of a
-    channel that is divided by s on a grid of step t is that of the channel itself on a grid of
-    step t s, over s^2, so the histograms need not be scaled for it. Which range the activations
-    get, the strategy says of the histogram of all of them together.
+    The outputs are y = sum over c of (w_c s_c)(x_c / s_c). With independent errors e of the
+    activations and d of the weights, the squared error is the sum over c of
+    E(e_c^2) (w_c s_c)^2 + E((x_c / s_c)^2) d_c^2.
+
+    Dividing a channel by s on a grid of step t has the error of the channel itself on a grid
+    of step t s, over s^2. So the histograms need no scaling for it. The strategy chooses the
+    range of the activations from the histogram of all channels together.
 
     Parameters
     ----------
     stats
         The activations by channel.
     weight
-        Of all layers that read them, one below the other: [outputs, channels].
+        The weights of all layers that read them, stacked: [outputs, channels].
     scales
-        What is tried: [candidates, channels].
+        The candidates: [candidates, channels].
     strategy, format, weight_format
-        How activations are quantised; weights have a range for each output, of its extremes.
+        How activations are quantized, and the format of the weights. Weights get the range
+        of each output channel's extremes.
 
     Returns
     -------
-    One number a candidate.
+    One error for each candidate.
     """
-    params = _ranges(stats, scales, strategy, format)
+    params = _activation_params(stats, scales, strategy, format)
     errors, squares = _core.divided_errors(
         stats,
         scales,
@@ -51,27 +54,28 @@ def expected_errors(
         np.array([p.scale for p in params], dtype=np.float32),
         np.array([p.zero_point for p in params], dtype=np.int32),
     )
-    lost = _core.multiplied_errors(weight, scales, weight_format)
+    weight_errors = _core.multiplied_errors(weight, scales, weight_format)
     columns = np.einsum("oc,oc->c", weight, weight, dtype=np.float64)
-    noise = errors @ columns  # error / s^2 * (w s)^2
-    noise += (lost / np.square(scales.astype(np.float64))) @ squares
+    # error / s^2 * (w s)^2
+    noise = errors @ columns
+    noise += (weight_errors / np.square(scales.astype(np.float64))) @ squares
     total: NDArray[np.float64] = noise / max(
         squares @ columns, np.finfo(np.float64).tiny
     )
     return total
 
 
-def _ranges(
+def _activation_params(
     stats: _core.ChannelStats,
     scales: NDArray[np.float32],
     strategy: Strategy,
     format: QuantFormat,
 ) -> list[QuantParams]:
-    """Return what the activations are quantised by, for each candidate."""
+    """Return the parameters of the activations for each candidate."""
     if needs_observations(strategy):
         msg = (
             f"strategy {strategy} needs the extremes of each observation, which are not kept "
-            "by channel; take another one to search with"
+            "by channel; choose another strategy for the search"
         )
         raise CalibrationError(msg)
     return [

@@ -1,6 +1,6 @@
-"""Counting on a device: the same bytes as the engine's, whatever the bits.
+"""Counting on a device gives the same bytes as the engine, for any bits.
 
-No machine of ours has a GPU: the device's operations run on the CPU here, as they are.
+The test machines have no GPU, so the operations for a device run on the CPU here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
-from quantcal.torch import recording  # noqa: E402
-from quantcal.torch.device import count  # noqa: E402
+from quantcal.torch import recorder  # noqa: E402
+from quantcal.torch.device_counts import count_on_device  # noqa: E402
 from torch_models import Failing, Masked, Shared, random  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -25,11 +25,11 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat CPU tensors as if they were on another device."""
-    monkeypatch.setattr(recording, "is_elsewhere", lambda tensor: True)
+    monkeypatch.setattr(recorder, "is_off_cpu", lambda tensor: True)
 
 
 def awkward(dtype: Any, seed: int = 0) -> Any:
-    """Return values of every magnitude, with the special ones among them."""
+    """Return values of every magnitude, including the special values."""
     generator = np.random.default_rng(seed)
     bits = generator.integers(0, 1 << 32, 4000, dtype=np.uint64).astype(np.uint32)
     wild = torch.from_numpy(bits.view(np.float32).copy())
@@ -66,7 +66,7 @@ def test_whole_tensors_are_counted_as_the_engine_counts_them(
     dtype: Any, bits: int | None
 ) -> None:
     values = awkward(dtype)
-    found = count(values, None, None, bits).fetch()
+    found = count_on_device(values, None, None, bits).fetch()
     assert bytes_of(found) == bytes_of(engine(values, None, bits))
     assert found.histogram.nan > 1
     assert found.histogram.neginf > 0
@@ -79,7 +79,7 @@ def test_channels_are_counted_as_the_engine_counts_them(
 ) -> None:
     values = awkward(dtype)[:8080].reshape(4, 20, 101)
     for axis in (0, 1, -1):
-        found = count(values, None, axis, bits).fetch()
+        found = count_on_device(values, None, axis, bits).fetch()
         assert bytes_of(found) == bytes_of(engine(values, axis, bits))
 
 
@@ -98,10 +98,10 @@ def test_channels_are_counted_as_the_engine_counts_them(
     ],
 )
 def test_odd_tensors_are_counted_as_the_engine_counts_them(values: Any) -> None:
-    found = count(values, None, None, None).fetch()
+    found = count_on_device(values, None, None, None).fetch()
     assert bytes_of(found) == bytes_of(engine(values, None, None))
     if values.ndim == 2:
-        found = count(values, None, -1, None).fetch()
+        found = count_on_device(values, None, -1, None).fetch()
         assert bytes_of(found) == bytes_of(engine(values, -1, None))
 
 
@@ -109,7 +109,7 @@ def test_masked_positions_do_not_count() -> None:
     values = awkward(torch.float32)[:8000].reshape(20, 40, 10)
     keep = random(20, 40) > 0
     for axis in (None, -1):
-        found = count(values, keep, axis, None).fetch()
+        found = count_on_device(values, keep, axis, None).fetch()
         assert bytes_of(found) == bytes_of(engine(values[keep], axis, None))
 
 
@@ -120,9 +120,9 @@ def test_observations_add_up_in_any_order(axis: int | None) -> None:
     for batch in batches:
         cal.observe("x", batch, axis=axis)
     for order in (batches, batches[::-1]):
-        total = count(order[0], None, axis, None)
+        total = count_on_device(order[0], None, axis, None)
         for batch in order[1:]:
-            part = count(batch, None, axis, None)
+            part = count_on_device(batch, None, axis, None)
             assert total.fits(part)
             total.add(part)
         assert bytes_of(total.fetch()) == bytes_of(cal.stats("x"))
@@ -143,7 +143,7 @@ def test_a_model_is_observed_as_the_engine_observes_it(
     model, batches = Shared(2), [random(3, 5, 6, seed=seed) for seed in range(3)]
     found = []
     for elsewhere in (False, True):
-        monkeypatch.setattr(recording, "is_elsewhere", lambda _, e=elsewhere: e)
+        monkeypatch.setattr(recorder, "is_off_cpu", lambda _, e=elsewhere: e)
         with qc.torch.observe(model, **options) as cal:
             for batch in batches:
                 model(batch)
@@ -151,11 +151,13 @@ def test_a_model_is_observed_as_the_engine_observes_it(
     assert found[0] == found[1]
 
 
-def test_masks_and_mixed_types_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_and_mixed_types_are_observed_as_the_engine_observes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = []
     mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
     for elsewhere in (False, True):
-        monkeypatch.setattr(recording, "is_elsewhere", lambda _, e=elsewhere: e)
+        monkeypatch.setattr(recorder, "is_off_cpu", lambda _, e=elsewhere: e)
         model, x = Masked(), random(2, 3, 6)
         given = qc.Calibrator()
         options = {"mask": "attention_mask", "include": "up", "calibrator": given}
@@ -172,13 +174,13 @@ def test_counts_are_fetched_when_the_calibrator_is_read() -> None:
     with qc.torch.observe(model) as cal:
         assert cal.names == []
         model(x)
-        assert cal._kept == {}
+        assert cal.fetched == {}
         assert cal["first"].count == 24
         with pytest.raises(RuntimeError, match="between"):
             model(x, fail=True)
         assert cal["first"].count == 24
         model(x)
-    assert cal._kept["first"].histogram.count == 48
+    assert cal.fetched["first"].histogram.count == 48
     assert cal == cal + qc.Calibrator()
 
 
@@ -203,19 +205,19 @@ def test_counts_arrive_in_a_given_calibrator_when_the_block_ends() -> None:
 
 @pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize("limit", ["MAX_DEVICE_BYTES", "MAX_OBSERVATIONS"])
-def test_what_waits_on_a_device_is_limited(
+def test_the_counts_on_a_device_are_limited(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, limit, 2)
+    monkeypatch.setattr(recorder, limit, 2)
     model, x = Failing(), random(4, 6)
     with qc.torch.observe(model) as cal:
         model(x)
         model(x)
-        assert cal._kept["first"].observations == 2
+        assert cal.fetched["first"].observations == 2
 
 
 @pytest.mark.usefixtures("on_device")
-def test_refusals_name_the_tensor_and_leave_nothing() -> None:
+def test_refused_tensors_are_named_and_not_recorded() -> None:
     for model, tensor, options, error, message in (
         (nn.Embedding(3, 2), torch.tensor([1]), {}, TypeError, '"Embedding": elements'),
         (nn.Linear(6, 2), random(4, 6), {"axis": 2}, qc.CalibrationError, "axis is 2"),
@@ -238,7 +240,7 @@ def test_refusals_name_the_tensor_and_leave_nothing() -> None:
 
 
 def counts(**changed: Any) -> Any:
-    """Return a histogram of 1.0, 1.0 and -2.5 from its counts, with some of them changed."""
+    """Return a histogram of 1.0, 1.0 and -2.5 from its counts, some of them changed."""
     given = {
         "mantissa_bits": 8,
         "codes": np.array([0x3F80 << 1, 0xC020 << 1], dtype=np.uint64),
@@ -275,14 +277,12 @@ def test_counts_make_the_histogram_that_was_recorded() -> None:
         ({"extremes": (-2.5, 1.001)}, "an extreme is not exact"),
     ],
 )
-def test_counts_that_do_not_fit_together_are_refused(
-    changed: dict[str, Any], message: str
-) -> None:
+def test_inconsistent_counts_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(qc.CalibrationError, match=message):
         counts(**changed)
 
 
-def test_statistics_that_do_not_fit_together_are_refused() -> None:
+def test_inconsistent_statistics_are_refused() -> None:
     core, h, none = qc._core, counts(), qc.Histogram()
     with pytest.raises(qc.CalibrationError, match="do not match the observations"):
         core.TensorStats.from_counts(h, 1, h, h)

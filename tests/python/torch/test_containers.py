@@ -1,4 +1,4 @@
-"""Tensors in lists, dicts, dataclasses and pytrees; tensors without values; silent modules."""
+"""Tensors in lists, dicts, dataclasses and pytrees, and tensors without values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 class Registered:
-    """A cache as transformers has them: known to PyTorch's pytrees only."""
+    """A cache as in transformers, which only PyTorch's pytrees know."""
 
     def __init__(self, keys: Any) -> None:
         self.keys = keys
@@ -42,7 +42,7 @@ torch.utils._pytree.register_pytree_node(
 
 
 class Rows(list):
-    """A list of a kind that pytrees do not know."""
+    """A subclass of list that pytrees do not know."""
 
 
 CONTAINERS: dict[str, Any] = {
@@ -62,7 +62,7 @@ CONTAINERS: dict[str, Any] = {
 
 
 class Inner(nn.Module):
-    """Gets a tensor in a container and gives twice the tensor in one."""
+    """Takes a tensor in a container, and returns twice the tensor in a container."""
 
     def __init__(self, wrap: Any) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Outer(nn.Module):
 
 
 def leaves(value: Any) -> list[Any]:
-    """Return the tensors of one of the containers, by hand."""
+    """Return the tensors of one of the containers."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, Frozen):
@@ -108,7 +108,9 @@ def test_one_tensor_in_a_container_has_the_plain_name(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_tensors_in_containers_are_quantized_and_the_callers_stay(kind: str) -> None:
+def test_tensors_in_containers_are_quantized_and_the_callers_containers_stay(
+    kind: str,
+) -> None:
     wrap, x = CONTAINERS[kind], random(4, 6)
     model = Outer(Inner(wrap), wrap)
     params = qc.calibrate(x.numpy(), "mse", format="int4")
@@ -172,7 +174,7 @@ def test_the_states_of_an_lstm_follow_its_output() -> None:
     assert len(torch.unique(found)) <= 16
 
 
-def test_packed_sequences_are_read_and_put_together_again() -> None:
+def test_packed_sequences_are_read_and_rebuilt() -> None:
     model, x = nn.GRU(6, 4, batch_first=True), random(3, 5, 6)
     packed = nn.utils.rnn.pack_padded_sequence(
         x, [5, 3, 2], batch_first=True, enforce_sorted=False
@@ -229,7 +231,7 @@ class Source(nn.Module):
         return torch.ones(6)
 
 
-def test_modules_that_were_called_and_gave_no_tensor_are_warned_of() -> None:
+def test_called_modules_without_tensors_are_warned_of() -> None:
     model, kinds = Silent(), (Hidden, Source, nn.Linear)
     with (
         pytest.warns(
@@ -259,7 +261,7 @@ def test_modules_that_were_called_and_gave_no_tensor_are_warned_of() -> None:
     assert not cal.names
 
 
-def test_tables_with_tensors_that_a_module_has_not_are_warned_of() -> None:
+def test_tables_with_tensors_that_a_module_lacks_are_warned_of() -> None:
     model, x = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2)), random(4, 6)
     params = qc.calibrate(x.numpy(), "mse", format="int4")
     table = {"0": params, "0:output.2": params, "1#2": params, "1#1": params}
@@ -270,8 +272,9 @@ def test_tables_with_tensors_that_a_module_has_not_are_warned_of() -> None:
         model(x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # A module that is not called gives no warning.
         with qc.torch.fake_quantize(model, table):
-            model[1]  # which is not called, as in a part of a model
+            pass
 
 
 def transformed(kind: str, net: Any, x: Any) -> None:
@@ -314,7 +317,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch on its own torch.jit
+# torch warns of calls inside torch.
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.parametrize("faking", [False, True])
@@ -333,7 +337,7 @@ def test_tensors_without_values_are_refused_by_name(kind: str, faking: bool) -> 
     assert hooks_of(net) == 0
 
 
-def test_a_refused_forward_leaves_what_was_recorded_before() -> None:
+def test_a_refused_forward_pass_keeps_earlier_records() -> None:
     net, x = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)), random(4, 6)
     with qc.torch.observe(net, include="0", axis=-1) as cal:
         net(x)

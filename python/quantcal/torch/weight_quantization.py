@@ -1,4 +1,4 @@
-"""Which weights of a model are quantized, with which parameters, and how they are put in."""
+"""Selects the weights of a model to quantize, and replaces them inside a block."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from quantcal._calibrate import calibrate
 from quantcal._core import CalibrationError
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
-from quantcal.torch.modules import near
-from quantcal.torch.readable import readable
-from quantcal.torch.rounding import fake
+from quantcal.torch.modules import did_you_mean
+from quantcal.torch.tensor_quantization import fake_quantize_tensor
+from quantcal.torch.tensor_values import plain_values
 from quantcal.torch.weights import Weight, left_in_float, weights_of
 
 Weights: TypeAlias = "str | QuantFormat | Mapping[str, QuantParams] | None"
-Chosen: TypeAlias = "dict[str, tuple[Weight, QuantParams]]"
+SelectedWeights: TypeAlias = "dict[str, tuple[Weight, QuantParams]]"
 
 
-def chosen_weights(
+def select_weights(
     weights: Weights,
     of_table: Mapping[str, Mapping[str, QuantParams]],
     modules: Mapping[str, nn.Module],
-) -> Chosen:
+) -> SelectedWeights:
     """Return the weights to quantize by name, with their parameters.
 
     Parameters
@@ -36,11 +36,21 @@ def chosen_weights(
     weights
         As for `fake_quantize`.
     of_table
-        By path of each module in the table, its weights in the table.
+        The parameters of weights in the table, by path of the module and name of the weight.
     modules
         All modules of the model, by path.
+
+    Raises
+    ------
+    CalibrationError
+        If a weight does not exist, or a module computes it.
+
+    Warns
+    -----
+    UserWarning
+        If a format leaves weights in float.
     """
-    found: Chosen = {}
+    found: SelectedWeights = {}
     for path, named in of_table.items():
         for name, params in named.items():
             found[f"{path}:{name}"] = (_weight(path, name, modules), params)
@@ -57,7 +67,7 @@ def chosen_weights(
         for name, weight in weights_of(modules[path]).items():
             full = f"{path}:{name}"
             if weight.axis is not None and full not in found:
-                values = readable(full, _own(full, weight))
+                values = plain_values(full, _parameter_of(full, weight))
                 found[full] = (weight, _extremes(values, format, weight.axis))
     _warn_of_left(left, format)
     sites = {
@@ -72,18 +82,24 @@ def _weight(path: str, name: str, modules: Mapping[str, nn.Module]) -> Weight:
 
 
 def _split(name: str, modules: Mapping[str, nn.Module]) -> tuple[str, str]:
-    """Return the module and the weight that a name means."""
+    """Return the module and the weight of a name.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no such module, or it has several weights and the name has none.
+    """
     path, _, label = name.rpartition(":")
     if path in modules and (label == "weight" or label in weights_of(modules[path])):
         return path, label
     if name not in modules:
-        hint = near(name, modules)
+        hint = did_you_mean(name, modules)
         msg = f'weights has "{name}", but the model has no such module.{hint}'
         raise CalibrationError(msg)
     labels = list(weights_of(modules[name]))
     if len(labels) > 1 and "weight" not in labels:
-        told = ", ".join(f'"{name}:{label}"' for label in labels)
-        msg = f'weights has "{name}", which has several: name {told}'
+        options = ", ".join(f'"{name}:{label}"' for label in labels)
+        msg = f'weights has "{name}", which has several: name {options}'
         raise CalibrationError(msg)
     return name, "weight" if "weight" in labels or not labels else labels[0]
 
@@ -91,16 +107,16 @@ def _split(name: str, modules: Mapping[str, nn.Module]) -> tuple[str, str]:
 def _warn_of_left(names: list[str], format: QuantFormat) -> None:
     if not names:
         return
-    told = ", ".join(f'"{name}"' for name in names)
+    listed = ", ".join(f'"{name}"' for name in names)
     msg = (
-        f'weights="{format.name}" leaves these in float: {told}. Put their modules into the '
+        f'weights="{format.name}" leaves these in float: {listed}. Put their modules into the '
         "table, or give their parameters by name in weights=."
     )
     warnings.warn(msg, UserWarning, stacklevel=5)
 
 
 def _extremes(values: torch.Tensor, format: QuantFormat, axis: int) -> QuantParams:
-    """Return what MinMax chooses for each channel, without histograms if all is finite."""
+    """Return MinMax parameters per channel, without histograms if all values are finite."""
     others = [dim for dim in range(values.ndim) if dim != axis]
     if values.numel() and values.is_floating_point():
         ends = values.amin(others), values.amax(others)
@@ -113,40 +129,44 @@ def _extremes(values: torch.Tensor, format: QuantFormat, axis: int) -> QuantPara
 
 
 @contextlib.contextmanager
-def with_weight(name: str, weight: Weight, params: QuantParams) -> Iterator[None]:
-    """Give a module another weight meanwhile; whoever shares the old one keeps it."""
+def replaced_weight(name: str, weight: Weight, params: QuantParams) -> Iterator[None]:
+    """Replace a module's weight inside the block; modules that share it keep the old one."""
     owner, attribute = weight.owner, weight.attribute
-    before = _own(name, weight)
-    changed = nn.Parameter(fake(params, before, name), requires_grad=False)
-    changed.block = "fake_quantize"  # so that nobody changes what is gone afterwards
-    _put(owner, attribute, changed)
+    before = _parameter_of(name, weight)
+    changed = nn.Parameter(
+        fake_quantize_tensor(params, before, name), requires_grad=False
+    )
+    # `check_outside_blocks` refuses to change a parameter that exists only in the block.
+    changed.block = "fake_quantize"
+    _assign(owner, attribute, changed)
     try:
         yield
     finally:
-        _put(owner, attribute, before)
+        _assign(owner, attribute, before)
 
 
-def _own(name: str, weight: Weight) -> nn.Parameter:
+def _parameter_of(name: str, weight: Weight) -> nn.Parameter:
     """Return the parameter to replace.
 
     Raises
     ------
     CalibrationError
-        If there is none: the weight is computed in each forward.
+        If there is none, because the module computes the weight in each forward pass.
     """
     parameter = weight.parameter
     if parameter is None:
         path = name.rpartition(":")[0]
         msg = (
-            f'Module "{path}" has no parameter "{weight.attribute}" of its own, so it cannot '
-            "be quantized (parametrizations must be removed first)."
+            f'Module "{path}" has no parameter "{weight.attribute}" but computes it, so it '
+            "cannot be quantized. Remove parametrizations first."
         )
         raise CalibrationError(msg)
     return parameter
 
 
-def _put(owner: nn.Module, attribute: str, parameter: nn.Parameter) -> None:
+def _assign(owner: nn.Module, attribute: str, parameter: nn.Parameter) -> None:
     if isinstance(owner, nn.RNNBase):
-        setattr(owner, attribute, parameter)  # keeps its list of flat weights in step
+        # Its __setattr__ also updates its list of flat weights.
+        setattr(owner, attribute, parameter)
     else:
         owner._parameters[attribute] = parameter

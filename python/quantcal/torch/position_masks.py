@@ -1,7 +1,7 @@
-"""Which positions of a tensor count: padding and the first tokens of a sequence do not.
+"""Selects the positions of a tensor that are recorded: no padding, no first tokens.
 
-Padding follows from the attention mask among the model's inputs; attention sinks, the first
-tokens, on which language models put their massive activations, from `skip_positions`.
+Padding follows from the attention mask among the model's inputs. Language models put their
+massive activations on the first tokens, the attention sinks; `skip_positions` leaves them out.
 """
 
 from __future__ import annotations
@@ -16,26 +16,38 @@ from torch import nn
 
 from quantcal._core import CalibrationError
 from quantcal._text import shown
-from quantcal.torch.forwards import Forward
+from quantcal.torch.forward_passes import ForwardPass
 
 Mask: TypeAlias = "str | Callable[[str, torch.Tensor], torch.Tensor | None] | None"
 Parts: TypeAlias = "list[tuple[str, torch.Tensor, torch.Tensor | None]]"
-"""Suffix of the name, the tensor, and which of its leading positions count; None for all."""
+"""Name suffix, tensor, and mask of its leading axes; None records all positions."""
 
 SKIPPED = ":skipped"
 
 
-class Positions:
-    """Divides a tensor into what counts, what is recorded apart, and what is left out."""
+class PositionMasks:
+    """Divides a tensor into its recorded part and its skipped part.
+
+    Parameters
+    ----------
+    model
+        The model that is observed, for the names of its inputs.
+    mask, skip, record_skipped
+        `mask`, `skip_positions` and `record_skipped` of `observe`.
+
+    Raises
+    ------
+    TypeError
+        If `mask` is neither a name nor a callable.
+    CalibrationError
+        If `skip` is negative, or the model has no input of the name.
+    """
 
     def __init__(
         self, model: nn.Module, mask: Mask, skip: int, record_skipped: bool
     ) -> None:
         if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
-            msg = (
-                f"skip_positions is {shown(skip)}, but it must be 0 or a positive whole "
-                "number"
-            )
+            msg = f"skip_positions is {shown(skip)}, but it must be 0 or a positive integer"
             raise CalibrationError(msg)
         if mask is not None and not isinstance(mask, str) and not callable(mask):
             msg = (
@@ -51,19 +63,16 @@ class Positions:
         self._mask = mask
         self._skip = skip
         self._record_skipped = record_skipped
-        self._told = False
-
-    @property
-    def all(self) -> bool:
-        """Whether everything counts."""
-        return self._mask is None and not self._skip
+        self._warned = False
 
     @property
     def by_name(self) -> bool:
-        """Whether what counts depends on the tensor's name."""
+        """Whether the mask depends on the tensor's name."""
         return callable(self._mask)
 
-    def divide(self, name: str, tensor: torch.Tensor, forward: Forward | None) -> Parts:
+    def divide(
+        self, name: str, tensor: torch.Tensor, forward: ForwardPass | None
+    ) -> Parts:
         """Return the parts of a tensor to record.
 
         Raises
@@ -71,7 +80,7 @@ class Positions:
         CalibrationError
             If the mask does not fit the tensor.
         """
-        if self.all:
+        if self._mask is None and not self._skip:
             return [("", tensor, None)]
         masks = self._masks(name, tensor, forward)
         if masks is not None:
@@ -86,25 +95,25 @@ class Positions:
         return parts
 
     def _masks(
-        self, name: str, tensor: torch.Tensor, forward: Forward | None
+        self, name: str, tensor: torch.Tensor, forward: ForwardPass | None
     ) -> list[tuple[str, torch.Tensor]] | None:
-        """Return the masks of a tensor's parts, of the shape of its leading axes."""
+        """Return a mask for each part, in the shape of the tensor's leading axes."""
         if callable(self._mask):
             keep = self._mask(name, tensor)
             if keep is None:
                 return None
             keep = _as_bool(keep, f'tensor "{name}"').to(tensor.device)
             if keep.shape != tensor.shape[: keep.ndim]:
-                raise CalibrationError(_misfit(name, tensor, keep))
-            return self._without_first(keep)
+                raise CalibrationError(_mismatch(name, tensor, keep))
+            return self._split_mask(keep)
         if self._mask is None:
             return None
         if forward is None:
-            self._tell_of_no_forward(name)
+            self._warn_of_no_forward(name)
             return None
         if "masks" not in forward.notes:
-            keep = self._given(forward)
-            forward.notes["masks"] = keep if keep is None else self._without_first(keep)
+            keep = self._input_mask(forward)
+            forward.notes["masks"] = keep if keep is None else self._split_mask(keep)
         masks = forward.notes["masks"]
         if masks is None or _is_pooled(name, tensor, masks[0][1]):
             return None
@@ -116,10 +125,10 @@ class Positions:
             for suffix, mask in masks
         ]
 
-    def _tell_of_no_forward(self, name: str) -> None:
-        if self._told:
+    def _warn_of_no_forward(self, name: str) -> None:
+        if self._warned:
             return
-        self._told = True
+        self._warned = True
         msg = (
             f'Tensor "{name}" was recorded whole, padding included: its module was called '
             f'outside the model\'s forward, where there is no input "{self._mask}". Call the '
@@ -127,16 +136,16 @@ class Positions:
         )
         warnings.warn(msg, UserWarning, stacklevel=2)
 
-    def _without_first(self, keep: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """Skip real positions: with padding on the left, the first token is further on."""
+    def _split_mask(self, keep: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        """Split a mask into recorded and skipped positions; padding is never skipped."""
         if not self._skip:
             return [("", keep)]
         skipped = keep & (keep.cumsum(-1) <= self._skip)
         masks = [("", keep & ~skipped)]
         return [*masks, (SKIPPED, skipped)] if self._record_skipped else masks
 
-    def _given(self, forward: Forward) -> torch.Tensor | None:
-        """Look the mask up among the inputs of the forward that is running."""
+    def _input_mask(self, forward: ForwardPass) -> torch.Tensor | None:
+        """Return the mask among the inputs of the forward pass that is running."""
         name = str(self._mask)
         bound = self._signature.bind_partial(*forward.args, **forward.kwargs).arguments
         extra: dict[str, Any] = next(
@@ -157,7 +166,7 @@ class Positions:
                 "positions] can be used; give a callable."
             )
             raise CalibrationError(msg)
-        # What torch.nn calls a padding mask is true where there is padding.
+        # A padding mask of torch.nn is true at the padding.
         return ~keep if name.endswith("padding_mask") else keep
 
 
@@ -174,15 +183,15 @@ def _as_bool(mask: Any, name: str) -> torch.Tensor:
     ):
         kind = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
         msg = (
-            f"The mask of {name} is {kind}, but it must be a tensor of bool or whole numbers, "
-            "true where a position counts; additive masks must be compared with 0 first."
+            f"The mask of {name} is {kind}, but it must be a tensor of bools or integers, "
+            "true at the positions to record. Compare an additive mask with 0 first."
         )
         raise TypeError(msg)
     return mask.detach() != 0
 
 
 def _is_pooled(name: str, tensor: torch.Tensor, mask: torch.Tensor) -> bool:
-    """Whether a tensor has one vector a sample; refuse one that the mask does not fit."""
+    """Whether a tensor has one vector per sample; refuse one that the mask does not fit."""
     batch, positions = mask.shape
     if tensor.ndim >= 3 and tuple(tensor.shape[:2]) == (batch, positions):
         return False
@@ -190,12 +199,12 @@ def _is_pooled(name: str, tensor: torch.Tensor, mask: torch.Tensor) -> bool:
         return False
     if tensor.ndim == 2 and tensor.shape[0] == batch:
         return True
-    raise CalibrationError(_misfit(name, tensor, mask))
+    raise CalibrationError(_mismatch(name, tensor, mask))
 
 
-def _misfit(name: str, tensor: torch.Tensor, mask: torch.Tensor) -> str:
+def _mismatch(name: str, tensor: torch.Tensor, mask: torch.Tensor) -> str:
     return (
         f'Tensor "{name}" has the shape {list(tensor.shape)}, which a mask of '
-        f"{list(mask.shape)} does not fit; exclude the module, or give a callable that "
+        f"{list(mask.shape)} does not fit. Exclude the module, or give a callable that "
         "returns the mask of each tensor, or None."
     )

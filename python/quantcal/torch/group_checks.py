@@ -1,6 +1,6 @@
-"""Whether all who read a source's output are the readers of its group.
+"""Checks that the readers of a source's output are exactly those of its group.
 
-What a forward of a sample showed decides; names of modules are no proof. `proving.py` then
+A forward pass of a sample decides; the names of modules are no proof. `output_check.py` then
 compares the outputs of the model.
 """
 
@@ -14,24 +14,24 @@ from torch import nn
 
 from quantcal._core import CalibrationError
 from quantcal.torch.folding import check_reader, check_shared, check_source
-from quantcal.torch.following import Followed, Following
 from quantcal.torch.groups import Group
+from quantcal.torch.reader_trace import ReaderTrace, ReaderTracer
 
 
-def follow(
+def trace_readers(
     run: Callable[[], list[torch.Tensor]],
     modules: Mapping[str, nn.Module],
     sources: Sequence[str],
-) -> Followed:
-    """Run the sample once, and return what it showed of the sources."""
-    following = Following(modules, sources)
-    with following.attached() as found:
-        following.leaves(run())
-    return found
+) -> ReaderTrace:
+    """Run the sample once, and return who reads the outputs of the sources."""
+    tracer = ReaderTracer(modules, sources)
+    with tracer.attached() as trace:
+        tracer.note_outputs(run())
+    return trace
 
 
-def candidates(modules: Mapping[str, nn.Module]) -> list[str]:
-    """Return the modules that may be norms: those with a weight for each channel."""
+def norm_candidates(modules: Mapping[str, nn.Module]) -> list[str]:
+    """Return the modules that may be norms: those with one weight per channel."""
     found = []
     for path, module in modules.items():
         weight = getattr(module, "weight", None)
@@ -40,23 +40,23 @@ def candidates(modules: Mapping[str, nn.Module]) -> list[str]:
     return found
 
 
-def found_groups(
-    followed: Followed, modules: Mapping[str, nn.Module]
+def groups_in_trace(
+    trace: ReaderTrace, modules: Mapping[str, nn.Module]
 ) -> tuple[list[Group], dict[str, str]]:
-    """Return the groups that a forward showed, and why other sources have none.
+    """Return the groups in a trace, and the reason by source where there is none.
 
     Norms that no linear layer reads are in neither.
     """
     groups, reasons = [], {}
-    order = {path: i for i, path in enumerate(followed.called)}
-    for source in sorted(followed.sources, key=lambda s: order.get(s, len(order))):
-        readers = followed.readers(source)
+    order = {path: i for i, path in enumerate(trace.called)}
+    for source in sorted(trace.sources, key=lambda s: order.get(s, len(order))):
+        readers = trace.readers(source)
         if not readers:
             continue
         group = Group(source, tuple(readers))
         try:
-            check_static([group], modules)
-            check_followed(group, followed, modules)
+            check_modules([group], modules)
+            check_trace(group, trace, modules)
         except CalibrationError as error:
             reasons[source] = str(error)
         else:
@@ -64,8 +64,14 @@ def found_groups(
     return groups, reasons
 
 
-def check_static(groups: Sequence[Group], modules: Mapping[str, nn.Module]) -> None:
-    """Refuse groups whose modules are missing, of another kind, or not to be scaled."""
+def check_modules(groups: Sequence[Group], modules: Mapping[str, nn.Module]) -> None:
+    """Refuse groups with modules that cannot be scaled.
+
+    Raises
+    ------
+    CalibrationError
+        If a module is missing, has the wrong type or shape, or shares its weight.
+    """
     for group in groups:
         weights = [check_reader(path, modules) for path in group.readers]
         widths = {
@@ -81,57 +87,57 @@ def check_static(groups: Sequence[Group], modules: Mapping[str, nn.Module]) -> N
     check_shared(groups, modules)
 
 
-def check_followed(
-    group: Group, followed: Followed, modules: Mapping[str, nn.Module]
+def check_trace(
+    group: Group, trace: ReaderTrace, modules: Mapping[str, nn.Module]
 ) -> None:
-    """Refuse a group that the sample did not show to be complete and undisturbed.
+    """Refuse a group unless the sample showed that it is complete.
 
     Raises
     ------
     CalibrationError
-        If a module was not called, a reader reads something else, another module or operator
-        reads the source's output, or a module that may read it was not reached.
+        If a module was not called, or a reader reads something else. If another module or
+        operator reads the source's output, or a possible reader was not reached.
     """
     source = group.source
     for path in (source, *group.readers):
-        if path not in followed.called:
+        if path not in trace.called:
             msg = f'"{path}" was not called on the sample; give sample= one that reaches it'
             raise CalibrationError(msg)
-    if source in followed.unscaled:
-        why = followed.unscaled[source]
-        msg = f'"{source}" {why}, so nothing can be folded into it'
+    if source in trace.unscalable:
+        msg = f'"{source}" {trace.unscalable[source]}, so nothing can be folded into it'
         raise CalibrationError(msg)
     for path in group.readers:
-        for taints, made_by in followed.inputs[path]:
+        for taints, origin in trace.inputs[path]:
             if source not in taints:
                 msg = (
-                    f'"{path}" reads {made_by}, not the output of "{source}", so its weight '
+                    f'"{path}" reads {origin}, not the output of "{source}", so its weight '
                     "cannot take over scales"
                 )
                 raise CalibrationError(msg)
     others = [
-        f'"{path}"' for path in followed.readers(source) if path not in group.readers
+        f'"{path}"' for path in trace.readers(source) if path not in group.readers
     ]
-    others += followed.disturbed[source]
+    others += trace.other_uses[source]
     if others:
+        readers = ", ".join(f'"{path}"' for path in group.readers)
         msg = (
-            f'The output of "{source}" is not read by {_listed(group.readers)} only, but by '
-            f"{_told(others)} too, so it cannot be scaled"
+            f'The output of "{source}" is not read by {readers} only, but by '
+            f"{_first_few(others)} too, so it cannot be scaled"
         )
         raise CalibrationError(msg)
-    missed = list(_unreached(group, followed, modules))
+    missed = list(_unreached(group, trace, modules))
     if missed:
         msg = (
-            f"The sample does not reach {_told(missed)}, which may read the output of "
+            f"The sample does not reach {_first_few(missed)}, which may read the output of "
             f'"{source}" too; give sample= one that reaches it'
         )
         raise CalibrationError(msg)
 
 
 def _unreached(
-    group: Group, followed: Followed, modules: Mapping[str, nn.Module]
+    group: Group, trace: ReaderTrace, modules: Mapping[str, nn.Module]
 ) -> Iterator[str]:
-    """Find modules beside the group's that no forward used, and whose weights would fit."""
+    """Yield unused modules near the group whose weights would fit the source's output."""
     parts = [path.split(".") for path in (group.source, *group.readers)]
     common = []
     for names in zip(*parts, strict=False):
@@ -144,15 +150,11 @@ def _unreached(
     for path, module in modules.items():
         own = [p for p in module._parameters.values() if p is not None]
         fits = any(channels in p.shape for p in own)
-        used = any(id(p) in followed.used for p in own)
+        used = any(id(p) in trace.used for p in own)
         if path.startswith(start) and fits and not used:
             yield f'"{path}"'
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _told(parts: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(parts) - most} more" if len(parts) > most else ""
-    return ", ".join(parts[:most]) + more
+def _first_few(parts: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(parts) - limit} more" if len(parts) > limit else ""
+    return ", ".join(parts[:limit]) + more

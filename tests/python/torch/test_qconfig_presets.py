@@ -1,4 +1,4 @@
-"""`qc.torch.attach_observer` on every preset of torch.ao.quantization: our observer, or why not."""
+"""`qc.torch.attach_observer` on every preset of torch.ao.quantization."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from torch.ao.quantization import qconfig_mapping as mappings  # noqa: E402
 import quantcal as qc  # noqa: E402
 from torch_models import random  # noqa: E402
 
+# These warnings come from torch.ao and torchao.
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch on torch.ao
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),  # x86's own
+    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:invalid escape sequence"),  # in torchao
+    pytest.mark.filterwarnings("ignore:invalid escape sequence"),
 ]
 nn = torch.nn
 
-# Why presets leave activations, and weights; all others take our observers for both.
+# Why presets keep their observers of activations or weights. All others take ours for both.
 ACTIVATIONS = {
     "_default_fp32_placeholder_qconfig": "no integer codes",
     "_default_quint8_placeholder_qconfig": "chooses no range",
@@ -48,13 +49,13 @@ WEIGHTS = {
     "_default_fp32_placeholder_qconfig": "no integer codes",
     "_default_quint8_placeholder_qconfig": "has no observer",
     "default_activation_only_qconfig": "nn.Identity, which observes nothing",
-    "default_embedding_qat_qconfig": "no whole zero points",
-    "default_embedding_qat_qconfig_4bit": "no whole zero points",
+    "default_embedding_qat_qconfig": "no integer zero points",
+    "default_embedding_qat_qconfig_4bit": "no integer zero points",
     "default_reuse_input_qconfig": "chooses no range",
     "float16_dynamic_qconfig": "no integer codes",
     "float16_static_qconfig": "no integer codes",
-    "float_qparams_weight_only_qconfig": "no whole zero points",
-    "float_qparams_weight_only_qconfig_4bit": "no whole zero points",
+    "float_qparams_weight_only_qconfig": "no integer zero points",
+    "float_qparams_weight_only_qconfig_4bit": "no integer zero points",
 }
 PRESETS = {
     name: value
@@ -75,7 +76,7 @@ MAPPINGS = {
 
 
 def inner(constructor: Any) -> Any:
-    """Return what chooses the range: the observer, also inside a FakeQuantize."""
+    """Return the observer that chooses the range, also inside a FakeQuantize."""
     made = constructor()
     return getattr(made, "activation_post_process", made)
 
@@ -95,7 +96,7 @@ def codes(constructor: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("weights", [None, "minmax"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_takes_our_observer_or_says_why_not(
+def test_every_preset_takes_our_observer_or_reports_why_not(
     name: str, weights: str | None
 ) -> None:
     config = PRESETS[name]
@@ -107,11 +108,11 @@ def test_every_preset_takes_our_observer_or_says_why_not(
         with pytest.raises(qc.CalibrationError, match=str(reasons["activation"])):
             qc.torch.attach_observer(config, "mse", weights=weights)
         return
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         changed = qc.torch.attach_observer(config, "mse", weights=weights)
-    said = [str(w.message) for w in said if "has no effect" in str(w.message)]
-    assert len(said) == list(wanted.values()).count(False)
+    warned = [str(w.message) for w in caught if "has no effect" in str(w.message)]
+    assert len(warned) == list(wanted.values()).count(False)
     for part, ours in wanted.items():
         before, after = getattr(config, part), getattr(changed, part)
         if ours:
@@ -120,7 +121,7 @@ def test_every_preset_takes_our_observer_or_says_why_not(
             assert "Fused" not in type(after()).__name__
         else:
             assert after is before
-            assert reasons[part] in said[0]
+            assert reasons[part] in warned[0]
     if weights is None:
         assert changed.weight is config.weight
 
@@ -134,7 +135,8 @@ def test_every_mapping_takes_our_observers(name: str) -> None:
     assert is_ours(changed.global_qconfig.weight)
     for kind, config in changed.object_type_qconfigs.items():
         before = mapping.object_type_qconfigs[kind]
-        if config is None:  # the operator is not quantized
+        if config is None:
+            # The operator is not quantized.
             assert before is None
             continue
         fixed = hasattr(inner(config.activation), "scale")
@@ -167,7 +169,7 @@ def test_other_objects_of_torch_are_refused() -> None:
             qc.torch.attach_observer(config)
 
 
-def test_observers_that_cannot_be_made_are_told() -> None:
+def test_observers_that_cannot_be_made_are_named() -> None:
     def broken() -> Any:
         msg = "needs a scale"
         raise TypeError(msg)
@@ -195,7 +197,7 @@ def test_training_uses_the_ranges_of_our_strategy(weights: str | None) -> None:
     batches = [random(16, 6, seed=seed) for seed in range(3)]
     prepared = prepare_qat_fx(copy.deepcopy(model), mapping, (batches[0],))
     for batch in batches:
-        prepared(batch).square().sum().backward()  # gradients pass as PyTorch's own do
+        prepared(batch).square().sum().backward()
     assert all(p.grad is not None for p in prepared.parameters())
     first = prepared.activation_post_process_0
     params = qc.calibrate(torch.cat(batches).numpy(), "percentile_99", format="uint7")
