@@ -108,7 +108,7 @@ if _core.DEBUG_BUILD:
     import warnings
 
     warnings.warn(
-        "This quantcal was compiled without optimisation and is many times slower. "
+        "This quantcal was compiled without optimization and is many times slower. "
         "Build it with `maturin develop --release` or `make build`.",
         RuntimeWarning,
         stacklevel=2,

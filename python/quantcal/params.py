@@ -32,7 +32,7 @@ class QuantParams:
     Parameters
     ----------
     scale
-        Real distance of two neighbouring codes; a float32 value, finite and positive.
+        Real distance of two neighboring codes; a float32 value, finite and positive.
     zero_point
         The code of zero.
     low, high

@@ -45,7 +45,7 @@ class TensorStability:
         that all data choose: of symmetric ranges, the relative difference of their scales.
         Infinite where a half has no range; by channel, the largest of all channels.
     loss_db
-        How much signal to quantisation noise a half loses with the other's range, in decibels:
+        How much signal to quantization noise a half loses with the other's range, in decibels:
         the larger of both, 0 where neither loses.
     """
 

@@ -108,7 +108,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         """Draw the range of every tensor beside the extremes that were seen of it.
 
         A bar a tensor, from the low to the high end of its range; a thin line reaches over what
-        was seen, and its ends are coloured where they lie outside the range. The axis is
+        was seen, and its ends are colored where they lie outside the range. The axis is
         logarithmic far from zero when ranges differ much. By channel, the bar reaches over the
         ranges of all channels. Names are cut inside to 44
         characters.

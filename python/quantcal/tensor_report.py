@@ -32,7 +32,7 @@ class TensorReport:
     mse
         Expected squared error of a value.
     sqnr_db
-        Signal to quantisation noise, in decibels; infinite without error.
+        Signal to quantization noise, in decibels; infinite without error.
     cosine
         Cosine of the angle between the values and what becomes of them: 1 without error.
     rule

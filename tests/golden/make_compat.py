@@ -147,7 +147,7 @@ def delicate():
 
 
 def activations():
-    """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
+    """Yield names and histograms of a dozen tensors of the demo's text recognizer."""
     from quantcal.demo import MODELS, LineSamples, render_lines
     from quantcal.onnx import observe
 
@@ -360,7 +360,7 @@ def make_modelopt():
                 [{"percentile": p} for p in (99.99, 99.9, 99, 100, 0, 50)],
             ),
         ],
-        note="as_released=false: the package's own search and quantiser, with num_bits and "
+        note="as_released=false: the package's own search and quantizer, with num_bits and "
         "unsigned handed over in their places",
     )
 

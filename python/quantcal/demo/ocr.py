@@ -1,4 +1,4 @@
-"""Runs the text-line recogniser: pixels to tensor, scores to text, text to accuracy.
+"""Runs the text-line recognizer: pixels to tensor, scores to text, text to accuracy.
 
 The model is PP-OCRv4 rec: input ``x`` [N, 3, 48, W], output [N, T, classes] for CTC
 (connectionist temporal classification: Graves et al., 2006), one column per 8 pixels.
@@ -33,18 +33,18 @@ _BLANK: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well a recogniser reads a set of lines.
+    """How well a recognizer reads a set of lines.
 
     Attributes
     ----------
-    exact_match : float
+    exact_match
         The share of lines read without any mistake, 0 to 1.
-    cer : float
+    cer
         Character error rate: wrong, missing and extra characters by characters of the
         labels. 0 is perfect; it may exceed 1.
-    seconds : float
+    seconds
         Wall time inside the model, in seconds.
-    lines : int
+    lines
         How many lines were read.
     """
 
@@ -70,11 +70,11 @@ def evaluate(
 
     Parameters
     ----------
-    model_path : path-like
-        The recogniser, in float or quantised, with its character list as metadata.
-    lines : sequence of Line
+    model_path
+        The recognizer, in float or quantized, with its character list as metadata.
+    lines
         What to read; at least one.
-    arithmetic : {"native", "exact"}
+    arithmetic
         ``"native"`` runs what ONNX Runtime makes of the model on this machine, such as
         integer kernels for Q/DQ pairs. ``"exact"`` computes every Q/DQ node as written
         and the operators between them in float: the loss by the ranges alone, without
@@ -94,7 +94,7 @@ def evaluate(
     except KeyError as error:
         raise ValueError(
             f"{model_path} carries no character list in its metadata, so what it reads "
-            "cannot be spelt. Only recognisers of PP-OCR can be evaluated."
+            "cannot be spelt. Only recognizers of PP-OCR can be evaluated."
         ) from error
     texts = [""] * len(lines)
     seconds = 0.0
@@ -161,7 +161,7 @@ def batches(
 ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
     """Yield line numbers and their input [N, 3, 48, W], N at most `size`.
 
-    A line's width depends on the line alone, never on its neighbours, so a reading
+    A line's width depends on the line alone, never on its neighbors, so a reading
     does not depend on which other lines are evaluated.
     """
     groups: dict[int, list[int]] = {}
@@ -184,9 +184,9 @@ def decode(best: npt.NDArray[np.integer], characters: Sequence[str]) -> str:
 
     Parameters
     ----------
-    best : ndarray of int, shape (T,)
+    best
         The most likely class of each column; class 0 is the blank.
-    characters : sequence of str
+    characters
         The text of each class.
     """
     starts = np.diff(best, prepend=-1) != 0
@@ -208,11 +208,11 @@ def edit_distance(a: str, b: str) -> int:
 
 
 class LineSamples:
-    """The lines as feeds of the recogniser, one at a time: what `observe` reads.
+    """The lines as feeds of the recognizer, one at a time: what `observe` reads.
 
     Parameters
     ----------
-    lines : sequence of Line
+    lines
         In the order in which they are fed.
     """
 

@@ -74,13 +74,13 @@ def _share(accuracy: Accuracy) -> str:
 
 def _title(result: DemoResult) -> str:
     return (
-        f"PP-OCRv4 text recogniser, {result.float32.lines} lines read, "
+        f"PP-OCRv4 text recognizer, {result.float32.lines} lines read, "
         f"{result.calibration_lines} other lines observed"
     )
 
 
 def plain_table(result: DemoResult) -> str:
-    """Return the table as text without colours or frames."""
+    """Return the table as text without colors or frames."""
     cells = [_COLUMNS, *rows(result)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(_COLUMNS))]
     lines = [_title(result)]

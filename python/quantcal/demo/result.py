@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """One quantised model and how well it reads.
+    """One quantized model and how well it reads.
 
     Attributes
     ----------
-    strategy : str
+    strategy
         The strategy that chose the ranges of the activations.
-    model : Path
+    model
         The written model.
-    exact, native : Accuracy
+    exact, native
         With exact Q/DQ arithmetic, and as this machine's kernels compute it.
-    search_seconds, write_seconds : float
+    search_seconds, write_seconds
         Choosing all ranges from the histograms; rewriting the model with them.
     """
 
@@ -43,26 +43,26 @@ class DemoResult:
 
     Attributes
     ----------
-    output : Path
+    output
         The folder that holds the models, the histograms, ``demo.json`` and
         ``lines.png``.
-    float32 : Accuracy
+    float32
         The model as it came.
-    strategies : tuple of StrategyResult
+    strategies
         In the order asked for.
-    calibration_lines, tensors : int
+    calibration_lines, tensors
         How many lines were observed, and how many tensors in each.
-    observe_seconds : float
+    observe_seconds
         The one pass over the calibration lines.
-    peak_bytes : dict of str to int
+    peak_bytes
         The process's peak memory after each stage; empty where it is not known.
-    weight_bits : int
+    weight_bits
         8; or 7 where those nodes take 7 whose sums would overflow.
-    weight_reason : str
+    weight_reason
         Why.
-    seed : int
+    seed
         The seed of the lines.
-    environment : dict of str to str
+    environment
         Versions and processor.
     """
 

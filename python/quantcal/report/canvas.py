@@ -1,4 +1,4 @@
-"""The one place that asks for matplotlib; axes, colours and sizes that all pictures share.
+"""The one place that asks for matplotlib; axes, colors and sizes that all pictures share.
 
 Nothing here or in the pictures touches rcParams or shows anything. pyplot is imported only to
 make a figure when no axes are given, so that a notebook or `plt.show()` finds it.
@@ -15,10 +15,10 @@ from quantcal._text import shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito, "Color Universal Design", 2008: apart for readers with any colour vision.
+# Okabe and Ito, "Color Universal Design", 2008: apart for readers with any color vision.
 CHOSEN = "#D55E00"
 METHOD = "#0072B2"
-# Greys, apart from these in lightness too.
+# Grays, apart from these in lightness too.
 FILL = "#D5D8DC"
 EDGE = "#7B828A"
 TEXT = "#30343A"

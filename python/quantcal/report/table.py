@@ -82,7 +82,7 @@ def _extremes(table: CalibrationTable, name: str) -> tuple[float, float] | None:
 
 
 def _legend(ax: Axes) -> None:
-    """Say above the axes what the marks are, in their colours."""
+    """Say above the axes what the marks are, in their colors."""
     parts = [
         ("━  range", METHOD),
         ("|  extremes seen", EDGE),

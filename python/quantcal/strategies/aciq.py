@@ -24,7 +24,7 @@ class ACIQ:
     forms, for values on one side of zero as a ReLU leaves them, start at zero and have the
     threshold of one bit more; their spread is that of the values that are not zero. Any bit
     width; for
-    floats the fitted distribution's error is minimised numerically over the real levels. The
+    floats the fitted distribution's error is minimized numerically over the real levels. The
     range is never wider than the data. O(bins).
 
     Where the values have another form, as heavy tails do, this may be far from the

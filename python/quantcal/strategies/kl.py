@@ -15,11 +15,11 @@ _MOST_LEVELS = 1 << 64  # as many as there are values of float64
 
 @dataclass(frozen=True)
 class KL:
-    """The range whose quantised distribution diverges least from the clipped one.
+    """The range whose quantized distribution diverges least from the clipped one.
 
     The form that TensorRT made known (S. Migacz, "8-bit Inference with TensorRT", 2017): on
     `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
-    quantised one spreads each level's mass over its non-empty bins, and the range with the
+    quantized one spreads each level's mass over its non-empty bins, and the range with the
     least divergence wins, the widest among equals. Exact zeros are left out: every range
     represents them, and as one huge bin they would decide the search. At 8 bits it comes
     within 0.1 to 1.3 dB of "mse" on bell-shaped activations with thin tails; on heavy tails it

@@ -38,7 +38,7 @@ _LAYERS = {
         r"embed_(?:tokens|positions|in)|wte|wpe|tok_embeddings",
         r"(?:word|position|token_type)_embeddings?",
         r"(?<![a-z0-9./_])/?(?:model[./])?shared(?=$|[./]gather)",  # T5, BART
-        # As a module of its own, not one that holds others, such as a normalisation.
+        # As a module of its own, not one that holds others, such as a normalization.
         rf"embeddings?(?={_DOT}\d+$|[./]\w+_output_\d+$|$)",
     ),
     "attention_qkv": _any(
@@ -70,7 +70,7 @@ _LAYERS = {
         rf"{_FFN}(?:down|c_proj|lin2)",
     ),
 }
-# Normalisations stand inside or beside these layers and are none of them.
+# Normalizations stand inside or beside these layers and are none of them.
 _NORM = re.compile(r"(?:norm(?:alization)?|(?<![a-z])ln)\d*(?![a-z0-9])", re.IGNORECASE)
 
 KINDS = tuple(_LAYERS)
@@ -83,7 +83,7 @@ def layer_kind(name: str) -> str | None:
 
     Knows the module names of the LLaMA type (also Mistral, Mixtral, Qwen, Gemma, Phi), the
     GPT type (GPT-2, GPT-J, GPT-NeoX, OPT, Falcon, BLOOM, MPT), the BERT type (also RoBERTa,
-    DistilBERT, ViT) and T5, alone or inside an ONNX tensor's name. A judgement from the name
+    DistilBERT, ViT) and T5, alone or inside an ONNX tensor's name. A judgment from the name
     alone: what an ONNX layer *reads* has the name of the layer that wrote it.
 
     Parameters
@@ -93,7 +93,7 @@ def layer_kind(name: str) -> str | None:
 
     Returns
     -------
-    One of `KINDS`, or None: for normalisations, scores before their softmax, residual sums and
+    One of `KINDS`, or None: for normalizations, scores before their softmax, residual sums and
     all else.
 
     Examples

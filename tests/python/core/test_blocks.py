@@ -88,14 +88,14 @@ def assert_as_defined(format: BlockFormat, x: Array) -> None:
 
 @pytest.mark.parametrize("format", FORMATS, ids=repr)
 @pytest.mark.parametrize("name", SHAPES)
-def test_activations_are_quantised_as_defined(format: BlockFormat, name: str) -> None:
+def test_activations_are_quantized_as_defined(format: BlockFormat, name: str) -> None:
     x = shape(name, 24_000)
     for dimensions in [(24_000,), (5, 96, 50), (1000, 24), (3000, 8), (24_000, 1)]:
         assert_as_defined(format, x.reshape(dimensions))
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=repr)
-def test_any_bits_are_quantised_as_defined(format: BlockFormat) -> None:
+def test_any_bits_are_quantized_as_defined(format: BlockFormat) -> None:
     assert_as_defined(format, any_bits(60_000).reshape(600, 100))
     assert_as_defined(format, any_bits(1000)[:, None])  # each by itself
     assert_as_defined(format, cast(shape("gaussian", 4096), np.dtype(np.float32)))

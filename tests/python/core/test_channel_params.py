@@ -40,7 +40,7 @@ def observed(x: Array, axis: int | None = 1, **options: Any) -> qc.Calibrator:
 
 
 def operators(params: qc.QuantParams, shape: tuple[int, ...]) -> ort.InferenceSession:
-    """Return a session that quantises and dequantises along the axis."""
+    """Return a session that quantizes and dequantizes along the axis."""
     kind = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}[params.format]
     zero_point = np.asarray(params.zero_point).astype(params.format)
     graph = helper.make_graph(
@@ -52,7 +52,7 @@ def operators(params: qc.QuantParams, shape: tuple[int, ...]) -> ort.InferenceSe
                 "DequantizeLinear", ["q", "s", "z"], ["y"], axis=params.axis
             ),
         ],
-        "quantise",
+        "quantize",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [
             helper.make_tensor_value_info("q", kind, shape),

@@ -57,7 +57,7 @@ def grids(format: str) -> Iterator[qc.QuantParams]:
 
 
 def values_for(p: qc.QuantParams, seed: int = 0) -> Array:
-    """Return all levels, ties and their neighbours, what overflows, and everything odd."""
+    """Return all levels, ties and their neighbors, what overflows, and everything odd."""
     levels = oracles.levels(p.format) - p.zero_point
     if levels.size > 4096:  # both ends, the middle, and some between
         some = np.random.default_rng(seed).choice(levels, 2000)
@@ -102,7 +102,7 @@ def onnx_type(format: str) -> int:
 def model(p: qc.QuantParams, opset: int, ir_version: int) -> Any:
     """Return a model that gives what values become, and their codes as numbers.
 
-    Dequantised with scale 1 and zero point 0, a code is its own number: small types need not
+    Dequantized with scale 1 and zero point 0, a code is its own number: small types need not
     leave the model.
     """
     real, code = TensorProto.FLOAT, onnx_type(p.format)

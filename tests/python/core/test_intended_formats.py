@@ -22,7 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tensorrt float8": {"target": "tensorrt", "activation": "float8_e4m3fn"},
     "by tensor": {"formats": {"r1": "uint16"}},
 }
-"""Options of observing and quantising, with those that fix formats."""
+"""Options of observing and quantizing, with those that fix formats."""
 
 
 def calibrator(**formats: str) -> qc.Calibrator:

@@ -73,7 +73,7 @@ def texts(ax: Axes) -> list[str]:
 
 
 def ranges(ax: Axes, color: str) -> dict[str, tuple[float, float]]:
-    """The lines of that colour with a label, as low and high ends."""
+    """The lines of that color with a label, as low and high ends."""
     return {
         str(line.get_label()): (line.get_xdata()[0], line.get_xdata()[-1])
         for line in ax.lines
@@ -230,7 +230,7 @@ def test_a_comparison_shows_every_range_with_its_name_and_figures() -> None:
     assert f"{best.sqnr_db:.1f} dB" in texts(ax)
 
 
-def test_the_points_are_what_quantising_leaves() -> None:
+def test_the_points_are_what_quantizing_leaves() -> None:
     x = bell()
     comparison = qc.compare(x, "int4", strategies=["mse", "kl"])
     for strategy, row in zip(("mse", "kl"), comparison, strict=True):

@@ -79,7 +79,7 @@ def test_the_interpreter_is_released_while_counting(layout: str, threads: int) -
 
 
 @pytest.mark.usefixtures("never_switch", "keep_num_threads")
-def test_the_interpreter_is_released_while_quantising() -> None:
+def test_the_interpreter_is_released_while_quantizing() -> None:
     qc.set_num_threads(1)
     p = qc.QuantParams.from_range(-1, 1)
     x = samples.shape("gaussian", BIG // 8)

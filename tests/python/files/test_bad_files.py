@@ -148,8 +148,8 @@ def _tensor(content: Any) -> Any:
         (lambda c: c.update(unused_rules="*"), r"unused_rules is '\*'"),
         (lambda c: _tensor(c).pop("scale"), 'tensor "conv1.input": scale is missing'),
         (
-            lambda c: _tensor(c).update(colour="red"),
-            'tensor "conv1.input": "colour" is not known; it has scale, ',
+            lambda c: _tensor(c).update(color="red"),
+            'tensor "conv1.input": "color" is not known; it has scale, ',
         ),
         (lambda c: _tensor(c).pop("report"), "report is missing; it may be null"),
         (lambda c: _tensor(c).update(report=[]), r"report is \[\], but"),

@@ -54,7 +54,7 @@ RANGES = [
 @pytest.mark.parametrize(("format", "symmetric"), samples.TARGETS)
 @pytest.mark.parametrize("dtype", samples.EXACT_BITS)
 @pytest.mark.parametrize("name", samples.SHAPES)
-def test_the_error_of_sixteen_bit_data_is_that_of_quantising_them(
+def test_the_error_of_sixteen_bit_data_is_that_of_quantizing_them(
     name: str, dtype: str, format: str, symmetric: bool
 ) -> None:
     x = samples.widened(samples.shape(name, 20_000).astype(samples.DTYPES[dtype]))
@@ -114,7 +114,7 @@ def test_the_share_rounded_to_zero_is_counted(
 
 @pytest.mark.parametrize("format", ["int8", "uint8"])
 def test_halves_of_a_step_are_rounded_to_zero_too(format: str) -> None:
-    """0.5 rounds to 0, the even neighbour, as the codes do."""
+    """0.5 rounds to 0, the even neighbor, as the codes do."""
     x = f32([-0.75, -0.5, -0.25, 0.0, 0.5, 0.5, 0.75, 1.5])
     p, report = report_of(x, -127.0, 128.0 if format == "uint8" else 127.0, format)
     assert p.scale == 1.0

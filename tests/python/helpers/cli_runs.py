@@ -44,7 +44,7 @@ class Done:
 
 
 _UNWANTED = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS")
-"""Variables that colour output or change its width."""
+"""Variables that color output or change its width."""
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -93,7 +93,7 @@ def run_without(modules: list[str], *arguments: object) -> Done:
 
 
 def run_in_terminal(columns: int, *arguments: object) -> list[str]:
-    """Run `quantcal` in a terminal of that width; return its lines without colours."""
+    """Run `quantcal` in a terminal of that width; return its lines without colors."""
     import fcntl
     import pty
     import struct
@@ -121,7 +121,7 @@ def run_in_terminal(columns: int, *arguments: object) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Text without colours and cursor movements."""
+    """Text without colors and cursor movements."""
     return _ANSI.sub("", text)
 
 

@@ -76,13 +76,13 @@ def moments(values: Array) -> dict[str, float]:
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     mean = x.mean()
-    centred = x - mean
-    variance = (centred**2).mean()
+    centered = x - mean
+    variance = (centered**2).mean()
     return {
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        "mean_abs_deviation": float(np.abs(centred).mean()),
-        "kurtosis": float((centred**4).mean() / variance**2) if variance > 0 else 0.0,
+        "mean_abs_deviation": float(np.abs(centered).mean()),
+        "kurtosis": float((centered**4).mean() / variance**2) if variance > 0 else 0.0,
     }
 
 
@@ -114,7 +114,7 @@ def codes(
     To be trusted because `numpy.rint` rounds half to even, as ONNX prescribes, and the division
     is in float32, as ONNX prescribes.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN is invalid
+    with np.errstate(over="ignore", invalid="ignore"):  # signaling NaN is invalid
         steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(scale))
     steps = np.where(np.isnan(steps), -np.inf, steps)  # NaN becomes the lowest code
     limited = np.clip(steps.astype(np.float64) + zero_point, QMIN[format], QMAX[format])
@@ -178,7 +178,7 @@ def least_of_ranges(
 
 
 def squared_error(values: Array, format: str, scale: float, zero_point: int) -> float:
-    """Return the mean squared error of quantising and dequantising the raw data.
+    """Return the mean squared error of quantizing and dequantizing the raw data.
 
     To be trusted because it does just that, and sums in float64.
     """
@@ -254,7 +254,7 @@ def kl_divergence(counts: Array, end: int, levels: int) -> float:
 
     To be trusted because it is the published procedure step by step, over every bin: P is the
     clipped histogram with the outside mass in its last bin; Q spreads each group's inside mass
-    over the group's non-empty bins; both are normalised; then the definition of KL.
+    over the group's non-empty bins; both are normalized; then the definition of KL.
     """
     groups = min(levels, end)
     return divergence(counts, 0, end, np.arange(end) * groups // end)

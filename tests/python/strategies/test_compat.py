@@ -158,14 +158,14 @@ def test_scaling_the_edges_by_2_to_the_k_scales_the_threshold(
 
 
 def test_modelopts_released_mse_is_not_that_of_its_text() -> None:
-    """It quantises everything to amax + 8, so it depends on the unit of the data."""
+    """It quantizes everything to amax + 8, so it depends on the unit of the data."""
     counts, edges = fitting("modelopt_mse")
     edges = edges.astype(np.float32)
-    centres = (edges[1:] + edges[:-1]) / 2
-    assert compat.modelopt_mse(counts, edges) == centres[128]
-    # With a mean far above 8, the centre nearest to the mean less 8 wins.
+    centers = (edges[1:] + edges[:-1]) / 2
+    assert compat.modelopt_mse(counts, edges) == centers[128]
+    # With a mean far above 8, the center nearest to the mean less 8 wins.
     wide = edges * 32
-    mean = (counts * centres * 32).sum() / counts.sum()
+    mean = (counts * centers * 32).sum() / counts.sum()
     assert abs(compat.modelopt_mse(counts, wide) - (mean - 8)) <= wide[1]
 
 

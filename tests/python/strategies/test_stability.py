@@ -62,7 +62,7 @@ def test_a_tensor_with_a_rare_outlier_comes_first(strategy: str) -> None:
 
 
 def test_the_figures_are_those_of_raw_values() -> None:
-    """Extremes and fake quantisation by numpy; the histogram's error is within a percent."""
+    """Extremes and fake quantization by numpy; the histogram's error is within a percent."""
     found = qc.check_stability(*halves("bell", "rare"), "minmax", format="uint8")
     for tensor in found:
         a, b = data(tensor.name, 0), data(tensor.name, 1)
@@ -238,7 +238,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     assert "given twice" in call("stability", files[0], files[0]).told()
 
 
-def test_quantising_tells_it_on_the_command_line(tmp_path: Path) -> None:
+def test_quantizing_tells_it_on_the_command_line(tmp_path: Path) -> None:
     model, folder = save_model(tmp_path), save_samples(tmp_path)
     output = tmp_path / "q.onnx"
     start = ["quantize", model, "-o", output, "--data", folder]
