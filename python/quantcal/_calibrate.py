@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from quantcal import _core
-from quantcal._compute import Stats, decide
+from quantcal._compute import compute_params
 from quantcal._core import Histogram
-from quantcal._empty_tensors import warn_of_empty_values
+from quantcal._empty_warnings import warn_of_empty_values
+from quantcal._statistics import Stats
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -61,7 +62,7 @@ def calibrate(
     format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
     stats = stats_of(values, axis)
-    params = decide([("values", stats, pattern, chosen)], format)[0][0]
+    params = compute_params([("values", stats, pattern, chosen)], format)[0][0]
     warn_of_empty_values(stats, params)
     return params
 
@@ -73,7 +74,7 @@ def stats_of(values: Any, axis: int | None) -> Stats:
             msg = f"axis is {axis}, but it goes with an array, not with histograms"
             raise TypeError(msg)
         if isinstance(values, Channels):
-            return values._stats
+            return values.stats
         return _core.TensorStats.from_histogram(values)
     cal = Calibrator()
     cal.observe("values", values, axis=axis)

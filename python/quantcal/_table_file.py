@@ -23,7 +23,7 @@ twenty times that."""
 
 _COUNTS = ("count", "zeros", "nan", "posinf", "neginf")
 _NUMBERS = ("clipped", "rounded_to_zero", "mse", "cosine")
-_OPTIONAL = ("minimum", "maximum", "sqnr_db")
+_OPTIONAL = ("min", "max", "sqnr_db")
 _TEXTS = ("rule", "reason")
 
 

@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-
-from quantcal import _core, _intended_formats
-from quantcal._compute import Stats, decide_each
+from quantcal import _core, _tensor_formats
+from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._empty_tensors import warn_of_empty
+from quantcal._empty_warnings import warn_of_empty
 from quantcal._io.files import write_bytes
 from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
+from quantcal._statistics import (
+    Stats,
+    add_observation,
+    check_axis,
+    check_mergeable,
+    check_room,
+    new_stats,
+    raise_named,
+)
+from quantcal._tensor_formats import choose_formats
 from quantcal._text import plural, shown
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_whole
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
 
-_MOST_SETTINGS = 1 << 16
+_MAX_SETTINGS = 1 << 16
 """Characters of a file's settings; JSON may take a hundred times as much memory as text."""
 
 
@@ -71,7 +78,7 @@ class Calibrator:
     __slots__ = (
         "__weakref__",
         "_finite_only",
-        "_intended",
+        "_formats",
         "_lock",
         "_mantissa_bits",
         "_on_nonfinite",
@@ -87,14 +94,12 @@ class Calibrator:
         if on_nonfinite not in get_args(OnNonfinite):
             msg = f'on_nonfinite is {shown(on_nonfinite)}, but it must be "ignore" or "raise"'
             raise CalibrationError(msg)
-        _core.TensorStats(
-            mantissa_bits
-        )  # refuses a bad resolution now, not at first use
+        _core.TensorStats(mantissa_bits)  # refuses a bad resolution before first use
         self._mantissa_bits = None if mantissa_bits is None else int(mantissa_bits)
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
-        self._intended: _intended_formats.Intended = {}
+        self._formats: _tensor_formats.TensorFormats = {}
         self._lock = new_lock()
 
     @property
@@ -120,7 +125,7 @@ class Calibrator:
         when calibrators of different targets were merged, and is missing when it was observed
         for none.
         """
-        return {name: tuple(sorted(s)) for name, s in self._intended.items()}
+        return {name: tuple(sorted(s)) for name, s in self._formats.items()}
 
     @property
     def nbytes(self) -> int:
@@ -162,18 +167,18 @@ class Calibrator:
             try:
                 stats.observe(values, self._finite_only)
             except (CalibrationError, TypeError) as error:
-                _refuse(name, error)
+                raise_named(name, error)
             return
         if stats is None:
-            part = self._record(name, self._empty(name, axis), values)
+            part = self._observed(name, axis, values)
             tensors = self._tensors
             with self._lock:
                 stats = tensors.setdefault(name, part)
             if stats is not part:  # another thread was first
-                self._include([(name, part)])
+                self.add_stats([(name, part)])
             return
-        _check_kind(name, stats, axis)
-        self._record(name, stats, values)
+        check_axis(name, stats, axis)
+        add_observation(name, stats, values, finite_only=self._finite_only)
 
     def observe_many(
         self,
@@ -211,49 +216,36 @@ class Calibrator:
                 )
                 raise CalibrationError(msg)
         parts = [
-            (
-                name,
-                self._record(
-                    name, self._empty(name, axes.get(name)), values, hold=True
-                ),
-            )
+            (name, self._observed(name, axes.get(name), values, hold=True))
             for name, values in tensors.items()
         ]
-        self._include(parts)
+        self.add_stats(parts)
 
-    def _empty(self, name: str, axis: int | None) -> Stats:
-        """Return statistics of nothing; names are checked here, so at first use only.
+    def _observed(
+        self, name: str, axis: int | None, values: Any, *, hold: bool = False
+    ) -> Stats:
+        """Return the statistics of one array.
 
-        Looking at every letter costs as much as observing a small array.
+        A name is checked at its first use only: that costs as much as observing a small array.
         """
         if name not in self._tensors:
             check_name(name)
-        if axis is None:
-            return _core.TensorStats(self._mantissa_bits)
-        return _core.ChannelStats(axis, self._mantissa_bits)
+        stats = new_stats(axis, self._mantissa_bits)
+        return add_observation(
+            name, stats, values, finite_only=self._finite_only, hold=hold
+        )
 
-    def _record(
-        self, name: str, stats: Stats, values: Any, *, hold: bool = False
-    ) -> Stats:
-        """Add an observation; `hold` if it will be merged into other statistics."""
-        by_channel = isinstance(stats, _core.ChannelStats)
-        if by_channel and isinstance(values, np.ma.MaskedArray):
-            msg = (
-                f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '
-                "or observe it without axis"
-            )
-            raise TypeError(msg)
-        try:
-            if isinstance(stats, _core.ChannelStats):
-                stats.observe(values, self._finite_only, hold=hold)
-            else:
-                stats.observe(values, self._finite_only)
-        except (CalibrationError, TypeError) as error:
-            _refuse(name, error, by_channel=by_channel)
-        return stats
+    def add_stats(self, parts: Iterable[tuple[str, Stats]]) -> None:
+        """Add statistics by name: all of them, or none after an error.
 
-    def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
-        """Add statistics that nobody else holds: all of them, or none after an error."""
+        The calibrator takes them as its own; give copies of what others still use.
+
+        Raises
+        ------
+        CalibrationError
+            If a tensor has another axis or number of channels, or there would be more than
+            2^60 values of it.
+        """
         added = []
         with self._lock:
             new: dict[str, Stats] = {}  # of several parts of a tensor, the first
@@ -263,14 +255,14 @@ class Calibrator:
                 if stats is None:
                     stats = new.setdefault(name, part)
                 if stats is not part:
-                    _check_same(name, stats, part)
+                    check_mergeable(name, stats, part)
                     _, values, observations = more.get(name, (stats, 0, 0))
                     observations += part.observations
                     more[name] = (stats, values + part.count, observations)
                 added.append((name, part))
             for name, (stats, values, observations) in more.items():
-                _check_room(name, stats, values, observations)
-            # Nothing can fail any more: a name keeps its kind for ever, and there is room.
+                check_room(name, stats, values, observations)
+            # Nothing can fail from here on: a name keeps its axis, and there is room.
             kept = [
                 (self._tensors.setdefault(name, part), part) for name, part in added
             ]
@@ -278,11 +270,10 @@ class Calibrator:
             if stats is not part:
                 stats.merge(part)  # type: ignore[arg-type]
 
-    def _intend(self, formats: Mapping[str, Iterable[str]]) -> None:
-        """Note the formats that tensors are observed for."""
-        new = {name: frozenset(given) for name, given in formats.items()}
+    def add_formats(self, formats: Mapping[str, Iterable[str]]) -> None:
+        """Add to the formats that tensors are observed for; see `formats`."""
         with self._lock:
-            self._intended = _intended_formats.united(self._intended, new)
+            self._formats = _tensor_formats.unite(self._formats, formats)
 
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
@@ -368,10 +359,10 @@ class Calibrator:
         if not isinstance(other, Calibrator):
             msg = f"a Calibrator can be merged, not {_kind_of(other)}"
             raise TypeError(msg)
-        self._include(
+        self.add_stats(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
         )
-        self._intend(other._intended)
+        self.add_formats(other._formats)
 
     def __add__(self, other: Calibrator) -> Calibrator:
         if not isinstance(other, Calibrator):
@@ -392,7 +383,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
-            **_intended_formats.pack(self._intended, self._tensors),
+            **_tensor_formats.pack(self._formats, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -407,10 +398,10 @@ class Calibrator:
             occurs twice. Reading takes memory in proportion to the bytes, whatever they hold.
         """
         text, tensors = _core.read_archive(data)
-        if len(text) > _MOST_SETTINGS:
+        if len(text) > _MAX_SETTINGS:
             msg = (
                 f"the settings have {len(text)} characters, but a calibrator's have no "
-                f"more than {_MOST_SETTINGS}; restore the file or observe again"
+                f"more than {_MAX_SETTINGS}; restore the file or observe again"
             )
             raise CalibrationError(msg)
         try:
@@ -420,7 +411,7 @@ class Calibrator:
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
-            calibrator._intended = _intended_formats.unpack(usual, others, names)
+            calibrator._formats = _tensor_formats.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -483,83 +474,12 @@ class Calibrator:
         UserWarning
             Names the tensors and channels without a finite value, whose ranges mean nothing.
         """
-        names = list(self._tensors)
-        formats = _intended_formats.chosen(
-            self._intended, names, format, symmetric, power_of_two
-        )
-        table = self._compute(Policy.of(strategy, **options), formats)
-        warn_of_empty(self._tensors, table)
+        stats = dict(self._tensors)
+        formats = choose_formats(self._formats, stats, format, symmetric, power_of_two)
+        table = compute_table(stats, Policy.of(strategy, **options), formats)
+        warn_of_empty(stats, table)
         return table
-
-    def _compute(
-        self, policy: Policy, formats: Mapping[str, QuantFormat]
-    ) -> CalibrationTable:
-        """Do so for tensors whose formats are known, without a word on empty ones."""
-        tensors = [(n, self._tensors[n]) for n in formats if n in self._tensors]
-        if not tensors:
-            msg = "The calibrator has observed nothing; call observe() first."
-            raise CalibrationError(msg)
-        assigned, unused = policy.assign(name for name, _ in tensors)
-        decided = decide_each(
-            [(name, stats, *assigned[name]) for name, stats in tensors], formats
-        )
-        return CalibrationTable(
-            {name: params for name, (params, _) in decided.items()},
-            {name: report for name, (_, report) in decided.items()},
-            unused_rules=unused,
-        )
-
-
-def _refuse(name: str, error: Exception, *, by_channel: bool = False) -> NoReturn:
-    """Raise an error again, with the tensor that it is about."""
-    if not isinstance(error, _core.NonFiniteError):
-        raise type(error)(f'Tensor "{name}": {error}') from error
-    link = ", " if by_channel else " has "
-    msg = (
-        f'Tensor "{name}"{link}{error}; on_nonfinite="ignore" would count them '
-        "and leave them out."
-    )
-    raise CalibrationError(msg) from None
 
 
 def _kind_of(value: object) -> str:
     return type(value).__name__
-
-
-def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
-    """Refuse another axis than a tensor has; None is that of whole tensors."""
-    have = stats.axis if isinstance(stats, _core.ChannelStats) else None
-    if have == axis:
-        if axis is not None and as_whole(axis) is None:  # True and 1.0 equal 1
-            msg = f'Tensor "{name}": axis is {shown(axis, 40)}, which is not a whole number'
-            raise TypeError(msg)
-        return
-    msg = (
-        f'Tensor "{name}": axis is {shown(axis)}, but earlier observations had axis {have}; '
-        "name the axis in the same way each time, or give the tensor another name"
-    )
-    raise CalibrationError(msg)
-
-
-def _check_room(name: str, stats: Stats, values: int, observations: int) -> None:
-    """Refuse more values than can be counted beside those that are."""
-    most = (1 << 64) - 1
-    try:
-        stats.check_room(min(values, most), min(observations, most))
-    except CalibrationError as error:
-        msg = f'Tensor "{name}": {error}'
-        raise CalibrationError(msg) from None
-
-
-def _check_same(name: str, stats: Stats, part: Stats) -> None:
-    """Refuse what could not be merged."""
-    if not isinstance(part, _core.ChannelStats):
-        _check_kind(name, stats, None)
-        return
-    _check_kind(name, stats, part.axis)
-    assert isinstance(stats, _core.ChannelStats)
-    try:
-        stats.check(part.axis, len(part))
-    except CalibrationError as error:
-        msg = f'Tensor "{name}": {error}'
-        raise CalibrationError(msg) from None

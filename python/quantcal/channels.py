@@ -39,6 +39,11 @@ class Channels(Sequence[Histogram]):
         self._stats = stats
 
     @property
+    def stats(self) -> _core.ChannelStats:
+        """What the calibrator keeps of the tensor, as `Calibrator.stats` returns it."""
+        return self._stats
+
+    @property
     def axis(self) -> int:
         """The axis of the channels, as it was named; negative ones count from the end."""
         return self._stats.axis

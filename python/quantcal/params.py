@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
-from quantcal._param_fields import (
+from quantcal._param_checks import (
     DTYPES,
-    by_channel,
+    as_channel_array,
+    as_int32,
+    as_number,
     check_kind,
-    fault_of_range,
-    real,
-    whole,
+    range_fault,
 )
 from quantcal.formats import QuantFormat
 
@@ -74,34 +75,36 @@ class QuantParams:
         if self.axis is None:
             self._check_whole()
         else:
-            object.__setattr__(self, "axis", whole("axis", self.axis))
+            object.__setattr__(self, "axis", as_int32("axis", self.axis))
             self._check_channels()
         if format.is_float and not self.symmetric:
             QuantFormat(self.format, self.symmetric)  # refuses
 
     def _check_whole(self) -> None:
         for field in ("scale", "low", "high"):
-            object.__setattr__(self, field, real(field, getattr(self, field)))
-        zero_point = whole("zero_point", self.zero_point)
+            object.__setattr__(self, field, as_number(field, getattr(self, field)))
+        zero_point = as_int32("zero_point", self.zero_point)
         object.__setattr__(self, "zero_point", zero_point)
-        fault = fault_of_range(float(self.low), float(self.high))
+        fault = range_fault(float(self.low), float(self.high))
         if fault:
             raise CalibrationError(fault)
         _core.check_grid(self.format, float(self.scale), zero_point)
 
     def _check_channels(self) -> None:
         for field in DTYPES:
-            object.__setattr__(self, field, by_channel(field, getattr(self, field)))
+            object.__setattr__(
+                self, field, as_channel_array(field, getattr(self, field))
+            )
         lengths = {field: len(getattr(self, field)) for field in DTYPES}
         if len(set(lengths.values())) > 1 or not lengths["scale"]:
-            told = ", ".join(f"{n} of {field}" for field, n in lengths.items())
-            msg = f"there must be one of each for every channel, but there are {told}"
+            found = ", ".join(f"{n} of {field}" for field, n in lengths.items())
+            msg = f"there must be one of each for every channel, but there are {found}"
             raise CalibrationError(msg)
         low, high = np.asarray(self.low), np.asarray(self.high)
         sound = np.isfinite(low) & np.isfinite(high) & (low <= 0) & (high >= 0)
         if not sound.all():
             k = int(np.argmin(sound))
-            msg = f"channel {k}: {fault_of_range(float(low[k]), float(high[k]))}"
+            msg = f"channel {k}: {range_fault(float(low[k]), float(high[k]))}"
             raise CalibrationError(msg)
         scale, zero_point = np.asarray(self.scale), np.asarray(self.zero_point)
         _core.check_channel_grids(self.format, scale, zero_point)
@@ -144,7 +147,7 @@ class QuantParams:
         if axis is None:
             grid = _core.grid(format, low, high)  # type: ignore[arg-type]
         else:
-            lows, highs = by_channel("low", low), by_channel("high", high)
+            lows, highs = as_channel_array("low", low), as_channel_array("high", high)
             if len(lows) != len(highs):
                 msg = f"there are {len(lows)} lower and {len(highs)} upper ends"
                 raise CalibrationError(msg)
@@ -183,14 +186,13 @@ class QuantParams:
             If `out` is not such an array.
         """
         array = as_float32(values)
-        by_axis = self.axis is not None
-        quantize: Any = _core.quantize_channels if by_axis else _core.quantize
         format = QuantFormat(self.format)
+        quantize = _core.quantize, _core.quantize_channels
         if out is None:
-            codes: NDArray[Any] = quantize(array, *self._grid())
+            codes: NDArray[Any] = self._apply(quantize, array)
             return codes.view(format.dtype)
         check_out(out, array, format.dtype)
-        quantize(array, *self._grid(), out.view(format.storage))
+        self._apply(quantize, array, out.view(format.storage))
         return out
 
     def dequantize(
@@ -225,24 +227,30 @@ class QuantParams:
             msg = f"codes are {array.dtype}, but this format has {format.dtype}"
             raise TypeError(msg)
         stored = array.view(format.storage)
-        by_axis = self.axis is not None
-        dequantize: Any = _core.dequantize_channels if by_axis else _core.dequantize
         if out is not None:
             check_out(out, array, np.dtype(np.float32))
-        result: NDArray[np.float32] = dequantize(stored, *self._grid(), out)
+        dequantize = _core.dequantize, _core.dequantize_channels
+        result: NDArray[np.float32] = self._apply(dequantize, stored, out)
         return result
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
         """Return `dequantize(quantize(values))`, without the codes between."""
-        array = as_float32(values)
-        by_axis = self.axis is not None
-        fake: Any = _core.fake_quantize_channels if by_axis else _core.fake_quantize
-        result: NDArray[np.float32] = fake(array, *self._grid())
+        fake_quantize = _core.fake_quantize, _core.fake_quantize_channels
+        result: NDArray[np.float32] = self._apply(fake_quantize, as_float32(values))
         return result
 
-    def _grid(self) -> tuple[Any, ...]:
+    def _apply(
+        self,
+        functions: tuple[Callable[..., Any], Callable[..., Any]],
+        array: NDArray[Any],
+        *out: NDArray[Any] | None,
+    ) -> Any:
+        """Call the first function for a whole tensor, the second one by channel."""
+        whole, by_channel = functions
         grid = (self.format, self.scale, self.zero_point)
-        return grid if self.axis is None else (*grid, self.axis)
+        if self.axis is None:
+            return whole(array, *grid, *out)
+        return by_channel(array, *grid, self.axis, *out)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data, arrays as lists; without the axis if it is None.
@@ -272,12 +280,12 @@ class QuantParams:
         return QuantParams, tuple(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:
-        told = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        shown = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
         if self.axis is None:
-            del told["axis"]
+            del shown["axis"]
         else:
             for field in DTYPES:
                 values = getattr(self, field)
-                told[field] = f"[{values.min():g} … {values.max():g}]"
-            told["channels"] = str(len(np.asarray(self.scale)))
-        return f"QuantParams({', '.join(f'{k}={v}' for k, v in told.items())})"
+                shown[field] = f"[{values.min():g} … {values.max():g}]"
+            shown["channels"] = str(len(np.asarray(self.scale)))
+        return f"QuantParams({', '.join(f'{k}={v}' for k, v in shown.items())})"

@@ -14,9 +14,11 @@ from typing import Any, overload
 
 import numpy as np
 
+from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
-from quantcal._empty_tensors import warn_of_empty
-from quantcal._intended_formats import chosen
+from quantcal._empty_warnings import warn_of_empty
+from quantcal._statistics import Stats
+from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
@@ -199,11 +201,19 @@ def check_stability(
             raise CalibrationError(msg)
     policy = Policy.of(strategy, **options)
     both = first + second
-    formats = chosen(both._intended, both, format, symmetric, power_of_two)
-    tables = (first._compute(policy, formats), second._compute(policy, formats))
-    table = both._compute(policy, formats)
-    warn_of_empty(both._tensors, table)
+    formats = choose_formats(both.formats, both, format, symmetric, power_of_two)
+    tables = (
+        compute_table(_statistics(first), policy, formats),
+        compute_table(_statistics(second), policy, formats),
+    )
+    seen = _statistics(both)
+    table = compute_table(seen, policy, formats)
+    warn_of_empty(seen, table)
     return Stability.of((first, second), tables, table)
+
+
+def _statistics(calibrator: Calibrator) -> dict[str, Stats]:
+    return {name: calibrator.stats(name) for name in calibrator}
 
 
 def _compare(
@@ -233,7 +243,7 @@ def _with_values(table: CalibrationTable) -> dict[str, QuantParams]:
     return {
         name: params
         for name, params in table.items()
-        if name not in report or report[name].minimum is not None
+        if name not in report or report[name].min is not None
     }
 
 

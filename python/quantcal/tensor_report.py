@@ -20,7 +20,7 @@ class TensorReport:
     ----------
     count
         Elements observed, non-finite ones included.
-    minimum, maximum
+    min, max
         Finite extremes, exactly; None without finite values.
     zeros, nan, posinf, neginf
         How many elements were these.
@@ -43,8 +43,8 @@ class TensorReport:
     """
 
     count: int
-    minimum: float | None
-    maximum: float | None
+    min: float | None
+    max: float | None
     zeros: int
     nan: int
     posinf: int
@@ -74,8 +74,8 @@ class TensorReport:
         mse, sqnr_db, clipped, rounded_to_zero, cosine = score
         return cls(
             count=histogram.count,
-            minimum=histogram.min,
-            maximum=histogram.max,
+            min=histogram.min,
+            max=histogram.max,
             zeros=histogram.zeros,
             nan=histogram.nan,
             posinf=histogram.posinf,

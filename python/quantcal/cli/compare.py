@@ -147,7 +147,7 @@ def compare(
         return
     out = stdout()
     facts = {
-        "format": comparison.formats_told,
+        "format": comparison.formats_text,
         "tensors": str(len(tensors)),
         "time": f"{seconds:.2f} s",
     }
@@ -157,7 +157,7 @@ def compare(
     out.print()
     if len(tensors) == 1:
         rows = sorted(comparison, key=lambda row: names.index(row.strategy))
-        show(out, _table("strategy", columns.of_scored(rows), out))
+        show(out, _table("strategy", columns.of_scores(rows), out))
         for row in rows:
             if row.error:
                 out.print(f"{row.strategy}: {row.error}", style="dim")
@@ -199,7 +199,7 @@ def _print_worst(comparison: Comparison, limit: int) -> None:
     out.print()
     of = f" {limit} of {len(best)}" if limit < len(best) else ""
     out.print(f"Worst{of} tensors, each with its best strategy:", style="bold")
-    shown = columns.of_scored(best[:limit], by_tensor=True)
+    shown = columns.of_scores(best[:limit], by_tensor=True)
     kept = [column for column in shown if column.heading != "time / ms"]
     show(out, _table("tensor", kept, out))
 
@@ -220,7 +220,7 @@ def _print_json(file: Path, comparison: Comparison, names: list[str]) -> None:
     content = {
         "kind": "comparison",
         "file": str(file),
-        "format": comparison.formats_told,
+        "format": comparison.formats_text,
         "summary": [_finite(asdict(each)) for each in summary],
         "rows": [row.record() for row in rows],
     }

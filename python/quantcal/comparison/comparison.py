@@ -33,7 +33,7 @@ class Comparison(Sequence[Score]):
 
     Parameters
     ----------
-    scored
+    scores
         What each strategy does to each tensor.
     format
         The format that was compared at; that of most tensors where there are several.
@@ -48,13 +48,13 @@ class Comparison(Sequence[Score]):
     >>> comparison = qc.compare(x, "int4")
     >>> comparison.best().strategy
     'mse'
-    >>> [scored.strategy for scored in comparison.sorted("mse")[:2]]
+    >>> [score.strategy for score in comparison.sorted("mse")[:2]]
     ['mse', 'mse(newton)']
     >>> comparison["values"].best("divergence").params.format
     'int4'
     """
 
-    scored: tuple[Score, ...]
+    scores: tuple[Score, ...]
     format: QuantFormat
     histograms: Mapping[str, Histogram]
     formats: Mapping[str, QuantFormat] = field(default_factory=dict)
@@ -62,24 +62,24 @@ class Comparison(Sequence[Score]):
     @property
     def tensors(self) -> list[str]:
         """Names of the tensors, in the order of the rows."""
-        return list(dict.fromkeys(row.tensor for row in self.scored))
+        return list(dict.fromkeys(row.tensor for row in self.scores))
 
     @property
     def strategies(self) -> list[str]:
         """Names of the strategies, in the order of the rows."""
-        return list(dict.fromkeys(row.strategy for row in self.scored))
+        return list(dict.fromkeys(row.strategy for row in self.scores))
 
     def __len__(self) -> int:
-        return len(self.scored)
+        return len(self.scores)
 
     def __iter__(self) -> Iterator[Score]:
-        return iter(self.scored)
+        return iter(self.scores)
 
     def __contains__(self, item: object) -> bool:
         """Whether a row, or a tensor of this name, is here."""
         if isinstance(item, str):
-            return any(row.tensor == item for row in self.scored)
-        return isinstance(item, Score) and item in self.scored
+            return any(row.tensor == item for row in self.scores)
+        return isinstance(item, Score) and item in self.scores
 
     @overload
     def __getitem__(self, key: int) -> Score: ...
@@ -99,13 +99,13 @@ class Comparison(Sequence[Score]):
                 if key in self.strategies:
                     hint = f' "{key}" is a strategy: give the name of a tensor.'
                 raise KeyError(unknown_name(key, self.tensors) + hint)
-            return self._of(row for row in self.scored if row.tensor == key)
+            return self._of(row for row in self.scores if row.tensor == key)
         if isinstance(key, slice):
-            return self._of(self.scored[key])
-        return self.scored[key]
+            return self._of(self.scores[key])
+        return self.scores[key]
 
     def _of(self, rows: Any) -> Comparison:
-        part = replace(self, scored=tuple(rows))
+        part = replace(self, scores=tuple(rows))
         found = part._formats()
         if len(found) != 1:
             return part
@@ -138,9 +138,9 @@ class Comparison(Sequence[Score]):
         check_key(by, (*FIGURES, "strategy", "tensor"))
         if descending is None:
             descending = by in HIGHER_IS_BETTER
-        rows = [row for row in self.scored if row.has(by)]
+        rows = [row for row in self.scores if row.has(by)]
         rows.sort(key=lambda row: getattr(row, by), reverse=descending)
-        return self._of([*rows, *(row for row in self.scored if not row.has(by))])
+        return self._of([*rows, *(row for row in self.scores if not row.has(by))])
 
     def best(self, by: str = "mse") -> Score:
         """Return the best row of one tensor, the first among equals.
@@ -176,7 +176,7 @@ class Comparison(Sequence[Score]):
 
     def summary(self) -> list[StrategySummary]:
         """Return how each strategy did over all tensors that have finite values."""
-        rows = [row for row in self.scored if self.histograms[row.tensor].finite]
+        rows = [row for row in self.scores if self.histograms[row.tensor].finite]
         least: dict[str, float] = {}
         for row in rows:
             if row.params is not None:
@@ -206,7 +206,7 @@ class Comparison(Sequence[Score]):
         Range, scale and zero point stand beside the figures. What is not a finite number is
         None: the SQNR without error (`mse` is 0 then), and figures of failed rows.
         """
-        return [row.record() for row in self.scored]
+        return [row.record() for row in self.scores]
 
     def __str__(self) -> str:
         from quantcal.report import text
@@ -260,13 +260,13 @@ class Comparison(Sequence[Score]):
             "strategys", "strategies"
         )
         if len(names) != 1:
-            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_told}"
+            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_text}"
         count = self.histograms[names[0]].finite
         name = "" if names[0] == LONE else f"{names[0]}: "
         return f"{name}{plural(count, 'value')}, {self.format}"
 
     @property
-    def formats_told(self) -> str:
+    def formats_text(self) -> str:
         """The formats that were compared at, in one line."""
         return " and ".join(map(str, self._formats() or [self.format]))
 

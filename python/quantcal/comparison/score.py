@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from quantcal import _core
 from quantcal._core import Histogram
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
+from quantcal.tensor_report import TensorReport
 
 LOWER_IS_BETTER = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
 HIGHER_IS_BETTER = ("sqnr_db", "cosine", "code_entropy")
@@ -20,6 +21,9 @@ FIGURES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
 
 LONE = "values"
 """What stands for the name of a lone array or histogram."""
+
+_NUM_BINS = 2048
+"""Bins of the divergence, as many as `KL` takes, so that it is what "kl" minimizes."""
 
 _NAN = math.nan
 
@@ -139,35 +143,35 @@ class StrategySummary:
 
 def score(
     tensor: str,
-    strategy: str,
-    histogram: Histogram,
     params: QuantParams,
-    format: QuantFormat,
-    *,
+    report: TensorReport,
     seconds: float,
-    reason: str,
+    histogram: Histogram,
+    format: QuantFormat,
 ) -> Score:
-    """Return what parameters do to the values of a histogram, all by one range."""
+    """Return the figures of one range for all values of a tensor."""
     low, high = float(params.low), float(params.high)
     scale, zero_point = float(params.scale), int(params.zero_point)
-    mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
-        histogram, params.format, scale, zero_point
-    )
-    return Score(
-        tensor=tensor,
-        strategy=strategy,
-        params=params,
-        clipped=clipped,
-        rounded_to_zero=rounded_to_zero,
-        mse=mse,
-        sqnr_db=sqnr_db,
-        cosine=cosine,
+    return replace(
+        score_channels(tensor, params, report, seconds),
         divergence=_core.divergence(histogram, low, high, _NUM_BINS, format),
         code_entropy=_core.code_entropy(histogram, format, scale, zero_point),
-        seconds=seconds,
-        reason=reason,
     )
 
 
-_NUM_BINS = 2048
-"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimizes."""
+def score_channels(
+    tensor: str, params: QuantParams, report: TensorReport, seconds: float
+) -> Score:
+    """Return the figures that exist by channel, too: without divergence and entropy."""
+    return Score(
+        tensor=tensor,
+        strategy=params.strategy,
+        params=params,
+        clipped=report.clipped,
+        rounded_to_zero=report.rounded_to_zero,
+        mse=report.mse,
+        sqnr_db=report.sqnr_db,
+        cosine=report.cosine,
+        seconds=seconds,
+        reason=report.reason,
+    )

@@ -23,7 +23,7 @@ class Column(NamedTuple):
     left: bool = False
 
 
-def of_scored(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
+def of_scores(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
     """Return what strategies do to a tensor; `by_tensor` names the tensor of each row."""
     columns = [Column("strategy", [row.strategy for row in rows], left=True)]
     if by_tensor:

@@ -15,7 +15,7 @@ def comparison(shown: Comparison) -> str:
     """Return the strategies of one tensor, or a summary of them over several."""
     parts = [f"<caption>{escape(shown.title)}</caption>"]
     if len(shown.tensors) == 1:
-        parts += table(columns.of_scored(shown))
+        parts += table(columns.of_scores(shown))
         failed = [row for row in shown if row.error]
     else:
         parts += table(columns.of_summary(shown.summary()))

@@ -76,9 +76,9 @@ def _reach(params: QuantParams) -> tuple[float, float]:
 
 def _extremes(table: CalibrationTable, name: str) -> tuple[float, float] | None:
     report = table.report.get(name)
-    if report is None or report.minimum is None or report.maximum is None:
+    if report is None or report.min is None or report.max is None:
         return None
-    return report.minimum, report.maximum
+    return report.min, report.max
 
 
 def _legend(ax: Axes) -> None:

@@ -15,7 +15,7 @@ def comparison(shown: Comparison) -> str:
     if not len(shown):
         return lines[0]
     if len(shown.tensors) == 1:
-        lines += ["", *table(columns.of_scored(shown))]
+        lines += ["", *table(columns.of_scores(shown))]
         lines += [f"{row.strategy}: {row.error}" for row in shown if row.error]
     else:
         lines += ["", *table(columns.of_summary(shown.summary()))]

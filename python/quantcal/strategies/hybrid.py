@@ -9,6 +9,7 @@ from quantcal.formats import QuantFormat
 from quantcal.strategies.base import Strategy, needs_observations, range_of
 from quantcal.strategies.kl import KL
 from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.registry import register, strategy_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,6 @@ class Hybrid:
     then: Strategy = field(default=KL())
 
     def __post_init__(self) -> None:
-        from quantcal.strategies.serialize import strategy_of
-
         object.__setattr__(self, "first", strategy_of(self.first))
         object.__setattr__(self, "then", strategy_of(self.then))
 
@@ -77,3 +76,6 @@ class Hybrid:
 
     def __str__(self) -> str:
         return f"hybrid({self.first}, {self.then})"
+
+
+register("hybrid", Hybrid)

@@ -13,8 +13,8 @@ from quantcal._text import plural, shown
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
 from quantcal.strategies.presets import NAMED
-from quantcal.strategies.registry import resolve
-from quantcal.strategies.serialize import express, strategy_of
+from quantcal.strategies.registry import resolve, strategy_of
+from quantcal.strategies.serialize import serialize
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (
@@ -215,7 +215,7 @@ class Policy:
         written = {}
         for text, strategy in self._rules:
             try:
-                written[text] = express(strategy)
+                written[text] = serialize(strategy)
             except CalibrationError as error:
                 msg = f'Rule "{text}": {error}'
                 raise CalibrationError(msg) from error

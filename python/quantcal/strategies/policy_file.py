@@ -15,7 +15,7 @@ from quantcal._io.json_text import parse_json
 from quantcal._io.toml_text import parse_toml
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
-from quantcal.strategies.serialize import strategy_of
+from quantcal.strategies.registry import strategy_of
 
 _EXAMPLE = 'rules = [{pattern = "*", strategy = "mse"}]'
 

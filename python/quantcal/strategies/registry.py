@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantcal._core import CalibrationError
@@ -14,7 +14,6 @@ from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.entropy import MaxEntropy
 from quantcal.strategies.fixed import Fixed, softmax
-from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
@@ -36,10 +35,14 @@ _BY_NAME: dict[str, Callable[..., Strategy]] = {
     "entropy": MaxEntropy,
     "max_entropy": MaxEntropy,
     "aciq": ACIQ,
-    "hybrid": Hybrid,
     "fixed": Fixed,
     "softmax": softmax,
 }
+
+
+def register(name: str, factory: Callable[..., Strategy]) -> None:
+    """Add a strategy that is made of others, and so imports this module."""
+    _BY_NAME[name] = factory
 
 
 def names() -> list[str]:
@@ -96,6 +99,28 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
         f"policies: {', '.join(NAMED)}."
     )
     raise CalibrationError(msg)
+
+
+def strategy_of(given: Any) -> Strategy:
+    """Return a rule's strategy from a name, an object, or a mapping with its options.
+
+    Raises
+    ------
+    CalibrationError
+        If the name or an option is not known, or the mapping has no name.
+    TypeError
+        If it is none of these, or an option is of a wrong type.
+    """
+    if not isinstance(given, Mapping):
+        return resolve(given)
+    options = dict(given)
+    if "strategy" not in options:
+        msg = (
+            f'{options} has no "strategy"; give a name and its options, such as '
+            '{"strategy": "mse", "p": 2.4}'
+        )
+        raise CalibrationError(msg)
+    return resolve(options.pop("strategy"), **options)
 
 
 def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:

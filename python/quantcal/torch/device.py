@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from quantcal import _core
-from quantcal._compute import Stats
 from quantcal._core import CalibrationError
+from quantcal._statistics import Stats
 
 _NATIVE = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 8, torch.float64: 8}
 _BY_CHANNEL = 5

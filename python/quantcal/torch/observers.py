@@ -119,7 +119,7 @@ class Observing:
     def _fetch(self) -> None:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._calibrator._include([(_NAME, waiting.fetch())])
+            self._calibrator.add_stats([(_NAME, waiting.fetch())])
 
     def calculate_qparams(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale (float32) and zero point (int64), one element or one a channel.

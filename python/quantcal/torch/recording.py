@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal import _core
-from quantcal._compute import Stats
 from quantcal._core import CalibrationError
 from quantcal._process.forks import new_lock
+from quantcal._statistics import Stats, add_observation, new_stats
 from quantcal.calibrator import Calibrator
 from quantcal.torch.device import Counted, check_finite, count
 from quantcal.torch.device_calibrator import LiveCalibrator
@@ -85,11 +84,13 @@ class Recording:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        bits = calibrator.mantissa_bits  # its `_empty` would fetch what waits elsewhere
-        empty: Stats = _core.TensorStats(bits)
-        if axis is not None:
-            empty = _core.ChannelStats(axis, bits)
-        return calibrator._record(name, empty, as_engine_reads(values, axis), hold=True)
+        return add_observation(
+            name,
+            new_stats(axis, calibrator.mantissa_bits),
+            as_engine_reads(values, axis),
+            finite_only=calibrator.on_nonfinite == "raise",
+            hold=True,
+        )
 
     def note(self, path: str, kind: str, *, found: bool, given: bool) -> None:
         """Note whether a call's input or output had tensors to record, if it had anything."""
@@ -133,7 +134,7 @@ class Recording:
             else:
                 waiting.append((name, record))
         if parts:
-            self.calibrator._include(parts)
+            self.calibrator.add_stats(parts)
         if waiting:
             self._wait(waiting)
         live = self.calibrator
@@ -163,7 +164,7 @@ class Recording:
             return
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        self.calibrator._include(
+        self.calibrator.add_stats(
             [(name, c.fetch()) for name, kinds in waiting.items() for c in kinds]
         )
 

@@ -185,7 +185,7 @@ def test_the_report_tells_all_channels_together() -> None:
         beyond = np.abs(x - y) > 0.501 * scale
         assert report.clipped == pytest.approx(beyond.mean(), abs=2e-3)
         assert (report.count, report.zeros) == (x.size, int((x == 0).sum()))
-        assert (report.minimum, report.maximum) == (x.min(), x.max())
+        assert (report.min, report.max) == (x.min(), x.max())
 
 
 def test_what_is_not_finite_is_reported() -> None:

@@ -315,13 +315,13 @@ def test_a_table_shows_ranges_beside_extremes() -> None:
         (params.low, params.high) for params in shown.values()
     ]
     ticks = [line for line in ax.lines if line.get_marker() == "|"]
-    ends = [end for r in shown.report.values() for end in (r.minimum, r.maximum)]
+    ends = [end for r in shown.report.values() for end in (r.min, r.max)]
     assert [line.get_xdata()[0] for line in ticks] == ends
     cut = [to_hex(line.get_color()).upper() == CHOSEN for line in ticks]
     clipped = [
         not (p.low - p.scale / 2 <= end <= p.high + p.scale / 2)
         for p, r in zip(shown.values(), shown.report.values(), strict=True)
-        for end in (r.minimum, r.maximum)
+        for end in (r.min, r.max)
     ]
     assert cut == clipped
     assert any(cut)

@@ -317,7 +317,7 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
     seen = qc.onnx.observe(model, [{"x": models.random(1, 3, 5, 5)}])
     lacking, empty = gemm.input[0], "e"
     kept = qc.Calibrator()
-    kept._include(
+    kept.add_stats(
         (name, seen.stats(name).copy()) for name in seen if name not in (lacking, empty)
     )
     kept.observe(empty, np.zeros(0, np.float32))

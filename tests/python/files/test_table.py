@@ -147,7 +147,7 @@ def test_the_report_counts_what_was_seen() -> None:
     _, report = report_of(x, -1, 1, "int8")
     finite = x[np.isfinite(x)]
     assert report.count == x.size
-    assert (report.minimum, report.maximum) == (finite.min(), finite.max())
+    assert (report.min, report.max) == (finite.min(), finite.max())
     assert report.zeros == (x == 0).sum()
     assert (report.nan, report.posinf, report.neginf) == (
         np.isnan(x).sum(),
@@ -160,7 +160,7 @@ def test_the_report_counts_what_was_seen() -> None:
 @pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_the_report_of_nothing_is_empty() -> None:
     _, report = report_of(f32([np.nan]), 0, 0, "int8")
-    assert (report.minimum, report.maximum) == (None, None)
+    assert (report.min, report.max) == (None, None)
     assert (report.mse, report.clipped, report.rounded_to_zero) == (0, 0, 0)
     assert report.sqnr_db == math.inf
 

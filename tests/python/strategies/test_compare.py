@@ -292,7 +292,7 @@ def test_what_was_compared_stays_what_it_was() -> None:
 def test_it_pickles() -> None:
     comparison = qc.compare(bell(), "uint8", strategies=["mse", "kl"])
     again = pickle.loads(pickle.dumps(comparison))
-    assert again.scored == comparison.scored
+    assert again.scores == comparison.scores
     assert again.histograms == comparison.histograms
 
 

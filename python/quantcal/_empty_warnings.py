@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from quantcal import _core
-from quantcal._compute import Stats
+from quantcal._statistics import Stats
 from quantcal._text import plural
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
@@ -25,7 +25,7 @@ def warn_of_empty(
     for name, params in table.items():
         stats = tensors[name]
         by_channel = isinstance(stats, _core.ChannelStats)
-        if by_channel or table.report[name].minimum is None:
+        if by_channel or table.report[name].min is None:
             why = _reason(stats, params)
             told += [f'"{name}" ({why})'] if why else []
     if told:

@@ -29,7 +29,7 @@ def calibrator(**formats: str) -> qc.Calibrator:
     cal = qc.Calibrator()
     for name in "abc":
         cal.observe(name, f32([-1.0, 0.5, 2.0]))
-    cal._intend({name: [given] for name, given in formats.items()})
+    cal.add_formats({name: [given] for name, given in formats.items()})
     return cal
 
 
