@@ -36,8 +36,8 @@ def calibrate(
     strategy, format, symmetric, power_of_two, options
         As in `Calibrator.compute`.
     axis
-        The axis of the channels, each of which gets parameters of its own: then they are
-        arrays. Negative axes count from the end. None for one range of the whole array.
+        The axis of the channels. Each channel gets its own parameters, so they are arrays.
+        Negative axes count from the end. None for one range of the whole array.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def calibrate(
     Warns
     -----
     UserWarning
-        If there is no finite value, in the array or in a channel: the range means nothing.
+        If there is no finite value, in the array or in a channel. No data supports its range.
 
     Examples
     --------
@@ -68,10 +68,10 @@ def calibrate(
 
 
 def stats_of(values: Any, axis: int | None) -> Stats:
-    """Return what a calibrator would keep of an array, or what histograms hold."""
+    """Return the statistics of an array, or those in histograms."""
     if isinstance(values, (Histogram, Channels)):
         if axis is not None:
-            msg = f"axis is {axis}, but it goes with an array, not with histograms"
+            msg = f"axis is {axis}, but only an array takes an axis, not histograms"
             raise TypeError(msg)
         if isinstance(values, Channels):
             return values.stats

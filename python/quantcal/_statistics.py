@@ -1,4 +1,4 @@
-"""The statistics of one tensor: how an observation is added, and what is refused by name."""
+"""The statistics of one tensor: adding an observation, and the checks before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Calibrator`: named histograms; observes, merges, saves, loads, computes."""
+"""`Calibrator`: histograms of named tensors, from which ranges are computed."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ _MAX_SETTINGS = 1 << 16
 
 
 class Calibrator:
-    """Histograms of named tensors: observe in one pass, compute as often as you like.
+    """Histograms of named tensors: observe in one pass, compute any number of times.
 
-    Memory hardly grows with the data: 7 KB for a tensor of a thousand values, 10 to 40 KB for
-    millions of usual float32 values, up to some 230 KB where values of all magnitudes occur
-    or, as for float16, each value has its bin. Each channel of a tensor that is observed by
-    channel takes one or two KB. All methods may be called from several threads at once.
+    Memory hardly grows with the data. A tensor of a thousand values takes 7 KB, millions of
+    usual float32 values take 10 to 40 KB. The maximum is about 230 KB, for values of all
+    magnitudes or for float16, where each value has its bin. A channel takes one or two KB.
+    All methods may be called from several threads at once.
 
     The process may fork meanwhile (`os.fork`, multiprocessing's "fork"). The fork waits until
-    every `observe` under way in other threads has counted its array. The child has a copy of
-    its own with whole observations only, and can go on with it; what a forward or
-    `observe_many` had not added yet is missing there.
+    every `observe` in other threads has counted its array. The child has a separate copy with
+    whole observations only, and can continue with it. What a forward or `observe_many` had not
+    added yet is missing there.
 
     Parameters
     ----------
     mantissa_bits
-        Resolution of every histogram; see `Histogram`. The default follows the data, and is
-        5 by channel (bins of 3 %; the extremes are exact), of which there are many.
+        Resolution of every histogram; see `Histogram`. The default follows the data. By
+        channel it is 5 (bins of 3 %; the extremes are exact), as there are many channels.
     on_nonfinite
-        "ignore" counts NaN and infinities and leaves them out of every range; "raise"
-        refuses the array that holds them, by name.
+        "ignore" counts NaN and infinities and leaves them out of every range. "raise"
+        refuses the array that holds them, with an error that names the tensor.
 
     Raises
     ------
@@ -121,9 +121,9 @@ class Calibrator:
     def formats(self) -> dict[str, tuple[str, ...]]:
         """The formats that tensors were observed for, by name; `compute` takes them.
 
-        `quantcal.onnx.observe` notes what the written model will store. A tensor has several
-        when calibrators of different targets were merged, and is missing when it was observed
-        for none.
+        `quantcal.onnx.observe` records the formats that the written model will store. A tensor
+        has several formats after calibrators of different targets were merged. It is missing
+        when it was observed for none.
         """
         return {name: tuple(sorted(s)) for name, s in self._formats.items()}
 
@@ -144,10 +144,10 @@ class Calibrator:
             An empty array counts as an observation of nothing. Do not modify the array until
             the call returns.
         axis
-            The axis of the channels, each of which gets a histogram of its own; negative
-            axes count from the end. None, the default, for one histogram of the whole tensor.
-            A name keeps the axis (as it was named: -1 is not 1) and the number of channels
-            of its first observation; all other sizes may change. Arrays with gaps between
+            The axis of the channels, each of which gets a separate histogram. Negative axes
+            count from the end. None, the default, for one histogram of the whole tensor.
+            A name keeps the axis (as it was given: -1 is not 1) and the number of channels
+            of its first observation. All other sizes may change. Arrays with gaps between
             their elements are copied.
 
         Raises
@@ -155,15 +155,15 @@ class Calibrator:
         TypeError
             For other element types, and for masked arrays with an axis.
         CalibrationError
-            If the axis is none of the array's, or not that of earlier observations, or there
-            were more or fewer channels. With on_nonfinite="raise", if some value is not
-            finite; by channel, the message says in which.
+            If the array has no such axis, or earlier observations had another axis or number
+            of channels. With on_nonfinite="raise", if some value is not finite; by channel,
+            the message names the channel.
 
-        After an error the calibrator is as it was before.
+        After an error the calibrator is unchanged.
         """
         stats = self._tensors.get(name)
         if type(stats) is TensorStats and axis is None:
-            # What nearly every call is; the checks of the others take as long as counting.
+            # Nearly every call ends here; the checks of the others take as long as counting.
             try:
                 stats.observe(values, self._finite_only)
             except (CalibrationError, TypeError) as error:
@@ -226,7 +226,7 @@ class Calibrator:
     ) -> Stats:
         """Return the statistics of one array.
 
-        A name is checked at its first use only: that costs as much as observing a small array.
+        A name is checked at its first use only, as that takes as long as a small array.
         """
         if name not in self._tensors:
             check_name(name)
@@ -281,15 +281,20 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         """
         return self.stats(name).histogram
 
     def stats(self, name: str) -> Stats:
-        """Return what is kept of a tensor.
+        """Return the statistics of a tensor.
 
-        That is its histogram with the number and extremes of its observations, or its
+        They are its histogram with the number and extremes of its observations, or its
         histograms by channel with the number of its observations.
+
+        Raises
+        ------
+        KeyError
+            If the name was never observed; the message lists similar names.
         """
         stats = self._tensors.get(name)
         if stats is None:
@@ -302,7 +307,7 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         """
         stats = self.stats(name)
         return stats.axis if isinstance(stats, _core.ChannelStats) else None
@@ -313,7 +318,7 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         CalibrationError
             If the tensor was not observed by channel.
         """
@@ -348,7 +353,7 @@ class Calibrator:
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.
 
-        A tensor keeps the formats that it was observed for, those of both.
+        A tensor has the formats of both afterwards.
 
         Raises
         ------
@@ -394,8 +399,8 @@ class Calibrator:
         Raises
         ------
         CalibrationError
-            If the bytes are foreign, cut off, altered, or from a newer version, or a tensor
-            occurs twice. Reading takes memory in proportion to the bytes, whatever they hold.
+            If the bytes are foreign, truncated, altered, or from a newer version, or a tensor
+            occurs twice. Memory use is proportional to the number of bytes, whatever they hold.
         """
         text, tensors = _core.read_archive(data)
         if len(text) > _MAX_SETTINGS:
@@ -407,7 +412,7 @@ class Calibrator:
         try:
             settings = parse_json(text)
             if not isinstance(settings, dict):
-                raise ValueError("they are no JSON object")
+                raise ValueError("they are not a JSON object")
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
@@ -443,36 +448,36 @@ class Calibrator:
         """Choose range, scale and zero point of every tensor.
 
         Tensors that were observed by channel get a range for every channel, by the same
-        strategy, and one report for all of it. Strategies that need the extremes of each
-        observation (`MinMax(reduce="mean")`) are refused there.
+        strategy, and one report. Strategies that need the extremes of each observation
+        (`MinMax(reduce="mean")`) are refused there.
 
         Parameters
         ----------
         strategy
-            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"), a
-            strategy object, or a mapping of name patterns to these, of which the first that
-            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a
-            policy file.
+            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid") or
+            a strategy object. For several strategies, a mapping of name patterns to these, of
+            which the first match counts. Or a `Policy`, the name of one ("llm_layers"), or the
+            `Path` of a policy file.
         format
             A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
-            default, takes for each tensor the format that it was observed for (`formats`):
-            what a model of the same target stores. Tensors observed for none get int8.
+            default, takes for each tensor the format that it was observed for (`formats`),
+            which a model of the same target stores. Tensors observed for none get int8.
         symmetric, power_of_two
-            Scaling, where it is not to be the format's: signed integers and floats are
-            symmetric by default, unsigned integers affine; scales are any number.
+            Scaling, if it differs from the default of the format. Signed integers and floats
+            are symmetric by default, unsigned integers affine. Scales are any number.
         options
             Of the named strategy, for instance `percentile=99.9`.
 
         Raises
         ------
         CalibrationError
-            If nothing was observed, a name, format or option is not known, a tensor matches no
-            rule, or it was observed for several formats and none is given.
+            If nothing was observed, or a name, format or option is not known. If a tensor
+            matches no rule, or was observed for several formats and none is given.
 
         Warns
         -----
         UserWarning
-            Names the tensors and channels without a finite value, whose ranges mean nothing.
+            Names the tensors and channels without a finite value. No data supports their ranges.
         """
         stats = dict(self._tensors)
         formats = choose_formats(self._formats, stats, format, symmetric, power_of_two)

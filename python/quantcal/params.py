@@ -38,13 +38,13 @@ class QuantParams:
         The code of zero.
     low, high
         The real interval that is represented without clipping, as the rounded zero point
-        really gives it; it contains 0. Symmetric int8 has one code more below it, -128.
+        gives it; it contains 0. Symmetric int8 has one code more below it, -128.
     format
         Name of the format; see `QuantFormat`.
     symmetric
         Whether the range is as wide to the left of zero as to the right.
     strategy
-        Name of the method that chose the range.
+        Name of the strategy that chose the range.
     axis
         The axis of the channels; negative ones count from the end. None, the default, for one
         range of the whole tensor.
@@ -52,8 +52,8 @@ class QuantParams:
     Raises
     ------
     CalibrationError
-        If the scale is not finite and positive, the zero point no code of the format, or the
-        range not finite or without 0; by channel, the message says of which.
+        If the scale is not finite and positive, the zero point is not a code of the format, or
+        the range is not finite or lacks 0. By channel, the message names the channel.
     """
 
     scale: float | NDArray[np.float32]
@@ -128,8 +128,8 @@ class QuantParams:
         Parameters
         ----------
         low, high
-            The real interval. For symmetric scaling only the larger magnitude counts; affine
-            scaling widens it to contain 0. With an axis, one of each for every channel.
+            The real interval. Symmetric scaling takes the larger magnitude; affine scaling widens
+            the interval to contain 0. With an axis, one of each for every channel.
         format, symmetric, power_of_two
             See `QuantFormat`; the scaling given here replaces the format's.
         strategy
@@ -159,24 +159,23 @@ class QuantParams:
     def quantize(self, values: Any, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the codes of `values`, as ONNX QuantizeLinear computes them.
 
-        saturate(round_half_even(x / scale) + zero_point) in float32, at the ends of the
-        integer type; NaN becomes the lowest code. For floats x / scale is rounded to the
-        format, half to even, and saturates at its largest value; NaN stays NaN where the
-        format has it.
+        For integers: saturate(round_half_even(x / scale) + zero_point) in float32, where NaN
+        becomes the lowest code. For floats, x / scale is rounded to the format, half to even,
+        and saturates at its largest value. NaN stays NaN where the format has it.
 
         Parameters
         ----------
         values
             float16, bfloat16, float32 or float64, any shape.
         out
-            Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a
-            new one; most of what a large new array takes is getting its memory.
+            Array that the result is written to and that is returned. It must be C-contiguous,
+            writeable, of the result's shape and dtype, and share no memory with the input.
+            None, the default, for a new one; most of its time goes into getting the memory.
 
         Returns
         -------
-        Array of the same shape and of the format's dtype: that of numpy or ml_dtypes where
-        there is one (int4, float8_e4m3fn, ...), else the smallest integer that holds the codes.
+        Array of the same shape and of the format's dtype: that of numpy or ml_dtypes if there is
+        one (int4, float8_e4m3fn, …), else the smallest integer type that holds the codes.
 
         Raises
         ------
@@ -206,9 +205,9 @@ class QuantParams:
             Array of any shape, of the dtype that `quantize` returns, or of the standard integer
             dtype that stores it.
         out
-            Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a
-            new one; most of what a large new array takes is getting its memory.
+            Array that the result is written to and that is returned. It must be C-contiguous,
+            writeable, of the result's shape and dtype, and share no memory with the input.
+            None, the default, for a new one; most of its time goes into getting the memory.
 
         Raises
         ------

@@ -169,7 +169,7 @@ def _statistics(
             )
         return {LONE: stats_of(values, axis)}
     if axis is not None:
-        msg = f"axis is {axis}, but it goes with an array, not with a calibrator"
+        msg = f"axis is {axis}, but only an array takes an axis, not a calibrator"
         raise TypeError(msg)
     if not len(values):
         msg = "The calibrator has observed nothing; call observe() first."

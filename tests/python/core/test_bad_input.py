@@ -54,9 +54,11 @@ def test_arrays_of_other_types_name_the_tensor_and_the_types_accepted(
 @pytest.mark.parametrize("values", [None, iter([1.0]), {1.0}, len, object()])
 def test_what_is_no_array_is_called_so(values: Any) -> None:
     kind = type(values).__name__
-    with fails(f'Tensor "x": {kind} is no array; quantcal takes arrays of', TypeError):
+    with fails(
+        f'Tensor "x": {kind} is not an array; quantcal takes arrays of', TypeError
+    ):
         calibrator().observe("x", values)
-    with fails(f"{kind} is no array", TypeError):
+    with fails(f"{kind} is not an array", TypeError):
         qc.QuantParams.from_range(0, 1).quantize(values)
 
 
@@ -498,7 +500,7 @@ def test_containers_of_other_types_are_refused_with_what_is_wanted() -> None:
 
 def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> None:
     cal = calibrator()
-    with fails("half a character"):
+    with fails("half a surrogate pair"):
         cal.observe("conv\ud800", X)
     assert qc.Calibrator.from_bytes(cal.to_bytes()) == cal
 

@@ -399,7 +399,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         params.dequantize(np.zeros((3, 4), np.uint8))
     with pytest.raises(qc.CalibrationError, match="2 lower and 1 upper"):
         qc.QuantParams.from_range([0, 0], [1], axis=0)
-    with pytest.raises(TypeError, match="goes with an array"):
+    with pytest.raises(TypeError, match="only an array takes an axis"):
         qc.calibrate(qc.Histogram(), axis=1)
     assert params.quantize(np.zeros((0, 3), np.float32)).shape == (0, 3)
 

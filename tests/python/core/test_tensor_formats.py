@@ -142,7 +142,7 @@ def test_comparisons_and_stability_take_the_noted_formats() -> None:
         ({"format": ["uint8"], "formats": ["a"]}, "must be a mapping of tensors"),
         ({"formats": {"a": 3}}, '"a" has 3'),
         ({"formats": {"z": ["int8"]}}, 'names "z", of which there is no histogram'),
-        (3, "no JSON object"),
+        (3, "not a JSON object"),
     ],
 )
 def test_formats_that_no_calibrator_writes_are_refused(

@@ -303,7 +303,7 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
 def test_a_table_from_a_file_has_names_that_a_file_can_keep(json_file: Path) -> None:
     text = json_file.read_text("utf-8")
     json_file.write_text(text.replace("conv1.input", r"\ud800"), "utf-8")
-    with fails(r"table\.json: the name '\\ud800' holds half a character"):
+    with fails(r"table\.json: the name '\\ud800' holds half a surrogate pair"):
         qc.CalibrationTable.load(json_file)
 
 

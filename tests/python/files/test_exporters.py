@@ -554,7 +554,7 @@ def test_a_cache_has_no_scale_that_cannot_be_read_again(
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"x": scale}), tmp_path / "cache"
         )
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"\udc00": 1.0}), tmp_path / "cache"
         )

@@ -253,7 +253,7 @@ def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
         qc.CalibrationTable.load(tmp_path / "stats.qcal")
     (tmp_path / "odd").write_bytes(b"\xff\xfe")
     with pytest.raises(
-        qc.CalibrationError, match="not a calibration table: it is no text"
+        qc.CalibrationError, match="not a calibration table: it is not text"
     ):
         qc.CalibrationTable.load(tmp_path / "odd")
 
@@ -266,7 +266,7 @@ def test_a_table_holds_parameters_by_name_only() -> None:
         TypeError, match=r'Tensor "x": parameters must be .*, not float'
     ):
         qc.CalibrationTable({"x": 0.5})  # type: ignore[dict-item]
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.CalibrationTable({"\ud800": params})
 
 

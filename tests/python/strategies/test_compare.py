@@ -371,7 +371,7 @@ def test_by_channel_every_channel_has_its_range() -> None:
     assert (
         qc.compare(cal.channels("x"), "uint8", strategies="mse")[0].params == mse.params
     )
-    with pytest.raises(TypeError, match="goes with an array"):
+    with pytest.raises(TypeError, match="only an array takes an axis"):
         qc.compare(cal, axis=0)
 
 

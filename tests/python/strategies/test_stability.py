@@ -276,5 +276,5 @@ def test_recorders_exchange_what_they_hold() -> None:
 
 
 def test_a_half_is_a_calibrator() -> None:
-    with pytest.raises(TypeError, match="a half is a Calibrator, not NoneType"):
+    with pytest.raises(TypeError, match="each half must be a Calibrator, not NoneType"):
         qc.check_stability(None, qc.Calibrator())  # type: ignore[arg-type]

@@ -144,7 +144,7 @@ def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
     table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
     with pytest.raises(qc.CalibrationError, match="config holds what JSON cannot"):
         qc.torch.write_compressed_tensors(table, tmp_path, config={"a": {1, 2}})
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.torch.write_compressed_tensors({"\ud800": table["a"]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
