@@ -38,8 +38,10 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
         return np.require(array, requirements=["C", "A"]).view(np.uint16), True
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
         if array.dtype == object and not isinstance(values, np.ndarray):
-            msg = f"{type(values).__name__} is not an array; quantcal takes arrays of {ACCEPTED}"
-            raise TypeError(msg)
+            kind = type(values).__name__
+            raise TypeError(
+                f"{kind} is not an array; quantcal takes arrays of {ACCEPTED}"
+            )
         msg = (
             f"elements of type {array.dtype} cannot be read; quantcal takes {ACCEPTED}: "
             "convert the array first, for instance with .astype(numpy.float32)"
@@ -109,7 +111,7 @@ def check_out(out: Any, source: NDArray[Any], dtype: np.dtype[Any]) -> None:
     elif not (out.flags.c_contiguous and out.flags.writeable):
         msg = "out is read-only or has gaps; give a C-contiguous array that can be written"
     elif np.may_share_memory(out, source):
-        msg = "out shares memory with the array that is read; give an array with separate memory"
+        msg = "out shares memory with the values; give an array with separate memory"
     else:
         return
     raise CalibrationError(msg)

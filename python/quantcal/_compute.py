@@ -86,7 +86,7 @@ def compute_params(
 
 
 def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
-    """Return what each piece of work returns; raise what the first that fails raises."""
+    """Return the results of all pieces of work; raise the first error."""
     # Threads take one piece after another themselves: a future for each costs 40 µs, in which
     # no other thread can run.
     if not parallel:
@@ -113,7 +113,7 @@ def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
         try:
             for taking in [pool.submit(take) for _ in range(threads)]:
                 taking.result()
-        finally:  # interrupted: nothing more is begun
+        finally:  # after an interruption, start nothing more
             left.clear()
     if failed:
         raise failed[min(failed)]
@@ -123,7 +123,7 @@ def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
 def _searches(
     name: str, stats: Stats, pattern: str, strategy: Strategy, format: QuantFormat
 ) -> list[Callable[[], Any]]:
-    """Return what there is to do for a tensor: one search, or one a block of channels."""
+    """Return the searches for a tensor: one, or one per block of channels."""
     if isinstance(stats, _core.TensorStats):
         return [lambda: _whole(name, stats, pattern, strategy, format)]
     if needs_observations(strategy):
@@ -197,7 +197,7 @@ def _collected(
     format: QuantFormat,
     found: Any,
 ) -> tuple[QuantParams, TensorReport]:
-    """Take a tensor's results from `found`, and put those of channels together."""
+    """Take a tensor's results from `found`, and join those of its channels."""
     if isinstance(stats, _core.TensorStats):
         whole: tuple[QuantParams, TensorReport] = next(found)
         return whole

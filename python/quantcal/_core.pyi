@@ -159,7 +159,7 @@ class Histogram:
         """Bins an octave, as a power of two; None before it is set."""
     @property
     def exact(self) -> bool:
-        """Whether every value is the edge of its bin, so that the histogram holds the exact data."""
+        """Whether every value is the edge of its bin: the histogram is the data."""
     @property
     def count(self) -> int:
         """All elements observed, zeros and non-finite ones included."""

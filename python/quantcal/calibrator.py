@@ -477,7 +477,7 @@ class Calibrator:
         Warns
         -----
         UserWarning
-            Names the tensors and channels without a finite value. No data supports their ranges.
+            Names the tensors and channels without a finite value; no data supports their range.
         """
         stats = dict(self._tensors)
         formats = choose_formats(self._formats, stats, format, symmetric, power_of_two)

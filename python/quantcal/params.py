@@ -128,8 +128,8 @@ class QuantParams:
         Parameters
         ----------
         low, high
-            The real interval. Symmetric scaling takes the larger magnitude; affine scaling widens
-            the interval to contain 0. With an axis, one of each for every channel.
+            The real interval. Symmetric scaling takes the larger magnitude, and affine scaling
+            widens it to contain 0. With an axis, one of each for every channel.
         format, symmetric, power_of_two
             See `QuantFormat`; the scaling given here replaces the format's.
         strategy
@@ -174,8 +174,8 @@ class QuantParams:
 
         Returns
         -------
-        Array of the same shape and of the format's dtype: that of numpy or ml_dtypes if there is
-        one (int4, float8_e4m3fn, …), else the smallest integer type that holds the codes.
+        Array of the same shape and of the format's dtype, which numpy or ml_dtypes has (int4,
+        float8_e4m3fn, …), else the smallest integer type that holds the codes.
 
         Raises
         ------

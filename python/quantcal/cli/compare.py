@@ -35,7 +35,7 @@ from quantcal.report import columns
 from quantcal.report.picture import save_comparison
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
-_RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
+_RANK |= {"KL / nat": 4, "worst tensor": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
 """What goes first on a narrow terminal."""
 
 
@@ -188,7 +188,7 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
 
 
 def _print_worst(comparison: Comparison, limit: int) -> None:
-    """Print the tensors with the least SQNR under their best strategy."""
+    """Print the tensors with the minimum SQNR under their best strategy."""
     seen = [name for name in comparison.tensors if comparison.histograms[name].finite]
     usable = [name for name in seen if any(row.params for row in comparison[name])]
     best = [comparison[name].best() for name in usable]

@@ -1,4 +1,4 @@
-"""`compare`: try every strategy on what was observed, before one is chosen."""
+"""`compare`: runs every strategy on the observed values, to choose one."""
 
 from __future__ import annotations
 
@@ -61,28 +61,27 @@ def compare(
     axis: int | None = None,
     tensors: Iterable[str] | None = None,
 ) -> Comparison:
-    """Return the range of every strategy and what it does to the values.
+    """Return the range of every strategy and its error.
 
-    Takes some ten to a hundred milliseconds a tensor with all strategies, and no second look
-    at the data. A strategy that does not apply to a tensor, such as a half form of ACIQ to
-    values of both signs, ends nothing: its row says why. Tensors are worked on in parallel.
+    Takes about ten to a hundred milliseconds per tensor with all strategies, without another
+    pass over the data. If a strategy does not apply to a tensor, its row says why: for example,
+    a half distribution of ACIQ with values of both signs. Tensors are processed in parallel.
 
     Parameters
     ----------
     values
         An array (any shape, float), a `Histogram`, `Channels`, or a `Calibrator` for all of
-        its tensors. By channel, every channel has a range of its own, the figures are of all
-        channels together, and there is neither divergence nor entropy.
+        its tensors. By channel, every channel has a separate range. The figures are of all
+        channels together, without divergence and entropy.
     format
         A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
         default, takes for a calibrator's tensors the formats that they were observed for
         (`Calibrator.formats`), and int8 for all else.
     strategies
-        Names or strategy objects, each once. None takes minmax, percentile_99, _99.9, _99.99
-        and _99.999, percentile_adaptive, kl, mse, mse(p=2.4), mse(newton), entropy, aciq and
-        hybrid.
+        Names or strategy objects, each once. None takes minmax, percentile_99, _99.9, _99.99,
+        _99.999 and _adaptive, kl, mse, mse(p=2.4), mse(newton), entropy, aciq and hybrid.
     symmetric, power_of_two
-        Scaling, where it is not to be the format's.
+        Scaling, if it differs from the default of the format.
     axis
         The axis of an array's channels; None for one range of the whole array.
     tensors
@@ -95,7 +94,8 @@ def compare(
     Raises
     ------
     TypeError
-        If the values are not floats, a strategy is none, or names come without a calibrator.
+        If the values are not floats, a strategy is not one, or tensors are named without a
+        calibrator.
     CalibrationError
         If a name or the format is not known, a strategy is given twice, there is none, or a
         tensor was never observed.
@@ -160,12 +160,12 @@ def _strategies(
 def _statistics(
     values: Any, axis: int | None, names: Iterable[str] | None
 ) -> dict[str, Stats]:
-    """Return the statistics to compare at, by tensor."""
+    """Return the statistics of the tensors to compare."""
     if not isinstance(values, Calibrator):
         if names is not None:
             kind = type(values).__name__
             raise TypeError(
-                f"tensors are named, but the values are no Calibrator: {kind}"
+                f"tensors are named, but the values are not a Calibrator: {kind}"
             )
         return {LONE: stats_of(values, axis)}
     if axis is not None:

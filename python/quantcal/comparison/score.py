@@ -1,4 +1,4 @@
-"""What one strategy does to one tensor, and to many, in figures."""
+"""The figures of one strategy for one tensor, and for many."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from quantcal.tensor_report import TensorReport
 LOWER_IS_BETTER = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
 HIGHER_IS_BETTER = ("sqnr_db", "cosine", "code_entropy")
 FIGURES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
-"""What a comparison can be ordered by, besides the names."""
+"""The figures that a comparison can be ordered by, besides the names."""
 
 LONE = "values"
-"""What stands for the name of a lone array or histogram."""
+"""The name of an array or histogram without a name."""
 
 _NUM_BINS = 2048
 """Bins of the divergence, as many as `KL` takes, so that it is what "kl" minimizes."""
@@ -30,16 +30,16 @@ _NAN = math.nan
 
 @dataclass(frozen=True)
 class Score:
-    """What one strategy does to one tensor.
+    """The range of one strategy for one tensor, and its errors.
 
-    Everything is computed from the histogram of the values; shares are of the finite ones.
+    All figures are computed from the histogram of the values; shares are of the finite ones.
 
     Parameters
     ----------
     tensor
-        The tensor's name; "values" for a lone array or histogram.
+        The tensor's name; "values" for an array or histogram without a name.
     strategy
-        The method.
+        The strategy's name.
     params
         Range, scale and zero point; None if the strategy does not apply to this tensor. Then
         the figures are NaN, and `error` says why.
@@ -50,21 +50,21 @@ class Score:
     mse
         Mean squared error of a value.
     sqnr_db
-        Signal to quantization noise, in decibels; infinite without error.
+        Signal to quantization noise ratio, in decibels; infinite without error.
     cosine
-        Cosine of the angle between the values and what becomes of them.
+        Cosine of the angle between the values and the quantized values.
     divergence
         Kullback-Leibler divergence of the quantized distribution from the clipped one, in
-        nats, on 2048 equal bins from the least to the largest value. "kl" minimizes it over
-        the magnitudes where scaling is symmetric, so its own figure need not be the least here.
+        nats, on 2048 equal bins from the minimum to the maximum. For symmetric scaling "kl"
+        minimizes it over the magnitudes, so another strategy may have a lower figure here.
         All levels count as evenly spaced, those of floats too.
     code_entropy
-        Shannon entropy of the codes, in bits; at most the bits of the format. By channel there
-        is neither this nor the divergence: both are NaN.
+        Shannon entropy of the codes, in bits; at most the bits of the format. By channel,
+        entropy and divergence are NaN.
     seconds
         Wall time of the search for the range, without the scoring.
     reason
-        What the strategy says of its choice; may be empty.
+        The strategy's reason for its choice; may be empty.
     error
         Why the strategy does not apply; empty if it does.
     """
@@ -84,15 +84,15 @@ class Score:
     error: str = ""
 
     def has(self, figure: str) -> bool:
-        """Whether there is a figure, or a name, of this row."""
+        """Whether the row has this figure or name."""
         value = getattr(self, figure)
         lacking = isinstance(value, float) and math.isnan(value)
         return self.params is not None and not lacking
 
     def record(self) -> dict[str, Any]:
-        """Return all fields as one flat dict; what is not a finite number is None.
+        """Return all fields as one flat dict; figures that are not finite are None.
 
-        Of a tensor by channel, low, high, scale and zero_point are lists.
+        By channel, low, high, scale and zero_point are lists.
         """
         params = self.params
         fields: dict[str, Any] = {"tensor": self.tensor, "strategy": self.strategy}
@@ -111,22 +111,22 @@ class Score:
 
 @dataclass(frozen=True)
 class StrategySummary:
-    """How one strategy did over all tensors.
+    """The figures of one strategy over all tensors.
 
     Parameters
     ----------
     strategy
-        The method.
+        The strategy's name.
     tensors
         Tensors with finite values that it applies to; the other figures are of these.
     failed
         Tensors that it does not apply to.
     median_sqnr_db, min_sqnr_db
-        Median and least SQNR over the tensors, in decibels; NaN without tensors.
+        Median and minimum SQNR over the tensors, in decibels; NaN without tensors.
     worst
-        The tensor with the least SQNR; empty without tensors.
+        The tensor with the minimum SQNR; empty without tensors.
     best
-        On how many tensors no other strategy has a lower squared error.
+        Number of tensors on which no other strategy has a lower squared error.
     seconds
         Time of all its searches.
     """

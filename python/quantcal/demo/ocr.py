@@ -38,7 +38,7 @@ class Accuracy:
     Attributes
     ----------
     exact_match
-        The share of lines read without any mistake, 0 to 1.
+        The share of lines read without a mistake, 0 to 1.
     cer
         Character error rate: wrong, missing and extra characters by characters of the
         labels. 0 is perfect; it may exceed 1.
@@ -73,18 +73,17 @@ def evaluate(
     model_path
         The recognizer, in float or quantized, with its character list as metadata.
     lines
-        What to read; at least one.
+        The lines to read; at least one.
     arithmetic
-        ``"native"`` runs what ONNX Runtime makes of the model on this machine, such as
-        integer kernels for Q/DQ pairs. ``"exact"`` computes every Q/DQ node as written
-        and the operators between them in float: the loss by the ranges alone, without
-        that of the kernels. For a float model the two are the same.
+        ``"native"`` runs the model as ONNX Runtime optimizes it on this machine, with
+        integer kernels for Q/DQ pairs. ``"exact"`` computes every Q/DQ node as written and
+        the operators between them in float. It shows the loss by the ranges, without that
+        of the kernels. For a float model the two are the same.
 
     Raises
     ------
     ValueError
-        `lines` is empty, `arithmetic` is not known, or the model has no character
-        list.
+        If `lines` is empty, `arithmetic` is not known, or the model has no character list.
     """
     if not lines:
         raise ValueError("evaluate needs at least one line, and lines is empty.")
@@ -93,8 +92,8 @@ def evaluate(
         characters = character_list(session)
     except KeyError as error:
         raise ValueError(
-            f"{model_path} carries no character list in its metadata, so what it reads "
-            "cannot be spelt. Only recognizers of PP-OCR can be evaluated."
+            f"{model_path} carries no character list in its metadata, so its output has no "
+            "text. Only recognizers of PP-OCR can be evaluated."
         ) from error
     texts = [""] * len(lines)
     seconds = 0.0
@@ -132,16 +131,16 @@ def _session(model_path: Path, arithmetic: Arithmetic) -> Any:
 
 
 def character_list(session: Any) -> list[str]:
-    """Return what each class of the output stands for: blank, characters, space."""
+    """Return the text of each class of the output: blank, characters, space."""
     metadata = session.get_modelmeta().custom_metadata_map
     # Not splitlines(): it would also split at characters that belong to the list.
     return ["", *metadata["character"].split("\n"), " "]
 
 
 def preprocess(line: Line, width: int) -> npt.NDArray[np.float32]:
-    """Return the line as the model wants it: shape (3, 48, `width`), BGR, -1 to 1.
+    """Return the input of the model: shape (3, 48, `width`), BGR, -1 to 1.
 
-    The picture is scaled to the height; what remains of the width on the right is 0.
+    The picture is scaled to the height; the rest of the width on the right is 0.
     """
     from PIL import Image
 
@@ -161,8 +160,8 @@ def batches(
 ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
     """Yield line numbers and their input [N, 3, 48, W], N at most `size`.
 
-    A line's width depends on the line alone, never on its neighbors, so a reading
-    does not depend on which other lines are evaluated.
+    A line's width depends on the line alone, so its text does not depend on the other
+    lines.
     """
     groups: dict[int, list[int]] = {}
     for number, line in enumerate(lines):
@@ -194,7 +193,7 @@ def decode(best: npt.NDArray[np.integer], characters: Sequence[str]) -> str:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Return the least number of inserted, deleted or changed characters.
+    """Return the minimum number of inserted, deleted or changed characters.
 
     The textbook recurrence over one row, O(len(a) * len(b)): lines are short.
     """
@@ -208,12 +207,12 @@ def edit_distance(a: str, b: str) -> int:
 
 
 class LineSamples:
-    """The lines as feeds of the recognizer, one at a time: what `observe` reads.
+    """The lines as samples of the recognizer, one at a time, for `observe`.
 
     Parameters
     ----------
     lines
-        In the order in which they are fed.
+        The lines, in order.
     """
 
     def __init__(self, lines: Sequence[Line]) -> None:

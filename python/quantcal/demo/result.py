@@ -1,4 +1,4 @@
-"""What the demo measured, as plain data: for the table, the JSON file and benches."""
+"""The measurements of the demo as plain data, for the table, the JSON file and benches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StrategyResult:
     exact, native
         With exact Q/DQ arithmetic, and as this machine's kernels compute it.
     search_seconds, write_seconds
-        Choosing all ranges from the histograms; rewriting the model with them.
+        Times of computing all ranges from the histograms and of writing the model.
     """
 
     strategy: str
@@ -39,7 +39,7 @@ class StrategyResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """Everything that one run of the demo measured.
+    """All measurements of one run of the demo.
 
     Attributes
     ----------
@@ -47,19 +47,19 @@ class DemoResult:
         The folder that holds the models, the histograms, ``demo.json`` and
         ``lines.png``.
     float32
-        The model as it came.
+        The accuracy of the float model.
     strategies
-        In the order asked for.
+        One result per strategy, in the given order.
     calibration_lines, tensors
-        How many lines were observed, and how many tensors in each.
+        The number of observed lines, and of tensors in each.
     observe_seconds
-        The one pass over the calibration lines.
+        Time of the pass over the calibration lines.
     peak_bytes
         The process's peak memory after each stage; empty where it is not known.
     weight_bits
-        8; or 7 where those nodes take 7 whose sums would overflow.
+        8, or 7 if nodes whose sums would overflow take 7.
     weight_reason
-        Why.
+        The reason.
     seed
         The seed of the lines.
     environment
@@ -94,7 +94,7 @@ class DemoResult:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions and the processor that the figures belong to."""
+    """Return the versions and the processor of the figures."""
     import platform
     from importlib import metadata
 

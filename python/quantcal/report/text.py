@@ -1,4 +1,4 @@
-"""A comparison as plain text, with columns in line."""
+"""A comparison as plain text, with aligned columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def comparison(shown: Comparison) -> str:
 
 
 def table(parts: Sequence[Column]) -> list[str]:
-    """Return the lines of a table: headings, then a line a row."""
+    """Return the lines of a table: headings, then a line per row."""
     padded = [_padded(part) for part in parts]
     return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
 

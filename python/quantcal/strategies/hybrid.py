@@ -1,4 +1,4 @@
-"""Hybrid: one strategy clips coarsely, another refines what is left."""
+"""Hybrid: one strategy clips outliers, another refines the range."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from quantcal.strategies.registry import register, strategy_of
 class Hybrid:
     """Two strategies in a row: `then` sees only the values inside the range of `first`.
 
-    A search on equal bins wastes them on outliers; a percentile first gives them back to the
-    bulk. The histogram is cut, so there is no second pass over the data. O(first + then).
+    A search on equal bins wastes bins on outliers. A percentile before it removes the
+    outliers. The histogram is cut, so there is no second pass over the data. O(first + then).
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Hybrid:
 
     @property
     def needs_observations(self) -> bool:
-        """Whether `first` asks for the extremes of each observation."""
+        """Whether `first` requires the extremes of each observation."""
         return needs_observations(self.first)
 
     def range(
@@ -60,7 +60,7 @@ class Hybrid:
     def range_of(
         self, stats: _core.TensorStats, format: QuantFormat
     ) -> tuple[float, float]:
-        """Return the refined range; `first` may ask for the observations."""
+        """Return the refined range; `first` may use the observations."""
         return self._refined(
             stats.histogram, range_of(self.first, stats, format), format
         )

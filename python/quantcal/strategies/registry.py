@@ -51,7 +51,7 @@ def names() -> list[str]:
 
 
 def factories() -> dict[str, Callable[..., Strategy]]:
-    """Return what makes a strategy, by name."""
+    """Return the factories of strategies, by name."""
     return dict(_BY_NAME)
 
 
@@ -79,7 +79,7 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     if factory is not None:
         return _create(strategy, factory, options)
     prefix, _, number = strategy.partition("percentile_")
-    if not prefix and number and "_" not in number:  # which float() would read over
+    if not prefix and number and "_" not in number:  # which float() ignores
         try:
             percentile = float(number)
         except ValueError:
@@ -88,8 +88,8 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
             return _create(strategy, Percentile, {"percentile": percentile, **options})
     if strategy in NAMED:
         msg = (
-            f'"{strategy}" is a policy, not a strategy. Give it alone, or behind rules of '
-            f'your own: Policy({{…}}) + Policy.named("{strategy}").'
+            f'"{strategy}" is a policy, not a strategy. Give it alone, or after other '
+            f'rules: Policy({{…}}) + Policy.named("{strategy}").'
         )
         raise CalibrationError(msg)
     close = difflib.get_close_matches(strategy.lower(), [*_BY_NAME, *NAMED], n=1)
@@ -164,9 +164,9 @@ def _create(
 
 
 def _mistyped(field: dataclasses.Field[Any], value: Any) -> str | None:
-    """Return what an option must be if its value is something else.
+    """Return the required type of an option if its value has another type.
 
-    Annotations of one simple type are looked at; a strategy checks the others itself.
+    Only annotations of one simple type are checked here; a strategy checks the others.
     """
     types: dict[str, tuple[type, str]] = {
         "bool": (bool, "True or False"),

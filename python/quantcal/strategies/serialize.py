@@ -1,4 +1,4 @@
-"""Strategies as plain data: a name, or a name with options, as dicts and files hold them."""
+"""Strategies as plain data: a name, or a name with options, for dicts and files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def serialize(strategy: Strategy) -> str | dict[str, Any]:
     Raises
     ------
     CalibrationError
-        If it has no name, as strategies of one's own, or an option that is not a bool, a
-        number, text or another strategy that can be written.
+        If it is a custom strategy, or has an option that is not a bool, a number, text or
+        another strategy that can be written.
     """
     written = _written(strategy)
     if written is None:
@@ -31,7 +31,7 @@ def serialize(strategy: Strategy) -> str | dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A strategy within a strategy is written as it would be alone."""
+    """Return an option's value; a strategy in it is serialized like any other."""
     return _written(value) if isinstance(value, Strategy) else value
 
 

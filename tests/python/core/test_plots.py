@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 import quantcal as qc
-from quantcal.report.canvas import CHOSEN, METHOD
+from quantcal.report.canvas import CHOSEN, STRATEGY
 from quantcal.report.density import Mass
 
 ODD = {
@@ -218,7 +218,7 @@ def test_a_comparison_shows_every_range_with_its_name_and_figures() -> None:
     comparison = qc.compare(bell(), "int4")
     ax = comparison.plot()
     best = comparison.best()
-    marked = ranges(ax, METHOD)
+    marked = ranges(ax, STRATEGY)
     chosen = ranges(ax, CHOSEN)
     assert len(marked) == len(comparison) - 1
     assert list(chosen) == [best.strategy]

@@ -318,7 +318,7 @@ def test_html_shows_the_same_and_escapes_names() -> None:
     cal.observe("other", bell())
     summary = qc.compare(cal, strategies="mse")._repr_html_()
     assert "median SQNR" in summary
-    assert "&lt;b&gt;&amp;" in summary  # the tensor with the least SQNR, of two alike
+    assert "&lt;b&gt;&amp;" in summary  # the tensor with the minimum SQNR, of two alike
     assert "<b>" not in summary
 
 

@@ -259,7 +259,7 @@ def test_tensors_that_no_rule_matches_are_listed() -> None:
             r"Rule \"re:q\[_proj\": 'q\[_proj' is not a valid regular expression: "
             "unterminated character set, at position 1",
         ),
-        ({"re:a{1,99999999999}": "kl"}, "Rule .* is no usable regular expression"),
+        ({"re:a{1,99999999999}": "kl"}, "Rule .* is not a usable regular expression"),
         ({"layer:ffn_upp": "kl"}, 'layer "ffn_upp" .*mean "ffn_up".*embedding, att'),
         ({"": "kl"}, 'Rule "": the pattern is empty; "\\*" matches every tensor'),
         ({"*": "kll"}, r'Rule "\*": Strategy "kll" is not known. Did you mean "kl"'),
