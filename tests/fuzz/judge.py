@@ -1,4 +1,4 @@
-"""The verdict on one case: what the float model gives, what quantcal writes or refuses."""
+"""The verdict on one case: the float model, and what quantcal writes or refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the golden files of `strategies/test_compat.py`: what the real packages answer.
+"""Makes the golden files of `strategies/test_compat.py`: the results of the real packages.
 
     python tests/golden/make_compat.py histograms    # quantcal[demo] (the shared input)
     python tests/golden/make_compat.py onnxruntime   # onnxruntime
@@ -6,10 +6,10 @@
     python tests/golden/make_compat.py mxnet         # mxnet 1.9.1 with numpy 1.23.5
     python tests/golden/make_compat.py ncnn          # nothing but numpy
 
-Each step wants only what its comment names, so each can run in an environment of its own;
-the golden files record the versions. ncnn's table tool is no Python package: its answers are
-from the plain loops at the end of this file, written from the description of the algorithm,
-and the golden file says so.
+Each step needs only the packages in its comment, so each can run in a separate environment.
+The golden files record the versions. ncnn's table tool is not a Python package. Its results
+are from the simple loops at the end of this file, written from the description of the
+algorithm, as the golden file notes.
 """
 
 from __future__ import annotations
@@ -376,7 +376,7 @@ def make_mxnet():
             hist=hist, hist_edges=ends, num_quantized_bins=num_quantized_bins
         )
         high = float(high.asnumpy().item())
-        # As mxnet.contrib.quantization decides it, from the least value.
+        # As in mxnet.contrib.quantization, from the minimum.
         return [-high if counts[: counts.size // 2].any() else 0.0, high]
 
     save(

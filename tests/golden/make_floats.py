@@ -1,4 +1,4 @@
-"""Writes float8.json: what others make of floats in 8 and 4 bits.
+"""Writes float8.json: floats in 8 and 4 bits by other libraries.
 
 Run from anywhere, with ml_dtypes, onnx and onnxruntime (the versions are written down in the
 file): `python tests/golden/make_floats.py`. Floats are given by their bits, so that NaN, -0 and

@@ -1,6 +1,6 @@
 """The kind of a wrong file, by its first bytes.
 
-Errors name the kind and what to do, for instance for a pointer or a web page instead of a model.
+Errors name the kind and what to do, for instance for a web page instead of a model.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def kind_of(source: Path | bytes) -> Kind | None:
 
 
 def wrapped(data: bytes) -> Kind | None:
-    """Return the kind of data that stands for the wanted file: a pointer, an archive, a page."""
+    """Return the kind of data in place of the wanted file: a pointer, an archive, a page."""
     kind = kind_of(data)
     return kind if data and kind is not None and kind.wrapped else None
 

@@ -14,7 +14,7 @@ from quantcal.comparison.score import Score
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.report import canvas, density
-from quantcal.report.canvas import CHOSEN, GUIDE, STRATEGY, SMALL, TEXT
+from quantcal.report.canvas import CHOSEN, GUIDE, SMALL, STRATEGY, TEXT
 from quantcal.report.density import Heights
 
 if TYPE_CHECKING:

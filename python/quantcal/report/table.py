@@ -10,7 +10,7 @@ import numpy as np
 from quantcal._text import plural, shorten
 from quantcal.params import QuantParams
 from quantcal.report import canvas
-from quantcal.report.canvas import CHOSEN, EDGE, STRATEGY, SMALL
+from quantcal.report.canvas import CHOSEN, EDGE, SMALL, STRATEGY
 from quantcal.report.scales import set_values_axis
 from quantcal.table import CalibrationTable
 

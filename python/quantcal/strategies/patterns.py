@@ -21,9 +21,9 @@ class Pattern:
     Parameters
     ----------
     text
-        A name; a glob with `*`, `?`, `[…]`, which must match the whole name; `re:` and a
-        regular expression (Python's `re`), which may match any part of it; or `layer:` and a
-        kind of transformer layer. Case counts, except in `layer:`.
+        A name, or a glob with `*`, `?`, `[…]`, which must match the whole name. `re:` and a
+        regular expression (Python's `re`) may match any part of it. `layer:` and a kind of
+        transformer layer match the layer's name. Case counts, except in `layer:`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Bad input is an error that names it and says what to do; nothing is lost by it."""
+"""Bad input raises an error that names it and says what to do; no data are lost."""
 
 from __future__ import annotations
 
@@ -332,8 +332,8 @@ def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> Non
 
     cal = qc.Calibrator()
     cal.observe("conv1.input", X.reshape(10, 100), axis=axis)
-    told = re.escape(f"it returned {wrong!r}, but a range is two numbers")
-    with fails(f'Tensor "conv1.input".*odd: {told}'):
+    message = re.escape(f"it returned {wrong!r}, but a range is two numbers")
+    with fails(f'Tensor "conv1.input".*odd: {message}'):
         cal.compute(Odd())
     (row,) = qc.compare(cal, strategies=[Odd()])
     assert "two numbers" in row.error

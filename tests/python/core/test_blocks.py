@@ -1,4 +1,4 @@
-"""Block formats: codes and scales bit for bit as the definition has them, in ml_dtypes."""
+"""Block formats: codes and scales equal the definition bit for bit, in ml_dtypes."""
 
 from __future__ import annotations
 
@@ -287,10 +287,10 @@ def test_the_global_scale_is_calibrated_from_block_maxima() -> None:
 def test_searches_calibrate_the_global_scale() -> None:
     x = shape("outliers", 160_000)
     maxima = NVFP4().statistics(x).block_maxima
-    least = NVFP4.calibrate(maxima)
+    minimum = NVFP4.calibrate(maxima)
     found = NVFP4.calibrate(maxima, "mse")
     # A search may leave up to an octave of the block scales' floats unused for a better phase.
-    assert 0 < found.global_scale <= 2.001 * least.global_scale
+    assert 0 < found.global_scale <= 2.001 * minimum.global_scale
     scales = np.abs(x.reshape(-1, 16)).max(axis=1) / 6
 
     def error(format: NVFP4) -> float:
@@ -300,7 +300,7 @@ def test_searches_calibrate_the_global_scale() -> None:
             np.square(stored.astype(float) * format.global_scale - scales).mean()
         )
 
-    assert error(found) <= error(least)
+    assert error(found) <= error(minimum)
 
 
 def test_global_scales_of_extreme_data_are_usable() -> None:

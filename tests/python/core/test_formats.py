@@ -190,13 +190,13 @@ def test_four_bit_floats_are_those_of_the_onnx_reference() -> None:
 @pytest.mark.parametrize("format", FLOATS)
 def test_codes_of_floats_are_the_bits_of_ml_dtypes(format: str) -> None:
     dtype = np.dtype(getattr(ml_dtypes, format))
-    most = float(ml_dtypes.finfo(dtype).max)
+    maximum = float(ml_dtypes.finfo(dtype).max)
     for seed, p in enumerate(grids(format)):
         x = values_for(p, seed)
         with np.errstate(over="ignore", invalid="ignore"):
             steps = x / np.float32(p.scale)
         # What saturates does so before the conversion, which would give NaN or infinity.
-        limited = np.where(np.isnan(steps), steps, np.clip(steps, -most, most))
+        limited = np.where(np.isnan(steps), steps, np.clip(steps, -maximum, maximum))
         want = limited.astype(np.float32).astype(dtype)
         codes = p.quantize(x)
         assert codes.dtype == dtype
@@ -416,7 +416,7 @@ def test_a_power_of_two_scale_is_the_smallest_that_clips_nothing_more(
     assert p.scale == 1 or p.scale < 2 * plain.scale * (1 + 2**-23)
     if symmetric:
         assert p.high >= max(-low, high) or p.scale <= np.finfo(np.float32).tiny
-    else:  # the zero point is rounded, so each end moves by half a step at most
+    else:  # the zero point is rounded, so each end moves by half a step at maximum
         assert p.low <= min(low, 0) + p.scale / 2
         assert p.high >= max(high, 0) - p.scale / 2
 

@@ -1,4 +1,4 @@
-"""Numbers that no program writes, in every file that is read and every option that is whole."""
+"""Impossible numbers in every file that is read and in every integer option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: what they show, that labels stay apart, and that nothing else changes."""
+"""Pictures: what they show, that labels do not overlap, and that nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads: the interpreter is released, and nothing that is observed at once gets lost."""
+"""Threads: the interpreter is released, and concurrent observations are all counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no use, or cannot be written, are named; the old file stays."""
+"""Files that cannot be read or written are named; the old file stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is something else than asked for is called what it is, with what to do."""
+"""Errors name the kind of a wrong file, with what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that are no text: halves of surrogate pairs, and paths that are not UTF-8."""
+"""Names that are not text: halves of surrogate pairs, and paths that are not UTF-8."""
 
 from __future__ import annotations
 

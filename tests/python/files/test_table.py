@@ -1,4 +1,4 @@
-"""`CalibrationTable`: parameters by name, a truthful report of each, and its file."""
+"""`CalibrationTable`: parameters by name, a correct report of each, and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language models of examples/, small and at random, and the real one once a session."""
+"""The language models of examples/, small ones with random weights, and the real one once a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`compare`: the figures against raw arrays, the orders, and what goes wrong."""
+"""`compare`: the figures against raw arrays, the orders, and the errors."""
 
 from __future__ import annotations
 

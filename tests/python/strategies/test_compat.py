@@ -1,6 +1,6 @@
-"""The thresholds of other calibrators: equal to what the real packages answered, and their laws.
+"""The thresholds of other calibrators: equal to the results of the real packages, and their laws.
 
-`tests/golden/make_compat.py` asked them; the files name the versions.
+`tests/golden/make_compat.py` recorded them; the files name the versions.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ def ncnn(counts: Counts, width: int, levels: int) -> float:
 def sample(seed: int, num_bins: int) -> Counts:
     """Return counts that fall from the middle, or from the first bin, more or less sparse."""
     generator = np.random.default_rng(seed)
-    most = [30, 1e3, 1e6][seed % 3]  # the last sum to more than float32 holds
+    maximum = [30, 1e3, 1e6][seed % 3]  # the last sum to more than float32 holds
     away = (np.arange(num_bins) - num_bins // 2) / (num_bins * (0.1 + seed % 5 / 10))
-    counts = generator.random(num_bins) * most * np.exp(-away * away)
+    counts = generator.random(num_bins) * maximum * np.exp(-away * away)
     counts *= generator.random(num_bins) >= [0, 0.1, 0.5, 0.95][seed % 4]
     return (counts + generator.integers(0, 2, num_bins)).astype(np.uint64)
 

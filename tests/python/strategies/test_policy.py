@@ -1,4 +1,4 @@
-"""`Policy`: which rule decides for which tensor, and the mistakes that rules can have."""
+"""`Policy`: which rule applies to which tensor, and errors in rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every search finds what a slow and plain scan of the raw data finds."""
+"""Every search finds the result of a slow and simple scan of the raw data."""
 
 from __future__ import annotations
 

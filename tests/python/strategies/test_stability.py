@@ -1,4 +1,4 @@
-"""`stability`: two halves of the data, against raw values and by laws."""
+"""`check_stability`: two halves of the data, against raw values and by laws."""
 
 from __future__ import annotations
 
@@ -226,10 +226,10 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     strict = call("stability", *files, "--tolerance", "0.001", "--limit", 1)
     assert "4 of 4 by more than 0.100 %" in strict.facts["two halves"]
     assert len(strict.out.split("\n\n")[1].splitlines()) == 3
-    told = json.loads(call("stability", *files, "-s", "kl", "--json").out)
-    assert told["tensors"][0]["name"] == "once"
-    assert told["tensors"][0]["difference"] is None
-    assert [t["name"] for t in told["tensors"]] == [
+    shown = json.loads(call("stability", *files, "-s", "kl", "--json").out)
+    assert shown["tensors"][0]["name"] == "once"
+    assert shown["tensors"][0]["difference"] is None
+    assert [t["name"] for t in shown["tensors"]] == [
         t.name for t in qc.check_stability(*made, "kl")
     ]
     page = found._repr_html_()
@@ -238,7 +238,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     assert "given twice" in call("stability", files[0], files[0]).told()
 
 
-def test_quantizing_tells_it_on_the_command_line(tmp_path: Path) -> None:
+def test_quantizing_reports_it_on_the_command_line(tmp_path: Path) -> None:
     model, folder = save_model(tmp_path), save_samples(tmp_path)
     output = tmp_path / "q.onnx"
     start = ["quantize", model, "-o", output, "--data", folder]
