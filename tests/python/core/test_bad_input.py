@@ -508,7 +508,9 @@ def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> No
 @pytest.mark.parametrize(
     ("given", "meant"), [("MSE", "mse"), ("KL", "kl"), ("MinMax", "minmax")]
 )
-def test_a_name_in_other_letters_is_told_the_right_one(given: str, meant: str) -> None:
+def test_a_name_in_other_letters_is_reported_the_right_one(
+    given: str, meant: str
+) -> None:
     with fails(f'Did you mean "{meant}"'):
         calibrator().compute(given)
 
@@ -527,7 +529,7 @@ def test_what_is_no_number_is_refused_with_the_value(value: Any) -> None:
             call()
 
 
-def test_an_interval_beyond_float64_is_told_in_few_characters() -> None:
+def test_an_interval_beyond_float64_is_reported_in_few_characters() -> None:
     message = re.escape(
         "the interval [-1e308, 1e308] is not usable: it is wider than the largest float64"
     )

@@ -416,7 +416,7 @@ def test_a_power_of_two_scale_is_the_smallest_that_clips_nothing_more(
     assert p.scale == 1 or p.scale < 2 * plain.scale * (1 + 2**-23)
     if symmetric:
         assert p.high >= max(-low, high) or p.scale <= np.finfo(np.float32).tiny
-    else:  # the zero point is rounded, so each end moves by half a step at maximum
+    else:  # the zero point is rounded, so each end moves by half a step at most
         assert p.low <= min(low, 0) + p.scale / 2
         assert p.high >= max(high, 0) - p.scale / 2
 

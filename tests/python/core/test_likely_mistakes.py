@@ -46,7 +46,7 @@ def test_a_share_in_a_file_is_named_with_its_rule(suffix: str, tmp_path: Path) -
         qc.Policy.load(path)
 
 
-def test_a_share_on_the_command_line_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_share_on_the_command_line_is_reported_in_one_line(tmp_path: Path) -> None:
     stats, table = save_stats(tmp_path), tmp_path / "t.json"
     message = call("compute", stats, "-o", table, "-s", "percentile_0.999").told()
     assert message.endswith("give 99.9")
@@ -87,7 +87,7 @@ def test_data_without_values_are_reported(
 
 
 @pytest.mark.parametrize("strategy", ["minmax", "mse", "kl", "entropy", "aciq"])
-def test_a_histogram_and_channels_without_values_are_told(strategy: str) -> None:
+def test_a_histogram_and_channels_without_values_are_reported(strategy: str) -> None:
     with pytest.warns(UserWarning, match=EMPTY):
         qc.calibrate(qc.Histogram(), strategy)
     cal = qc.Calibrator()

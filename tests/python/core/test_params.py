@@ -265,7 +265,7 @@ def test_the_ends_of_the_range_are_exact_multiples_of_the_scale() -> None:
     assert p.scale == float(np.float32(p.scale))
 
 
-def test_int8_is_symmetric_and_uint8_affine_unless_told_otherwise() -> None:
+def test_int8_is_symmetric_and_uint8_affine_unless_reported_otherwise() -> None:
     assert qc.QuantParams.from_range(0, 1, format="int8").symmetric is True
     assert qc.QuantParams.from_range(0, 1, format="uint8").symmetric is False
     int8 = qc.QuantParams.from_range(0, 1.27, format="int8")

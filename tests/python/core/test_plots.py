@@ -293,12 +293,12 @@ def test_a_strategy_that_does_not_apply_has_a_line_of_words() -> None:
         comparison.plot(strategy="aciq(half_gauss)")
 
 
-def test_what_cannot_be_drawn_is_told() -> None:
+def test_what_cannot_be_drawn_is_reported() -> None:
     cal = qc.Calibrator()
     cal.observe("a", bell())
     cal.observe("b", bell())
     comparison = qc.compare(cal, strategies=["mse", "kl"])
-    with pytest.raises(qc.CalibrationError, match="of one tensor, and there are 2"):
+    with pytest.raises(qc.CalibrationError, match="shows one tensor, and there are 2"):
         comparison.plot()
     with pytest.raises(
         qc.CalibrationError, match=r'"klx" was not compared; .* mse, kl'

@@ -216,7 +216,9 @@ def test_named_tensors_are_noted_by_the_rules_for_their_names() -> None:
     assert cal.formats == {}
 
 
-def test_a_missing_range_is_told_with_the_options_that_would_do(tmp_path: Path) -> None:
+def test_a_missing_range_is_reported_with_the_options_that_would_do(
+    tmp_path: Path,
+) -> None:
     model, out = models.conv_net(), tmp_path / "q.onnx"
     plain = qc.onnx.observe(model, images())
     with pytest.raises(
@@ -247,7 +249,7 @@ def test_a_missing_range_is_told_with_the_options_that_would_do(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
-def test_ranges_of_another_format_are_told_with_the_one_to_take(
+def test_ranges_of_another_format_are_reported_with_the_one_to_take(
     target: str, tmp_path: Path
 ) -> None:
     model, out = models.conv_net(), tmp_path / "q.onnx"

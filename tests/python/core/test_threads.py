@@ -249,7 +249,7 @@ class Refuses:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
-def test_the_first_tensor_that_fails_is_told(threads: int) -> None:
+def test_the_first_tensor_that_fails_is_reported(threads: int) -> None:
     cal = qc.Calibrator()
     for number in range(100):
         high = number if number in (10, 12) else 1

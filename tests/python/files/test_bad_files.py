@@ -79,7 +79,7 @@ def test_a_foreign_file_is_named(
         load(path)
 
 
-def test_files_of_each_kind_are_told_apart(file: Path, json_file: Path) -> None:
+def test_files_of_each_kind_are_reported_apart(file: Path, json_file: Path) -> None:
     with fails("table.json holds a table, not histograms"):
         qc.load(json_file)
     with fails("stats.qcal holds histograms, not a table; quantcal.load reads it"):

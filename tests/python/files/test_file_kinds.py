@@ -67,7 +67,7 @@ WRAPPED = {
         b"\n<!DOCTYPE html>\n<html><body>404",
         "an HTML page, not the file itself",
     ),
-    "zeros": (bytes(10_000), "nothing but zeros, as after a download"),
+    "zeros": (bytes(10_000), "nothing but zeros, as after an interrupted download"),
 }
 
 OTHER_MODELS = {

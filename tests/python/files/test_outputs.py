@@ -106,7 +106,7 @@ def test_links_stay_and_what_they_point_at_is_replaced(
     assert [file.name for file in target.parent.iterdir()] == [target.name]
 
 
-def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
+def test_links_in_a_circle_are_reported(tmp_path: Path) -> None:
     link = tmp_path / "a.onnx"
     link.symlink_to("a.onnx")
     for write in (quantize, calibrator().save):

@@ -245,7 +245,7 @@ def test_tables_are_equal_when_all_parameters_are() -> None:
     assert table != dict(table)
 
 
-def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
+def test_histograms_given_for_a_table_are_reported_apart(tmp_path: Path) -> None:
     cal = qc.Calibrator()
     cal.observe("x", np.ones(3, np.float32))
     cal.save(tmp_path / "stats.qcal")

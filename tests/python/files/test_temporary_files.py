@@ -105,7 +105,7 @@ import os, signal, sys
 from pathlib import Path
 import quantcal as qc
 import file_writers
-from quantcal.onnx import output
+from quantcal.onnx._write import output
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 Path.replace = killed
@@ -242,7 +242,7 @@ def limited(what: str, path: Path, size: int, *lines: str) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 @pytest.mark.parametrize("what", SAVE)
-def test_a_disk_without_room_is_told_with_the_file_and_the_reason(
+def test_a_disk_without_room_is_reported_with_the_file_and_the_reason(
     what: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
@@ -263,11 +263,12 @@ def test_a_disk_without_room_is_told_with_the_file_and_the_reason(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-def test_weights_without_room_are_told_with_the_file_and_the_reason(
+def test_weights_without_room_are_reported_with_the_file_and_the_reason(
     tmp_path: Path,
 ) -> None:
     patches = (
-        "from quantcal.onnx import external, output",
+        "from quantcal.onnx._graph import external",
+        "from quantcal.onnx._write import output",
         "external.EXTERNAL_BYTES = 10",
         "output._MAX_FILE = 10",
         "plain = output.move_out",
@@ -292,7 +293,7 @@ def test_a_temporary_folder_without_room_is_named_with_the_way_out(
     )
 
 
-def test_a_temporary_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_temporary_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     code = "import tempfile; tempfile.tempdir = '/nowhere'\nfrom quantcal.cli import main; main()"
     done = subprocess.run(

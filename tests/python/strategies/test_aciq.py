@@ -165,7 +165,7 @@ def test_half_forms_are_refused_for_values_on_both_sides() -> None:
         with pytest.raises(
             qc.CalibrationError,
             match=f'"values".*{name} is for values on one side of zero, but they reach '
-            "from -1.5 to 2; take",
+            "from -1.5 to 2; use",
         ):
             qc.calibrate(x, qc.ACIQ(name))  # type: ignore[arg-type]
 

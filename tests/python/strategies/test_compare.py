@@ -93,7 +93,7 @@ def test_ranges_are_those_that_calibrate_gives() -> None:
         assert row.params == qc.calibrate(x, strategy, format="uint8")
 
 
-def test_every_method_is_compared_unless_told_otherwise() -> None:
+def test_every_method_is_compared_unless_reported_otherwise() -> None:
     comparison = qc.compare(bell(1000))
     assert comparison.strategies == DEFAULT
     assert comparison.tensors == ["values"]
@@ -331,12 +331,12 @@ def test_html_shows_the_same_and_escapes_names() -> None:
         ({"strategies": ["kl", qc.KL()]}, qc.CalibrationError, '"kl" is given 2 times'),
         ({"strategies": [3]}, TypeError, "3 is not a strategy"),
         ({"strategies": 3}, TypeError, "3 is not a strategy"),
-        ({"tensors": ["a"]}, TypeError, "no Calibrator"),
+        ({"tensors": ["a"]}, TypeError, "not a Calibrator"),
         ({"values": [1, 2]}, TypeError, "float32"),
         ({"values": qc.Calibrator()}, qc.CalibrationError, "observed nothing"),
     ],
 )
-def test_what_cannot_be_compared_is_told(
+def test_what_cannot_be_compared_is_reported(
     arguments: dict, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
@@ -387,7 +387,7 @@ def test_only_some_tensors() -> None:
         qc.compare(cal, tensors=["layer3"])
 
 
-def test_orders_that_do_not_exist_are_told() -> None:
+def test_orders_that_do_not_exist_are_reported() -> None:
     comparison = qc.compare(bell(100), strategies="mse")
     with pytest.raises(qc.CalibrationError, match=r"by is 'sqnr', but .*sqnr_db"):
         comparison.sorted("sqnr")
@@ -410,7 +410,7 @@ def test_the_table_in_the_readme_is_what_is_printed() -> None:
     assert [line.split() for line in untimed] == [line.split() for line in expected]
 
 
-def test_a_strategy_given_for_a_tensor_is_told_so() -> None:
+def test_a_strategy_given_for_a_tensor_is_reported_so() -> None:
     comparison = qc.compare(np.ones(3, np.float32), strategies=["mse"])
     with pytest.raises(
         KeyError, match='"mse" is a strategy: give the name of a tensor'

@@ -54,7 +54,7 @@ def applies(pattern: str, name: str, names: list[str]) -> bool:
     st.lists(PATTERNS, unique=True, max_size=6),
     st.lists(st.text(LETTERS, max_size=5), unique=True, max_size=8),
 )
-def test_the_first_rule_that_matches_decides_and_idle_ones_are_told(
+def test_the_first_rule_that_matches_decides_and_idle_ones_are_reported(
     patterns: list[str], names: list[str]
 ) -> None:
     patterns = [

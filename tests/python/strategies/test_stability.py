@@ -191,7 +191,7 @@ def test_there_are_no_halves_of_one_sample_nor_of_histograms(tmp_path: Path) -> 
         assert "two halves" not in result.summary()
 
 
-def test_a_branch_that_one_half_takes_is_told(tmp_path: Path) -> None:
+def test_a_branch_that_one_half_takes_is_reported(tmp_path: Path) -> None:
     feeds = [
         {"x": models.random(4, 6, seed=n), "c": np.array(n == 1)} for n in range(3)
     ]
