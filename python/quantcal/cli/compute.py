@@ -121,7 +121,7 @@ def print_most_affected(table: CalibrationTable) -> None:
 
 
 def _without_values(table: CalibrationTable) -> list[str]:
-    return [name for name, r in table.report.items() if r.minimum is None]
+    return [name for name, r in table.report.items() if r.min is None]
 
 
 def _formats(table: CalibrationTable, *, power_of_two: bool) -> str:

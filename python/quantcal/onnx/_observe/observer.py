@@ -157,7 +157,9 @@ def observe(
             return share(seen, plan)
         if not options.weights_only:
             rules, default = options.formats, options.activation
-            seen._intend({name: [rule_for(rules, name, (), default)] for name in seen})
+            seen.add_formats(
+                {name: [rule_for(rules, name, (), default)] for name in seen}
+            )
         return seen
 
     check_resumed(source, keep, calibrator, plan)
@@ -287,7 +289,7 @@ def record(
 
         def snapshot() -> Calibrator:
             seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
-            seen._include(observer.counted())
+            seen.add_stats(observer.counted())
             return whole(seen)
 
         keeper = Keeper(keep, snapshot)
