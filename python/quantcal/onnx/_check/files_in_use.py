@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._io.files import INPUT, Used
-from quantcal.onnx._graph.external import external_tensors, location_of
+from quantcal.onnx._graph.external_data import external_tensors, location_of
 from quantcal.onnx._runtime.feed_files import KINDS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def check_form(proto: onnx.ModelProto, source: onnx.ModelProto, label: str) -> None:
+def check_validity(proto: onnx.ModelProto, source: onnx.ModelProto, label: str) -> None:
     """Refuse a model to which onnx.checker objects, unless it objects to the source, too.
 
     Parameters

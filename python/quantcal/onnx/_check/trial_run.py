@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._runtime.load_first import Answer, ask_child
+from quantcal.onnx._runtime.child_process import Answer, ask_child
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.session import open_session
 
@@ -26,7 +26,7 @@ def check_written(path: Path, label: str, sample: Sample | None) -> None:
     """Load a model in onnxruntime, and run it when there is a sample.
 
     It happens in a child process. Where none can be started
-    (:func:`quantcal.onnx._runtime.load_first.ask_child`), it happens here.
+    (:func:`quantcal.onnx._runtime.child_process.ask_child`), it happens here.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def check_written(path: Path, label: str, sample: Sample | None) -> None:
 
 
 def _here(path: Path, label: str, sample: Sample | None) -> None:
-    session = open_session(str(path), label, _PROVIDERS, optimise=True)
+    session = open_session(str(path), label, _PROVIDERS, optimize=True)
     if sample is not None:
         names = [value.name for value in session.get_outputs()]
         run(session, names, sample.feed, f"{label}, {sample.where}")
@@ -70,7 +70,7 @@ def _in_child(path: Path, sample: Sample | None) -> Answer | None:
         content = None if sample is None else pickle.dumps(sample.feed)
     except Exception:  # an input of a type that only this process has
         return None
-    return ask_child(str(path), _PROVIDERS, optimise=True, sample=content)
+    return ask_child(str(path), _PROVIDERS, optimize=True, sample=content)
 
 
 def _failed(label: str, sample: Sample, message: str) -> str:

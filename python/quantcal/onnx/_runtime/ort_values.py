@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.element_types import FOREIGN, bits_of
+from quantcal.onnx._graph.element_types import ML_DTYPES, bits_of
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # onnxruntime's words for them → ONNX's names.
-_WORDS = {f"tensor({name.lower()})": name for name in FOREIGN}
+_WORDS = {f"tensor({name.lower()})": name for name in ML_DTYPES}
 
 
 def run_session(
@@ -71,7 +71,7 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
     if kind not in _WORDS:
         return ort.OrtValue.ortvalue_from_numpy(array)
     name = _WORDS[kind]
-    content = _packed(array, bits_of(name, FOREIGN[name]))
+    content = _packed(array, bits_of(name, ML_DTYPES[name]))
     number = onnx.TensorProto.DataType.Value(name)
     value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number)
     if content.nbytes:
@@ -86,11 +86,11 @@ def _to_array(value: onnxruntime.OrtValue) -> Any:
     if name is None:
         return value.numpy()
     shape = tuple(value.shape())
-    bits = bits_of(name, FOREIGN[name])
+    bits = bits_of(name, ML_DTYPES[name])
     content = np.empty(-(-math.prod(shape) * bits // 8), np.uint8)
     if content.nbytes:  # onnxruntime's memory goes with the value
         ctypes.memmove(content.ctypes.data, value.data_ptr(), content.nbytes)
-    return _unpacked(content, bits, FOREIGN[name], shape)
+    return _unpacked(content, bits, ML_DTYPES[name], shape)
 
 
 def _packed(array: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
-from quantcal.onnx._graph.external import move_out
-from quantcal.onnx._model.model import WEIGHTS_FILE, Loaded
-from quantcal.onnx._runtime.load_first import load_first
+from quantcal.onnx._graph.external_data import externalize_weights
+from quantcal.onnx._model.model import WEIGHTS_FILE, LoadedModel
+from quantcal.onnx._runtime.child_process import load_in_child
 
 if TYPE_CHECKING:
     import onnx
@@ -31,17 +31,19 @@ class Workspace:
     in a temporary folder; where the model has files of weights, those are mapped.
 
     The first variant is loaded in a child process before
-    (:mod:`quantcal.onnx._runtime.load_first`).
+    (:mod:`quantcal.onnx._runtime.child_process`).
 
     Parameters
     ----------
-    loaded : Loaded
+    loaded : LoadedModel
         Left as it is.
     providers : sequence of str, optional
         onnxruntime execution providers; the CPU by default.
     """
 
-    def __init__(self, loaded: Loaded, providers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, providers: Sequence[str] | None = None
+    ) -> None:
         import onnx
 
         self.label = loaded.label
@@ -54,7 +56,7 @@ class Workspace:
         with working():
             self._folder = TemporaryFolder()
             if self._weights is None:
-                move_out(self.light, self._folder.path, WEIGHTS_FILE)
+                externalize_weights(self.light, self._folder.path, WEIGHTS_FILE)
 
     def __enter__(self) -> Workspace:
         return self
@@ -123,7 +125,7 @@ class Workspace:
             with working():
                 Path(source).write_bytes(content)
         if not self._opened:
-            load_first(source, self.label, self.providers, config=config, taps=taps)
+            load_in_child(source, self.label, self.providers, config=config, taps=taps)
         session = open_session(
             source, self.label, self.providers, config=config, prepare=prepare
         )
@@ -156,7 +158,7 @@ def open_session(
     label: str,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
@@ -172,7 +174,7 @@ def open_session(
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Nodes that only measure a tensor then run right behind it, and it can be freed.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._graph import external
+from quantcal.onnx._graph import external_data
 from quantcal.onnx._model.model import load_light, load_model
 
 ROWS, WIDTH = 4_500_000, 128  # 2.3 GB of float32
@@ -99,13 +99,13 @@ def test_observing_reads_no_large_weight_and_gives_the_same(
     want = qc.onnx.observe(model, feeds, tensors=tensors)
     path = saved(model, tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are large
 
     def refused(*_: object) -> None:
         raise AssertionError("a weight is read")
 
-    monkeypatch.setattr(external, "_read", refused)
+    monkeypatch.setattr(external_data, "_read", refused)
     got = qc.onnx.observe(path, feeds, tensors=tensors, method=method)  # type: ignore[arg-type]
     assert got.to_bytes() == want.to_bytes()
     with pytest.raises(AssertionError, match="a weight is read"):
@@ -131,19 +131,21 @@ def test_weights_inside_subgraphs_are_found_and_small_ones_read(tmp_path: Path) 
     path = saved(model, tmp_path)
     names = {
         t.name
-        for t in external.external_tensors(onnx.load(path, load_external_data=False))
+        for t in external_data.external_tensors(
+            onnx.load(path, load_external_data=False)
+        )
     }
     assert names == {"w", "w2"}
     assert qc.onnx.observe(path, feeds, tensors="all").to_bytes() == want.to_bytes()
     light = load_model(path, weights=False)
-    assert not list(external.external_tensors(light.proto))  # 144 bytes each
+    assert not list(external_data.external_tensors(light.proto))  # 144 bytes each
 
 
 def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     path = saved(models.conv_net(), tmp_path)
     (tmp_path / "w").unlink()
     with pytest.raises(
-        qc.CalibrationError, match=r"weight 'w1' lies in '.*w', which is no"
+        qc.CalibrationError, match=r"weight 'w1' is in '.*w', which is not"
     ):
         qc.onnx.observe(path, [{"x": models.random(1, 3, 6, 8)}])
 
@@ -173,7 +175,7 @@ def test_quantising_from_files_of_weights_writes_the_same_bytes(
     qc.onnx.quantize(model, tmp_path / "want.onnx", feeds, progress=False)
     path = saved(model, tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are large
     qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False)
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
@@ -184,7 +186,7 @@ def test_float_weights_that_stay_come_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weight of a node that is left out."""
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0)
     path = saved(models.conv_net(), tmp_path)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(
@@ -208,9 +210,9 @@ def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
     before = model.SerializeToString()
 
     monkeypatch.setattr("quantcal.onnx._model.model._MANY_WEIGHTS", 0)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 200)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 200)
     light = load_light(given)
-    assert any(external.external_tensors(light.proto))
+    assert any(external_data.external_tensors(light.proto))
     assert qc.onnx.observe(given, feeds, tensors="all").to_bytes() == observed
     qc.onnx.quantize(given, tmp_path / "got.onnx", feeds, progress=False)
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
@@ -238,7 +240,7 @@ def test_files_in_the_working_folder_do_not_matter(
     (tmp_path / "weights").write_text("mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("quantcal.onnx._write.output._MAX_FILE", 100)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 100)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 100)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     for _ in range(2):
         qc.onnx.quantize(models.conv_net(), "q.onnx", feeds, progress=False)

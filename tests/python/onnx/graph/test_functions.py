@@ -14,8 +14,8 @@ import onnx_models as models
 import quantcal as qc
 from opset_cases import plain_session
 from quantcal.onnx._graph.graph import all_nodes
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel
 
 FEED = {"x": models.random(4, 8), "c": np.array(True)}
 opset, node = helper.make_opsetid, helper.make_node
@@ -196,7 +196,7 @@ MODELS = {
 def flat(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return flatten(Loaded(copy, "the model")).proto
+    return inline_functions(LoadedModel(copy, "the model")).proto
 
 
 @pytest.mark.parametrize("name", MODELS)

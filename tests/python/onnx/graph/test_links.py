@@ -13,7 +13,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.exporters.ncnn import layers_of
-from quantcal.onnx._graph.external import external_tensors
+from quantcal.onnx._graph.external_data import external_tensors
 from quantcal.onnx._model.model import load_model
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -98,7 +98,7 @@ def test_all_that_reads_a_model_finds_its_weights(
 ) -> None:
     path = place(tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are mapped
     calibrator = qc.onnx.observe(path, FEEDS)
     model = models.conv_net()
@@ -226,8 +226,8 @@ def fifo(root: Path) -> Path:
         (folder_to_the_outside, "secret', outside of the model's folder"),
         (absolute, "an absolute path, which onnxruntime refuses"),
         (ring, "model.onnx_data'"),
-        (long_name, "too long|no file"),
-        (fifo, "which is no file"),
+        (long_name, "too long|not a file"),
+        (fifo, "which is not a file"),
     ],
 )
 def test_no_location_and_no_link_leads_out_of_the_models_folders(
@@ -237,7 +237,7 @@ def test_no_location_and_no_link_leads_out_of_the_models_folders(
     path = place(tmp_path)
     with pytest.raises(Exception, match=r"(?i)external|regular|canonical|open"):
         models.session(str(path))
-    pattern = rf"model\.onnx: its weight 'w1' lies in .*({message})"
+    pattern = rf"model\.onnx: its weight 'w1' is in .*({message})"
     with pytest.raises(qc.CalibrationError, match=pattern):
         qc.onnx.observe(path, FEEDS)
     out = tmp_path / "q.onnx"
@@ -264,5 +264,5 @@ def test_a_file_of_weights_that_is_something_else_is_named(
 ) -> None:
     save(tmp_path / "model.onnx")
     (tmp_path / "model.onnx_data").write_bytes(content)
-    with pytest.raises(qc.CalibrationError, match=f"'w1' lies in .*{message}"):
+    with pytest.raises(qc.CalibrationError, match=f"'w1' is in .*{message}"):
         qc.onnx.observe(tmp_path / "model.onnx", FEEDS)

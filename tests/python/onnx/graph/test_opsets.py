@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from opset_cases import CASES, Case, plain_session
-from quantcal.onnx._model.model import Loaded, opset_of
+from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._plan.prepare import convert_opset
 
 # onnx's adapter has no form for these, and onnxruntime gives no meaning to the outputs.
@@ -23,7 +23,7 @@ REFUSED = ("BatchNormalization-9 5 ",)
 def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return convert_opset(Loaded(copy, "the model"), opset).proto
+    return convert_opset(LoadedModel(copy, "the model"), opset).proto
 
 
 def assert_same(model: onnx.ModelProto, feed: dict[str, Any], opset: int) -> None:

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes, tensors_of
-from quantcal.onnx._model.model import Loaded, opset_of
+from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._plan.options import OP_TYPES, Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 
@@ -23,7 +23,7 @@ def prepared(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     options = Options.of(op_types=op_types, exclude=exclude)
-    return prepare(Loaded(copy, "the model"), options)
+    return prepare(LoadedModel(copy, "the model"), options)
 
 
 def weights(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._check import trial_run as checking
-from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.inputs import Sample
-from quantcal.onnx._runtime import load_first
+from quantcal.onnx._runtime import child_process
 
 FEED = {"x": models.random(1, 3, 6, 7)}
 SAMPLE = Sample(FEED, "sample 3")
@@ -63,7 +63,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def become(text: str) -> None:
         script = tmp_path / "child.py"
         script.write_text(PRETEND + text)
-        monkeypatch.setattr(load_first, "_CHILD", script)
+        monkeypatch.setattr(child_process, "_CHILD", script)
 
     return become
 
@@ -88,7 +88,7 @@ def test_errors_are_worded_as_those_of_this_process(
 
     cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
     found = [told(*case) for case in cases]
-    monkeypatch.setattr(load_first, "_python", lambda: None)
+    monkeypatch.setattr(child_process, "_python", lambda: None)
     assert found == [told(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
@@ -280,13 +280,13 @@ def test_the_child_imports_onnxruntime_and_numpy_and_nothing_of_ours(
     saved: Path,
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import loading_child as c\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import child_script as c\n"
         "request = dict(path=sys.argv[2], providers=['CPUExecutionProvider'], config={})\n"
-        "request |= dict(optimise=True, library=None, taps=None, sample=None)\n"
+        "request |= dict(optimize=True, library=None, taps=None, sample=None)\n"
         "assert c.check(request, print) == ('done', '')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('quantcal', 'onnx')])\n"
     )
-    folder = str(load_first._CHILD.parent)
+    folder = str(child_process._CHILD.parent)
     command = [sys.executable, "-c", code, folder, str(saved)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["closing", "[]"]
@@ -364,9 +364,9 @@ def test_what_onnx_checker_says_of_the_source_does_not_refuse_the_copy(
 
 def test_what_onnx_checker_says_of_the_copy_alone_is_a_fault_of_ours() -> None:
     good = models.gemm_net(models.random(5))
-    check_form(good, good, "the copy")
+    check_validity(good, good, "the copy")
     with pytest.raises(
         qc.CalibrationError, match=r"the copy is not valid: .* Its source is"
     ):
-        check_form(without_shape(), good, "the copy")
-    check_form(without_shape(), without_shape(), "the copy")
+        check_validity(without_shape(), good, "the copy")
+    check_validity(without_shape(), without_shape(), "the copy")

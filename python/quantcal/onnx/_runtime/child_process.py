@@ -29,7 +29,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder
 
-_CHILD = Path(__file__).with_name("loading_child.py")
+_CHILD = Path(__file__).with_name("child_script.py")
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
 
 
@@ -56,12 +56,12 @@ class Answer:
         return self.stage in ("loading", "running", "closing")
 
 
-def load_first(
+def load_in_child(
     model: str | bytes,
     label: str,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     taps: tuple[int, int] | None = None,
 ) -> None:
@@ -71,7 +71,7 @@ def load_first(
 
     Parameters
     ----------
-    model, providers, optimise, config, taps
+    model, providers, optimize, config, taps
         As for :func:`ask_child`.
     label : str
         What errors call the model.
@@ -81,7 +81,7 @@ def load_first(
     CalibrationError
         When onnxruntime ends the process.
     """
-    answer = ask_child(model, providers, optimise=optimise, config=config, taps=taps)
+    answer = ask_child(model, providers, optimize=optimize, config=config, taps=taps)
     if answer is not None and answer.ended:
         import onnxruntime as ort
 
@@ -98,7 +98,7 @@ def ask_child(
     model: str | bytes,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     taps: tuple[int, int] | None = None,
     sample: bytes | None = None,
@@ -110,7 +110,7 @@ def ask_child(
     model : str or bytes
         A path, or what the child reads from a temporary file.
     providers : sequence of str
-    optimise, config
+    optimize, config
         As for :func:`quantcal.onnx._runtime.session.open_session`.
     taps : tuple of (int, int), optional
         The number of the recorders of ``quantcal::Observe``, and how many they are.
@@ -123,7 +123,7 @@ def ask_child(
         None where no child can be started (no Python executable, as in frozen and embedding
         programs, or one that cannot import onnxruntime), or there is no room for a file.
     """
-    with one_child(), ExitStack() as stack:
+    with shared_child(), ExitStack() as stack:
         child = _here.child
         if child is None or child.useless:
             return None
@@ -134,7 +134,7 @@ def ask_child(
         request = {
             "path": str(path.resolve()),
             "providers": list(providers),
-            "optimise": optimise,
+            "optimize": optimize,
             "config": dict(config or {}),
             "library": _core.__file__ if taps else None,
             "taps": taps,
@@ -162,7 +162,7 @@ def _file(model: str | bytes, stack: ExitStack) -> Path | None:
 
 
 @contextmanager
-def one_child() -> Iterator[None]:
+def shared_child() -> Iterator[None]:
     """Let one child serve a block. It starts at once and ends with the block."""
     before = _here.child
     # A forked process shares the pipes of its parent's child.

@@ -1,6 +1,6 @@
 """The process that loads models first, and runs a written one, as a script of its own.
 
-It is started by :mod:`quantcal.onnx._runtime.load_first` and imports only onnxruntime and
+It is started by :mod:`quantcal.onnx._runtime.child_process` and imports only onnxruntime and
 numpy. Requests come on stdin, pickled. Each answer is a line on stdout, a list of a stage and a
 message as JSON. The first answer says that onnxruntime is imported. For each request follow:
 
@@ -92,7 +92,7 @@ def check(request: dict[str, Any], tell: Callable[[str], None]) -> tuple[str, st
 def _load(
     path: str,
     providers: list[Any],
-    optimise: bool,
+    optimize: bool,
     config: dict[str, str],
     library: str | None,
     taps: tuple[int, int] | None,
@@ -103,7 +103,7 @@ def _load(
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_cpu_mem_arena = False

@@ -20,8 +20,8 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from cli_runs import run
-from quantcal.onnx._runtime import load_first
-from quantcal.onnx._runtime.load_first import Answer, ask_child, one_child
+from quantcal.onnx._runtime import child_process
+from quantcal.onnx._runtime.child_process import Answer, ask_child, shared_child
 
 FEEDS = [{"x": models.random(4, 16, seed=seed)} for seed in range(3)]
 CPU = ["CPUExecutionProvider"]
@@ -81,13 +81,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer | None]:
     """Collect what the child answers."""
     found: list[Answer | None] = []
-    ask = load_first._Child.ask
+    ask = child_process._Child.ask
 
     def noting(self: Any, request: bytes) -> Answer | None:
         found.append(ask(self, request))
         return found[-1]
 
-    monkeypatch.setattr(load_first._Child, "ask", noting)
+    monkeypatch.setattr(child_process._Child, "ask", noting)
     return found
 
 
@@ -107,7 +107,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
             f"    {text}\n"
             "    tell('done')\n"
         )
-        monkeypatch.setattr(load_first, "_CHILD", script)
+        monkeypatch.setattr(child_process, "_CHILD", script)
 
     return become
 
@@ -212,7 +212,7 @@ def test_a_good_model_is_loaded_by_one_child_and_gives_the_same(
     assert len(started) == 3
     # The source, the observed form and the copy; twice less the copy; three sessions.
     assert answers == [Answer("done", "")] * (3 + 2 + 3)
-    monkeypatch.setattr(load_first, "_python", lambda: None)
+    monkeypatch.setattr(child_process, "_python", lambda: None)
     assert results(tmp_path / "q.onnx") == with_child
     assert len(started) == 3
 
@@ -264,7 +264,7 @@ def test_a_child_that_somebody_ended_is_replaced(
     started: list[Any], tmp_path: Path
 ) -> None:
     onnx.save(models.conv_net(), tmp_path / "m.onnx")
-    with one_child():
+    with shared_child():
         for _ in range(2):
             assert ask_child(str(tmp_path / "m.onnx"), CPU) == Answer("done", "")
             started[-1].kill()
@@ -282,7 +282,7 @@ def test_other_threads_and_forked_processes_start_another_child(
     def ask() -> None:
         found.append(ask_child(str(tmp_path / "m.onnx"), CPU))
 
-    with one_child():
+    with shared_child():
         ask()
         thread = threading.Thread(target=ask)
         thread.start()
@@ -327,7 +327,7 @@ def test_an_abort_writes_no_core(bad: Path, tmp_path: Path) -> None:
         "import resource, sys\n"
         "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
-        "import quantcal.onnx._runtime.load_first as first\n"
+        "import quantcal.onnx._runtime.child_process as first\n"
         "print(first.ask_child(sys.argv[1], ['CPUExecutionProvider']).message)\n"
     )
     command = [sys.executable, "-c", code, str(bad)]

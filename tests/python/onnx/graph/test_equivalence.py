@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._check import float_model
+from quantcal.onnx._check import equivalence
 from quantcal.onnx._check.rounding import describe, is_rounding
-from quantcal.onnx._model.model import Loaded
-from quantcal.onnx._model.old_operators import Aside
+from quantcal.onnx._model.converter_workarounds import HiddenNodes
+from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._plan import prepare as preparing
 from quantcal.onnx._plan.options import Options
 
@@ -43,7 +43,9 @@ def upsampled(*, shape: Any = SHAPE) -> onnx.ModelProto:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave everything to onnx's converter."""
-    monkeypatch.setattr(preparing, "set_aside", lambda proto, old, new: Aside(old))
+    monkeypatch.setattr(
+        preparing, "hide_nodes", lambda proto, old, new: HiddenNodes(old)
+    )
 
 
 def samples(read: list[int], count: int = 5) -> Iterator[dict[str, Any]]:
@@ -106,7 +108,7 @@ def test_without_data_random_inputs_of_the_models_shape_are_compared(
 def test_a_model_that_is_not_rewritten_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(float_model, "_Forms", None)
+    monkeypatch.setattr(equivalence, "_Forms", None)
     images = [{"x": models.random(1, 3, 6, 7)}]
     qc.onnx.quantize(models.conv_net(), tmp_path / "q.onnx", images, progress=False)
 
@@ -137,18 +139,18 @@ def test_a_fault_in_our_own_folding_is_refused(
 
 def compared(model: onnx.ModelProto, feed: dict[str, Any]) -> list[str]:
     """Check a model, and return the tensors whose nodes were run apart."""
-    prepared = preparing.prepare(Loaded(model, "the model"), Options.of())
-    assert float_model.is_rewritten(prepared)
+    prepared = preparing.prepare(LoadedModel(model, "the model"), Options.of())
+    assert equivalence.is_rewritten(prepared)
     suspects: list[str] = []
-    judge = float_model._Forms.judge
+    judge = equivalence._Forms.judge
 
     def noted(self: Any, names: list[str]) -> None:
         suspects.extend(names)
         judge(self, names)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_model._Forms, "judge", noted)
-        float_model.check_unchanged(prepared, feed, "sample 0")
+        patch.setattr(equivalence._Forms, "judge", noted)
+        equivalence.check_equivalence(prepared, feed, "sample 0")
     return suspects
 
 
@@ -209,9 +211,9 @@ def test_random_numbers_are_not_compared() -> None:
 
 def test_groups_bound_the_memory_and_change_nothing() -> None:
     model = upsampled()
-    prepared = preparing.prepare(Loaded(model, "the model"), Options.of())
+    prepared = preparing.prepare(LoadedModel(model, "the model"), Options.of())
     feed = {"x": models.random(*SHAPE)}
-    float_model.check_unchanged(prepared, feed, "sample 0", max_memory=1)
+    equivalence.check_equivalence(prepared, feed, "sample 0", max_memory=1)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ _RANDOM = ("Random", "Multinomial", "Bernoulli")
 _AT_ONCE = 16  # suspects that are run apart with the values of one run
 
 
-def check_unchanged(
+def check_equivalence(
     prepared: Prepared, feed: Feed, where: str, max_memory: int = MAX_MEMORY
 ) -> None:
     """Refuse a model that computes something else once it is prepared.
@@ -83,13 +83,13 @@ def check_unchanged(
         forms.judge(suspects)
 
 
-def checking_once(prepared: Prepared) -> Callable[[Feed, str], None]:
+def first_sample_check(prepared: Prepared) -> Callable[[Feed, str], None]:
     """Return a check that holds the prepared model until it is called."""
     held = [prepared]
 
     def check(feed: Feed, where: str) -> None:
         while held:
-            check_unchanged(held.pop(), feed, where)
+            check_equivalence(held.pop(), feed, where)
 
     return check
 
@@ -104,7 +104,7 @@ def is_rewritten(prepared: Prepared) -> bool:
     )
 
 
-def check_without_data(prepared: Prepared) -> Sample | None:
+def check_on_random_inputs(prepared: Prepared) -> Sample | None:
     """Do the same with random inputs, where the model says what they are.
 
     Returns
@@ -130,7 +130,7 @@ def check_without_data(prepared: Prepared) -> Sample | None:
             run(before.open(outputs), outputs, feed, where)
     except CalibrationError:
         return None
-    check_unchanged(prepared, feed, where)
+    check_equivalence(prepared, feed, where)
     return Sample(feed, where)
 
 
