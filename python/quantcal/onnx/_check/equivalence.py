@@ -253,13 +253,13 @@ class _Comparison:
         )
         if old != new:
             done = f"Converting {label} from opset {old} to {new} would change it"
-            help_ = f"Export the model again with opset {new} or later."
+            remedy = f"Export the model again with opset {new} or later."
         else:
             done = f"Preparing {label} would change it"
-            help_ = "Leave the node in float with exclude=, and please report it."
+            remedy = "Leave the node in float with exclude=, and please report it."
         raise CalibrationError(
             f"{done}: {name!r}, which {named} make{'s' * (len(makers) == 1)}, "
-            f"{describe(want, got)} on {self._where}. {help_}"
+            f"{describe(want, got)} on {self._where}. {remedy}"
         )
 
 

@@ -168,7 +168,7 @@ def _run(session: Any, feed: dict[str, Any]) -> None:
     options.log_severity_level = 4
     if all(isinstance(value, ort.OrtValue) for value in feed.values()):
         outputs = [value.name for value in session.get_outputs()]
-        session.run_with_ort_to_ort_values(outputs, feed, options)
+        session.run_with_ort_values(outputs, feed, options)
     else:
         session.run(None, feed, options)
 
