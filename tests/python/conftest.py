@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-# Before numpy is loaded: examples/llm has a thread for each core, and none for its library.
+# Before numpy is loaded: research/llm runs one thread a core, and none in numpy's library.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest

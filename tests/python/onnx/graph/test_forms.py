@@ -295,7 +295,7 @@ def test_an_input_of_a_type_from_the_future_is_named() -> None:
     model.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(
         qc.CalibrationError,
-        match="Input 'x': onnx .* does not know the element type 99",
+        match=r"Input 'x': onnx .* does not know the element type 99",
     ):
         qc.onnx.load_samples("python:a:b", model)
 
