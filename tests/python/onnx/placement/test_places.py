@@ -59,11 +59,11 @@ def test_every_way_to_say_where_the_bytes_lie_is_read(
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({}, "a file that has no name"),
+        ({}, "external data without a file name"),
         ({"location": "w", "offset": -1}, "the offset '-1'"),
         ({"location": "w", "offset": "one"}, "the offset 'one'"),
         ({"location": "w", "offset": "9" * 5000}, "the offset '999"),
-        ({"location": "w", "length": 1000}, "1024 bytes, but .* said to be 1000"),
+        ({"location": "w", "length": 1000}, "1024 bytes, but .* the length 1000"),
         ({"location": "w", "offset": 99}, "up to byte 1123, but the file has 1024"),
     ],
 )
