@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
+from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
-from quantcal.onnx._check.float_model import check_without_data
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -26,7 +26,7 @@ from quantcal.onnx._plan.cpu import WeightBits, decided
 from quantcal.onnx._plan.noted_formats import noted
 from quantcal.onnx._plan.options import BLOCK_SIZE, OP_TYPES, Options
 from quantcal.onnx._plan.prepare import prepare
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._observe.checkpoint import Checkpoint
 
 
-@one_child()
+@shared_child()
 def quantize(
     model: Model,
     output: str | os.PathLike[str],
@@ -240,7 +240,7 @@ def quantize(
             found = estimate(prepared, seen.calibrator, table, per_channel=per_channel)
             bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
         computed = time.perf_counter()
-    first = seen.first if seen else check_without_data(prepared)
+    first = seen.first if seen else check_on_random_inputs(prepared)
     written = write_prepared(prepared, place, table, bits=bits, sample=first)
     return QuantizeResult(
         output=place.path,

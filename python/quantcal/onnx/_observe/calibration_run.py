@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._check.float_model import check_without_data, checking_once
+from quantcal.onnx._check.equivalence import check_on_random_inputs, first_sample_check
 from quantcal.onnx._observe.observer import Source, check_resumed, record, together
 from quantcal.onnx._observe.ranges import ranges, share
 from quantcal.onnx._plan.noted_formats import advice
@@ -106,7 +106,7 @@ def from_samples(
         parts,
         keep=keep,
         whole=lambda seen: together(calibrator, share(seen, plan)),
-        check=checking_once(prepared),
+        check=first_sample_check(prepared),
         **how,
     )
     kept = None
@@ -143,4 +143,4 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Calibratio
     formats = {each for several in calibrator.formats.values() for each in several}
     told = partial(advice, prepared, reached, formats, table=False)
     covered = prepared.covered_by(reached, "There is no histogram", told)
-    return CalibrationRun(known, covered, first=check_without_data(prepared))
+    return CalibrationRun(known, covered, first=check_on_random_inputs(prepared))

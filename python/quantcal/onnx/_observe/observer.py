@@ -18,7 +18,7 @@ import numpy as np
 from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._check.float_model import checking_once
+from quantcal.onnx._check.equivalence import first_sample_check
 from quantcal.onnx._graph.graph import tensors_of
 from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import load_light, model_inputs
@@ -30,8 +30,8 @@ from quantcal.onnx._observe.select_tensors import Source, choose
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import OP_TYPES, Options
 from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.feeds import as_feeds
-from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.session import Workspace
 
@@ -48,7 +48,7 @@ MAX_MEMORY = 1 << 30
 __all__ = ["MAX_MEMORY", "Method", "Source", "fresh", "observe", "record"]
 
 
-@one_child()
+@shared_child()
 def observe(
     model: Model,
     reader: object,
@@ -146,7 +146,7 @@ def observe(
         prepared = prepare(loaded, options, external=False)
         plan = prepared.plan
         source = Source(prepared.converted, prepared.types, plan.observed)
-        check = checking_once(prepared)
+        check = first_sample_check(prepared)
         del prepared  # its weights, which only a written model needs, go with the check
     else:
         source = choose(loaded, tensors)
