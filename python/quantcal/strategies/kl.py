@@ -24,8 +24,8 @@ class KL:
     represents them, and as one huge bin they would dominate the search.
 
     At 8 bits it comes within 0.1 to 1.3 dB of "mse" on bell-shaped activations with thin tails.
-    On heavy tails it may clip far too much. In docs/reference/strategies.md its squared error is
-    never below that of "mse". O(num_bins * levels).
+    On heavy tails it may clip far too much. In docs/reference/strategies.md its squared error
+    is never below that of "mse". O(num_bins * levels).
 
     Parameters
     ----------

@@ -30,7 +30,8 @@ class MSE:
         Gaussian values it is 1.8 times as fast for int8 and 4 times for uint8. After a ReLU it
         is 1.4 and 1.9 times as fast, and no faster at 4 bits. It models rounding as uniform
         noise, with one threshold for both sides. See docs/reference/strategies.md for its
-        distance from the optimum. The model does not hold for floats and power-of-two scales, which are searched.
+        distance from the optimum. The model does not hold for floats and power-of-two scales,
+        which are searched.
 
     Raises
     ------
