@@ -114,5 +114,5 @@ SHAPES: dict[str, Shape] = {
 
 SIGNED: list[Callable[[Net], list[str]]] = [
     *(alone, bias, bias_first, bias_softmax, bias_relu_matmul, bias_tanh_bias),
-    *(residual, scaled, gelu, relu_read_beside, relu_bias),
+    *(residual, scaled, gelu, relu_bias),
 ]
