@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal.formats import QuantFormat
+from quantcal.onnx._graph.external import is_external
 from quantcal.onnx._graph.graph import operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights
@@ -31,6 +32,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
+# The largest float32 that an int32 holds, with room for a zero point.
 _INT32 = 2.0**31 - 256
 
 
@@ -77,9 +79,10 @@ class Clipping:
             np.array([self.low, self.high], np.float32),
         )
         # First it compares reals, then codes: those as int32, which holds no large bounds.
-        if _within(codes * scale, bounds):
-            return True
-        bounds = np.rint(bounds / scale)
+        with np.errstate(over="ignore"):
+            if _within(codes * scale, bounds):
+                return True
+            bounds = np.rint(bounds / scale)
         return bool((np.abs(bounds) < _INT32).all()) and _within(codes, bounds)
 
 
@@ -181,8 +184,14 @@ def _bounds(node: onnx.NodeProto, weights: Weights) -> tuple[float, float]:
     """Return the lowest and highest result of a Relu or Clip."""
     if operator_of(node) == "Relu":
         return 0.0, np.inf
-    bounds = []
-    for name, none in zip([*node.input[1:], "", ""], (-np.inf, np.inf), strict=False):
-        known = float(weights.array(name)) if weights.is_float(name) else np.nan
-        bounds.append(known if name else none)
-    return bounds[0], bounds[1]
+    low, high = [*node.input[1:], "", ""][:2]
+    return _number(low, -np.inf, weights), _number(high, np.inf, weights)
+
+
+def _number(name: str, without: float, weights: Weights) -> float:
+    """Return the value of a stored scalar; NaN when it is computed or lies elsewhere."""
+    if not name:
+        return without
+    if not weights.is_float(name) or is_external(weights.found[name]):
+        return np.nan
+    return float(weights.array(name).item())
