@@ -21,6 +21,7 @@ from quantcal.onnx._graph.nonstandard_operators import (
     why_nonstandard,
 )
 from quantcal.onnx._graph.scopes import owners
+from quantcal.onnx._plan.clips import Clipping
 from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules, matches, near
@@ -57,6 +58,8 @@ class Plan:
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
+    clips : dict of str to Clipping
+        Name of a Relu or Clip → how it reads the product of a chosen node in float.
     first : Plan, optional
         The plan before nodes stayed in float for the sake of size, if any do. Rules may
         name what it quantizes.
@@ -69,6 +72,7 @@ class Plan:
     beside: dict[str, tuple[str, ...]]
     left: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
+    clips: dict[str, Clipping] = field(default_factory=dict)
     first: Plan | None = None
 
     @property
@@ -160,6 +164,7 @@ def make_plan(
         placement.beside,
         left,
         placement.sums,
+        placement.clips,
     )
 
 
