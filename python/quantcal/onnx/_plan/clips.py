@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal.formats import QuantFormat
-from quantcal.onnx._graph.external import is_external
+from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights
