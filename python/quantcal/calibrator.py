@@ -247,7 +247,7 @@ class Calibrator:
             raise TypeError(msg)
         try:
             if isinstance(stats, _core.ChannelStats):
-                stats.observe(values, self._finite_only, hold=hold)
+                stats.observe(values, self._finite_only, defer=hold)
             else:
                 stats.observe(values, self._finite_only)
         except (CalibrationError, TypeError) as error:

@@ -137,7 +137,7 @@ def test_answers_about_subnormals_are_the_same_whatever_the_thread_was_told() ->
     h = qc.Histogram().observe(x)
 
     def answers() -> list[object]:
-        part = h.cut(-1e-39, 1e-40)
+        part = h.crop(-1e-39, 1e-40)
         return [
             *(column.tolist() for column in h.bins()),
             (h.min, h.max, part.min, part.max, part.to_bytes()),

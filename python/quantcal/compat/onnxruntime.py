@@ -72,7 +72,7 @@ def onnxruntime_entropy(
     halves = np.arange(half, middle + 1)
     if ends.dtype.itemsize >= _FLOAT32:
         # Windows that cannot be the best in any rounding are left out.
-        least, most = _core.smoothed_divergences(hist.astype(np.uint64), levels)
+        least, most = _core.ort_divergence_bounds(hist.astype(np.uint64), levels)
         halves = halves[least <= most.min()]
     windows = [(middle - i, min(middle + i + 1, hist.size)) for i in halves.tolist()]
     # The original stores each divergence in the type of the edges.

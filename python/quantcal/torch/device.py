@@ -290,7 +290,7 @@ def _histogram(
         )
     )
     has_values = bool(of_codes.any()) or beside[_ZERO] > 0
-    return _core.histogram_of_counts(
+    return _core.histogram_from_counts(
         mantissa_bits,
         places[of_codes].astype(np.uint64),
         counts[of_codes].astype(np.uint64),

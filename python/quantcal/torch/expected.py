@@ -41,14 +41,14 @@ def expected_errors(
     One number a candidate.
     """
     params = _ranges(stats, scales, strategy, format)
-    errors, squares = _core.divided_errors(
+    errors, squares = _core.activation_errors(
         stats,
         scales,
         format.name,
         np.array([p.scale for p in params], dtype=np.float32),
         np.array([p.zero_point for p in params], dtype=np.int32),
     )
-    lost = _core.multiplied_errors(weight, scales, weight_format)
+    lost = _core.weight_errors(weight, scales, weight_format)
     columns = np.einsum("oc,oc->c", weight, weight, dtype=np.float64)
     noise = errors @ columns  # error / s^2 * (w s)^2
     noise += (lost / np.square(scales.astype(np.float64))) @ squares
@@ -75,5 +75,5 @@ def _ranges(
         QuantParams.from_range(
             *as_range(strategy.range(histogram, format)), format=format
         )
-        for histogram in _core.divided_histograms(stats, scales)
+        for histogram in _core.activation_histograms(stats, scales)
     ]
