@@ -22,7 +22,7 @@ pub struct ChannelGrids {
 }
 
 impl ChannelGrids {
-    /// ChannelGrids from scales and zero points, by channel.
+    /// Grids from scales and zero points, by channel.
     ///
     /// # Errors
     /// [`Error::InChannel`] with an error of [`Grid::new`]; [`Error::Lengths`] unless there are as

@@ -87,7 +87,7 @@ pub(super) fn ort_divergence_bounds<'py>(
     (lower.into_pyarray(py), upper.into_pyarray(py))
 }
 
-/// The divergences of Apache MXNet's windows, from the narrowest on.
+/// The divergences of Apache `MXNet`'s windows, from the narrowest on.
 #[pyfunction]
 pub(super) fn mxnet_divergences<'py>(
     py: Python<'py>,

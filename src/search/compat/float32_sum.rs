@@ -1,4 +1,4 @@
-//! Divergences that are summed in float32, one term after the other, as MXNet and ncnn do.
+//! Divergences that are summed in float32, one term after the other, as `MXNet` and ncnn do.
 //!
 //! The result of such a sum depends on the order of its terms, so the original order is kept. Each
 //! logarithm is rounded from float64.

@@ -1,4 +1,4 @@
-//! The divergences of Apache MXNet's entropy calibration, in float32 as MXNet computes them.
+//! The divergences of Apache `MXNet`'s entropy calibration, in float32 as `MXNet` computes them.
 //!
 //! Windows around the middle bin are merged to levels. Only bins with mass get the value of their
 //! level. The last level extends to the end, and the levels do not include the count of the first
@@ -12,7 +12,7 @@ const EPSILON: f32 = 1e-4;
 const EXACT: u64 = 1 << 24;
 
 /// The divergence of each window of `levels` / 2, … bins on either side of the middle bin; infinite
-/// where MXNet has none. O(bins²).
+/// where `MXNet` has none. O(bins²).
 ///
 /// There must be an odd number of bins, at least `levels`, with fewer than 2^31 values in total.
 pub fn mxnet_divergences(counts: &[u64], levels: usize) -> Vec<f32> {
@@ -102,7 +102,7 @@ impl MxnetBins {
     }
 }
 
-/// Gives empty bins a little and takes it from the others; false where MXNet gives up.
+/// Gives empty bins a little and takes it from the others; false where `MXNet` gives up.
 fn smooth(values: &mut [f32]) -> bool {
     let full = values.iter().filter(|&&value| value != 0.0).count();
     let taken = EPSILON * (values.len() - full) as f32 / full as f32;
