@@ -1,7 +1,7 @@
 //! Statistics by channel that may defer counting a small first observation until they are merged.
 //!
-//! A forward of a model counts when it is complete. Until then each channel would need a histogram
-//! of its own that is merged afterwards: for 512 rows, 3.7 ns a value to count and 4.1 ns to merge.
+//! A forward of a model counts when it is complete. Until then each channel would need a separate
+//! histogram that is merged afterwards: for 512 rows, 3.7 ns a value to count and 4.1 ns to merge.
 //! A copy of few values takes less memory than their histogram. It is counted once, directly into
 //! the statistics into which it is merged.
 

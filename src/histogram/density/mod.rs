@@ -86,7 +86,7 @@ impl Density {
     /// A coarser density for the early stages of a search.
     ///
     /// Segments are merged that lie in one bin of `mantissa_bits`, or that together are no wider
-    /// than `width`. Zeros stay a segment of their own. Up to 512 segments are returned unchanged.
+    /// than `width`. Zeros stay a separate segment. Up to 512 segments are returned unchanged.
     pub(crate) fn thinned(&self, mantissa_bits: u32, width: f64) -> Vec<Segment> {
         const FEW: usize = 512;
         if self.segments.len() <= FEW {

@@ -1,9 +1,8 @@
 //! Bounds of the divergences that ONNX Runtime's entropy calibration computes in float32.
 //!
 //! ONNX Runtime keeps windows around the middle bin and merges each to levels. Empty bins of either
-//! distribution get ε = 10⁻⁴, taken evenly from the others. It then sums p ln(p / q) over all bins,
-//! anew for each window. Here, prefix sums give the same divergence in float64, in O(1) for each
-//! window:
+//! distribution get ε = 10⁻⁴, taken evenly from the others. For each window, it sums p ln(p / q)
+//! over all bins. Here, prefix sums give the same divergence in float64, in O(1) for each window:
 //!
 //! ```text
 //! D = (Σ P ln P − Σ_g (Σ P in g) ln Q_g) / ΣP − ln ΣP + ln ΣQ
