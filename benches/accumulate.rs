@@ -1,7 +1,8 @@
-//! Recording, beside the floor: a vectorized max|x|, which is what reading the data once costs.
+//! Recording, compared with the floor: a vectorized max|x|, which is the cost of reading the data
+//! once.
 //!
-//! Everything is measured on one core and on two, the floor too, since both cores read from the
-//! same memory. The answers are checked before they are timed.
+//! Everything is measured on one core and on two. The floor is, too, since both cores read from the
+//! same memory. Results are checked before they are timed.
 
 #[path = "../tests/rust/data.rs"]
 mod data;
@@ -13,12 +14,12 @@ use criterion::{
     measurement::WallTime,
 };
 use half::{bf16, f16};
-use quantcal::{ChannelStats, Histogram, Recorder, float::Element, shape::Shape};
+use quantcal::{BufferedStats, ChannelStats, Histogram, float::Element, shape::Shape};
 use rayon::prelude::*;
 
-/// 256 MiB of `f32`, far more than any cache holds.
+/// 256 MiB of `f32`, far more than a cache.
 const MANY: usize = 1 << 26;
-/// Enough for the other shapes and types: 64 MiB.
+/// 64 MiB of `f32`, enough for the other shapes and types.
 const SOME: usize = 1 << 24;
 const CHANNELS: usize = 4096;
 const ROWS: usize = 8192;
@@ -34,7 +35,7 @@ fn abs_max(values: &[f32]) -> f32 {
     max.into_iter().fold(0.0, f32::max)
 }
 
-/// The same with all threads.
+/// The largest magnitude, with all threads.
 fn abs_max_in_parts(values: &[f32]) -> f32 {
     values.par_chunks(1 << 20).map(abs_max).reduce(|| 0.0, f32::max)
 }
@@ -88,7 +89,7 @@ fn gauss(n: usize) -> Vec<f32> {
     (0..n).map(|_| r.gauss() as f32).collect()
 }
 
-/// Magnitudes spread evenly over 16 octaves, of either sign.
+/// Magnitudes spread evenly over 16 octaves, with both signs.
 fn octaves(n: usize) -> Vec<f32> {
     let r = &mut data::Random::new(8);
     (0..n)
@@ -118,7 +119,7 @@ fn shapes(c: &mut Criterion) {
     }
 }
 
-/// Arrays of a size from which a second thread may pay.
+/// Arrays of the sizes from which a second thread may be faster.
 fn sizes(c: &mut Criterion) {
     let gauss = gauss(1 << 22);
     for size in [1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 22] {
@@ -127,13 +128,14 @@ fn sizes(c: &mut Criterion) {
     }
 }
 
-/// Many tensors in turn, so that the counters of each have left the cache meanwhile.
+/// Many tensors in turn, so that the counters of each have left the cache before its next turn.
 fn tensors(c: &mut Criterion) {
     let gauss = gauss(SOME);
     for (tensors, size) in [(1000, 1 << 10), (700, 1 << 14), (60, 1 << 18)] {
         let mut group = group(c, "tensors in turn", tensors * size);
         let arrays: Vec<&[f32]> = gauss.chunks(size).take(tensors).collect();
-        let mut recorders: Vec<Recorder> = (0..tensors).map(|_| Recorder::default()).collect();
+        let mut recorders: Vec<BufferedStats> =
+            (0..tensors).map(|_| BufferedStats::default()).collect();
         group.bench_function(format!("{tensors} × {size}"), |b| {
             b.iter(|| {
                 for (recorder, values) in recorders.iter_mut().zip(&arrays) {

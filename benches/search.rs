@@ -1,4 +1,4 @@
-//! The searches, on one tensor's histogram of a million values.
+//! The searches, on the histogram of a tensor of a million values.
 
 #[path = "../tests/rust/data.rs"]
 mod data;
@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantcal::{
     Density, Histogram, QuantFormat, Scaling, TensorStats, search,
-    search::{BlockSearch, Tails},
+    search::{BlockSearch, PercentileTails},
     shape::Shape,
     wire::{Archive, Entry},
 };
@@ -22,7 +22,7 @@ fn searches(c: &mut Criterion) {
     let histogram = Histogram::of(&values);
     let density = Density::new(&histogram);
     let (int8, uint8) = (QuantFormat::INT8, QuantFormat::UINT8);
-    // Checked before it is timed: clipping a little beats clipping nothing.
+    // Checked before it is timed: clipping a little is better than clipping nothing.
     let error = |range| search::grid_error(&density, uint8.grid(range, Scaling::AFFINE)).mse;
     assert!(
         error(search::mse(&density, 2.0, uint8, Scaling::AFFINE).expect("p"))
@@ -33,7 +33,7 @@ fn searches(c: &mut Criterion) {
     group.sample_size(20);
     group.bench_function("density", |b| b.iter(|| Density::new(black_box(&histogram))));
     group.bench_function("percentile, symmetric", |b| {
-        b.iter(|| search::percentile(black_box(&histogram), 0.9999, Tails::Split, true));
+        b.iter(|| search::percentile(black_box(&histogram), 0.9999, PercentileTails::Split, true));
     });
     group.bench_function("kl, int8, 2048 bins", |b| {
         b.iter(|| search::kl(black_box(&histogram), options(2048), int8, Scaling::SYMMETRIC));
@@ -57,7 +57,7 @@ fn searches(c: &mut Criterion) {
             b.iter(|| search::max_entropy(black_box(&density), format, scaling));
         });
     }
-    // So few segments that each is visited.
+    // So few segments that the search visits each.
     let few = Density::new(&Histogram::of(&values[..1 << 11]));
     assert!(few.segments().len() <= 1536);
     group.bench_function("mse, p = 2.4, uint8, 2048 values", |b| {
@@ -66,7 +66,7 @@ fn searches(c: &mut Criterion) {
     let end = density.abs_max();
     let counts = density.rebin(2048, -end, end).expect("in order");
     group.bench_function("bounds of onnxruntime's divergences, 2048 bins", |b| {
-        b.iter(|| search::smoothed_divergences(black_box(&counts), 128));
+        b.iter(|| search::ort_divergence_bounds(black_box(&counts), 128));
     });
     group.bench_function("octav, uint8", |b| {
         b.iter(|| search::octav(black_box(&histogram), uint8, Scaling::AFFINE));
@@ -98,7 +98,7 @@ fn searches(c: &mut Criterion) {
     let mut scales = vec![0f32; blocks.blocks()];
     let mut zero_points = vec![0u8; blocks.blocks()];
     group.bench_function("blocks of 32 weights, uint4, five shares", |b| {
-        b.iter(|| blocks.code(black_box(&values), &mut coded, &mut scales, &mut zero_points));
+        b.iter(|| blocks.quantize(black_box(&values), &mut coded, &mut scales, &mut zero_points));
     });
     group.bench_function("quantize + dequantize, int8", |b| {
         b.iter(|| {
@@ -110,7 +110,7 @@ fn searches(c: &mut Criterion) {
 
     let mut stats = TensorStats::default();
     stats.observe(&values);
-    let stats = Entry::Whole(stats);
+    let stats = Entry::Tensor(stats);
     let tensors: Vec<(String, Entry)> =
         (0..100).map(|i| (format!("tensor {i}"), stats.clone())).collect();
     let write = || Archive::write("{}", tensors.iter().map(|(n, s)| (n.as_str(), s)));

@@ -1,34 +1,34 @@
-//! The one error type of the crate: what was wrong, the value, and what to do about it.
+//! The error type of the crate. Each message says what was wrong, the value, and what to do.
 
 use std::fmt;
 
-/// Everything that can be refused. Nothing that is *observed* can: every bit pattern of an
-/// element has a bin or a counter.
+/// Everything that can be refused. Values cannot: every bit pattern of an element has a bin or a
+/// counter.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A resolution outside 3…12 mantissa bits. Below 3 a bin is wider than an eighth of its
-    /// value; above 12 a table no longer fits any cache and answers no question better.
+    /// A resolution outside 3…12 mantissa bits. Below 3, a bin is wider than an eighth of its
+    /// value. Above 12, the counters no longer fit a cache, and no answer improves.
     MantissaBits(i64),
-    /// `coarsen` was asked for more resolution than there is.
+    /// `coarsen` to a higher resolution.
     Refine {
-        /// mantissa bits that the histogram has
+        /// mantissa bits of the histogram
         have: u32,
-        /// mantissa bits that were asked for
+        /// mantissa bits that were requested
         want: u32,
     },
     /// Counts that no recording can give.
     Counts(&'static str),
     /// More values or observations than can be counted.
     TooMany {
-        /// how many there would be; the largest number if there is none for it
+        /// how many there would be, limited to 64 bits
         count: u64,
     },
     /// A quantile outside 0…1, or NaN.
     Quantile(f64),
     /// A uniform view needs at least one bin.
     NumBins(i64),
-    /// A number of levels that leaves nothing to search.
+    /// Fewer than two levels.
     NumLevels(i64),
     /// A norm outside 1…4.
     Norm(f64),
@@ -39,22 +39,22 @@ pub enum Error {
         /// the upper end as given
         high: f64,
     },
-    /// Values that are not finite, where they are refused.
+    /// Values that are not finite, where only finite ones are accepted.
     NonFinite {
-        /// NaN among them
+        /// number of NaN
         nan: u64,
-        /// +inf among them
+        /// number of +inf
         posinf: u64,
-        /// −inf among them
+        /// number of −inf
         neginf: u64,
-        /// how many values there are
+        /// number of all values
         count: u64,
     },
-    /// A format name that is not known.
+    /// An unknown format name.
     Format(String),
     /// A scale that is not a finite positive number.
     Scale(f32),
-    /// A zero point that the format has no code for.
+    /// A zero point that is not a code of the format.
     ZeroPoint {
         /// the zero point as given
         zero_point: i32,
@@ -63,45 +63,45 @@ pub enum Error {
         /// highest code of the format
         qmax: i32,
     },
-    /// A block format name that is not known, or not with (or without) a global scale.
+    /// An unknown block format name, or one that needs or does not take a global scale.
     BlockFormat(String),
-    /// A global scale of NVFP4 that is not a positive normal number, or too large.
+    /// A global scale of NVFP4 that is not a positive normal number, or is too large.
     GlobalScale(f32),
-    /// Codes and scales of a block format that do not belong together.
+    /// Numbers of codes and scales of a block format that do not match.
     BlockLengths {
-        /// codes of elements that there are
+        /// number of element codes
         codes: usize,
-        /// codes of scales that there are
+        /// number of scale codes
         scales: usize,
-        /// codes of scales that these elements need
+        /// number of scale codes that the elements need
         expected: usize,
     },
     /// A floating format where codes must be evenly spaced.
-    Integers(String),
-    /// Blocks of no values.
+    NotInteger(String),
+    /// A block size below one.
     BlockSize(i64),
-    /// Something is wrong with the parameters of one channel.
+    /// An error in the parameters of one channel.
     InChannel {
         /// the channel
         channel: usize,
-        /// what is wrong
+        /// the error
         error: Box<Error>,
     },
-    /// Another number of zero points than of scales.
+    /// Different numbers of scales and zero points.
     Lengths {
-        /// how many scales there are
+        /// number of scales
         scales: usize,
-        /// how many zero points there are
+        /// number of zero points
         zero_points: usize,
     },
-    /// An array whose channels are not as many as the grids.
+    /// Different numbers of grids and channels.
     Grids {
-        /// how many grids there are
+        /// number of grids
         have: usize,
-        /// how many channels the array has
+        /// number of channels of the array
         want: usize,
     },
-    /// A thread count below one or beyond reason.
+    /// A number of threads below 1 or above 1024.
     Threads(i64),
     /// An axis that the array does not have.
     AxisRange {
@@ -126,43 +126,43 @@ pub enum Error {
     },
     /// Another number of channels than before.
     Channels {
-        /// how many there were
+        /// number of channels before
         have: usize,
-        /// how many there are now
+        /// number of channels now
         want: usize,
     },
-    /// A node of a graph that names a recorder which is not there.
+    /// A node of a graph whose recorder does not exist.
     NoTap {
-        /// the number of the recorders, as the node has it
+        /// the number of the taps, from the node
         number: i64,
-        /// the position among them, as the node has it
+        /// the position among them, from the node
         position: i64,
     },
-    /// The bytes do not begin as a file of this library does.
+    /// The bytes do not begin like a file of this library.
     Foreign,
     /// The bytes were written by a later version of the library.
     Newer {
-        /// version found in the bytes
+        /// version of the bytes
         found: u8,
         /// newest version that this build reads
         known: u8,
     },
-    /// The bytes hold something else, for instance a calibrator where a histogram was expected.
+    /// The bytes contain another kind of object, such as a calibrator instead of a histogram.
     Kind {
-        /// what was expected
+        /// the expected kind
         want: &'static str,
-        /// what the bytes say they are
+        /// the kind of the bytes
         found: u8,
     },
     /// The bytes end too early.
     Truncated {
-        /// bytes that there are
+        /// number of bytes
         len: usize,
     },
-    /// The bytes were altered: checksum, structure or sums do not fit.
+    /// The bytes were altered: checksum, structure or sums are wrong.
     Altered(&'static str),
-    /// The bytes hold two tensors of one name.
-    Twice(String),
+    /// The bytes contain two tensors of one name.
+    Duplicate(String),
 }
 
 /// `Result` with this crate's [`Error`].
@@ -171,7 +171,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
-    #[allow(clippy::too_many_lines)] // one sentence for each
+    #[allow(clippy::too_many_lines)] // one message for each variant
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MantissaBits(m) => {
@@ -183,12 +183,15 @@ impl fmt::Display for Error {
                  recorded cannot be added; observe again with mantissa_bits={want}"
             ),
             Self::Counts(what) => {
-                write!(f, "the counts do not fit together: {what}; give them as they were counted")
+                write!(
+                    f,
+                    "the counts contradict each other: {what}; pass them as they were counted"
+                )
             }
             Self::TooMany { count } => write!(
                 f,
-                "there would be {count}{} values or observations together, but at most 2^60 can be \
-                 counted; merge each file once, or begin anew",
+                "there would be {count}{} values or observations in total, but at most 2^60 can be \
+                 counted; merge each file once, or start a new calibrator",
                 if *count == u64::MAX { " or more" } else { "" }
             ),
             Self::Quantile(q) => write!(f, "quantile is {q}, but it must be between 0 and 1"),
@@ -198,12 +201,17 @@ impl fmt::Display for Error {
             Self::NumLevels(n) => write!(f, "num_levels is {n}, but it must be at least 2"),
             Self::Norm(p) => write!(f, "p is {p}, but it must be between 1 and 4"),
             Self::Interval { low, high } => {
-                let told = if low.is_finite() && high.is_finite() && low <= high {
+                let reason = if low.is_finite() && high.is_finite() && low <= high {
                     "it is wider than the largest float64"
                 } else {
                     "both ends must be finite and low must not exceed high"
                 };
-                write!(f, "the interval [{}, {}] is not usable: {told}", short(*low), short(*high))
+                write!(
+                    f,
+                    "the interval [{}, {}] is not usable: {reason}",
+                    short(*low),
+                    short(*high)
+                )
             }
             Self::NonFinite { nan, posinf, neginf, count } => {
                 write!(f, "{nan} NaN, {posinf} +inf and {neginf} -inf among {count} values")
@@ -227,21 +235,21 @@ impl fmt::Display for Error {
             ),
             Self::GlobalScale(s) => write!(
                 f,
-                "global_scale is {s}, but it must be between 1.2e-38 and 1.26e35, so that 2688 \
-                 times it, the largest value represented, is a float32"
+                "global_scale is {s}, but it must be between 1.2e-38 and 1.26e35, so that the \
+                 largest value, 2688 times the scale, is a finite float32"
             ),
             Self::BlockLengths { codes, scales, expected } => write!(
                 f,
                 "{codes} codes need {expected} scales, one for each block of a row, but there \
                  are {scales}"
             ),
-            Self::Integers(name) => write!(
+            Self::NotInteger(name) => write!(
                 f,
                 "format \"{name}\" has no evenly spaced codes, but the blocks of a weight take \
                  integers; use int4 or uint4"
             ),
             Self::BlockSize(size) => {
-                write!(f, "the block size is {size}, but a block has at least 1 value")
+                write!(f, "the block size is {size}, but it must be at least 1")
             }
             Self::Threads(n) => {
                 write!(f, "the number of threads is {n}, but it must be between 1 and 1024")
@@ -285,7 +293,7 @@ impl fmt::Display for Error {
             Self::NoTap { number, position } => write!(
                 f,
                 "there is no recorder {position} of number {number}: quantcal::Observe nodes work \
-                 in the session that they were made for, and in this process only"
+                 only in the process and the session for which they were made"
             ),
             Self::Foreign => {
                 write!(f, "these bytes were not written by quantcal: they do not begin with QCAL")
@@ -304,16 +312,16 @@ impl fmt::Display for Error {
             Self::Altered(what) => {
                 write!(f, "the data were altered: {what}; restore the file or observe again")
             }
-            Self::Twice(name) => write!(
+            Self::Duplicate(name) => write!(
                 f,
-                "tensor \"{name}\" occurs twice in the data, and it is not known which one counts; \
+                "tensor \"{name}\" occurs twice in the data, so its statistics are ambiguous; \
                  restore the file or observe again"
             ),
         }
     }
 }
 
-/// A number as text, without a row of zeros for very large and very small ones.
+/// A number as text; very large and very small ones have an exponent.
 pub(crate) fn short<T: fmt::Display + fmt::LowerExp + Copy + Into<f64>>(number: T) -> String {
     let size = number.into().abs();
     if size.is_finite() && size != 0.0 && !(1e-5..1e16).contains(&size) {

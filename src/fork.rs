@@ -1,11 +1,12 @@
-//! Locks that no fork copies while another thread holds them.
+//! Locks that no other thread holds when the process forks.
 //!
-//! The child of a `fork` has the forking thread only. A lock that another thread held stays locked in the child
-//! for ever, and what it guards may be half changed. So who forks closes the gate before: [`close`] waits until
-//! nobody holds such a [`Lock`], and nobody gets one until the gate is open again, in the parent and in the
-//! child. The child then finds every observation complete or not begun.
+//! The child of a `fork` has the forking thread only. A lock that another thread held would stay
+//! locked in the child, and its data might be half changed. So the gate is closed before a fork.
+//! [`close`] waits until no thread holds a [`Lock`], and no thread gets one until the gate opens
+//! again, in the parent and in the child. The child finds every observation complete or not begun.
 //!
-//! The gate is made of two numbers, without a queue of waiting threads, which the child would inherit.
+//! The gate consists of two numbers. It has no queue of waiting threads, which the child would
+//! inherit.
 
 use std::{
     cell::Cell,
@@ -20,21 +21,21 @@ use std::{
 };
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
-/// Threads that hold a lock.
+/// Number of threads that hold a lock.
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
-/// What a thread waits through, where more than waiting is to be done.
-static THROUGH: OnceLock<Through> = OnceLock::new();
+/// How a thread waits for the gate, if the application has set that.
+static WAITER: OnceLock<Waiter> = OnceLock::new();
 
-/// Runs what it is given, once.
-pub type Through = fn(&(dyn Fn() + Sync));
+/// Runs a function that waits, once.
+pub type Waiter = fn(&(dyn Fn() + Sync));
 
 thread_local! {
-    /// Locks that this thread holds; one more while it forks, as it need not wait for itself.
+    /// Number of locks that this thread holds, plus one while it forks, so that it passes the gate.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Closes the gate and waits until no other thread holds a [`Lock`]. To be called before a fork; while another
-/// thread forks, it waits for that.
+/// Closes the gate and waits until no other thread holds a [`Lock`]. Call it before a fork. If
+/// another thread is forking, it waits for that first.
 pub fn close() {
     while CLOSED.swap(true, SeqCst) {
         pause();
@@ -45,7 +46,7 @@ pub fn close() {
     }
 }
 
-/// Opens the gate again, in the parent, in the thread that closed it.
+/// Opens the gate in the parent. Call it in the thread that closed the gate.
 pub fn open_in_parent() {
     DEPTH.set(DEPTH.get().saturating_sub(1));
     CLOSED.store(false, SeqCst);
@@ -53,14 +54,14 @@ pub fn open_in_parent() {
 
 /// Opens the gate in the child.
 pub fn open_in_child() {
-    INSIDE.store(0, SeqCst); // threads that found it closed may have been on their way back
+    INSIDE.store(0, SeqCst); // other threads, gone now, may have been counted while they retreated
     open_in_parent();
 }
 
-/// Sets what threads wait through when they find the gate closed: to give up what the forking thread needs.
-/// The first call counts.
-pub fn wait_through(through: Through) {
-    let _ = THROUGH.set(through);
+/// Sets how threads wait for a closed gate, so that they can release what the forking thread needs.
+/// Only the first call has an effect.
+pub fn wait_with(waiter: Waiter) {
+    let _ = WAITER.set(waiter);
 }
 
 fn pause() {
@@ -74,13 +75,13 @@ fn wait() {
             pause();
         }
     };
-    match THROUGH.get() {
-        Some(through) => through(&until_open),
+    match WAITER.get() {
+        Some(waiter) => waiter(&until_open),
         None => until_open(),
     }
 }
 
-/// A thread's leave to hold locks.
+/// The permission of a thread to hold locks.
 #[derive(Debug)]
 struct Pass {
     of_this_thread: PhantomData<*const ()>,
@@ -90,7 +91,8 @@ impl Pass {
     #[inline]
     fn get() -> Self {
         DEPTH.with(|depth| {
-            // Who holds a lock may take another: to wait for the gate would be to wait for oneself.
+            // A thread that holds a lock may take another. The gate waits for it, so it must not
+            // wait for the gate.
             if depth.get() == 0 {
                 INSIDE.fetch_add(1, SeqCst);
                 if CLOSED.load(SeqCst) {
@@ -103,7 +105,7 @@ impl Pass {
     }
 }
 
-/// Comes back in when the gate is open.
+/// Retreats, and enters again when the gate is open.
 #[cold]
 fn enter_later() {
     loop {
@@ -128,21 +130,23 @@ impl Drop for Pass {
     }
 }
 
-/// A mutex that nobody holds when the process forks.
+/// A mutex that no other thread holds when the process forks.
 ///
-/// It must not be held while waiting for anything that the forking thread holds, such as Python's interpreter.
+/// Its holder must not wait for anything that the forking thread holds, such as Python's
+/// interpreter.
 #[derive(Debug, Default)]
 pub struct Lock<T> {
     mutex: Mutex<T>,
 }
 
 impl<T> Lock<T> {
-    /// A lock that is open.
+    /// An unlocked mutex.
     pub const fn new(value: T) -> Self {
         Self { mutex: Mutex::new(value) }
     }
 
-    /// Waits for the lock, and for a fork that is under way. A panic of another holder does not matter.
+    /// Waits for the lock, and for a fork in progress. It can be locked after a holder has
+    /// panicked.
     #[inline]
     pub fn lock(&self) -> Locked<'_, T> {
         let pass = Pass::get();
@@ -151,7 +155,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// What a [`Lock`] guards, until it is dropped.
+/// Access to the data of a [`Lock`] until it is dropped.
 #[derive(Debug)]
 pub struct Locked<'a, T> {
     guard: MutexGuard<'a, T>, // dropped before the pass is
@@ -180,9 +184,9 @@ mod tests {
 
     use super::*;
 
-    // One test: the gate is one for the whole process.
+    // A single test, since there is one gate for the process.
     #[test]
-    fn a_closed_gate_lets_nobody_in_but_those_who_are_inside() {
+    fn a_closed_gate_admits_only_threads_that_hold_a_lock() {
         let (first, second) = (Lock::new(0), Lock::new(0));
         let (inside, closing, closed) =
             (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
@@ -194,7 +198,7 @@ mod tests {
                     pause();
                 }
                 thread::sleep(Duration::from_millis(20));
-                assert!(!closed.load(Relaxed), "it waits for those who are inside");
+                assert!(!closed.load(Relaxed), "closing waits for threads that hold a lock");
                 *second.lock() += 1; // may take another lock
                 *guard += 1;
             });
@@ -206,10 +210,10 @@ mod tests {
             closed.store(true, Relaxed);
             scope.spawn(|| {
                 *first.lock() += 1;
-                assert!(!closed.load(Relaxed), "it waits until the gate is open");
+                assert!(!closed.load(Relaxed), "locking waits until the gate is open");
             });
             thread::sleep(Duration::from_millis(20));
-            assert_eq!((*first.lock(), *second.lock()), (1, 1), "who closed it need not wait");
+            assert_eq!((*first.lock(), *second.lock()), (1, 1), "the closing thread can lock");
             closed.store(false, Relaxed);
             open_in_parent();
         });

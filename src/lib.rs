@@ -1,7 +1,8 @@
-//! Calibration for post-training quantization: measure once, decide as often as you like.
+//! Calibration for post-training quantization: run the network once, compute ranges as often as
+//! needed.
 //!
-//! A network's activations are recorded into one small exact [`Histogram`] per tensor, in one
-//! streaming pass; ranges, scales and zero points are computed from it afterwards, by any method,
+//! One streaming pass records the activations of a network into one small exact [`Histogram`] for
+//! each tensor. Any method then computes ranges, scales and zero points from the histograms,
 //! without running the network again.
 //!
 //! # Example: from values to a scale
@@ -31,40 +32,39 @@
 //! # Ok::<(), quantcal::Error>(())
 //! ```
 //!
-//! # The map
+//! # The modules
 //!
+//! Each module depends only on those above it.
+//!
+//! * [`error`]: the error type
+//! * [`fork`](mod@fork): locks that no other thread holds when the process forks
+//! * [`simd`]: code for wider vectors, chosen at run time; prefetching; denormals
 //! * [`float`]: the bits of a float and the code of its bin
+//! * [`parallel`]: the thread pool
 //! * [`histogram`]: record, merge, coarsen, quantiles, moments, prefix sums, uniform views
-//! * [`tensor`]: a histogram beside the extremes of each observation, what a calibrator keeps
-//! * [`channels`]: one histogram for each channel of a tensor
-//! * [`recorder`]: statistics of a tensor, with extremes gathered before they count
-//! * [`held`]: those of channels, with the first observation held back for a while
-//! * [`wire`]: the one checked format for files, pickles and the network
+//! * [`shape`]: where the channels of an array lie in memory
 //! * [`format`](mod@format): integers, 8- and 4-bit floats, block formats: scales, rounding,
 //!   saturation
+//! * [`tensor`]: the statistics of a tensor: its histogram and the extremes of each observation
+//! * [`buffered`]: the same with a buffer of extremes
+//! * [`channels`]: statistics by channel, and the same with a deferred first observation
+//! * [`wire`]: the checked format of files, pickles and messages
 //! * [`search`]: the methods that choose a range
-//! * [`parallel`]: the one thread pool
-//! * [`fork`](mod@fork): locks that no fork copies while they are held
-//! * [`shape`]: where the channels of an array lie in memory
-//!
-//! Each module uses those above it only. The Python bindings (feature `python`) use them all and
-//! compute nothing.
-//!
-//! With the feature `onnxruntime` there is also `observer`: an operator that records the tensors of a
-//! model while ONNX Runtime runs it.
+//! * `observer` (feature `onnxruntime`): an operator that records the tensors of a model while ONNX
+//!   Runtime runs it
+//! * `python` (feature `python`): the Python bindings, which compute nothing
 #![cfg_attr(not(feature = "python"), deny(unsafe_code))]
 
+pub mod buffered;
 pub mod channels;
 pub mod error;
 pub mod float;
 pub mod fork;
 pub mod format;
-pub mod held;
 pub mod histogram;
 #[cfg(feature = "onnxruntime")]
 pub mod observer;
 pub mod parallel;
-pub mod recorder;
 pub mod search;
 pub mod shape;
 pub mod simd;
@@ -74,10 +74,9 @@ pub mod wire;
 #[cfg(feature = "python")]
 mod python;
 
-pub use channels::ChannelStats;
+pub use buffered::BufferedStats;
+pub use channels::{ChannelStats, DeferredStats};
 pub use error::{Error, Result};
-pub use format::{FloatFormat, Grid, Grids, QuantFormat, Range, Scaling};
-pub use held::Held;
+pub use format::{ChannelGrids, FloatFormat, Grid, QuantFormat, Range, Scaling};
 pub use histogram::{Density, Histogram, Mass, Moments, Segment};
-pub use recorder::Recorder;
 pub use tensor::TensorStats;

@@ -1,8 +1,8 @@
-//! The one decision about threads: how many, in which pool, and what happens after a `fork`.
+//! Threads: how many, in which pool, and what happens after a `fork`.
 //!
-//! A rayon pool does not survive `fork`: the child has the pool's memory but not its threads, and
-//! would wait for them for ever. Data loaders, Dask and Ray do fork. So the pool is kept beside
-//! the id of the process that built it, and a child builds its own at first use.
+//! A rayon pool does not survive `fork`: the child has its memory but not its threads, and would
+//! wait for them forever. Data loaders, Dask and Ray do fork. So the pool is stored with the id of
+//! the process that built it, and a child builds its own at first use.
 
 use std::{
     cell::Cell,
@@ -23,20 +23,19 @@ struct Slot {
 
 static SLOT: Mutex<Option<Slot>> = Mutex::new(None);
 
-/// More threads than any machine has use for.
-pub const MOST_THREADS: usize = 1024;
+/// Largest number of threads that can be set.
+pub const MAX_THREADS: usize = 1024;
 
-/// Environment variable that sets the number of threads before first use.
+/// Environment variable that sets the number of threads before the first use.
 pub const NUM_THREADS_VARIABLE: &str = "QUANTCAL_NUM_THREADS";
 
-/// Adds every item to a state, each once: on this thread and, if that is worth it, on others at once,
-/// which take the next item until none is left. Each thread begins with what `init` makes; returns all
-/// of these, at least one.
+/// Adds every item to a state: on this thread and, if `parallel`, on others at the same time.
 ///
-/// Which thread takes which item is a matter of chance: what is made of the states must not depend on it.
-/// Sums of counts do not.
+/// Each thread starts with a state from `init` and takes the next item until none is left. Returns
+/// the states of all threads, at least one. Which thread takes which item is random, so the
+/// caller's result must not depend on it. Sums of counts do not.
 pub(crate) fn fold<I, S>(
-    worth_it: bool,
+    parallel: bool,
     mut items: I,
     init: impl Fn() -> S + Sync,
     add: impl Fn(&mut S, I::Item) + Sync,
@@ -53,11 +52,11 @@ where
             }
         };
         let work: &mut dyn FnMut() = &mut work; // one copy of the loop
-        simd::with_subnormals(work); // whatever a thread was told, all get the same
+        simd::with_denormals(work); // the same results, whatever the setting of each thread
         state
     };
-    let most = items.size_hint().1.unwrap_or(usize::MAX);
-    let threads = threads(worth_it).min(most.max(1));
+    let limit = items.size_hint().1.unwrap_or(usize::MAX);
+    let threads = threads(parallel).min(limit.max(1));
     if threads == 1 {
         return vec![all(&mut || items.next())];
     }
@@ -65,27 +64,27 @@ where
     on_each(threads, || all(&mut || items.lock().unwrap_or_else(PoisonError::into_inner).next()))
 }
 
-/// Works on every item, as [`fold`] does.
+/// Calls `work` with every item, as [`fold`] does.
 pub(crate) fn for_each<I: Iterator + Send>(
-    worth_it: bool,
+    parallel: bool,
     items: I,
     work: impl Fn(I::Item) + Sync,
 ) {
-    fold(worth_it, items, || (), |(), item| work(item));
+    fold(parallel, items, || (), |(), item| work(item));
 }
 
-/// What `work` makes of every item, in their order; the work is done as [`fold`] does it.
+/// Maps every item, as [`fold`] does; the results are in the order of the items.
 pub(crate) fn map<I: Iterator + Send, R: Send>(
-    worth_it: bool,
+    parallel: bool,
     items: I,
     work: impl Fn(I::Item) -> R + Sync,
 ) -> Vec<R> {
-    map_with(worth_it, items, |(): &mut (), item| work(item))
+    map_with(parallel, items, |(): &mut (), item| work(item))
 }
 
-/// As [`map`]; each thread has buffers of its own.
+/// As [`map`], with buffers for each thread.
 pub(crate) fn map_with<I, B, R>(
-    worth_it: bool,
+    parallel: bool,
     items: I,
     work: impl Fn(&mut B, I::Item) -> R + Sync,
 ) -> Vec<R>
@@ -95,7 +94,7 @@ where
     R: Send,
 {
     let made = fold(
-        worth_it,
+        parallel,
         items.enumerate(),
         || (B::default(), Vec::new()),
         |(buffers, made), (number, item)| made.push((number, work(buffers, item))),
@@ -105,10 +104,10 @@ where
     made.into_iter().map(|(_, result)| result).collect()
 }
 
-/// How many threads take part: one, if the work is not worth more. They are those of this library's pool, or
-/// of the one that a Rust caller is inside already.
-pub(crate) fn threads(worth_it: bool) -> usize {
-    if !worth_it || ALONE.get() {
+/// How many threads take part. They are those of this library's pool, or those of the rayon pool in
+/// which the caller runs.
+pub(crate) fn threads(parallel: bool) -> usize {
+    if !parallel || ALONE.get() {
         return 1;
     }
     match rayon::current_thread_index() {
@@ -117,9 +116,10 @@ pub(crate) fn threads(worth_it: bool) -> usize {
     }
 }
 
-/// Does the same on this thread and `threads - 1` others at once. Returns what each made.
+/// Runs `work` on this thread and `threads - 1` others at the same time. Returns all results.
 ///
-/// A processor that sleeps takes a while to wake. So this thread does not hand all over and sleep, too.
+/// This thread works too, instead of sleeping until others have finished. A sleeping processor
+/// takes longer to wake than 262,144 values take to count.
 fn on_each<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec<R> {
     fn share<'a>(scope: &Scope<'a>, threads: usize, work: &'a (impl Fn() + Sync)) {
         (1..threads).for_each(|_| scope.spawn(|_| work()));
@@ -144,7 +144,8 @@ thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `op` so that it keeps to this thread: for work that is one of several shares already.
+/// Runs `op` on this thread only, for work that is already a share of other work.
+#[cfg_attr(not(feature = "onnxruntime"), allow(dead_code))] // only the operator needs it
 pub(crate) fn alone<R>(op: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
@@ -152,24 +153,24 @@ pub(crate) fn alone<R>(op: impl FnOnce() -> R) -> R {
             ALONE.set(self.0);
         }
     }
-    let _before = Before(ALONE.replace(true)); // put back after a panic, too
+    let _before = Before(ALONE.replace(true)); // restored after a panic, too
     op()
 }
 
 /// Sets the number of threads for the whole process.
 ///
 /// # Errors
-/// [`Error::Threads`] for none, more than [`MOST_THREADS`], or more than the system gives.
+/// [`Error::Threads`] for 0, more than [`MAX_THREADS`], or more than the system provides.
 pub fn set_num_threads(threads: usize) -> Result<()> {
     let refused = || Error::Threads(threads as i64);
-    if !(1..=MOST_THREADS).contains(&threads) {
+    if !(1..=MAX_THREADS).contains(&threads) {
         return Err(refused());
     }
     let pool = build(threads).ok_or_else(refused)?;
     with_slot(|slot| replace(slot, pool)).ok_or_else(refused)
 }
 
-/// Number of threads that take part in work that is worth it.
+/// Number of threads that take part in large work.
 pub fn num_threads() -> usize {
     pool().map_or(1, |pool| pool.current_num_threads())
 }
@@ -178,10 +179,10 @@ fn pool() -> Option<Arc<ThreadPool>> {
     with_slot(current).flatten()
 }
 
-/// Works on the slot; `None` if it stays locked.
+/// Runs `work` on the slot; `None` if it stays locked.
 fn with_slot<R>(work: impl FnOnce(&mut Option<Slot>) -> R) -> Option<R> {
-    // A fork may have copied the lock while another thread of the parent held it. Nobody in the
-    // child will ever open it, so the wait is bounded; the lock is held for nanoseconds otherwise.
+    // A fork may have copied the lock while another thread of the parent held it. No thread of the
+    // child will open it, so the wait is bounded. Otherwise it is held for nanoseconds only.
     for _ in 0..10_000 {
         match SLOT.try_lock() {
             Ok(mut slot) => return Some(work(&mut slot)),
@@ -209,7 +210,7 @@ fn current(slot: &mut Option<Slot>) -> Option<Arc<ThreadPool>> {
 fn build(threads: usize) -> Option<Arc<ThreadPool>> {
     let name = |i| format!("quantcal-{i}");
     let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name);
-    pool.start_handler(|_| simd::use_subnormals()).build().ok().map(Arc::new)
+    pool.start_handler(|_| simd::enable_denormals()).build().ok().map(Arc::new)
 }
 
 fn replace(slot: &mut Option<Slot>, pool: Arc<ThreadPool>) {
@@ -217,7 +218,7 @@ fn replace(slot: &mut Option<Slot>, pool: Arc<ThreadPool>) {
     if let Some(old) = slot.replace(Slot { pid, pool })
         && old.pid != pid
     {
-        // Dropping it would wait for threads that exist in the parent only.
+        // Dropping it would wait for threads that exist only in the parent.
         std::mem::forget(old);
     }
 }
@@ -226,7 +227,7 @@ fn default_threads() -> usize {
     std::env::var(NUM_THREADS_VARIABLE)
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .filter(|n| (1..=MOST_THREADS).contains(n))
+        .filter(|n| (1..=MAX_THREADS).contains(n))
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
@@ -236,13 +237,13 @@ mod tests {
 
     use super::*;
 
-    /// What each of the threads took of a hundred items.
+    /// The items of a hundred that each thread took.
     fn taken() -> Vec<Vec<usize>> {
         fold(true, 0..100, Vec::new, Vec::push)
     }
 
     #[test]
-    fn every_item_is_taken_once_by_whichever_thread() {
+    fn every_item_is_taken_once_by_some_thread() {
         let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         for (threads, parts) in
             [(3, pool.install(taken)), (1, alone(taken)), (num_threads(), taken())]
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_one_thread_reaches_the_caller_when_all_are_done() {
+    fn a_panic_of_one_thread_reaches_the_caller_after_all_have_finished() {
         let done = AtomicUsize::new(0);
         let caught = std::panic::catch_unwind(|| {
             on_each(4, || {

@@ -2,19 +2,19 @@
 
 use crate::error::{Error, Result};
 
-/// How the channels lie in contiguous data: element (o, c, i) is at (o · channels + c) · inner + i.
+/// Where channels lie in contiguous data: element (o, c, i) is at (o · channels + c) · inner + i.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// product of the sizes before the axis
     pub outer: usize,
     /// size of the axis
     pub channels: usize,
-    /// product of the sizes behind the axis
+    /// product of the sizes after the axis
     pub inner: usize,
 }
 
 impl Shape {
-    /// The channels along `axis` of an array in row-major order; negative axes count from the end.
+    /// The channels along `axis` of a row-major array. A negative axis counts from the end.
     ///
     /// # Errors
     /// [`Error::AxisRange`] for an axis that the array does not have; [`Error::NoChannels`] if its

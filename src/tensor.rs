@@ -1,8 +1,8 @@
 //! What a calibrator keeps of one tensor: its histogram, and the extremes of each observation.
 //!
-//! The histogram is a function of the values alone. How often they were observed, and the minimum
-//! and maximum of each observation, depend on how the data were split, so they stand beside it;
-//! they do not depend on order, threads or merging.
+//! The histogram depends on the values only. The number of observations and their extremes depend
+//! on how the data were split, so they are kept beside it. They do not depend on order, threads or
+//! merges.
 
 use crate::{
     Histogram,
@@ -16,7 +16,7 @@ use crate::{
 pub struct TensorStats {
     /// all values
     pub histogram: Histogram,
-    /// number of observations, those of nothing included
+    /// number of observations, empty ones included
     pub observations: u64,
     /// the minimum of each observation that had a finite value
     pub minima: Histogram,
@@ -25,16 +25,16 @@ pub struct TensorStats {
 }
 
 impl TensorStats {
-    /// Statistics of nothing yet, with a histogram of the given kind.
+    /// Statistics without observations, with an empty histogram of some resolution.
     pub fn new(histogram: Histogram) -> Self {
         Self { histogram, ..Self::default() }
     }
 
-    /// Statistics that were made elsewhere.
+    /// Statistics from their parts.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the extremes are not those of so many observations; [`Error::TooMany`] if there
-    /// are more than [`MAX_COUNT`](crate::histogram::MAX_COUNT) of these.
+    /// [`Error::Counts`] if there are not as many minima as maxima, or more than observations;
+    /// [`Error::TooMany`] for more than [`MAX_COUNT`](crate::histogram::MAX_COUNT) observations.
     pub fn from_counts(
         histogram: Histogram,
         observations: u64,
@@ -54,13 +54,14 @@ impl TensorStats {
         self.observe_with(|histogram| histogram.record(values));
     }
 
-    /// Adds one observation that `record` makes: it returns the extremes of the finite values.
+    /// Adds one observation. `record` records it and returns its finite minimum and maximum.
     pub fn observe_with(&mut self, record: impl FnOnce(&mut Histogram) -> Option<(f32, f32)>) {
         let extremes = record(&mut self.histogram);
         self.note(extremes);
     }
 
-    /// Adds one observation that was recorded apart, into a histogram [like](Histogram::like) this one.
+    /// Adds one observation that was recorded in another histogram [like](Histogram::like) this
+    /// one.
     ///
     /// # Errors
     /// As [`check_room`](Self::check_room); nothing is added then.
@@ -72,10 +73,10 @@ impl TensorStats {
         Ok(())
     }
 
-    /// Refuses more values, or more observations, than can be counted beside those that are.
+    /// Checks that more values and observations can be counted.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
+    /// [`Error::TooMany`] if not.
     pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
         check_count(self.observations.saturating_add(observations))?;
         self.histogram.check_room(values)
@@ -89,7 +90,7 @@ impl TensorStats {
         }
     }
 
-    /// Adds the statistics of the same tensor from elsewhere.
+    /// Adds other statistics of the same tensor.
     ///
     /// # Errors
     /// As [`check_room`](Self::check_room); nothing is added then.
@@ -97,7 +98,7 @@ impl TensorStats {
         self.check_room(other.histogram.count(), other.observations)?;
         self.histogram.add(&other.histogram);
         self.observations += other.observations;
-        // They are no more than the observations.
+        // There are no more minima and maxima than observations, whose number was checked.
         self.minima.add(&other.minima);
         self.maxima.add(&other.maxima);
         Ok(())

@@ -19,6 +19,8 @@ __all__ = [
     "TensorStats",
     "__version__",
     "aciq",
+    "activation_errors",
+    "activation_histograms",
     "analytic_threshold",
     "block_dequantize",
     "block_fake_quantize",
@@ -35,8 +37,6 @@ __all__ = [
     "dequantize",
     "dequantize_channels",
     "divergence",
-    "divided_errors",
-    "divided_histograms",
     "fake_quantize",
     "fake_quantize_channels",
     "fits",
@@ -44,23 +44,22 @@ __all__ = [
     "get_num_threads",
     "grid",
     "grid_error",
-    "histogram_of_counts",
+    "histogram_from_counts",
     "kl",
     "max_entropy",
     "minmax",
     "mse",
-    "multiplied_errors",
-    "mxnet_divergences",
     "ncnn_divergences",
     "octav",
     "open_gate",
+    "ort_divergence_bounds",
     "percentile",
     "quantize",
     "quantize_channels",
     "read_archive",
     "set_num_threads",
     "share_beyond",
-    "smoothed_divergences",
+    "weight_errors",
     "write_archive",
 ]
 
@@ -74,19 +73,20 @@ class NonFiniteError(CalibrationError): ...
 class Histogram:
     """Exact counts of one tensor's values over float codes.
 
-    A float's own bits are a logarithmic bucket number: sign, exponent and the top
-    `mantissa_bits` bits of the mantissa. No range has to be known in advance. An outlier
+    The bits of a float are a logarithmic bin number: sign, exponent and the top
+    `mantissa_bits` bits of the mantissa. No range has to be known beforehand. An outlier
     costs no resolution elsewhere, and every bit pattern has a bin or a counter.
 
-    The state depends on the values alone: any split, order, number of threads or merge tree
-    gives an equal histogram with equal bytes. Safe to use from several threads at once.
+    The state depends on the values only. Any split, order, number of threads or merge tree
+    gives an equal histogram with equal bytes. It is safe to use from several threads.
 
     Parameters
     ----------
     mantissa_bits
-        Bins an octave, as a power of two, 3 to 12. The default follows the data. It is 10 for
-        float16 and 7 for bfloat16, where every value has its own bin and results are exact.
-        It is 8 for float32 and float64 (bins of 0.4 %). Mixed types take the smallest.
+        Bins an octave, as a power of two, 3 to 12. The default follows the data. It is 10
+        for float16 and 7 for bfloat16, where every value has its own bin and all answers
+        are exact. It is 8 for float32 and float64 (bins of 0.4 %), and the minimum of
+        these for mixed types.
 
     Raises
     ------
@@ -112,9 +112,9 @@ class Histogram:
         Parameters
         ----------
         values
-            Any shape; float16, bfloat16, float32 or float64; a numpy array, or anything
-            with DLPack or `__array__`. Read without a copy where its memory allows;
-            do not modify it until the call returns. float64 is rounded to float32.
+            A numpy array of any shape, or anything with DLPack or `__array__`, of float16,
+            bfloat16, float32 or float64. It is read without a copy where its memory
+            allows. Do not modify it until the call returns. float64 is rounded to float32.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Histogram:
             If there would be more than 2^60 values. Nothing is counted then.
         """
     def merge(self, other: Histogram, /) -> None:
-        """Add another histogram to this one, exactly. The coarser resolution is kept.
+        """Add another histogram exactly. The coarser resolution is kept.
 
         Raises
         ------
@@ -136,18 +136,18 @@ class Histogram:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def coarsen(self, mantissa_bits: int) -> Histogram:
-        """Return a copy at a lower resolution, equal to what observing at it gives.
+        """Return a copy at a lower resolution, exactly as if it had observed the data.
 
         Raises
         ------
         CalibrationError
             If `mantissa_bits` is outside 3 to 12 or above the current resolution.
         """
-    def cut(self, low: float, high: float) -> Histogram:
-        """Return the part between two values, both included.
+    def crop(self, low: float, high: float) -> Histogram:
+        """Return the histogram of the values between two ends, both included.
 
-        As if only these values had been observed. A bin that an end divides counts by its part
-        inside; NaN and infinities are left out. Exact where the histogram is. O(bins).
+        Of a bin that an end divides, the inner part counts. NaN and infinities are left
+        out. The result is exact if the histogram is. O(bins).
 
         Raises
         ------
@@ -156,42 +156,42 @@ class Histogram:
         """
     @property
     def mantissa_bits(self) -> int | None:
-        """Bins an octave, as a power of two; None before it is set."""
+        """Bins an octave, as a power of two; None before the first value unless set."""
     @property
     def exact(self) -> bool:
-        """Whether every value is the edge of its bin: the histogram is the data."""
+        """Whether every value is the edge of its bin: then the histogram is the data."""
     @property
     def count(self) -> int:
-        """All elements observed, zeros and non-finite ones included."""
+        """Number of elements observed, zeros and non-finite ones included."""
     @property
     def finite(self) -> int:
-        """Elements that are neither NaN nor infinite."""
+        """Number of elements that are neither NaN nor infinite."""
     @property
     def zeros(self) -> int:
-        """Elements equal to zero, of either sign."""
+        """Number of zeros, of either sign."""
     @property
     def nan(self) -> int:
-        """Elements that are not a number."""
+        """Number of NaN."""
     @property
     def posinf(self) -> int:
-        """Elements equal to positive infinity."""
+        """Number of elements equal to positive infinity."""
     @property
     def neginf(self) -> int:
-        """Elements equal to negative infinity."""
+        """Number of elements equal to negative infinity."""
     @property
     def min(self) -> float | None:
-        """Smallest finite value, exactly; None without one."""
+        """The exact finite minimum; None without finite values."""
     @property
     def max(self) -> float | None:
-        """Largest finite value, exactly; None without one."""
+        """The exact finite maximum; None without finite values."""
     @property
     def nbytes(self) -> int:
-        """Memory that the counters occupy, in bytes."""
+        """Memory in bytes, counters included."""
     def quantile(self, q: float) -> float | None:
         """Return the smallest value with a share of at least `q` (0 to 1) at or below it.
 
-        Non-finite values are left out; None without finite ones. For 16-bit data it is the
-        order statistic, otherwise it lies in the bin of that value.
+        Non-finite values are left out; None without finite values. It is the order
+        statistic itself for 16-bit data, and lies in the same bin otherwise.
 
         Raises
         ------
@@ -199,13 +199,13 @@ class Histogram:
             If `q` is outside 0 to 1.
         """
     def abs_quantile(self, q: float) -> float | None:
-        """Return the `q`-quantile of the magnitudes; otherwise as `quantile`."""
+        """Return the `q`-quantile of the magnitudes, otherwise as `quantile`."""
     def mean(self) -> float | None:
         """Return the mean of the finite values; None without one."""
     def std(self) -> float | None:
         """Return the standard deviation (divided by n) of the finite values."""
     def mean_abs_deviation(self) -> float | None:
-        """Return the mean of |x - mean|: the scale of a Laplace distribution."""
+        """Return the mean of |x - mean|, the scale of a Laplace distribution."""
     def kurtosis(self) -> float | None:
         """Return the fourth central moment over the squared variance (Gauss: 3)."""
     def bins(
@@ -213,16 +213,16 @@ class Histogram:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]:
         """Return low ends, high ends and counts of the non-empty bins, rising.
 
-        Bins are cut to the exact minimum and maximum; where values are known exactly (zeros,
-        16-bit data) both ends are equal. The counts sum to `finite`.
+        Bins are clipped to the exact minimum and maximum. Where values are known exactly
+        (zeros, 16-bit data), both ends are equal. The counts sum to `finite`.
         """
     def rebin(
         self, num_bins: int, low: float, high: float
     ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
         """Return counts and edges of `num_bins` equal bins from `low` to `high`.
 
-        As `numpy.histogram` has them: each bin holds its left edge, the last one both. No
-        value inside [low, high] is lost or added; values outside are left out.
+        Bins are those of `numpy.histogram`: each contains its left edge, the last one both
+        edges. The counts sum to the number of values in [low, high].
 
         Raises
         ------
@@ -232,14 +232,14 @@ class Histogram:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the distribution of the finite values.
 
-        Shows the density (share of the values per unit, logarithmic) over bins of equal width
-        on the page. Exact zeros have no density and are a separate line from 1 % on. The axis
-        of the values is linear, or logarithmic far from zero when there are outliers.
+        The plot shows the density (share of the values per unit, logarithmic) over bins
+        that look equally wide. Exact zeros have no density and are drawn as a line, from
+        1 % on. The axis of values is linear, or logarithmic far from zero with outliers.
 
         Parameters
         ----------
         ax
-            Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+            Axes to draw on; None for a new pyplot figure.
 
         Returns
         -------
@@ -248,24 +248,24 @@ class Histogram:
         Raises
         ------
         ImportError
-            If matplotlib is missing; says how to install it.
+            If matplotlib is not installed.
         """
     def to_bytes(self) -> bytes:
-        """Return the state as versioned, checksummed bytes; equal state, equal bytes."""
+        """Return versioned, checksummed bytes. Equal histograms have equal bytes."""
     @classmethod
     def from_bytes(cls, data: bytes) -> Histogram:
-        """Read what `to_bytes` returned.
+        """Read the bytes that `to_bytes` returned.
 
         Raises
         ------
         CalibrationError
-            If the bytes are foreign, cut off, altered, or from a newer version.
+            If the bytes are foreign, truncated, altered, or from a newer version.
         """
     def __reduce__(self) -> tuple[Any, tuple[bytes]]: ...
 
 @final
 class TensorStats:
-    """Histogram and per-observation extremes of one tensor: what a calibrator keeps."""
+    """Histogram and per-observation extremes of one tensor, as a calibrator keeps them."""
 
     def __new__(cls, mantissa_bits: int | None = None) -> TensorStats: ...
     def observe(self, values: Any, finite_only: bool = False, /) -> None: ...
@@ -296,7 +296,7 @@ class TensorStats:
 
 @final
 class Taps:
-    """Recorders for the `quantcal::Observe` nodes of a session that is to be opened."""
+    """Statistics for the `quantcal::Observe` nodes of a session that will be opened."""
 
     def __new__(
         cls, tensors: list[tuple[str, TensorStats]], /, *, finite_only: bool = False
@@ -306,7 +306,7 @@ class Taps:
 
 @final
 class ChannelStats:
-    """One histogram for each channel of a tensor: what a calibrator keeps of it."""
+    """One histogram for each channel of a tensor, as a calibrator keeps them."""
 
     def __new__(cls, axis: int, mantissa_bits: int | None = None) -> ChannelStats: ...
     @staticmethod
@@ -314,7 +314,7 @@ class ChannelStats:
         axis: int, channels: Sequence[Histogram], observations: int
     ) -> ChannelStats: ...
     def observe(
-        self, values: Any, finite_only: bool = False, /, *, hold: bool = False
+        self, values: Any, finite_only: bool = False, /, *, defer: bool = False
     ) -> None: ...
     def merge(self, other: ChannelStats, /) -> None: ...
     def check(self, axis: int, channels: int, /) -> None: ...
@@ -339,7 +339,7 @@ class ChannelStats:
     @property
     def nbytes(self) -> int: ...
 
-def histogram_of_counts(
+def histogram_from_counts(
     mantissa_bits: int,
     codes: NDArray[np.uint64],
     counts: NDArray[np.uint64],
@@ -370,12 +370,9 @@ def kl(
 def divergence(
     histogram: Histogram, low: float, high: float, num_bins: int, format: QuantFormat
 ) -> float: ...
-def smoothed_divergences(
+def ort_divergence_bounds(
     counts: NDArray[np.uint64], levels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
-def mxnet_divergences(
-    counts: NDArray[np.uint64], levels: int
-) -> NDArray[np.float32]: ...
 def ncnn_divergences(
     counts: NDArray[np.uint64], levels: int
 ) -> NDArray[np.float32]: ...
@@ -432,17 +429,17 @@ def channel_grid_error(
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int32],
 ) -> tuple[float, float, float, float, float]: ...
-def divided_histograms(
+def activation_histograms(
     channels: ChannelStats, candidates: NDArray[np.float32]
 ) -> list[Histogram]: ...
-def divided_errors(
+def activation_errors(
     channels: ChannelStats,
     candidates: NDArray[np.float32],
     format: str,
     scale: NDArray[np.float32],
     zero_point: NDArray[np.int32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
-def multiplied_errors(
+def weight_errors(
     matrix: NDArray[np.float32],
     candidates: NDArray[np.float32],
     format: QuantFormat,
@@ -496,13 +493,13 @@ def code_blocks(
     shares: NDArray[np.float32],
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any]]: ...
 def close_gate() -> None:
-    """Wait until no thread changes a histogram, and let none begin; before a fork."""
+    """Wait until no thread changes a histogram, and let none begin. Call before a fork."""
 
 def open_gate(in_child: bool) -> None: ...
 def set_num_threads(num_threads: int) -> None:
     """Set the number of threads that quantcal uses in this process.
 
-    The default is the environment variable QUANTCAL_NUM_THREADS, else the number of
+    The default is the environment variable QUANTCAL_NUM_THREADS, or else the number of
     processors. Results never depend on it.
 
     Raises

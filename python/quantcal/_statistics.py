@@ -25,7 +25,7 @@ def new_stats(axis: int | None, mantissa_bits: int | None) -> Stats:
 
 
 def add_observation(
-    name: str, stats: Stats, values: Any, *, finite_only: bool, hold: bool = False
+    name: str, stats: Stats, values: Any, *, finite_only: bool, defer: bool = False
 ) -> Stats:
     """Add an observation to a tensor's statistics and return them.
 
@@ -39,7 +39,7 @@ def add_observation(
         The array; see `Calibrator.observe`.
     finite_only
         Whether NaN and infinities are refused.
-    hold
+    defer
         Whether the statistics will be merged into others.
 
     Raises
@@ -58,7 +58,7 @@ def add_observation(
         raise TypeError(msg)
     try:
         if isinstance(stats, _core.ChannelStats):
-            stats.observe(values, finite_only, hold=hold)
+            stats.observe(values, finite_only, defer=defer)
         else:
             stats.observe(values, finite_only)
     except (CalibrationError, TypeError) as error:

@@ -216,13 +216,13 @@ class Calibrator:
                 )
                 raise CalibrationError(msg)
         parts = [
-            (name, self._observed(name, axes.get(name), values, hold=True))
+            (name, self._observed(name, axes.get(name), values, defer=True))
             for name, values in tensors.items()
         ]
         self.add_stats(parts)
 
     def _observed(
-        self, name: str, axis: int | None, values: Any, *, hold: bool = False
+        self, name: str, axis: int | None, values: Any, *, defer: bool = False
     ) -> Stats:
         """Return the statistics of one array.
 
@@ -232,7 +232,7 @@ class Calibrator:
             check_name(name)
         stats = new_stats(axis, self._mantissa_bits)
         return add_observation(
-            name, stats, values, finite_only=self._finite_only, hold=hold
+            name, stats, values, finite_only=self._finite_only, defer=defer
         )
 
     def add_stats(self, parts: Iterable[tuple[str, Stats]]) -> None:

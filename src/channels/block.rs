@@ -1,41 +1,45 @@
-//! Recording a block of channels: gathered, where they lie, or abreast.
+//! Recording a block of channels, in one of three ways.
 //!
-//! The rows of a block are gathered, as `f32`, into one contiguous run for each channel; a run is then
-//! counted like any other slice. Rows that are long already are counted where they lie; rather long
-//! ones, and thousands of channels along the last axis, are counted without being gathered
-//! (`histogram/abreast.rs`).
+//! * Where a channel has long runs of neighboring elements, each run is recorded in place.
+//! * Where it has shorter runs, or where thousands of channels are last, all channels are counted
+//!   together (`histogram/record/interleaved.rs`).
+//! * Otherwise the elements of each channel are gathered, as `f32`, into one contiguous run, which
+//!   is recorded like any slice.
 
 use std::ops::Range;
 
 use crate::{
     Histogram,
     float::{BLOCK, Element},
-    histogram::Abreast,
+    histogram::Interleaved,
     shape::Shape,
 };
 
-/// Most channels of a block. A row of a block is then 512 bytes long: enough for the
-/// processor to fetch ahead.
+/// Most channels of a block. A row of 128 `f32` takes 512 bytes, long enough for the processor to
+/// prefetch it.
 pub(super) const WIDTH: usize = 128;
-/// Elements of a channel that are gathered before they are counted.
+/// Elements of a channel that are gathered before they are counted. 2048 `f32` take 8 KiB, well
+/// inside a first-level cache, and fill one block of the counting loop.
 const RUN: usize = 2048;
-/// Elements that are gathered of all channels of a block, where these are few: a quarter of a megabyte, which
-/// the second-level cache holds. Counting a run costs as much as some hundred elements, whatever its length.
+/// Elements that are gathered from a block of few channels: 256 KiB, which a second-level cache
+/// holds. Longer runs pay because recording one costs as much as some hundred elements, whatever
+/// its length.
 const TILE: usize = 1 << 16;
-/// Rows that are distributed to the runs together, half a cache line of each at least: writing to every run
-/// for every row would wait for the processor's table of pages.
+/// Rows that are distributed to the runs together: at least half a cache line for each run. Writing
+/// to every run for every row would miss the processor's address translation cache each time.
 const STAGED: usize = 8;
-/// Between two runs, so that runs of a power of two do not fall onto the same cache lines.
+/// Unused elements between two runs, so that runs of a power of two do not share cache lines.
 const PAD: usize = 16;
 
-/// Values with their shape.
+/// Values and their shape.
 pub(super) struct Data<'a, T> {
     pub(super) values: &'a [T],
     pub(super) shape: Shape,
 }
 
 impl<T: Element> Data<'_, T> {
-    /// Records the channels from `first` on, one for each histogram, at the outer positions `rows`.
+    /// Records one channel in each histogram, from channel `first` on, at the outer positions
+    /// `rows`.
     pub(super) fn record(
         &self,
         histograms: &mut [Histogram],
@@ -52,7 +56,7 @@ impl<T: Element> Data<'_, T> {
             }
             return;
         }
-        let abreast = Abreast {
+        let interleaved = Interleaved {
             values: self.values,
             stride: channels * inner,
             first: first * inner,
@@ -60,8 +64,8 @@ impl<T: Element> Data<'_, T> {
             rows: rows.clone(),
         };
         let mantissa_bits = histograms.first().and_then(Histogram::mantissa_bits);
-        if mantissa_bits.is_some_and(|bits| abreast.pays(bits)) {
-            return abreast.record(histograms);
+        if mantissa_bits.is_some_and(|bits| interleaved.is_faster(bits)) {
+            return interleaved.record(histograms);
         }
         let run = RUN.max(TILE / histograms.len().max(1));
         let together = (run / inner).min(rows.len()); // rows of one tile
@@ -86,7 +90,7 @@ impl<T: Element> Data<'_, T> {
     }
 }
 
-/// Some rows of a block as `f32`, one behind the other.
+/// Some rows of a block as contiguous `f32`.
 struct Staged {
     buffer: [f32; BLOCK],
     rows: Vec<f32>,
@@ -97,7 +101,7 @@ impl Staged {
         Self { buffer: [0.0; BLOCK], rows: Vec::new() }
     }
 
-    /// The `width` elements from `first` on of each of the rows, which are `stride` elements apart.
+    /// The `width` elements from `first` on of each row. Rows are `stride` elements apart.
     fn rows<'a, T: Element>(
         &'a mut self,
         values: &'a [T],
@@ -128,7 +132,7 @@ fn transpose<'a>(
 ) {
     for (run, at) in runs.zip((0..).step_by(inner)) {
         match (inner, width) {
-            // A distance that is known here lets several elements be moved at a time.
+            // With a stride that the compiler knows, several elements are moved at a time.
             (1, 1) => column::<1>(rows, at, run),
             (1, 2) => column::<2>(rows, at, run),
             (1, 3) => column::<3>(rows, at, run),

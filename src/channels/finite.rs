@@ -1,4 +1,4 @@
-//! Whether all values are finite, and if not, in which channel.
+//! Whether all values are finite; if not, which channel is the first with others.
 
 use super::ChannelStats;
 use crate::{
@@ -8,16 +8,15 @@ use crate::{
     shape::Shape,
 };
 
-/// Below this, a second thread is not worth waking: only reading takes time.
+/// Elements from which a second thread is used.
 const PARALLEL: usize = 1 << 20;
 
 impl ChannelStats {
-    /// The first channel with NaN or infinities among contiguous data, if there is one.
-    /// O(elements).
+    /// Finds the channels of contiguous data that have NaN or infinities. O(elements).
     ///
     /// # Panics
-    /// If `values` has not as many elements as `shape` says.
-    pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFinite> {
+    /// If `values` does not have as many elements as `shape`.
+    pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFiniteChannels> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
         let blocks = values.chunks(8 * BLOCK);
         let finite = |all: &mut bool, block: &[T]| *all = *all && are_finite(block);
@@ -29,17 +28,18 @@ impl ChannelStats {
         let tainted = |h: &Histogram| h.finite() < h.count();
         let channel = of_channels.channels.iter().position(tainted)?;
         let channels = of_channels.channels.iter().filter(|h| tainted(h)).count();
-        Some(NonFinite { channel, channels, histogram: of_channels.channels.swap_remove(channel) })
+        let histogram = of_channels.channels.swap_remove(channel);
+        Some(NonFiniteChannels { channel, channels, histogram })
     }
 }
 
-/// What [`ChannelStats::non_finite`] finds.
+/// Channels that have NaN or infinities.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NonFinite {
-    /// the first channel with values that are not finite
+pub struct NonFiniteChannels {
+    /// the first of them
     pub channel: usize,
-    /// how many channels have such values
+    /// how many there are
     pub channels: usize,
-    /// all values of the first
+    /// the histogram of the first
     pub histogram: Histogram,
 }

@@ -1,13 +1,14 @@
-//! Many histograms of one tensor, one for each channel: what per-channel ranges are computed from.
+//! One histogram for each channel of a tensor, from which per-channel ranges are computed.
 //!
-//! The channels are the slices along one axis. Their histograms are coarser than those of whole
-//! tensors (5 mantissa bits: bins of 3 %), because there are thousands of them; the extremes are
-//! exact all the same. The extremes of each observation are not kept by channel.
+//! Channels are the slices along one axis. There are thousands, so their histograms are coarser
+//! than those of tensors: 5 mantissa bits, bins of 3 %. The minimum and maximum of each channel are
+//! exact. The extremes of each observation are not kept by channel.
 //!
-//! Recording works on blocks of channels (`block.rs`), each the property of one task, so nothing is
-//! merged afterwards; where there are fewer channels than threads, each takes some rows of all.
+//! Each task records a block of channels (`block.rs`), so nothing is merged afterwards. Where there
+//! are fewer channels than threads, each thread records some rows of all channels.
 
 mod block;
+mod deferred;
 mod finite;
 
 use self::block::{Data, WIDTH};
@@ -21,70 +22,71 @@ use crate::{
     simd,
 };
 
-pub use self::finite::NonFinite;
+pub use self::{deferred::DeferredStats, finite::NonFiniteChannels};
 
-/// Fewest channels of a block, one cache line of `f32`, if there are so many.
+/// Fewest channels of a block that threads share: one cache line of `f32`.
 const NARROW: usize = 16;
-/// Below this, a second thread is not worth waking.
+/// Elements from which a second thread is used.
 const PARALLEL: usize = 1 << 17;
 
 /// One histogram for each channel of a tensor.
 ///
-/// The number of channels is that of the first observation. The axis is kept as it is named, with
-/// its sign: −1 is the last one of arrays of any rank, and not the same as 1.
+/// The first observation sets the number of channels. The axis keeps its sign: −1 is the last axis
+/// of arrays of any rank, so it differs from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelStats {
     axis: i64,
-    kind: Histogram, // an empty one, as every channel begins
+    template: Histogram, // an empty histogram, with which every channel begins
     channels: Vec<Histogram>,
     observations: u64,
 }
 
 impl ChannelStats {
-    /// Mantissa bits of every channel unless told otherwise: bins of 3 %.
+    /// Default mantissa bits of the channels: bins of 3 %.
     pub const MANTISSA_BITS: u32 = 5;
 
-    /// Statistics of nothing yet.
+    /// Statistics without observations.
     ///
     /// # Errors
     /// [`Error::MantissaBits`] outside 3…12.
     pub fn new(axis: i64, mantissa_bits: u32) -> Result<Self> {
-        let kind = Histogram::with_mantissa_bits(mantissa_bits)?;
-        Ok(Self { axis, kind, channels: Vec::new(), observations: 0 })
+        let template = Histogram::with_mantissa_bits(mantissa_bits)?;
+        Ok(Self { axis, template, channels: Vec::new(), observations: 0 })
     }
 
-    /// Statistics that were made elsewhere.
+    /// Statistics from the histograms of all channels.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the channels differ in resolution or in their number of values, or
-    /// there are none; [`Error::TooMany`] as [`check_room`](Self::check_room).
+    /// [`Error::Counts`] without channels or observations, or if channels differ in resolution or
+    /// in their number of values; [`Error::TooMany`] as [`check_room`](Self::check_room).
     pub fn from_counts(axis: i64, channels: Vec<Histogram>, observations: u64) -> Result<Self> {
         let Some(first) = channels.first().filter(|_| observations > 0) else {
-            return Err(Error::Counts("a tensor by channel without any"));
+            return Err(Error::Counts("there are no channels or no observations"));
         };
-        let kind = first.like();
+        let template = first.like();
         if channels.iter().any(|h| !h.is_fixed() || h.mantissa_bits() != first.mantissa_bits()) {
             return Err(Error::Counts("the channels differ in resolution"));
         }
         if channels.iter().any(|h| h.count() != first.count()) {
             return Err(Error::Counts("the channels differ in their number of values"));
         }
-        let stats = Self { axis, kind, channels, observations };
+        let stats = Self { axis, template, channels, observations };
         stats.check_room(0, 0)?;
         Ok(stats)
     }
 
-    /// Adds one observation: contiguous data, of which every element is counted in its channel.
+    /// Adds one observation: contiguous data, each element of which is counted in its channel.
+    /// O(elements).
     ///
-    /// The result does not depend on the order or the split of the observations, nor on the
-    /// number of threads. O(elements).
+    /// The result does not depend on the order or the split of the observations, nor on the number
+    /// of threads.
     ///
     /// # Errors
-    /// [`Error::Channels`] if there was another number of channels before, [`Error::TooMany`] as
-    /// [`check_room`](Self::check_room); nothing is counted then.
+    /// [`Error::Channels`] for another number of channels than before; [`Error::TooMany`] as
+    /// [`check_room`](Self::check_room). Nothing is counted then.
     ///
     /// # Panics
-    /// If `values` has not as many elements as `shape` says.
+    /// If `values` does not have as many elements as `shape`.
     pub fn observe<T: Element>(&mut self, values: &[T], shape: Shape) -> Result<()> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
         self.check(self.axis, shape.channels)?;
@@ -92,7 +94,7 @@ impl ChannelStats {
         self.settle(shape.channels)?;
         self.observations += 1;
         if !values.is_empty() {
-            simd::with_subnormals(|| self.record(&Data { values, shape }));
+            simd::with_denormals(|| self.record(&Data { values, shape }));
         }
         Ok(())
     }
@@ -100,7 +102,7 @@ impl ChannelStats {
     fn record<T: Element>(&mut self, data: &Data<'_, T>) {
         let Data { values, shape } = *data;
         let histograms = &mut self.channels;
-        let kind = &self.kind;
+        let template = &self.template;
         let threads = parallel::threads(values.len() >= PARALLEL);
         let width = match threads {
             1 => WIDTH,
@@ -113,12 +115,12 @@ impl ChannelStats {
             });
             return;
         }
-        // Too few channels to go round: every thread takes some rows of all of them.
+        // Too few channels for all threads: each records some rows of all channels.
         let rows = shape.outer.div_ceil(4 * threads);
         let parts = parallel::fold(
             true,
             (0..shape.outer).step_by(rows),
-            || (vec![kind.clone(); shape.channels], Vec::new()),
+            || (vec![template.clone(); shape.channels], Vec::new()),
             |(part, tile), first| {
                 data.record(part, 0, first..(first + rows).min(shape.outer), tile);
             },
@@ -128,33 +130,32 @@ impl ChannelStats {
         }
     }
 
-    /// Refuses another number of channels than there is; takes the first one.
+    /// Sets the number of channels if there are none yet; refuses another number.
     fn settle(&mut self, channels: usize) -> Result<()> {
         self.check(self.axis, channels)?;
         if self.channels.is_empty() {
-            self.channels = vec![self.kind.clone(); channels];
+            self.channels = vec![self.template.clone(); channels];
         }
         Ok(())
     }
 
-    /// Adds the statistics of the same tensor from elsewhere. Of two resolutions the coarser one
-    /// is kept.
+    /// Adds other statistics of the same tensor. Of two resolutions the coarser one is kept.
     ///
     /// # Errors
-    /// [`Error::Axis`] or [`Error::Channels`] if these differ, [`Error::TooMany`] as
-    /// [`check_room`](Self::check_room); nothing is added then.
+    /// [`Error::Axis`] or [`Error::Channels`] if these differ; [`Error::TooMany`] as
+    /// [`check_room`](Self::check_room). Nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.check(other.axis, other.channels.len())?;
         self.check_room(other.count(), other.observations)?;
         if !other.channels.is_empty() {
             self.settle(other.channels.len())?;
         }
-        self.kind.add(&other.kind);
+        self.template.add(&other.template);
         let channels = &mut self.channels;
         if other.channels.is_empty() {
-            // Their resolution counts all the same.
+            // Their resolution is merged even without values.
             for channel in channels.iter_mut() {
-                channel.add(&other.kind);
+                channel.add(&other.template);
             }
         }
         let blocks = channels.chunks_mut(NARROW).zip(other.channels.chunks(NARROW));
@@ -165,18 +166,17 @@ impl ChannelStats {
         Ok(())
     }
 
-    /// Refuses more values, or more observations, than can be counted beside those that are: of all
-    /// channels together as many as of a whole tensor.
+    /// Checks that more values and observations can be counted. All channels together have the
+    /// limit of one histogram.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
+    /// [`Error::TooMany`] if not.
     pub fn check_room(&self, values: u64, observations: u64) -> Result<()> {
         check_count(self.observations.saturating_add(observations))?;
         check_count(self.count().saturating_add(values))
     }
 
-    /// Whether statistics along `axis` of so many `channels` could be [merged](Self::merge) into
-    /// these.
+    /// Checks that statistics of this axis and number of channels can be [merged](Self::merge).
     ///
     /// # Errors
     /// [`Error::Axis`] or [`Error::Channels`] if not.
@@ -191,13 +191,12 @@ impl ChannelStats {
         Err(Error::Channels { have, want: channels })
     }
 
-    /// Whether observations of the other would be counted the same here: along the same axis, at the
-    /// same resolution.
+    /// Whether the other statistics have the same axis and the same initial resolution.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.axis == other.axis && self.kind == other.kind
+        self.axis == other.axis && self.template == other.template
     }
 
-    /// The axis, as it was named: negative ones count from the end.
+    /// The axis as given; a negative one counts from the end.
     pub fn axis(&self) -> i64 {
         self.axis
     }
@@ -207,7 +206,7 @@ impl ChannelStats {
         self.channels.len()
     }
 
-    /// Whether nothing was observed yet.
+    /// Whether there was no observation yet.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
@@ -217,20 +216,20 @@ impl ChannelStats {
         &self.channels
     }
 
-    /// Number of observations, those of nothing included.
+    /// Number of observations, empty ones included.
     pub fn observations(&self) -> u64 {
         self.observations
     }
 
-    /// All elements seen, of all channels; each has as many.
+    /// Number of elements of all channels, each of which has the same number.
     pub fn count(&self) -> u64 {
         let each = self.channels.first().map_or(0, Histogram::count);
         each.saturating_mul(self.channels.len() as u64)
     }
 
-    /// All channels together: the histogram of the whole tensor, at the channels' resolution.
+    /// The histogram of all channels together, at their resolution.
     pub fn total(&self) -> Histogram {
-        let mut total = self.kind.clone();
+        let mut total = self.template.clone();
         for histogram in &self.channels {
             total.add(histogram);
         }

@@ -1,13 +1,13 @@
-//! From the bits of a float to the number of its bin, and back to the bin's edges.
+//! From the bits of a float to the code of its bin, and back to the edges of the bin.
 //!
-//! An `f32` is a sign, 8 bits of exponent and 23 of mantissa, and for either sign its bits, read
-//! as an integer, rise with its magnitude. Dropping all but `m` mantissa bits therefore groups
-//! neighbouring values: `code = bits >> (23 - m)`. There are 2^m bins to an octave, so a bin is
-//! 2^-m wide relative to its value, wherever it lies; subnormals share the width of the lowest
-//! normal octave. No range has to be known beforehand and no value falls outside.
+//! An `f32` has a sign, 8 bits of exponent and 23 of mantissa. For either sign its bits, read as an
+//! integer, rise with its magnitude. So dropping all but `m` mantissa bits groups neighboring
+//! values: `code = bits >> (23 - m)`. An octave has 2^m bins, so every bin has a relative width of
+//! 2^-m. Denormals have bins as wide as those of the lowest normal octave. No range has to be known
+//! beforehand, and no value falls outside.
 //!
-//! Codes of negative values are those of their magnitude with the sign bit on top, so they fall
-//! as the values rise. Infinities and NaN have codes above every finite one of their sign.
+//! The code of a negative value is that of its magnitude with the sign bit on top, so codes fall as
+//! negative values rise. Infinities and NaN have codes above all finite ones of their sign.
 
 use crate::error::{Error, Result};
 
@@ -16,16 +16,18 @@ pub const MIN_MANTISSA_BITS: u32 = 3;
 /// Finest resolution: 4096 bins an octave.
 pub const MAX_MANTISSA_BITS: u32 = 12;
 
-/// How finely the float line is divided: the one place that knows the shifts.
+/// The resolution of the bins. Only this type knows the shifts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     mantissa_bits: u32, // in [3, 12]
 }
 
 impl Layout {
-    /// Octaves of one sign: the values of the exponent field, 255 of them finite.
+    /// Octaves of one sign: the values of the exponent field, of which 255 are finite.
     pub(crate) const OCTAVES: usize = 256;
 
+    /// The layout with 2^`mantissa_bits` bins an octave.
+    ///
     /// # Errors
     /// [`Error::MantissaBits`] outside 3…12.
     pub fn new(mantissa_bits: u32) -> Result<Self> {
@@ -36,13 +38,13 @@ impl Layout {
         }
     }
 
-    /// The layout that suits an element type.
+    /// The layout of an element type, whose mantissa bits are within the limits.
     pub(crate) fn of(mantissa_bits: u32) -> Self {
         debug_assert!((MIN_MANTISSA_BITS..=MAX_MANTISSA_BITS).contains(&mantissa_bits));
         Self { mantissa_bits }
     }
 
-    /// Mantissa bits kept.
+    /// Mantissa bits that the code keeps.
     pub fn mantissa_bits(self) -> u32 {
         self.mantissa_bits
     }
@@ -59,7 +61,7 @@ impl Layout {
         1 << self.mantissa_bits
     }
 
-    /// Codes of both signs together, the non-finite ones included.
+    /// Number of codes of both signs, non-finite ones included.
     #[inline]
     pub(crate) fn codes(self) -> usize {
         (2 * Self::OCTAVES) << self.mantissa_bits
@@ -71,13 +73,13 @@ impl Layout {
         (value.to_bits() >> self.shift()) as usize
     }
 
-    /// Whether codes keep all of the given bits of a value.
+    /// Whether codes keep all of these bits of a value.
     #[inline]
     pub(crate) fn keeps(self, bits: u32) -> bool {
         bits & ((1 << self.shift()) - 1) == 0
     }
 
-    /// Number of finite magnitudes; codes from here up to the sign bit are not finite.
+    /// Number of finite magnitude codes; those from here up to the sign bit are not finite.
     pub(crate) fn finite_magnitudes(self) -> usize {
         255 << self.mantissa_bits
     }
@@ -88,12 +90,12 @@ impl Layout {
         (code & sign != 0, code & (sign - 1))
     }
 
-    /// The code of a sign and the code of a magnitude.
+    /// The code with this sign and magnitude code.
     pub(crate) fn join(self, negative: bool, magnitude: usize) -> usize {
         magnitude + ((usize::from(negative) * Self::OCTAVES) << self.mantissa_bits)
     }
 
-    /// Smallest magnitude of a bin, given the magnitude's code.
+    /// The inner edge of a bin, given the code of its magnitude.
     pub(crate) fn inner_edge(self, magnitude: usize) -> f64 {
         if magnitude >= self.finite_magnitudes() {
             return libm::ldexp(1.0, 128); // the upper edge of the last finite bin
@@ -101,18 +103,18 @@ impl Layout {
         f64::from(f32::from_bits((magnitude as u32) << self.shift()))
     }
 
-    /// Smallest magnitude that a value of a bin may have: zero itself is in none.
+    /// The smallest magnitude of a value in a bin. Zero itself is in no bin.
     pub(crate) fn smallest(self, magnitude: usize) -> f32 {
         f32::from_bits(((magnitude as u32) << self.shift()).max(1))
     }
 
-    /// The magnitude's code of any finite `x ≥ 0`, saturated at the last finite bin.
+    /// The magnitude code of a finite `x ≥ 0`, saturated at the last finite bin.
     #[inline]
     pub(crate) fn magnitude_of(self, x: f64) -> usize {
         const BIAS: u64 = 1023 - 127;
         let m = self.mantissa_bits;
         if x < f64::from(f32::MIN_POSITIVE) {
-            // All subnormal bins are as wide as those of the lowest normal octave.
+            // Denormal bins are as wide as those of the lowest normal octave.
             return libm::ldexp(x, 126 + m as i32) as usize;
         }
         let code = (x.to_bits() >> (52 - m)) - (BIAS << m);
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bin_holds_its_edges_and_nothing_of_its_neighbours() {
+    fn every_bin_holds_its_edges_and_nothing_of_its_neighbors() {
         for m in [3, 7, 8, 10, 12] {
             let layout = Layout::new(m).expect("in range");
             for magnitude in 0..layout.finite_magnitudes() {
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bit_values_have_bins_of_their_own() {
+    fn every_sixteen_bit_value_has_its_own_bin() {
         for bits in 0..=u16::MAX {
             let b = half::bf16::from_bits(bits);
             if b.is_finite() {

@@ -1,23 +1,24 @@
-//! The element types that can be observed; each is read as `f32`, a block at a time.
+//! The element types that can be observed. Each is read as `f32`, a block at a time.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-/// Elements that one step of recording reads: 8 KiB of `f32`, well inside a first-level cache.
+/// Elements of a block: 8 KiB of `f32`, well inside a first-level cache of 32 KiB, with room for
+/// the counters beside it.
 pub const BLOCK: usize = 2048;
 
 /// A float that can be observed.
 ///
-/// Every type is widened (or, for `f64`, rounded) to `f32`, whose bits are the bin number. The
-/// widening of `f16` and `bf16` is exact.
+/// Every type is converted to `f32`, whose bits give the bin. Widening `f16` and `bf16` is exact;
+/// `f64` is rounded.
 pub trait Element: Copy + Send + Sync + 'static {
-    /// Mantissa bits of the histogram that suits this type: all of them where the type has 16
-    /// bits (so that every value is its own bin), 8 otherwise.
+    /// Default mantissa bits of a histogram of this type: all of them for 16-bit types, so that
+    /// every value has its own bin; 8 otherwise.
     const MANTISSA_BITS: u32;
-    /// Mantissa bits that values of this type can have; a histogram of as many loses nothing.
+    /// Mantissa bits of the type; a histogram of that many loses nothing.
     const ALL_MANTISSA_BITS: u32;
 
-    /// Values of the exponent field.
+    /// Number of values of the exponent field.
     const OCTAVES: usize = 256;
 
     /// The values themselves, if they are `f32`.
@@ -26,24 +27,24 @@ pub trait Element: Copy + Send + Sync + 'static {
         None
     }
 
-    /// The bits of the values, if there are 16 of them.
+    /// The bits of the values, if the type has 16.
     fn bits(values: &[Self]) -> Option<&[u16]> {
         let _ = values;
         None
     }
 
-    /// The value of 16 bits; 0 for types that have more.
+    /// The value with these bits, for types of 16 bits; 0 for the others.
     fn of_bits(bits: u16) -> Self;
 
-    /// The value as `f32`, in operations that can be vectorised.
+    /// The value as `f32`, in operations that the compiler can vectorize.
     fn to_f32(self) -> f32;
 
-    /// Returns `values` as `f32`, using `buffer` only when they are not `f32` already.
-    /// `values` must not be longer than the buffer.
+    /// Returns `values` as `f32`; uses `buffer` only if they are not `f32` already. `values` must
+    /// not be longer than the buffer.
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32];
 }
 
-/// Whether all are finite.
+/// Whether all values are finite.
 pub(crate) fn are_finite<T: Element>(values: &[T]) -> bool {
     let mut buffer = [0.0; BLOCK];
     let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
@@ -85,7 +86,7 @@ impl Element for f64 {
         self as f32
     }
 
-    /// Rounds to nearest; what overflows `f32` becomes ±inf and is counted there.
+    /// Rounds to nearest. A value beyond `f32` becomes ±inf and is counted as such.
     fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, &v) in out.iter_mut().zip(values) {
@@ -108,8 +109,8 @@ impl Element for f16 {
         Self::from_bits(bits)
     }
 
-    /// Shifting exponent and mantissa into place leaves a value 2^112 times too small, subnormals
-    /// included; the product is exact. An exponent of all ones stays one.
+    /// Shifting exponent and mantissa into place gives a value 2^112 times too small, for denormals
+    /// too; the product is exact. An exponent of all ones stays one.
     #[inline(always)]
     fn to_f32(self) -> f32 {
         let bits = u32::from(self.to_bits());

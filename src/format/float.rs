@@ -1,4 +1,4 @@
-//! Floats in 8 and 4 bits: values to codes and back, with round half to even and saturation.
+//! Floats of 8 and 4 bits: values to codes and back, rounding half to even and saturating.
 //!
 //! The formats are those of ONNX and of numpy's extension types: `float8_e4m3fn` and `float8_e5m2`
 //! (Micikevicius et al., "FP8 Formats for Deep Learning", 2022) and `float4_e2m1fn` (OCP
@@ -6,11 +6,11 @@
 //!
 //! # How a value is rounded
 //!
-//! Let e be the value's exponent, or that of the smallest normal number if it is larger, and m the
-//! mantissa bits of the format. Adding 2^(e + 23 − m) to the magnitude leaves no bits below one
-//! step, 2^(e − m), rounds half to even in doing so, and puts the number of steps into the low
-//! bits of the sum. Normal and subnormal numbers and the carry into the next exponent are the same
-//! case, and the loop has no branches.
+//! Let m be the mantissa bits of the format. Let e be the exponent of the value, but at least that
+//! of the smallest normal number. One step is 2^(e − m). Adding 2^(e + 23 − m) to the magnitude
+//! leaves no bits below one step. The addition rounds half to even, and the low bits of the sum are
+//! the number of steps. Normal numbers, denormals and a carry into the next exponent are the same
+//! case, so the loop has no branches.
 
 const SIGN: u32 = 1 << 31;
 const EXPONENT: u32 = 0xff << 23;
@@ -59,13 +59,13 @@ impl FloatFormat {
 
     /// The largest finite value.
     pub fn max(self) -> f32 {
-        self.layout().max
+        self.encoding().max
     }
 
-    /// The smallest positive value, which is subnormal.
+    /// The smallest positive value, which is denormal.
     pub fn smallest(self) -> f32 {
-        // as many binades below the smallest normal number as there are mantissa bits
-        f32::from_bits(self.layout().first_normal - (self.layout().mantissa << 23))
+        // One octave below the smallest normal number for each mantissa bit.
+        f32::from_bits(self.encoding().first_normal - (self.encoding().mantissa << 23))
     }
 
     /// The exponent of the largest finite value: 8, 15 or 2.
@@ -73,7 +73,7 @@ impl FloatFormat {
         (self.max().to_bits() >> 23) as i32 - 127
     }
 
-    /// All finite values, ascending; zero once, as +0.
+    /// All finite values, ascending; zero occurs once, as +0.
     pub fn levels(self) -> &'static [f32] {
         match self {
             Self::E4M3FN => &E4M3FN_LEVELS,
@@ -82,19 +82,20 @@ impl FloatFormat {
         }
     }
 
-    /// The code of a value: the nearest level, of two equally near ones that with an even code.
+    /// The code of the nearest level; of two equally near levels, that with an even code.
     ///
-    /// What lies beyond the largest finite value becomes that value, infinities included, as ONNX
-    /// `QuantizeLinear` has it with `saturate=1`. Zeros, and values that round to zero, keep their
-    /// sign. NaN becomes the NaN of its sign: `0x7f` or `0xff`; in E5M2 `0x7e` or `0xfe`, as in
-    /// `ml_dtypes` (onnxruntime writes `0x7f` or `0xff` there, which is NaN just as well). E2M1FN
-    /// has none: there NaN becomes a zero of the other sign, as in `ml_dtypes`.
+    /// Values beyond the largest finite value saturate, infinities included, as in ONNX
+    /// `QuantizeLinear` with `saturate=1`. Zeros, and values that round to zero, keep their sign.
+    ///
+    /// NaN becomes the NaN of its sign: `0x7f` or `0xff`. In E5M2 it is `0x7e` or `0xfe`, as in
+    /// `ml_dtypes`; onnxruntime writes `0x7f` or `0xff`, which also mean NaN. E2M1FN has no NaN: it
+    /// becomes a zero of the other sign, as in `ml_dtypes`.
     #[inline]
     pub fn encode(self, x: f32) -> u8 {
-        self.layout().encode(x)
+        self.encoding().encode(x)
     }
 
-    /// The value of a code. Of a code of E2M1FN only the low 4 bits count.
+    /// The value of a code. For E2M1FN only the low 4 bits count.
     #[inline]
     pub fn decode(self, code: u8) -> f32 {
         match self {
@@ -107,31 +108,31 @@ impl FloatFormat {
     /// `decode(encode(x))`, computed without the code.
     #[inline]
     pub fn round(self, x: f32) -> f32 {
-        self.layout().round(x)
+        self.encoding().round(x)
     }
 
     #[inline]
-    const fn layout(self) -> Layout {
+    const fn encoding(self) -> Encoding {
         match self {
-            Self::E4M3FN => Layout::E4M3FN,
-            Self::E5M2 => Layout::E5M2,
-            Self::E2M1FN => Layout::E2M1FN,
+            Self::E4M3FN => Encoding::E4M3FN,
+            Self::E5M2 => Encoding::E5M2,
+            Self::E2M1FN => Encoding::E2M1FN,
         }
     }
 }
 
 /// The numbers in which the formats differ.
 #[derive(Clone, Copy)]
-struct Layout {
+struct Encoding {
     mantissa: u32,     // bits
     first_normal: u32, // the smallest normal number, as the bits of an f32
     max: f32,
     to_sign: u32,  // shift that moves the sign of an f32 to that of a code
-    nan_code: u8,  // of a NaN without sign
-    nan_bits: u32, // what that code stands for
+    nan_code: u8,  // of a positive NaN
+    nan_bits: u32, // of the value of that code
 }
 
-impl Layout {
+impl Encoding {
     const E4M3FN: Self = Self {
         mantissa: 3,
         first_normal: (127 - 6) << 23,
@@ -157,13 +158,13 @@ impl Layout {
         nan_bits: SIGN,
     };
 
-    /// The exponent bits, the sum that rounds, and what was added in it.
+    /// The exponent bits, the rounding sum, and the number that was added.
     #[inline]
     fn sum(self, x: f32) -> (u32, f32, f32) {
         let magnitude = x.abs();
         let magnitude = if magnitude > self.max { self.max } else { magnitude };
         let exponent = (magnitude.to_bits() & EXPONENT).max(self.first_normal);
-        // Wraps for NaN only, which stays NaN whatever is added.
+        // Wraps only for NaN, which stays NaN whatever is added.
         let magic = f32::from_bits(exponent.wrapping_add((23 - self.mantissa) << 23));
         (exponent, magnitude + magic, magic)
     }
@@ -186,7 +187,7 @@ impl Layout {
         f32::from_bits(rounded ^ (x.to_bits() & SIGN))
     }
 
-    /// The values of all codes below `N`, by the definition.
+    /// The values of all codes below `N`, by definition.
     const fn values<const N: usize>(self, infinities: bool) -> [f32; N] {
         let step = f32::from_bits(self.first_normal - (self.mantissa << 23));
         let (half, hidden) = (N / 2, 1 << self.mantissa);
@@ -222,9 +223,9 @@ const fn levels<const N: usize, const L: usize>(values: &[f32; N]) -> [f32; L] {
     levels
 }
 
-static E4M3FN_VALUES: [f32; 256] = Layout::E4M3FN.values(false);
-static E5M2_VALUES: [f32; 256] = Layout::E5M2.values(true);
-static E2M1FN_VALUES: [f32; 16] = Layout::E2M1FN.values(false);
-static E4M3FN_LEVELS: [f32; 253] = levels(&Layout::E4M3FN.values::<256>(false));
-static E5M2_LEVELS: [f32; 247] = levels(&Layout::E5M2.values::<256>(true));
-static E2M1FN_LEVELS: [f32; 15] = levels(&Layout::E2M1FN.values::<16>(false));
+static E4M3FN_VALUES: [f32; 256] = Encoding::E4M3FN.values(false);
+static E5M2_VALUES: [f32; 256] = Encoding::E5M2.values(true);
+static E2M1FN_VALUES: [f32; 16] = Encoding::E2M1FN.values(false);
+static E4M3FN_LEVELS: [f32; 253] = levels(&Encoding::E4M3FN.values::<256>(false));
+static E5M2_LEVELS: [f32; 247] = levels(&Encoding::E5M2.values::<256>(true));
+static E2M1FN_LEVELS: [f32; 15] = levels(&Encoding::E2M1FN.values::<16>(false));

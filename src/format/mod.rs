@@ -1,13 +1,13 @@
 //! Formats and grids: from a real range to scale and zero point, from values to codes and back.
 
 mod blocks;
-mod channels;
+mod channel_grids;
 mod float;
 mod grid;
 mod quantize;
 
 pub use blocks::{BlockFormat, BlockStatistics};
-pub use channels::Grids;
+pub use channel_grids::ChannelGrids;
 pub use float::FloatFormat;
 pub use grid::Grid;
 pub use quantize::Code;
@@ -15,7 +15,7 @@ pub(crate) use quantize::{between, round_half_even};
 
 use crate::error::{Error, Result};
 
-/// The real interval that is to be represented without clipping.
+/// The real interval to represent without clipping.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
     /// lower end, α
@@ -30,7 +30,7 @@ impl Range {
         Self { low: -t, high: t }
     }
 
-    /// The larger magnitude of the two ends.
+    /// The larger magnitude of both ends.
     pub fn abs_max(self) -> f64 {
         self.low.abs().max(self.high.abs())
     }
@@ -39,26 +39,27 @@ impl Range {
 /// How a range becomes a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scaling {
-    /// Zero in the middle of the range, and no zero point for signed codes; otherwise affine.
+    /// whether zero is in the middle of the range, so that signed codes need no zero point;
+    /// otherwise scaling is affine
     pub symmetric: bool,
-    /// The scale is a power of two, so that scaling is a shift.
+    /// whether the scale is a power of two, so that scaling is a shift
     pub power_of_two: bool,
 }
 
 impl Scaling {
-    /// As far to the left of zero as to the right.
+    /// The range reaches as far below zero as above.
     pub const SYMMETRIC: Self = Self { symmetric: true, power_of_two: false };
-    /// Two ends of their own and a zero point.
+    /// The range has two independent ends, and the grid a zero point.
     pub const AFFINE: Self = Self { symmetric: false, power_of_two: false };
 
-    /// The same with a scale that is a power of two.
+    /// The same scaling with a power-of-two scale.
     #[must_use]
     pub fn power_of_two(self) -> Self {
         Self { power_of_two: true, ..self }
     }
 }
 
-/// An integer format: how many bits, and whether codes are signed.
+/// An integer format: its number of bits, and whether its codes are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntFormat {
     bits: u32, // in [2, 16]
@@ -97,9 +98,9 @@ impl IntFormat {
     }
 }
 
-/// The codes that values are to be stored in: integers, or small floats.
+/// The codes in which values are stored: integers, or small floats.
 ///
-/// A floating format has no zero point: its scaling is symmetric whatever is asked for.
+/// A floating format has no zero point. Its scaling is always symmetric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantFormat {
     /// evenly spaced levels
@@ -120,11 +121,11 @@ impl QuantFormat {
     /// Unsigned 4 bits: codes 0…15.
     pub const UINT4: Self = Self::Int(IntFormat { bits: 4, signed: false });
 
-    /// The format of that name: `int2` to `int16`, `uint2` to `uint16`, `float8_e4m3fn`,
+    /// The format with this name: `int2` to `int16`, `uint2` to `uint16`, `float8_e4m3fn`,
     /// `float8_e5m2`, `float4_e2m1fn`.
     ///
     /// # Errors
-    /// [`Error::Format`], which lists the known names.
+    /// [`Error::Format`] for other names; it lists the known ones.
     pub fn parse(name: &str) -> Result<Self> {
         let unknown = || Error::Format(name.to_owned());
         if let Some(&(_, float)) = FloatFormat::ALL.iter().find(|(known, _)| *known == name) {
@@ -135,7 +136,7 @@ impl QuantFormat {
             None => (true, name.strip_prefix("int")),
         };
         let bits = digits.and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
-        // Comparing with the name again refuses forms such as "int08".
+        // Comparing with the name again refuses names such as "int08".
         let found = Self::Int(IntFormat { bits, signed });
         if INTEGER_BITS.contains(&bits) && found.name() == name {
             Ok(found)
@@ -166,7 +167,7 @@ impl QuantFormat {
         }
     }
 
-    /// The integer format, if it is one.
+    /// The integer format, unless it is floating.
     pub fn int(self) -> Option<IntFormat> {
         match self {
             Self::Int(int) => Some(int),
@@ -174,7 +175,7 @@ impl QuantFormat {
         }
     }
 
-    /// Whether the grid has its zero in the middle under this scaling.
+    /// Whether grids of this format and scaling have zero in the middle.
     pub fn is_symmetric(self, scaling: Scaling) -> bool {
         scaling.symmetric || matches!(self, Self::Float(_))
     }

@@ -1,4 +1,4 @@
-//! `quantcal::Observe` as ONNX Runtime sees it: a table of C functions, and their registration.
+//! `quantcal::Observe` for ONNX Runtime: a table of C functions, and its registration.
 #![allow(unsafe_code)]
 
 use std::{
@@ -16,12 +16,12 @@ use ort_sys::{
 };
 
 use super::{
-    runtime::{Call, Elements, Runtime, Told},
+    runtime::{Call, Elements, OrtResult, Runtime},
     tap::{Tap, Taps},
 };
 use crate::{float::Element, fork::Lock};
 
-/// The version of the interface that is spoken: the first with `GetAliasMap`, of early 2024.
+/// The version of the C interface that is used: the first with `GetAliasMap`, of early 2024.
 const API: u32 = 18;
 const DOMAIN: &CStr = c"quantcal";
 const NAME: &CStr = c"Observe";
@@ -30,18 +30,18 @@ const NAME: &CStr = c"Observe";
 const NUMBER: &CStr = c"taps";
 const POSITION: &CStr = c"position";
 
-/// Elements that a thread must have to count, or another thread costs more than it gains. 2^13 and 2^14 are equally good, 2^17 leaves most
-/// tensors of a text recogniser to one thread.
+/// Fewest elements for each thread. Below, another thread costs more than it gains. 2^13 and 2^14
+/// are equally fast; 2^17 leaves most tensors of a text recognizer to one thread.
 const SHARE: usize = 1 << 14;
 
-/// An operator that stands in an open session.
+/// An operator of an open session.
 struct Kernel {
     runtime: Runtime,
     tap: Arc<Tap>,
 }
 
 impl Kernel {
-    fn compute(&self, call: &Call<'_>) -> Told<()> {
+    fn compute(&self, call: &Call<'_>) -> OrtResult<()> {
         let input = call.input()?;
         let elements = input.elements()?;
         match &elements {
@@ -55,9 +55,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Counts on the runtime's own threads: those of a pool of ours would wait for its threads,
-    /// which go on spinning between operators.
-    fn record<T: Element>(&self, call: &Call<'_>, values: &[T]) -> Told<()> {
+    /// Counts on the threads of the runtime. They spin between operators, so the threads of our
+    /// pool would wait for them.
+    fn record<T: Element>(&self, call: &Call<'_>, values: &[T]) -> OrtResult<()> {
         let shares = threads().min(values.len() / SHARE);
         if shares < 2 {
             return self.tap.observe(values).map_err(|error| error.to_string());
@@ -78,15 +78,15 @@ unsafe extern "system" fn create(
     info: *const OrtKernelInfo,
     kernel: *mut *mut c_void,
 ) -> OrtStatusPtr {
-    // SAFETY: the runtime hands its own table over.
+    // SAFETY: the runtime passes its own table.
     let Some(runtime) = (unsafe { Runtime::of(api) }) else { return OrtStatusPtr::default() };
     runtime.guard("quantcal::Observe: ", || {
-        // SAFETY: the runtime gives `info` for this creation.
+        // SAFETY: the runtime passes `info` for this creation.
         let attribute = |name| unsafe { runtime.attribute(info, name) };
         let tap = Taps::find(attribute(NUMBER)?, attribute(POSITION)?);
         let tap = tap.map_err(|error| error.to_string())?;
         let made = Box::new(Kernel { runtime, tap });
-        // SAFETY: the runtime points to where it wants the kernel.
+        // SAFETY: the runtime passes the place for the kernel.
         unsafe { *kernel = Box::into_raw(made).cast() };
         Ok(())
     })
@@ -96,18 +96,18 @@ unsafe extern "system" fn compute(
     kernel: *mut c_void,
     context: *mut OrtKernelContext,
 ) -> OrtStatusPtr {
-    // SAFETY: it is a kernel of `create`, alive until `destroy`. Calls may come from several
-    // threads at once, and only share it.
+    // SAFETY: it is a kernel of `create`, alive until `destroy`. Several threads may call at once;
+    // they only share it.
     let kernel = unsafe { &*kernel.cast::<Kernel>() };
     kernel.runtime.guard(&format!("Tensor \"{}\": ", kernel.tap.name()), || {
-        // SAFETY: the runtime gives the context for this call.
+        // SAFETY: the runtime passes the context for this call.
         kernel.compute(&unsafe { Call::new(kernel.runtime, context) })
     })
 }
 
 unsafe extern "system" fn destroy(kernel: *mut c_void) {
     if !kernel.is_null() {
-        // SAFETY: it is a kernel of `create`, which the runtime gives back once.
+        // SAFETY: it is a kernel of `create`, which the runtime returns once.
         drop(unsafe { Box::from_raw(kernel.cast::<Kernel>()) });
     }
 }
@@ -153,11 +153,11 @@ extern "system" fn last_version(_: *const OrtCustomOp) -> c_int {
 
 static FIRST: c_int = 0;
 
-/// Output 0 is input 0, so nothing is copied. (Working in place would need shapes that are known
-/// beforehand.)
+/// Output 0 is an alias of input 0, so nothing is copied. Working in place would need shapes that
+/// are known beforehand.
 unsafe extern "system" fn alias(inputs: *mut *mut c_int, outputs: *mut *mut c_int) -> usize {
-    let first = (&raw const FIRST).cast_mut(); // it is only read
-    // SAFETY: the runtime points to where it wants the two lists.
+    let first = (&raw const FIRST).cast_mut(); // the runtime only reads it
+    // SAFETY: the runtime passes the places for the two lists.
     unsafe {
         *inputs = first;
         *outputs = first;
@@ -166,7 +166,7 @@ unsafe extern "system" fn alias(inputs: *mut *mut c_int, outputs: *mut *mut c_in
 }
 
 unsafe extern "system" fn no_places(inputs: *mut *mut c_int, outputs: *mut *mut c_int) -> usize {
-    // SAFETY: the runtime points to where it wants the two lists.
+    // SAFETY: the runtime passes the places for the two lists.
     unsafe {
         *inputs = ptr::null_mut();
         *outputs = ptr::null_mut();
@@ -205,16 +205,16 @@ static OPERATOR: OrtCustomOp = OrtCustomOp {
     ReleaseAliasMap: Some(keep),
 };
 
-/// The domain as a runtime keeps it: one for each runtime in this process, for ever, as sessions
-/// refer to it.
+/// The domain of a runtime. There is one for each runtime in this process, and it is never freed,
+/// since sessions refer to it.
 struct Domain(*mut OrtCustomOpDomain);
 
-// SAFETY: a domain is only read once it is complete.
+// SAFETY: a complete domain is only read.
 unsafe impl Send for Domain {}
 
 static DOMAINS: LazyLock<Lock<HashMap<usize, Domain>>> = LazyLock::new(Lock::default);
 
-fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> Told<()> {
+fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> OrtResult<()> {
     let mut domains = DOMAINS.lock();
     let api = runtime.api();
     let known = domains.get(&runtime.address()).map(|domain| domain.0);
@@ -222,7 +222,7 @@ fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> Told<()> {
         domain
     } else {
         let mut domain = ptr::null_mut();
-        // SAFETY: the name is copied; the operator lives for ever.
+        // SAFETY: the name is copied; the operator is static.
         unsafe {
             runtime.check((api.CreateCustomOpDomain)(DOMAIN.as_ptr(), &raw mut domain))?;
             runtime.check((api.CustomOpDomain_Add)(domain, &raw const OPERATOR))?;
@@ -230,26 +230,26 @@ fn register(runtime: Runtime, options: *mut OrtSessionOptions) -> Told<()> {
         domains.insert(runtime.address(), Domain(domain));
         domain
     };
-    // SAFETY: the options are those that the runtime asks to register with.
+    // SAFETY: the options are those that the runtime passed for registration.
     runtime.check(unsafe { (api.AddCustomOpDomain)(options, domain) })
 }
 
-/// What ONNX Runtime calls when the library is given to `register_custom_ops_library`.
+/// Called by ONNX Runtime when the library is passed to `register_custom_ops_library`.
 ///
 /// # Safety
-/// Both pointers are the runtime's.
+/// Both pointers come from the runtime.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)]
 pub(super) unsafe extern "system" fn RegisterCustomOps(
     options: *mut OrtSessionOptions,
     base: *const OrtApiBase,
 ) -> OrtStatusPtr {
-    // SAFETY: the runtime hands its own base over, and the table of the version, if it has that.
-    let asked = |version| unsafe { Runtime::of(((*base).GetApi)(version)) };
-    match asked(API) {
+    // SAFETY: the runtime passes its own base, which returns the table of a version or null.
+    let table_of = |version| unsafe { Runtime::of(((*base).GetApi)(version)) };
+    match table_of(API) {
         Some(runtime) => runtime.guard("quantcal: ", || register(runtime, options)),
-        // The first functions of the table are those of every version.
-        None => asked(1).map_or_else(OrtStatusPtr::default, |old| {
+        // The first functions of the table are the same in every version.
+        None => table_of(1).map_or_else(OrtStatusPtr::default, |old| {
             old.error("quantcal::Observe needs onnxruntime 1.18 or later")
         }),
     }

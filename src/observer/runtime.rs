@@ -1,7 +1,7 @@
-//! As much of ONNX Runtime's C interface as the operator needs, in safe words.
+//! Safe wrappers of the part of ONNX Runtime's C interface that the operator needs.
 //!
-//! Each function of the interface returns a status that is null when all went well. Here they
-//! become `Result`s whose error is the runtime's own message.
+//! Each C function returns a status, which is null on success. Here it becomes a `Result` whose
+//! error is the message of the runtime.
 #![allow(unsafe_code)]
 
 use std::{
@@ -15,24 +15,26 @@ use std::{
 use half::{bf16, f16};
 use ort_sys::{OrtApi, OrtErrorCode, OrtKernelContext, OrtKernelInfo, OrtStatusPtr, OrtValue};
 
-/// What went wrong, as a sentence for people.
-pub(super) type Told<T> = Result<T, String>;
+/// A result whose error is a message for the user.
+pub(super) type OrtResult<T> = Result<T, String>;
 
-/// The functions of a runtime that is loaded.
+/// The functions of a loaded runtime.
 #[derive(Clone, Copy)]
 pub(super) struct Runtime {
     api: &'static OrtApi,
 }
 
 impl Runtime {
+    /// The runtime with this table; `None` for null.
+    ///
     /// # Safety
-    /// `api` is null or the runtime's table of functions, of version 18 at least.
+    /// `api` is null or the function table of a runtime, of version 18 or later.
     pub(super) unsafe fn of(api: *const OrtApi) -> Option<Self> {
-        // SAFETY: the table is a constant of the runtime's library, which is never unloaded.
+        // SAFETY: the table is a constant of a library that is never unloaded.
         unsafe { api.as_ref() }.map(|api| Self { api })
     }
 
-    /// Address of the table, which tells runtimes apart.
+    /// The address of the table, which identifies the runtime.
     pub(super) fn address(self) -> usize {
         ptr::from_ref(self.api).addr()
     }
@@ -41,19 +43,19 @@ impl Runtime {
         self.api
     }
 
-    /// A status that tells of an error; the runtime owns it.
+    /// A status with an error message; the runtime owns it.
     pub(super) fn error(self, message: &str) -> OrtStatusPtr {
         let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
         // SAFETY: the text ends with a zero and is copied.
         unsafe { (self.api.CreateStatus)(OrtErrorCode::ORT_FAIL, message.as_ptr()) }
     }
 
-    /// The runtime's message, if the status is one of an error.
-    pub(super) fn check(self, status: OrtStatusPtr) -> Told<()> {
+    /// The message of the runtime, if the status is an error.
+    pub(super) fn check(self, status: OrtStatusPtr) -> OrtResult<()> {
         if status.0.is_null() {
             return Ok(());
         }
-        // SAFETY: a status that is not null is ours to read, then to release, once.
+        // SAFETY: a status that is not null is ours to read and to release once.
         let message = unsafe {
             let text = CStr::from_ptr((self.api.GetErrorMessage)(status.0));
             let message = text.to_string_lossy().into_owned();
@@ -63,19 +65,23 @@ impl Runtime {
         Err(message)
     }
 
-    /// The status of `work`; a panic in it becomes an error too. `subject` begins the message.
-    pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> Told<()>) -> OrtStatusPtr {
-        match told(subject, work) {
+    /// The status of `work`. A panic becomes an error, too. `subject` begins the message.
+    pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtStatusPtr {
+        match catch(subject, work) {
             Ok(()) => OrtStatusPtr::default(),
             Err(message) => self.error(&message),
         }
     }
 
-    /// A whole number among the attributes of a node.
+    /// An integer attribute of a node.
     ///
     /// # Safety
-    /// `info` is what the runtime gives for the creation of an operator.
-    pub(super) unsafe fn attribute(self, info: *const OrtKernelInfo, name: &CStr) -> Told<i64> {
+    /// `info` comes from the runtime for the creation of an operator.
+    pub(super) unsafe fn attribute(
+        self,
+        info: *const OrtKernelInfo,
+        name: &CStr,
+    ) -> OrtResult<i64> {
         let mut value = 0;
         // SAFETY: the pointers are valid while an operator is created.
         let status =
@@ -85,14 +91,14 @@ impl Runtime {
     }
 }
 
-/// What `work` tells; a panic in it becomes an error too. `subject` begins the message.
-fn told(subject: &str, work: impl FnOnce() -> Told<()>) -> Told<()> {
-    let told = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+/// The result of `work`. A panic becomes an error, too. `subject` begins the message.
+fn catch(subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtResult<()> {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Err(format!("a defect in quantcal, please report it: {}", text.unwrap_or("panic")))
     });
-    told.map_err(|message| format!("{subject}{message}"))
+    result.map_err(|message| format!("{subject}{message}"))
 }
 
 /// One call of an operator.
@@ -103,14 +109,16 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// A call with this context.
+    ///
     /// # Safety
-    /// `context` is what the runtime gives for a call, and the call lasts as long as this.
+    /// `context` comes from the runtime for a call that lasts as long as this value.
     pub(super) unsafe fn new(runtime: Runtime, context: *mut OrtKernelContext) -> Self {
         Self { runtime, context, lasts: PhantomData }
     }
 
     /// The first input.
-    pub(super) fn input(&self) -> Told<Tensor<'_>> {
+    pub(super) fn input(&self) -> OrtResult<Tensor<'_>> {
         let mut value: *const OrtValue = ptr::null();
         let api = self.runtime.api;
         // SAFETY: the context is valid while the call lasts.
@@ -119,8 +127,9 @@ impl Call<'_> {
         self.tensor(value.cast_mut())
     }
 
-    /// The first output, of the given sizes. The runtime makes it the input itself where it may.
-    pub(super) fn output(&self, sizes: &[i64]) -> Told<*mut c_void> {
+    /// The memory of the first output, of the given sizes. It is that of the input if the runtime
+    /// allows.
+    pub(super) fn output(&self, sizes: &[i64]) -> OrtResult<*mut c_void> {
         let mut value: *mut OrtValue = ptr::null_mut();
         let api = self.runtime.api;
         // SAFETY: the context is valid while the call lasts; the sizes are copied.
@@ -132,7 +141,7 @@ impl Call<'_> {
         self.memory(value)
     }
 
-    fn memory(&self, value: *mut OrtValue) -> Told<*mut c_void> {
+    fn memory(&self, value: *mut OrtValue) -> OrtResult<*mut c_void> {
         let mut memory = ptr::null_mut();
         // SAFETY: the value is a tensor of this call.
         let status = unsafe { (self.runtime.api.GetTensorMutableData)(value, &raw mut memory) };
@@ -140,18 +149,18 @@ impl Call<'_> {
         Ok(memory)
     }
 
-    fn tensor(&self, value: *mut OrtValue) -> Told<Tensor<'_>> {
+    fn tensor(&self, value: *mut OrtValue) -> OrtResult<Tensor<'_>> {
         if value.is_null() {
             return Err("it has no value".into());
         }
         let api = self.runtime.api;
         let mut info = ptr::null_mut();
-        // SAFETY: the value is a tensor, as the operator takes nothing else.
+        // SAFETY: the value is a tensor, since the operator has no other inputs.
         let status = unsafe { (api.GetTensorTypeAndShape)(value, &raw mut info) };
         self.runtime.check(status)?;
         let (mut kind, mut rank, mut count) = (0i32, 0, 0);
-        // SAFETY: `info` is ours until it is released. The kind is read as a number, because a
-        // newer runtime may have kinds that the enumeration lacks.
+        // SAFETY: `info` is ours until it is released. The kind is read as an integer, because a
+        // newer runtime may have kinds that the enumeration does not have.
         let statuses = unsafe {
             [
                 (api.GetTensorElementType)(info, (&raw mut kind).cast()),
@@ -160,7 +169,7 @@ impl Call<'_> {
             ]
         };
         let mut sizes = vec![0; rank];
-        // SAFETY: there is room for as many sizes as said; `info` is released once, here.
+        // SAFETY: there is room for `rank` sizes; `info` is released once, here.
         let last = unsafe {
             let status = (api.GetDimensions)(info, sizes.as_mut_ptr(), rank);
             (api.ReleaseTensorTypeAndShapeInfo)(info);
@@ -173,15 +182,15 @@ impl Call<'_> {
         Ok(Tensor { kind, sizes, count, memory, call: PhantomData })
     }
 
-    /// Calls `work` with each number below `shares`, on the threads that the runtime has at hand.
-    pub(super) fn share_out(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) -> Told<()> {
+    /// Calls `work` with each number below `shares`, on the threads of the runtime.
+    pub(super) fn share_out(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) -> OrtResult<()> {
         struct Job<'a> {
             work: &'a (dyn Fn(usize) + Sync),
             panicked: AtomicBool,
         }
 
         unsafe extern "system" fn one(job: *mut c_void, share: usize) {
-            // SAFETY: it is the job below, which outlives the calls and is shared only.
+            // SAFETY: it is the job below, which outlives the calls and is only shared.
             let job = unsafe { &*job.cast::<Job<'_>>() };
             if catch_unwind(AssertUnwindSafe(|| (job.work)(share))).is_err() {
                 job.panicked.store(true, Ordering::Relaxed);
@@ -190,7 +199,8 @@ impl Call<'_> {
 
         let mut job = Job { work, panicked: AtomicBool::new(false) };
         let api = self.runtime.api;
-        // SAFETY: the runtime returns when all shares are done. Zero batches: it decides.
+        // SAFETY: the runtime returns when all shares are done. With zero batches it chooses their
+        // number.
         let status = unsafe {
             let job = (&raw mut job).cast();
             (api.KernelContext_ParallelFor)(self.context, one, shares, 0, job)
@@ -225,7 +235,7 @@ impl<'a> Tensor<'a> {
         &self.sizes
     }
 
-    pub(super) fn elements(&self) -> Told<Elements<'a>> {
+    pub(super) fn elements(&self) -> OrtResult<Elements<'a>> {
         Ok(match self.kind {
             1 => Elements::F32(self.slice()?),
             10 => Elements::F16(self.slice()?),
@@ -239,8 +249,8 @@ impl<'a> Tensor<'a> {
         })
     }
 
-    /// The elements as `T`, whose size and bits the caller has seen to.
-    fn slice<T: Float>(&self) -> Told<&'a [T]> {
+    /// The elements as `T`; the caller has checked that this is their type.
+    fn slice<T: Float>(&self) -> OrtResult<&'a [T]> {
         let memory: *const T = self.memory.cast();
         if self.count == 0 {
             return Ok(&[]);
@@ -248,12 +258,12 @@ impl<'a> Tensor<'a> {
         if memory.is_null() || !memory.is_aligned() {
             return Err("its memory does not begin at a whole element".into());
         }
-        // SAFETY: the runtime keeps as many elements there until the call ends, and nobody writes
-        // to an input meanwhile. Every bit pattern is a value of these types.
+        // SAFETY: the runtime keeps this many elements there until the call ends, and nobody writes
+        // to an input during that time. Every bit pattern is a value of these types.
         Ok(unsafe { slice::from_raw_parts(memory, self.count) })
     }
 
-    /// Copies the elements to an output, unless they lie there already.
+    /// Copies the elements to an output, unless it is the input itself.
     pub(super) fn pass_on(&self, values: &Elements<'_>, output: *mut c_void) {
         let size = match values {
             Elements::F16(_) | Elements::BF16(_) => 2,
@@ -263,7 +273,7 @@ impl<'a> Tensor<'a> {
         if ptr::eq(self.memory, output) || self.count == 0 {
             return;
         }
-        // SAFETY: an output of the same sizes and kind that is not the input itself lies apart.
+        // SAFETY: an output of the same sizes and kind that is not the input does not overlap it.
         unsafe {
             let bytes = self.count * size;
             ptr::copy_nonoverlapping(self.memory.cast::<u8>(), output.cast::<u8>(), bytes);
@@ -271,7 +281,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// The types that the kinds of [`Elements`] stand for; any bits are a value of theirs.
+/// The types of [`Elements`]. Every bit pattern is a value of them.
 trait Float {}
 impl Float for f16 {}
 impl Float for bf16 {}
@@ -287,16 +297,16 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_that_names_the_tensor_and_says_what_happened() {
         let defect = "Tensor \"x\": a defect in quantcal, please report it: ";
-        let panics: [(&dyn Fn() -> Told<()>, &str); 3] = [
+        let panics: [(&dyn Fn() -> OrtResult<()>, &str); 3] = [
             (&|| panic!("plain words"), "plain words"),
             (&|| panic!("{} made of {}", "words", 2), "words made of 2"),
             (&|| panic_any(7), "panic"),
         ];
         for (work, text) in panics {
-            assert_eq!(told("Tensor \"x\": ", work), Err(format!("{defect}{text}")));
+            assert_eq!(catch("Tensor \"x\": ", work), Err(format!("{defect}{text}")));
         }
         let refused = || Err("it has no value".into());
-        assert_eq!(told("Tensor \"x\": ", refused), Err("Tensor \"x\": it has no value".into()));
-        assert_eq!(told("Tensor \"x\": ", || Ok(())), Ok(()));
+        assert_eq!(catch("Tensor \"x\": ", refused), Err("Tensor \"x\": it has no value".into()));
+        assert_eq!(catch("Tensor \"x\": ", || Ok(())), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator records into, and how it finds it.
+//! The statistics that an operator records into, and how it finds them.
 
 use std::{
     collections::HashMap,
@@ -8,26 +8,26 @@ use std::{
     },
 };
 
-use super::runtime::Told;
+use super::runtime::OrtResult;
 use crate::{
-    Error, Histogram, Recorder, Result,
+    BufferedStats, Error, Histogram, Result,
     float::{Element, are_finite},
     fork::{Lock, Locked},
     parallel,
 };
 
-/// The recorder of one tensor.
+/// The statistics of one tensor, for an operator.
 #[derive(Debug)]
 pub struct Tap {
     name: String,
-    recorder: Arc<Lock<Recorder>>,
+    stats: Arc<Lock<BufferedStats>>,
     finite_only: bool,
 }
 
 impl Tap {
-    /// Records the tensor `name`; with `finite_only` it refuses NaN and infinities.
-    pub fn new(name: String, recorder: Arc<Lock<Recorder>>, finite_only: bool) -> Self {
-        Self { name, recorder, finite_only }
+    /// Records the tensor `name` into `stats`. With `finite_only`, it refuses NaN and infinities.
+    pub fn new(name: String, stats: Arc<Lock<BufferedStats>>, finite_only: bool) -> Self {
+        Self { name, stats, finite_only }
     }
 
     /// Name of the tensor.
@@ -35,7 +35,7 @@ impl Tap {
         &self.name
     }
 
-    /// Adds one observation, on this thread alone.
+    /// Adds one observation, on this thread only.
     ///
     /// # Errors
     /// [`Error::NonFinite`], [`Error::TooMany`]; nothing is recorded then.
@@ -43,24 +43,26 @@ impl Tap {
         if self.finite_only && !are_finite(values) {
             return refuse(values);
         }
-        let mut recorder = self.recorder.lock();
-        recorder.check_room(values.len() as u64, 1)?;
-        parallel::alone(|| recorder.observe(values));
+        let mut stats = self.stats.lock();
+        stats.check_room(values.len() as u64, 1)?;
+        parallel::alone(|| stats.observe(values));
         Ok(())
     }
 
-    /// Adds one observation in so many shares, each counted where `share_out` calls for its number: on any
-    /// threads, at once.
+    /// Adds one observation in shares. `share_out` is given a number of shares and a function that
+    /// records one of them; it must call this once for each share, from any threads.
+    ///
+    /// The lock is held until all shares are recorded, so that no one sees half an observation.
     ///
     /// # Errors
-    /// As [`observe`](Self::observe), and what `share_out` returns; then there was no observation, but what it
-    /// had called for is counted.
+    /// As [`observe`](Self::observe), and the error that `share_out` returns. There is no
+    /// observation then, but the shares that it has recorded stay in the histogram.
     pub(super) fn observe_shared<T: Element>(
         &self,
         values: &[T],
         shares: usize,
-        share_out: impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Told<()>,
-    ) -> Told<()> {
+        share_out: impl Fn(usize, &(dyn Fn(usize) + Sync)) -> OrtResult<()>,
+    ) -> OrtResult<()> {
         let parts: Vec<&[T]> = values.chunks(values.len().div_ceil(shares).max(1)).collect();
         let share_out = |work: &(dyn Fn(usize) + Sync)| share_out(parts.len(), work);
         if self.finite_only {
@@ -72,14 +74,14 @@ impl Tap {
                 return refuse(values).map_err(|error| error.to_string());
             }
         }
-        let mut recorder = self.recorder.lock();
-        let room = recorder.check_room(values.len() as u64, 1);
+        let mut stats = self.stats.lock();
+        let room = stats.check_room(values.len() as u64, 1);
         room.map_err(|error| error.to_string())?;
-        recorder.observe_parts(&parts, share_out)
+        stats.observe_parts(&parts, share_out)
     }
 }
 
-/// Refuses values of which some are not finite.
+/// The error for values that are not all finite.
 fn refuse<T: Element>(values: &[T]) -> Result<()> {
     parallel::alone(|| Histogram::of(values)).refuse_non_finite()
 }
@@ -90,16 +92,16 @@ fn open() -> Locked<'static, HashMap<i64, Vec<Arc<Tap>>>> {
     OPEN.lock()
 }
 
-/// Taps laid down under a number, for the operators of a session that is being opened.
+/// Taps registered under a number, for the operators of a session that is being opened.
 ///
-/// Sessions that are open hold their taps themselves; this may be dropped.
+/// An open session holds its taps itself, so this can be dropped.
 #[derive(Debug)]
 pub struct Taps {
     number: i64,
 }
 
 impl Taps {
-    /// Lays taps down.
+    /// Registers taps under a new number.
     pub fn new(taps: impl IntoIterator<Item = Tap>) -> Self {
         static NEXT: AtomicI64 = AtomicI64::new(1); // never used twice
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -107,15 +109,15 @@ impl Taps {
         Self { number }
     }
 
-    /// The number that the nodes carry.
+    /// The number, which the nodes have as an attribute.
     pub fn number(&self) -> i64 {
         self.number
     }
 
-    /// Finds a tap by the number of all and its own position.
+    /// Finds a tap by the number and its position.
     ///
     /// # Errors
-    /// [`Error::NoTap`], as for a graph that was saved and opened again later.
+    /// [`Error::NoTap`] if there is none, as for a graph that was saved and opened again later.
     pub(super) fn find(number: i64, position: i64) -> Result<Arc<Tap>> {
         let found = open().get(&number).and_then(|taps| {
             let position = usize::try_from(position).ok()?;
@@ -135,9 +137,9 @@ impl Drop for Taps {
 mod tests {
     use super::*;
 
-    fn tap(finite_only: bool) -> (Tap, Arc<Lock<Recorder>>) {
-        let recorder = Arc::default();
-        (Tap::new("x".into(), Arc::clone(&recorder), finite_only), recorder)
+    fn tap(finite_only: bool) -> (Tap, Arc<Lock<BufferedStats>>) {
+        let stats = Arc::default();
+        (Tap::new("x".into(), Arc::clone(&stats), finite_only), stats)
     }
 
     #[test]
@@ -157,9 +159,9 @@ mod tests {
         assert!(Taps::find(other.number(), 0).is_ok());
     }
 
-    /// Works on all shares at once, as the runtime's threads do, the last first.
+    /// Runs all shares at the same time, like the threads of the runtime, the last one first.
     #[expect(clippy::unnecessary_wraps, reason = "the runtime may fail")]
-    fn at_once(shares: usize, work: &(dyn Fn(usize) + Sync)) -> Told<()> {
+    fn at_once(shares: usize, work: &(dyn Fn(usize) + Sync)) -> OrtResult<()> {
         std::thread::scope(|scope| {
             (0..shares).rev().for_each(|share| drop(scope.spawn(move || work(share))));
         });
@@ -183,30 +185,30 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shared_out_is_no_observation() {
-        let (tap, recorder) = tap(false);
+    fn a_failed_share_makes_no_observation() {
+        let (tap, stats) = tap(false);
         let refused = tap.observe_shared(&[1.0f32; 10], 2, |_, _| Err("no threads".into()));
         assert_eq!(refused, Err("no threads".into()));
-        assert_eq!(recorder.lock().settled().observations, 0);
+        assert_eq!(stats.lock().settled().observations, 0);
         let half = |_: usize, work: &(dyn Fn(usize) + Sync)| {
             work(1);
             Err("a thread died".into())
         };
         assert!(tap.observe_shared(&[1.0f32, 2.0, 3.0, 4.0], 2, half).is_err());
-        let seen = recorder.lock().settled().clone();
+        let seen = stats.lock().settled().clone();
         assert_eq!((seen.observations, seen.histogram.count(), seen.minima.count()), (0, 2, 0));
     }
 
     #[test]
-    fn what_is_not_finite_is_refused_and_nothing_recorded() {
+    fn non_finite_values_are_refused_and_nothing_is_recorded() {
         let values = [1.0f32, f32::NAN, f32::INFINITY];
-        let (strict, recorder) = tap(true);
+        let (strict, stats) = tap(true);
         let refused = Error::NonFinite { nan: 1, posinf: 1, neginf: 0, count: 3 };
         assert_eq!(strict.observe(&values), Err(refused.clone()));
         assert_eq!(strict.observe_shared(&values, 2, at_once), Err(refused.to_string()));
-        assert_eq!(recorder.lock().settled().observations, 0);
-        let (lenient, recorder) = tap(false);
+        assert_eq!(stats.lock().settled().observations, 0);
+        let (lenient, stats) = tap(false);
         lenient.observe(&values).unwrap();
-        assert_eq!(recorder.lock().settled().histogram.nan(), 1);
+        assert_eq!(stats.lock().settled().histogram.nan(), 1);
     }
 }

@@ -5,24 +5,24 @@ use pyo3::{prelude::*, types::PyBytes};
 use super::{channels::ChannelStats, tensor::TensorStats};
 use crate::wire::{Archive, Entry};
 
-/// What is kept of one tensor, of the whole or by channel.
+/// The statistics of one tensor, or of its channels.
 #[derive(FromPyObject, IntoPyObject)]
 pub(super) enum Stats {
-    Whole(Py<TensorStats>),
+    Tensor(Py<TensorStats>),
     Channels(Py<ChannelStats>),
 }
 
 impl Stats {
     fn snapshot(&self, py: Python<'_>) -> Entry {
         match self {
-            Self::Whole(stats) => Entry::Whole(stats.get().snapshot()),
+            Self::Tensor(stats) => Entry::Tensor(stats.get().snapshot()),
             Self::Channels(stats) => Entry::Channels(stats.get().snapshot(py)),
         }
     }
 
     fn new(py: Python<'_>, entry: Entry) -> PyResult<Self> {
         Ok(match entry {
-            Entry::Whole(stats) => Self::Whole(Py::new(py, TensorStats::from(stats))?),
+            Entry::Tensor(stats) => Self::Tensor(Py::new(py, TensorStats::from(stats))?),
             Entry::Channels(stats) => Self::Channels(Py::new(py, ChannelStats::from(stats))?),
         })
     }
@@ -30,7 +30,7 @@ impl Stats {
 
 type Named = (String, Stats);
 
-/// The bytes of named tensors with their settings.
+/// The bytes of settings and named tensors.
 #[pyfunction]
 pub(super) fn write_archive<'py>(
     py: Python<'py>,

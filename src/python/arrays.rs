@@ -1,4 +1,4 @@
-//! Arrays from Python, without a copy where their memory can be read as it is.
+//! Arrays from Python, without a copy where their memory can be read directly.
 
 use std::{borrow::Cow, cmp::Reverse};
 
@@ -11,17 +11,17 @@ use numpy::{
 use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use crate::{
-    ChannelStats, Held, Histogram, Recorder, Result, channels::NonFinite, float::Element,
-    shape::Shape,
+    BufferedStats, ChannelStats, DeferredStats, Histogram, Result, channels::NonFiniteChannels,
+    float::Element, shape::Shape,
 };
 
-/// Elements gathered at a time from an array that is not contiguous.
+/// Elements that are gathered at a time from an array that is not contiguous.
 const GATHER: usize = 1 << 16;
 
 /// An array of one of the element types that can be observed.
 pub(super) enum Floats<'py> {
     F16(PyReadonlyArrayDyn<'py, f16>),
-    BF16(PyReadonlyArrayDyn<'py, u16>), // the bits, contiguous; numpy has no such type of its own
+    BF16(PyReadonlyArrayDyn<'py, u16>), // the bits, contiguous, since numpy has no bfloat16
     F32(PyReadonlyArrayDyn<'py, f32>),
     F64(PyReadonlyArrayDyn<'py, f64>),
 }
@@ -29,10 +29,10 @@ pub(super) enum Floats<'py> {
 impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
     type Error = PyErr;
 
-    /// Takes numpy arrays as they are; anything else goes through `quantcal._arrays.as_floats`,
-    /// which knows `DLPack`, `__array__`, bfloat16 and the error to raise.
+    /// Takes numpy arrays directly. Other objects go through `quantcal._arrays.as_floats`, which
+    /// handles `DLPack`, `__array__`, bfloat16 and errors.
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        // An ndarray itself, not a subclass: a masked array hides elements.
+        // Not a subclass of ndarray: a masked array has hidden elements.
         if object.cast_exact::<PyUntypedArray>().is_ok()
             && let Some(floats) = Self::native(&object)
             && floats.is_aligned()
@@ -50,8 +50,8 @@ impl<'py> FromPyObject<'_, 'py> for Floats<'py> {
     }
 }
 
-/// Whether every element lies where its type may: else strides need not be multiples of the element
-/// size. (numpy's own flag takes a tenth of a call of a small array to ask for.)
+/// Whether every element is aligned for its type. Otherwise strides need not be multiples of the
+/// element size. Reading numpy's flag instead would take a tenth of a call with a small array.
 fn is_aligned<T: NumpyElement>(array: &PyReadonlyArrayDyn<'_, T>) -> bool {
     let whole = |stride: &isize| stride % align_of::<T>() as isize == 0;
     array.data().is_aligned() && (array.is_contiguous() || array.strides().iter().all(whole))
@@ -77,7 +77,7 @@ impl<'py> Floats<'py> {
         }
     }
 
-    /// The elements, readable without the interpreter.
+    /// The elements, for reading without the interpreter.
     pub(super) fn data(&self) -> PyResult<Data<'_>> {
         Ok(match self {
             Self::F16(a) => Data::F16(View::of(a)),
@@ -99,7 +99,7 @@ impl<'py> Floats<'py> {
     }
 }
 
-/// The elements of an array in an order in which channels are found again.
+/// The elements of an array, in an order in which the channels are known.
 pub(super) struct ByChannel<'a> {
     values: Contiguous<'a>,
     shape: Shape,
@@ -127,18 +127,18 @@ impl ByChannel<'_> {
         }
     }
 
-    /// Records all elements, or holds them back.
-    pub(super) fn hold(&self, held: &mut Held) -> Result<()> {
+    /// Records all elements, or defers that.
+    pub(super) fn defer(&self, deferred: &mut DeferredStats) -> Result<()> {
         match &self.values {
-            Contiguous::F16(values) => held.hold(values, self.shape),
-            Contiguous::BF16(bits) => held.hold::<bf16>(bits.reinterpret_cast(), self.shape),
-            Contiguous::F32(values) => held.hold(values, self.shape),
-            Contiguous::F64(values) => held.hold(values, self.shape),
+            Contiguous::F16(values) => deferred.defer(values, self.shape),
+            Contiguous::BF16(bits) => deferred.defer::<bf16>(bits.reinterpret_cast(), self.shape),
+            Contiguous::F32(values) => deferred.defer(values, self.shape),
+            Contiguous::F64(values) => deferred.defer(values, self.shape),
         }
     }
 
-    /// The first channel with NaN or infinities.
-    pub(super) fn non_finite(&self) -> Option<NonFinite> {
+    /// The channels with NaN or infinities.
+    pub(super) fn non_finite(&self) -> Option<NonFiniteChannels> {
         match &self.values {
             Contiguous::F16(values) => ChannelStats::non_finite(values, self.shape),
             Contiguous::BF16(bits) => {
@@ -150,15 +150,15 @@ impl ByChannel<'_> {
     }
 }
 
-/// The elements row by row, with the axes from the longest stride to the shortest: inside a channel
-/// the order does not matter, so transposed arrays need no copy. Arrays with gaps are copied.
+/// The elements with the axes ordered from the longest stride to the shortest. The order inside a
+/// channel does not matter, so transposed arrays need no copy. Arrays with gaps are copied.
 fn lay_out<'a, T: NumpyElement + Copy>(
     array: &'a PyReadonlyArrayDyn<'_, T>,
     axis: i64,
     wrap: fn(Cow<'a, [T]>) -> Contiguous<'a>,
 ) -> Result<(Contiguous<'a>, Shape)> {
     let view: ArrayViewD<'a, T> = array.as_array();
-    Shape::along(view.shape(), axis)?; // refuses the axis as it was given
+    Shape::along(view.shape(), axis)?; // refuses an axis as given, before axes are reordered
     let at = axis.rem_euclid(view.ndim() as i64) as usize;
     let mut order: Vec<usize> = (0..view.ndim()).collect();
     order.sort_by_key(|&axis| std::cmp::Reverse(view.strides()[axis].unsigned_abs()));
@@ -172,10 +172,11 @@ fn lay_out<'a, T: NumpyElement + Copy>(
     Ok((wrap(values), shape))
 }
 
-/// The elements of an array, free of the interpreter.
+/// The elements of an array, for reading without the interpreter.
 ///
-/// Nothing stops another Python thread from writing to the array meanwhile. A value read while it
-/// is written may be miscounted, and no more: every bit pattern has a bin or a counter.
+/// Another Python thread may write to the array at the same time. A value that is read while it is
+/// written may be miscounted, but nothing else can happen: every bit pattern has a bin or a
+/// counter.
 pub(super) enum Data<'a> {
     F16(View<'a, f16>),
     BF16(View<'a, bf16>),
@@ -195,14 +196,14 @@ impl Data<'_> {
     }
 
     /// Adds all elements as one observation.
-    pub(super) fn observe(&self, recorder: &mut Recorder) {
+    pub(super) fn observe(&self, recorder: &mut BufferedStats) {
         match self {
             Self::F32(View::Slice(values)) => recorder.observe(values),
             _ => recorder.observe_with(|histogram| self.record(histogram)),
         }
     }
 
-    /// Records all elements; returns the extremes of the finite ones.
+    /// Records all elements; returns the finite minimum and maximum.
     pub(super) fn record(&self, histogram: &mut Histogram) -> Option<(f32, f32)> {
         match self {
             Self::F16(view) => view.record(histogram),
@@ -220,7 +221,7 @@ pub(super) enum View<'a, T> {
 
 impl<'a, T: NumpyElement> View<'a, T> {
     fn of(array: &'a PyReadonlyArrayDyn<'_, T>) -> Self {
-        // Any contiguous layout will do: the order of the elements does not matter.
+        // Any contiguous layout is accepted, since the order of the elements does not matter.
         array.as_slice().map_or_else(|_| Self::Strided(array.as_array()), Self::Slice)
     }
 }
@@ -251,11 +252,11 @@ impl<T: Element> View<'_, T> {
     }
 }
 
-/// Calls `work` with all elements of an array that has gaps, in runs of up to [`GATHER`], in an order
-/// that is kind to the cache: rows along the axis of the shortest stride are copied one by one.
+/// Calls `work` with all elements of an array that has gaps, in runs of up to [`GATHER`]. Rows
+/// along the axis of the shortest stride are copied one by one, which is the order of memory.
 fn gather<T: Copy>(array: ArrayViewD<'_, T>, work: &mut dyn FnMut(&[T])) {
     let mut order: Vec<usize> = (0..array.ndim()).collect();
-    // Axes of one element have any stride; they come first.
+    // Axes of one element have arbitrary strides; they come first.
     order.sort_by_key(|&axis| {
         (array.len_of(Axis(axis)) > 1, Reverse(array.strides()[axis].unsigned_abs()))
     });

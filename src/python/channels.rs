@@ -1,4 +1,4 @@
-//! `_core.ChannelStats`: what a calibrator keeps of one tensor by channel.
+//! `_core.ChannelStats`: the statistics of one tensor by channel.
 
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::{exceptions::PyIndexError, prelude::*};
@@ -7,18 +7,18 @@ use super::{
     arrays::{ByChannel, Floats},
     error::NonFiniteError,
     histogram::Histogram,
-    whole::Whole,
+    scalars::Integer,
 };
 use crate::{
-    ChannelStats as Core, Error, Held,
+    ChannelStats as Core, DeferredStats, Error,
     fork::{Lock, Locked},
 };
 
 /// One histogram for each channel of a tensor.
 #[pyclass(module = "quantcal._core", frozen, weakref)]
 pub(super) struct ChannelStats {
-    axis: Whole, // as it was named
-    state: Lock<Held>,
+    axis: Integer, // as given
+    state: Lock<DeferredStats>,
 }
 
 impl From<Core> for ChannelStats {
@@ -28,13 +28,15 @@ impl From<Core> for ChannelStats {
 }
 
 impl ChannelStats {
-    /// The state. It is held while an array is recorded: parts of thousands of channels, merged
-    /// afterwards, would cost more than counting. So it is waited for without the interpreter.
+    /// Runs `work` on the state, without the interpreter.
+    ///
+    /// The lock is held while an array is recorded, because merging parts of thousands of channels
+    /// would take longer than counting. So waiting for it must not block the interpreter.
     fn with<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
         py.detach(|| work(self.lock().settled()))
     }
 
-    fn lock(&self) -> Locked<'_, Held> {
+    fn lock(&self) -> Locked<'_, DeferredStats> {
         self.state.lock()
     }
 
@@ -42,7 +44,7 @@ impl ChannelStats {
         self.with(py, |state| state.clone())
     }
 
-    /// One of the exact extremes of every channel; NaN without finite values.
+    /// The minimum or the maximum of every channel; NaN without finite values.
     fn extremes<'py>(
         &self,
         py: Python<'py>,
@@ -59,7 +61,7 @@ impl ChannelStats {
 impl ChannelStats {
     #[new]
     #[pyo3(signature = (axis, mantissa_bits = None))]
-    fn new(axis: Whole, mantissa_bits: Option<Whole>) -> PyResult<Self> {
+    fn new(axis: Integer, mantissa_bits: Option<Integer>) -> PyResult<Self> {
         let mantissa_bits = match mantissa_bits {
             None => Core::MANTISSA_BITS,
             Some(bits) => bits.within(Error::MantissaBits)?,
@@ -68,10 +70,10 @@ impl ChannelStats {
         Ok(Self { axis, ..core.into() })
     }
 
-    /// Statistics that were made elsewhere.
+    /// Statistics from the histograms of all channels.
     #[staticmethod]
     fn from_counts(
-        axis: Whole,
+        axis: Integer,
         channels: Vec<PyRef<'_, Histogram>>,
         observations: u64,
     ) -> PyResult<Self> {
@@ -79,22 +81,22 @@ impl ChannelStats {
         Ok(Core::from_counts(axis.clamped(), channels, observations)?.into())
     }
 
-    /// Adds one observation, unless `finite_only` and some value is not finite. With `hold`, a small
-    /// first one is held back, and counted where it is merged into.
-    #[pyo3(signature = (values, finite_only = false, /, *, hold = false))]
+    /// Adds one observation. With `finite_only`, non-finite values are refused. With `defer`,
+    /// counting a small first observation is deferred until it is merged.
+    #[pyo3(signature = (values, finite_only = false, /, *, defer = false))]
     fn observe(
         &self,
         py: Python<'_>,
         values: Floats<'_>,
         finite_only: bool,
-        hold: bool,
+        defer: bool,
     ) -> PyResult<()> {
         let data: ByChannel<'_> = self.axis.checked(values.by_channel(self.axis.clamped()))?;
         if finite_only && let Some(found) = py.detach(|| data.non_finite()) {
             let h = &found.histogram;
             return Err(NonFiniteError::new_err(format!(
                 "channel {} has {} NaN, {} +inf and {} -inf among {} values ({} of {} channels \
-                 have such)",
+                 are affected)",
                 found.channel,
                 h.nan(),
                 h.posinf(),
@@ -105,8 +107,8 @@ impl ChannelStats {
             )));
         }
         Ok(py.detach(|| {
-            let mut held = self.lock();
-            if hold { data.hold(&mut held) } else { data.observe(held.settled()) }
+            let mut state = self.lock();
+            if defer { data.defer(&mut state) } else { data.observe(state.settled()) }
         })?)
     }
 
@@ -116,13 +118,13 @@ impl ChannelStats {
         Ok(py.detach(|| self.lock().merge(other))?)
     }
 
-    /// Refuses what `merge` would refuse.
+    /// Raises the errors of `merge`.
     #[pyo3(signature = (axis, channels, /))]
-    fn check(&self, py: Python<'_>, axis: Whole, channels: usize) -> PyResult<()> {
+    fn check(&self, py: Python<'_>, axis: Integer, channels: usize) -> PyResult<()> {
         Ok(py.detach(|| self.lock().check(axis.clamped(), channels))?)
     }
 
-    /// Refuses so many values and observations, if they could not be counted beside those that are.
+    /// Checks that more values and observations can be counted.
     #[pyo3(signature = (values, observations, /))]
     fn check_room(&self, py: Python<'_>, values: u64, observations: u64) -> PyResult<()> {
         Ok(py.detach(|| self.lock().check_room(values, observations))?)
@@ -150,7 +152,7 @@ impl ChannelStats {
         Ok(found.into())
     }
 
-    /// All channels together.
+    /// The histogram of all channels together.
     #[getter]
     fn histogram(&self, py: Python<'_>) -> Histogram {
         self.with(py, |state| state.total()).into()
@@ -171,7 +173,7 @@ impl ChannelStats {
         self.axis.clamped()
     }
 
-    /// All elements seen, of all channels.
+    /// Number of elements of all channels.
     #[getter]
     fn count(&self, py: Python<'_>) -> u64 {
         py.detach(|| self.lock().count())

@@ -6,14 +6,14 @@ create_exception!(
     quantcal,
     CalibrationError,
     PyValueError,
-    "Data, a name, a format or a file that quantcal cannot use; the text says what to do."
+    "Data, a name, a format or a file that quantcal cannot use. The message says what to do."
 );
 
 create_exception!(
     quantcal,
     NonFiniteError,
     CalibrationError,
-    "An array that holds NaN or infinities, where they are refused; the text says how many."
+    "An array with NaN or infinities where only finite values are accepted."
 );
 
 impl From<crate::Error> for PyErr {

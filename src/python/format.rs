@@ -1,4 +1,4 @@
-//! `quantcal.QuantFormat`, as the engine takes it.
+//! From `quantcal.QuantFormat` to the format and scaling of the engine.
 
 use pyo3::prelude::*;
 

@@ -1,10 +1,15 @@
-//! Grids: ranges to scales, arrays to codes and back.
+//! A single grid: ranges to scales, arrays to codes and back.
 
-use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
-use pyo3::{exceptions::PyValueError, prelude::*};
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
 
-use super::{format::Format, histogram::Histogram, real::Real};
-use crate::{Density, Grid, QuantFormat, Range, Result, format::Code, search};
+use super::{
+    codes::{Codes, F32s, Out, dequantized, fake_quantized, quantized},
+    format::Format,
+    histogram::Histogram,
+    scalars::Real,
+};
+use crate::{Density, Grid, QuantFormat, Range, search};
 
 /// Scale, zero point and representable range for a real range.
 #[pyfunction]
@@ -19,10 +24,14 @@ pub(super) fn grid(format: Format, low: Real, high: Real) -> PyResult<(f32, i32,
     Ok((grid.scale(), grid.zero_point(), range.low, range.high))
 }
 
+fn parse(format: &str, scale: f32, zero_point: i32) -> PyResult<Grid> {
+    Ok(Grid::new(QuantFormat::parse(format)?, scale, zero_point)?)
+}
+
 /// Refuses a scale or a zero point that the format cannot have.
 #[pyfunction]
 pub(super) fn check_grid(format: &str, scale: f32, zero_point: i32) -> PyResult<()> {
-    Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
+    parse(format, scale, zero_point)?;
     Ok(())
 }
 
@@ -35,7 +44,7 @@ pub(super) fn grid_error(
     scale: f32,
     zero_point: i32,
 ) -> PyResult<GridScore> {
-    let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
+    let grid = parse(format, scale, zero_point)?;
     let state = histogram.snapshot();
     Ok(score(py.detach(|| search::grid_error(&Density::new(&state), grid))))
 }
@@ -46,10 +55,8 @@ pub(super) fn score(error: search::GridError) -> GridScore {
     (error.mse, error.sqnr_db, error.clipped, error.rounded_to_zero, error.cosine)
 }
 
-pub(super) type F32s<'py> = PyReadonlyArrayDyn<'py, f32>;
-
-/// Codes of a C-contiguous float32 array, in the smallest standard integer that holds them; those
-/// of a floating format as their bits.
+/// The codes of a C-contiguous float32 array, in the smallest standard integer that holds them. The
+/// codes of a floating format are its bits.
 #[pyfunction]
 #[pyo3(signature = (values, format, scale, zero_point, out=None))]
 pub(super) fn quantize<'py>(
@@ -60,41 +67,10 @@ pub(super) fn quantize<'py>(
     zero_point: i32,
     out: Out<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let format = QuantFormat::parse(format)?;
-    let grid = Grid::new(format, scale, zero_point)?;
-    let signed = format.int().is_some_and(crate::format::IntFormat::signed);
-    match (signed, format.bits() > 8) {
-        (true, false) => codes::<i8>(py, &values, grid, out),
-        (false, false) => codes::<u8>(py, &values, grid, out),
-        (true, true) => codes::<i16>(py, &values, grid, out),
-        (false, true) => codes::<u16>(py, &values, grid, out),
-    }
+    quantized(py, &values, &parse(format, scale, zero_point)?, out)
 }
 
-fn codes<'py, C: Code + numpy::Element>(
-    py: Python<'py>,
-    values: &F32s<'py>,
-    grid: Grid,
-    out: Out<'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (input, view) = (values.as_slice()?, values.as_array());
-    Ok(filled::<C>(py, view.shape(), out, |codes| {
-        grid.quantize(input, codes);
-        Ok(())
-    })?
-    .into_any())
-}
-
-/// Codes as they come from Python.
-#[derive(FromPyObject)]
-pub(super) enum Codes<'py> {
-    I8(PyReadonlyArrayDyn<'py, i8>),
-    U8(PyReadonlyArrayDyn<'py, u8>),
-    I16(PyReadonlyArrayDyn<'py, i16>),
-    U16(PyReadonlyArrayDyn<'py, u16>),
-}
-
-/// Real values of a C-contiguous array of codes, as float32 of the same shape.
+/// The real values of a C-contiguous array of codes, as float32 of the same shape.
 #[pyfunction]
 #[pyo3(signature = (codes, format, scale, zero_point, out=None))]
 pub(super) fn dequantize<'py>(
@@ -105,29 +81,10 @@ pub(super) fn dequantize<'py>(
     zero_point: i32,
     out: Out<'py>,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
-    match codes {
-        Codes::I8(codes) => real(py, &codes, grid, out),
-        Codes::U8(codes) => real(py, &codes, grid, out),
-        Codes::I16(codes) => real(py, &codes, grid, out),
-        Codes::U16(codes) => real(py, &codes, grid, out),
-    }
+    dequantized(py, &codes, &parse(format, scale, zero_point)?, out)
 }
 
-fn real<'py, C: Code + numpy::Element>(
-    py: Python<'py>,
-    codes: &PyReadonlyArrayDyn<'py, C>,
-    grid: Grid,
-    out: Out<'py>,
-) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let (input, view) = (codes.as_slice()?, codes.as_array());
-    filled(py, view.shape(), out, |values| {
-        grid.dequantize(input, values);
-        Ok(())
-    })
-}
-
-/// A C-contiguous float32 array quantised and dequantised.
+/// A C-contiguous float32 array quantized and dequantized.
 #[pyfunction]
 pub(super) fn fake_quantize<'py>(
     py: Python<'py>,
@@ -136,37 +93,5 @@ pub(super) fn fake_quantize<'py>(
     scale: f32,
     zero_point: i32,
 ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-    let grid = Grid::new(QuantFormat::parse(format)?, scale, zero_point)?;
-    let (input, view) = (values.as_slice()?, values.as_array());
-    filled(py, view.shape(), None, |out| {
-        grid.fake_quantize(input, out);
-        Ok(())
-    })
-}
-
-/// Where results are to be written, if not into a new array.
-pub(super) type Out<'py> = Option<Bound<'py, PyAny>>;
-
-/// An array that `fill` writes to, without the interpreter: `out` if it is given, else a new one.
-///
-/// numpy makes it, because numpy asks the system for large pages: into small ones, dequantising 64 MB
-/// takes six times as long. Fresh zeros cost nothing beyond the pages.
-pub(super) fn filled<'py, T: numpy::Element>(
-    py: Python<'py>,
-    shape: &[usize],
-    out: Out<'py>,
-    fill: impl FnOnce(&mut [T]) -> Result<()> + Send,
-) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
-    let array = match out {
-        Some(out) => out.cast_into::<PyArrayDyn<T>>()?,
-        None => PyArrayDyn::zeros(py, shape, false),
-    };
-    if array.shape() != shape {
-        return Err(PyValueError::new_err("out has another shape than the result"));
-    }
-    let mut written = array.try_readwrite()?;
-    let slice = written.as_slice_mut()?;
-    py.detach(|| fill(slice))?;
-    drop(written);
-    Ok(array)
+    fake_quantized(py, &values, &parse(format, scale, zero_point)?)
 }

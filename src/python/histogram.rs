@@ -1,4 +1,4 @@
-//! `quantcal.Histogram`.
+//! The class `quantcal.Histogram`.
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::{
@@ -6,17 +6,17 @@ use pyo3::{
     types::{PyBytes, PyType},
 };
 
-use super::{arrays::Floats, real::Real, whole::Whole};
+use super::{arrays::Floats, scalars::Integer, scalars::Real};
 use crate::{
     Density, Error, Histogram as Core,
     error::short,
     fork::{Lock, Locked},
-    histogram::{Counts, Moments},
-    simd::with_subnormals,
+    histogram::{Moments, RawCounts},
+    simd::with_denormals,
 };
 
-/// Arrays with fewer elements are recorded in place; a partial histogram would cost more than the
-/// wait for the lock.
+/// Elements below which an array is recorded in place. For so few, a partial histogram would take
+/// longer than waiting for the lock.
 pub(super) const IN_PLACE: usize = 1 << 15;
 
 /// Exact counts of one tensor's values over float codes.
@@ -32,12 +32,13 @@ impl From<Core> for Histogram {
 }
 
 impl Histogram {
-    /// The state. Held for microseconds, never while the interpreter is wanted.
+    /// The state. The lock is held for microseconds, and its holder never waits for the
+    /// interpreter.
     fn lock(&self) -> Locked<'_, Core> {
         self.state.lock()
     }
 
-    /// A copy of the state, to work on without the lock.
+    /// A copy of the state, for work without the lock.
     pub(super) fn snapshot(&self) -> Core {
         self.lock().clone()
     }
@@ -48,8 +49,8 @@ impl Histogram {
     }
 }
 
-/// `None` follows the element types; a number is kept whatever is observed.
-pub(super) fn empty(mantissa_bits: Option<Whole>) -> PyResult<Core> {
+/// An empty histogram. `None` lets the resolution follow the element types.
+pub(super) fn new_histogram(mantissa_bits: Option<Integer>) -> PyResult<Core> {
     Ok(match mantissa_bits {
         None => Core::new(),
         Some(bits) => Core::with_mantissa_bits(bits.within(Error::MantissaBits)?)?,
@@ -63,8 +64,8 @@ type Uniform<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f64>>);
 impl Histogram {
     #[new]
     #[pyo3(signature = (mantissa_bits = None))]
-    fn new(mantissa_bits: Option<Whole>) -> PyResult<Self> {
-        Ok(empty(mantissa_bits)?.into())
+    fn new(mantissa_bits: Option<Integer>) -> PyResult<Self> {
+        Ok(new_histogram(mantissa_bits)?.into())
     }
 
     #[pyo3(signature = (values, /))]
@@ -97,7 +98,7 @@ impl Histogram {
         Ok(sum.into())
     }
 
-    /// `0 + h`, so that `sum(histograms)` needs no start value.
+    /// `0 + h`, so that `sum(histograms)` works without a start value.
     fn __radd__<'py>(slf: Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         if other.extract::<i64>().is_ok_and(|zero| zero == 0) {
@@ -111,12 +112,12 @@ impl Histogram {
         *self.lock() == other
     }
 
-    fn coarsen(&self, mantissa_bits: Whole) -> PyResult<Self> {
+    fn coarsen(&self, mantissa_bits: Integer) -> PyResult<Self> {
         Ok(self.snapshot().coarsen(mantissa_bits.within(Error::MantissaBits)?)?.into())
     }
 
-    fn cut(&self, low: Real, high: Real) -> PyResult<Self> {
-        Ok(self.snapshot().cut(low.0, high.0)?.into())
+    fn crop(&self, low: Real, high: Real) -> PyResult<Self> {
+        Ok(self.snapshot().crop(low.0, high.0)?.into())
     }
 
     #[getter]
@@ -162,13 +163,13 @@ impl Histogram {
     #[getter]
     fn min(&self) -> Option<f64> {
         let state = self.lock();
-        with_subnormals(|| state.min().map(f64::from))
+        with_denormals(|| state.min().map(f64::from))
     }
 
     #[getter]
     fn max(&self) -> Option<f64> {
         let state = self.lock();
-        with_subnormals(|| state.max().map(f64::from))
+        with_denormals(|| state.max().map(f64::from))
     }
 
     #[getter]
@@ -216,7 +217,7 @@ impl Histogram {
     fn rebin<'py>(
         &self,
         py: Python<'py>,
-        num_bins: Whole,
+        num_bins: Integer,
         low: Real,
         high: Real,
     ) -> PyResult<Uniform<'py>> {
@@ -229,7 +230,7 @@ impl Histogram {
         Ok((counts.into_pyarray(py), edges.into_pyarray(py)))
     }
 
-    /// Pictures are Python's business; this is where users look for one.
+    /// Calls `quantcal.report`, since plots are drawn in Python.
     #[pyo3(signature = (ax = None))]
     fn plot<'py>(
         slf: Bound<'py, Self>,
@@ -270,15 +271,13 @@ impl Histogram {
     }
 }
 
-/// A histogram from counts that were made elsewhere.
-///
-/// `specials` are the numbers of zeros, NaN, +inf and -inf.
+/// A histogram from plain counts. `specials` are the numbers of zeros, NaN, +inf and −inf.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)] // Python hands the parts over one by one
+#[allow(clippy::too_many_arguments)] // Python passes the parts one by one
 #[pyo3(signature = (mantissa_bits, codes, counts, specials, extremes, *, exact, fixed))]
-pub(super) fn histogram_of_counts(
+pub(super) fn histogram_from_counts(
     py: Python<'_>,
-    mantissa_bits: Whole,
+    mantissa_bits: Integer,
     codes: PyReadonlyArray1<'_, u64>,
     counts: PyReadonlyArray1<'_, u64>,
     specials: [u64; 4],
@@ -291,7 +290,7 @@ pub(super) fn histogram_of_counts(
         return Err(Error::Counts("there must be a count for each code").into());
     }
     let [zeros, nan, posinf, neginf] = specials;
-    let counts = Counts {
+    let counts = RawCounts {
         mantissa_bits: mantissa_bits.within(Error::MantissaBits)?,
         fixed,
         exact,

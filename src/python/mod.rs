@@ -1,30 +1,30 @@
-//! The Python border: `quantcal._core`. It converts arguments, releases the interpreter, calls the
-//! engine and converts the result; it computes nothing.
+//! The Python bindings: `quantcal._core`. A function converts its arguments, releases the
+//! interpreter, calls the engine and converts the result. The bindings compute nothing.
 
-// pyo3 hands arguments over by value.
+// pyo3 passes arguments by value.
 #![allow(clippy::needless_pass_by_value)]
 
 mod archive;
 mod arrays;
-mod blocks;
+mod block_format;
+mod channel_grid;
 mod channels;
-mod coding;
+mod codes;
 mod error;
 mod format;
 mod grid;
-mod grids;
 mod histogram;
-mod migration;
 mod observer;
-mod real;
+mod scalars;
 mod search;
+mod smoothquant;
 mod tensor;
-mod whole;
+mod weight_blocks;
 
 use pyo3::prelude::*;
 
 use crate::Error;
-use whole::Whole;
+use scalars::Integer;
 
 /// The compiled part of quantcal. Private: import from `quantcal`.
 #[pymodule(gil_used = false)]
@@ -34,27 +34,26 @@ mod _core {
     #[pymodule_export]
     use super::{
         archive::{read_archive, write_archive},
-        blocks::{
+        block_format::{
             block_dequantize, block_fake_quantize, block_maxima, block_quantize, block_statistics,
         },
-        channels::ChannelStats,
-        coding::code_blocks,
-        error::{CalibrationError, NonFiniteError},
-        format::format_names,
-        grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
-        grids::{
+        channel_grid::{
             channel_grid_error, channel_grids, check_channel_grids, dequantize_channels,
             fake_quantize_channels, quantize_channels,
         },
-        histogram::{Histogram, histogram_of_counts},
-        migration::{divided_errors, divided_histograms, multiplied_errors},
+        channels::ChannelStats,
+        error::{CalibrationError, NonFiniteError},
+        format::format_names,
+        grid::{check_grid, dequantize, fake_quantize, grid, grid_error, quantize},
+        histogram::{Histogram, histogram_from_counts},
         observer::Taps,
         search::{
             aciq, analytic_threshold, code_entropy, divergence, fits, kl, max_entropy, minmax, mse,
-            mxnet_divergences, ncnn_divergences, octav, percentile, share_beyond,
-            smoothed_divergences,
+            ncnn_divergences, octav, ort_divergence_bounds, percentile, share_beyond,
         },
+        smoothquant::{activation_errors, activation_histograms, weight_errors},
         tensor::TensorStats,
+        weight_blocks::code_blocks,
         {close_gate, get_num_threads, open_gate, set_num_threads},
     };
 
@@ -63,8 +62,8 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // Who waits for a fork gives up the interpreter, which the forking thread needs.
-        crate::fork::wait_through(|until_open| {
+        // A thread that waits for a fork releases the interpreter, which the forking thread needs.
+        crate::fork::wait_with(|until_open| {
             if Python::try_attach(|py| py.detach(until_open)).is_none() {
                 until_open();
             }
@@ -75,7 +74,7 @@ mod _core {
 
 /// Set the number of threads that quantcal uses in this process.
 #[pyfunction]
-fn set_num_threads(num_threads: Whole) -> PyResult<()> {
+fn set_num_threads(num_threads: Integer) -> PyResult<()> {
     Ok(crate::parallel::set_num_threads(num_threads.within(Error::Threads)?)?)
 }
 

@@ -1,11 +1,11 @@
-//! `_core.Taps`: where the operators of a session find the recorders of its tensors.
+//! `_core.Taps`: where the operators of a session find the statistics of its tensors.
 
 use pyo3::prelude::*;
 
 use super::tensor::TensorStats;
 use crate::observer::{Tap, Taps as Core};
 
-/// Recorders laid down for the `quantcal::Observe` nodes of a session that is to be opened.
+/// Statistics for the `quantcal::Observe` nodes of a session that will be opened.
 #[pyclass(module = "quantcal._core", frozen)]
 pub(super) struct Taps {
     core: Core,

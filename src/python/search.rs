@@ -3,10 +3,10 @@
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use super::{error::CalibrationError, format::Format, histogram::Histogram, whole::Whole};
+use super::{error::CalibrationError, format::Format, histogram::Histogram, scalars::Integer};
 use crate::{
     Density, Error, Range,
-    search::{self, Distribution, Fit, KlOptions, Tails},
+    search::{self, Distribution, Fit, KlOptions, PercentileTails},
 };
 
 type Ends = (f64, f64);
@@ -33,37 +33,37 @@ pub(super) fn percentile(
     format: Format,
 ) -> PyResult<Ends> {
     let (format, scaling) = format.resolve()?;
-    let tails = if each_tail { Tails::Each } else { Tails::Split };
+    let tails = if each_tail { PercentileTails::Each } else { PercentileTails::Split };
     let state = histogram.snapshot();
     let symmetric = format.is_symmetric(scaling);
     Ok(py.detach(|| search::percentile(&state, q, tails, symmetric)).map(ends)?)
 }
 
-/// The range of least divergence on a view of `num_bins` bins.
+/// The range of minimum divergence on a view of `num_bins` bins.
 #[pyfunction]
 pub(super) fn kl(
     py: Python<'_>,
     histogram: &Histogram,
-    num_bins: Whole,
-    num_levels: Option<Whole>,
+    num_bins: Integer,
+    num_levels: Option<Integer>,
     two_sided: Option<bool>,
     format: Format,
 ) -> PyResult<Ends> {
     let (format, scaling) = format.resolve()?;
-    let num_levels = num_levels.map(|n| n.nearest(Error::NumLevels)).transpose()?;
+    let num_levels = num_levels.map(|n| n.limited(Error::NumLevels)).transpose()?;
     let options = KlOptions { num_bins: num_bins.within(Error::NumBins)?, num_levels, two_sided };
     let state = histogram.snapshot();
     Ok(py.detach(|| search::kl(&state, options, format, scaling)).map(ends)?)
 }
 
-/// The divergence of keeping what lies in a range, in nats.
+/// The divergence of keeping the values in a range, in nats.
 #[pyfunction]
 pub(super) fn divergence(
     py: Python<'_>,
     histogram: &Histogram,
     low: f64,
     high: f64,
-    num_bins: Whole,
+    num_bins: Integer,
     format: Format,
 ) -> PyResult<f64> {
     let (format, scaling) = format.resolve()?;
@@ -75,30 +75,19 @@ pub(super) fn divergence(
 
 type Bounds<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 
-/// The least and the most that each of ONNX Runtime's divergences may be.
+/// The lower and the upper bounds of ONNX Runtime's divergences.
 #[pyfunction]
-pub(super) fn smoothed_divergences<'py>(
+pub(super) fn ort_divergence_bounds<'py>(
     py: Python<'py>,
     counts: PyReadonlyArray1<'py, u64>,
     levels: usize,
 ) -> Bounds<'py> {
     let counts: Vec<u64> = counts.as_array().iter().copied().collect();
-    let (least, most) = py.detach(|| search::smoothed_divergences(&counts, levels));
-    (least.into_pyarray(py), most.into_pyarray(py))
+    let (lower, upper) = py.detach(|| search::ort_divergence_bounds(&counts, levels));
+    (lower.into_pyarray(py), upper.into_pyarray(py))
 }
 
-/// Apache mxnet's divergences, of its windows from the narrowest on.
-#[pyfunction]
-pub(super) fn mxnet_divergences<'py>(
-    py: Python<'py>,
-    counts: PyReadonlyArray1<'py, u64>,
-    levels: usize,
-) -> Bound<'py, PyArray1<f32>> {
-    let counts: Vec<u64> = counts.as_array().iter().copied().collect();
-    py.detach(|| search::mxnet_divergences(&counts, levels)).into_pyarray(py)
-}
-
-/// ncnn's divergences, of keeping `levels` bins and more.
+/// ncnn's divergences of keeping `levels` bins and more.
 #[pyfunction]
 pub(super) fn ncnn_divergences<'py>(
     py: Python<'py>,
@@ -109,7 +98,7 @@ pub(super) fn ncnn_divergences<'py>(
     py.detach(|| search::ncnn_divergences(&counts, levels)).into_pyarray(py)
 }
 
-/// The range of least error to the power `p`.
+/// The range of minimum error to the power `p`.
 #[pyfunction]
 pub(super) fn mse(py: Python<'_>, histogram: &Histogram, p: f64, format: Format) -> PyResult<Ends> {
     let (format, scaling) = format.resolve()?;
@@ -117,7 +106,7 @@ pub(super) fn mse(py: Python<'_>, histogram: &Histogram, p: f64, format: Format)
     Ok(py.detach(|| search::mse(&Density::new(&state), p, format, scaling)).map(ends)?)
 }
 
-/// The range of least squared error by the fixed point.
+/// The range of minimum squared error by the fixed point.
 #[pyfunction]
 pub(super) fn octav(py: Python<'_>, histogram: &Histogram, format: Format) -> PyResult<Ends> {
     let (format, scaling) = format.resolve()?;
@@ -154,7 +143,7 @@ const DISTRIBUTIONS: [(&str, Distribution); 4] = [
     ("half_laplace", Distribution::HalfLaplace),
 ];
 
-/// Each distribution that can be fitted: name, spread, Kolmogorov distance; the best fit first.
+/// The distributions that can be fitted, the best first: name, spread, Kolmogorov distance.
 #[pyfunction]
 pub(super) fn fits(py: Python<'_>, histogram: &Histogram) -> Vec<(&'static str, f64, f64)> {
     let state = histogram.snapshot();
@@ -166,7 +155,7 @@ pub(super) fn fits(py: Python<'_>, histogram: &Histogram) -> Vec<(&'static str, 
     fits.into_iter().map(|(name, fit)| (name, fit.spread, fit.distance)).collect()
 }
 
-/// The analytic range: by the named distribution, or by the best fit; [min, max] without a fit.
+/// The analytic range from the named distribution or from the best fit; [min, max] without a fit.
 #[pyfunction]
 pub(super) fn aciq(
     py: Python<'_>,

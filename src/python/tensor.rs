@@ -1,4 +1,4 @@
-//! `_core.TensorStats`: what a calibrator keeps of one tensor.
+//! `_core.TensorStats`: the statistics of one tensor.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use pyo3::prelude::*;
 
 use super::{
     arrays::Floats,
-    histogram::{Histogram, IN_PLACE, empty},
-    whole::Whole,
+    histogram::{Histogram, IN_PLACE, new_histogram},
+    scalars::Integer,
 };
 use crate::{
-    Recorder, TensorStats as Core,
+    BufferedStats, TensorStats as Core,
     fork::{Lock, Locked},
 };
 
 /// Histogram and per-observation extremes of one tensor.
 #[pyclass(module = "quantcal._core", frozen)]
 pub(super) struct TensorStats {
-    state: Arc<Lock<Recorder>>, // shared with the operator that records a model's tensors
+    state: Arc<Lock<BufferedStats>>, // shared with the operator that records a model's tensors
 }
 
 impl From<Core> for TensorStats {
@@ -27,12 +27,12 @@ impl From<Core> for TensorStats {
 }
 
 impl TensorStats {
-    fn lock(&self) -> Locked<'_, Recorder> {
+    fn lock(&self) -> Locked<'_, BufferedStats> {
         self.state.lock()
     }
 
-    /// The state itself, for a recorder elsewhere.
-    pub(super) fn share(&self) -> Arc<Lock<Recorder>> {
+    /// The state itself, for an operator that records into it.
+    pub(super) fn share(&self) -> Arc<Lock<BufferedStats>> {
         Arc::clone(&self.state)
     }
 
@@ -45,11 +45,11 @@ impl TensorStats {
 impl TensorStats {
     #[new]
     #[pyo3(signature = (mantissa_bits = None))]
-    fn new(mantissa_bits: Option<Whole>) -> PyResult<Self> {
-        Ok(Core::new(empty(mantissa_bits)?).into())
+    fn new(mantissa_bits: Option<Integer>) -> PyResult<Self> {
+        Ok(Core::new(new_histogram(mantissa_bits)?).into())
     }
 
-    /// A histogram taken for one observation.
+    /// Statistics of one observation, given as a histogram.
     #[staticmethod]
     fn from_histogram(histogram: &Histogram) -> PyResult<Self> {
         let histogram = histogram.snapshot();
@@ -58,7 +58,7 @@ impl TensorStats {
         Ok(stats.into())
     }
 
-    /// Statistics that were made elsewhere.
+    /// Statistics from their parts.
     #[staticmethod]
     fn from_counts(
         histogram: &Histogram,
@@ -70,7 +70,7 @@ impl TensorStats {
         Ok(Core::from_counts(histogram.snapshot(), observations, minima, maxima)?.into())
     }
 
-    /// Adds one observation, unless `finite_only` and some value is not finite.
+    /// Adds one observation. With `finite_only`, non-finite values are refused.
     #[pyo3(signature = (values, finite_only = false, /))]
     fn observe(&self, py: Python<'_>, values: Floats<'_>, finite_only: bool) -> PyResult<()> {
         let data = values.data()?;
@@ -94,19 +94,21 @@ impl TensorStats {
         Ok(self.lock().merge(&other)?)
     }
 
-    /// Refuses so many values and observations, if they could not be counted beside those that are.
+    /// Checks that more values and observations can be counted.
     #[pyo3(signature = (values, observations, /))]
     fn check_room(&self, values: u64, observations: u64) -> PyResult<()> {
         Ok(self.lock().check_room(values, observations)?)
     }
 
-    /// Exchanges what two of them hold: an operator that records into one goes on with the other's.
+    /// Exchanges the content of two statistics in O(1). An operator that records into one of them
+    /// continues with the content of the other. So samples can be counted in two halves within one
+    /// session, without a merge after each sample.
     #[pyo3(signature = (other, /))]
     fn swap(&self, other: &Self) {
         if Arc::ptr_eq(&self.state, &other.state) {
             return;
         }
-        // Locked in the order of addresses, so that two exchanges cannot wait for each other.
+        // Locked in the order of addresses, so that two exchanges cannot deadlock.
         let ours = Arc::as_ptr(&self.state) < Arc::as_ptr(&other.state);
         let (first, second) = if ours { (self, other) } else { (other, self) };
         std::mem::swap(&mut *first.lock(), &mut *second.lock());
@@ -136,7 +138,7 @@ impl TensorStats {
         self.lock().settled().maxima.clone().into()
     }
 
-    /// All elements seen.
+    /// Number of elements.
     #[getter]
     fn count(&self) -> u64 {
         self.lock().count()

@@ -1,55 +1,28 @@
 //! The searches: each maps a [`Density`](crate::Density) and a format to a [`Range`](crate::Range).
 //!
-//! All are functions of the density alone, deterministic, and scale with the data: multiplying the
-//! values by 2^k multiplies the range by exactly 2^k. Without values, or with zeros only, every
-//! search returns [0, 0], from which [`QuantFormat::grid`](crate::QuantFormat::grid) makes a
-//! usable grid.
+//! A search is a deterministic function of the density, and it scales with the data: multiplying
+//! all values by 2^k multiplies the range by exactly 2^k. Without values, or with zeros only, every
+//! search returns [0, 0], from which [`QuantFormat::grid`](crate::QuantFormat::grid) makes a usable
+//! grid.
 //!
-//! [`BlockSearch`] is the exception: a block has so few values that it reads these.
+//! [`BlockSearch`] is the exception: a block has so few values that it reads the values themselves.
+//!
+//! # The rooms
+//!
+//! * `math`: logarithms, powers and rounding, with the same bits on every machine
+//! * `cost`: the error of a grid, from the density
+//! * `methods`: the ways to choose a range
+//! * `compat`: the divergences of other toolkits, exactly as they compute them
 
-mod aciq;
-mod blocks;
-#[cfg(test)]
-mod cases;
-mod chains;
+mod compat;
 mod cost;
-mod coverage;
-mod entropy;
-mod error;
-mod even;
-mod groups;
-mod joined;
-mod kl;
-mod logarithm;
-pub mod migration;
-mod mse;
-mod mxnet;
-mod ncnn;
-mod norm;
-mod octav;
-mod optimum;
-mod percentile;
-mod power;
-mod powers;
-mod single;
-mod smoothed;
-mod tails;
+mod math;
+mod methods;
 
-pub use aciq::{Distribution, Fit, aciq, best_fit, closed_form, fit, share_beyond, threshold};
-pub use blocks::BlockSearch;
-pub use entropy::{code_entropy, max_entropy};
-pub use error::{GridError, grid_error, grid_errors};
-pub use kl::{KlOptions, divergence, divergences, kl};
-pub use mse::mse;
-pub use mxnet::mxnet_divergences;
-pub use ncnn::ncnn_divergences;
-pub use octav::octav;
-pub use percentile::{Tails, percentile};
-pub use smoothed::smoothed_divergences;
-
-use crate::{Density, Range};
-
-/// The finite minimum and maximum.
-pub fn minmax(density: &Density) -> Range {
-    Range { low: density.min().unwrap_or(0.0), high: density.max().unwrap_or(0.0) }
-}
+pub use compat::{ncnn_divergences, ort_divergence_bounds};
+pub use cost::{GridError, grid_error, grid_errors};
+pub use methods::{
+    BlockSearch, Distribution, Fit, KlOptions, PercentileTails, aciq, best_fit, closed_form,
+    code_entropy, divergence, divergences, fit, kl, max_entropy, minmax, mse, octav, percentile,
+    share_beyond, smoothquant, threshold,
+};

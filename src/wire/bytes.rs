@@ -1,4 +1,4 @@
-//! Checked reading and plain writing of the few things that the format is made of.
+//! Writing and checked reading of the elements of the format: numbers, floats, texts.
 
 use crate::error::{Error, Result};
 
@@ -41,7 +41,7 @@ impl Writer {
 
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    len: usize, // of everything, for the message
+    len: usize, // of all bytes, for error messages
 }
 
 impl<'a> Reader<'a> {
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// Bytes that are left to read.
+    /// Number of bytes still to read.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
     }

@@ -1,4 +1,4 @@
-//! The body of one tensor's statistics by channel.
+//! The body of the statistics of one tensor by channel.
 
 use super::{
     bytes::{Reader, Writer},
@@ -7,7 +7,7 @@ use super::{
 use crate::{ChannelStats, Histogram, error::Result};
 
 pub(super) fn write(w: &mut Writer, stats: &ChannelStats) {
-    // The sign goes into the lowest bit, so that −1 is as short as 1.
+    // The sign is the lowest bit, so that −1 is as short as 1.
     w.number(((stats.axis() << 1) ^ (stats.axis() >> 63)) as u64);
     w.number(stats.observations());
     w.number(stats.len() as u64);

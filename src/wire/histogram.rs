@@ -5,12 +5,12 @@ use crate::{
     Histogram,
     error::{Error, Result},
     float::Layout,
-    histogram::Counts,
+    histogram::RawCounts,
 };
 
 const FIXED: u8 = 1;
 const EXACT: u8 = 2;
-const SIZED: u8 = 4; // a resolution is known
+const SIZED: u8 = 4; // the resolution is known
 
 pub(super) fn write(w: &mut Writer, h: &Histogram) {
     let sized = h.mantissa_bits();
@@ -37,8 +37,8 @@ pub(super) fn read(r: &mut Reader) -> Result<Histogram> {
     read_like(None, r)
 }
 
-/// Reads a histogram, which must have the kind of another if one is given. Kind and resolution are
-/// checked before any bin is read.
+/// Reads a histogram. If another one is given, the resolution must be the same; that is checked
+/// before any bin is read.
 pub(super) fn read_like(other: Option<&Histogram>, r: &mut Reader) -> Result<Histogram> {
     let flags = r.byte()?;
     if flags & !(FIXED | EXACT | SIZED) != 0 {
@@ -60,7 +60,7 @@ pub(super) fn read_like(other: Option<&Histogram>, r: &mut Reader) -> Result<His
     let [count, zeros, nan, posinf, neginf] = read_counters(r)?;
     let (min, max) = (r.float()?, r.float()?);
     let none = min == f32::INFINITY && max == f32::NEG_INFINITY;
-    let counts = Counts {
+    let counts = RawCounts {
         mantissa_bits,
         fixed,
         exact: flags & EXACT != 0,
@@ -78,7 +78,7 @@ pub(super) fn read_like(other: Option<&Histogram>, r: &mut Reader) -> Result<His
     Ok(histogram)
 }
 
-/// Counts that cannot be, in a file, are a file that was altered.
+/// Counts that no recording gives mean, in a file, that the file was altered.
 pub(super) fn altered(error: Error) -> Error {
     match error {
         Error::MantissaBits(_) => Error::Altered("a resolution"),
@@ -96,10 +96,10 @@ fn read_counters(r: &mut Reader) -> Result<[u64; 5]> {
     Ok(counters)
 }
 
-/// The bins, whose codes are written as distances.
+/// The bins, whose codes are written as gaps.
 fn read_bins(r: &mut Reader) -> Result<Vec<(u64, u64)>> {
     let number = r.number()?;
-    // A bin is two bytes at least: room for what is only claimed is in proportion to what is there.
+    // A bin takes at least two bytes, so no more is reserved than the bytes that exist can hold.
     let mut bins =
         Vec::with_capacity((r.left() / 2).min(usize::try_from(number).unwrap_or(usize::MAX)));
     let mut next = 0u64;

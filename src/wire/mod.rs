@@ -1,22 +1,22 @@
-//! The one format for files, pickles and the network: versioned, checked, never executable.
+//! The format of files, pickles and messages: versioned, checked, never executable.
 //!
 //! ```text
-//! "QCAL"  version: u8  kind: u8  body  crc32 of all before: u32 little-endian
+//! "QCAL"  version: u8  kind: u8  body  crc32 of all preceding bytes: u32 little-endian
 //! ```
 //!
-//! Whole numbers in the body are LEB128. A histogram is its counters and the non-empty bins as
-//! (gap to the previous code, count) by rising code, so equal state gives equal bytes. A
-//! calibrator is a text of settings (JSON, which this crate does not interpret) and the tensors in
-//! the order given, each with its name.
+//! Integers in the body are LEB128. A histogram is its counters and its non-empty bins, each as
+//! (gap to the previous code, count), by rising code. So equal states give equal bytes. A
+//! calibrator is a text of settings and the tensors in the order given, each with its name. The
+//! settings are JSON, which this crate does not interpret.
 //!
-//! Version 2 has statistics by channel too, so its tensors begin with their kind. What needs no
-//! more than version 1 is written as such: the version is the least that can hold the content, and
-//! older readers keep reading what they can.
+//! Version 2 adds statistics by channel, so its tensors begin with their kind. Bytes are written in
+//! the lowest version that can hold the content, so that older readers can read them.
 //!
-//! Reading checks everything before it believes it: the checksum, every code, every sum, and the
-//! place of the extremes. Hostile bytes give an [`Error`]. Memory and time are in proportion to the
-//! bytes, whatever these hold: bins that lie apart are kept as a list (`histogram/pages.rs`), tensors of nothing are
-//! few, and no more is reserved for what is only claimed than for what is there.
+//! Reading checks everything: the checksum, every code, every sum, and the place of the extremes.
+//! Hostile bytes give an [`Error`]. Memory and time are proportional to the number of bytes,
+//! whatever they contain. Distant bins are kept as a list (`histogram/store`), tensors without
+//! observations are limited, and memory is reserved for bytes that exist, not for lengths that they
+//! claim.
 
 mod bytes;
 mod channels;
@@ -34,16 +34,16 @@ use crate::{
 const MAGIC: &[u8; 4] = b"QCAL";
 /// The newest version that this build reads.
 const VERSION: u8 = 2;
-/// The version of everything without channels.
-const WHOLE: u8 = 1;
+/// The version of content without channels.
+const WITHOUT_CHANNELS: u8 = 1;
 const CHECKSUM: usize = 4;
-/// Memory for each byte that tensors may take beside their bins. Twenty bytes are the least that one has that was
-/// observed, and it takes some six hundred.
-const TIMES: usize = 32;
-/// Memory that may be taken beyond that: for tensors that were never observed, of some five bytes.
+/// Bytes of memory that tensors may take for each byte read, beside their bins. An observed tensor
+/// has at least 20 bytes and takes some 600 bytes of memory.
+const MEMORY_FACTOR: usize = 32;
+/// Bytes of memory beyond that, for tensors without observations, which have some five bytes each.
 const EMPTY_MEMORY: usize = 1 << 20;
 
-/// What the bytes hold.
+/// The kind of object that the bytes contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Histogram = 1,
@@ -63,17 +63,17 @@ impl Kind {
     }
 }
 
-/// What is kept of one tensor.
+/// The statistics of one tensor.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant)] // nearly all entries are the large one
+#[allow(clippy::large_enum_variant)] // nearly all entries are of the large variant
 pub enum Entry {
-    /// one histogram for all of it
-    Whole(TensorStats),
-    /// one for each channel
+    /// one histogram for all values
+    Tensor(TensorStats),
+    /// one histogram for each channel
     Channels(ChannelStats),
 }
 
-/// Named tensors with their settings: what a calibrator file holds.
+/// Named tensors and settings: the content of a calibrator file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Archive {
     /// settings as text, usually JSON
@@ -83,16 +83,16 @@ pub struct Archive {
 }
 
 impl Histogram {
-    /// The bytes of this histogram; equal histograms have equal bytes.
+    /// The bytes of this histogram. Equal histograms have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        seal(WHOLE, Kind::Histogram, |w| histogram::write(w, self))
+        seal(WITHOUT_CHANNELS, Kind::Histogram, |w| histogram::write(w, self))
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    /// Reads the bytes of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
     /// [`Error::Foreign`], [`Error::Newer`], [`Error::Kind`], [`Error::Truncated`] or
-    /// [`Error::Altered`]; never a panic.
+    /// [`Error::Altered`]; it never panics.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         open(Kind::Histogram, bytes, |_, r| histogram::read(r))
     }
@@ -101,10 +101,10 @@ impl Histogram {
 impl TensorStats {
     /// The bytes of these statistics.
     pub fn to_bytes(&self) -> Vec<u8> {
-        seal(WHOLE, Kind::Tensor, |w| write_tensor(w, self))
+        seal(WITHOUT_CHANNELS, Kind::Tensor, |w| write_tensor(w, self))
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    /// Reads the bytes of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
     /// As [`Histogram::from_bytes`].
@@ -114,13 +114,14 @@ impl TensorStats {
 }
 
 impl Archive {
-    /// The bytes of named tensors, in the order given; all of them observed, and no name twice.
+    /// The bytes of named tensors, in the order given. All must have observations, and names must
+    /// be unique.
     pub fn write<'a>(
         settings: &str,
         tensors: impl ExactSizeIterator<Item = (&'a str, &'a Entry)> + Clone,
     ) -> Vec<u8> {
-        let whole = tensors.clone().all(|(_, entry)| matches!(entry, Entry::Whole(_)));
-        let version = if whole { WHOLE } else { VERSION };
+        let no_channels = tensors.clone().all(|(_, entry)| matches!(entry, Entry::Tensor(_)));
+        let version = if no_channels { WITHOUT_CHANNELS } else { VERSION };
         seal(version, Kind::Calibrator, |w| {
             w.text(settings);
             w.number(tensors.len() as u64);
@@ -131,33 +132,33 @@ impl Archive {
         })
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads the bytes of [`write`](Self::write).
     ///
     /// # Errors
-    /// As [`Histogram::from_bytes`]; [`Error::Twice`] names a tensor that occurs twice.
+    /// As [`Histogram::from_bytes`]; [`Error::Duplicate`] with a name that occurs twice.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         open(Kind::Calibrator, bytes, |version, r| {
             let settings = r.text()?;
             let count = r.number()?;
-            let mut tensors = Vec::new(); // grows with the bytes read, not with what they claim
+            let mut tensors = Vec::new(); // grows with the bytes read, not by the claimed number
             for _ in 0..count {
                 tensors.push((r.text()?, Entry::read(version, r)?));
-                if size_of_val(&tensors[..]) > EMPTY_MEMORY + TIMES * bytes.len() {
+                if size_of_val(&tensors[..]) > EMPTY_MEMORY + MEMORY_FACTOR * bytes.len() {
                     return Err(Error::Altered("thousands of tensors were never observed"));
                 }
             }
-            refuse_twice(&tensors)?;
+            refuse_duplicates(&tensors)?;
             Ok(Self { settings, tensors })
         })
     }
 }
 
-/// Refuses names that occur twice: one tensor would take the place of the other.
-fn refuse_twice(tensors: &[(String, Entry)]) -> Result<()> {
+/// Refuses names that occur twice, since one tensor would replace the other.
+fn refuse_duplicates(tensors: &[(String, Entry)]) -> Result<()> {
     let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Twice(pair[0].to_owned())),
+        Some(pair) => Err(Error::Duplicate(pair[0].to_owned())),
         None => Ok(()),
     }
 }
@@ -165,22 +166,22 @@ fn refuse_twice(tensors: &[(String, Entry)]) -> Result<()> {
 impl Entry {
     fn write(&self, version: u8, w: &mut Writer) {
         let kind = match self {
-            Self::Whole(_) => Kind::Tensor,
+            Self::Tensor(_) => Kind::Tensor,
             Self::Channels(_) => Kind::Channels,
         };
-        if version > WHOLE {
+        if version > WITHOUT_CHANNELS {
             w.raw(&[kind as u8]);
         }
         match self {
-            Self::Whole(stats) => write_tensor(w, stats),
+            Self::Tensor(stats) => write_tensor(w, stats),
             Self::Channels(stats) => channels::write(w, stats),
         }
     }
 
     fn read(version: u8, r: &mut Reader) -> Result<Self> {
-        let kind = if version > WHOLE { r.byte()? } else { Kind::Tensor as u8 };
+        let kind = if version > WITHOUT_CHANNELS { r.byte()? } else { Kind::Tensor as u8 };
         if kind == Kind::Tensor as u8 {
-            Ok(Self::Whole(read_tensor(r)?))
+            Ok(Self::Tensor(read_tensor(r)?))
         } else if kind == Kind::Channels as u8 {
             Ok(Self::Channels(channels::read(r)?))
         } else {
@@ -212,7 +213,7 @@ fn seal(version: u8, kind: Kind, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// `body` is given the version, too.
+/// Checks header and checksum, and reads the body. `body` receives the version, too.
 fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(u8, &mut Reader) -> Result<T>) -> Result<T> {
     if !bytes.starts_with(&MAGIC[..bytes.len().min(4)]) {
         return Err(Error::Foreign);
@@ -231,7 +232,7 @@ fn open<T>(kind: Kind, bytes: &[u8], body: impl FnOnce(u8, &mut Reader) -> Resul
     if *found != kind as u8 && sound {
         return Err(Error::Kind { want: kind.name(), found: *found });
     }
-    // Parsed before the checksum is judged, so that a file cut off is called just that.
+    // Parsed before the checksum is judged, so that a truncated file is reported as truncated.
     let mut reader = Reader::new(inside, bytes.len());
     let result = body(*version, &mut reader);
     if !sound {

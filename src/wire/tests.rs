@@ -1,7 +1,7 @@
-//! What only the inside can reach: bytes with a right checksum and a wrong content.
+//! Tests that need access to the inside: bytes with a valid checksum and invalid content.
 
 use super::*;
-use crate::histogram::Counts;
+use crate::histogram::RawCounts;
 
 fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let body = bytes.len() - CHECKSUM;
@@ -29,7 +29,7 @@ fn every_single_byte_change_is_an_error_or_a_consistent_histogram() {
 }
 
 #[test]
-fn every_cut_is_called_a_cut() {
+fn every_truncation_is_reported_as_such() {
     let bytes = Histogram::of(&[1.0f32, -2.5, 0.0, 1e30]).to_bytes();
     for len in 0..bytes.len() {
         let error = Histogram::from_bytes(&bytes[..len]).expect_err("cut");
@@ -58,7 +58,7 @@ fn extremes_of_an_exact_histogram_are_inner_edges() {
     let beside = f32::from_bits(1.5f32.to_bits() + 1);
     let with_ends = |values: &[f32], min: f32, max: f32| {
         let mut bytes = Histogram::of(values).to_bytes();
-        // Before them: magic, version, kind, flags, resolution, five counters of one byte.
+        // Before them are magic, version, kind, flags, resolution and five counters of one byte.
         for (at, end) in [(13, min), (17, max)] {
             bytes[at..at + 4].copy_from_slice(&end.to_bits().to_le_bytes());
         }
@@ -92,7 +92,7 @@ fn counts_that_do_not_add_up_are_refused() {
 }
 
 #[test]
-fn bytes_that_are_left_over_are_refused() {
+fn trailing_bytes_are_refused() {
     let mut bytes = Histogram::of(&[1.0f32, -2.5]).to_bytes();
     bytes.insert(bytes.len() - CHECKSUM, 0);
     let read = Histogram::from_bytes(&resealed(bytes));
@@ -101,7 +101,7 @@ fn bytes_that_are_left_over_are_refused() {
 
 #[test]
 fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
-    let bytes = seal(WHOLE, Kind::Calibrator, |w| {
+    let bytes = seal(WITHOUT_CHANNELS, Kind::Calibrator, |w| {
         w.text("{}");
         w.number(1 << 40);
     });
@@ -110,36 +110,36 @@ fn an_archive_that_claims_a_billion_tensors_reserves_nothing() {
 
 #[test]
 fn a_tensor_that_occurs_twice_is_refused_by_name() {
-    let entry = Entry::Whole(TensorStats::default());
+    let entry = Entry::Tensor(TensorStats::default());
     let of = |names: &[&'static str]| {
         let tensors: Vec<_> = names.iter().map(|&name| (name, &entry)).collect();
         Archive::read(&Archive::write("{}", tensors.into_iter()))
     };
     assert!(of(&["a", "b", "", "A"]).is_ok());
-    assert_eq!(of(&["a", "b", "c", "b"]), Err(Error::Twice("b".into())));
-    assert_eq!(of(&["", ""]), Err(Error::Twice(String::new())));
+    assert_eq!(of(&["a", "b", "c", "b"]), Err(Error::Duplicate("b".into())));
+    assert_eq!(of(&["", ""]), Err(Error::Duplicate(String::new())));
 }
 
-/// A bin in each of all octaves, whose pages would take 2 MiB, or 10 where counts are large.
+/// A bin in every octave. Their pages would take 2 MiB, or 10 MiB for large counts.
 fn bins_apart(bits: u32, count: u64) -> Histogram {
     let layout = crate::float::Layout::new(bits).expect("in range");
     let octaves = (0..255).chain(256..511);
     let bins: Vec<(u64, u64)> = octaves.map(|octave| ((octave << bits) + 1, count)).collect();
     let edge = |code: usize| f32::from_bits((code as u32) << layout.shift());
     let last = (254 << bits) + 1;
-    Histogram::from_counts(&Counts {
+    Histogram::from_counts(&RawCounts {
         mantissa_bits: bits,
         exact: true,
         fixed: true,
         extremes: Some((-edge(last), edge(last))),
         bins,
-        ..Counts::default()
+        ..RawCounts::default()
     })
     .expect("they fit together")
 }
 
 #[test]
-fn what_is_read_takes_memory_in_proportion_to_the_bytes() {
+fn reading_takes_memory_in_proportion_to_the_bytes() {
     for bits in 3..=12 {
         for count in [1, 255, 256, 1 << 50] {
             let made = bins_apart(bits, count);
@@ -156,8 +156,8 @@ fn what_is_read_takes_memory_in_proportion_to_the_bytes() {
 }
 
 #[test]
-fn thousands_of_tensors_of_nothing_are_refused() {
-    let entry = Entry::Whole(TensorStats::default());
+fn thousands_of_tensors_without_observations_are_refused() {
+    let entry = Entry::Tensor(TensorStats::default());
     let names: Vec<String> = (0..100_000).map(|i| format!("{i:x}")).collect();
     let read = |n: usize| {
         let tensors = names[..n].iter().map(|name| (name.as_str(), &entry));
@@ -167,7 +167,7 @@ fn thousands_of_tensors_of_nothing_are_refused() {
     assert!(matches!(read(100_000), Err(Error::Altered(_))));
     let mut observed = TensorStats::default();
     observed.observe::<f32>(&[]);
-    let entry = Entry::Whole(observed);
+    let entry = Entry::Tensor(observed);
     let tensors = names.iter().map(|name| (name.as_str(), &entry)).collect::<Vec<_>>();
     assert!(Archive::read(&Archive::write("{}", tensors.into_iter())).is_ok());
 }
@@ -218,7 +218,7 @@ fn altered_channels_are_an_error_or_consistent() {
 }
 
 #[test]
-fn channels_that_cannot_be_are_altered() {
+fn channels_that_no_recording_gives_are_altered() {
     let refused = |write: &dyn Fn(&mut Writer)| {
         let bytes = seal(VERSION, Kind::Calibrator, |w| {
             w.text("{}");
@@ -250,12 +250,12 @@ fn channels_that_cannot_be_are_altered() {
 }
 
 #[test]
-fn what_has_no_channels_is_written_as_version_1() {
-    let whole = [("x".to_owned(), Entry::Whole(TensorStats::default()))];
+fn content_without_channels_is_written_as_version_1() {
+    let whole = [("x".to_owned(), Entry::Tensor(TensorStats::default()))];
     let bytes = Archive::write("{}", whole.iter().map(|(n, e)| (n.as_str(), e)));
     assert_eq!((bytes[4], bytes_of(&by_channel())[4]), (1, 2));
-    // As version 1 had it: no kind before the tensor.
-    let first = seal(WHOLE, Kind::Calibrator, |w| {
+    // As in version 1, there is no kind before the tensor.
+    let first = seal(WITHOUT_CHANNELS, Kind::Calibrator, |w| {
         w.text("{}");
         w.number(1);
         w.text("x");

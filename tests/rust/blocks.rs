@@ -1,4 +1,4 @@
-//! Block formats, against the definition taken a block and an element at a time.
+//! Block formats, against the definition, one block and one element at a time.
 
 use proptest::prelude::*;
 use quantcal::{
@@ -14,8 +14,8 @@ fn formats() -> Vec<BlockFormat> {
     [mx.as_slice(), nv.as_slice()].concat()
 }
 
-/// Codes of elements and of the scale of one block, and what they stand for. `global` is that of
-/// NVFP4. Powers of two come from `powi` in f64, so that none of the bits of f32 are touched.
+/// The codes of the elements and the scale of one block, and their values. `global` is the global
+/// scale of NVFP4. Powers of two come from `powi` in f64, without the bits of f32.
 fn naive(element: FloatFormat, global: Option<f32>, block: &[f32]) -> (Vec<u8>, u8, Vec<f32>) {
     let amax = block.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let nan = block.iter().any(|x| x.is_nan());
@@ -47,7 +47,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The codes and values of `format` are those of the definition, with and without codes between.
+/// Checks that codes and values of `format` are those of the definition, in one step and in two.
 fn check(format: BlockFormat, global: Option<f32>, row: usize, values: &[f32]) {
     let (mut codes, mut scales, mut real) = (vec![], vec![], vec![]);
     for block in values.chunks(row.max(1)).flat_map(|row| row.chunks(format.block_size())) {
@@ -81,7 +81,7 @@ fn blocks_of_activations_are_those_of_the_definition() {
 }
 
 #[test]
-fn blocks_without_plain_numbers_are_defined() {
+fn blocks_of_zeros_nan_and_infinities_are_defined() {
     let format = BlockFormat::mx(FloatFormat::E4M3FN);
     let zeros = [0.0, -0.0];
     assert_eq!(quantized(format, 2, &zeros), (vec![0, 0x80], vec![0]));
@@ -153,7 +153,7 @@ fn nothing_depends_on_the_number_of_threads() {
 }
 
 #[test]
-fn statistics_count_what_happens_to_the_elements() {
+fn statistics_count_saturated_and_zeroed_elements() {
     for (format, global) in formats().into_iter().zip([None, None, None, Some(1.0), Some(3.7e-4)]) {
         let mut values: Vec<f32> = data::shapes(999).into_iter().flat_map(|(_, x)| x).collect();
         values[5] = f32::NAN;

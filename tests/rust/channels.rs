@@ -1,9 +1,9 @@
-//! Statistics by channel, against one histogram for each channel's values taken apart.
+//! Statistics by channel, against one histogram of the separated values of each channel.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
-    ChannelStats, Error, Held, Histogram, TensorStats,
+    ChannelStats, DeferredStats, Error, Histogram, TensorStats,
     float::Element,
     histogram::MAX_COUNT,
     shape::Shape,
@@ -39,7 +39,7 @@ fn observed<T: Element>(values: &[T], shape: Shape) -> ChannelStats {
     stats
 }
 
-/// Values with everything that a float can be.
+/// Values of every kind that a float has.
 fn hostile(n: usize) -> Vec<f32> {
     let mut r = Random::new(n as u64);
     let special = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-45];
@@ -53,7 +53,7 @@ fn hostile(n: usize) -> Vec<f32> {
 }
 
 fn shapes() -> Vec<Shape> {
-    // Around the limits of runs, blocks and staged rows; long rows; few and many channels.
+    // Around the limits of runs, blocks and staged rows; long rows; few channels and many.
     [
         (1, 1, 1),
         (0, 3, 5),
@@ -116,7 +116,7 @@ fn the_total_is_the_histogram_of_the_whole_tensor() {
 }
 
 #[test]
-fn a_coarser_resolution_counts_also_when_nothing_was_observed_with_it() {
+fn a_coarser_resolution_is_merged_even_without_values() {
     let shape = Shape { outer: 4, channels: 2, inner: 1 };
     let values = [1.0f32, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7];
     let of = |bits| {
@@ -180,14 +180,14 @@ fn the_first_channel_that_is_not_finite_is_named_and_counted() {
     assert_eq!(found.histogram, apart(&values, shape, 17, 5));
 }
 
-fn held<T: Element>(values: &[T], shape: Shape, bits: u32) -> Held {
-    let mut held = Held::from(ChannelStats::new(1, bits).expect("in range"));
-    held.hold(values, shape).expect("first");
+fn held<T: Element>(values: &[T], shape: Shape, bits: u32) -> DeferredStats {
+    let mut held = DeferredStats::from(ChannelStats::new(1, bits).expect("in range"));
+    held.defer(values, shape).expect("first");
     held
 }
 
 #[test]
-fn an_observation_held_back_is_counted_wherever_it_ends_up() {
+fn a_deferred_observation_is_counted_wherever_it_is_merged() {
     for shape in shapes() {
         let values = hostile(shape.len());
         let doubles: Vec<f64> = values.iter().map(|&x| f64::from(x) * 1.000_000_01).collect();
@@ -198,18 +198,18 @@ fn an_observation_held_back_is_counted_wherever_it_ends_up() {
         let part = held(&values, shape, 5);
         assert_eq!((part.axis(), part.len()), (1, shape.channels));
         assert_eq!(*part.clone().settled(), one, "read, {shape:?}");
-        let mut merged = Held::from(ChannelStats::new(1, 5).expect("in range"));
+        let mut merged = DeferredStats::from(ChannelStats::new(1, 5).expect("in range"));
         merged.merge(part.clone()).expect("nothing observed yet");
         merged.merge(held(&doubles, shape, 5)).expect("same channels");
         assert_eq!(*merged.settled(), both, "merged, {shape:?}");
         let mut continued = part;
-        continued.hold(&doubles, shape).expect("same channels");
+        continued.defer(&doubles, shape).expect("same channels");
         assert_eq!(*continued.settled(), both, "continued, {shape:?}");
     }
 }
 
 #[test]
-fn an_observation_held_back_keeps_its_resolution_and_its_refusals() {
+fn a_deferred_observation_keeps_its_resolution_and_its_errors() {
     let shape = Shape { outer: 40, channels: 3, inner: 1 };
     let values = hostile(shape.len());
     for (ours, theirs) in [(4, 7), (7, 4)] {
@@ -223,9 +223,9 @@ fn an_observation_held_back_keeps_its_resolution_and_its_refusals() {
     let mut kept = held(&values, shape, 5);
     let refused = Err(Error::Channels { have: 3, want: 4 });
     assert_eq!(kept.merge(held(&values, wide, 5)), refused);
-    assert_eq!(kept.hold(&values, wide), refused);
-    let mut last = Held::from(ChannelStats::new(-1, 5).expect("in range"));
-    last.hold(&values, shape).expect("first");
+    assert_eq!(kept.defer(&values, wide), refused);
+    let mut last = DeferredStats::from(ChannelStats::new(-1, 5).expect("in range"));
+    last.defer(&values, shape).expect("first");
     assert_eq!(kept.merge(last), Err(Error::Axis { have: 1, want: -1 }));
     assert_eq!(*kept.settled(), observed(&values, shape));
 }
@@ -263,7 +263,7 @@ proptest! {
             prop_assert_eq!(histogram, &apart(&values, shape, k, 5));
         }
         prop_assert_eq!(merged.observations(), pieces.len() as u64);
-        // Statistics of nothing are the identity of merging, on either side.
+        // Empty statistics are the identity of merging, on either side.
         let mut empty = ChannelStats::new(0, 5).expect("in range");
         empty.merge(&merged).expect("nothing observed yet");
         prop_assert_eq!(&empty, &merged);
@@ -300,7 +300,7 @@ proptest! {
         whole.observe(&values);
         let tensors = vec![
             ("a".to_owned(), Entry::Channels(stats)),
-            ("b".to_owned(), Entry::Whole(whole)),
+            ("b".to_owned(), Entry::Tensor(whole)),
         ];
         let bytes = Archive::write("{}", tensors.iter().map(|(n, e)| (n.as_str(), e)));
         prop_assert_eq!(Archive::read(&bytes).map(|a| a.tensors), Ok(tensors));
@@ -308,10 +308,10 @@ proptest! {
 }
 
 mod grids {
-    //! Grids by channel, against the grid of each channel on its values taken apart.
+    //! Grids by channel, against the grid of each channel on its separated values.
 
     use quantcal::{
-        ChannelStats, Density, Error, Grid, Grids, Histogram, QuantFormat, Scaling, search,
+        ChannelGrids, ChannelStats, Density, Error, Grid, Histogram, QuantFormat, Scaling, search,
         shape::Shape,
     };
 
@@ -323,13 +323,13 @@ mod grids {
         (0..n).map(|i| if i % 97 == 5 { special[i % 4] } else { 3.0 * r.gauss() as f32 }).collect()
     }
 
-    /// Different scales and zero points, of which the ends of the format.
-    fn grids_of(format: QuantFormat, channels: usize) -> Grids {
+    /// Different scales and zero points, including the ends of the format.
+    fn grids_of(format: QuantFormat, channels: usize) -> ChannelGrids {
         let scales: Vec<f32> = (0..channels).map(|k| 0.01 * (1 + k) as f32).collect();
         let (qmin, qmax) = format.int().map_or((0, 0), |int| (int.qmin(), int.qmax()));
         let zero_points: Vec<i32> =
             (0..channels as i32).map(|k| qmin + k % (qmax - qmin + 1)).collect();
-        Grids::new(format, &scales, &zero_points).expect("usable")
+        ChannelGrids::new(format, &scales, &zero_points).expect("usable")
     }
 
     #[test]
@@ -362,15 +362,15 @@ mod grids {
     }
 
     #[test]
-    fn parameters_that_do_not_fit_are_refused() {
+    fn parameters_that_do_not_match_are_refused() {
         let int8 = QuantFormat::parse("int8").expect("known");
         let zero = Error::InChannel { channel: 1, error: Box::new(Error::Scale(0.0)) };
-        assert_eq!(Grids::new(int8, &[1.0, 0.0], &[0, 0]), Err(zero));
+        assert_eq!(ChannelGrids::new(int8, &[1.0, 0.0], &[0, 0]), Err(zero));
         let beyond = Error::ZeroPoint { zero_point: 128, qmin: -128, qmax: 127 };
         let beyond = Error::InChannel { channel: 0, error: Box::new(beyond) };
-        assert_eq!(Grids::new(int8, &[1.0], &[128]), Err(beyond));
+        assert_eq!(ChannelGrids::new(int8, &[1.0], &[128]), Err(beyond));
         let lengths = Error::Lengths { scales: 2, zero_points: 1 };
-        assert_eq!(Grids::new(int8, &[1.0, 1.0], &[0]), Err(lengths));
+        assert_eq!(ChannelGrids::new(int8, &[1.0, 1.0], &[0]), Err(lengths));
         let shape = Shape { outer: 1, channels: 3, inner: 1 };
         let refused = grids_of(int8, 2).quantize(&[0.0; 3], shape, &mut [0i8; 3]);
         assert_eq!(refused, Err(Error::Grids { have: 2, want: 3 }));
@@ -389,7 +389,7 @@ mod grids {
             let ranges = stats.channels().iter().map(|h| search::minmax(&Density::new(h)));
             let grids: Vec<Grid> = ranges
                 .map(|mut range| {
-                    range.high *= 0.4; // so that much is clipped
+                    range.high *= 0.4; // so that many values are clipped
                     format.grid(range, Scaling::AFFINE)
                 })
                 .collect();
@@ -406,7 +406,8 @@ mod grids {
                 zeros += f64::from(u8::from(y == 0.0));
             }
             let n = x.len() as f64;
-            // Within what spreading values over bins of 1/4096 and rounding at their edges may shift.
+            // The tolerance allows for spreading values over bins of 1/4096 and for rounding at
+            // their edges.
             let near = |a: f64, b: f64, tolerance: f64| {
                 assert!((a - b).abs() <= tolerance * b.abs(), "{a} {b} ({channels} channels)");
             };

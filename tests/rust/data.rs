@@ -1,9 +1,9 @@
-//! Seeded values of the shapes that activations have.
+//! Seeded values with the distributions of activations.
 
-// Samples, not ranges.
+// Mathematics of the system is acceptable for samples, though not for ranges.
 #![allow(clippy::disallowed_methods)]
 
-/// A small generator (xorshift64*), so that no crate's version changes the data.
+/// A small generator (xorshift64*), so that no version of a crate changes the data.
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -67,7 +67,7 @@ fn uniform_views_lose_nothing() {
             let counts = histogram.rebin(num_bins, min, max).expect("in order");
             assert_eq!((counts.len(), counts.iter().sum()), (num_bins, 5000u64), "{name}");
         }
-        // Two halves make the whole, wherever they meet.
+        // Two halves sum to the whole, wherever they meet.
         let density = Density::new(&histogram);
         let middle = min + 0.37 * (max - min);
         let left = density.count_below(middle);
@@ -81,7 +81,7 @@ fn uniform_views_of_exact_data_are_those_of_the_data() {
     for (name, values) in data::shapes(5000) {
         let values: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
         let histogram = Histogram::of(&values);
-        let (low, high, num_bins) = (-2.0, 3.0, 160); // edges that f64 has exactly
+        let (low, high, num_bins) = (-2.0, 3.0, 160); // edges that are exact in f64
         let mut expected = vec![0u64; num_bins];
         for x in values.iter().map(|x| x.to_f64()).filter(|x| (low..=high).contains(x)) {
             expected[(((x - low) * 32.0) as usize).min(num_bins - 1)] += 1;

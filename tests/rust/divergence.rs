@@ -1,4 +1,4 @@
-//! The search by divergence, against the textbook loop and between its own options.
+//! The search by divergence, against the textbook loop and between its options.
 
 use quantcal::{
     Density, Histogram, QuantFormat, Scaling,
@@ -72,7 +72,7 @@ fn divergence_follows_the_levels_of_a_floating_format() {
 }
 
 #[test]
-fn symmetric_two_sided_windows_lie_about_zero() {
+fn symmetric_two_sided_windows_lie_around_zero() {
     let mut r = data::Random::new(5);
     let values: Vec<f32> = (0..50_000).map(|_| r.laplace() as f32).collect();
     let histogram = Histogram::of(&values);
@@ -101,7 +101,7 @@ fn two_sided_symmetric_thresholds_are_edges_of_the_view() {
             let options = KlOptions { num_bins, two_sided: Some(true), ..KlOptions::default() };
             let format = format("int4");
             let t = search::kl(&histogram, options, format, Scaling::SYMMETRIC).expect("bins").high;
-            let bins = t / most * num_bins as f64; // to both sides together
+            let bins = t / most * num_bins as f64; // on both sides together
             assert!((bins - bins.round()).abs() < 1e-9, "{name}, {num_bins} bins: {bins}");
             assert_eq!(bins.round() as usize % 2, num_bins % 2, "{name}: {bins} of {num_bins}");
         }
@@ -137,7 +137,7 @@ fn there_are_as_many_groups_as_the_grid_has_levels() {
     let find = |values: &[f32], options: KlOptions, name: &str, scaling| {
         search::kl(&Histogram::of(values), options, format(name), scaling).expect("bins")
     };
-    let mut told_apart = 0;
+    let mut different = 0;
     for seed in 0..8 {
         let mut r = data::Random::new(seed);
         let both: Vec<f32> = (0..3_000).map(|_| r.laplace() as f32).collect();
@@ -154,9 +154,9 @@ fn there_are_as_many_groups_as_the_grid_has_levels() {
             for name in ["int4", "uint4"] {
                 let found = find(values, options, name, scaling);
                 assert_eq!(found, find(values, of(levels), name, scaling), "{levels} for {name}");
-                told_apart += usize::from(found != find(values, of(levels + 1), name, scaling));
+                different += usize::from(found != find(values, of(levels + 1), name, scaling));
             }
         }
     }
-    assert!(told_apart >= 20, "{told_apart} of 80 ranges depend on the number of groups");
+    assert!(different >= 20, "{different} of 80 ranges depend on the number of groups");
 }

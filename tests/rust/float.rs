@@ -1,4 +1,4 @@
-//! Floats in 8 and 4 bits, against other people's conversions and against a search of all levels.
+//! Floats of 8 and 4 bits, against the conversions of other libraries and a search of all levels.
 
 use proptest::prelude::*;
 use quantcal::format::FloatFormat;
@@ -15,12 +15,12 @@ fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/float8.json")).expect("JSON")
 }
 
-/// The code of the nearest level, of two equally near ones the even one, by looking at all of
-/// them. Distances of ties are exact in f64; others need not be.
+/// The code of the nearest level, found among all levels; of two equally near ones the even one.
+/// Distances of ties are exact in f64; others need not be.
 fn nearest(format: FloatFormat, x: f32) -> u8 {
     let sign = if x.is_sign_negative() { 1 << (format.bits() - 1) } else { 0 };
-    let top = (format.levels().len() / 2) as u8; // magnitudes have the codes 0 to this
-    let magnitude = f64::from(x.abs().min(2.0 * format.max())); // beyond, f64 would round too
+    let top = (format.levels().len() / 2) as u8; // the largest code of a magnitude
+    let magnitude = f64::from(x.abs().min(2.0 * format.max())); // f64 would round beyond
     let distance = |code: u8| (f64::from(format.decode(code)) - magnitude).abs();
     let nearer = |a: u8, b: u8| if distance(b) < distance(a) { b } else { a };
     let best = (0..=top).reduce(nearer).expect("levels");
@@ -29,7 +29,7 @@ fn nearest(format: FloatFormat, x: f32) -> u8 {
 }
 
 #[test]
-fn every_code_stands_for_the_value_that_ml_dtypes_gives_it() {
+fn every_code_has_the_value_of_ml_dtypes() {
     let golden = golden();
     for format in FORMATS {
         let values = numbers(&golden, format, "decode");
@@ -92,7 +92,7 @@ fn levels_are_all_finite_values_once() {
 }
 
 #[test]
-fn every_finite_code_comes_back() {
+fn every_finite_code_survives_a_round_trip() {
     for format in FORMATS {
         for code in (0..=u8::MAX).take(1 << format.bits()) {
             let value = format.decode(code);
@@ -104,7 +104,7 @@ fn every_finite_code_comes_back() {
     }
 }
 
-/// Every exponent, with mantissas about all places where two levels meet.
+/// Every exponent, with mantissas around all places where two levels meet.
 #[test]
 fn the_nearest_level_is_chosen_over_the_whole_range_of_f32() {
     for format in FORMATS {

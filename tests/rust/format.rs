@@ -55,7 +55,7 @@ fn unusable_grids_are_refused() {
 
 proptest! {
     #[test]
-    fn quantising_is_rounding_and_saturating(
+    fn quantizing_is_rounding_and_saturating(
         bits in prop::collection::vec(any::<u32>(), 0..300), scale in 1e-3f32..10.0, signed in any::<bool>(), zero_point in 0..=255i32,
     ) {
         let format = if signed { QuantFormat::INT8 } else { QuantFormat::UINT8 };
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn zero_is_exact_and_quantising_twice_changes_nothing(low in -100.0f64..0.0, high in 0.0f64..100.0, symmetric in any::<bool>()) {
+    fn zero_is_exact_and_quantizing_twice_changes_nothing(low in -100.0f64..0.0, high in 0.0f64..100.0, symmetric in any::<bool>()) {
         for format in FORMATS {
             let scaling = if symmetric { Scaling::SYMMETRIC } else { Scaling::AFFINE };
             let grid = format.grid(Range { low, high }, scaling);

@@ -1,14 +1,14 @@
-//! What is counted, and the answers that need no search.
+//! Counting, and the answers that need no search.
 
 use half::{bf16, f16};
 use quantcal::{
     Density, Error, Histogram, TensorStats,
-    histogram::{Counts, MAX_COUNT},
+    histogram::{MAX_COUNT, RawCounts},
 };
 
 use crate::{data, naive};
 
-/// The histogram's bins as the oracle has them, read through the public segments.
+/// The bins of a histogram in the form of the oracle, read through the public segments.
 fn assert_counts(histogram: &Histogram, values: &[f32]) {
     let count = |f: &dyn Fn(&f32) -> bool| values.iter().filter(|x| f(x)).count() as u64;
     assert_eq!(histogram.count(), values.len() as u64);
@@ -63,7 +63,7 @@ fn hostile(n: usize) -> Vec<f32> {
 
 #[test]
 fn every_bit_pattern_is_counted_at_every_size_and_resolution() {
-    // Around the limits between the ways of counting, and at the awkward sizes.
+    // Around the limits between the ways of counting, and at odd sizes.
     for n in
         [0, 1, 2, 15, 17, 3071, 3072, 3073, 10_003, (1 << 18) + 1, (1 << 20) - 1, (1 << 20) + 3]
     {
@@ -94,21 +94,21 @@ fn all_sixteen_bit_patterns_are_their_own_bins() {
 }
 
 #[test]
-fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
+fn more_equal_values_than_a_scratch_counter_holds_are_all_counted() {
     type Values = Box<dyn Fn(usize) -> f32>;
-    const N: usize = 300_000; // far more than 2^16, in one piece
+    const N: usize = 300_000; // far more than 2^16, in one chunk
     let few = |values: &'static [f32]| {
         move |i: usize| values[(i * 7 + i / 11) % values.len()] // no step of 128 is constant
     };
     let kinds: [(&str, Values); 5] = [
         ("constant", Box::new(|_| 0.375)),
         ("two values, none of them zero", Box::new(few(&[-1.5, 0.375]))),
-        ("zeros, and subnormals that share their bin", Box::new(few(&[0.0, -0.0, 1e-45, -1e-45]))),
-        ("subnormals of float16", Box::new(few(&[1.0 / 16_777_216.0, -1.0 / 32_768.0, 0.0]))),
+        ("zeros, and denormals that share their bin", Box::new(few(&[0.0, -0.0, 1e-45, -1e-45]))),
+        ("denormals of float16", Box::new(few(&[1.0 / 16_777_216.0, -1.0 / 32_768.0, 0.0]))),
         ("not finite", Box::new(few(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]))),
     ];
     for (kind, value) in &kinds {
-        // Some rare values among them: whole blocks look as if nothing repeated.
+        // Some rare values among them, so that samples of whole blocks show no repetition.
         let values: Vec<f32> =
             (0..N).map(|i| if i % 4096 < 128 { 1.0 + i as f32 / 3e5 } else { value(i) }).collect();
         for values in [&values[..], &values[128..4096 + 70_000]] {
@@ -127,8 +127,8 @@ fn more_equal_values_than_a_counter_of_the_pass_holds_are_all_counted() {
 }
 
 #[test]
-fn values_that_share_their_bin_with_zero_are_told_from_zeros() {
-    const N: usize = 1 << 20; // one piece
+fn values_that_share_their_bin_with_zero_are_distinguished_from_zeros() {
+    const N: usize = 1 << 20; // one chunk
     let r = &mut data::Random::new(12);
     let values: Vec<f32> = (0..N).map(|_| 1.0 + r.gauss() as f32).collect();
     for zeros in [0, 5, 65_536, 70_000] {
@@ -136,7 +136,7 @@ fn values_that_share_their_bin_with_zero_are_told_from_zeros() {
             let mut values = values.clone();
             let (step, others) = (N / (zeros + tiny), [1e-45f32, -1e-45, 3e-41]);
             for (i, x) in values.iter_mut().step_by(step).take(zeros + tiny).enumerate() {
-                // One after another, as far as there are as many of both.
+                // Alternating, as long as there are as many of both.
                 let is_zero = i % 2 == 0 && i / 2 < zeros || i >= 2 * tiny;
                 *x = if is_zero { [0.0, -0.0][i / 2 % 2] } else { others[i / 2 % 3] };
             }
@@ -147,25 +147,25 @@ fn values_that_share_their_bin_with_zero_are_told_from_zeros() {
 }
 
 #[test]
-fn pieces_with_full_counters_and_pieces_without_take_turns() {
-    const PIECE: usize = 1 << 20; // an eighth of it is more than 2^16
+fn chunks_with_wrapped_counters_and_chunks_without_can_alternate() {
+    const CHUNK: usize = 1 << 20; // an eighth of it is more than 2^16
     let r = &mut data::Random::new(11);
-    let mut values: Vec<f32> = (0..5 * PIECE).map(|_| r.gauss() as f32).collect();
-    for piece in [1, 3, 4] {
-        for x in values[piece * PIECE..][..PIECE].iter_mut().filter(|_| r.bits().is_multiple_of(8))
+    let mut values: Vec<f32> = (0..5 * CHUNK).map(|_| r.gauss() as f32).collect();
+    for chunk in [1, 3, 4] {
+        for x in values[chunk * CHUNK..][..CHUNK].iter_mut().filter(|_| r.bits().is_multiple_of(8))
         {
-            *x = [0.75, 1e-45, 1.5][piece % 3];
+            *x = [0.75, 1e-45, 1.5][chunk % 3];
         }
     }
     assert_counts(&Histogram::of(&values), &values);
     let brain: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
     let same: Vec<f32> = brain.iter().map(|x| x.to_f32()).collect();
     assert_counts(&Histogram::of(&brain), &same);
-    let mut by_piece = Histogram::new();
-    for piece in values.chunks(PIECE / 5) {
-        by_piece.record(piece); // too few for a second thread
+    let mut by_chunk = Histogram::new();
+    for chunk in values.chunks(CHUNK / 5) {
+        by_chunk.record(chunk); // too few for a second thread
     }
-    assert!(by_piece == Histogram::of(&values));
+    assert!(by_chunk == Histogram::of(&values));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn moments_are_those_of_the_data() {
         let mean = x.iter().sum::<f64>() / n;
         let central = |p: i32| x.iter().map(|x| (x - mean).powi(p)).sum::<f64>() / n;
         let deviation = x.iter().map(|x| (x - mean).abs()).sum::<f64>() / n;
-        // 10^4 additions in another order: 10^4 · 2^-53 relative, with room to spare.
+        // 10^4 additions in another order: 10^4 · 2^-53 relative, with a margin.
         let near = |a: f64, b: f64| (a - b).abs() <= 1e-10 * (1.0 + b.abs());
         assert!(near(moments.mean, mean), "{name}");
         assert!(near(moments.std, central(2).sqrt()), "{name}");
@@ -242,7 +242,7 @@ fn moments_are_those_of_the_data() {
 #[test]
 fn the_mean_absolute_deviation_inside_a_bin_is_that_of_an_even_density() {
     for (sign, few) in [(1.0f32, 1), (-1.0, 3)] {
-        // One bin, evenly filled: its values lie a quarter of its width from their mean. The others
+        // One evenly filled bin: its values lie a quarter of its width from their mean. The others
         // move the mean within the bin.
         let mut values: Vec<f32> = (0..1001).map(|i| sign * (1.0 + i as f32 * 1e-4)).collect();
         values.extend(vec![sign * 1.5; few]);
@@ -260,7 +260,7 @@ fn the_mean_absolute_deviation_inside_a_bin_is_that_of_an_even_density() {
 }
 
 #[test]
-fn coarsening_refuses_to_invent_detail() {
+fn coarsening_to_a_finer_resolution_is_refused() {
     let histogram = Histogram::of(&[1.0f32, 2.0]);
     assert_eq!(histogram.coarsen(9), Err(Error::Refine { have: 8, want: 9 }));
     assert_eq!(histogram.coarsen(2), Err(Error::MantissaBits(2)));
@@ -268,10 +268,10 @@ fn coarsening_refuses_to_invent_detail() {
 }
 
 #[test]
-fn counts_beyond_each_part_of_a_counter_are_exact_however_they_come_about() {
+fn counts_beyond_each_part_of_a_counter_are_exact_in_every_way_of_adding() {
     let values = [1.0f32, -3.0, 1.0];
-    // Parts of 8, 32 and more bits; 1.0 was counted twice 2^d times, -3.0 half as often. Now across the
-    // limits in every way there is.
+    // Counters have parts of 8, 32 and more bits. 1.0 was counted twice 2^d times, −3.0 half as
+    // often. Now each way of adding crosses the limits.
     let doublings = [6, 7, 31, 38, 39, 40];
     for (d, n) in doublings.into_iter().flat_map(|d| [5, 100, 5000, 1 << 20].map(|n| (d, n))) {
         let mut doubled = Histogram::of(&values);
@@ -298,8 +298,8 @@ fn counts_beyond_each_part_of_a_counter_are_exact_however_they_come_about() {
 }
 
 #[test]
-fn more_values_than_can_be_counted_are_refused_and_what_was_there_stays() {
-    // Values of every kind: each alone may reach the limit, all together may not pass it.
+fn more_values_than_can_be_counted_are_refused_and_nothing_changes() {
+    // Each kind of value may reach the limit alone, but all together may not exceed it.
     let first = [1.0f32, 0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -2.0, 1.0, 3.5];
     for values in [&first[..1], &first[1..2], &first[2..3], &first[..2], &first[..4], &first] {
         let mut h = Histogram::of(values);
@@ -341,24 +341,24 @@ fn more_observations_than_can_be_counted_are_refused() {
 }
 
 #[test]
-fn a_bin_beside_zero_is_not_exact() {
-    let counts = Counts {
+fn the_bin_of_zero_is_not_exact() {
+    let counts = RawCounts {
         mantissa_bits: 8,
         exact: true,
         zeros: 1,
         extremes: Some((0.0, 1.0)),
         bins: vec![(0, 1), (127 << 8, 1)],
-        ..Counts::default()
+        ..RawCounts::default()
     };
-    assert!(Histogram::from_counts(&Counts { exact: false, ..counts.clone() }).is_ok());
+    assert!(Histogram::from_counts(&RawCounts { exact: false, ..counts.clone() }).is_ok());
     assert!(matches!(Histogram::from_counts(&counts), Err(Error::Counts(_))));
 }
 
 #[test]
-fn counts_from_elsewhere_make_the_histogram_that_was_recorded() {
+fn raw_counts_make_the_histogram_that_was_recorded() {
     let mut recorded = Histogram::new();
     recorded.record(&[1.0f32, 1.0, -2.5, 0.0, f32::NAN, f32::NEG_INFINITY, f32::NEG_INFINITY]);
-    let counts = Counts {
+    let counts = RawCounts {
         mantissa_bits: 8,
         exact: true,
         zeros: 1,
@@ -369,40 +369,40 @@ fn counts_from_elsewhere_make_the_histogram_that_was_recorded() {
             (u64::from(1.0f32.to_bits() >> 15), 2),
             (u64::from((-2.5f32).to_bits() >> 15), 1),
         ],
-        ..Counts::default()
+        ..RawCounts::default()
     };
     assert_eq!(Histogram::from_counts(&counts), Ok(recorded));
 }
 
 #[test]
 fn counts_that_no_recording_gives_are_refused() {
-    let sound = Counts {
+    let sound = RawCounts {
         mantissa_bits: 8,
         exact: true,
         extremes: Some((1.0, 1.0)),
         bins: vec![(u64::from(1.0f32.to_bits() >> 15), 2)],
-        ..Counts::default()
+        ..RawCounts::default()
     };
     assert!(Histogram::from_counts(&sound).is_ok());
     let (code, far) = (sound.bins[0].0, 1 << 40);
     for changed in [
-        Counts { bins: vec![(code, 0)], ..sound.clone() },
-        Counts { bins: vec![(code, u64::MAX)], ..sound.clone() },
-        Counts { bins: vec![(code, 1), (code, 1)], ..sound.clone() },
-        Counts { bins: vec![(code, 1), (far, 1)], ..sound.clone() },
-        Counts { bins: vec![(code, 1), (255 << 8, 1)], ..sound.clone() },
-        Counts { bins: Vec::new(), ..sound.clone() },
-        Counts { nan: u64::MAX, ..sound.clone() },
-        Counts { extremes: None, ..sound.clone() },
-        Counts { extremes: Some((1.0, f32::NAN)), ..sound.clone() },
-        Counts { extremes: Some((-1.0, 1.0)), ..sound.clone() },
-        Counts { zeros: 1, ..sound.clone() },
-        Counts { zeros: 1, extremes: Some((-0.0, 1.0)), ..sound.clone() },
-        Counts { extremes: Some((1.0, 1.001)), ..sound.clone() },
+        RawCounts { bins: vec![(code, 0)], ..sound.clone() },
+        RawCounts { bins: vec![(code, u64::MAX)], ..sound.clone() },
+        RawCounts { bins: vec![(code, 1), (code, 1)], ..sound.clone() },
+        RawCounts { bins: vec![(code, 1), (far, 1)], ..sound.clone() },
+        RawCounts { bins: vec![(code, 1), (255 << 8, 1)], ..sound.clone() },
+        RawCounts { bins: Vec::new(), ..sound.clone() },
+        RawCounts { nan: u64::MAX, ..sound.clone() },
+        RawCounts { extremes: None, ..sound.clone() },
+        RawCounts { extremes: Some((1.0, f32::NAN)), ..sound.clone() },
+        RawCounts { extremes: Some((-1.0, 1.0)), ..sound.clone() },
+        RawCounts { zeros: 1, ..sound.clone() },
+        RawCounts { zeros: 1, extremes: Some((-0.0, 1.0)), ..sound.clone() },
+        RawCounts { extremes: Some((1.0, 1.001)), ..sound.clone() },
     ] {
         let refused = Histogram::from_counts(&changed);
         assert!(matches!(refused, Err(Error::Counts(_))), "{changed:?}");
     }
-    let wide = Counts { mantissa_bits: 13, ..sound };
+    let wide = RawCounts { mantissa_bits: 13, ..sound };
     assert_eq!(Histogram::from_counts(&wide), Err(Error::MantissaBits(13)));
 }

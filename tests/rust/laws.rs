@@ -1,10 +1,10 @@
-//! The laws that make a histogram trustworthy, as properties.
+//! The laws of a histogram, as properties.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quantcal::{
-    Density, Histogram, QuantFormat, Recorder, Scaling, TensorStats,
-    search::{self, KlOptions, Tails},
+    BufferedStats, Density, Histogram, QuantFormat, Scaling, TensorStats,
+    search::{self, KlOptions, PercentileTails},
     wire::{Archive, Entry},
 };
 
@@ -18,7 +18,7 @@ fn floats() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(value, 0..4000)
 }
 
-/// Histograms of several kinds: element types, resolutions, none.
+/// Histograms of several element types and resolutions, and an empty one.
 fn histograms() -> impl Strategy<Value = Histogram> {
     (floats(), 0..7u32).prop_map(|(values, kind)| match kind {
         0 => Histogram::new(),
@@ -34,7 +34,7 @@ fn histograms() -> impl Strategy<Value = Histogram> {
     })
 }
 
-/// Values at the ends of bins, and beside them.
+/// Values at the edges of bins, and next to them.
 fn ends() -> impl Strategy<Value = f32> {
     let edge = (0u32..0x7f80_0000, 11..=20u32, any::<bool>());
     prop_oneof![
@@ -71,15 +71,15 @@ proptest! {
         }
         let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(values.len() + 1)).collect();
         cuts.sort_unstable();
-        let mut pieces = Histogram::new();
-        pieces.record::<f32>(&[]); // an observation of nothing settles the type all the same
+        let mut merged = Histogram::new();
+        merged.record::<f32>(&[]); // an empty observation sets the resolution, too
         let mut start = 0;
         for end in cuts.into_iter().chain([values.len()]) {
-            pieces.merge(&Histogram::of(&turned[start..end])).expect("room");
+            merged.merge(&Histogram::of(&turned[start..end])).expect("room");
             start = end;
         }
-        prop_assert_eq!(&pieces, &whole);
-        prop_assert_eq!(pieces.to_bytes(), whole.to_bytes());
+        prop_assert_eq!(&merged, &whole);
+        prop_assert_eq!(merged.to_bytes(), whole.to_bytes());
     }
 
     #[test]
@@ -121,7 +121,7 @@ proptest! {
         }
     }
 
-    /// Values around the places where bins end: zero, subnormals, edges; few, so that bins have one.
+    /// Values around the ends of bins: zero, denormals, edges; few, so that bins have one value.
     #[test]
     fn every_value_lies_in_the_segment_that_counts_it(
         values in prop::collection::vec(ends(), 1..12), bits in 3..=12u32, fold in any::<bool>(),
@@ -141,7 +141,7 @@ proptest! {
             let (inside, behind) = rest.split_at(segment.count as usize);
             let code = |x: f64| (x as f32).to_bits() >> (23 - bits);
             for &x in inside {
-                // Of the smallest magnitude the bin alone is known, if there are both signs.
+                // With both signs, only the bin of the smallest magnitude is known.
                 let found = (segment.low..=segment.high).contains(&x)
                     || (fold && segment.low < x && code(segment.low) == code(x));
                 prop_assert!(found, "{x:e} {segment:?}");
@@ -158,14 +158,14 @@ proptest! {
         let mut h = Histogram::with_mantissa_bits(bits).expect("in range");
         h.record(&values);
         let (low, high) = (f64::from(a.min(b)), f64::from(a.max(b)));
-        let cut = h.cut(low, high).expect("in order");
+        let cut = h.crop(low, high).expect("in order");
         prop_assert!(cut.min().is_none_or(|x| (low..=high).contains(&f64::from(x)) || cut.finite() > 0));
         for made in [h.without_zeros(), h.magnitudes(), cut, h.coarsen(3).expect("coarser"), h] {
             prop_assert_eq!(Histogram::from_bytes(&made.to_bytes()), Ok(made));
         }
     }
 
-    /// Of bins that lie apart a list is read, which becomes pages where more is counted.
+    /// Distant bins are read as a list, which becomes pages when more is counted.
     #[test]
     fn a_histogram_that_was_read_goes_on_as_the_one_that_was_written(
         a in histograms(), b in histograms(), apart in prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 0..40),
@@ -206,7 +206,7 @@ proptest! {
         for _ in 0..observations {
             stats.include(h.clone()).expect("room");
         }
-        let stats = Entry::Whole(stats);
+        let stats = Entry::Tensor(stats);
         let bytes = Archive::write("{}", [(name.as_str(), &stats)].into_iter());
         let archive = Archive::read(&bytes).expect("just written");
         prop_assert_eq!(archive.settings, "{}");
@@ -229,7 +229,7 @@ proptest! {
     fn scaling_by_a_power_of_two_scales_every_range_exactly(
         values in prop::collection::vec(-4.0f32..4.0, 1..500), power in -30..30i32,
     ) {
-        // Values that stay normal, so that scaling them is exact.
+        // The values stay normal, so scaling them is exact.
         let values: Vec<f32> = values.into_iter().filter(|x| x.abs() > 1e-3).collect();
         prop_assume!(!values.is_empty());
         let factor = 2f32.powi(power);
@@ -238,7 +238,7 @@ proptest! {
         for (format, scaling) in [(QuantFormat::INT8, Scaling::SYMMETRIC), (QuantFormat::UINT8, Scaling::AFFINE)] {
             let ranges = |h: &Histogram| [
                 search::minmax(&Density::new(h)),
-                search::percentile(h, 0.99, Tails::Split, scaling.symmetric).expect("q"),
+                search::percentile(h, 0.99, PercentileTails::Split, scaling.symmetric).expect("q"),
                 search::kl(h, KlOptions { num_bins: 512, ..KlOptions::default() }, format, scaling).expect("bins"),
                 search::mse(&Density::new(h), 2.0, format, scaling).expect("p"),
             ];
@@ -253,7 +253,7 @@ proptest! {
 #[test]
 fn threads_do_not_change_a_byte() {
     let mut r = crate::data::Random::new(3);
-    // Every way of counting takes part: more than one piece for each thread, and a remainder.
+    // Several chunks for each thread, and a remainder, so that all ways of counting take part.
     let values: Vec<f32> = (0..(3 << 20) + 17).map(|_| r.gauss() as f32).collect();
     let expected = Histogram::of(&values[..1000]);
     let mut rest = Histogram::of(&values[1000..]);
@@ -266,8 +266,8 @@ fn threads_do_not_change_a_byte() {
     }
 }
 
-/// Finite values of one kind: usual ones, any bits, tiny ones that codes take for zero or not, whole
-/// numbers.
+/// Finite values of one kind: usual ones, random bits, tiny ones inside or outside the bin of zero,
+/// integers.
 fn finite(kind: usize, len: usize, r: &mut crate::data::Random) -> Vec<f32> {
     let mut value = || match kind {
         0 => r.gauss() as f32,
@@ -281,7 +281,7 @@ fn finite(kind: usize, len: usize, r: &mut crate::data::Random) -> Vec<f32> {
 }
 
 #[test]
-fn what_waits_is_counted_as_if_it_had_not() {
+fn buffered_extremes_are_counted_like_direct_ones() {
     let mut r = crate::data::Random::new(11);
     for mantissa_bits in [None, Some(3), Some(7), Some(8), Some(9), Some(12)] {
         let empty = || {
@@ -292,7 +292,7 @@ fn what_waits_is_counted_as_if_it_had_not() {
         for kinds in [vec![0], vec![1], vec![2], vec![3], vec![4], vec![5], vec![0, 1, 2, 3, 4, 5]]
         {
             let mut direct = TensorStats::new(empty());
-            let mut gathered = Recorder::from(direct.clone());
+            let mut gathered = BufferedStats::from(direct.clone());
             for n in 0..60 {
                 let len = [1, 15, 16, 17, 100, 1024, 2047, 2048][n % 8];
                 let mut values = finite(kinds[n % kinds.len()], len, &mut r);
@@ -319,7 +319,7 @@ proptest! {
     fn gathering_small_observations_changes_nothing(
         parts in prop::collection::vec((floats(), 0..4u32), 0..12), step in 1..400usize,
     ) {
-        let (mut direct, mut gathered) = (TensorStats::default(), Recorder::default());
+        let (mut direct, mut gathered) = (TensorStats::default(), BufferedStats::default());
         for (values, kind) in &parts {
             for chunk in values.chunks(if *kind == 0 { values.len().max(1) } else { step }) {
                 if *kind == 3 {
@@ -332,7 +332,7 @@ proptest! {
                 }
             }
             if *kind == 2 {
-                prop_assert_eq!(&*gathered.settled(), &direct); // asked in between
+                prop_assert_eq!(&*gathered.settled(), &direct); // read in between
             }
         }
         prop_assert_eq!(gathered.settled().to_bytes(), direct.to_bytes());
@@ -347,10 +347,10 @@ proptest! {
             Some(bits) => Histogram::with_mantissa_bits(bits).expect("in range"),
             None => Histogram::new(),
         };
-        let (mut counted, mut waiting) = (TensorStats::default(), Recorder::default());
+        let (mut counted, mut waiting) = (TensorStats::default(), BufferedStats::default());
         for (values, fixed, asked) in &parts {
             let mut part = TensorStats::new(empty(*fixed));
-            let mut gathered = Recorder::from(part.clone());
+            let mut gathered = BufferedStats::from(part.clone());
             part.observe(values);
             gathered.observe(values);
             if *asked {

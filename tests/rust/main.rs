@@ -1,6 +1,6 @@
-//! Black-box tests of the engine, against oracles that are too simple to be wrong.
+//! Black-box tests of the engine, against simple oracles.
 
-// Oracles may take the system's mathematics: they agree within tolerances.
+// Oracles may use the mathematics of the system, since results are compared within tolerances.
 #![allow(clippy::disallowed_methods)]
 
 mod blocks;
@@ -13,10 +13,10 @@ mod format;
 mod histogram;
 mod laws;
 mod methods;
-mod migration;
 mod naive;
+mod ort_entropy;
 mod purity;
 mod ranges;
 mod search;
-mod smoothed;
+mod smoothquant;
 mod weights;

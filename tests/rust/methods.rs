@@ -12,7 +12,7 @@ fn format(name: &str) -> QuantFormat {
     QuantFormat::parse(name).expect("known")
 }
 
-/// Every kind of grid there is.
+/// Every kind of grid.
 fn kinds() -> Vec<(QuantFormat, Scaling)> {
     let (symmetric, affine) = (Scaling::SYMMETRIC, Scaling::AFFINE);
     let mut kinds = Vec::new();
@@ -26,7 +26,7 @@ fn kinds() -> Vec<(QuantFormat, Scaling)> {
     kinds
 }
 
-/// Values that float16 holds, so that the histogram is exact.
+/// Values that are exact in float16, so that the histogram is exact.
 pub(crate) fn rounded(values: &[f32]) -> Vec<f16> {
     values.iter().map(|&x| f16::from_f32(x)).collect()
 }
@@ -78,11 +78,12 @@ fn the_expected_error_is_the_true_one_on_every_grid() {
                 let (x, y) = (|i: usize| f64::from(truth[i]), |i: usize| mapped[i]);
                 let cosine = dot(&x, &y) / (dot(&x, &x) * dot(&y, &y)).sqrt();
                 if cosine.is_finite() {
-                    // Ties between two levels may be taken for either.
+                    // A tie between two levels may count for either.
                     let allowed = if format.bits() > 4 { 1e-5 } else { 5e-3 };
                     assert!((error.cosine - cosine).abs() < allowed, "{name} {}", format.name());
                 }
-                // Of what saturation moves to zero, only what rounding would move there too.
+                // Of the values that saturate to zero, only those count that rounding would move
+                // there too.
                 let near = match format {
                     QuantFormat::Int(_) => 0.5 * grid.scale(),
                     QuantFormat::Float(_) => f32::INFINITY,
@@ -100,7 +101,7 @@ fn the_expected_error_is_the_true_one_on_every_grid() {
     }
 }
 
-/// The least `score` of a scan over ranges, one or two ends.
+/// The minimum `score` of a scan over ranges, with one or two ends.
 fn scan(
     density: &Density,
     format: QuantFormat,
@@ -136,8 +137,8 @@ fn norms_find_the_best_range_on_every_format() {
             let found = norm(&truth, p, format.grid(range, scaling));
             let least = scan(&density, format, scaling, |grid| norm(&truth, p, grid));
             let what = format!("{name} {} {scaling:?} p = {p}", format.name());
-            // float16 values have 11 bits: at 16 they can fall onto the grid by luck of the scan.
-            // So is the mean error (p = 1), whose jags are the sharpest.
+            // float16 values have 11 bits, so at 16 bits they can fall onto the grid of some
+            // scanned range by chance. The mean error (p = 1) has the sharpest jags.
             let allowed = match format.bits() {
                 9.. => 1.05,
                 _ if p == 1.0 => 1.02,
@@ -174,7 +175,7 @@ fn entropy_is_that_of_the_codes_and_its_search_finds_the_highest() {
         for (format, scaling) in kinds() {
             let grid = format.grid(search::minmax(&density), scaling);
             let (found, want) = (search::code_entropy(&density, grid), code_entropy(&truth, grid));
-            // Ties between two codes may fall to either in the sum over cells.
+            // A tie between two codes may count for either in the sum over cells.
             assert!((found - want).abs() < 0.02, "{name} {}: {found} {want}", format.name());
             if format.bits() > 8 {
                 continue;
@@ -189,7 +190,7 @@ fn entropy_is_that_of_the_codes_and_its_search_finds_the_highest() {
 
 #[test]
 fn analytic_thresholds_have_their_published_values() {
-    // Roots by arithmetic of 30 digits; published tables agree to six or seven of them.
+    // Roots computed with 30 digits; published tables agree to six or seven digits.
     let table = [
         (1, 1.239_905_271, 1.862_816_864_4, 1.710_635_168_1, 2.830_682_989_4),
         (2, 1.710_635_168_1, 2.830_682_989_4, 2.151_592_744_7, 3.897_229_464_9),
@@ -210,12 +211,13 @@ fn analytic_thresholds_have_their_published_values() {
 }
 
 #[test]
-fn analytic_thresholds_minimise_their_error() {
+fn analytic_thresholds_minimize_their_error() {
     for bits in 1..=8 {
         for distribution in Distribution::ALL {
             let half = matches!(distribution, Distribution::HalfGauss | Distribution::HalfLaplace);
             let laplace = matches!(distribution, Distribution::Laplace | Distribution::HalfLaplace);
-            // Clipping error by summing the tail of the density, both sides or the only one.
+            // The clipping error is the sum over the tail of the density, on both sides or the only
+            // one.
             let step = 2e-3;
             let error = |a: f64| {
                 let tail = (0..20_000).map(|i| {
@@ -245,7 +247,7 @@ fn the_right_distribution_fits_best() {
         let (_, values) = data::shapes(20_000).into_iter().find(|(n, _)| *n == name).expect(name);
         let fit = search::best_fit(&Histogram::of(&values)).expect("values");
         assert_eq!(fit.distribution, want);
-        assert!(fit.distance < 0.02 && fit.centre.abs() < 0.05, "{fit:?}");
+        assert!(fit.distance < 0.02 && fit.center.abs() < 0.05, "{fit:?}");
         assert!((fit.spread - 1.0).abs() < 0.03, "{fit:?}");
         let relu: Vec<f32> = values.iter().map(|x| x.max(0.0)).collect();
         for values in [relu.clone(), relu.iter().map(|x| -x).collect()] {
@@ -296,7 +298,7 @@ fn the_fixed_point_is_near_the_optimum() {
             let found = search::octav(&histogram, format, scaling).expect("always");
             let best = search::mse(&density, 2.0, format, scaling).expect("p");
             let error = |range| search::grid_error(&density, format.grid(range, scaling)).mse;
-            // One threshold for both sides cannot suit skewed data on an affine grid.
+            // One threshold for both sides does not suit skewed data on an affine grid.
             let allowed = if name == "skewed" && !scaling.symmetric { 1.6 } else { 1.25 };
             let (found, best) = (error(found), error(best));
             assert!(found <= allowed * best, "{name} {} {found} {best}", format.name());
@@ -332,7 +334,7 @@ fn power_of_two_scales_are_the_best_of_all() {
                 }
                 assert!(found <= 1.001 * least, "{name} {kind} {scaling:?}: {found} {least}");
             }
-            // Whatever the method, the scale is a power of two and nothing more is clipped.
+            // For every method the scale is a power of two and no more values are clipped.
             let scaling = Scaling::SYMMETRIC.power_of_two();
             let all = search::minmax(&density);
             let grid = format.grid(all, scaling);
@@ -344,34 +346,34 @@ fn power_of_two_scales_are_the_best_of_all() {
 }
 
 #[test]
-fn a_cut_is_what_recording_the_rest_would_have_been() {
+fn a_crop_is_the_histogram_of_the_remaining_values() {
     for (name, values) in data::shapes(5_000) {
         let exact = rounded(&values);
         let histogram = Histogram::of(&exact);
         for (low, high) in [(-1.0, 2.0), (0.0, 0.5), (-0.25, -0.1), (-1e6, 1e6), (0.37, 0.37)] {
             let kept: Vec<f16> =
                 exact.iter().copied().filter(|x| (low..=high).contains(&x.to_f64())).collect();
-            let cut = histogram.cut(low, high).expect("in order");
+            let cut = histogram.crop(low, high).expect("in order");
             let want = Histogram::of(&kept);
             assert_eq!(cut.count(), want.count(), "{name} {low} {high}");
             assert_eq!((cut.min(), cut.max()), (want.min(), want.max()), "{name} {low} {high}");
             if !kept.is_empty() {
                 assert_eq!(cut, want, "{name} {low} {high}");
             }
-            // Bins that an end divides: the count is within one bin, the bytes are sound.
+            // An end divides a bin: the count is right within one bin, and the bytes are valid.
             let coarse = Histogram::of(&values);
-            let cut = coarse.cut(low, high).expect("in order");
+            let cut = coarse.crop(low, high).expect("in order");
             assert_eq!(Histogram::from_bytes(&cut.to_bytes()).expect("sound"), cut);
             let inside =
                 values.iter().filter(|x| (low..=high).contains(&f64::from(**x))).count() as f64;
             assert!((cut.count() as f64 - inside).abs() <= 0.01 * 5_000.0, "{name} {low} {high}");
         }
-        assert!(histogram.cut(1.0, 0.0).is_err() && histogram.cut(f64::NAN, 1.0).is_err());
+        assert!(histogram.crop(1.0, 0.0).is_err() && histogram.crop(f64::NAN, 1.0).is_err());
     }
 }
 
 #[test]
-fn a_cut_inside_a_bin_ends_where_it_was_made() {
+fn a_crop_inside_a_bin_ends_at_the_given_value() {
     let step = libm::ldexp(1.0, -18) as f32;
     for sign in [1.0f32, -1.0] {
         let values: Vec<f32> = (0..1024).map(|i| sign * (1.0 + i as f32 * step)).collect();
@@ -379,7 +381,7 @@ fn a_cut_inside_a_bin_ends_where_it_was_made() {
         assert_eq!(Density::new(&histogram).segments().len(), 1);
         let ends = [1.001f32, 1.003].map(|x| sign * x);
         let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
-        let cut = histogram.cut(low.into(), high.into()).expect("in order");
+        let cut = histogram.crop(low.into(), high.into()).expect("in order");
         assert_eq!((cut.min(), cut.max()), (Some(low), Some(high)));
         let inside = values.iter().filter(|&&x| (low..=high).contains(&x)).count();
         assert!(cut.count().abs_diff(inside as u64) <= 2, "{} of {inside}", cut.count());
@@ -387,23 +389,24 @@ fn a_cut_inside_a_bin_ends_where_it_was_made() {
 }
 
 #[test]
-fn a_cut_keeps_every_value_in_its_bin() {
-    // Both lie just inside a bin's outer edge: the middle between that edge and them, as an f32, is
-    // the edge itself.
+fn a_crop_keeps_every_value_in_its_bin() {
+    // Both lie just inside the outer edge of a bin. As an f32, the middle between them and the edge
+    // is the edge itself.
     let below = |x: f32| f32::from_bits(x.to_bits() - 1);
     for sign in [1.0f32, -1.0] {
         let values = [below(2.0), below(2.0), 3.1].map(|x| sign * x);
         let histogram = Histogram::of(&values);
-        let cut = histogram.cut(-4.0, 4.0).expect("in order");
+        let cut = histogram.crop(-4.0, 4.0).expect("in order");
         let segments = |h: &Histogram| Density::new(h).segments().to_vec();
         assert_eq!(segments(&cut), segments(&histogram));
         assert_eq!(Histogram::from_bytes(&cut.to_bytes()), Ok(cut));
     }
     // In the bin next to zero.
     let histogram = Histogram::of(&[-3e-45f32, -2e-45, 1.0]);
-    for cut in [histogram.cut(-1.0, 0.0), histogram.cut(-1.0, 1.0)].map(|cut| cut.expect("ends")) {
+    for cut in [histogram.crop(-1.0, 0.0), histogram.crop(-1.0, 1.0)].map(|cut| cut.expect("ends"))
+    {
         assert_eq!((cut.zeros(), cut.min()), (0, Some(-3e-45)));
         assert_eq!(Histogram::from_bytes(&cut.to_bytes()), Ok(cut));
     }
-    assert_eq!(Histogram::new().cut(-1.0, 1.0), Ok(Histogram::new()));
+    assert_eq!(Histogram::new().crop(-1.0, 1.0), Ok(Histogram::new()));
 }

@@ -1,6 +1,5 @@
-//! Oracles. Each visits every value or every bin with the textbook formula: no prefix sums, no
-//! codes beyond one shift, no cleverness, so that they are unlikely to be wrong in the same way
-//! as what they judge.
+//! Oracles. Each visits every value or every bin with the textbook formula, without prefix sums and
+//! without codes beyond one shift. So they are unlikely to have the same errors as the engine.
 
 use quantcal::{Grid, QuantFormat};
 
@@ -21,12 +20,12 @@ pub(crate) fn bins(
 pub(crate) fn quantile(values: &[f32], q: f64) -> f32 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
-    // Tests use q whose product with n is exact in f64.
+    // The tests use q whose product with n is exact in f64.
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// One value through the grid, step by step in f64.
+/// One value on the grid, step by step in f64.
 pub(crate) fn fake_quantize(x: f32, grid: Grid) -> f64 {
     let scale = f64::from(grid.scale());
     let QuantFormat::Int(int) = grid.format() else {
@@ -37,8 +36,8 @@ pub(crate) fn fake_quantize(x: f32, grid: Grid) -> f64 {
     (code.clamp(f64::from(int.qmin()), f64::from(int.qmax())) - zero_point) * scale
 }
 
-/// The level of a floating format next to `u`, by looking at all of them; of two as near the one
-/// with the even code.
+/// The level of a floating format nearest to `u`, found among all levels; of two equally near ones
+/// that with the even code.
 fn nearest_level(u: f64, grid: Grid) -> f64 {
     let QuantFormat::Float(float) = grid.format() else { return u };
     let levels = float.levels();
@@ -57,12 +56,12 @@ pub(crate) fn mse(values: &[f32], grid: Grid) -> f64 {
     values.iter().map(squared).sum::<f64>() / values.len() as f64
 }
 
-/// KL(P‖Q) of keeping the first `end` bins, written as the textbook has it.
+/// KL(P‖Q) of keeping the first `end` bins, as in the textbook.
 pub(crate) fn divergence(counts: &[u64], end: usize, levels: usize) -> f64 {
     window_divergence(counts, 0, end, levels)
 }
 
-/// The same of keeping bins `start` to `end`.
+/// The same for bins `start` to `end`.
 pub(crate) fn window_divergence(counts: &[u64], start: usize, end: usize, levels: usize) -> f64 {
     let width = end - start;
     let levels = levels.min(width);
@@ -99,9 +98,10 @@ pub(crate) fn grouped_divergence(
     kl
 }
 
-/// The divergence that onnxruntime's entropy calibration gives bins `start` to `end`, in f64 and
-/// step by step as its `get_entropy_threshold` and `smooth_distribution` go; infinite where nothing is
-/// left, `None` where the smoothing takes a whole count from each bin, for which it raises.
+/// The divergence of bins `start` to `end` in the entropy calibration of onnxruntime, in f64, step
+/// by step like its `get_entropy_threshold` and `smooth_distribution`. It is infinite if no value
+/// is left, and `None` if the smoothing takes a whole count from each bin, for which onnxruntime
+/// raises.
 pub(crate) fn smoothed_divergence(
     counts: &[u64],
     start: usize,

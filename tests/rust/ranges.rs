@@ -1,12 +1,12 @@
-//! Every method finds the bits that `tests/golden/ranges.json` has, which Python finds too.
+//! Every method finds the bits in `tests/golden/ranges.json`, as Python does.
 
 use quantcal::{
     Density, Histogram, QuantFormat, Range, Scaling,
-    search::{self, KlOptions, Tails},
+    search::{self, KlOptions, PercentileTails},
 };
 use serde_json::Value;
 
-/// Values whose arithmetic is exact, as `make_ranges.py` has them.
+/// Values whose arithmetic is exact, as in `make_ranges.py`.
 fn values(name: &str) -> Vec<f32> {
     let mut state = 1u64;
     let mut bell: Vec<f32> = (0..30_000)
@@ -26,7 +26,7 @@ fn values(name: &str) -> Vec<f32> {
     bell
 }
 
-/// A number as Python's `float.hex` writes it.
+/// A number in the form of Python's `float.hex`.
 fn number(text: &str) -> f64 {
     let (sign, digits) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
     let (mantissa, exponent) = digits
@@ -48,7 +48,7 @@ fn found(histogram: &Histogram, strategy: &str, format: QuantFormat) -> Option<R
     let scaling = if format == QuantFormat::UINT8 { Scaling::AFFINE } else { Scaling::SYMMETRIC };
     let density = &Density::new(histogram);
     let percentile =
-        |q| search::percentile(histogram, q, Tails::Split, format.is_symmetric(scaling));
+        |q| search::percentile(histogram, q, PercentileTails::Split, format.is_symmetric(scaling));
     let range = match strategy {
         "minmax" => search::minmax(density),
         "percentile_99" => percentile(0.99).expect("a share"),

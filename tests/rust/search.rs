@@ -1,7 +1,7 @@
-//! Each search against an exhaustive one with the textbook formula.
+//! Each search, against an exhaustive one with the textbook formula.
 
 use half::f16;
-use quantcal::{Density, Histogram, QuantFormat, Range, Scaling, search, search::Tails};
+use quantcal::{Density, Histogram, QuantFormat, Range, Scaling, search, search::PercentileTails};
 
 use crate::{data, naive};
 
@@ -9,7 +9,7 @@ fn options(num_bins: usize) -> search::KlOptions {
     search::KlOptions { num_bins, ..search::KlOptions::default() }
 }
 
-/// What the range really costs on the raw values, over the least of an exhaustive scan.
+/// The error of the range on the raw values, relative to the minimum of an exhaustive scan.
 fn regret(values: &[f32], format: QuantFormat, scaling: Scaling, range: Range, scan: f64) -> f64 {
     naive::mse(values, format.grid(range, scaling)) / scan - 1.0
 }
@@ -30,7 +30,7 @@ fn mse_finds_the_best_symmetric_threshold() {
             let regret = regret(&values, format, Scaling::SYMMETRIC, range, least);
             assert!(regret <= 0.002, "{name}: {:.3} % worse than the scan", regret * 100.0);
         } else {
-            // Constants sit on a grid point exactly; no search can do better than rounding noise.
+            // A constant lies exactly on a grid point, so errors are only rounding noise.
             let found = naive::mse(&values, format.grid(range, Scaling::SYMMETRIC));
             assert!(found <= 1e-9 * most * most, "{name}: {found}");
         }
@@ -92,7 +92,7 @@ fn the_expected_error_is_the_true_one() {
                 let zeroed = rounded.iter().filter(|x| f64::from(x.abs()) <= half).count();
                 assert_eq!(found.rounded_to_zero, zeroed as f64 / 20_000.0, "{name}");
             }
-            // With bins instead of values: within a third of a percent at 8 mantissa bits.
+            // With bins instead of values, within a third of a percent at 8 mantissa bits.
             let density = Density::new(&Histogram::of(&values));
             let grid =
                 format.grid(search::mse(&density, 2.0, format, scaling).expect("p"), scaling);
@@ -129,7 +129,7 @@ fn kl_chooses_as_the_textbook_loop_on_random_histograms() {
 }
 
 #[test]
-fn kl_picks_the_least_divergence_and_the_widest_of_equals() {
+fn kl_picks_the_minimum_divergence_and_the_widest_of_equals() {
     // Values k/512 make uniform bins whose counts are known.
     for seed in 0..20 {
         let mut r = data::Random::new(seed);
@@ -164,17 +164,18 @@ fn two_sided_kl_contains_zero_and_nothing_beyond_the_data() {
 }
 
 #[test]
-fn percentiles_cover_what_they_say() {
+fn percentiles_cover_their_share() {
     for (name, values) in data::shapes(10_000) {
         let exact: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
         let rounded: Vec<f32> = exact.iter().map(|x| x.to_f32()).collect();
         let magnitudes: Vec<f32> = rounded.iter().map(|x| x.abs()).collect();
         let histogram = Histogram::of(&exact);
         for q in [0.5, 0.75, 0.9375, 1.0] {
-            let range = search::percentile(&histogram, q, Tails::Split, true).expect("q");
+            let range = search::percentile(&histogram, q, PercentileTails::Split, true).expect("q");
             assert_eq!(range.high, f64::from(naive::quantile(&magnitudes, q)), "{name} {q}");
             assert_eq!(range.low, -range.high);
-            let range = search::percentile(&histogram, q, Tails::Split, false).expect("q");
+            let range =
+                search::percentile(&histogram, q, PercentileTails::Split, false).expect("q");
             let tail = (1.0 - q) / 2.0;
             assert_eq!(range.low, f64::from(naive::quantile(&rounded, tail)), "{name} {q}");
             assert_eq!(range.high, f64::from(naive::quantile(&rounded, 1.0 - tail)), "{name} {q}");
@@ -183,19 +184,19 @@ fn percentiles_cover_what_they_say() {
 }
 
 #[test]
-fn tails_that_cross_over_are_a_range_all_the_same() {
+fn tails_of_more_than_a_half_still_give_a_range() {
     let exact: Vec<f16> = (0..1000).map(|i| f16::from_f32(i as f32 - 300.0)).collect();
     let rounded: Vec<f32> = exact.iter().map(|x| x.to_f32()).collect();
     let histogram = Histogram::of(&exact);
     for q in [0.0, 0.125, 0.25, 0.5] {
-        let range = search::percentile(&histogram, q, Tails::Each, false).expect("q");
+        let range = search::percentile(&histogram, q, PercentileTails::Each, false).expect("q");
         let ends = [q, 1.0 - q].map(|q| f64::from(naive::quantile(&rounded, q)));
         assert_eq!([range.low, range.high], ends, "{q}");
     }
 }
 
 #[test]
-fn nothing_and_only_zeros_have_an_answer() {
+fn no_values_and_only_zeros_have_a_range() {
     let nan = [f32::NAN; 3];
     for values in [&[][..], &[0.0f32, -0.0][..], &nan[..]] {
         let histogram = Histogram::of(values);
@@ -205,7 +206,8 @@ fn nothing_and_only_zeros_have_an_answer() {
             let density = Density::new(&histogram);
             let ranges = [
                 search::minmax(&density),
-                search::percentile(&histogram, 0.99, Tails::Split, scaling.symmetric).expect("q"),
+                search::percentile(&histogram, 0.99, PercentileTails::Split, scaling.symmetric)
+                    .expect("q"),
                 search::kl(&histogram, options(2048), format, scaling).expect("bins"),
                 search::mse(&density, 2.0, format, scaling).expect("p"),
             ];

@@ -25,12 +25,12 @@ type Coded = (Vec<u8>, Vec<f32>, Vec<u8>);
 fn coded(search: BlockSearch<'_>, values: &[f32]) -> Coded {
     let blocks = search.blocks();
     let mut found = (vec![0xaa; values.len()], vec![-1.0; blocks], vec![0xaa; blocks]);
-    search.code(values, &mut found.0, &mut found.1, &mut found.2);
+    search.quantize(values, &mut found.0, &mut found.1, &mut found.2);
     found
 }
 
 proptest! {
-    /// The chosen grid of each block is one of its shares', and none of the others has less error.
+    /// The grid of each block is that of one of the shares, and no other share has a smaller error.
     #[test]
     fn no_share_of_a_block_has_less_error_than_the_chosen_one(
         outer in 1usize..4, channels in 1usize..70, inner in 1usize..20, size in 1usize..40,
@@ -43,7 +43,7 @@ proptest! {
         let search = BlockSearch::new(shape, size, format, scaling, &SHARES).unwrap();
         let (codes, scales, zero_points) = coded(search, &values);
         for o in 0..outer {
-            for k in 0..search.along() {
+            for k in 0..search.blocks_along() {
                 for i in 0..inner {
                     let at = block(shape, size, o, k, i);
                     let values: Vec<f32> = at.iter().map(|&n| values[n]).collect();
@@ -53,7 +53,7 @@ proptest! {
                         let range = Range { low: f64::from(low * share), high: f64::from(high * share) };
                         format.grid(range, scaling)
                     });
-                    let b = (o * search.along() + k) * inner + i;
+                    let b = (o * search.blocks_along() + k) * inner + i;
                     let chosen = grids.iter().find(|grid| {
                         (grid.scale(), grid.zero_point()) == (scales[b], i32::from(zero_points[b]))
                     });
@@ -74,10 +74,10 @@ proptest! {
 }
 
 #[test]
-fn of_equal_errors_the_first_share_counts() {
+fn of_equal_errors_the_first_share_wins() {
     let shape = Shape { outer: 1, channels: 2, inner: 1 };
     let (int2, scaling) = (QuantFormat::parse("int2").unwrap(), Scaling::SYMMETRIC);
-    // Steps of 4 leave out the 2, steps of 2 clip the 4: a squared error of 4 either way.
+    // Steps of 4 lose the 2, steps of 2 clip the 4: the squared error is 4 in both cases.
     for (shares, scale) in [([1.0, 0.5], 4.0), ([0.5, 1.0], 2.0)] {
         let search = BlockSearch::new(shape, 2, int2, scaling, &shares).unwrap();
         let (_, scales, _) = coded(search, &[4.0, 2.0]);
@@ -98,14 +98,14 @@ fn threads_do_not_change_a_code_of_a_block() {
 }
 
 #[test]
-fn blocks_of_nothing_are_left_alone_and_floats_refused() {
+fn empty_weights_are_accepted_and_floating_formats_refused() {
     let shape = Shape { outer: 0, channels: 5, inner: 2 };
     let scaling = Scaling::SYMMETRIC;
     let search = BlockSearch::new(shape, 4, QuantFormat::INT4, scaling, &SHARES).unwrap();
     assert_eq!(coded(search, &[]), (vec![], vec![], vec![]));
     let float = QuantFormat::Float(FloatFormat::E4M3FN);
     let refused = BlockSearch::new(shape, 4, float, scaling, &SHARES).unwrap_err();
-    assert_eq!(refused, Error::Integers("float8_e4m3fn".to_owned()));
+    assert_eq!(refused, Error::NotInteger("float8_e4m3fn".to_owned()));
     let refused = BlockSearch::new(shape, 0, QuantFormat::INT4, scaling, &SHARES).unwrap_err();
     assert_eq!(refused, Error::BlockSize(0));
 }

@@ -74,7 +74,7 @@ def onnxruntime_entropy(
         _checks.refuse_few_bins(hist.size, levels, "num_quantized_bins")
     radii = np.arange(half, middle + 1)
     if ends.dtype.itemsize >= _FLOAT32:
-        lower, upper = _core.smoothed_divergences(hist.astype(np.uint64), levels)
+        lower, upper = _core.ort_divergence_bounds(hist.astype(np.uint64), levels)
         radii = radii[may_be_best(lower, upper)]
     windows = [(middle - i, min(middle + i + 1, hist.size)) for i in radii.tolist()]
     totals = running_totals(hist)

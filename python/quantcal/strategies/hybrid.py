@@ -71,7 +71,7 @@ class Hybrid:
         coarse: tuple[float, float],
         format: QuantFormat,
     ) -> tuple[float, float]:
-        inside = histogram.cut(*coarse)
+        inside = histogram.crop(*coarse)
         return self.then.range(inside, format) if inside.count else coarse
 
     def __str__(self) -> str:

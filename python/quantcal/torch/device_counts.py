@@ -304,7 +304,7 @@ def _histogram(
         )
     )
     has_values = bool(is_code.any()) or specials[_ZERO] > 0
-    return _core.histogram_of_counts(
+    return _core.histogram_from_counts(
         mantissa_bits,
         slots[is_code].astype(np.uint64),
         counts[is_code].astype(np.uint64),

@@ -47,14 +47,14 @@ def expected_errors(
     One error for each candidate.
     """
     params = _activation_params(stats, scales, strategy, format)
-    errors, squares = _core.divided_errors(
+    errors, squares = _core.activation_errors(
         stats,
         scales,
         format.name,
         np.array([p.scale for p in params], dtype=np.float32),
         np.array([p.zero_point for p in params], dtype=np.int32),
     )
-    weight_errors = _core.multiplied_errors(weight, scales, weight_format)
+    weight_errors = _core.weight_errors(weight, scales, weight_format)
     columns = np.einsum("oc,oc->c", weight, weight, dtype=np.float64)
     # error / s^2 * (w s)^2
     noise = errors @ columns
@@ -82,5 +82,5 @@ def _activation_params(
         QuantParams.from_range(
             *as_range(strategy.range(histogram, format)), format=format
         )
-        for histogram in _core.divided_histograms(stats, scales)
+        for histogram in _core.activation_histograms(stats, scales)
     ]

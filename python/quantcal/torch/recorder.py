@@ -106,7 +106,7 @@ class Recorder:
             new_stats(axis, calibrator.mantissa_bits),
             as_engine_input(values, axis),
             finite_only=calibrator.on_nonfinite == "raise",
-            hold=True,
+            defer=True,
         )
 
     def note_call(self, path: str, kind: str, *, found: bool, given: bool) -> None:

@@ -1,10 +1,11 @@
-//! What a block format does to an array, counted: any split into whole rows gives the same sums.
+//! Statistics of the effect of a block format on an array. Any split into whole rows gives the same
+//! sums.
 
 use super::{BlockFormat, PARALLEL, block_max};
 use crate::{histogram::Histogram, parallel};
 
-/// What a block format does to an array. Of blocks with NaN no element is counted but in
-/// `elements`.
+/// The effect of a block format on an array. The elements of blocks with NaN are counted in
+/// `elements` only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockStatistics {
     /// the largest magnitude of each block
@@ -13,8 +14,8 @@ pub struct BlockStatistics {
     pub scales: [u64; 256],
     /// all elements
     pub elements: u64,
-    /// elements that saturation moves further than rounding would: more than half a step beyond
-    /// the largest
+    /// elements that saturation moves further than rounding would: more than half a step beyond the
+    /// largest element
     pub saturated: u64,
     /// elements that become zero, exact zeros included
     pub rounded_to_zero: u64,
@@ -46,14 +47,14 @@ impl BlockStatistics {
 }
 
 impl BlockFormat {
-    /// What quantising `values` does to them. Sums of counts: independent of threads.
+    /// Statistics of quantizing `values`. They are sums of counts, so threads make no difference.
     pub fn statistics(self, row_len: usize, values: &[f32]) -> BlockStatistics {
-        let piece = self.piece(values.len(), row_len);
+        let task = self.task(values.len(), row_len);
         let sums = parallel::fold(
             values.len() >= PARALLEL,
-            values.chunks(piece.elements),
+            values.chunks(task.elements),
             BlockStatistics::default,
-            |sum, values| self.add_rows(piece.row, sum, values),
+            |sum, values| self.add_rows(task.row, sum, values),
         );
         sums.into_iter().fold(BlockStatistics::default(), |a, b| a.merged(&b))
     }
@@ -66,7 +67,7 @@ impl BlockFormat {
             let scale = self.scale(amax);
             maxima.push(amax);
             sum.scales[usize::from(scale.code)] += 1;
-            let (mut saturated, mut zeroed) = (0u32, 0u32); // both 0 where the scale is NaN
+            let (mut saturated, mut zeroed) = (0u32, 0u32); // both stay 0 if the scale is NaN
             for &x in values {
                 let steps = x / scale.real;
                 saturated += u32::from(steps.abs() > limit);
@@ -79,22 +80,22 @@ impl BlockFormat {
         sum.block_maxima.record(&maxima);
     }
 
-    /// Half the distance of the two largest elements.
+    /// Half the distance between the two largest elements.
     fn half_step(self) -> f32 {
         let levels = self.element.levels();
         (levels[levels.len() - 1] - levels[levels.len() - 2]) / 2.0
     }
 
-    /// The largest magnitude of each block, whose rows have `row_len` elements. NaN and infinity
-    /// are the largest magnitude of the blocks that hold them.
+    /// The largest magnitude of each block. Rows have `row_len` elements. In blocks that contain
+    /// NaN or an infinity, this is the largest magnitude.
     pub fn block_maxima(self, row_len: usize, values: &[f32]) -> Histogram {
-        let piece = self.piece(values.len(), row_len);
+        let task = self.task(values.len(), row_len);
         let parts = parallel::fold(
             values.len() >= PARALLEL,
-            values.chunks(piece.elements),
+            values.chunks(task.elements),
             Histogram::new,
             |histogram, values| {
-                let maxima: Vec<f32> = self.rows(piece.row, values).map(block_max).collect();
+                let maxima: Vec<f32> = self.rows(task.row, values).map(block_max).collect();
                 histogram.record(&maxima);
             },
         );

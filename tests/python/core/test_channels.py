@@ -316,7 +316,7 @@ def test_non_finite_values_can_be_refused_and_their_channel_is_named(size: int) 
     x[2, 1], x[3, 1], x[1, 2] = np.nan, np.inf, -np.inf
     text = (
         f'Tensor "x", channel 1 has 1 NaN, 1 +inf and 0 -inf among {size} values '
-        '(2 of 3 channels have such); on_nonfinite="ignore" would count them'
+        '(2 of 3 channels are affected); on_nonfinite="ignore" would count them'
     )
     for name in ("x", "new"):
         with pytest.raises(

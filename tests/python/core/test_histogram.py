@@ -341,11 +341,11 @@ def test_a_subnormal_beside_zeros_lies_in_its_bin(
     assert 0 < h.abs_quantile(0.5) < 2e-38
     # No part of it is zero, and nothing else is in it.
     edge = float(max(abs(low[1]), abs(high[1])))
-    inside = h.cut(*sorted([sign * 1e-46, sign * edge]))
+    inside = h.crop(*sorted([sign * 1e-46, sign * edge]))
     assert (inside.count, inside.zeros) == (1, 0)
     assert 0 < abs(inside.min) <= edge
-    assert h.cut(0.0, 0.0).count == 1
-    for part in (inside, h.cut(-1, 1), h.coarsen(3)):
+    assert h.crop(0.0, 0.0).count == 1
+    for part in (inside, h.crop(-1, 1), h.coarsen(3)):
         assert qc.Histogram.from_bytes(part.to_bytes()) == part
     counts, _ = h.rebin(3, -1.5, 1.5)
     assert counts.tolist() == ([0, 2, 1] if sign > 0 else [1, 2, 0])

@@ -250,7 +250,7 @@ def counts(**changed: Any) -> Any:
         "exact": True,
         "fixed": False,
     }
-    return qc._core.histogram_of_counts(**{**given, **changed})
+    return qc._core.histogram_from_counts(**{**given, **changed})
 
 
 def test_counts_make_the_histogram_that_was_recorded() -> None:
@@ -290,11 +290,11 @@ def test_inconsistent_statistics_are_refused() -> None:
         core.TensorStats.from_counts(h, 9, h, none)
     fixed, other = counts(fixed=True), counts(fixed=True, specials=(1, 0, 0, 0))
     for channels, message in (
-        ([], "without any"),
+        ([], "no channels or no observations"),
         ([fixed, h], "differ in resolution"),
         ([fixed, other], "differ in their number of values"),
     ):
         with pytest.raises(qc.CalibrationError, match=message):
             core.ChannelStats.from_counts(0, channels, 1)
-    with pytest.raises(qc.CalibrationError, match="without any"):
+    with pytest.raises(qc.CalibrationError, match="no channels or no observations"):
         core.ChannelStats.from_counts(0, [fixed], 0)

@@ -139,7 +139,7 @@ def test_answers_about_subnormals_do_not_depend_on_the_thread() -> None:
     h = qc.Histogram().observe(x)
 
     def answers() -> list[object]:
-        part = h.cut(-1e-39, 1e-40)
+        part = h.crop(-1e-39, 1e-40)
         return [
             *(column.tolist() for column in h.bins()),
             (h.min, h.max, part.min, part.max, part.to_bytes()),
