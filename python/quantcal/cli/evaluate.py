@@ -16,7 +16,7 @@ from quantcal.cli import text
 from quantcal.cli.console import say_warning, show, stdout
 from quantcal.cli.facts import print_facts
 from quantcal.cli.options import JsonOption, ModelArgument
-from quantcal.onnx._runtime.feed_callables import load_callable
+from quantcal.onnx._runtime.sample_callables import load_callable
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 

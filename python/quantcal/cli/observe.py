@@ -40,7 +40,7 @@ from quantcal.cli.options import (
 
 if TYPE_CHECKING:
     from quantcal.onnx import Checkpoint
-    from quantcal.onnx._runtime.feeds import Samples
+    from quantcal.onnx._runtime.samples import Samples
 
 
 def observe(

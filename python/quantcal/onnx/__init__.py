@@ -1,4 +1,4 @@
-"""ONNX models: observe their activations, and write quantised copies.
+"""ONNX models: observe their activations, and write quantized copies.
 
 onnx and onnxruntime are imported when a function needs them, not before.
 
@@ -12,7 +12,9 @@ from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._plan.config import read_config
-from quantcal.onnx._runtime.feeds import Samples, load_samples
+from quantcal.onnx._plan.option_info import OptionFlag, OptionInfo
+from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
 from quantcal.onnx.output_error import OutputError
@@ -26,8 +28,11 @@ __all__ = [
     "Evaluation",
     "InputSpec",
     "MetricMean",
+    "OptionFlag",
+    "OptionInfo",
     "OutputError",
     "Patch",
+    "QuantizeOptions",
     "QuantizeResult",
     "Samples",
     "Saturation",

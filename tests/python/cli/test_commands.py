@@ -74,7 +74,7 @@ def test_every_option_is_explained_and_says_its_default(command: str) -> None:
     "arguments",
     [
         ["bogus"],
-        ["quantize", "model.onnx", "--data", "d"],
+        ["quantize", "model.onnx", "--samples", "d"],
         ["quantize", "model.onnx", "-o", "x"],
         ["inspect", "x", "--sort", "colour"],
         ["inspect", "x", "--limit", "0"],
@@ -86,8 +86,8 @@ def test_every_option_is_explained_and_says_its_default(command: str) -> None:
         ["compute", "x", "-o", "y", "-s", "a="],
         ["compute", "x", "-o", "y", "-s", "a=kl", "-s", "a=mse"],
         ["compute", "x", "-o", "y", "-s", "*=kl", "-s", "mse"],
-        ["observe", "m", "-o", "y", "--data", "d", "--mantissa-bits", "2"],
-        ["observe", "m", "-o", "y", "--data", "d", "--tensor", "t", "--all-tensors"],
+        ["observe", "m", "-o", "y", "--samples", "d", "--mantissa-bits", "2"],
+        ["observe", "m", "-o", "y", "--samples", "d", "--tensor", "t", "--all-tensors"],
         ["merge", "-o", "y"],
         ["demo", "--lines", "0"],
     ],
@@ -118,7 +118,9 @@ def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -
     model = tmp_path / "model.onnx"
     model.write_bytes(b"")
     for command in ("quantize", "observe"):
-        done = run_without(missing, command, model, "-o", tmp_path / "o", "--data", "d")
+        done = run_without(
+            missing, command, model, "-o", tmp_path / "o", "--samples", "d"
+        )
         assert 'pip install "quantcal[onnx]"' in done.told()
     stats = save_stats(tmp_path)
     assert run_without(missing, "inspect", stats).code == 0
@@ -154,7 +156,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_file(command: str, tmp_path: Path) 
     )
     before = sorted(path.name for path in tmp_path.iterdir())
     data = "python:patience:samples"
-    done = run(command, "model.onnx", "-o", "made", "--data", data, cwd=tmp_path)
+    done = run(command, "model.onnx", "-o", "made", "--samples", data, cwd=tmp_path)
     assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
     after = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert sorted(after) == before
@@ -286,7 +288,7 @@ def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
     for number in range(2):
         np.savez(data / f"{number}.npz", x=models.random(4, seed=number))
     model, made = save_model(tmp_path, net), tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", made, "--data", data, "--all-tensors")
+    done = call("observe", model, "-o", made, "--samples", data, "--all-tensors")
     assert done.facts["samples"] == "2"
     assert qc.load(made).stats("next").observations == 10
 
@@ -299,7 +301,7 @@ def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> 
     assert str(lost) in call("merge", stats, "-o", lost).told()
     model, data = save_model(tmp_path), save_samples(tmp_path)
     for command in ("observe", "quantize"):
-        done = call(command, model, "-o", lost, "--data", data)
+        done = call(command, model, "-o", lost, "--samples", data)
         assert str(lost.parent) in done.told()
 
 
@@ -330,19 +332,19 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, words in (
-        ((tmp_path / "none.onnx", "--data", data), ["none.onnx"]),
-        ((text, "--data", data), ["text.onnx"]),
-        ((model, "--data", tmp_path / "nothing"), ["nothing", "does not exist"]),
-        ((model, "--data", empty), [str(empty), "no .npz or .npy"]),
-        ((model, "--data", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
-        ((model, "--data", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
-        ((model, "--data", "python:json:samples"), ["json", "samples"]),
+        ((tmp_path / "none.onnx", "--samples", data), ["none.onnx"]),
+        ((text, "--samples", data), ["text.onnx"]),
+        ((model, "--samples", tmp_path / "nothing"), ["nothing", "does not exist"]),
+        ((model, "--samples", empty), [str(empty), "no .npz or .npy"]),
+        ((model, "--samples", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
+        ((model, "--samples", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
+        ((model, "--samples", "python:json:samples"), ["json", "samples"]),
     ):
         for command in ("observe", "quantize"):
             told = call(command, *arguments, "-o", made).told()
             assert all(word in told for word in words), told
     (data / "1.npz").write_bytes(b"not a zip")
-    told = call("quantize", model, "--data", data, "-o", made).told()
+    told = call("quantize", model, "--samples", data, "-o", made).told()
     assert "1.npz" in told
     assert not made.exists()
 
@@ -353,7 +355,7 @@ def test_a_model_that_fails_while_running_is_told_with_the_sample(
     net = models.conv_net()
     net.graph.node[0].attribute.add(name="group", type=2, i=7)
     model, data = save_model(tmp_path, net), save_samples(tmp_path)
-    told = call("observe", model, "--data", data, "-o", tmp_path / "made").told()
+    told = call("observe", model, "--samples", data, "-o", tmp_path / "made").told()
     assert "sample 0" in told
     assert "group: 7" in told
 

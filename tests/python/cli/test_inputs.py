@@ -19,10 +19,10 @@ from cli_runs import call, save_model
     [
         "compute stats.qcal -o stats.qcal",
         "compute stats.qcal -s policy.json -o policy.json",
-        "observe model.onnx --data data -o data/0.npz",
-        "observe model.onnx --data data/0.npz -o data/0.npz",
-        "quantize model.onnx --data data -o data/0.npz",
-        "quantize model.onnx --data data -o out --save-table data/0.npz",
+        "observe model.onnx --samples data -o data/0.npz",
+        "observe model.onnx --samples data/0.npz -o data/0.npz",
+        "quantize model.onnx --samples data -o data/0.npz",
+        "quantize model.onnx --samples data -o out --save-table data/0.npz",
     ],
 )
 def test_what_a_command_reads_it_does_not_overwrite(
@@ -65,7 +65,7 @@ def test_a_fault_of_the_users_code_is_told_with_its_line(
     monkeypatch.delitem(sys.modules, "odd_feeds", raising=False)
     Path("odd_feeds.py").write_text(code)
     save_model(tmp_path)
-    arguments = "observe model.onnx -o s.qcal --data python:odd_feeds:feeds"
+    arguments = "observe model.onnx -o s.qcal --samples python:odd_feeds:feeds"
     assert re.search(told, call(*arguments.split()).told())
 
 
@@ -74,7 +74,7 @@ def test_a_sample_of_another_kind_is_told_without_talk_of_pickles(
 ) -> None:
     model, sample = save_model(tmp_path), tmp_path / "0.npz"
     sample.write_bytes(b"no arrays")
-    done = call("observe", model, "-o", tmp_path / "s.qcal", "--data", sample)
+    done = call("observe", model, "-o", tmp_path / "s.qcal", "--samples", sample)
     assert "0.npz: the content is not what numpy.save or savez" in done.told()
 
 

@@ -84,7 +84,7 @@ def test_a_named_policy_warns_only_when_it_finds_no_layer(tmp_path: Path) -> Non
     assert "rule" not in done.err  # it has down_proj
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made = tmp_path / "made.onnx"
-    done = call("quantize", model, "-o", made, "--data", data, "-s", "llm_layers")
+    done = call("quantize", model, "-o", made, "--samples", data, "-s", "llm_layers")
     assert done.code == 0
     assert "7 rules match no tensor: 'layer:embedding', 'layer:attention" in done.err
 
@@ -98,7 +98,7 @@ def test_quantize_takes_a_policy_file_and_warns(tmp_path: Path) -> None:
         model, expected, data, strategy=tmp_path / "policy.json", progress=False
     )
     assert result.table["x"].strategy == "minmax"
-    arguments = ["-o", made, "--data", data, "-s", tmp_path / "policy.json"]
+    arguments = ["-o", made, "--samples", data, "-s", tmp_path / "policy.json"]
     done = call("quantize", model, *arguments)
     assert (done.code, done.err) == (
         0,
@@ -126,7 +126,7 @@ def test_a_mistake_in_a_file_is_one_line_and_costs_no_time(
     made = tmp_path / "made.onnx"
     for arguments in (
         ["compute", save_stats(tmp_path), "-o", tmp_path / "t.json"],
-        ["quantize", model, "-o", made, "--data", missing],  # not even looked at
+        ["quantize", model, "-o", made, "--samples", missing],  # not even looked at
     ):
         told = call(*arguments, "-s", path).told()
         assert told.startswith(str(path))

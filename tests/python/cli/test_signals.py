@@ -35,7 +35,7 @@ from quantcal.cli import main
 main()
 """
 
-COMMAND = ["quantize", "model.onnx", "-o", "q.onnx", "--data", "samples"]
+COMMAND = ["quantize", "model.onnx", "-o", "q.onnx", "--samples", "samples"]
 
 ENDS = {0, 130, -signal.SIGINT, -signal.SIGTERM}
 """Done before the signal came; ended by Python; ended by the system, which shells call 130

@@ -22,7 +22,7 @@ from cli_runs import (
     save_stats,
 )
 from quantcal.cli.observe import megabytes
-from quantcal.onnx._observe.observer import MAX_MEMORY
+from quantcal.onnx._plan.option_values import MAX_MEMORY
 from quantcal.strategies import names
 
 
@@ -57,7 +57,7 @@ def test_observe_writes_what_the_library_observes(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     written = tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", written, "--data", data, *arguments)
+    done = call("observe", model, "-o", written, "--samples", data, *arguments)
     assert (done.code, done.err) == (0, "")
     expected = qc.onnx.observe(model, data, **options)
     assert written.read_bytes() == expected.to_bytes()
@@ -83,7 +83,7 @@ def test_a_callable_in_the_current_folder_yields_samples(tmp_path: Path) -> None
     )
     stats = tmp_path / "stats.qcal"
     data = "python:mine:samples"
-    done = run("observe", model, "-o", stats, "--data", data, cwd=tmp_path)
+    done = run("observe", model, "-o", stats, "--samples", data, cwd=tmp_path)
     assert done.facts["samples"] == "2"
     assert qc.load(stats)["x"].count == 3 * (5 * 5 + 6 * 6)
 
@@ -92,14 +92,14 @@ def test_nonfinite_activations_are_warned_of_or_refused(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     data = save_samples(tmp_path, bad=math.inf)
     stats = tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", stats, "--data", data)
+    done = call("observe", model, "-o", stats, "--samples", data)
     assert done.code == 0
     assert done.err.startswith("warning: ")
     assert done.err.count("\n") == 1
     assert "x" in done.err.partition("ranges: ")[2].split(", ")
     before = stats.read_bytes()
     strict = ["--on-nonfinite", "raise"]
-    told = call("observe", model, "-o", stats, "--data", data, *strict).told()
+    told = call("observe", model, "-o", stats, "--samples", data, *strict).told()
     assert "sample 1" in told
     assert '"x"' in told
     assert stats.read_bytes() == before

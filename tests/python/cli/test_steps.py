@@ -17,11 +17,11 @@ from paths import ROOT
 
 ACTIVATIONS = {
     "onnxruntime": [],
-    "int8": ["--activation", "int8"],
-    "uint16": ["--activation", "uint16"],
-    "float8": ["--activation", "float8_e4m3fn"],
-    "by tensor": ["--activation", "r1=uint16", "--activation", "uint8"],
-    "by node": ["--activation", "node:Conv_2=int8"],
+    "int8": ["--activation-type", "int8"],
+    "uint16": ["--activation-type", "uint16"],
+    "float8": ["--activation-type", "float8_e4m3fn"],
+    "by tensor": ["--activation-type", "r1=uint16", "--activation-type", "uint8"],
+    "by node": ["--activation-type", "node:Conv_2=int8"],
 }
 TENSORRT = ["--target", "tensorrt"]
 
@@ -38,11 +38,11 @@ def test_observe_compute_quantize_is_quantize(
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table = tmp_path / "m.qcal", tmp_path / "t.json"
     for command in (
-        ("observe", model, "-o", stats, "--data", data, *observing),
+        ("observe", model, "-o", stats, "--samples", data, *observing),
         ("compute", stats, "-o", table),
         ("quantize", model, "--from", table, "-o", tmp_path / "table.onnx", *target),
         ("quantize", model, "--from", stats, "-o", tmp_path / "stats.onnx", *target),
-        ("quantize", model, "--data", data, "-o", tmp_path / "run.onnx", *observing),
+        ("quantize", model, "--samples", data, "-o", tmp_path / "run.onnx", *observing),
         ("compare", stats, "-s", "mse", "-s", "kl"),
     ):
         done = call(*command)
@@ -79,7 +79,7 @@ def test_a_calibrated_model_of_the_steps_computes_what_the_float_model_does(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, made = (tmp_path / name for name in ("m.qcal", "t.json", "q.onnx"))
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
     assert call("compute", stats, "-o", table).code == 0
     assert call("quantize", model, "--from", table, "-o", made).code == 0
     feed = {"x": models.random(1, 3, 9, 8, seed=0)}
@@ -97,7 +97,7 @@ def test_compute_says_the_formats_it_chose(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table = tmp_path / "m.qcal", tmp_path / "t.json"
     given = ACTIVATIONS["by tensor"]
-    assert call("observe", model, "-o", stats, "--data", data, *given).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data, *given).code == 0
     done = call("compute", stats, "-o", table)
     assert done.facts["format"] == "uint16 (affine), uint8 (affine)"
     done = call("compare", stats, "-s", "mse")
@@ -111,12 +111,12 @@ def test_quantising_from_another_targets_files_says_which_option_to_give(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "q.onnx"
-    assert call("observe", model, "-o", stats, "--data", data, *TENSORRT).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data, *TENSORRT).code == 0
     assert call("compute", stats, "-o", table).code == 0
     for source in (stats, table):
         told = call("quantize", model, "--from", source, "-o", out).told()
         assert "--target tensorrt" in told
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
     assert call("compute", stats, "-o", table, "--format", "int8").code == 0
     told = call("quantize", model, "--from", table, "-o", out).told()
     assert "quantcal compute --format uint8" in told
@@ -130,9 +130,9 @@ def test_quantising_from_another_targets_files_says_which_option_to_give(
 def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     one, other, both = (tmp_path / f"{name}.qcal" for name in ("one", "other", "both"))
-    assert call("observe", model, "-o", one, "--data", data).code == 0
-    given = ["--activation", "int8"]
-    assert call("observe", model, "-o", other, "--data", data, *given).code == 0
+    assert call("observe", model, "-o", one, "--samples", data).code == 0
+    given = ["--activation-type", "int8"]
+    assert call("observe", model, "-o", other, "--samples", data, *given).code == 0
     merged = call("merge", one, other, "-o", both)
     assert merged.code == 0
     assert "3 tensors were observed for several formats" in merged.err
@@ -157,7 +157,7 @@ def test_what_stability_cannot_tell_is_said_in_one_line(tmp_path: Path) -> None:
 def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "c.cache"
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
     for given, told in (
         ([], "3 ranges were not chosen for symmetric int8"),
         (

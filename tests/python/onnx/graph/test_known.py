@@ -45,7 +45,7 @@ def network(name: str) -> onnx.ModelProto:
     "options",
     [
         {},
-        {"activation": "int8", "strategy": "minmax"},
+        {"activation_type": "int8", "strategy": "minmax"},
         {"cpu": "no-vnni", "strategy": "kl"},
         {"target": "tensorrt"},
     ],
@@ -89,7 +89,12 @@ def test_a_table_gives_the_model_of_its_run_to_the_byte(
     if name == "if":
         del formats["x"]
     result = qc.onnx.quantize(
-        model, direct, SAMPLES[name], formats=formats, progress=False, **options
+        model,
+        direct,
+        SAMPLES[name],
+        activation_formats=formats,
+        progress=False,
+        **options,
     )
     assert len({params.format for params in result.table.values()}) > 1 or name == "if"
     result.table.save(tmp_path / "table.json")
@@ -137,7 +142,7 @@ def test_the_command_writes_the_model_of_the_run_from_what_it_kept(
     direct, stats, table = (tmp_path / f for f in ("d.onnx", "s.qcal", "t.json"))
     options = ["-s", "percentile_99.9", "--cpu", "no-vnni"]
     keep = ["--save-stats", stats, "--save-table", table]
-    run = quantize(model, direct, "--data", data, *options, *keep)
+    run = quantize(model, direct, "--samples", data, *options, *keep)
     again, third = tmp_path / "again.onnx", tmp_path / "third.onnx"
     told = quantize(model, again, "--from", stats, *options)
     assert (told.code, told.err) == (0, "")
@@ -156,15 +161,15 @@ def test_the_command_writes_the_model_of_the_run_from_what_it_kept(
 def test_the_command_refuses_what_has_no_effect_or_does_not_fit(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     output, stats, table = (tmp_path / f for f in ("q.onnx", "s.qcal", "t.json"))
-    call("observe", model, "-o", stats, "--data", data)
+    call("observe", model, "-o", stats, "--samples", data)
     call("compute", stats, "-o", table, "--format", "uint8")
     for arguments, words in (
-        (["--from", stats, "--data", data], "not both"),
+        (["--from", stats, "--samples", data], "not both"),
         ([], "--from FILE"),
         (["--from", stats, "--mantissa-bits", 5], "made earlier"),
         (["--from", stats, "--save-stats", tmp_path / "x"], "made earlier"),
         (["--from", table, "-s", "kl"], "has its ranges"),
-        (["--from", table, "--activation", "int8"], "has its ranges"),
+        (["--from", table, "--activation-type", "int8"], "has its ranges"),
         (["--from", table, "--reduce-range", "nodes"], "does not tell"),
     ):
         done = quantize(model, output, *arguments)
@@ -173,7 +178,7 @@ def test_the_command_refuses_what_has_no_effect_or_does_not_fit(tmp_path: Path) 
     lost = tmp_path / "no.qcal"
     assert str(lost) in quantize(model, output, "--from", lost).told()
     assert str(model) in quantize(model, output, "--from", model).told()
-    assert "--from" in quantize(model, output, "--data", stats).told()
+    assert "--from" in quantize(model, output, "--samples", stats).told()
     assert "is an input" in quantize(model, stats, "--from", stats).told()
     other = tmp_path / "other.onnx"
     onnx.save(models.residual(), other)

@@ -227,7 +227,7 @@ def test_tensorrt_models_have_pairs_inside_too(tmp_path: Path) -> None:
 def test_weights_alone_are_coded_inside_without_data(tmp_path: Path) -> None:
     model = branches(constant=True)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, activation="none", reduce_range=False)
+    result = qc.onnx.quantize(model, path, activation_type="none", reduce_range=False)
     assert result.quantized_nodes == {"MatMul": 4}
     assert_close(model, path, choices(True, False))
 

@@ -83,7 +83,9 @@ def test_the_sample_that_is_compared_is_observed_like_all_others(
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize(
-    "options", [{"activation": "none", "weight": "int4"}, {}], ids=["weights", "table"]
+    "options",
+    [{"activation_type": "none", "weight_type": "int4"}, {}],
+    ids=["weights", "table"],
 )
 def test_without_data_random_inputs_of_the_models_shape_are_compared(
     options: dict[str, Any], tmp_path: Path

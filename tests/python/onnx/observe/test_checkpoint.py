@@ -57,7 +57,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     model, data = save_model(tmp_path), save(tmp_path, samples(5))
     name = "out.qcal" if command == "observe" else "out.onnx"
     output, whole = tmp_path / name, tmp_path / f"whole-{name}"
-    how = ["--data", data, "--observer", method]
+    how = ["--samples", data, "--observer", method]
     assert call(command, model, "-o", whole, *how).code == 0
     np.savez(data / "3.npz", x=models.random(1, 7, 6, 5))
     kept = tmp_path / f"{name}.first-3.qcal"
@@ -91,10 +91,10 @@ def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
                 model,
                 failing(count, qc.CalibrationError("no more")),
                 calibrator=calibrator,
-                keep=keep,
+                checkpoint=keep,
             )
         calibrator, keep = qc.onnx.Checkpoint.resume(keep.path(count), output)
-    found = qc.onnx.observe(model, samples(7), calibrator=calibrator, keep=keep)
+    found = qc.onnx.observe(model, samples(7), calibrator=calibrator, checkpoint=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(7)).to_bytes()
     assert keep.complete == 7
 
@@ -104,10 +104,10 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
     model, output = save_model(tmp_path), tmp_path / "out.onnx"
     data = save(tmp_path, samples(3))
     (data / "3.npz").write_bytes(b"nonsense")
-    assert call("quantize", model, "-o", output, "--data", data).code == 1
+    assert call("quantize", model, "-o", output, "--samples", data).code == 1
     (data / "3.npz").unlink()
     kept = tmp_path / "out.onnx.first-3.qcal"
-    done = call("quantize", model, "-o", output, "--data", data, "--resume", kept)
+    done = call("quantize", model, "-o", output, "--samples", data, "--resume", kept)
     assert (done.code, done.facts["samples"]) == (0, "3")
     whole = tmp_path / "whole.onnx"
     qc.onnx.quantize(model, whole, data)
@@ -164,7 +164,11 @@ def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
             qc.CalibrationError, match=r"failed\. The histograms of the"
         ):
             qc.onnx.quantize(
-                model, tmp_path / "out.onnx", samples(6), keep=keep, halves=halves
+                model,
+                tmp_path / "out.onnx",
+                samples(6),
+                checkpoint=keep,
+                check_stability=halves,
             )
     assert [file.name for file in keep.found()] == ["out.onnx.first-3.qcal"]
     expected = qc.onnx.observe(model, samples(3))
@@ -177,7 +181,7 @@ def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -
         qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
     )
     with pytest.raises(qc.CalibrationError, match="sample 2"):
-        qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", keep=keep)
+        qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", checkpoint=keep)
     expected = qc.onnx.observe(model, samples(2), on_nonfinite="raise")
     assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
 
@@ -194,7 +198,7 @@ def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) ->
             seen.append([file.name for file in keep.found()])
             yield feed
 
-    found = qc.onnx.observe(model, watched(), keep=keep)
+    found = qc.onnx.observe(model, watched(), checkpoint=keep)
     assert seen == [[], ["s.qcal.first-1.qcal"], ["s.qcal.first-2.qcal"]]
     assert keep.found() == [keep.path(3)]
     keep.remove()
@@ -217,7 +221,7 @@ def test_an_interruption_waits_for_the_end_of_the_sample(
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt, match="first 2 samples are kept"):
-        qc.onnx.observe(model, samples(4), keep=keep)
+        qc.onnx.observe(model, samples(4), checkpoint=keep)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     monkeypatch.undo()
     expected = qc.onnx.observe(model, samples(2))
@@ -244,7 +248,7 @@ def test_a_second_interruption_does_not_wait(
 
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt, match="of the first sample are kept"):
-        qc.onnx.observe(model, samples(4), keep=keep)
+        qc.onnx.observe(model, samples(4), checkpoint=keep)
 
 
 @pytest.mark.parametrize("command", ["observe", "quantize"])
@@ -261,7 +265,7 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
         "        yield {'x': np.ones((1, 3, size, size), np.float32)}\n"
     )
     name = "out.qcal" if command == "observe" else "out.onnx"
-    arguments = [command, model, "-o", name, "--data", "python:mine:samples"]
+    arguments = [command, model, "-o", name, "--samples", "python:mine:samples"]
     kept = f"{name}.first-3.qcal"
     done = run(*arguments, cwd=tmp_path, STOP="1")
     assert done.code == 130
@@ -294,7 +298,14 @@ def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
         "    if 'STOP' in os.environ:\n"
         "        quantizer.write_prepared = ended\n"
     )
-    arguments = ["quantize", model, "-o", "out.onnx", "--data", "python:mine:samples"]
+    arguments = [
+        "quantize",
+        model,
+        "-o",
+        "out.onnx",
+        "--samples",
+        "python:mine:samples",
+    ]
     done = run(*arguments, cwd=tmp_path, STOP="1")
     assert done.code == 130
     kept = "out.onnx.first-3.qcal"
@@ -328,7 +339,7 @@ def test_nothing_is_left_beside_an_output_that_is_written(
     monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
-    assert call(command, model, "-o", output, "--data", data).code == 0
+    assert call(command, model, "-o", output, "--samples", data).code == 0
     assert f"{name}.first-3.qcal" in written
     assert qc.onnx.Checkpoint(output).found() == []
 
@@ -344,7 +355,7 @@ def test_histograms_are_kept_when_their_file_cannot_be_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "out.onnx")
 
-    arguments = ["quantize", model, "-o", tmp_path / "out.onnx", "--data", data]
+    arguments = ["quantize", model, "-o", tmp_path / "out.onnx", "--samples", data]
     with monkeypatch.context() as patch:
         refusing("stats.qcal", patch)
         if model_too:
@@ -373,7 +384,7 @@ def test_an_error_is_told_when_nothing_can_be_kept(
     monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="meanwhile"):
-        done = call("observe", model, "-o", output, "--data", data)
+        done = call("observe", model, "-o", output, "--samples", data)
     assert done.code == 1
     assert f"{output}: no space left on device" in done.err
     assert "The last samples could not be kept" in done.err
@@ -396,7 +407,8 @@ def test_workers_of_a_command_end_quietly(tmp_path: Path) -> None:
     )
     name = "out.qcal"
     done = run(
-        *("observe", model, "-o", name, "--data", "python:mine:samples"), cwd=tmp_path
+        *("observe", model, "-o", name, "--samples", "python:mine:samples"),
+        cwd=tmp_path,
     )
     assert (done.code, done.err) == (0, "")
 
@@ -415,7 +427,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "out.qcal"
 
     def told(file: Path, *more: object) -> str:
-        how = ["-o", output, "--data", data, "--resume", file]
+        how = ["-o", output, "--samples", data, "--resume", file]
         return call("observe", model, *how, *more).told()
 
     whole = qc.onnx.observe(model, data)
@@ -429,7 +441,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     first = tmp_path / "out.qcal.first-1.qcal"
     assert "lacks" in told(first, "--all-tensors")
     assert "holds" in told(first, "--tensor", "y")
-    how = ["-o", output, "--data", data, "--resume", first, "--mantissa-bits", "7"]
+    how = ["-o", output, "--samples", data, "--resume", first, "--mantissa-bits", "7"]
     wrong = call("observe", model, *how)
     assert wrong.code == 2
     assert not output.exists()
@@ -445,7 +457,7 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
 
     def resumed(text: str) -> Any:
         config.write_text(text)
-        how = ["-o", output, "--data", data, "--resume", kept, "--config", config]
+        how = ["-o", output, "--samples", data, "--resume", kept, "--config", config]
         return call("quantize", model, *how)
 
     told = resumed("mantissa_bits = 9\n").told()
@@ -492,7 +504,7 @@ def test_the_settings_of_a_configuration_are_those_of_the_histograms(
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
     config, output = tmp_path / "c.toml", tmp_path / "q.onnx"
     config.write_text('mantissa_bits = 7\non_nonfinite = "raise"\n')
-    how = ["--data", data, "--config", config, "--save-stats", tmp_path / "s.qcal"]
+    how = ["--samples", data, "--config", config, "--save-stats", tmp_path / "s.qcal"]
     if resumed:
         settings: dict[str, Any] = {"mantissa_bits": 7, "on_nonfinite": "raise"}
         kept = tmp_path / "q.onnx.first-1.qcal"
@@ -525,9 +537,9 @@ def test_no_output_is_called_as_kept_histograms_are(
     name = tmp_path / "out.first-3.qcal"
     name.write_bytes(b"old")
     wanted = "has the name of histograms that a run keeps meanwhile"
-    assert wanted in call(command, model, "-o", name, "--data", data).told()
+    assert wanted in call(command, model, "-o", name, "--samples", data).told()
     if command == "quantize":
-        how = ["-o", tmp_path / "out", "--data", data, "--save-stats", name]
+        how = ["-o", tmp_path / "out", "--samples", data, "--save-stats", name]
         assert wanted in call(command, model, *how).told()
     assert name.read_bytes() == b"old"
 
@@ -538,7 +550,7 @@ def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
     qc.onnx.observe(model, samples(2)).save(kept)
     (tmp_path / "link").symlink_to(kept)
     before = kept.read_bytes()
-    how = ["-o", tmp_path / "link", "--data", data, "--resume", kept]
+    how = ["-o", tmp_path / "link", "--samples", data, "--resume", kept]
     assert "is an input, which would be lost" in call("observe", model, *how).told()
     assert kept.read_bytes() == before
 
@@ -554,11 +566,11 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
         raise OSError(28, "No space left on device", "out.onnx")
 
     whole = tmp_path / "whole.onnx"
-    assert call("quantize", model, "-o", whole, "--data", data).code == 0
+    assert call("quantize", model, "-o", whole, "--samples", data).code == 0
     output = tmp_path / "out.onnx"
     with monkeypatch.context() as patch:
         patch.setattr(quantizer, "write_prepared", full)
-        done = call("quantize", model, "-o", output, "--data", data)
+        done = call("quantize", model, "-o", output, "--samples", data)
     kept = tmp_path / "out.onnx.first-3.qcal"
     assert done.code == 1
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
@@ -585,12 +597,12 @@ def test_histograms_are_kept_when_they_cannot_be_written(
     output, kept = tmp_path / "out.qcal", tmp_path / "out.qcal.first-3.qcal"
     with monkeypatch.context() as patch:
         refusing(output.name, patch)
-        done = call("observe", model, "-o", output, "--data", data)
+        done = call("observe", model, "-o", output, "--samples", data)
     assert done.code == 1
     assert "no space left on device" in done.err
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
     assert f"--resume {kept} does not run them again" in done.err
-    again = call("observe", model, "-o", output, "--data", data, "--resume", kept)
+    again = call("observe", model, "-o", output, "--samples", data, "--resume", kept)
     assert again.code == 0
     assert output.read_bytes() == kept.read_bytes()
     assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
@@ -606,7 +618,7 @@ def test_what_cannot_be_kept_does_not_end_the_run(
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)
         with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
-            found = qc.onnx.observe(model, samples(4), keep=keep)
+            found = qc.onnx.observe(model, samples(4), checkpoint=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(4)).to_bytes()
     assert keep.complete == 4
     assert keep.found() == [keep.path(4)]
@@ -626,7 +638,7 @@ def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
             pytest.warns(UserWarning, match="meanwhile"),
             pytest.raises(qc.CalibrationError) as told,
         ):
-            qc.onnx.observe(model, feeds, keep=keep)
+            qc.onnx.observe(model, feeds, checkpoint=keep)
     text = str(told.value)
     assert text.startswith("x.npz: it is damaged. The last samples could not be kept: ")
     assert "first sample are kept" in text

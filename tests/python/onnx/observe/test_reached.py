@@ -169,7 +169,7 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
 ) -> None:
     model, path = stages("main"), tmp_path / "q.onnx"
     seen = qc.onnx.observe(model, samples(cause), exclude=["mm1"])
-    for how in ({"reader": samples(cause)}, {"calibrator": seen}):
+    for how in ({"samples": samples(cause)}, {"calibrator": seen}):
         with pytest.raises(
             qc.CalibrationError, match=r"value in any sample: rois, "
         ) as (told):
@@ -183,7 +183,7 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
 @pytest.mark.parametrize(
     "options",
     [
-        {"formats": {"rois": "uint16"}},
+        {"activation_formats": {"rois": "uint16"}},
         {"weight_formats": {"w2": "uint8", "node:mm3": "int4"}},
         {"strategy": {"node:mm2": "minmax", "*": "mse"}},
     ],

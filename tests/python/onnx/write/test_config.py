@@ -61,10 +61,10 @@ def run(folder: Path, name: str, **options: Any) -> Any:
     [
         {},
         {"target": "tensorrt", "strategy": "percentile_99.9"},
-        {"activation": "none", "weight": "int4", "block_size": 16},
+        {"activation_type": "none", "weight_type": "int4", "block_size": 16},
         {"reduce_range": "nodes", "cpu": "no-vnni"},
         {"strategy": {"node:Conv_2": qc.KL(1024), "*": "mse"}, "mantissa_bits": 5},
-        {"formats": {"re:^x$": "int8"}, "weight_formats": {'["w]2': "int4"}},
+        {"activation_formats": {"re:^x$": "int8"}, "weight_formats": {'["w]2': "int4"}},
     ],
     ids=["defaults", "tensorrt", "weights", "nodes", "rules", "formats"],
 )
@@ -137,9 +137,9 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     first, again = tmp_path / "m.int8.onnx", tmp_path / "again.onnx"
-    start = ["quantize", model, "--data", data]
-    rules = ["-s", "minmax", "-s", "node:Conv_2=kl", "--activation", "x=int8"]
-    done = call(*start, "-o", first, *rules, "--weight", "node:Conv_0=uint8")
+    start = ["quantize", model, "--samples", data]
+    rules = ["-s", "minmax", "-s", "node:Conv_2=kl", "--activation-type", "x=int8"]
+    done = call(*start, "-o", first, *rules, "--weight-type", "node:Conv_0=uint8")
     assert done.code == 0
     config = tmp_path / "m.int8.quantcal.toml"
     assert str(config) in done.facts["also written"]
@@ -148,13 +148,23 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
     assert again.read_bytes() == first.read_bytes()
     assert not (tmp_path / "again.quantcal.toml").exists()
     # What is said on the command line goes before the file.
-    call(*start, "-o", again, "--config", config, "-s", "mse", "--activation", "uint8")
+    call(
+        *start,
+        "-o",
+        again,
+        "--config",
+        config,
+        "-s",
+        "mse",
+        "--activation-type",
+        "uint8",
+    )
     expected = tmp_path / "expected.onnx"
     qc.onnx.quantize(
         model,
         expected,
         data,
-        formats={"x": "int8"},
+        activation_formats={"x": "int8"},
         weight_formats={"node:Conv_0": "uint8"},
         progress=False,
     )
@@ -165,10 +175,16 @@ def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     start = ["quantize", model, "-o", tmp_path / "m.onnx"]
     for given, message in (
-        (["--activation", "int8", "--activation", "uint8"], "two plain formats"),
-        (["--weight", "=int8"], "not of the form PATTERN=FORMAT"),
-        (["--weight", "a=int8", "--weight", "a=int4"], "two rules for the pattern"),
-        ([], "Give the calibration samples, or --activation none"),
+        (
+            ["--activation-type", "int8", "--activation-type", "uint8"],
+            "two plain formats",
+        ),
+        (["--weight-type", "=int8"], "not of the form PATTERN=FORMAT"),
+        (
+            ["--weight-type", "a=int8", "--weight-type", "a=int4"],
+            "two rules for the pattern",
+        ),
+        ([], "Give the calibration samples, or --activation-type none"),
     ):
         done = call(*start, *given)
         assert done.code == 2
@@ -178,9 +194,9 @@ def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
 def test_weights_alone_need_no_samples(tmp_path: Path) -> None:
     made = tmp_path / "m.onnx"
     model = save_model(tmp_path)
-    done = call("quantize", model, "-o", made, "--activation", "none")
+    done = call("quantize", model, "-o", made, "--activation-type", "none")
     assert done.code == 0
-    assert done.facts["quantised"] == "2 Conv"
+    assert done.facts["quantized"] == "2 Conv"
     feed = feeds()[0]
     (want,) = models.session(models.conv_net()).run(None, feed)
     (got,) = models.session(onnx.load(made)).run(None, feed)
