@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from quantcal.cli import records, views
 from quantcal.cli.console import show, stdout
-from quantcal.cli.errors import check_outputs
 from quantcal.cli.facts import (
     print_facts,
     warn_of_nonfinite,
@@ -25,11 +23,11 @@ from quantcal.cli.options import (
     StatsArgument,
     StrategyOption,
     SymmetricOption,
-    check_format,
-    parse_strategy,
 )
-from quantcal.cli.results import load_stats
+from quantcal.cli.rules import parse_strategy
+from quantcal.cli.stats_run import StatsRun
 from quantcal.formats import QuantFormat
+from quantcal.onnx.result import widest_clipped
 from quantcal.table import CalibrationTable
 
 _MOST = 5
@@ -57,8 +55,8 @@ def compute(
 ) -> None:
     """Choose range, scale and zero point of every tensor from histograms.
 
-    Takes milliseconds a tensor and needs neither the model nor the data, so try
-    several strategies.
+    Takes milliseconds per tensor and needs neither the model nor the samples, so
+    try several strategies.
 
     Examples:
       $ quantcal compute stats.qcal -o table.json
@@ -67,24 +65,21 @@ def compute(
     """
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
-    check_format(format_, symmetric, power_of_two)
-    read = (stats, *(strategy or ()))  # which may be a policy file
-    check_outputs([output], read)
+    scaling: dict[str, Any] = {
+        "format": format_,
+        "symmetric": symmetric,
+        "power_of_two": power_of_two,
+    }
     rules = parse_strategy(strategy)
-    calibrator = load_stats(stats)
-    started = time.perf_counter()
+    run = StatsRun(stats, output, strategy or (), **scaling)  # may be policy files
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the same is said below
-        table = calibrator.compute(
-            rules, format=format_, symmetric=symmetric, power_of_two=power_of_two
-        )
-    seconds = time.perf_counter() - started
+        warnings.simplefilter("ignore", UserWarning)  # the same is printed below
+        table = run.work(lambda calibrator: calibrator.compute(rules, **scaling))
     if output is not None:
-        check_outputs([output], read)
         table.save(output)
     warn_of_unused_rules(table)
     if json_:
-        records.print_json("ranges", output, records.of_table(table, table))
+        records.print_tensors("ranges", output, records.of_table(table, table))
         warn_of_nothing(_without_values(table))
         return
     print_facts(
@@ -93,16 +88,14 @@ def compute(
             "written": str(output),
             "tensors": str(len(table)),
             "format": _formats(table, power_of_two=power_of_two),
-            "time": f"{seconds:.2f} s",
+            "time": f"{run.seconds:.2f} s",
         },
     )
     print_most_affected(table)
 
 
 def print_most_affected(table: CalibrationTable) -> None:
-    """Print the tensors that lose the largest share of values, and name odd ones."""
-    from quantcal.onnx.result import widest_clipped
-
+    """Print the tensors that lose the largest share of values, and name unusual ones."""
     out = stdout()
     names = [clipped.name for clipped in widest_clipped(table, _MOST)]
     out.print()

@@ -104,12 +104,12 @@ def _show_histograms(
     names = _chosen(calibrator.names, match, sort, limit, key)
     shown = records.of_histograms(calibrator, names)
     if json_:
-        records.print_json("histograms", file, shown)
+        records.print_tensors("histograms", file, shown)
         return
     out = stdout()
     show(out, views.histograms(calibrator, shown, out))
-    told = [_of(names, len(calibrator)), *_formats(calibrator, names)]
-    out.print("; ".join([*told, _resolution(shown)]), style="dim")
+    parts = [_of(names, len(calibrator)), *_formats(calibrator, names)]
+    out.print("; ".join([*parts, _resolution(shown)]), style="dim")
     warn_of_nonfinite([r["name"] for r in shown if r["count"] > r["finite"]])
 
 
@@ -135,14 +135,14 @@ def _show_table(
 
     names = _chosen(list(table), match, sort, limit, key)
     if json_:
-        records.print_json("ranges", file, records.of_table(table, names))
+        records.print_tensors("ranges", file, records.of_table(table, names))
         return
     out = stdout()
     show(out, views.ranges(table, names, out))
     formats = sorted({table[name].format for name in names})
     out.print("; ".join([_of(names, len(table)), *formats]), style="dim")
-    told = [name for name in names if name in report]
-    warn_of_nonfinite([name for name in told if nonfinite(report[name])])
+    reported = [name for name in names if name in report]
+    warn_of_nonfinite([name for name in reported if nonfinite(report[name])])
 
 
 def _weight(
@@ -184,7 +184,7 @@ def _chosen(
 
 
 def _formats(calibrator: Calibrator, names: list[str]) -> list[str]:
-    """Return what the tensors were observed for; nothing where that is not known."""
+    """Return the formats that the tensors were observed for; empty where not known."""
     found = {each for name in names for each in calibrator.formats.get(name, ())}
     return [f"observed for {', '.join(sorted(found))}"] if found else []
 

@@ -17,9 +17,9 @@ from quantcal.cli.options import (
     JsonOption,
     StrategyOption,
     check_format,
-    parse_strategy,
 )
 from quantcal.cli.results import load_stats
+from quantcal.cli.rules import parse_strategy
 from quantcal.cli.tables import Column, tensor_table
 from quantcal.report import columns
 from quantcal.stability import TOLERANCE, check_stability
@@ -52,15 +52,16 @@ def stability(
         ),
     ] = TOLERANCE,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Show so many tensors.")
+        int,
+        typer.Option("--limit", min=1, metavar="N", help="Number of tensors to show."),
     ] = 10,
     json_: JsonOption = False,
 ) -> None:
-    """Tell whether the samples suffice: how far two halves of them agree.
+    """Check whether the samples suffice: how far two halves of them agree.
 
-    The ranges that each half chooses should be nearly the same. Where they are
-    not, few samples decide: take more, or a strategy that clips. `quantcal
-    quantize` tells the same of its own samples.
+    The ranges of both halves should be nearly the same. Where they are not, few
+    samples decide: take more, or a strategy that clips. `quantcal quantize`
+    reports the same for its samples.
 
     Examples:
       $ quantcal stability shard-1.qcal shard-2.qcal
@@ -74,7 +75,7 @@ def stability(
     with saying_warnings():
         found = check_stability(*halves, rules, format=format_)
     if json_:
-        records.print_json("stability", None, records.of_stability(found))
+        records.print_tensors("stability", None, records.of_stability(found))
         return
     out = stdout()
     facts = {"tensors": str(len(found)), "two halves": found.summary(tolerance)}

@@ -1,18 +1,16 @@
-"""What `quantcal quantize` tells when it is done."""
+"""What `quantcal quantize` prints when it is done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quantcal.cli import text
 from quantcal.cli.compute import print_most_affected
 from quantcal.cli.console import stdout
 from quantcal.cli.facts import print_facts, timing
-
-if TYPE_CHECKING:
-    from quantcal.onnx import QuantizeResult, WriteResult
+from quantcal.onnx import QuantizeResult, WriteResult
+from quantcal.onnx.result import left_rows
 
 
 def print_result(
@@ -29,7 +27,7 @@ def print_result(
     result
         Of `quantcal.onnx.quantize`.
     model
-        The model that was quantised; its size is shown beside the new one's.
+        The model that was quantized; its size is shown beside the new one's.
     source
         The file of histograms, when no samples ran.
     kept
@@ -65,7 +63,7 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
     written
         Of `quantcal.onnx.write`.
     model
-        The model that was quantised.
+        The model that was quantized.
     source
         The file of the table.
     """
@@ -74,11 +72,9 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
 
 
 def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
-    from quantcal.onnx.result import left_told
-
-    left = left_told(written.left_in_float, written.float_weights, written.model_bytes)
+    left = left_rows(written.left_in_float, written.float_weights, written.model_bytes)
     return {
-        "quantised": _counts(written.quantized_nodes),
+        "quantized": _counts(written.quantized_nodes),
         **dict(left),
         "Q / DQ nodes": f"{written.quantize_nodes} / {written.dequantize_nodes}",
         "weights": written.weights,

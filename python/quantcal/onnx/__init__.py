@@ -12,11 +12,11 @@ from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._plan.config import read_config
-from quantcal.onnx._plan.option_info import OptionFlag, OptionInfo
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
+from quantcal.onnx.files import FileCheck
 from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import ClippedTensor, QuantizeResult
@@ -26,10 +26,9 @@ __all__ = [
     "Checkpoint",
     "ClippedTensor",
     "Evaluation",
+    "FileCheck",
     "InputSpec",
     "MetricMean",
-    "OptionFlag",
-    "OptionInfo",
     "OutputError",
     "Patch",
     "QuantizeOptions",

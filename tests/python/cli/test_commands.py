@@ -121,7 +121,7 @@ def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -
         done = run_without(
             missing, command, model, "-o", tmp_path / "o", "--samples", "d"
         )
-        assert 'pip install "quantcal[onnx]"' in done.told()
+        assert 'pip install "quantcal[onnx]"' in done.error_text()
     stats = save_stats(tmp_path)
     assert run_without(missing, "inspect", stats).code == 0
     table = tmp_path / "t.json"
@@ -132,7 +132,7 @@ def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -
 def test_a_defect_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What a user cannot mend must not be told as if they could."""
+    """What a user cannot mend must not be shown as if they could."""
 
     def broken(path: Path) -> qc.Calibrator:
         raise ZeroDivisionError(path)
@@ -234,10 +234,12 @@ def test_damaged_histograms_are_named_with_the_reason(
         ["compute", bad, "-o", made],
         ["merge", good, bad, "-o", made],
     ):
-        told = call(*arguments).told()
-        assert str(bad) in told
-        assert reason in told
-    assert run("inspect", bad).told() == told  # a process of its own says the same
+        message = call(*arguments).error_text()
+        assert str(bad) in message
+        assert reason in message
+    assert (
+        run("inspect", bad).error_text() == message
+    )  # a process of its own says the same
     assert not made.exists()
 
 
@@ -256,9 +258,9 @@ def test_damaged_tables_are_named_with_the_reason(
 ) -> None:
     path = tmp_path / "table.json"
     path.write_text(content)
-    told = call("inspect", path).told()
-    assert str(path) in told
-    assert reason in told
+    message = call("inspect", path).error_text()
+    assert str(path) in message
+    assert reason in message
 
 
 def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
@@ -295,14 +297,14 @@ def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
 
 def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
-    assert str(tmp_path) in call("inspect", tmp_path).told()
+    assert str(tmp_path) in call("inspect", tmp_path).error_text()
     lost = tmp_path / "no" / "where"
-    assert str(lost) in call("compute", stats, "-o", lost).told()
-    assert str(lost) in call("merge", stats, "-o", lost).told()
+    assert str(lost) in call("compute", stats, "-o", lost).error_text()
+    assert str(lost) in call("merge", stats, "-o", lost).error_text()
     model, data = save_model(tmp_path), save_samples(tmp_path)
     for command in ("observe", "quantize"):
         done = call(command, model, "-o", lost, "--samples", data)
-        assert str(lost.parent) in done.told()
+        assert str(lost.parent) in done.error_text()
 
 
 def test_strategies_and_names_that_do_not_exist_are_told_with_those_that_do(
@@ -310,17 +312,19 @@ def test_strategies_and_names_that_do_not_exist_are_told_with_those_that_do(
 ) -> None:
     stats = save_stats(tmp_path)
     made = tmp_path / "made"
-    told = call("compute", stats, "-o", made, "-s", "entropie").told()
-    assert '"entropie"' in told
-    assert "minmax" in told
-    told = call("compute", stats, "-o", made, "-s", "brokn=kl", "-s", "mse").told()
-    assert '"brokn" was never observed' in told
-    assert "broken" in told
-    told = call("compute", stats, "-o", made, "-s", "l*=kl").told()
-    assert "No rule matches" in told
-    told = call("inspect", stats, "--match", "brok?").told()
-    assert "'brok?'" in told
-    assert "broken" in told
+    message = call("compute", stats, "-o", made, "-s", "entropie").error_text()
+    assert '"entropie"' in message
+    assert "minmax" in message
+    message = call(
+        "compute", stats, "-o", made, "-s", "brokn=kl", "-s", "mse"
+    ).error_text()
+    assert '"brokn" was never observed' in message
+    assert "broken" in message
+    message = call("compute", stats, "-o", made, "-s", "l*=kl").error_text()
+    assert "No rule matches" in message
+    message = call("inspect", stats, "--match", "brok?").error_text()
+    assert "'brok?'" in message
+    assert "broken" in message
     assert not made.exists()
 
 
@@ -341,11 +345,11 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
         ((model, "--samples", "python:json:samples"), ["json", "samples"]),
     ):
         for command in ("observe", "quantize"):
-            told = call(command, *arguments, "-o", made).told()
-            assert all(word in told for word in words), told
+            message = call(command, *arguments, "-o", made).error_text()
+            assert all(word in message for word in words), message
     (data / "1.npz").write_bytes(b"not a zip")
-    told = call("quantize", model, "--samples", data, "-o", made).told()
-    assert "1.npz" in told
+    message = call("quantize", model, "--samples", data, "-o", made).error_text()
+    assert "1.npz" in message
     assert not made.exists()
 
 
@@ -355,9 +359,11 @@ def test_a_model_that_fails_while_running_is_told_with_the_sample(
     net = models.conv_net()
     net.graph.node[0].attribute.add(name="group", type=2, i=7)
     model, data = save_model(tmp_path, net), save_samples(tmp_path)
-    told = call("observe", model, "--samples", data, "-o", tmp_path / "made").told()
-    assert "sample 0" in told
-    assert "group: 7" in told
+    message = call(
+        "observe", model, "--samples", data, "-o", tmp_path / "made"
+    ).error_text()
+    assert "sample 0" in message
+    assert "group: 7" in message
 
 
 def test_quoted_complaints_of_many_lines_become_one(

@@ -9,7 +9,7 @@ import pytest
 
 import quantcal as qc
 from cli_runs import call, run, save_model, save_samples, save_stats
-from quantcal.cli.options import parse_strategy
+from quantcal.cli.rules import parse_strategy
 
 TOML = """
 [[rules]]
@@ -128,9 +128,9 @@ def test_a_mistake_in_a_file_is_one_line_and_costs_no_time(
         ["compute", save_stats(tmp_path), "-o", tmp_path / "t.json"],
         ["quantize", model, "-o", made, "--samples", missing],  # not even looked at
     ):
-        told = call(*arguments, "-s", path).told()
-        assert told.startswith(str(path))
-        assert message in told
+        output = call(*arguments, "-s", path).error_text()
+        assert output.startswith(str(path))
+        assert message in output
 
 
 def test_a_wrong_rule_is_told_in_one_line(tmp_path: Path) -> None:
@@ -142,8 +142,10 @@ def test_a_wrong_rule_is_told_in_one_line(tmp_path: Path) -> None:
         ("x*=kl", "No rule matches 10 tensors"),
         ("none.toml", "none.toml cannot be read: No such file"),
     ):
-        told = call("compute", stats, "-o", tmp_path / "t.json", "-s", rule).told()
-        assert message in told
+        output = call(
+            "compute", stats, "-o", tmp_path / "t.json", "-s", rule
+        ).error_text()
+        assert message in output
 
 
 def test_help_lists_the_named_policies_and_files() -> None:

@@ -108,24 +108,25 @@ def test_histograms_survive_when_writing_fails(
     made, stats = tmp_path / "m.onnx", tmp_path / "s.qcal"
     monkeypatch.setattr(quantizer, "write_prepared", no_room)
     asked = ["quantize", model, "-o", made, "--samples", data, "--save-stats", stats]
-    assert "No space left" in call(*asked).told()
+    assert "No space left" in call(*asked).error_text()
     assert len(qc.load(stats)) == 3
     assert not made.exists()
 
 
 def test_mistakes_are_told_before_any_sample_runs(tmp_path: Path) -> None:
-    """The data do not exist; only a mistake that is seen first is told."""
+    """The data do not exist; only a mistake that is seen first is reported."""
     model = save_model(tmp_path)
     made = tmp_path / "m.onnx"
     start = ["quantize", model, "--samples", "/nonexistent", "-o", made]
-    assert '"mean"' in call(*start, "-s", "mean").told()
+    assert '"mean"' in call(*start, "-s", "mean").error_text()
     rule = ["-s", "mse", "-s", "r2=kl"]
-    assert '"r2" was never observed' in call(*start, *rule).told()
+    assert '"r2" was never observed' in call(*start, *rule).error_text()
     assert (
-        str(tmp_path / "no") in call(*start, "--save-stats", tmp_path / "no/s").told()
+        str(tmp_path / "no")
+        in call(*start, "--save-stats", tmp_path / "no/s").error_text()
     )
-    assert str(tmp_path) in call(*start, "--save-table", tmp_path).told()
-    assert "is the model itself" in call(*start, "--save-table", model).told()
+    assert str(tmp_path) in call(*start, "--save-table", tmp_path).error_text()
+    assert "is the model itself" in call(*start, "--save-table", model).error_text()
     twice = call(*start, "--save-table", tmp_path / "x", "--save-stats", tmp_path / "x")
     assert twice.code == 2
     assert "written twice" in " ".join(twice.err.replace("│", " ").split())
@@ -137,8 +138,10 @@ def test_a_failure_leaves_the_old_output_and_the_model_alone(tmp_path: Path) -> 
     made = tmp_path / "made.onnx"
     made.write_bytes(b"old")
     strict = ["--on-nonfinite", "raise"]
-    told = call("quantize", model, "-o", made, "--samples", data, *strict).told()
-    assert "sample 1" in told
+    message = call(
+        "quantize", model, "-o", made, "--samples", data, *strict
+    ).error_text()
+    assert "sample 1" in message
     assert (made.read_bytes(), model.read_bytes()) == (b"old", before)
     done = call("quantize", model, "-o", made, "--samples", data)
     assert done.code == 0
@@ -155,8 +158,8 @@ def test_a_model_with_nothing_to_quantise_is_an_error_that_says_why(
     relu = models.build([node], [x], [y], {})
     model, data = save_model(tmp_path, relu), save_samples(tmp_path)
     made = tmp_path / "made.onnx"
-    told = call("quantize", model, "-o", made, "--samples", data).told()
-    assert "it has no Conv/MatMul/Gemm node" in told
+    message = call("quantize", model, "-o", made, "--samples", data).error_text()
+    assert "it has no Conv/MatMul/Gemm node" in message
     assert not made.exists()
 
 

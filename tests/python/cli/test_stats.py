@@ -21,8 +21,7 @@ from cli_runs import (
     save_samples,
     save_stats,
 )
-from quantcal.cli.observe import megabytes
-from quantcal.onnx._plan.option_values import MAX_MEMORY
+from quantcal.cli.flags import Flags
 from quantcal.strategies import names
 
 
@@ -69,8 +68,8 @@ def test_observe_writes_what_the_library_observes(
 
 
 def test_memory_is_given_in_megabytes() -> None:
-    assert megabytes(3) == 3_000_000
-    assert megabytes(None) == MAX_MEMORY
+    assert Flags({"max_memory": 3}).values() == {"max_memory": 3_000_000}
+    assert Flags({"max_memory": None}).values() == {}
 
 
 def test_a_callable_in_the_current_folder_yields_samples(tmp_path: Path) -> None:
@@ -99,9 +98,11 @@ def test_nonfinite_activations_are_warned_of_or_refused(tmp_path: Path) -> None:
     assert "x" in done.err.partition("ranges: ")[2].split(", ")
     before = stats.read_bytes()
     strict = ["--on-nonfinite", "raise"]
-    told = call("observe", model, "-o", stats, "--samples", data, *strict).told()
-    assert "sample 1" in told
-    assert '"x"' in told
+    output = call(
+        "observe", model, "-o", stats, "--samples", data, *strict
+    ).error_text()
+    assert "sample 1" in output
+    assert '"x"' in output
     assert stats.read_bytes() == before
 
 
@@ -209,7 +210,9 @@ def test_an_empty_calibrator_is_shown_and_computes_nothing(tmp_path: Path) -> No
     assert done.code == 0
     assert done.out.endswith("0 tensors; no finite values\n")
     assert inspect_json(empty) == []
-    assert "observed nothing" in call("compute", empty, "-o", tmp_path / "t").told()
+    assert (
+        "observed nothing" in call("compute", empty, "-o", tmp_path / "t").error_text()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*no finite value")
@@ -383,8 +386,8 @@ def test_merge_refuses_to_count_a_file_twice(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
     other = tmp_path / "." / "x" / ".." / "stats.qcal"
     (tmp_path / "x").mkdir()
-    told = call("merge", stats, other, "-o", tmp_path / "all.qcal").told()
-    assert "twice" in told
+    output = call("merge", stats, other, "-o", tmp_path / "all.qcal").error_text()
+    assert "twice" in output
     assert not (tmp_path / "all.qcal").exists()
 
 

@@ -114,17 +114,19 @@ def test_quantising_from_another_targets_files_says_which_option_to_give(
     assert call("observe", model, "-o", stats, "--samples", data, *TENSORRT).code == 0
     assert call("compute", stats, "-o", table).code == 0
     for source in (stats, table):
-        told = call("quantize", model, "--from", source, "-o", out).told()
-        assert "--target tensorrt" in told
+        message = call("quantize", model, "--from", source, "-o", out).error_text()
+        assert "--target tensorrt" in message
     assert call("observe", model, "-o", stats, "--samples", data).code == 0
     assert call("compute", stats, "-o", table, "--format", "int8").code == 0
-    told = call("quantize", model, "--from", table, "-o", out).told()
-    assert "quantcal compute --format uint8" in told
-    told = call("quantize", model, "--from", table, "-o", out, *TENSORRT)
-    assert told.code == 0  # symmetric ranges of all that TensorRT rounds
+    message = call("quantize", model, "--from", table, "-o", out).error_text()
+    assert "quantcal compute --format uint8" in message
+    message = call("quantize", model, "--from", table, "-o", out, *TENSORRT)
+    assert message.code == 0  # symmetric ranges of all that TensorRT rounds
     assert call("compute", stats, "-o", table).code == 0
-    told = call("quantize", model, "--from", table, "-o", out, *TENSORRT).told()
-    assert "quantcal compute --format int8" in told
+    message = call(
+        "quantize", model, "--from", table, "-o", out, *TENSORRT
+    ).error_text()
+    assert "quantcal compute --format int8" in message
 
 
 def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
@@ -139,9 +141,9 @@ def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
     assert "; observed for int8, uint8; " in call("inspect", both).out
     assert "; observed for uint8; " in call("inspect", one).out
     table = tmp_path / "t.json"
-    told = call("compute", both, "-o", table).told()
-    assert "was observed for int8 and for uint8" in told
-    assert "--format" in told
+    message = call("compute", both, "-o", table).error_text()
+    assert "was observed for int8 and for uint8" in message
+    assert "--format" in message
     assert not table.exists()
     assert call("compute", both, "-o", table, "--format", "uint8").code == 0
 
@@ -158,7 +160,7 @@ def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) ->
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "c.cache"
     assert call("observe", model, "-o", stats, "--samples", data).code == 0
-    for given, told in (
+    for given, message in (
         ([], "3 ranges were not chosen for symmetric int8"),
         (
             ["--format", "int8"],
@@ -168,8 +170,8 @@ def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) ->
         assert call("compute", stats, "-o", table, *given).code == 0
         done = call("export", table, "--to", "tensorrt", "-o", out)
         assert done.code == 0
-        assert told in done.err
-        assert bool(told) == bool(done.err)
+        assert message in done.err
+        assert bool(message) == bool(done.err)
     assert call("compute", stats, "-o", table).code == 0
     assert call("export", table, "--to", "csv", "-o", tmp_path / "r.csv").err == ""
 

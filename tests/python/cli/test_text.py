@@ -12,7 +12,7 @@ from rich.console import Console
 
 import quantcal as qc
 from quantcal.cli import text
-from quantcal.cli.options import parse_strategy
+from quantcal.cli.rules import parse_strategy
 from quantcal.cli.sparkline import sparkline
 from quantcal.cli.tables import Column, tensor_table
 

@@ -330,8 +330,8 @@ def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> Non
 
     cal = qc.Calibrator()
     cal.observe("conv1.input", X.reshape(10, 100), axis=axis)
-    told = re.escape(f"it returned {wrong!r}, but a range is two numbers")
-    with fails(f'Tensor "conv1.input".*odd: {told}'):
+    text = re.escape(f"it returned {wrong!r}, but a range is two numbers")
+    with fails(f'Tensor "conv1.input".*odd: {text}'):
         cal.compute(Odd())
     (row,) = qc.compare(cal, strategies=[Odd()])
     assert "two numbers" in row.error

@@ -420,8 +420,8 @@ def test_compute_and_inspect_show_tables_by_channel(tmp_path: Path) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert "6 × axis 1" in shown.out
     assert " … " in shown.out
-    told = json.loads(call("inspect", table, "--json").out)["tensors"]
-    found = {record["name"]: record for record in told}
+    message = json.loads(call("inspect", table, "--json").out)["tensors"]
+    found = {record["name"]: record for record in message}
     assert len(found["x"]["scale"]) == 6
     assert found["x"]["axis"] == 1
     assert isinstance(found["whole"]["scale"], float)

@@ -48,8 +48,8 @@ def test_a_share_in_a_file_is_named_with_its_rule(suffix: str, tmp_path: Path) -
 
 def test_a_share_on_the_command_line_is_told_in_one_line(tmp_path: Path) -> None:
     stats, table = save_stats(tmp_path), tmp_path / "t.json"
-    told = call("compute", stats, "-o", table, "-s", "percentile_0.999").told()
-    assert told.endswith("give 99.9")
+    output = call("compute", stats, "-o", table, "-s", "percentile_0.999").error_text()
+    assert output.endswith("give 99.9")
     assert not table.exists()
 
 
@@ -62,7 +62,7 @@ def test_a_share_in_torchs_flows_is_refused_before_anything_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "axis", "told"),
+    ("values", "axis", "output"),
     [
         (f32([]), None, r"\(0 values\)"),
         (f32([np.nan] * 3), None, r"\(3 NaN\)"),
@@ -76,8 +76,10 @@ def test_a_share_in_torchs_flows_is_refused_before_anything_runs() -> None:
         (np.full((2, 9), np.nan, np.float32), 1, r"\(18 NaN\)"),
     ],
 )
-def test_data_without_values_are_told(values: Any, axis: int | None, told: str) -> None:
-    with pytest.warns(UserWarning, match=f"{EMPTY} {told}") as caught:
+def test_data_without_values_are_told(
+    values: Any, axis: int | None, output: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"{EMPTY} {output}") as caught:
         params = qc.calibrate(values, axis=axis)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the caller's line

@@ -49,7 +49,7 @@ def read_only() -> Array:
 
 @pytest.mark.parametrize("axis", [None, 1])
 @pytest.mark.parametrize(
-    ("out", "told"),
+    ("out", "message"),
     [
         ([0], "out must be a numpy array, int8 of shape (5, 4, 30), not list"),
         (np.zeros((5, 4, 30), np.uint8), "out is uint8 of shape (5, 4, 30), but the"),
@@ -58,12 +58,12 @@ def read_only() -> Array:
         (read_only(), "out is read-only or has gaps"),
     ],
 )
-def test_other_arrays_are_refused(out: Any, told: str, axis: int | None) -> None:
+def test_other_arrays_are_refused(out: Any, message: str, axis: int | None) -> None:
     x = channels()
     params = qc.calibrate(x, "minmax", axis=axis)
     with pytest.raises(qc.CalibrationError) as caught:
         params.quantize(x, out=out)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 def test_memory_that_is_read_is_refused() -> None:

@@ -47,9 +47,9 @@ def test_toml_that_no_person_writes_is_refused_by_name(
     path.write_text(TOML[case])
     with pytest.raises(
         qc.CalibrationError, match=r"odd\.toml is not valid TOML: "
-    ) as told:
+    ) as message:
         READERS[reader](path)
-    assert "deep" in str(told.value) or "dots" in str(told.value)
+    assert "deep" in str(message.value) or "dots" in str(message.value)
 
 
 def test_dots_and_brackets_in_texts_and_comments_do_not_count() -> None:

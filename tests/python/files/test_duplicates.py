@@ -14,10 +14,10 @@ import quantcal as qc
 from quantcal.exporters import onnxruntime
 
 
-def refused(read: Any, path: Path, *told: str) -> None:
+def refused(read: Any, path: Path, *message: str) -> None:
     with pytest.raises(qc.CalibrationError) as caught:
         read(path)
-    for text in (path.name, *told):
+    for text in (path.name, *message):
         assert text in str(caught.value)
 
 

@@ -333,7 +333,7 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
     assert set(read_ncnn(out)) == {
         *("first", "first_param_0", "depthwise", "depthwise_param_0")
     }
-    told = " ".join(done.out.split())
+    message = " ".join(done.out.split())
     for words in (
         "product: its weights are not constant",
         "stack: its weights have 3 dimensions, not 2",
@@ -342,7 +342,7 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
         "grouped: its input e is never reached by the calibration data: always empty",
         "no layer reads it",
     ):
-        assert words in told
+        assert words in message
     written = export(table, "ncnn", out, model=path)
     assert (written.entries, written.unit) == (2, "layers")
     nothing = models.gemm_net(models.random(5))
@@ -350,11 +350,11 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
     nothing.graph.input.append(models.value("w", [8, 5]))
     nothing.graph.input.append(models.value("b", [5]))
     onnx.save(nothing, path)
-    told = call(
+    message = call(
         *("export", tmp_path / "table.json", "--to", "ncnn"),
         *("-o", out, "--model", path),
-    ).told()
-    assert "ncnn computes in int8: gemm: its weights are not constant" in told
+    ).error_text()
+    assert "ncnn computes in int8: gemm: its weights are not constant" in message
 
 
 # plain -------------------------------------------------------------------------------------------
@@ -412,15 +412,17 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     make_table().save(table)
     out = tmp_path / "out"
-    told = call("export", table, "--to", "ncnn", "-o", out).told()
-    assert "give the model (--model)" in told
-    told = call("export", table, "--to", "csv", "-o", out, "--method", "MinMax").told()
-    assert told == "method is no option of csv, which takes: none"
-    told = call("export", table, "--to", "csv", "-o", table).told()
-    assert "is an input" in told
+    message = call("export", table, "--to", "ncnn", "-o", out).error_text()
+    assert "give the model (--model)" in message
+    message = call(
+        "export", table, "--to", "csv", "-o", out, "--method", "MinMax"
+    ).error_text()
+    assert message == "method is no option of csv, which takes: none"
+    message = call("export", table, "--to", "csv", "-o", table).error_text()
+    assert "is an input" in message
     assert call("export", table, "--to", "tflite", "-o", out).code == 2
     qc.CalibrationTable({}).save(table)
-    assert "empty" in call("export", table, "--to", "csv", "-o", out).told()
+    assert "empty" in call("export", table, "--to", "csv", "-o", out).error_text()
     assert not out.exists()
     with pytest.raises(qc.CalibrationError, match="Known targets: onnxruntime,"):
         export(make_table(), "tflite", out)
@@ -519,10 +521,10 @@ def test_a_hostile_cache_is_refused_with_file_and_line(
 ) -> None:
     path = tmp_path / "some.cache"
     path.write_bytes(content)
-    with pytest.raises(qc.CalibrationError, match=why) as told:
+    with pytest.raises(qc.CalibrationError, match=why) as message:
         qc.exporters.tensorrt.read_cache(path)
-    assert str(told.value).startswith(f"{path}, line {line}: ")
-    assert len(str(told.value)) < 400 + len(str(path))
+    assert str(message.value).startswith(f"{path}, line {line}: ")
+    assert len(str(message.value)) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ before, begun = kilobytes("VmRSS"), time.process_time()
 try:
     if pickled == "pickled":
         import pickle
-        told = type(pickle.loads(data)).__name__
+        message = type(pickle.loads(data)).__name__
     else:
-        told = type(readers[kind](data)).__name__
+        message = type(readers[kind](data)).__name__
 except qc.CalibrationError as error:
-    told = f"refused: {error}"
+    message = f"refused: {error}"
 taken = 1024 * (kilobytes("VmHWM") - before)
-print(json.dumps([told, taken, time.process_time() - begun]))
+print(json.dumps([message, taken, time.process_time() - begun]))
 """
 
 
@@ -181,9 +181,9 @@ def in_a_process(kind: str, data: bytes, path: Path, how: str) -> tuple[str, int
         timeout=120,
         check=True,
     )
-    told, taken, seconds = json.loads(done.stdout)
+    message, taken, seconds = json.loads(done.stdout)
     assert seconds < SECONDS
-    return told, taken
+    return message, taken
 
 
 @linux
@@ -193,12 +193,12 @@ def test_a_file_takes_memory_in_proportion_to_its_size(
 ) -> None:
     kind, make = HOSTILE[what]
     data = make()
-    told, taken = in_a_process(kind, data, tmp_path / "hostile.qcal", "bytes")
-    assert taken <= TIMES * len(data) + (1 << 20), told
+    message, taken = in_a_process(kind, data, tmp_path / "hostile.qcal", "bytes")
+    assert taken <= TIMES * len(data) + (1 << 20), message
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         ("tensors that were never observed", "thousands of tensors were never"),
         ("channels of different resolutions", "the channels differ in resolution"),
@@ -207,10 +207,12 @@ def test_a_file_takes_memory_in_proportion_to_its_size(
         ("a billion claimed bins", "the data were altered"),
     ],
 )
-def test_what_would_take_more_is_refused_with_the_reason(what: str, told: str) -> None:
+def test_what_would_take_more_is_refused_with_the_reason(
+    what: str, message: str
+) -> None:
     kind, make = HOSTILE[what]
     read: Any = qc.Histogram if kind == "histogram" else qc.Calibrator
-    with pytest.raises(qc.CalibrationError, match=told):
+    with pytest.raises(qc.CalibrationError, match=message):
         read.from_bytes(make())
 
 
@@ -223,8 +225,8 @@ def test_a_pickle_takes_no_more_than_the_file(tmp_path: Path) -> None:
     for kind, value in made.items():
         data = pickle.dumps(value)
         assert pickle.loads(data) == value
-        told, taken = in_a_process(kind, data, tmp_path / "pickle", "pickled")
-        assert not told.startswith("refused")
+        message, taken = in_a_process(kind, data, tmp_path / "pickle", "pickled")
+        assert not message.startswith("refused")
         assert taken <= TIMES * len(data) + (1 << 20)
 
 
@@ -294,10 +296,10 @@ def most(values: list[float]) -> qc.Histogram:
     """Merge a histogram with itself until that is refused."""
     h = qc.Histogram().observe(np.float32(values))
     for _ in range(70):
-        before, told = h.to_bytes(), refusal_to_double(h)
+        before, message = h.to_bytes(), refusal_to_double(h)
         assert qc.Histogram.from_bytes(h.to_bytes()) == h
-        if told:
-            assert f"there would be {2 * h.count} values" in told
+        if message:
+            assert f"there would be {2 * h.count} values" in message
             assert h.to_bytes() == before
             return h
     raise AssertionError("it is never refused")
@@ -329,12 +331,12 @@ def test_a_calibrator_that_is_full_refuses_by_name_and_stays_as_it_was(
     cal = qc.Calibrator()
     cal.observe_many({"a": np.float32([1]), "b": np.float32([[]])})
     cal.observe("full", np.float32([[1], [2]]), axis=axis)
-    told = ""
-    while not told:
-        before, told = cal.to_bytes(), refusal_to_double(cal)
+    message = ""
+    while not message:
+        before, message = cal.to_bytes(), refusal_to_double(cal)
         assert qc.Calibrator.from_bytes(cal.to_bytes()) == cal
         assert cal.stats("full").count <= 2**60
-    assert 'Tensor "full": there would be' in told
+    assert 'Tensor "full": there would be' in message
     assert cal.to_bytes() == before  # the other tensors, too
     assert cal.stats("full").count == 2**60
     for size in (2, 200_000):

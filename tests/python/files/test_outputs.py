@@ -167,9 +167,9 @@ def test_what_a_run_reads_is_no_output_under_any_name(
     if (which, how) != ("weights", "hard link"):  # onnx reads no weights with two names
         readers.append(qc.onnx.load_samples(data, model))
     for reader in readers:
-        with pytest.raises(qc.CalibrationError, match=wanted) as told:
+        with pytest.raises(qc.CalibrationError, match=wanted) as message:
             qc.onnx.quantize(model, target, reader, strategy=policy, progress=False)
-    assert f"whose other name is {file}" in str(told.value)
+    assert f"whose other name is {file}" in str(message.value)
     for arguments in (
         ("quantize", model, "-o", target),
         ("quantize", model, "-o", tmp_path / "q", "--save-table", target),
@@ -180,7 +180,7 @@ def test_what_a_run_reads_is_no_output_under_any_name(
             arguments = (*arguments, "-s", policy)  # noqa: PLW2901
         elif which == "policy":
             continue
-        assert wanted in call(*arguments, "--samples", data).told()
+        assert wanted in call(*arguments, "--samples", data).error_text()
     assert {p: p.read_bytes() for p in files} == files
     assert not (tmp_path / "q").exists()
 
@@ -297,5 +297,5 @@ def test_no_command_replaces_what_it_reads(
     Path("link.qcal").symlink_to("stats.qcal")
     Path("picture.png").hardlink_to("stats.qcal")
     files = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    assert "is an input, which would be lost" in call(*arguments.split()).told()
+    assert "is an input, which would be lost" in call(*arguments.split()).error_text()
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == files

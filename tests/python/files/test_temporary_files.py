@@ -256,8 +256,8 @@ def test_a_disk_without_room_is_told_with_the_file_and_the_reason(
         "onnx.save_model = few",
     )
     # A model's variants are written to the temporary folder first.
-    told = limited(what, path, 10**6 if what == "model" else 99, *patches)
-    assert told == f"{path} cannot be written: File too large"
+    message = limited(what, path, 10**6 if what == "model" else 99, *patches)
+    assert message == f"{path} cannot be written: File too large"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -276,8 +276,8 @@ def test_weights_without_room_are_told_with_the_file_and_the_reason(
         "    plain(*arguments)",
         "output.move_out = few",
     )
-    told = limited("model", tmp_path / "q.onnx", 10**6, *patches)
-    assert told == f"{tmp_path / 'q.onnx'} cannot be written: File too large"
+    message = limited("model", tmp_path / "q.onnx", 10**6, *patches)
+    assert message == f"{tmp_path / 'q.onnx'} cannot be written: File too large"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -285,8 +285,8 @@ def test_weights_without_room_are_told_with_the_file_and_the_reason(
 def test_a_temporary_folder_without_room_is_named_with_the_way_out(
     tmp_path: Path,
 ) -> None:
-    told = limited("model", tmp_path / "q.onnx", 10)
-    assert told == (
+    message = limited("model", tmp_path / "q.onnx", 10)
+    assert message == (
         f"{tempfile.gettempdir()} cannot be written: File too large. Make room there, or "
         "set TMPDIR to another folder."
     )

@@ -34,8 +34,8 @@ class Done:
         head = self.out.split("\n\n")[0].splitlines()
         return dict(re.split(r"  +", line, maxsplit=1) for line in head)
 
-    def told(self) -> str:
-        """The one line that tells an error; fails when there is more, or none."""
+    def error_text(self) -> str:
+        """The one line of an error; fails when there is more, or none."""
         assert self.code == 1, self
         assert self.out == "", self
         assert self.err.startswith("error: "), self

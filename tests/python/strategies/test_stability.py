@@ -228,16 +228,16 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     strict = call("stability", *files, "--tolerance", "0.001", "--limit", 1)
     assert "4 of 4 by more than 0.100 %" in strict.facts["two halves"]
     assert len(strict.out.split("\n\n")[1].splitlines()) == 3
-    told = json.loads(call("stability", *files, "-s", "kl", "--json").out)
-    assert told["tensors"][0]["name"] == "once"
-    assert told["tensors"][0]["difference"] is None
-    assert [t["name"] for t in told["tensors"]] == [
+    message = json.loads(call("stability", *files, "-s", "kl", "--json").out)
+    assert message["tensors"][0]["name"] == "once"
+    assert message["tensors"][0]["difference"] is None
+    assert [t["name"] for t in message["tensors"]] == [
         t.name for t in qc.check_stability(*made, "kl")
     ]
     page = found._repr_html_()
     assert page.count("<tr>") == 1 + len(found)
     assert found.summary() in page
-    assert "given twice" in call("stability", files[0], files[0]).told()
+    assert "given twice" in call("stability", files[0], files[0]).error_text()
 
 
 def test_quantising_tells_it_on_the_command_line(tmp_path: Path) -> None:

@@ -274,8 +274,10 @@ def test_tensors_inside_functions_are_observed() -> None:
 def test_functions_that_call_each_other_are_refused(tmp_path: Path) -> None:
     again = function("Again", ["a"], [node("Again", ["a"], ["o"], domain="mine")])
     model = calling([node("Again", ["x"], ["y"], domain="mine")], [again])
-    told = r"The functions of the model \(mine\.Again\) cannot be inlined: .*[Cc]ycle"
-    with pytest.raises(qc.CalibrationError, match=told):
+    message = (
+        r"The functions of the model \(mine\.Again\) cannot be inlined: .*[Cc]ycle"
+    )
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.onnx.quantize(model, tmp_path / "q.onnx", [FEED], progress=False)
 
 

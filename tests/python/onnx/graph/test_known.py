@@ -144,18 +144,18 @@ def test_the_command_writes_the_model_of_the_run_from_what_it_kept(
     keep = ["--save-stats", stats, "--save-table", table]
     run = quantize(model, direct, "--samples", data, *options, *keep)
     again, third = tmp_path / "again.onnx", tmp_path / "third.onnx"
-    told = quantize(model, again, "--from", stats, *options)
-    assert (told.code, told.err) == (0, "")
+    message = quantize(model, again, "--from", stats, *options)
+    assert (message.code, message.err) == (0, "")
     assert again.read_bytes() == direct.read_bytes()
     config = tmp_path / "d.quantcal.toml"
     assert (tmp_path / "again.quantcal.toml").read_bytes() == config.read_bytes()
-    assert told.facts["histograms"] == str(stats)
-    assert "samples" not in told.facts
-    told = quantize(model, third, "--from", table, "--config", config)
+    assert message.facts["histograms"] == str(stats)
+    assert "samples" not in message.facts
+    message = quantize(model, third, "--from", table, "--config", config)
     assert third.read_bytes() == direct.read_bytes()
-    assert told.facts["ranges"] == str(table)
+    assert message.facts["ranges"] == str(table)
     for fact in ("quantised", "left in float", "Q / DQ nodes"):
-        assert told.facts[fact] == run.facts[fact]
+        assert message.facts[fact] == run.facts[fact]
 
 
 def test_the_command_refuses_what_has_no_effect_or_does_not_fit(tmp_path: Path) -> None:
@@ -176,12 +176,14 @@ def test_the_command_refuses_what_has_no_effect_or_does_not_fit(tmp_path: Path) 
         assert done.code == 2
         assert words in " ".join(done.err.replace("│", " ").split())
     lost = tmp_path / "no.qcal"
-    assert str(lost) in quantize(model, output, "--from", lost).told()
-    assert str(model) in quantize(model, output, "--from", model).told()
-    assert "--from" in quantize(model, output, "--samples", stats).told()
-    assert "is an input" in quantize(model, stats, "--from", stats).told()
+    assert str(lost) in quantize(model, output, "--from", lost).error_text()
+    assert str(model) in quantize(model, output, "--from", model).error_text()
+    assert "--from" in quantize(model, output, "--samples", stats).error_text()
+    assert "is an input" in quantize(model, stats, "--from", stats).error_text()
     other = tmp_path / "other.onnx"
     onnx.save(models.residual(), other)
     for source in (stats, table):
-        assert "need: r, s, c." in quantize(other, output, "--from", source).told()
+        assert (
+            "need: r, s, c." in quantize(other, output, "--from", source).error_text()
+        )
     assert not output.exists()

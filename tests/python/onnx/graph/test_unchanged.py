@@ -58,11 +58,11 @@ def test_a_conversion_that_changes_a_tensor_is_refused_before_calibrating(
 ) -> None:
     read: list[int] = []
     output = tmp_path / "q.onnx"
-    told = (
+    message = (
         r"from opset 9 to 13 would change it: 'y', which the Upsample node 'grow' and the "
         r"Conv node 'second' make, differs by up to \d.* on sample 0\. Export the model again with opset 13"
     )
-    with pytest.raises(qc.CalibrationError, match=told):
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.onnx.quantize(upsampled(), output, samples(read), progress=False)
     assert read == [0]
     assert not list(tmp_path.iterdir())
@@ -128,10 +128,10 @@ def test_a_fault_in_our_own_folding_is_refused(
     monkeypatch.setattr(preparing, "fold_batch_norms", wrong)
     model = models.batch_norm_net()
     model.graph.node[2].attribute.append(helper.make_attribute("epsilon", 1e-5))
-    told = (
+    message = (
         "Preparing the model would change it: 'n', which the Conv node 'conv' and the"
     )
-    with pytest.raises(qc.CalibrationError, match=told):
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.onnx.quantize(
             model, tmp_path / "q.onnx", [{"x": models.random(*SHAPE)}], progress=False
         )

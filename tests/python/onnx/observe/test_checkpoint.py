@@ -61,9 +61,9 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     assert call(command, model, "-o", whole, *how).code == 0
     np.savez(data / "3.npz", x=models.random(1, 7, 6, 5))
     kept = tmp_path / f"{name}.first-3.qcal"
-    told = call(command, model, "-o", output, *how).told()
-    assert "sample 3" in told
-    assert told.endswith(
+    message = call(command, model, "-o", output, *how).error_text()
+    assert "sample 3" in message
+    assert message.endswith(
         f"The histograms of the first 3 samples are kept in {kept}; "
         f"--resume {kept} goes on behind them."
     )
@@ -426,21 +426,21 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
     output = tmp_path / "out.qcal"
 
-    def told(file: Path, *more: object) -> str:
+    def message(file: Path, *more: object) -> str:
         how = ["-o", output, "--samples", data, "--resume", file]
-        return call("observe", model, *how, *more).told()
+        return call("observe", model, *how, *more).error_text()
 
     whole = qc.onnx.observe(model, data)
     whole.save(tmp_path / "stats.qcal")
-    assert "does not tell how many samples" in told(tmp_path / "stats.qcal")
+    assert "does not tell how many samples" in message(tmp_path / "stats.qcal")
     whole.save(tmp_path / "out.qcal.first-3.qcal")
-    assert "2 samples, but 3 are said to have run" in told(
+    assert "2 samples, but 3 are said to have run" in message(
         tmp_path / "out.qcal.first-3.qcal"
     )
     whole.save(tmp_path / "out.qcal.first-1.qcal")
     first = tmp_path / "out.qcal.first-1.qcal"
-    assert "lacks" in told(first, "--all-tensors")
-    assert "holds" in told(first, "--tensor", "y")
+    assert "lacks" in message(first, "--all-tensors")
+    assert "holds" in message(first, "--tensor", "y")
     how = ["-o", output, "--samples", data, "--resume", first, "--mantissa-bits", "7"]
     wrong = call("observe", model, *how)
     assert wrong.code == 2
@@ -460,17 +460,20 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
         how = ["-o", output, "--samples", data, "--resume", kept, "--config", config]
         return call("quantize", model, *how)
 
-    told = resumed("mantissa_bits = 9\n").told()
-    assert "says mantissa_bits = 9" in told
-    assert f"{kept} were made with 7" in told
-    assert "says on_nonfinite = 'raise'" in resumed('on_nonfinite = "raise"\n').told()
+    message = resumed("mantissa_bits = 9\n").error_text()
+    assert "says mantissa_bits = 9" in message
+    assert f"{kept} were made with 7" in message
+    assert (
+        "says on_nonfinite = 'raise'"
+        in resumed('on_nonfinite = "raise"\n').error_text()
+    )
     assert not output.exists()
     assert resumed("mantissa_bits = 7\n").code == 0
     assert output.exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("mantissa_bits = 9\n", "says mantissa_bits = 9"),
         ('on_nonfinite = "raise"\n', "says on_nonfinite = 'raise'"),
@@ -479,7 +482,7 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
     ],
 )
 def test_complete_histograms_are_those_that_a_configuration_asks_for(
-    text: str, told: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ) -> None:
     model, stats, config = (
         save_model(tmp_path),
@@ -490,9 +493,9 @@ def test_complete_histograms_are_those_that_a_configuration_asks_for(
     config.write_text(text)
     how = ["-o", tmp_path / "q.onnx", "--from", stats, "--config", config]
     done = call("quantize", model, *how)
-    if told:
-        assert told in done.told()
-        assert f"{stats} were made with" in done.told()
+    if message:
+        assert message in done.error_text()
+        assert f"{stats} were made with" in done.error_text()
     else:
         assert done.code == 0
 
@@ -516,7 +519,7 @@ def test_the_settings_of_a_configuration_are_those_of_the_histograms(
     written = qc.onnx.read_config(tmp_path / "q.quantcal.toml")
     assert (written["mantissa_bits"], written["on_nonfinite"]) == (7, "raise")
     save(tmp_path, samples(3, bad=2))
-    assert "sample 2" in call("quantize", model, "-o", output, *how).told()
+    assert "sample 2" in call("quantize", model, "-o", output, *how).error_text()
 
 
 def test_a_calibrator_that_counts_infinities_is_not_told_to_raise(
@@ -537,10 +540,10 @@ def test_no_output_is_called_as_kept_histograms_are(
     name = tmp_path / "out.first-3.qcal"
     name.write_bytes(b"old")
     wanted = "has the name of histograms that a run keeps meanwhile"
-    assert wanted in call(command, model, "-o", name, "--samples", data).told()
+    assert wanted in call(command, model, "-o", name, "--samples", data).error_text()
     if command == "quantize":
         how = ["-o", tmp_path / "out", "--samples", data, "--save-stats", name]
-        assert wanted in call(command, model, *how).told()
+        assert wanted in call(command, model, *how).error_text()
     assert name.read_bytes() == b"old"
 
 
@@ -551,7 +554,9 @@ def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(kept)
     before = kept.read_bytes()
     how = ["-o", tmp_path / "link", "--samples", data, "--resume", kept]
-    assert "is an input, which would be lost" in call("observe", model, *how).told()
+    assert (
+        "is an input, which would be lost" in call("observe", model, *how).error_text()
+    )
     assert kept.read_bytes() == before
 
 
@@ -636,10 +641,10 @@ def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
         refusing("s.qcal.first-2.qcal", patch)
         with (
             pytest.warns(UserWarning, match="meanwhile"),
-            pytest.raises(qc.CalibrationError) as told,
+            pytest.raises(qc.CalibrationError) as message,
         ):
             qc.onnx.observe(model, feeds, checkpoint=keep)
-    text = str(told.value)
+    text = str(message.value)
     assert text.startswith("x.npz: it is damaged. The last samples could not be kept: ")
     assert "first sample are kept" in text
     assert keep.path(1).exists()

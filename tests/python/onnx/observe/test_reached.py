@@ -172,9 +172,9 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
     for how in ({"samples": samples(cause)}, {"calibrator": seen}):
         with pytest.raises(
             qc.CalibrationError, match=r"value in any sample: rois, "
-        ) as (told):
+        ) as (message):
             qc.onnx.quantize(model, path, exclude=["mm1"], progress=False, **how)
-        assert CAUSES[cause] in str(told.value)
+        assert CAUSES[cause] in str(message.value)
     with pytest.raises(qc.CalibrationError, match="value in any sample: rois, "):
         qc.onnx.write(model, path, seen.compute(format="uint8"), exclude=["mm1"])
     assert not path.exists()

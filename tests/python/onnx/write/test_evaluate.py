@@ -182,7 +182,7 @@ def test_the_command_shows_what_the_function_finds(
     assert all(word in shown for word in ("exact", "native", "top-1", "metric"))
     lines = run_in_terminal(80, "evaluate", model, made, "--samples", data)
     assert max(len(line) for line in lines if "Evaluating" not in line) <= 80
-    assert "no callable" in call(*arguments[:-1], "python:mine:missing").told()
+    assert "no callable" in call(*arguments[:-1], "python:mine:missing").error_text()
 
 
 def test_the_command_quantises_for_another_cpu(tmp_path: Path) -> None:

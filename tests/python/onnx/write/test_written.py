@@ -72,15 +72,15 @@ def test_errors_are_worded_as_those_of_this_process(
     bad = saved.with_name("bad.onnx")
     bad.write_bytes(b"no model")
 
-    def told(path: Path, sample: Sample | None) -> str:
+    def message(path: Path, sample: Sample | None) -> str:
         with pytest.raises(qc.CalibrationError) as caught:
             check_written(path, "the copy", sample)
         return str(caught.value)
 
     cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
-    found = [told(*case) for case in cases]
+    found = [message(*case) for case in cases]
     monkeypatch.setattr(checking, "_python", lambda: None)
-    assert found == [told(*case) for case in cases]
+    assert found == [message(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
         "onnxruntime failed on the copy, sample 3 with shapes {'x': [3, 6, 7]}: "
@@ -89,7 +89,7 @@ def test_errors_are_worded_as_those_of_this_process(
 
 @pytest.mark.usefixtures("in_child", "never_here")
 @pytest.mark.parametrize(
-    ("end", "told"),
+    ("end", "message"),
     [
         ("os.abort()", "SIGABRT while loading"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV while loading"),
@@ -105,14 +105,14 @@ def test_errors_are_worded_as_those_of_this_process(
     ],
 )
 def test_an_abort_of_onnxruntime_is_an_error_and_leaves_nothing_behind(
-    end: str, told: str, dying: Any, tmp_path: Path
+    end: str, message: str, dying: Any, tmp_path: Path
 ) -> None:
     dying(f"(here / 'report').write_text('started\\n')\nos.write(2, b'why.')\n{end}\n")
     output = tmp_path / "out" / "q.onnx"
     output.parent.mkdir()
     output.write_bytes(b"what was there")
     with pytest.raises(
-        qc.CalibrationError, match=rf"{told} the quantized copy of .*why\. "
+        qc.CalibrationError, match=rf"{message} the quantized copy of .*why\. "
     ):
         qc.onnx.quantize(models.conv_net(), output, [FEED], progress=False)
     assert [path.name for path in output.parent.iterdir()] == ["q.onnx"]
