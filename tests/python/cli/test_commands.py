@@ -27,8 +27,7 @@ from cli_runs import (
     save_samples,
     save_stats,
 )
-from quantcal.cli import compute as compute_module
-from quantcal.cli import main
+from quantcal.cli import main, stats_run
 from quantcal.cli.app import app
 
 COMMANDS = ("quantize", "observe", "inspect", "compare", "compute", "merge", "demo")
@@ -137,7 +136,7 @@ def test_a_defect_keeps_its_traceback(
     def broken(path: Path) -> qc.Calibrator:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(compute_module, "load_stats", broken)
+    monkeypatch.setattr(stats_run, "load_stats", broken)
     result = CliRunner().invoke(app, ["compute", "x", "-o", str(tmp_path / "y")])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -374,7 +373,7 @@ def test_quoted_complaints_of_many_lines_become_one(
     def refuse(path: Path) -> qc.Calibrator:
         raise qc.CalibrationError(f"{path} is bad:\n\n  ==> Context: node  3\n")
 
-    monkeypatch.setattr(compute_module, "load_stats", refuse)
+    monkeypatch.setattr(stats_run, "load_stats", refuse)
     result = CliRunner().invoke(app, ["compute", "x", "--json"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: x is bad: ==> Context: node 3\n"

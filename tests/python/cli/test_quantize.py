@@ -59,7 +59,7 @@ def test_the_model_is_the_librarys(
     if keep:
         # The histograms give the same ranges again.
         strategy = options.get("strategy", "mse")
-        activation = options.get("activation", "uint8")
+        activation = options.get("activation_type", "uint8")
         assert qc.load(stats).compute(strategy, format=activation) == result.table
 
 

@@ -58,7 +58,7 @@ def test_the_model_is_that_of_a_run_to_the_byte(
     model, samples = network(name), SAMPLES[name]
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
     wanted = qc.onnx.quantize(model, direct, samples, progress=False, **options)
-    seeing = {k: v for k, v in options.items() if k in ("activation", "target")}
+    seeing = {k: v for k, v in options.items() if k in ("activation_type", "target")}
     needed = qc.onnx.observe(model, samples, **seeing)
     needed.save(tmp_path / "stats.qcal")
     for known in (

@@ -17,7 +17,7 @@ from cli_runs import call, run, save_model
 from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.onnx._observe.observer import Method
+from quantcal.onnx._plan.quantize_options import ObserverName
 
 
 def samples(count: int, *, bad: int | None = None) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def failing(count: int, error: BaseException) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("method", ["in_graph", "outputs"])
 @pytest.mark.parametrize("command", ["observe", "quantize"])
 def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
-    command: str, method: Method, tmp_path: Path
+    command: str, method: ObserverName, tmp_path: Path
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(5))
     name = "out.qcal" if command == "observe" else "out.onnx"
@@ -124,7 +124,7 @@ def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
     if earlier:
         kept = qc.onnx.Checkpoint(output).path(earlier)
         qc.onnx.observe(model, samples(earlier)).save(kept)
-        how["calibrator"], how["keep"] = qc.onnx.Checkpoint.resume(kept, output)
+        how["calibrator"], how["checkpoint"] = qc.onnx.Checkpoint.resume(kept, output)
     ran: list[tuple[list[int], str]] = []
 
     def note(_: object, *rest: Any) -> None:

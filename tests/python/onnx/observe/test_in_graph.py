@@ -313,8 +313,8 @@ def test_an_input_with_a_default_may_be_left_out() -> None:
     assert (cal["y"].min, cal["y"].max) == (2, 30)
 
 
-def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(qc.CalibrationError, match="Known methods: 'auto'"):
+def test_an_unknown_observer_is_refused() -> None:
+    with pytest.raises(qc.CalibrationError, match="Known: auto, in_graph, outputs"):
         qc.onnx.observe(models.conv_net(), images(), observer="magic")  # type: ignore[arg-type]
 
 

@@ -196,12 +196,14 @@ def test_a_calibration_data_reader_is_accepted_and_rewound() -> None:
         assert [len(sample["x"]) for sample in feeds] == [1, 2]
 
 
-@pytest.mark.parametrize("reader", [5, {"x": models.random(1, 3)}, models.random(1, 3)])
-def test_what_is_no_reader_is_refused(reader: Any) -> None:
+@pytest.mark.parametrize(
+    "samples", [5, {"x": models.random(1, 3)}, models.random(1, 3)]
+)
+def test_what_are_no_samples_is_refused(samples: Any) -> None:
     with pytest.raises(
-        qc.CalibrationError, match=r"reader is a .*CalibrationDataReader"
+        qc.CalibrationError, match=r"samples are a .*CalibrationDataReader"
     ):
-        as_samples(reader, ONE)
+        as_samples(samples, ONE)
 
 
 def test_feeds_are_checked_against_the_model_that_reads_them() -> None:

@@ -333,7 +333,7 @@ def test_formats_and_strategies_by_tensor_and_by_node(tmp_path: Path) -> None:
         "t": ("uint16", "minmax"),
         "y": ("uint16", "percentile_99"),
     }
-    for option, rules in (("formats", "int8"), ("strategy", "mse")):
+    for option, rules in (("activation_formats", "int8"), ("strategy", "mse")):
         with pytest.raises(
             qc.CalibrationError, match=r"'node:z_' matches no.*Near names: y_, h_"
         ):

@@ -16,8 +16,8 @@ from quantcal.onnx._plan.config import KEYS
 
 EVERYTHING = """\
 target = "onnxruntime"
-activation = "uint8"
-weight = "int8"
+activation_type = "uint8"
+weight_type = "int8"
 weight_strategy = "mse"
 block_size = 0
 per_channel = false
@@ -30,7 +30,7 @@ exclude = []
 mantissa_bits = 6
 on_nonfinite = "raise"
 
-[formats]
+[activation_formats]
 x = "int8"
 
 [weight_formats]
@@ -101,16 +101,19 @@ def test_a_file_can_say_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('wieght = "int8"', 'key "wieght" is not known. Near names: weight'),
-        ("[format]\nx = 1", 'key "format" is not known. Near names: formats'),
-        ("weight = 8", "weight must be text, not 8"),
+        (
+            'wieght_type = "int8"',
+            'key "wieght_type" is not known. Near names: weight_type',
+        ),
+        ("[format]\nx = 1", 'key "format" is not known. Near names: '),
+        ("weight_type = 8", "weight_type must be text, not 8"),
         ("per_channel = 1", "per_channel must be true or false, not 1"),
         ("block_size = true", "block_size must be a whole number"),
         ('op_types = "Conv"', "op_types must be a list of text"),
-        ("[formats]\nx = 8", "formats must be a table of text"),
+        ("[weight_formats]\nx = 8", "weight_formats must be a table of text"),
         ('strategy = "mse"\n[[rules]]\npattern = "*"\nstrategy = "kl"', "Give one"),
         ('[[rules]]\npattern = "*"\nstrategy = "kll"', '"kll" is not known'),
-        ("weight = ", "is not valid TOML"),
+        ("weight_type = ", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(
@@ -177,7 +180,7 @@ def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
     for given, message in (
         (
             ["--activation-type", "int8", "--activation-type", "uint8"],
-            "two plain formats",
+            "There are 2 plain formats (int8, uint8)",
         ),
         (["--weight-type", "=int8"], "not of the form PATTERN=FORMAT"),
         (

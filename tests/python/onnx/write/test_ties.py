@@ -315,7 +315,7 @@ def test_a_rule_for_what_size_leaves_in_float_decides_for_nothing_else(
     alone = refused(strategy={"node:head": "minmax"})
     assert "the rules match stay in float: node:head. Add a rule" in alone
     assert 'Tensor "q"' in refused(strategy={"e": "minmax", "q": "mse", "*": "mse"})
-    for option in ("formats", "weight_formats"):
+    for option in ("activation_formats", "weight_formats"):
         assert "'emb' matches no" in refused(**{option: {"emb": "int8"}})
     assert "'node:emb' matches no" in refused(strategy={"node:emb": "mse", "*": "mse"})
 
