@@ -33,7 +33,7 @@ from quantcal.report.picture import save_comparison
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
-"""What goes first on a narrow terminal."""
+"""What a narrow terminal leaves out first."""
 
 
 class Sort(str, Enum):
@@ -81,7 +81,7 @@ def compare(
         typer.Option(
             "--sort",
             show_default="as given",
-            help="Puts the best strategies by this figure first; over several tensors, "
+            help="Put the best strategies by this figure first; over several tensors, "
             "by its median.",
         ),
     ] = None,
@@ -120,7 +120,7 @@ def compare(
     tensors = run.calibrator.names if tensor is None else [tensor]
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(
-            f"A picture is of one tensor, and there are {len(tensors)}: name one with "
+            f"A picture shows one tensor, and there are {len(tensors)}: name one with "
             "--tensor.",
             param_hint="'--plot'",
         )
@@ -161,7 +161,7 @@ def compare(
 
 
 def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
-    """Return the names of the strategies, the best first; those that never apply last."""
+    """Return the names of the strategies, the best first. Those that never apply come last."""
     names = comparison.strategies
     if sort is None:
         return names

@@ -49,8 +49,8 @@ def evaluate(
 ) -> None:
     """Compare a quantized model's outputs with the float model's.
 
-    Runs in exact arithmetic, which shows what the ranges cost, and natively, which
-    adds what this machine's kernels do; warns when the two differ.
+    Runs in exact arithmetic, which shows the error of the ranges, and natively,
+    which adds that of this machine's kernels. Warns when the two differ.
 
     Examples:
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/

@@ -129,8 +129,8 @@ def quantize(
 ) -> None:
     """Quantize an ONNX model with the ranges that its samples show.
 
-    Runs the samples through the model once, one at a time, chooses a range for
-    each activation, and writes a copy with QuantizeLinear and DequantizeLinear
+    Runs the samples through the model once, one at a time, and chooses a range
+    for each activation. Writes a copy with QuantizeLinear and DequantizeLinear
     nodes for onnxruntime or TensorRT.
 
     Examples:
@@ -186,7 +186,7 @@ def quantize(
             checkpoint=checkpoint,
             options=QuantizeOptions(**values),
         )
-        check()  # while the samples ran much may have happened
+        check()  # files may have changed while the samples ran
         if save_stats is not None and len(calibrator):
             calibrator.save(save_stats)
     except BaseException:

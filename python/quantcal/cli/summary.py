@@ -20,7 +20,7 @@ def print_result(
     source: Path | None = None,
     kept: Sequence[Path] = (),
 ) -> None:
-    """Print what was done, and the tensors that lose most.
+    """Print what was done, and the tensors with the most clipped values.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _sizes(output: Path, model: Path) -> str:
 
 
 def _size(path: Path) -> str:
-    """Return the size of a model, with its weights where they lie beside it."""
+    """Return the size of a model, with the file of its weights if there is one."""
     beside = path.with_name(f"{path.name}.data")
     weights = beside.stat().st_size if beside.is_file() else 0
     return text.size(path.stat().st_size + weights)
