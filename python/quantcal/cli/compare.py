@@ -13,9 +13,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from quantcal.cli import records
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
@@ -23,8 +20,11 @@ from quantcal.cli.options import (
     StatsArgument,
     SymmetricOption,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.stats_run import StatsRun
-from quantcal.cli.tables import Column, tensor_table
 from quantcal.comparison.compare import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import HIGHER_IS_BETTER

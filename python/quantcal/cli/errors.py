@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
 from quantcal._process.signals import INTERRUPTED
-from quantcal.cli.console import say_error, stderr
+from quantcal.cli.output.console import say_error, stderr
 
 
 class CommandError(Exception):

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, show, stdout
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, show, stdout
+from quantcal.cli.output.facts import print_facts
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 

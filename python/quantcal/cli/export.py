@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import check_outputs
-from quantcal.cli.facts import print_facts, warn_of_nothing
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, stdout
+from quantcal.cli.output.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
 from quantcal.exporters import tensorrt
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES

@@ -14,10 +14,10 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.cli import records, text, views
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import warn_of_nonfinite
 from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text, views
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import warn_of_nonfinite
 from quantcal.cli.results import load_either
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport

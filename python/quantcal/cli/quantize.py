@@ -16,12 +16,12 @@ from quantcal.cli.checks import (
     check_sources,
     config_beside,
 )
-from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import KEEP, SAMPLES_HELP, ModelArgument, ResumeOption
+from quantcal.cli.output.facts import warn_of_unused_rules
+from quantcal.cli.output.summary import print_result, print_written
 from quantcal.cli.results import load_either
-from quantcal.cli.summary import print_result, print_written
 from quantcal.onnx import Checkpoint, FileCheck, QuantizeOptions, read_config, write
 from quantcal.onnx import quantize as quantize_model
 from quantcal.strategies import Policy

@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from quantcal._io.files import same_target
-from quantcal.cli import records
-from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
     StrategyOption,
     check_format,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import saying_warnings, show, stdout
+from quantcal.cli.output.facts import print_facts
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.results import load_stats
 from quantcal.cli.rules import parse_strategy
-from quantcal.cli.tables import Column, tensor_table
 from quantcal.report import columns
 from quantcal.stability import TOLERANCE, check_stability
 

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from quantcal.calibrator import Calibrator
-from quantcal.cli import text
-from quantcal.cli.records import Record
-from quantcal.cli.sparkline import sparkline
-from quantcal.cli.tables import Column, tensor_table
+from quantcal.cli.output import text
+from quantcal.cli.output.records import Record
+from quantcal.cli.output.sparkline import sparkline
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.params import QuantParams
 from quantcal.report.columns import spread
 from quantcal.table import CalibrationTable

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli.text import shorten
+from quantcal.cli.output.text import shorten
 
 _GAP = 2
 """Spaces between columns."""

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, show
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, show
 from quantcal.strategies.patterns import Pattern
 from quantcal.table import CalibrationTable
 

@@ -1,16 +1,23 @@
-"""What `quantcal quantize` prints when it is done."""
+"""The result of a quantization and of its ranges, as the commands print it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantcal.cli import text
-from quantcal.cli.compute import print_most_affected
-from quantcal.cli.console import stdout
-from quantcal.cli.facts import print_facts, timing
+from quantcal.cli.output import text, views
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import (
+    print_facts,
+    timing,
+    warn_of_nonfinite,
+    warn_of_nothing,
+)
 from quantcal.onnx import QuantizeResult, WriteResult
-from quantcal.onnx.result import left_rows
+from quantcal.onnx.result import left_rows, widest_clipped
+from quantcal.table import CalibrationTable
+
+_MOST = 5  # tensors that are shown
 
 
 def print_result(
@@ -69,6 +76,30 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
     """
     facts = {"written": _sizes(written.output, model), "ranges": str(source)}
     print_facts(stdout(), facts | _written(written))
+
+
+def print_most_affected(table: CalibrationTable) -> None:
+    """Print the tensors that lose the largest share of values, and name unusual ones."""
+    out = stdout()
+    names = [clipped.name for clipped in widest_clipped(table, _MOST)]
+    out.print()
+    if names:
+        more = sum(report.clipped > 0 for report in table.report.values()) - len(names)
+        tail = f", of {more + len(names)}" if more else ""
+        out.print(f"Most clipped{tail}:", style="bold")
+        show(out, views.ranges(table, names, out))
+    else:
+        out.print("No tensor is clipped.", style="bold")
+    report = table.report
+    warn_of_nonfinite(
+        [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
+    )
+    warn_of_nothing(names_without_values(table))
+
+
+def names_without_values(table: CalibrationTable) -> list[str]:
+    """Return the names of the tensors that held no finite value."""
+    return [name for name, r in table.report.items() if r.minimum is None]
 
 
 def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
