@@ -10,7 +10,7 @@ from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.float_model import check_without_data, checking_once
 from quantcal.onnx._observe.ranges import ranges, share
-from quantcal.onnx._observe.recording import Target, fresh, record
+from quantcal.onnx._observe.recording import RecordingTask, fresh, record
 from quantcal.onnx._observe.select_tensors import Source
 from quantcal.onnx._plan.noted_formats import advice
 from quantcal.onnx._plan.prepare import Prepared
@@ -94,7 +94,7 @@ def from_samples(
         Whether to show a bar.
     """
     plan = prepared.plan
-    target = Target(
+    task = RecordingTask(
         Source(prepared.converted, prepared.types, plan.observed),
         plan,
         lambda seen: share(seen, plan),
@@ -105,7 +105,7 @@ def from_samples(
     calibrators = [new]
     if options.check_stability:
         calibrators.append(fresh(new, None, "ignore"))
-    done = record(target, samples, options, calibrators, progress=progress)
+    done = record(task, samples, options, calibrators, progress=progress)
     reached = prepared.reached_by(in_histograms(done.calibrator))
     return CalibrationRun(
         done.calibrator, reached, done.samples, done.first, done.parts

@@ -10,7 +10,7 @@ from quantcal.onnx._check.float_model import checking_once
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.ranges import share
-from quantcal.onnx._observe.recording import Target, fresh, record
+from quantcal.onnx._observe.recording import RecordingTask, fresh, record
 from quantcal.onnx._observe.select_tensors import Source, choose
 from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.names import rule_for
@@ -108,5 +108,5 @@ def observe(
         return seen
 
     new = fresh(calibrator, asked.mantissa_bits, asked.on_nonfinite)
-    target = Target(source, plan, named, calibrator, checkpoint, check)
-    return record(target, samples, asked, [new], progress=progress).calibrator
+    task = RecordingTask(source, plan, named, calibrator, checkpoint, check)
+    return record(task, samples, asked, [new], progress=progress).calibrator

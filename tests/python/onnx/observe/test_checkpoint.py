@@ -17,6 +17,7 @@ from cli_runs import call, run, save_model
 from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
+from quantcal.cli import checkpoints
 from quantcal.onnx._plan.quantize_options import ObserverName
 
 
@@ -78,7 +79,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     assert output.read_bytes() == whole.read_bytes()
     assert kept.exists()  # it was named by the user
     again = call(command, model, "-o", output, *how)
-    assert f"warning: {kept} is left of a run that ended early" in again.err
+    assert f"warning: {kept} is left from a run that ended early" in again.err
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -336,7 +337,7 @@ def test_nothing_is_left_beside_an_output_that_is_written(
         plain(self, path)
         written.append(Path(path).name)
 
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
     assert call(command, model, "-o", output, "--samples", data).code == 0
@@ -381,7 +382,7 @@ def test_an_error_is_told_when_nothing_can_be_kept(
 
     plain = qc.Calibrator.save
     output = tmp_path / "out.qcal"
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="meanwhile"):
         done = call("observe", model, "-o", output, "--samples", data)
