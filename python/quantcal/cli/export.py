@@ -126,8 +126,8 @@ def export(
         "for": TARGETS[to.value].text,
         done.unit: str(done.entries),
     }
-    if done.left_out:
-        facts["left out"] = _left_out(done.left_out)
+    if done.skipped:
+        facts["left out"] = _left_out(done.skipped)
     print_facts(stdout(), facts)
     warn_of_nothing([n for n, r in loaded.report.items() if r.minimum is None])
 

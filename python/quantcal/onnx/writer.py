@@ -27,6 +27,7 @@ from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.float_weights import float_weights
 from quantcal.onnx._write.gathers import gather_codes
 from quantcal.onnx._write.output import Output, check_output, save
@@ -89,6 +90,7 @@ class WriteResult:
 
 
 @takes_options(WriteKeywords)
+@one_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],

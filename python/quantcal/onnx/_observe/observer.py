@@ -17,6 +17,7 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._plan.quantize_options import ObserveKeywords, QuantizeOptions
+from quantcal.onnx._runtime.load_first import one_child
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,6 +28,7 @@ __all__ = ["observe"]
 
 
 @takes_options(ObserveKeywords)
+@one_child()
 def observe(
     model: Model,
     samples: object,

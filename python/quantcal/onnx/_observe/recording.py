@@ -269,7 +269,7 @@ def _open(
         warnings.warn(
             "The tensors are observed as outputs of the model, which takes more memory "
             f"and time.{without if inner else ''} The reason: {error}",
-            stacklevel=5,
+            stacklevel=6,
         )
         return OutputsObserver(work, types, calibrators, options.max_memory)
 

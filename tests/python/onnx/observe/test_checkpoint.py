@@ -14,10 +14,10 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
+from quantcal.cli import checkpoints
 from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.cli import checkpoints
 from quantcal.onnx._plan.quantize_options import ObserverName
 
 

@@ -14,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 import kernels
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo import MODELS, LineSamples, render_lines
+from quantcal.demo import LineSamples, render_lines
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan import cpu
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._write.pair_sums import code_shares, overflow, rounding
 from quantcal.onnx._write.saturation import steps_of, weight_codes, weighted_nodes
+from tests.models import MODELS
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
