@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._check.float_model import check_without_data
-from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._check.equivalence import check_on_random_inputs
+from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
@@ -27,7 +27,7 @@ from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._plan.reached import in_table
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import float_weights
 from quantcal.onnx._write.gathers import gather_codes
 from quantcal.onnx._write.output import Output, check_output, save
@@ -90,7 +90,7 @@ class WriteResult:
 
 
 @takes_options(WriteKeywords)
-@one_child()
+@shared_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],
@@ -152,7 +152,7 @@ def write(
     prepared = prepare(load_light(model), chosen, opset)
     suggest = partial(advice, prepared, table, formats.values(), table=True)
     prepared = prepared.covered_by(in_table(table), "The table has no range", suggest)
-    sample = check_without_data(prepared)
+    sample = check_on_random_inputs(prepared)
     return write_prepared(prepared, place, table, sample=sample)
 
 
@@ -177,7 +177,7 @@ def write_prepared(
         gather_codes(proto.graph)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
     label = prepared.converted.label
-    check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
+    check_validity(proto, prepared.original.proto, f"the quantized copy of {label}")
     size = save(proto, output, label, sample)
     return WriteResult(
         output=output.path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._check.float_model import check_without_data, checking_once
+from quantcal.onnx._check.equivalence import check_on_random_inputs, first_sample_check
 from quantcal.onnx._observe.ranges import ranges, share
 from quantcal.onnx._observe.recording import RecordingTask, fresh, record
 from quantcal.onnx._observe.select_tensors import Source
@@ -100,7 +100,7 @@ def from_samples(
         lambda seen: share(seen, plan),
         calibrator,
         checkpoint,
-        checking_once(prepared),
+        first_sample_check(prepared),
     )
     calibrators = [new]
     if options.check_stability:
@@ -130,4 +130,4 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Calibratio
     formats = {each for several in calibrator.formats.values() for each in several}
     suggest = partial(advice, prepared, reached, formats, table=False)
     covered = prepared.covered_by(reached, "There is no histogram", suggest)
-    return CalibrationRun(known, covered, first=check_without_data(prepared))
+    return CalibrationRun(known, covered, first=check_on_random_inputs(prepared))

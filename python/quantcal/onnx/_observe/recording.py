@@ -186,7 +186,7 @@ def _run(
 
         def snapshot() -> Calibrator:
             seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
-            seen._include(observer.counted())
+            seen.add_stats(observer.counted())
             new = task.name(seen)
             return new if task.calibrator is None else task.calibrator + new
 

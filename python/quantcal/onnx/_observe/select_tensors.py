@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import constants_of, tensors_of
 from quantcal.onnx._graph.scopes import inferred_types, scopes, unify_names
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded, model_inputs
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel, model_inputs
 from quantcal.onnx._plan.prepare import declared_types
 from quantcal.onnx._runtime.memory_groups import ITEM_BYTES
 from quantcal.onnx._runtime.session import Workspace
@@ -27,7 +27,7 @@ class Source:
 
     Attributes
     ----------
-    loaded : Loaded
+    loaded : LoadedModel
         A name means one tensor in it, inside subgraphs too.
     types : dict of str to str
         onnxruntime's types of the tensors.
@@ -35,12 +35,12 @@ class Source:
         What is to be recorded.
     """
 
-    loaded: Loaded
+    loaded: LoadedModel
     types: dict[str, str]
     names: tuple[str, ...]
 
 
-def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
+def choose(loaded: LoadedModel, tensors: str | Iterable[str]) -> Source:
     """Look up the names that a caller asks for, or all float tensors.
 
     Tensors inside subgraphs count like all others. Where two branches use one name for
@@ -52,7 +52,7 @@ def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
         When there is no such tensor, or it is a constant or not of a float type; when
         all are asked for and none is.
     """
-    loaded = flatten(loaded)
+    loaded = inline_functions(loaded)
     graph = loaded.proto.graph
     unify_names(graph)
     with Workspace(loaded) as work:
@@ -80,7 +80,7 @@ def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
     return Source(loaded, types, tuple(name for name in known if name in wanted))
 
 
-def _made(loaded: Loaded) -> list[str]:
+def _made(loaded: LoadedModel) -> list[str]:
     """Return what the nodes make and what subgraphs are given, scope by scope."""
     main = loaded.proto.graph
     names: list[str] = []

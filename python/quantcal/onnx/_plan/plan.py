@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.constants import stored_tensors
-from quantcal.onnx._graph.counterparts import counted_as, dequantizes, why_foreign
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx._graph.nonstandard_operators import (
+    dequantizes,
+    standard_operator,
+    why_nonstandard,
+)
 from quantcal.onnx._graph.scopes import owners
-from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._graph.tied_weights import Tie
+from quantcal.onnx._plan.clips import Clipping
 from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules, matches, near
@@ -56,6 +61,8 @@ class Plan:
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
+    clips : dict of str to Clipping
+        Name of a Relu or Clip → how it reads the product of a chosen node in float.
     first : Plan, optional
         The plan before nodes stayed in float for the sake of size, if any do. Rules may
         name what it quantizes.
@@ -68,6 +75,7 @@ class Plan:
     beside: dict[str, tuple[str, ...]]
     left: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
+    clips: dict[str, Clipping] = field(default_factory=dict)
     first: Plan | None = None
 
     @property
@@ -137,7 +145,7 @@ def make_plan(request: PlanRequest) -> Plan:
     nodes: dict[str, str] = {}
     for node in all_nodes(graph):
         operator = operator_of(node)
-        if not {operator, counted_as(node)} & {*options.op_types}:
+        if not {operator, standard_operator(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantised, constants, options)
         reason = reason or request.odd.get(node.name)
@@ -169,6 +177,7 @@ def make_plan(request: PlanRequest) -> Plan:
         placement.beside,
         left,
         placement.sums,
+        placement.clips,
     )
 
 
@@ -251,9 +260,9 @@ def _why_not(
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
-        return why_foreign(node)
+        return why_nonstandard(node)
     if any(name in quantised for name in node.input[:2]):
-        return "quantised already"
+        return "already quantized"
     kinds = [types.get(name, "") for name in needed(node)]
     if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
         odd = next((kind for kind in kinds if kind != _FLOAT), None)
@@ -296,7 +305,7 @@ def _nothing(
             f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
             "(--op-type)."
         )
-    found = {counted_as(node) for node in all_nodes(proto.graph)}
+    found = {standard_operator(node) for node in all_nodes(proto.graph)}
     found |= {operator_of(node) for node in all_nodes(proto.graph)}
     chosen = "/".join(sorted(found & {*options.op_types}))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())

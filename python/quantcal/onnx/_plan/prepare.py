@@ -13,7 +13,7 @@ The float model computes what it did. In order:
 6. weights and biases get the one form that is quantised rightly: biases as vectors, the
    Gemm's alpha and beta multiplied in.
 
-Whether it computes the same is checked on a sample: :mod:`quantcal.onnx._check.float_model`.
+Whether it computes the same is checked on a sample: :mod:`quantcal.onnx._check.equivalence`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.external import external_tensors
+from quantcal.onnx._graph.external_data import external_tensors
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.scopes import inferred_types, name_nodes, scopes, unify_names
-from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._graph.weights import drop_unread, uses_of
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded, opset_of, with_weights
-from quantcal.onnx._model.old_operators import (
+from quantcal.onnx._model.converter_workarounds import (
     check_convertible,
-    put_back,
-    reason,
-    set_aside,
+    explain_failure,
+    hide_nodes,
+    rewrite_hidden,
 )
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel, opset_of, with_weights
 from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
 from quantcal.onnx._plan.names import near
 from quantcal.onnx._plan.operands import shape_operands
@@ -59,9 +59,9 @@ class Prepared:
 
     Attributes
     ----------
-    original : Loaded
+    original : LoadedModel
         The model as it was given.
-    converted : Loaded
+    converted : LoadedModel
         Only steps 1 to 3: the graph to observe, whose values are the float model's.
     proto : ModelProto
         All steps: the graph to rewrite.
@@ -78,8 +78,8 @@ class Prepared:
         Constants of ``proto`` that follow from another one.
     """
 
-    original: Loaded
-    converted: Loaded
+    original: LoadedModel
+    converted: LoadedModel
     proto: onnx.ModelProto
     types: dict[str, str]
     ranks: dict[str, int]
@@ -185,7 +185,7 @@ def _without_range(plan: Plan, known: Reached) -> dict[str, str]:
 
 
 def prepare(
-    loaded: Loaded,
+    loaded: LoadedModel,
     options: Options,
     opset: int | None = None,
     *,
@@ -195,7 +195,7 @@ def prepare(
 
     Parameters
     ----------
-    loaded : Loaded
+    loaded : LoadedModel
     options : Options
     opset : int, optional
         The least opset; that of the formats in ``options`` by default.
@@ -211,7 +211,7 @@ def prepare(
 
     original = replace(loaded, proto=onnx.ModelProto())
     original.proto.CopyFrom(loaded.proto)
-    loaded = flatten(loaded)
+    loaded = inline_functions(loaded)
     name_nodes(loaded.proto.graph)
     check_names(loaded.proto, loaded.label, options)
     if not opset_of(loaded.proto):  # nodes of other domains only
@@ -248,7 +248,7 @@ def prepare(
     return Prepared(original, converted, proto, types, ranks, plan, options, odd, ties)
 
 
-def convert_opset(loaded: Loaded, opset: int) -> Loaded:
+def convert_opset(loaded: LoadedModel, opset: int) -> LoadedModel:
     """Return the model in at least this opset; the same model when it is already."""
     from onnx import version_converter
 
@@ -259,21 +259,21 @@ def convert_opset(loaded: Loaded, opset: int) -> Loaded:
         loaded.proto.ir_version = max(loaded.proto.ir_version, least)
         return loaded
     kept = sum(1 for _ in external_tensors(loaded.proto))
-    hidden = type(loaded.proto)()
-    hidden.CopyFrom(loaded.proto)
-    check_convertible(hidden, version, opset, loaded.label)
-    aside = set_aside(hidden, version, opset)
+    copy = type(loaded.proto)()
+    copy.CopyFrom(loaded.proto)
+    check_convertible(copy, version, opset, loaded.label)
+    hidden = hide_nodes(copy, version, opset)
     try:
-        proto = version_converter.convert_version(hidden, opset)
+        proto = version_converter.convert_version(copy, opset)
     except Exception as error:  # the converter raises RuntimeError and its own
         raise CalibrationError(
             f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
-            f"onnx cannot convert it: {reason(error, hidden)}. Export the model again "
+            f"onnx cannot convert it: {explain_failure(error, copy)}. Export the model again "
             f"with opset {opset} or later."
         ) from error
     if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
         return convert_opset(with_weights(loaded), opset)
-    put_back(proto, aside)
+    rewrite_hidden(proto, hidden)
     proto.ir_version = max(proto.ir_version, least)
     name_nodes(proto.graph)
     return replace(loaded, proto=proto)

@@ -29,9 +29,7 @@ def in_table(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
     """Return what a table tells of its tensors; without a report they count as reached."""
     report = table.report if isinstance(table, CalibrationTable) else {}
     return {
-        name: _reason(report[name].count, report[name].minimum)
-        if name in report
-        else None
+        name: _reason(report[name].count, report[name].min) if name in report else None
         for name in table
     }
 

@@ -8,17 +8,18 @@ their kernels; so do the codes of weights. Names follow onnxruntime's quantizer:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantcal.formats import QuantFormat
-from quantcal.onnx._graph.external import embed
+from quantcal.onnx._graph.external_data import embed_weights
 from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, subgraphs
-from quantcal.onnx._graph.ties import untie
+from quantcal.onnx._graph.tied_weights import compute_from_root
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._write.clip_forms import in_other_form
 from quantcal.onnx._write.loadable import make_loadable
 from quantcal.onnx._write.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.params import QuantParams
@@ -66,9 +67,9 @@ def rewrite(
     work.scope(proto.graph, {})
     make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
-    untie(proto.graph, prepared.ties)
+    compute_from_root(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
-        embed(proto, prepared.converted.folder)  # what stays in float
+        embed_weights(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
 
 
@@ -120,7 +121,7 @@ class _Rewriter:
             self._weights.decode(node, scope)
             if node.name in self._plan.sums:
                 self._weights.decode_sum(node, self._plan.sums[node.name], scope)
-            nodes.append(node)
+            nodes.extend(self._kept_apart(node))
             for index, name in enumerate(node.output):
                 if self._plan.sites.get(name, frozenset()) is not None:
                     continue
@@ -138,6 +139,13 @@ class _Rewriter:
         kept = [value for value in graph.value_info if value.name in made]
         del graph.value_info[:]
         graph.value_info.extend(kept)
+
+    def _kept_apart(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
+        """Return a node, in another form if it would take a product its integer kernel."""
+        clipping = self._plan.clips.get(node.name)
+        if clipping is None or clipping.is_merged(self._ranges):
+            return [node]
+        return in_other_form(node, self.name)
 
     def _rounds(
         self, node: onnx.NodeProto, name: str, around: Mapping[str, str]

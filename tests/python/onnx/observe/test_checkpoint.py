@@ -15,7 +15,7 @@ import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
 from quantcal.cli import checkpoints
-from quantcal.onnx._check import float_model, trial_run
+from quantcal.onnx._check import equivalence, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._plan.quantize_options import ObserverName
@@ -132,7 +132,7 @@ def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
         *_, feed, where = rest
         ran.append((list(feed["x"].shape), where))
 
-    monkeypatch.setattr(float_model, "check_unchanged", note)  # of the float forms
+    monkeypatch.setattr(equivalence, "check_equivalence", note)  # of the float forms
     monkeypatch.setattr(trial_run, "run", note)
     result = qc.onnx.quantize(model, output, samples(3), progress=False, **how)
     assert result.samples == 3

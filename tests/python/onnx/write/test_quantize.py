@@ -293,7 +293,7 @@ def test_a_quantised_model_is_not_quantised_again(tmp_path: Path) -> None:
     model = models.conv_net()
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(model, path, images(model), progress=False)
-    with pytest.raises(qc.CalibrationError, match="quantised already"):
+    with pytest.raises(qc.CalibrationError, match="already quantized"):
         qc.onnx.quantize(path, tmp_path / "r.onnx", images(model), progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["q.onnx"]
 
