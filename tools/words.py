@@ -26,14 +26,9 @@ QUOTING = (
 # Still to be read: "x/" is all below a folder, "x/*" the files in it. Remove an entry when
 # its words are in order, and this constant when it is empty. `--summary` says when.
 UNREAD: tuple[str, ...] = (
-    "python/quantcal/cli/",
-    "python/quantcal/onnx/*",
     "python/quantcal/onnx/_observe/",
     "python/quantcal/onnx/_ort/",
     "python/quantcal/onnx/_plan/",
-    "python/quantcal/onnx/_runtime/feed_callables.py",
-    "python/quantcal/onnx/_runtime/feed_files.py",
-    "python/quantcal/onnx/_runtime/feeds.py",
     "python/quantcal/onnx/_write/",
     "src/*",
     "src/channels/",
@@ -45,7 +40,6 @@ UNREAD: tuple[str, ...] = (
     "src/search/",
     "src/simd/",
     "src/wire/",
-    "tests/python/cli/",
     "tests/python/docs/",
     "tests/python/onnx/",
     "tests/rust/",

@@ -51,7 +51,7 @@ def run_case(key: str, path: str, case: str, samples: int, size: str) -> None:
             path,
             feeds,
             tensors="all" if "all tensors" in case else None,
-            method="outputs" if "outputs" in case else "in_graph",
+            observer="outputs" if "outputs" in case else "in_graph",
         )
         calibrator.compute("mse", format="uint8")
     seconds = time.perf_counter() - start

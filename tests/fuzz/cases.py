@@ -181,27 +181,27 @@ def _options(rng: np.random.Generator, model: onnx.ModelProto) -> dict[str, Any]
     )
     options: dict[str, Any] = {"target": target}
     if target == "tensorrt":
-        options["activation"] = draw("int8", "int8", "float8_e4m3fn", "none")
+        options["activation_type"] = draw("int8", "int8", "float8_e4m3fn", "none")
         weights = {
             "int8": ("int8",),
             "none": ("int8", "int4"),
             "float8_e4m3fn": (None,),
         }
-        options["weight"] = draw(*weights[options["activation"]])
+        options["weight_type"] = draw(*weights[options["activation_type"]])
     else:
         more = ("int8", "uint16", "int16", "float8_e4m3fn", "none")
-        options["activation"] = draw(*["uint8"] * 5, *more)
+        options["activation_type"] = draw(*["uint8"] * 5, *more)
         weights_ = (*["int8"] * 5, "uint8", "int7", "int4", "uint4", "int16")
-        options["weight"] = draw(*weights_, "float8_e4m3fn")
-        if options["activation"].startswith("float"):
-            options["weight"] = None
+        options["weight_type"] = draw(*weights_, "float8_e4m3fn")
+        if options["activation_type"].startswith("float"):
+            options["weight_type"] = None
         options["placement"] = draw("minimal", "minimal", "minimal", "stock")
     options["per_channel"] = draw(True, True, False)
     options["strategy"] = draw("minmax", "minmax", "mse", "percentile_99.99")
-    options["method"] = draw(*["auto", "in_graph"] * 3, "outputs")
+    options["observer"] = draw(*["auto", "in_graph"] * 3, "outputs")
     options["cpu"] = draw("auto", "auto", "vnni", "no-vnni", "arm")
     options["reduce_range"] = draw("auto", "auto", True, False)
-    options["halves"] = draw(True, False)
+    options["check_stability"] = draw(True, False)
     if draw(True, False, False):
         kinds = {node.op_type for node in model.graph.node if not node.domain}
         kinds -= {"Constant", "If", "Loop", "Scan"}

@@ -137,7 +137,7 @@ class _Judge:
                 location="w",
                 size_threshold=0,
             )
-        weights_only = self._options["activation"] == "none"
+        weights_only = self._options["activation_type"] == "none"
         reader = None if weights_only else self._case.samples
         result = qc.onnx.quantize(
             given, output, reader, progress=False, **self._options
@@ -204,7 +204,7 @@ class _Judge:
                     yield Finding("look", f"{way}: {name} {level:.1f} dB, no stock")
 
     def _floor(self) -> float:
-        weight = str(self._options.get("weight", ""))
+        weight = str(self._options.get("weight_type", ""))
         return 8.0 if "4" in weight or "float8" in str(self._options) else 18.0
 
 

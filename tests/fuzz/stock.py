@@ -48,11 +48,11 @@ def quantize(
     narrow: bool,
 ) -> bool:
     """Write stock onnxruntime's model; False where it cannot or has no such format."""
-    activation = TYPES.get(options["activation"])
-    weight = TYPES.get(options.get("weight", "int8"))
+    activation = TYPES.get(options["activation_type"])
+    weight = TYPES.get(options.get("weight_type", "int8"))
     if activation is None or weight is None:
         return False
-    symmetric = options["target"] == "tensorrt" or options["activation"] == "int8"
+    symmetric = options["target"] == "tensorrt" or options["activation_type"] == "int8"
     method = CalibrationMethod.MinMax
     if options["strategy"].startswith("percentile"):
         method = CalibrationMethod.Percentile

@@ -48,13 +48,13 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Quantization calibration: measure once, decide as often as you like.
+    """Quantization calibration: observe once, choose ranges as often as you like.
 
     In one step:
-      $ quantcal quantize model.onnx -o model.int8.onnx --data calibration/
+      $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/
 
     Or observe once, and try ranges without running the model again:
-      $ quantcal observe model.onnx -o stats.qcal --data calibration/
+      $ quantcal observe model.onnx -o stats.qcal --samples calibration/
       $ quantcal inspect stats.qcal --sort max
       $ quantcal compare stats.qcal
       $ quantcal compute stats.qcal -o table.json
@@ -64,7 +64,7 @@ def _root(
     """
 
 
-# In the order in which a newcomer needs them; --help lists them so.
+# --help lists them in this order, in which a newcomer needs them.
 for command in (
     quantize,
     evaluate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,28 +12,26 @@ from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
 from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import refuse_same
-
-if TYPE_CHECKING:
-    from quantcal.onnx._check.files_in_use import RunFiles
+from quantcal.onnx import FileCheck, QuantizeOptions
 
 
 def check_sources(
-    data: str | None, from_: Path | None, options: Mapping[str, Any]
+    samples: str | None, from_: Path | None, options: QuantizeOptions
 ) -> None:
-    """Refuse samples beside histograms, and neither."""
-    if data is not None and from_ is not None:
-        raise typer.BadParameter("Give --data or --from, not both.")
-    if data is None and from_ is None and options.get("activation") != "none":
+    """Refuse samples together with histograms, and a run without either."""
+    if samples is not None and from_ is not None:
+        raise typer.BadParameter("Give --samples or --from, not both.")
+    if samples is None and from_ is None and options.activation_type != "none":
         raise typer.BadParameter(
-            "Give the calibration samples, or --activation none, or --from FILE.",
-            param_hint="'--data'",
+            "Give the calibration samples, or --activation-type none, or --from FILE.",
+            param_hint="'--samples'",
         )
 
 
 def config_beside(output: Path, config: Path | None) -> Path | None:
-    """Return where the options go; None when the file that was read says them already.
+    """Return where the options go; None when that is the file that was read.
 
-    It may have remarks of the user's.
+    That file may have comments by the user.
     """
     beside = output.with_suffix(".quantcal.toml")
     return None if config is not None and same_target(beside, config) else beside
@@ -51,17 +49,18 @@ def calibrator_for(
     Parameters
     ----------
     earlier
+        The histograms.
     source
         Where they are from.
     configured
         The settings asked for: ``mantissa_bits`` and ``on_nonfinite``, or None.
     complete
-        Whether they are of all samples.
+        Whether they hold all samples.
 
     Raises
     ------
     CalibrationError
-        If they were made with other settings than are asked for.
+        If they were made with other settings.
     """
     if earlier is None:
         chosen = {
@@ -70,24 +69,24 @@ def calibrator_for(
         return Calibrator(**chosen)
     for name, value in configured.items():
         kept = getattr(earlier, name)
-        # Complete histograms that were to be refused for an infinity hold none.
+        # Histograms of all samples, made with "raise", hold no NaN or infinity.
         if value in (None, kept) or (complete and value == "ignore"):
             continue
         msg = (
             f"The configuration says {name} = {value!r}, but the histograms in {source} were "
-            f"made with {kept!r}; leave it out of the configuration, or observe all samples "
+            f"made with {kept!r}. Leave it out of the configuration, or observe all samples "
             f"again without {'--from' if complete else '--resume'}."
         )
         raise CalibrationError(msg)
     return earlier
 
 
-def check_outputs(used: RunFiles, output: Path, others: Sequence[Path | None]) -> None:
+def check_outputs(
+    files: FileCheck, output: Path, others: Sequence[Path | None]
+) -> None:
     """Refuse files that cannot be written, or that the run uses."""
-    from quantcal.onnx._write.output import check_file, weights_beside
-
-    check_file(output, used).check_both()
+    weights = files.check_model(output)
     given = [path for path in others if path is not None]
     for path in given:
-        check_file(path, used)
-    refuse_same([output, weights_beside(output), *given])
+        files.check(path)
+    refuse_same([output, weights, *given])

@@ -1,10 +1,8 @@
-"""`quantcal compare`: what every strategy would do, before one is chosen."""
+"""`quantcal compare`: what every strategy would do, before you choose one."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
@@ -15,19 +13,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from quantcal.cli.console import show, stdout
-from quantcal.cli.errors import check_outputs
-from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
     PowerOfTwoOption,
     StatsArgument,
     SymmetricOption,
-    check_format,
 )
-from quantcal.cli.results import load_stats
-from quantcal.cli.tables import Column, tensor_table
+from quantcal.cli.output import records
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.output.tables import Column, tensor_table
+from quantcal.cli.stats_run import StatsRun
 from quantcal.comparison.compare import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import HIGHER_IS_BETTER
@@ -36,7 +33,7 @@ from quantcal.report.picture import save_comparison
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "worst tensor": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
-"""What goes first on a narrow terminal."""
+"""What a narrow terminal leaves out first."""
 
 
 class Sort(str, Enum):
@@ -84,7 +81,7 @@ def compare(
         typer.Option(
             "--sort",
             show_default="as given",
-            help="Puts the best strategies by this figure first; over several tensors, "
+            help="Put the best strategies by this figure first; over several tensors, "
             "by its median.",
         ),
     ] = None,
@@ -108,38 +105,31 @@ def compare(
 ) -> None:
     """Show what every strategy would do to every tensor.
 
-    First how each strategy does over all tensors, then the tensors that even
-    the best strategy serves worst: candidates for more bits or for float. SQNR
-    is the signal to quantisation noise of the activations, computed from their
-    histograms; which tensors a network is sensitive to is another question.
+    First the result of each strategy over all tensors. Then the tensors with the
+    worst result of the best strategy: candidates for more bits or for float. SQNR
+    is the signal to quantization noise of the activations, computed from their
+    histograms. It does not say which tensors a network is sensitive to.
 
     Examples:
       $ quantcal compare stats.qcal --sort sqnr_db
       $ quantcal compare stats.qcal --tensor decoder.0.ffn --plot ffn.png
       $ quantcal compare stats.qcal -s mse -s percentile_99.9 --format int4 --json
     """
-    check_format(format_, symmetric, power_of_two)
-    calibrator = load_stats(stats)
-    tensors = calibrator.names if tensor is None else [tensor]
+    scaling: dict[str, Any] = {"symmetric": symmetric, "power_of_two": power_of_two}
+    run = StatsRun(stats, plot, format=format_, **scaling)
+    tensors = run.calibrator.names if tensor is None else [tensor]
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(
-            f"A picture is of one tensor, and there are {len(tensors)}: name one with "
+            f"A picture shows one tensor, and there are {len(tensors)}: name one with "
             "--tensor.",
             param_hint="'--plot'",
         )
-    check_outputs([plot], [stats])
-    started = time.perf_counter()
-    comparison = compare_strategies(
-        calibrator,
-        format_,
-        strategies=strategy,
-        symmetric=symmetric,
-        power_of_two=power_of_two,
-        tensors=tensors,
+    comparison = run.work(
+        lambda calibrator: compare_strategies(
+            calibrator, format_, strategies=strategy, tensors=tensors, **scaling
+        )
     )
-    seconds = time.perf_counter() - started
     if plot is not None:
-        check_outputs([plot], [stats])
         save_comparison(comparison, plot)
     names = _order(comparison, sort)
     if json_:
@@ -149,7 +139,7 @@ def compare(
     facts = {
         "format": comparison.formats_text,
         "tensors": str(len(tensors)),
-        "time": f"{seconds:.2f} s",
+        "time": f"{run.seconds:.2f} s",
     }
     if plot is not None:
         facts = {"written": str(plot), **facts}
@@ -171,7 +161,7 @@ def compare(
 
 
 def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
-    """Return the names of the strategies, the best first; those that never apply last."""
+    """Return the names of the strategies, the best first. Those that never apply come last."""
     names = comparison.strategies
     if sort is None:
         return names
@@ -188,7 +178,7 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
 
 
 def _print_worst(comparison: Comparison, limit: int) -> None:
-    """Print the tensors with the minimum SQNR under their best strategy."""
+    """Print the tensors with the lowest SQNR under their best strategy."""
     seen = [name for name in comparison.tensors if comparison.histograms[name].finite]
     usable = [name for name in seen if any(row.params for row in comparison[name])]
     best = [comparison[name].best() for name in usable]
@@ -221,14 +211,7 @@ def _print_json(file: Path, comparison: Comparison, names: list[str]) -> None:
         "kind": "comparison",
         "file": str(file),
         "format": comparison.formats_text,
-        "summary": [_finite(asdict(each)) for each in summary],
+        "summary": [records.finite_numbers(asdict(each)) for each in summary],
         "rows": [row.record() for row in rows],
     }
-    print(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
-
-
-def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in fields.items()
-    }
+    records.print_json(content)

@@ -1,4 +1,4 @@
-"""`quantcal evaluate`: a quantised model beside its float original."""
+"""`quantcal evaluate`: a quantized model beside its float original."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, show, stdout
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import JsonOption, ModelArgument
-from quantcal.onnx._runtime.feed_callables import load_callable
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, show, stdout
+from quantcal.cli.output.facts import print_facts
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
@@ -24,16 +23,16 @@ from quantcal.onnx.evaluation import evaluate as evaluate_models
 def evaluate(
     float_model: ModelArgument,
     quantized: Annotated[
-        Path, typer.Argument(metavar="QUANTISED", help="Its quantised copy.")
+        Path, typer.Argument(metavar="QUANTIZED", help="Its quantized copy.")
     ],
     *,
-    data: Annotated[
+    samples: Annotated[
         str,
         typer.Option(
-            "--data",
+            "--samples",
             metavar="PATH",
-            help="Samples to run, as for `quantcal quantize`; others than it was calibrated "
-            "with.",
+            help="Samples to run, as for `quantcal quantize`. Give others than those of the "
+            "calibration.",
         ),
     ],
     labels: Annotated[
@@ -42,24 +41,25 @@ def evaluate(
             "--labels",
             metavar="python:MODULE:CALLABLE",
             show_default="none",
-            help="Your own metric: called with a sample's number, its {input: array} and "
-            "{output: array}; returns a number, or {name: number}. Means are shown.",
+            help="Your metric, called with a sample's number, its {input: array} and "
+            "{output: array}; it returns a number, or {name: number}. Means are shown.",
         ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Compare a quantised model's outputs with the float model's.
+    """Compare a quantized model's outputs with the float model's.
 
-    Runs in exact arithmetic, which shows what the ranges cost, and natively, which
-    adds what this machine's kernels do; warns when the two differ.
+    Runs in exact arithmetic, which shows the error of the ranges, and natively,
+    which adds that of this machine's kernels. Warns when the two differ.
 
     Examples:
-      $ quantcal evaluate model.onnx model.int8.onnx --data validation/
-      $ quantcal evaluate model.onnx model.int8.onnx --data validation/ \\
+      $ quantcal evaluate model.onnx model.int8.onnx --samples validation/
+      $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
           --labels python:mytask:is_right
     """
-    metric = None if labels is None else load_callable(labels)
-    found = evaluate_models(float_model, quantized, data, metric=metric, progress=True)
+    found = evaluate_models(
+        float_model, quantized, samples, metric=labels, progress=True
+    )
     for message in found.warnings:
         say_warning(message)
     if json_:

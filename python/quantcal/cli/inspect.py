@@ -14,10 +14,10 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.cli import records, text, views
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import warn_of_nonfinite
 from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text, views
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import warn_of_nonfinite
 from quantcal.cli.results import load_either
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
@@ -72,9 +72,9 @@ def inspect(
 ) -> None:
     """Show what is in a file: counts, extremes, percentiles, distributions.
 
-    The distribution is drawn on a linear axis from min to max, as an integer
-    grid divides it, with the logarithm of counts as height: one value in
-    millions shows. A block with crumbs far away is a tensor with outliers.
+    The distribution has a linear axis from min to max, as an integer grid
+    divides it. The height is the logarithm of counts, which shows one value in
+    millions. A block with small marks far away is a tensor with outliers.
 
     Examples:
       $ quantcal inspect stats.qcal --sort max --limit 10
@@ -104,12 +104,12 @@ def _show_histograms(
     names = _chosen(calibrator.names, match, sort, limit, key)
     shown = records.of_histograms(calibrator, names)
     if json_:
-        records.print_json("histograms", file, shown)
+        records.print_tensors("histograms", file, shown)
         return
     out = stdout()
     show(out, views.histograms(calibrator, shown, out))
-    told = [_of(names, len(calibrator)), *_formats(calibrator, names)]
-    out.print("; ".join([*told, _resolution(shown)]), style="dim")
+    parts = [_of(names, len(calibrator)), *_formats(calibrator, names)]
+    out.print("; ".join([*parts, _resolution(shown)]), style="dim")
     warn_of_nonfinite([r["name"] for r in shown if r["count"] > r["finite"]])
 
 
@@ -135,14 +135,14 @@ def _show_table(
 
     names = _chosen(list(table), match, sort, limit, key)
     if json_:
-        records.print_json("ranges", file, records.of_table(table, names))
+        records.print_tensors("ranges", file, records.of_table(table, names))
         return
     out = stdout()
     show(out, views.ranges(table, names, out))
     formats = sorted({table[name].format for name in names})
     out.print("; ".join([_of(names, len(table)), *formats]), style="dim")
-    told = [name for name in names if name in report]
-    warn_of_nonfinite([name for name in told if nonfinite(report[name])])
+    reported = [name for name in names if name in report]
+    warn_of_nonfinite([name for name in reported if nonfinite(report[name])])
 
 
 def _weight(
@@ -184,7 +184,7 @@ def _chosen(
 
 
 def _formats(calibrator: Calibrator, names: list[str]) -> list[str]:
-    """Return what the tensors were observed for; nothing where that is not known."""
+    """Return the formats that the tensors were observed for; empty where not known."""
     found = {each for name in names for each in calibrator.formats.get(name, ())}
     return [f"observed for {', '.join(sorted(found))}"] if found else []
 

@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, stdout
-from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
-from quantcal.cli.options import (
-    MB,
-    NODES,
-    ActivationOption,
-    DataOption,
-    ExcludeOption,
-    IncludeOption,
-    MantissaOption,
-    MemoryOption,
-    ModelArgument,
-    NonfiniteOption,
-    Observer,
-    ObserverOption,
-    OnNonfinite,
-    OpTypeOption,
-    Placement,
-    PlacementOption,
-    ResumeOption,
-    Target,
-    TargetOption,
-    parse_formats,
+from quantcal.cli.checkpoints import keep_all, open_checkpoint
+from quantcal.cli.flags import Flags, flag_of, takes_flags
+from quantcal.cli.options import ModelArgument, ResumeOption, SamplesOption
+from quantcal.cli.output import text
+from quantcal.cli.output.console import stdout
+from quantcal.cli.output.facts import print_facts, timing, warn_of_nonfinite
+from quantcal.onnx import FileCheck, QuantizeOptions, Samples, load_samples
+from quantcal.onnx import observe as observe_model
+from quantcal.onnx.result import peak_memory
+
+OBSERVE_FLAGS = (
+    "target",
+    "placement",
+    "op_types",
+    "include",
+    "exclude",
+    "activation_type",
+    "observer",
+    "max_memory",
+    "mantissa_bits",
+    "on_nonfinite",
 )
+"""The options that decide what is observed, and how."""
 
-if TYPE_CHECKING:
-    from quantcal.onnx import Checkpoint
-    from quantcal.onnx._runtime.feeds import Samples
+_NODES = flag_of("target").panel
 
 
+@takes_flags(*OBSERVE_FLAGS)
 def observe(
     model: ModelArgument,
     *,
@@ -55,20 +50,15 @@ def observe(
             help="Where to write the histograms (.qcal); replaced when complete.",
         ),
     ],
-    data: DataOption,
-    target: TargetOption = None,
-    activation: ActivationOption = None,
-    placement: PlacementOption = None,
-    op_type: OpTypeOption = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
+    samples: SamplesOption,
+    flags: Flags,
     tensor: Annotated[
         list[str] | None,
         typer.Option(
             "--tensor",
-            rich_help_panel=NODES,
+            rich_help_panel=_NODES,
             metavar="NAME",
-            show_default="what quantising needs",
+            show_default="what quantizing needs",
             help="Observe exactly this tensor. Repeat it for several.",
         ),
     ] = None,
@@ -76,65 +66,53 @@ def observe(
         bool,
         typer.Option(
             "--all-tensors",
-            rich_help_panel=NODES,
-            help="Observe every float tensor, not only those that quantising needs.",
+            rich_help_panel=_NODES,
+            help="Observe every float tensor, not only those that quantizing needs.",
         ),
     ] = False,
-    mantissa_bits: MantissaOption = None,
-    on_nonfinite: NonfiniteOption = None,
-    observer: ObserverOption = Observer.AUTO,
-    max_memory: MemoryOption = None,
     resume: ResumeOption = None,
 ) -> None:
     """Run the samples through a model once and save its histograms.
 
-    Everything else is decided afterwards, as often as you like, without the
-    model. Memory does not grow with the number of samples. What was observed is
-    kept when a sample fails or the command is interrupted; --resume goes on.
+    Ranges are chosen later, as often as you like, without the model. Memory does
+    not grow with the number of samples. When a sample fails or the command is
+    interrupted, a checkpoint is kept; --resume continues from it.
 
     Examples:
-      $ quantcal observe model.onnx -o stats.qcal --data calibration/
-      $ quantcal observe model.onnx -o stats.qcal --data python:mydata:batches
+      $ quantcal observe model.onnx -o stats.qcal --samples calibration/
+      $ quantcal observe model.onnx -o stats.qcal --samples python:mydata:batches
     """
-    from quantcal.onnx import load_samples
-    from quantcal.onnx import observe as observe_model
-    from quantcal.onnx._check.files_in_use import RunFiles
-    from quantcal.onnx._write.output import check_file
-    from quantcal.onnx.result import peak_memory
-
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
-    place = check_file(output, RunFiles(model, data, resume))
-    earlier, keep = kept_before(resume, output, mantissa_bits, on_nonfinite)
+    files = FileCheck(model, [samples, resume])
+    files.check(output)
+    settings = flags.raw("mantissa_bits", "on_nonfinite")
+    earlier, checkpoint = open_checkpoint(resume, output, settings)
     started = time.perf_counter()
-    samples = Counted(load_samples(data, model))
+    counted = Counted(load_samples(samples, model))
     calibrator = observe_model(
         model,
-        samples,
+        counted,
         tensors="all" if all_tensors else tensor or None,
-        mantissa_bits=mantissa_bits,
-        on_nonfinite=on_nonfinite.value if on_nonfinite else "ignore",
-        progress=True,
-        method=observer.value,
-        max_memory=megabytes(max_memory),
         calibrator=earlier,
-        keep=keep,
-        **chosen(target, activation, placement, op_type, include, exclude),
+        checkpoint=checkpoint,
+        progress=True,
+        options=QuantizeOptions(**flags.values()),
     )
     seconds = time.perf_counter() - started
     try:
-        place.check()
+        files.check(output)
         calibrator.save(output)
     except BaseException:
-        keep_all(calibrator, keep, None, "--resume")
+        keep_all(calibrator, checkpoint, None, "--resume")
         raise
-    remove_kept(keep)
+    checkpoint.remove()
     facts = {
         "written": f"{output} ({text.size(output.stat().st_size)})",
-        "samples": str(samples.read),
+        "samples": str(counted.read),
         "tensors": str(len(calibrator)),
         "values": text.amount(sum(calibrator[name].count for name in calibrator)),
-        "time": timing(seconds, samples.read - keep.samples),
+        "time": timing(seconds, counted.read - checkpoint.samples),
     }
     peak = peak_memory()
     if peak is not None:
@@ -143,126 +121,25 @@ def observe(
     warn_of_nonfinite(with_nonfinite(calibrator))
 
 
-def keep_all(
-    calibrator: Calibrator,
-    keep: Checkpoint | None,
-    save_stats: Path | None,
-    option: str,
-) -> None:
-    """Keep what all samples gave when what was to be made of it could not be written.
-
-    `option` is that of the command which takes the file.
-    """
-    if keep is None or keep.complete is None or not len(calibrator):
-        return
-    if save_stats is not None and _saved(calibrator.save, save_stats):
-        keep.remove()
-    elif _saved(partial(keep.write, keep.complete), calibrator):
-        file = keep.path(keep.complete)
-        say_warning(
-            f"The histograms of all {keep.complete} samples are kept in {file}; "
-            f"{option} {file} does not run them again."
-        )
-    else:
-        say_warning(f"The last samples could not be kept. {keep.told()}".rstrip())
-
-
-def remove_kept(keep: Checkpoint | None) -> None:
-    """Remove what a run kept: all that it was for is written."""
-    if keep is not None:
-        keep.remove()
-
-
-def _saved(save: Callable[[Any], None], what: Any) -> bool:
-    """Return whether something can be saved: another error is being told already."""
-    try:
-        save(what)
-    except (CalibrationError, OSError):
-        return False
-    return True
-
-
-def kept_before(
-    resume: Path | None,
-    output: Path,
-    mantissa_bits: int | None,
-    on_nonfinite: OnNonfinite | None,
-) -> tuple[Calibrator | None, Checkpoint]:
-    """Return what is to be resumed, and where this run keeps what it observes."""
-    from quantcal.onnx import Checkpoint
-
-    if resume is None:
-        keep = Checkpoint(output)
-        for file in keep.found()[-1:]:
-            say_warning(
-                f"{file} is left of a run that ended early; --resume {file} would go on "
-                "behind its samples. All are observed now."
-            )
-        return None, keep
-    refuse(
-        {"--mantissa-bits": mantissa_bits, "--on-nonfinite": on_nonfinite},
-        "the histograms in --resume were made with their own",
-    )
-    return Checkpoint.resume(resume, output)
-
-
-def refuse(given: Mapping[str, object], reason: str) -> None:
-    """Refuse options that would have no effect."""
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(
-                f"It has no effect: {reason}.", param_hint=f"'{name}'"
-            )
-
-
-def megabytes(max_memory: int | None) -> int:
-    """Return `--max-memory` in bytes, or the library's default."""
-    from quantcal.onnx._observe.observer import MAX_MEMORY
-
-    return MAX_MEMORY if max_memory is None else max_memory * MB
-
-
-def chosen(
-    target: Target | None,
-    activation: list[str] | None,
-    placement: Placement | None,
-    op_type: list[str] | None,
-    include: list[str] | None,
-    exclude: list[str] | None,
-) -> dict[str, Any]:
-    """Return the options that decide what is observed; only those that were given."""
-    plain, rules = parse_formats(activation, "--activation")
-    options = {
-        "target": target.value if target else None,
-        "activation": plain,
-        "formats": rules,
-        "placement": placement.value if placement else None,
-        "op_types": op_type,
-        "include": include,
-        "exclude": exclude,
-    }
-    return {name: value for name, value in options.items() if value}
-
-
 class Counted:
     """Samples, counted as they are read.
 
-    A tensor's observations do not tell their number: inside a loop a tensor has one for
-    each turn, inside a branch one only when it is taken.
+    A tensor's observations do not give their number. Inside a loop a tensor has one for
+    each turn, inside a branch one only when the branch is taken.
     """
 
-    def __init__(self, feeds: Samples) -> None:
-        self._feeds = feeds
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
         self.read = 0
 
     def __iter__(self) -> Iterator[Any]:
         self.read = 0
-        for feed in self._feeds:
+        for sample in self._samples:
             self.read += 1
-            yield feed
+            yield sample
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return len(self._samples)
 
 
 def with_nonfinite(calibrator: Calibrator) -> list[str]:

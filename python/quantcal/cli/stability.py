@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from quantcal._io.files import same_target
-from quantcal.cli import records
-from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
     StrategyOption,
     check_format,
-    parse_strategy,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import saying_warnings, show, stdout
+from quantcal.cli.output.facts import print_facts
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.results import load_stats
-from quantcal.cli.tables import Column, tensor_table
+from quantcal.cli.rules import parse_strategy
 from quantcal.report import columns
 from quantcal.stability import TOLERANCE, check_stability
 
-# What goes first where a terminal is narrow.
+# What a narrow terminal leaves out first.
 _RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
 
 
@@ -52,29 +52,32 @@ def stability(
         ),
     ] = TOLERANCE,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Show so many tensors.")
+        int,
+        typer.Option("--limit", min=1, metavar="N", help="Number of tensors to show."),
     ] = 10,
     json_: JsonOption = False,
 ) -> None:
-    """Tell whether the samples suffice: how far two halves of them agree.
+    """Check whether the samples suffice: how far two halves of them agree.
 
-    The ranges that each half chooses should be nearly the same. Where they are
-    not, few samples decide: take more, or a strategy that clips. `quantcal
-    quantize` tells the same of its own samples.
+    The ranges of both halves should be nearly the same. Where they are not, few
+    samples decide: take more, or a strategy that clips. `quantcal quantize`
+    reports the same for its samples.
 
     Examples:
       $ quantcal stability shard-1.qcal shard-2.qcal
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
     if same_target(first, second):
-        raise CommandError(f"{first} is given twice; it agrees with itself.")
+        raise CommandError(
+            f"{first} is given twice. Give the histograms of two halves."
+        )
     check_format(format_)
     halves = load_stats(first), load_stats(second)
     rules = parse_strategy(strategy)
     with saying_warnings():
         found = check_stability(*halves, rules, format=format_)
     if json_:
-        records.print_json("stability", None, records.of_stability(found))
+        records.print_tensors("stability", None, records.of_stability(found))
         return
     out = stdout()
     facts = {"tensors": str(len(found)), "two halves": found.summary(tolerance)}

@@ -1,4 +1,4 @@
-"""ONNX models: observe their activations, and write quantised copies.
+"""ONNX models: observe their activations, and write quantized copies.
 
 onnx and onnxruntime are imported when a function needs them, not before.
 
@@ -12,9 +12,11 @@ from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._plan.config import read_config
-from quantcal.onnx._runtime.feeds import Samples, load_samples
+from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
+from quantcal.onnx.files import FileCheck
 from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import ClippedTensor, QuantizeResult
@@ -24,10 +26,12 @@ __all__ = [
     "Checkpoint",
     "ClippedTensor",
     "Evaluation",
+    "FileCheck",
     "InputSpec",
     "MetricMean",
     "OutputError",
     "Patch",
+    "QuantizeOptions",
     "QuantizeResult",
     "Samples",
     "Saturation",

@@ -1,4 +1,4 @@
-"""What quantising did to a model's outputs, in exact arithmetic and in that of this machine."""
+"""The error of a quantized model's outputs, in exact arithmetic and in this machine's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from quantcal._io.files import is_text
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import LoadedModel, load_model, model_inputs
 from quantcal.onnx._runtime.child_process import load_in_child, shared_child
-from quantcal.onnx._runtime.feeds import as_feeds
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.progress import track
+from quantcal.onnx._runtime.sample_callables import load_callable
+from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._runtime.session import FOLDER_KEY
 from quantcal.onnx.output_error import Comparison, OutputError
 
@@ -26,24 +27,25 @@ if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
 
 Metric = Callable[[int, Feed, dict[str, Any]], Any]
+"""Called with a sample's number, its inputs and one model's outputs."""
 
 ARITHMETICS = ("exact", "native")
 """As the Q/DQ nodes are written, or as onnxruntime's kernels on this machine compute."""
 
+_DECIBEL = 1.0  # a larger loss by the kernels gives a warning
 _PROVIDERS = ["CPUExecutionProvider"]
-_DECIBEL = 1.0  # the loss from which the kernels are worth a warning
 _SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class MetricMean:
-    """The mean of a caller's own metric.
+    """The mean of a caller's metric.
 
     Attributes
     ----------
-    mean : float
+    mean
         Over all samples.
-    margin : float
+    margin
         Half of its 95 % interval, 1.96 standard errors; NaN for a single sample.
     """
 
@@ -57,13 +59,14 @@ class Evaluation:
 
     Attributes
     ----------
-    samples : int
-    outputs : dict of str to dict of str to OutputError
-        Output → arithmetic (``"exact"``, ``"native"``) → how it agrees with the float model.
-    metrics : dict of str to dict of str to MetricMean
+    samples
+        The number of samples that ran.
+    outputs
+        Output → arithmetic (``"exact"``, ``"native"``) → its error against the float model.
+    metrics
         Metric → model (``"float"``, ``"exact"``, ``"native"``) → its mean; empty without one.
-    warnings : tuple of str
-        Where native arithmetic loses what exact arithmetic does not.
+    warnings
+        Where native arithmetic loses accuracy that exact arithmetic keeps.
     """
 
     samples: int
@@ -81,30 +84,31 @@ class Evaluation:
 def evaluate(
     float_model: Model,
     quantized: Model,
-    reader: object,
+    samples: object,
     *,
-    metric: Metric | None = None,
+    metric: Metric | str | None = None,
     arithmetics: Sequence[str] = ARITHMETICS,
     progress: bool = False,
 ) -> Evaluation:
-    """Run samples through a float model and its quantised copy, and compare all outputs.
+    """Run samples through a float model and its quantized copy, and compare all outputs.
 
     Use other samples than those of the calibration. One sample is alive at a time.
 
     Parameters
     ----------
-    float_model, quantized : path, bytes or onnx.ModelProto
-        Both must have the same outputs.
-    reader : iterable of {input name: array}, CalibrationDataReader, Samples, or path
+    float_model, quantized
+        Paths, bytes or ``onnx.ModelProto``. Both must have the same outputs.
+    samples
         As for :func:`quantcal.onnx.observe`.
-    metric : callable, optional
-        Your own measure: called with the sample's number, its feed, and the outputs of one
-        model as ``{name: array}``; returns a number such as 1 for right and 0 for wrong, or
+    metric
+        Your measure: a callable, or its name as ``"python:module:callable"``. It is called
+        with the sample's number, its inputs, and the outputs of one model, the last two as
+        ``{name: array}``. It returns a number such as 1 for right and 0 for wrong, or
         several as ``{name: number}``. Means are reported for each model.
-    arithmetics : sequence of str
+    arithmetics
         ``"exact"`` computes Q/DQ nodes as written (session option
         ``session.disable_quant_qdq``), ``"native"`` with this machine's kernels. Default: both.
-    progress : bool
+    progress
         Show a bar on stderr when it is a terminal and rich is installed.
 
     Returns
@@ -130,8 +134,10 @@ def evaluate(
             f"arithmetics is {list(arithmetics)}. Give one or both of "
             f"{', '.join(ARITHMETICS)}."
         )
+    if isinstance(metric, str):
+        metric = load_callable(metric)
     loaded = load_model(float_model, weights=False)
-    feeds = as_feeds(reader, model_inputs(loaded.proto))
+    feeds = as_samples(samples, model_inputs(loaded.proto))
     reference = _open(loaded, exact=False)
     loaded = load_model(quantized, weights=False)
     others = {name: _open(loaded, exact=name == "exact") for name in arithmetics}
@@ -140,24 +146,24 @@ def evaluate(
     _check_outputs(names, next(iter(others.values())))
     compared = {name: {a: Comparison() for a in others} for name in names}
     measured: dict[str, dict[str, list[float]]] = {}
-    samples = 0
+    count = 0
     for feed in track(feeds, total=feeds.count, show=progress, label="Evaluating"):
-        where = f"sample {samples}"
+        where = f"sample {count}"
         wanted = run(reference, names, feed, where)
-        _measure(metric, samples, feed, names, wanted, "float", measured)
+        _measure(metric, count, feed, names, wanted, "float", measured)
         for arithmetic, session in others.items():
             found = run(session, names, feed, where)
             for name, want, got in zip(names, wanted, found, strict=True):
                 _compare(compared[name][arithmetic], want, got, f"{where}: {name!r}")
-            _measure(metric, samples, feed, names, found, arithmetic, measured)
-        samples += 1
-    if not samples:
+            _measure(metric, count, feed, names, found, arithmetic, measured)
+        count += 1
+    if not count:
         raise CalibrationError(
-            "The reader gave no samples: there is nothing to compare."
+            "There are no samples to compare the models on. Give one or more."
         )
     outputs = {n: {a: c.result() for a, c in by.items()} for n, by in compared.items()}
     metrics = {n: {m: _mean(v) for m, v in by.items()} for n, by in measured.items()}
-    return Evaluation(samples, outputs, metrics, _warnings(outputs))
+    return Evaluation(count, outputs, metrics, _warnings(outputs))
 
 
 def _open(loaded: LoadedModel, *, exact: bool) -> onnxruntime.InferenceSession:
@@ -189,8 +195,8 @@ def _check_outputs(names: list[str], session: onnxruntime.InferenceSession) -> N
     found = [value.name for value in session.get_outputs()]
     if set(found) != set(names):
         raise CalibrationError(
-            f"The float model's outputs are {sorted(names)}, the quantised one's "
-            f"{sorted(found)}. Give a model and its quantised copy."
+            f"The float model's outputs are {sorted(names)}, the quantized one's "
+            f"{sorted(found)}. Give a model and its quantized copy."
         )
 
 
@@ -200,7 +206,7 @@ def _compare(comparison: Comparison, want: Any, got: Any, where: str) -> None:
     if want.shape != got.shape:
         raise CalibrationError(
             f"{where} has shape {list(want.shape)} in the float model, but "
-            f"{list(got.shape)} in the quantised one."
+            f"{list(got.shape)} in the quantized one."
         )
     comparison.add(want, got)
 
@@ -238,8 +244,8 @@ def _mean(values: list[float]) -> MetricMean:
 
 
 def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ...]:
-    """Name the outputs that lose by this machine's kernels, and say what helps."""
-    told = []
+    """Name the outputs that lose accuracy by this machine's kernels, and the remedy."""
+    found = []
     for name, by in outputs.items():
         if not set(ARITHMETICS) <= by.keys():
             continue
@@ -250,12 +256,12 @@ def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ..
         if (exact.top1 or 0) - (native.top1 or 0) > _SHARE:
             losses.append(f"top-1 {exact.top1:.1%} → {native.top1:.1%}")
         if losses:
-            told.append(
-                f"this machine's kernels lose what the ranges do not, at {name!r}: "
-                f"{', '.join(losses)}. Without VNNI 8-bit sums overflow: quantise "
+            found.append(
+                f"this machine's kernels lose accuracy that the ranges keep, at {name!r}: "
+                f"{', '.join(losses)}. Without VNNI 8-bit sums overflow. Quantize "
                 'with reduce_range="nodes"'
             )
-    return tuple(told)
+    return tuple(found)
 
 
 def _plain(value: Any) -> Any:

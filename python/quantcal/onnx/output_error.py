@@ -1,4 +1,4 @@
-"""How far one output of a quantised model is from the float model's, over all samples."""
+"""The error of one output of a quantized model against the float model's, over all samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_TINY = 1e-12  # a probability that is not held against a model for being smaller
+_TINY = 1e-12  # smaller probabilities count as this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,16 @@ class OutputError:
 
     Attributes
     ----------
-    sqnr_db : float or None
+    sqnr_db
         Signal to noise, 10 · log10(Σ x² / Σ (x − y)²) over all elements; infinite when equal.
-    cosine : float or None
+    cosine
         Cosine of the angle between all elements of both.
-    max_error : float or None
+    max_error
         The largest |x − y|; infinite when one of them is not finite where the other is.
-    kl : float or None
+    kl
         Mean divergence KL(x‖y) in nats along the last axis, of outputs that are probabilities:
         not negative, and of sum 1.
-    top1 : float or None
+    top1
         The share of places along the last axis with the same largest element, when it has
         two or more; for whole numbers and booleans the share of equal elements.
     """

@@ -1,13 +1,16 @@
-"""What a quantisation did, for people and for programs."""
+"""What a quantization did, for people and for programs."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantcal.onnx._write.float_weights import float_weights_told
+from quantcal._core import CalibrationError
+from quantcal._io.files import write_text
+from quantcal.onnx._write.float_weights import float_weights_text
 from quantcal.stability import Stability
 from quantcal.table import CalibrationTable
 
@@ -26,43 +29,45 @@ class QuantizeResult:
 
     Attributes
     ----------
-    output : pathlib.Path
+    output
         The written model.
-    table : CalibrationTable
+    table
         The ranges of all activations, with a report on each. A tensor without a finite value
         is in it too, for :func:`quantcal.onnx.write`: its report has no minimum, and its range
-        means nothing.
-    samples : int
-        The number of calibration samples that were run; 0 when the histograms were there.
-    tensors_observed : int
-    quantized_nodes : dict of str to int
-        Operator type → number of nodes that compute on quantised data.
-    quantize_nodes, dequantize_nodes : int
+        has no meaning.
+    samples
+        The number of calibration samples that ran; 0 with histograms made earlier.
+    tensors_observed
+        The number of tensors that needed a histogram.
+    quantized_nodes
+        Operator type → number of nodes that compute on quantized data.
+    quantize_nodes, dequantize_nodes
         Numbers of QuantizeLinear and DequantizeLinear nodes in the written model.
-    left_in_float : dict of str to int
+    left_in_float
         Reason → number of nodes of the chosen operator types left as they were.
-    weight_formats : dict of str to int
+    weight_formats
         Format → number of weights stored in it; 7 bits are stored in 8.
-    float_weights : dict of str to int
-        Operator type → bytes of the constants that it reads and the model still stores
-        in float, largest first; of nodes that were not chosen, too.
-    model_bytes : int
+    float_weights
+        Operator type → bytes of the constants that it reads and the model still stores in
+        float, largest first. Nodes that were not chosen count too.
+    model_bytes
         Size of the written model, with the weights that lie beside it.
-    reduce_range : bool
+    reduce_range
         Whether the weights take 7 bits instead of 8.
-    reduce_range_reason : str
+    reduce_range_reason
         Why.
-    seconds_observe, seconds_compute, seconds_write : float
-    peak_memory : int or None
+    seconds_observe, seconds_compute, seconds_write
+        How long each step took.
+    peak_memory
         The largest resident size of this process so far, in bytes; None where unknown.
-    widest_clipped : tuple of Clipped
+    widest_clipped
         The tensors that lose the largest share of values, at most five, largest first.
-    stability : Stability or None
-        How far the ranges of two halves of the samples differ; None when there was but one
-        sample, or none ran.
-    config : str or None
-        The choices as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
-        None when a strategy is one of the caller's own, which no text can hold.
+    stability
+        How far the ranges of two halves of the samples differ; None when fewer than two
+        samples ran.
+    config
+        The options as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
+        None when a strategy is the caller's own object, which no text can hold.
     """
 
     output: Path
@@ -93,8 +98,8 @@ class QuantizeResult:
 
     @property
     def weights(self) -> str:
-        """How the weights are stored, and why so."""
-        return weights_told(self.weight_formats, self.reduce_range_reason)
+        """How the weights are stored, and why."""
+        return weights_text(self.weight_formats, self.reduce_range_reason)
 
     def summary(self) -> str:
         """Return a few lines of plain text."""
@@ -102,8 +107,8 @@ class QuantizeResult:
             ("written", str(self.output)),
             ("samples", str(self.samples)),
             ("tensors observed", str(self.tensors_observed)),
-            ("quantised", _counts(self.quantized_nodes)),
-            *left_told(self.left_in_float, self.float_weights, self.model_bytes),
+            ("quantized", _counts(self.quantized_nodes)),
+            *left_rows(self.left_in_float, self.float_weights, self.model_bytes),
             ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),
             ("weights", self.weights),
             (
@@ -120,23 +125,38 @@ class QuantizeResult:
             rows.append(("two halves", self.stability.summary()))
         return "\n".join(f"{key:<17} {value}" for key, value in rows)
 
+    def save_config(self, path: str | os.PathLike[str]) -> None:
+        """Write ``config`` to a file, atomically.
 
-def left_told(
+        Raises
+        ------
+        CalibrationError
+            When there is none, or the file cannot be written.
+        """
+        if self.config is None:
+            raise CalibrationError(
+                "The options have no text form: a strategy is an object of the caller. "
+                "Save the ranges with table.save."
+            )
+        write_text(Path(path), self.config)
+
+
+def left_rows(
     left: Mapping[str, int], floats: Mapping[str, int], size: int
 ) -> list[tuple[str, str]]:
     """Return what stays in float: nodes of the chosen types, and weights of any node."""
-    told = float_weights_told(floats, size)
-    none = "none of the chosen types" if told else "none"
+    shares = float_weights_text(floats, size)
+    none = "none of the chosen types" if shares else "none"
     rows = [("left in float", _counts(left) or none)]
-    return [*rows, ("float weights", f"{told} of the file")] if told else rows
+    return [*rows, ("float weights", f"{shares} of the file")] if shares else rows
 
 
-def weights_told(formats: Mapping[str, int], reason: str) -> str:
-    """Return how weights are stored, and why so."""
-    told = ", ".join(formats)
-    if told in ("int8", "uint8", "int7", "uint7"):
-        told = f"{7 if '7' in told else 8} bits"
-    return f"{told or 'none'}: {reason}"
+def weights_text(formats: Mapping[str, int], reason: str) -> str:
+    """Return how weights are stored, and why."""
+    names = ", ".join(formats)
+    if names in ("int8", "uint8", "int7", "uint7"):
+        names = f"{7 if '7' in names else 8} bits"
+    return f"{names or 'none'}: {reason}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -155,8 +175,8 @@ def widest_clipped(table: CalibrationTable, most: int = 5) -> tuple[ClippedTenso
 def peak_memory() -> int | None:
     """Return the largest resident size of this process in bytes; None where unknown.
 
-    Linux keeps it by program; what `getrusage` tells there includes the process that
-    started this one, before it did.
+    Linux keeps it by program. There `getrusage` includes the process that started this
+    one.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,14 +1,13 @@
-"""Writing a quantised model with given ranges: QuantizeLinear and DequantizeLinear.
+"""Writing a quantized model with given ranges: QuantizeLinear and DequantizeLinear.
 
-Nothing is written but the output, and that only after the result has been checked and
-loaded.
+Only the output is written, after the result has been checked and loaded.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,15 +20,12 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
-from quantcal.onnx._plan.options import (
-    ACTIVATIONS,
-    BLOCK_SIZE,
-    OP_TYPES,
-    Options,
-    opset_for,
-)
+from quantcal.onnx._plan.option_values import ACTIVATIONS
+from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._plan.reached import in_table
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import float_weights
@@ -37,11 +33,13 @@ from quantcal.onnx._write.gathers import gather_codes
 from quantcal.onnx._write.output import Output, check_output, save
 from quantcal.onnx._write.rewrite import rewrite
 from quantcal.onnx._write.saturation import check_narrow
-from quantcal.onnx.result import weights_told
+from quantcal.onnx.result import weights_text
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from quantcal.onnx._model.model import Model
 
 __all__ = ["WriteResult", "check_output", "write", "write_prepared"]
@@ -53,23 +51,24 @@ class WriteResult:
 
     Attributes
     ----------
-    output : pathlib.Path
-    quantized_nodes : dict of str to int
-        Operator type → number of nodes that compute on quantised data.
-    quantize_nodes, dequantize_nodes : int
+    output
+        The written model.
+    quantized_nodes
+        Operator type → number of nodes that compute on quantized data.
+    quantize_nodes, dequantize_nodes
         Numbers of QuantizeLinear and DequantizeLinear nodes.
-    left_in_float : dict of str to int
+    left_in_float
         Reason → number of nodes of the chosen operator types left as they were.
-    weight_bits : int
+    weight_bits
         7 or 8.
-    weight_bits_reason : str
+    weight_bits_reason
         Why.
-    weight_formats : dict of str to int
+    weight_formats
         Format → number of weights stored in it.
-    float_weights : dict of str to int
-        Operator type → bytes of the constants that it reads and the model still stores
-        in float, largest first; of nodes that were not chosen, too.
-    model_bytes : int
+    float_weights
+        Operator type → bytes of the constants that it reads and the model still stores in
+        float, largest first. Nodes that were not chosen count too.
+    model_bytes
         Size of the model, with the weights that lie beside it.
     """
 
@@ -86,55 +85,45 @@ class WriteResult:
 
     @property
     def weights(self) -> str:
-        """How the weights are stored, and why so."""
-        return weights_told(self.weight_formats, self.weight_bits_reason)
+        """How the weights are stored, and why."""
+        return weights_text(self.weight_formats, self.weight_bits_reason)
 
 
+@takes_options(WriteKeywords)
 @shared_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],
     table: CalibrationTable | Mapping[str, QuantParams],
     *,
-    target: str = "onnxruntime",
-    weight: str | None = None,
-    weight_strategy: str | None = None,
-    block_size: int = BLOCK_SIZE,
-    per_channel: bool = True,
-    reduce_range: bool | str | Collection[str] = "auto",
-    cpu: str = "auto",
-    placement: str = "minimal",
-    op_types: Sequence[str] = OP_TYPES,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    weight_formats: Mapping[str, str] | None = None,
+    options: QuantizeOptions | None = None,
+    **changes: Unpack[WriteKeywords],
 ) -> WriteResult:
-    """Write a quantised copy of a model with the ranges of a table.
+    """Write a quantized copy of a model with the ranges of a table.
 
     Use it when the ranges are there already, from :func:`quantcal.onnx.observe` and
-    ``Calibrator.compute`` or from a file; it runs no data. Where the model must be
-    converted, that both forms compute the same is checked on random inputs, if all inputs
-    are floats of a fixed shape. For other models nothing is checked here.
+    ``Calibrator.compute`` or from a file. It runs no samples. Where the model must be
+    converted, both forms are compared on random inputs, if all inputs are floats of a
+    fixed shape. For other models nothing is checked here.
 
     Parameters
     ----------
-    model : path, bytes or onnx.ModelProto
-        Never changed. Opset below 13 is converted in the copy.
-    output : path
-        Replaced at once when the new model is complete, else left as it was; of a link,
-        what it points at. A model beyond 2 GiB keeps its weights in ``<output>.data``.
-    table : mapping of str to QuantParams
-        Must hold every activation that is rounded, in a format of the target; more is
+    model
+        A path, bytes or ``onnx.ModelProto``. It is never changed. An opset below 13 is
+        converted in the copy.
+    output
+        The path of the new model. The file is replaced when the model is complete, else
+        left as it was; of a link, what it points at. A model beyond 2 GiB keeps its weights
+        in ``<output>.data``.
+    table
+        The range of every activation that is rounded, in a format of the target; more is
         ignored. What :func:`quantcal.onnx.observe` records for the same target, nodes
         and formats has all. Only tensors inside subgraphs may be missing, as no sample
         may have reached them: their nodes stay in float, and are counted.
-    target, weight, weight_strategy, block_size, per_channel, cpu, placement
-        As for :func:`quantcal.onnx.quantize`.
-    op_types, include, exclude, weight_formats
-        As for :func:`quantcal.onnx.quantize`.
-    reduce_range : bool, "auto", or collection of str
-        As for :func:`quantcal.onnx.quantize`. Which nodes need it is not known here:
-        :func:`quantcal.onnx.find_saturation` finds their names.
+    options
+        All options as one object; the keywords below replace its fields. Options of
+        activations and of ranges do not matter here: the table has them.
+    <options>
 
     Returns
     -------
@@ -143,36 +132,26 @@ def write(
     Raises
     ------
     CalibrationError
-        When the model cannot be read, nothing would be quantised, a range is missing,
-        or the output cannot be written.
+        When the model cannot be read, nothing would be quantized, a range is missing,
+        or the output cannot be written. When ``reduce_range`` is ``"nodes"``, as which
+        nodes need it is not known here: give the names that
+        :func:`quantcal.onnx.find_saturation` finds.
     """
+    asked = with_changes("write", WriteKeywords, options, changes)
     place = check_output(model, output)
     formats = {name: params.format for name, params in table.items()}
-    options = Options.of(
-        target=target,
-        activation=activation_of(formats, target),
-        weight=weight,
-        weight_strategy=weight_strategy,
-        block_size=block_size,
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        cpu=cpu,
-        placement=placement,
-        op_types=op_types,
-        include=include,
-        exclude=exclude,
-        weight_formats=weight_formats,
-    )
-    if options.bits().undecided:
+    activation = activation_of(formats, asked.target)
+    asked = replace(asked, activation_type=activation, activation_formats=None)
+    chosen = Options.of(asked, formats)
+    if chosen.bits().undecided:
         raise CalibrationError(
             'reduce_range="nodes" needs the histograms, which write() does not have. '
             "Give the names that quantcal.onnx.find_saturation finds."
         )
-    options = replace(options, given=formats)
-    opset = max(options.opset, opset_for(formats.values()))
-    prepared = prepare(load_light(model), options, opset)
-    told = partial(advice, prepared, table, formats.values(), table=True)
-    prepared = prepared.covered_by(in_table(table), "The table has no range", told)
+    opset = max(chosen.opset, opset_for(formats.values()))
+    prepared = prepare(load_light(model), chosen, opset)
+    suggest = partial(advice, prepared, table, formats.values(), table=True)
+    prepared = prepared.covered_by(in_table(table), "The table has no range", suggest)
     sample = check_on_random_inputs(prepared)
     return write_prepared(prepared, place, table, sample=sample)
 

@@ -27,8 +27,7 @@ from cli_runs import (
     save_samples,
     save_stats,
 )
-from quantcal.cli import compute as compute_module
-from quantcal.cli import main
+from quantcal.cli import main, stats_run
 from quantcal.cli.app import app
 
 COMMANDS = ("quantize", "observe", "inspect", "compare", "compute", "merge", "demo")
@@ -74,9 +73,9 @@ def test_every_option_is_explained_and_says_its_default(command: str) -> None:
     "arguments",
     [
         ["bogus"],
-        ["quantize", "model.onnx", "--data", "d"],
+        ["quantize", "model.onnx", "--samples", "d"],
         ["quantize", "model.onnx", "-o", "x"],
-        ["inspect", "x", "--sort", "colour"],
+        ["inspect", "x", "--sort", "color"],
         ["inspect", "x", "--limit", "0"],
         ["compute", "x", "-o", "y", "--format", "int17"],
         ["compute", "x", "-o", "y", "--format", "float8_e5m2", "--affine"],
@@ -86,8 +85,8 @@ def test_every_option_is_explained_and_says_its_default(command: str) -> None:
         ["compute", "x", "-o", "y", "-s", "a="],
         ["compute", "x", "-o", "y", "-s", "a=kl", "-s", "a=mse"],
         ["compute", "x", "-o", "y", "-s", "*=kl", "-s", "mse"],
-        ["observe", "m", "-o", "y", "--data", "d", "--mantissa-bits", "2"],
-        ["observe", "m", "-o", "y", "--data", "d", "--tensor", "t", "--all-tensors"],
+        ["observe", "m", "-o", "y", "--samples", "d", "--mantissa-bits", "2"],
+        ["observe", "m", "-o", "y", "--samples", "d", "--tensor", "t", "--all-tensors"],
         ["merge", "-o", "y"],
         ["demo", "--lines", "0"],
     ],
@@ -118,8 +117,10 @@ def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -
     model = tmp_path / "model.onnx"
     model.write_bytes(b"")
     for command in ("quantize", "observe"):
-        done = run_without(missing, command, model, "-o", tmp_path / "o", "--data", "d")
-        assert 'pip install "quantcal[onnx]"' in done.told()
+        done = run_without(
+            missing, command, model, "-o", tmp_path / "o", "--samples", "d"
+        )
+        assert 'pip install "quantcal[onnx]"' in done.error_text()
     stats = save_stats(tmp_path)
     assert run_without(missing, "inspect", stats).code == 0
     table = tmp_path / "t.json"
@@ -130,12 +131,12 @@ def test_without_onnx_only_the_commands_that_run_models_refuse(tmp_path: Path) -
 def test_a_defect_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What a user cannot mend must not be told as if they could."""
+    """What a user cannot mend must not be shown as if they could."""
 
     def broken(path: Path) -> qc.Calibrator:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(compute_module, "load_stats", broken)
+    monkeypatch.setattr(stats_run, "load_stats", broken)
     result = CliRunner().invoke(app, ["compute", "x", "-o", str(tmp_path / "y")])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -154,7 +155,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_file(command: str, tmp_path: Path) 
     )
     before = sorted(path.name for path in tmp_path.iterdir())
     data = "python:patience:samples"
-    done = run(command, "model.onnx", "-o", "made", "--data", data, cwd=tmp_path)
+    done = run(command, "model.onnx", "-o", "made", "--samples", data, cwd=tmp_path)
     assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
     after = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert sorted(after) == before
@@ -232,10 +233,10 @@ def test_damaged_histograms_are_named_with_the_reason(
         ["compute", bad, "-o", made],
         ["merge", good, bad, "-o", made],
     ):
-        told = call(*arguments).told()
-        assert str(bad) in told
-        assert reason in told
-    assert run("inspect", bad).told() == told  # a process of its own says the same
+        message = call(*arguments).error_text()
+        assert str(bad) in message
+        assert reason in message
+    assert run("inspect", bad).error_text() == message  # in a separate process too
     assert not made.exists()
 
 
@@ -254,9 +255,9 @@ def test_damaged_tables_are_named_with_the_reason(
 ) -> None:
     path = tmp_path / "table.json"
     path.write_text(content)
-    told = call("inspect", path).told()
-    assert str(path) in told
-    assert reason in told
+    message = call("inspect", path).error_text()
+    assert str(path) in message
+    assert reason in message
 
 
 def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
@@ -286,21 +287,21 @@ def test_samples_are_counted_themselves_not_the_turns_of_a_loop(
     for number in range(2):
         np.savez(data / f"{number}.npz", x=models.random(4, seed=number))
     model, made = save_model(tmp_path, net), tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", made, "--data", data, "--all-tensors")
+    done = call("observe", model, "-o", made, "--samples", data, "--all-tensors")
     assert done.facts["samples"] == "2"
     assert qc.load(made).stats("next").observations == 10
 
 
 def test_folders_and_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
-    assert str(tmp_path) in call("inspect", tmp_path).told()
+    assert str(tmp_path) in call("inspect", tmp_path).error_text()
     lost = tmp_path / "no" / "where"
-    assert str(lost) in call("compute", stats, "-o", lost).told()
-    assert str(lost) in call("merge", stats, "-o", lost).told()
+    assert str(lost) in call("compute", stats, "-o", lost).error_text()
+    assert str(lost) in call("merge", stats, "-o", lost).error_text()
     model, data = save_model(tmp_path), save_samples(tmp_path)
     for command in ("observe", "quantize"):
-        done = call(command, model, "-o", lost, "--data", data)
-        assert str(lost.parent) in done.told()
+        done = call(command, model, "-o", lost, "--samples", data)
+        assert str(lost.parent) in done.error_text()
 
 
 def test_strategies_and_names_that_do_not_exist_are_told_with_those_that_do(
@@ -308,17 +309,19 @@ def test_strategies_and_names_that_do_not_exist_are_told_with_those_that_do(
 ) -> None:
     stats = save_stats(tmp_path)
     made = tmp_path / "made"
-    told = call("compute", stats, "-o", made, "-s", "entropie").told()
-    assert '"entropie"' in told
-    assert "minmax" in told
-    told = call("compute", stats, "-o", made, "-s", "brokn=kl", "-s", "mse").told()
-    assert '"brokn" was never observed' in told
-    assert "broken" in told
-    told = call("compute", stats, "-o", made, "-s", "l*=kl").told()
-    assert "No rule matches" in told
-    told = call("inspect", stats, "--match", "brok?").told()
-    assert "'brok?'" in told
-    assert "broken" in told
+    message = call("compute", stats, "-o", made, "-s", "entropie").error_text()
+    assert '"entropie"' in message
+    assert "minmax" in message
+    message = call(
+        "compute", stats, "-o", made, "-s", "brokn=kl", "-s", "mse"
+    ).error_text()
+    assert '"brokn" was never observed' in message
+    assert "broken" in message
+    message = call("compute", stats, "-o", made, "-s", "l*=kl").error_text()
+    assert "No rule matches" in message
+    message = call("inspect", stats, "--match", "brok?").error_text()
+    assert "'brok?'" in message
+    assert "broken" in message
     assert not made.exists()
 
 
@@ -330,20 +333,20 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, words in (
-        ((tmp_path / "none.onnx", "--data", data), ["none.onnx"]),
-        ((text, "--data", data), ["text.onnx"]),
-        ((model, "--data", tmp_path / "nothing"), ["nothing", "does not exist"]),
-        ((model, "--data", empty), [str(empty), "no .npz or .npy"]),
-        ((model, "--data", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
-        ((model, "--data", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
-        ((model, "--data", "python:json:samples"), ["json", "samples"]),
+        ((tmp_path / "none.onnx", "--samples", data), ["none.onnx"]),
+        ((text, "--samples", data), ["text.onnx"]),
+        ((model, "--samples", tmp_path / "nothing"), ["nothing", "does not exist"]),
+        ((model, "--samples", empty), [str(empty), "no .npz or .npy"]),
+        ((model, "--samples", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
+        ((model, "--samples", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
+        ((model, "--samples", "python:json:samples"), ["json", "samples"]),
     ):
         for command in ("observe", "quantize"):
-            told = call(command, *arguments, "-o", made).told()
-            assert all(word in told for word in words), told
+            message = call(command, *arguments, "-o", made).error_text()
+            assert all(word in message for word in words), message
     (data / "1.npz").write_bytes(b"not a zip")
-    told = call("quantize", model, "--data", data, "-o", made).told()
-    assert "1.npz" in told
+    message = call("quantize", model, "--samples", data, "-o", made).error_text()
+    assert "1.npz" in message
     assert not made.exists()
 
 
@@ -353,9 +356,11 @@ def test_a_model_that_fails_while_running_is_told_with_the_sample(
     net = models.conv_net()
     net.graph.node[0].attribute.add(name="group", type=2, i=7)
     model, data = save_model(tmp_path, net), save_samples(tmp_path)
-    told = call("observe", model, "--data", data, "-o", tmp_path / "made").told()
-    assert "sample 0" in told
-    assert "group: 7" in told
+    message = call(
+        "observe", model, "--samples", data, "-o", tmp_path / "made"
+    ).error_text()
+    assert "sample 0" in message
+    assert "group: 7" in message
 
 
 def test_quoted_complaints_of_many_lines_become_one(
@@ -366,7 +371,7 @@ def test_quoted_complaints_of_many_lines_become_one(
     def refuse(path: Path) -> qc.Calibrator:
         raise qc.CalibrationError(f"{path} is bad:\n\n  ==> Context: node  3\n")
 
-    monkeypatch.setattr(compute_module, "load_stats", refuse)
+    monkeypatch.setattr(stats_run, "load_stats", refuse)
     result = CliRunner().invoke(app, ["compute", "x", "--json"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: x is bad: ==> Context: node 3\n"

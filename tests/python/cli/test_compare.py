@@ -112,18 +112,24 @@ def test_a_picture_is_written(stats: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_told(stats: Path, tmp_path: Path) -> None:
-    told = call("compare", stats, "--tensor", "constan").told()
-    assert told.startswith('Tensor "constan" was never observed (10 tensors were).')
-    assert "constant" in told
-    assert 'Did you mean "kl"' in call("compare", stats, "-s", "kll").told()
-    assert "given 2 times" in call("compare", stats, "-s", "kl", "-s", "kl").told()
+    message = call("compare", stats, "--tensor", "constan").error_text()
+    assert message.startswith('Tensor "constan" was never observed (10 tensors were).')
+    assert "constant" in message
+    assert 'Did you mean "kl"' in call("compare", stats, "-s", "kll").error_text()
+    assert (
+        "given 2 times" in call("compare", stats, "-s", "kl", "-s", "kl").error_text()
+    )
     picture = tmp_path / "x.what"
-    told = call("compare", stats, "--tensor", "constant", "--plot", picture).told()
-    assert 'cannot end in ".what"; take one of' in told
+    message = call(
+        "compare", stats, "--tensor", "constant", "--plot", picture
+    ).error_text()
+    assert 'cannot end in ".what"; take one of' in message
     assert not picture.exists()
     missing = tmp_path / "no" / "x.png"
-    told = call("compare", stats, "--tensor", "constant", "--plot", missing).told()
-    assert str(missing) in told
+    message = call(
+        "compare", stats, "--tensor", "constant", "--plot", missing
+    ).error_text()
+    assert str(missing) in message
     several = call("compare", stats, "--plot", picture)
     assert several.code == 2
     assert "--tensor" in several.err
@@ -134,9 +140,11 @@ def test_without_matplotlib_it_says_how_to_install_it(
 ) -> None:
     chosen = ["compare", stats, "--tensor", "constant"]
     assert run_without(["matplotlib"], *chosen).code == 0
-    told = run_without(["matplotlib"], *chosen, "--plot", tmp_path / "x.png").told()
+    message = run_without(
+        ["matplotlib"], *chosen, "--plot", tmp_path / "x.png"
+    ).error_text()
     assert (
-        told
+        message
         == 'Pictures need matplotlib. Install it with: pip install "quantcal[plot]"'
     )
 

@@ -47,7 +47,7 @@ def write_wheel(folder: Path, members: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache and a folder of wheels of our own; no network."""
+    """A cache and a folder of wheels for this test; no network."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     monkeypatch.setenv("QUANTCAL_CACHE", str(tmp_path / "cache"))
@@ -323,7 +323,7 @@ def a_line(width: int, height: int = 48) -> Line:
     return Line("x", pixels)
 
 
-def test_preprocessing_scales_swaps_colours_and_pads_on_the_right():
+def test_preprocessing_scales_swaps_colors_and_pads_on_the_right():
     x = ocr.preprocess(a_line(100, 24), 320)
     assert x.shape == (3, 48, 320)
     assert x.dtype == np.float32

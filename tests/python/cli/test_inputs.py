@@ -1,4 +1,4 @@
-"""What commands read: never overwritten, and told with its fault when it is not sound."""
+"""What commands read: never overwritten, and reported with its fault when it is damaged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cli_runs import call, save_model
     [
         "compute stats.qcal -o stats.qcal",
         "compute stats.qcal -s policy.json -o policy.json",
-        "observe model.onnx --data data -o data/0.npz",
-        "observe model.onnx --data data/0.npz -o data/0.npz",
-        "quantize model.onnx --data data -o data/0.npz",
-        "quantize model.onnx --data data -o out --save-table data/0.npz",
+        "observe model.onnx --samples data -o data/0.npz",
+        "observe model.onnx --samples data/0.npz -o data/0.npz",
+        "quantize model.onnx --samples data -o data/0.npz",
+        "quantize model.onnx --samples data -o out --save-table data/0.npz",
     ],
 )
 def test_what_a_command_reads_it_does_not_overwrite(
@@ -37,12 +37,12 @@ def test_what_a_command_reads_it_does_not_overwrite(
     cal.save("stats.qcal")
     qc.Policy({"*": "kl"}).save("policy.json")
     files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    assert "is an input, which would be lost" in call(*arguments.split()).told()
+    assert "is an input, which would be lost" in call(*arguments.split()).error_text()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (
             "def feeds():\n    yield {}[0]",
@@ -57,7 +57,7 @@ def test_what_a_command_reads_it_does_not_overwrite(
     ],
 )
 def test_a_fault_of_the_users_code_is_told_with_its_line(
-    code: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,8 +65,8 @@ def test_a_fault_of_the_users_code_is_told_with_its_line(
     monkeypatch.delitem(sys.modules, "odd_feeds", raising=False)
     Path("odd_feeds.py").write_text(code)
     save_model(tmp_path)
-    arguments = "observe model.onnx -o s.qcal --data python:odd_feeds:feeds"
-    assert re.search(told, call(*arguments.split()).told())
+    arguments = "observe model.onnx -o s.qcal --samples python:odd_feeds:feeds"
+    assert re.search(message, call(*arguments.split()).error_text())
 
 
 def test_a_sample_of_another_kind_is_told_without_talk_of_pickles(
@@ -74,8 +74,8 @@ def test_a_sample_of_another_kind_is_told_without_talk_of_pickles(
 ) -> None:
     model, sample = save_model(tmp_path), tmp_path / "0.npz"
     sample.write_bytes(b"no arrays")
-    done = call("observe", model, "-o", tmp_path / "s.qcal", "--data", sample)
-    assert "0.npz: the content is not what numpy.save or savez" in done.told()
+    done = call("observe", model, "-o", tmp_path / "s.qcal", "--samples", sample)
+    assert "0.npz: the content is not what numpy.save or savez" in done.error_text()
 
 
 def test_a_table_given_for_histograms_is_told_apart(tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_a_table_given_for_histograms_is_told_apart(tmp_path: Path) -> None:
     cal.observe("x", np.ones(3, np.float32))
     cal.compute().save(tmp_path / "table.json")
     for command in (["compare"], ["compute", "-o", tmp_path / "t"]):
-        told = call(*command, tmp_path / "table.json").told()
-        assert "table.json holds a table, not histograms. Give the file" in told
+        message = call(*command, tmp_path / "table.json").error_text()
+        assert "table.json holds a table, not histograms. Give the file" in message
     cal.save(tmp_path / "stats.qcal")
     wanted = ["--to", "csv", "-o", tmp_path / "ranges.csv"]
-    told = call("export", tmp_path / "stats.qcal", *wanted).told()
-    assert "stats.qcal holds histograms, not a table. `quantcal compute" in told
+    message = call("export", tmp_path / "stats.qcal", *wanted).error_text()
+    assert "stats.qcal holds histograms, not a table. `quantcal compute" in message
 
 
 def test_tensors_without_a_finite_value_are_warned_of(tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def test_tensors_without_a_finite_value_are_warned_of(tmp_path: Path) -> None:
     cal.save(tmp_path / "stats.qcal")
     done = call("compute", tmp_path / "stats.qcal", "-o", tmp_path / "table.json")
     assert done.code == 0
-    assert "1 tensor has no finite value, so that the range means nothing: lost" in (
+    assert "1 tensor has no finite value, so the range has no meaning: lost" in (
         " ".join(done.err.split())
     )

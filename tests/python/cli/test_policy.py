@@ -9,7 +9,7 @@ import pytest
 
 import quantcal as qc
 from cli_runs import call, run, save_model, save_samples, save_stats
-from quantcal.cli.options import parse_strategy
+from quantcal.cli.rules import parse_strategy
 
 TOML = """
 [[rules]]
@@ -68,7 +68,7 @@ def test_compute_warns_of_unused_rules_by_name(tmp_path: Path) -> None:
     warnings = [line for line in done.err.splitlines() if "rule" in line]
     assert warnings == [
         "warning: 2 rules match no tensor: '*lyers*', 're:[.]11[.]'",
-        "warning: 1 rule decides nothing, because earlier rules match all the same "
+        "warning: 1 rule is unused, because earlier rules match all the same "
         "tensors: '*layers.0*'",
     ]
     unused = ("*lyers*", "*layers.0*", "re:[.]11[.]")
@@ -84,7 +84,7 @@ def test_a_named_policy_warns_only_when_it_finds_no_layer(tmp_path: Path) -> Non
     assert "rule" not in done.err  # it has down_proj
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made = tmp_path / "made.onnx"
-    done = call("quantize", model, "-o", made, "--data", data, "-s", "llm_layers")
+    done = call("quantize", model, "-o", made, "--samples", data, "-s", "llm_layers")
     assert done.code == 0
     assert "7 rules match no tensor: 'layer:embedding', 'layer:attention" in done.err
 
@@ -98,7 +98,7 @@ def test_quantize_takes_a_policy_file_and_warns(tmp_path: Path) -> None:
         model, expected, data, strategy=tmp_path / "policy.json", progress=False
     )
     assert result.table["x"].strategy == "minmax"
-    arguments = ["-o", made, "--data", data, "-s", tmp_path / "policy.json"]
+    arguments = ["-o", made, "--samples", data, "-s", tmp_path / "policy.json"]
     done = call("quantize", model, *arguments)
     assert (done.code, done.err) == (
         0,
@@ -126,11 +126,11 @@ def test_a_mistake_in_a_file_is_one_line_and_costs_no_time(
     made = tmp_path / "made.onnx"
     for arguments in (
         ["compute", save_stats(tmp_path), "-o", tmp_path / "t.json"],
-        ["quantize", model, "-o", made, "--data", missing],  # not even looked at
+        ["quantize", model, "-o", made, "--samples", missing],  # not even looked at
     ):
-        told = call(*arguments, "-s", path).told()
-        assert told.startswith(str(path))
-        assert message in told
+        output = call(*arguments, "-s", path).error_text()
+        assert output.startswith(str(path))
+        assert message in output
 
 
 def test_a_wrong_rule_is_told_in_one_line(tmp_path: Path) -> None:
@@ -142,8 +142,10 @@ def test_a_wrong_rule_is_told_in_one_line(tmp_path: Path) -> None:
         ("x*=kl", "No rule matches 10 tensors"),
         ("none.toml", "none.toml cannot be read: No such file"),
     ):
-        told = call("compute", stats, "-o", tmp_path / "t.json", "-s", rule).told()
-        assert message in told
+        output = call(
+            "compute", stats, "-o", tmp_path / "t.json", "-s", rule
+        ).error_text()
+        assert message in output
 
 
 def test_help_lists_the_named_policies_and_files() -> None:

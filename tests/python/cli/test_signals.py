@@ -19,12 +19,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
+# The tests may run in the background, where Ctrl-C is ignored. `Watch` reports the first
+# import after the package's first lines have run.
 START = """
 from __future__ import annotations
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = "quantcal"
-class Watch:  # what is imported next, once the package's first lines have run
+class Watch:
     def find_spec(self, name, path=None, target=None):
         if name != "quantcal" and not name.startswith("quantcal._process"):
             sys.meta_path.remove(self)
@@ -35,7 +37,7 @@ from quantcal.cli import main
 main()
 """
 
-COMMAND = ["quantize", "model.onnx", "-o", "q.onnx", "--data", "samples"]
+COMMAND = ["quantize", "model.onnx", "-o", "q.onnx", "--samples", "samples"]
 
 ENDS = {0, 130, -signal.SIGINT, -signal.SIGTERM}
 """Done before the signal came; ended by Python; ended by the system, which shells call 130
@@ -82,13 +84,13 @@ def test_a_signal_at_any_moment_ends_the_command_cleanly(tmp_path: Path) -> None
         time.sleep(1.05 * whole * turn / 30)
         process.send_signal(SIGNALS[turn % 2])
         out, err = process.communicate(timeout=120)
-        told = (turn, process.returncode, out, err)
-        assert process.returncode in ENDS, told
-        assert "Traceback" not in err, told
-        assert "Install" not in err, told
-        assert left(tmp_path) == [], told
+        output = (turn, process.returncode, out, err)
+        assert process.returncode in ENDS, output
+        assert "Traceback" not in err, output
+        assert "Install" not in err, output
+        assert left(tmp_path) == [], output
         if process.returncode == 0:
-            assert (tmp_path / "q.onnx").exists(), told
+            assert (tmp_path / "q.onnx").exists(), output
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=["INT", "TERM"])
@@ -182,7 +184,7 @@ MISSING = 'quantcal.onnx needs onnx and onnxruntime. Install them with: pip inst
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "output"),
     [
         (None, MISSING),
         ("import google_that_is_missing", "No module named 'google_that_is_missing'"),
@@ -194,7 +196,7 @@ MISSING = 'quantcal.onnx needs onnx and onnxruntime. Install them with: pip inst
 )
 def test_a_package_that_is_broken_is_told_apart_from_one_that_is_missing(
     content: str | None,
-    told: str,
+    output: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -206,7 +208,7 @@ def test_a_package_that_is_broken_is_told_apart_from_one_that_is_missing(
     with pytest.raises(ImportError) as caught:
         imports.require((name,), "quantcal.onnx needs", "onnx", "onnx and onnxruntime")
     message = str(caught.value)
-    assert told in message
+    assert output in message
     assert caught.value.__cause__ is not None
     assert ("Install them" in message) is (content is None)
     if content is not None:

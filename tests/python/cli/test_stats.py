@@ -21,8 +21,7 @@ from cli_runs import (
     save_samples,
     save_stats,
 )
-from quantcal.cli.observe import megabytes
-from quantcal.onnx._observe.observer import MAX_MEMORY
+from quantcal.cli.flags import Flags
 from quantcal.strategies import names
 
 
@@ -57,7 +56,7 @@ def test_observe_writes_what_the_library_observes(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     written = tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", written, "--data", data, *arguments)
+    done = call("observe", model, "-o", written, "--samples", data, *arguments)
     assert (done.code, done.err) == (0, "")
     expected = qc.onnx.observe(model, data, **options)
     assert written.read_bytes() == expected.to_bytes()
@@ -69,8 +68,8 @@ def test_observe_writes_what_the_library_observes(
 
 
 def test_memory_is_given_in_megabytes() -> None:
-    assert megabytes(3) == 3_000_000
-    assert megabytes(None) == MAX_MEMORY
+    assert Flags({"max_memory": 3}).values() == {"max_memory": 3_000_000}
+    assert Flags({"max_memory": None}).values() == {}
 
 
 def test_a_callable_in_the_current_folder_yields_samples(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_a_callable_in_the_current_folder_yields_samples(tmp_path: Path) -> None
     )
     stats = tmp_path / "stats.qcal"
     data = "python:mine:samples"
-    done = run("observe", model, "-o", stats, "--data", data, cwd=tmp_path)
+    done = run("observe", model, "-o", stats, "--samples", data, cwd=tmp_path)
     assert done.facts["samples"] == "2"
     assert qc.load(stats)["x"].count == 3 * (5 * 5 + 6 * 6)
 
@@ -92,16 +91,18 @@ def test_nonfinite_activations_are_warned_of_or_refused(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     data = save_samples(tmp_path, bad=math.inf)
     stats = tmp_path / "stats.qcal"
-    done = call("observe", model, "-o", stats, "--data", data)
+    done = call("observe", model, "-o", stats, "--samples", data)
     assert done.code == 0
     assert done.err.startswith("warning: ")
     assert done.err.count("\n") == 1
     assert "x" in done.err.partition("ranges: ")[2].split(", ")
     before = stats.read_bytes()
     strict = ["--on-nonfinite", "raise"]
-    told = call("observe", model, "-o", stats, "--data", data, *strict).told()
-    assert "sample 1" in told
-    assert '"x"' in told
+    output = call(
+        "observe", model, "-o", stats, "--samples", data, *strict
+    ).error_text()
+    assert "sample 1" in output
+    assert '"x"' in output
     assert stats.read_bytes() == before
 
 
@@ -156,7 +157,7 @@ def test_inspect_sorts_matches_and_limits(tmp_path: Path) -> None:
 def test_inspect_shows_whole_names_and_every_tensor_in_a_pipe(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
     done = run("inspect", stats, COLUMNS="40")
-    assert done.out == plain(done.out)  # no colours
+    assert done.out == plain(done.out)  # no colors
     assert not any(line.endswith(" ") for line in done.out.splitlines())
     rows = {line.split()[0]: line for line in done.out.splitlines() if line}
     assert set(qc.load(stats)) <= set(rows)
@@ -169,8 +170,8 @@ def test_inspect_shows_whole_names_and_every_tensor_in_a_pipe(tmp_path: Path) ->
 
 def test_inspect_marks_nonfinite_values_in_red(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
-    coloured = run("inspect", stats, FORCE_COLOR="1", TERM="xterm-256color")
-    assert "\x1b[1;31m7 NaN 3 inf\x1b[0m" in coloured.out
+    colored = run("inspect", stats, FORCE_COLOR="1", TERM="xterm-256color")
+    assert "\x1b[1;31m7 NaN 3 inf\x1b[0m" in colored.out
 
 
 def test_inspect_says_how_exactly_values_are_known(tmp_path: Path) -> None:
@@ -209,7 +210,9 @@ def test_an_empty_calibrator_is_shown_and_computes_nothing(tmp_path: Path) -> No
     assert done.code == 0
     assert done.out.endswith("0 tensors; no finite values\n")
     assert inspect_json(empty) == []
-    assert "observed nothing" in call("compute", empty, "-o", tmp_path / "t").told()
+    assert (
+        "observed nothing" in call("compute", empty, "-o", tmp_path / "t").error_text()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*no finite value")
@@ -383,8 +386,8 @@ def test_merge_refuses_to_count_a_file_twice(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
     other = tmp_path / "." / "x" / ".." / "stats.qcal"
     (tmp_path / "x").mkdir()
-    told = call("merge", stats, other, "-o", tmp_path / "all.qcal").told()
-    assert "twice" in told
+    output = call("merge", stats, other, "-o", tmp_path / "all.qcal").error_text()
+    assert "twice" in output
     assert not (tmp_path / "all.qcal").exists()
 
 

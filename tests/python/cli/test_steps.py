@@ -17,11 +17,11 @@ from paths import ROOT
 
 ACTIVATIONS = {
     "onnxruntime": [],
-    "int8": ["--activation", "int8"],
-    "uint16": ["--activation", "uint16"],
-    "float8": ["--activation", "float8_e4m3fn"],
-    "by tensor": ["--activation", "r1=uint16", "--activation", "uint8"],
-    "by node": ["--activation", "node:Conv_2=int8"],
+    "int8": ["--activation-type", "int8"],
+    "uint16": ["--activation-type", "uint16"],
+    "float8": ["--activation-type", "float8_e4m3fn"],
+    "by tensor": ["--activation-type", "r1=uint16", "--activation-type", "uint8"],
+    "by node": ["--activation-type", "node:Conv_2=int8"],
 }
 TENSORRT = ["--target", "tensorrt"]
 
@@ -38,11 +38,11 @@ def test_observe_compute_quantize_is_quantize(
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table = tmp_path / "m.qcal", tmp_path / "t.json"
     for command in (
-        ("observe", model, "-o", stats, "--data", data, *observing),
+        ("observe", model, "-o", stats, "--samples", data, *observing),
         ("compute", stats, "-o", table),
         ("quantize", model, "--from", table, "-o", tmp_path / "table.onnx", *target),
         ("quantize", model, "--from", stats, "-o", tmp_path / "stats.onnx", *target),
-        ("quantize", model, "--data", data, "-o", tmp_path / "run.onnx", *observing),
+        ("quantize", model, "--samples", data, "-o", tmp_path / "run.onnx", *observing),
         ("compare", stats, "-s", "mse", "-s", "kl"),
     ):
         done = call(*command)
@@ -79,7 +79,7 @@ def test_a_calibrated_model_of_the_steps_computes_what_the_float_model_does(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, made = (tmp_path / name for name in ("m.qcal", "t.json", "q.onnx"))
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
     assert call("compute", stats, "-o", table).code == 0
     assert call("quantize", model, "--from", table, "-o", made).code == 0
     feed = {"x": models.random(1, 3, 9, 8, seed=0)}
@@ -97,7 +97,7 @@ def test_compute_says_the_formats_it_chose(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table = tmp_path / "m.qcal", tmp_path / "t.json"
     given = ACTIVATIONS["by tensor"]
-    assert call("observe", model, "-o", stats, "--data", data, *given).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data, *given).code == 0
     done = call("compute", stats, "-o", table)
     assert done.facts["format"] == "uint16 (affine), uint8 (affine)"
     done = call("compare", stats, "-s", "mse")
@@ -106,42 +106,44 @@ def test_compute_says_the_formats_it_chose(tmp_path: Path) -> None:
     assert done.facts["format"] == "int8 (symmetric)"
 
 
-def test_quantising_from_another_targets_files_says_which_option_to_give(
+def test_quantizing_from_another_targets_files_says_which_option_to_give(
     tmp_path: Path,
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "q.onnx"
-    assert call("observe", model, "-o", stats, "--data", data, *TENSORRT).code == 0
+    assert call("observe", model, "-o", stats, "--samples", data, *TENSORRT).code == 0
     assert call("compute", stats, "-o", table).code == 0
     for source in (stats, table):
-        told = call("quantize", model, "--from", source, "-o", out).told()
-        assert "--target tensorrt" in told
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
+        message = call("quantize", model, "--from", source, "-o", out).error_text()
+        assert "--target tensorrt" in message
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
     assert call("compute", stats, "-o", table, "--format", "int8").code == 0
-    told = call("quantize", model, "--from", table, "-o", out).told()
-    assert "quantcal compute --format uint8" in told
-    told = call("quantize", model, "--from", table, "-o", out, *TENSORRT)
-    assert told.code == 0  # symmetric ranges of all that TensorRT rounds
+    message = call("quantize", model, "--from", table, "-o", out).error_text()
+    assert "quantcal compute --format uint8" in message
+    message = call("quantize", model, "--from", table, "-o", out, *TENSORRT)
+    assert message.code == 0  # symmetric ranges of all that TensorRT rounds
     assert call("compute", stats, "-o", table).code == 0
-    told = call("quantize", model, "--from", table, "-o", out, *TENSORRT).told()
-    assert "quantcal compute --format int8" in told
+    message = call(
+        "quantize", model, "--from", table, "-o", out, *TENSORRT
+    ).error_text()
+    assert "quantcal compute --format int8" in message
 
 
 def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     one, other, both = (tmp_path / f"{name}.qcal" for name in ("one", "other", "both"))
-    assert call("observe", model, "-o", one, "--data", data).code == 0
-    given = ["--activation", "int8"]
-    assert call("observe", model, "-o", other, "--data", data, *given).code == 0
+    assert call("observe", model, "-o", one, "--samples", data).code == 0
+    given = ["--activation-type", "int8"]
+    assert call("observe", model, "-o", other, "--samples", data, *given).code == 0
     merged = call("merge", one, other, "-o", both)
     assert merged.code == 0
     assert "3 tensors were observed for several formats" in merged.err
     assert "; observed for int8, uint8; " in call("inspect", both).out
     assert "; observed for uint8; " in call("inspect", one).out
     table = tmp_path / "t.json"
-    told = call("compute", both, "-o", table).told()
-    assert "was observed for int8 and for uint8" in told
-    assert "--format" in told
+    message = call("compute", both, "-o", table).error_text()
+    assert "was observed for int8 and for uint8" in message
+    assert "--format" in message
     assert not table.exists()
     assert call("compute", both, "-o", table, "--format", "uint8").code == 0
 
@@ -157,8 +159,8 @@ def test_what_stability_cannot_tell_is_said_in_one_line(tmp_path: Path) -> None:
 def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     stats, table, out = tmp_path / "m.qcal", tmp_path / "t.json", tmp_path / "c.cache"
-    assert call("observe", model, "-o", stats, "--data", data).code == 0
-    for given, told in (
+    assert call("observe", model, "-o", stats, "--samples", data).code == 0
+    for given, message in (
         ([], "3 ranges were not chosen for symmetric int8"),
         (
             ["--format", "int8"],
@@ -168,8 +170,8 @@ def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) ->
         assert call("compute", stats, "-o", table, *given).code == 0
         done = call("export", table, "--to", "tensorrt", "-o", out)
         assert done.code == 0
-        assert told in done.err
-        assert bool(told) == bool(done.err)
+        assert message in done.err
+        assert bool(message) == bool(done.err)
     assert call("compute", stats, "-o", table).code == 0
     assert call("export", table, "--to", "csv", "-o", tmp_path / "r.csv").err == ""
 

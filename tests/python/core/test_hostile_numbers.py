@@ -18,7 +18,7 @@ from quantcal.compat import (
     onnxruntime_entropy,
 )
 from quantcal.exporters import onnxruntime
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx import QuantizeOptions
 
 HUGE = 10**400
 ODD = {  # as JSON writes them
@@ -220,8 +220,8 @@ LONG: dict[str, Callable[[Any], Any]] = {
     "there is no channel {}": lambda n: seen().channels("x")[n],
     "target {} is": lambda n: qc.exporters.export({}, n, "x"),
     "num_bits is {}": lambda n: modelopt_entropy(COUNTS, EDGES, num_bits=n),
-    "block_size is {}": lambda n: Options.of(block_size=n + 1),
-    "placement={} is not": lambda n: Options.of(placement=n),
+    "block_size is {}": lambda n: QuantizeOptions(block_size=n + 1),
+    "placement={} is not": lambda n: QuantizeOptions(placement=n),
 }
 
 

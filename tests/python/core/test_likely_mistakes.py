@@ -48,7 +48,7 @@ def test_a_share_in_a_file_is_named_with_its_rule(suffix: str, tmp_path: Path) -
 
 def test_a_share_on_the_command_line_is_reported_in_one_line(tmp_path: Path) -> None:
     stats, table = save_stats(tmp_path), tmp_path / "t.json"
-    message = call("compute", stats, "-o", table, "-s", "percentile_0.999").told()
+    message = call("compute", stats, "-o", table, "-s", "percentile_0.999").error_text()
     assert message.endswith("give 99.9")
     assert not table.exists()
 

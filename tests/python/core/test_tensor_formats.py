@@ -15,12 +15,12 @@ from samples import f32
 
 KINDS: dict[str, dict[str, Any]] = {
     "onnxruntime": {},
-    "int8": {"activation": "int8"},
+    "int8": {"activation_type": "int8"},
     "tensorrt": {"target": "tensorrt"},
-    "uint16": {"activation": "uint16"},
-    "float8": {"activation": "float8_e4m3fn"},
-    "tensorrt float8": {"target": "tensorrt", "activation": "float8_e4m3fn"},
-    "by tensor": {"formats": {"r1": "uint16"}},
+    "uint16": {"activation_type": "uint16"},
+    "float8": {"activation_type": "float8_e4m3fn"},
+    "tensorrt float8": {"target": "tensorrt", "activation_type": "float8_e4m3fn"},
+    "by tensor": {"activation_formats": {"r1": "uint16"}},
 }
 """Options of observing and quantizing, with those that fix formats."""
 
@@ -193,11 +193,11 @@ def test_an_activation_that_is_given_goes_before_that_of_the_histograms(
     tmp_path: Path,
 ) -> None:
     model = models.conv_net()
-    cal = qc.onnx.observe(model, images(), tensors="all", activation="uint16")
+    cal = qc.onnx.observe(model, images(), tensors="all", activation_type="uint16")
     assert set(cal.formats.values()) == {("uint16",)}
     for given in ("int8", "uint8"):
         done = qc.onnx.quantize(
-            model, tmp_path / "q.onnx", calibrator=cal, activation=given
+            model, tmp_path / "q.onnx", calibrator=cal, activation_type=given
         )
         assert {p.format for p in done.table.values()} == {given}
     # TensorRT has no such format: its own default counts.
@@ -209,10 +209,15 @@ def test_an_activation_that_is_given_goes_before_that_of_the_histograms(
 
 def test_named_tensors_are_noted_by_the_rules_for_their_names() -> None:
     cal = qc.onnx.observe(
-        models.conv_net(), images(), tensors=["x", "r1"], formats={"r*": "int16"}
+        models.conv_net(),
+        images(),
+        tensors=["x", "r1"],
+        activation_formats={"r*": "int16"},
     )
     assert cal.formats == {"x": ("uint8",), "r1": ("int16",)}
-    cal = qc.onnx.observe(models.conv_net(), images(), tensors=["x"], activation="none")
+    cal = qc.onnx.observe(
+        models.conv_net(), images(), tensors=["x"], activation_type="none"
+    )
     assert cal.formats == {}
 
 
@@ -227,13 +232,13 @@ def test_a_missing_range_is_reported_with_the_options_that_would_do(
         r'format="uint8" \(quantcal compute --format uint8\)',
     ):
         qc.onnx.write(model, out, plain.compute(format="int8"))
-    inputs = qc.onnx.observe(model, images(), activation="float8_e4m3fn")
+    inputs = qc.onnx.observe(model, images(), activation_type="float8_e4m3fn")
     with pytest.raises(
         qc.CalibrationError,
         match=r"no histogram for 1 of the 3 .*What is there suffices for "
-        r'activation="float8_e4m3fn" \(--activation float8_e4m3fn\)',
+        r'activation_type="float8_e4m3fn" \(--activation-type float8_e4m3fn\)',
     ):
-        qc.onnx.quantize(model, out, calibrator=inputs, activation="uint8")
+        qc.onnx.quantize(model, out, calibrator=inputs, activation_type="uint8")
     other = qc.onnx.observe(model, images(), target="tensorrt")
     with pytest.raises(
         qc.CalibrationError,
@@ -244,7 +249,7 @@ def test_a_missing_range_is_reported_with_the_options_that_would_do(
     with pytest.raises(qc.CalibrationError) as error:
         qc.onnx.quantize(model, out, calibrator=some)
     assert "What is there suffices" not in str(error.value)
-    assert "(--target, --activation, --op-type, --include" in str(error.value)
+    assert "(--target, --activation-type, --op-type, --include" in str(error.value)
     assert not out.exists()
 
 

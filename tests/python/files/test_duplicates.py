@@ -65,7 +65,7 @@ def test_a_key_or_a_pattern_of_a_policy_occurs_once(
 
 def test_an_array_of_a_sample_occurs_once(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    from quantcal.onnx._runtime.feed_files import read_sample
+    from quantcal.onnx._runtime.sample_files import read_sample
 
     path = tmp_path / "sample.npz"
     np.savez(path, x=np.ones(3, np.float32), y=np.zeros(2, np.float32))

@@ -358,7 +358,7 @@ def test_the_command_reports_which_layers_are_skipped_and_why(tmp_path: Path) ->
     error = call(
         *("export", tmp_path / "table.json", "--to", "ncnn"),
         *("-o", out, "--model", path),
-    ).told()
+    ).error_text()
     assert "ncnn computes in int8: gemm: its weights are not constant" in error
 
 
@@ -417,15 +417,17 @@ def test_the_command_reports_errors(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     make_table().save(table)
     out = tmp_path / "out"
-    error = call("export", table, "--to", "ncnn", "-o", out).told()
+    error = call("export", table, "--to", "ncnn", "-o", out).error_text()
     assert "give the model (--model)" in error
-    error = call("export", table, "--to", "csv", "-o", out, "--method", "MinMax").told()
+    error = call(
+        "export", table, "--to", "csv", "-o", out, "--method", "MinMax"
+    ).error_text()
     assert error == "method is no option of csv, which takes: none"
-    error = call("export", table, "--to", "csv", "-o", table).told()
+    error = call("export", table, "--to", "csv", "-o", table).error_text()
     assert "is an input" in error
     assert call("export", table, "--to", "tflite", "-o", out).code == 2
     qc.CalibrationTable({}).save(table)
-    assert "empty" in call("export", table, "--to", "csv", "-o", out).told()
+    assert "empty" in call("export", table, "--to", "csv", "-o", out).error_text()
     assert not out.exists()
     with pytest.raises(qc.CalibrationError, match="Known targets: onnxruntime,"):
         export(make_table(), "tflite", out)

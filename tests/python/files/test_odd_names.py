@@ -146,10 +146,10 @@ def test_weights_in_a_folder_that_is_not_utf_8_are_reported(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        ("quantize model.onnx --data samples -o @.onnx", 1),
-        ("quantize model.onnx --data samples -o q.onnx --include @", 1),
-        ("quantize @.onnx --data samples -o q.onnx", 1),
-        ("observe model.onnx --data samples -o @.qcal", 0),
+        ("quantize model.onnx --samples samples -o @.onnx", 1),
+        ("quantize model.onnx --samples samples -o q.onnx --include @", 1),
+        ("quantize @.onnx --samples samples -o q.onnx", 1),
+        ("observe model.onnx --samples samples -o @.qcal", 0),
         ("inspect stats.qcal --match @", 1),
         ("compute stats.qcal -o @.json -s @=kl -s mse", 1),
         ("compute stats.qcal -o @.json -s mse --json", 0),

@@ -180,7 +180,7 @@ def test_what_a_run_reads_is_no_output_under_any_name(
             arguments = (*arguments, "-s", policy)  # noqa: PLW2901
         elif which == "policy":
             continue
-        assert wanted in call(*arguments, "--data", data).told()
+        assert wanted in call(*arguments, "--samples", data).error_text()
     assert {p: p.read_bytes() for p in files} == files
     assert not (tmp_path / "q").exists()
 
@@ -246,10 +246,10 @@ def test_a_model_and_its_weights_are_replaced_together_or_not_at_all(
 @pytest.mark.parametrize(
     "arguments",
     [
-        "quantize model.onnx --data samples -o q.onnx --save-stats q.onnx.data",
-        "quantize model.onnx --data samples -o q.onnx --save-table q.quantcal.toml",
-        "quantize model.onnx --data samples -o q.onnx --save-stats link.onnx",
-        "quantize model.onnx --data samples -o q.onnx --save-table a --save-stats b",
+        "quantize model.onnx --samples samples -o q.onnx --save-stats q.onnx.data",
+        "quantize model.onnx --samples samples -o q.onnx --save-table q.quantcal.toml",
+        "quantize model.onnx --samples samples -o q.onnx --save-stats link.onnx",
+        "quantize model.onnx --samples samples -o q.onnx --save-table a --save-stats b",
     ],
 )
 def test_two_outputs_are_never_one_file(
@@ -297,5 +297,5 @@ def test_no_command_replaces_what_it_reads(
     Path("link.qcal").symlink_to("stats.qcal")
     Path("picture.png").hardlink_to("stats.qcal")
     files = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    assert "is an input, which would be lost" in call(*arguments.split()).told()
+    assert "is an input, which would be lost" in call(*arguments.split()).error_text()
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == files

@@ -299,7 +299,7 @@ def test_a_temporary_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-c", code, "observe", model),
-            *("-o", tmp_path / "s.qcal", "--data", data),
+            *("-o", tmp_path / "s.qcal", "--samples", data),
         ],
         capture_output=True,
         text=True,

@@ -34,7 +34,7 @@ class Done:
         head = self.out.split("\n\n")[0].splitlines()
         return dict(re.split(r"  +", line, maxsplit=1) for line in head)
 
-    def told(self) -> str:
+    def error_text(self) -> str:
         """Return the one line of an error; fails if there are more lines, or none."""
         assert self.code == 1, self
         assert self.out == "", self

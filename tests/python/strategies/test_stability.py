@@ -154,8 +154,8 @@ def test_quantize_tells_of_its_halves_and_changes_nothing(
                 model,
                 tmp_path / f"{apart}.onnx",
                 feeds,
-                halves=apart,
-                method=method,
+                check_stability=apart,
+                observer=method,
                 calibrator=calibrator,
                 progress=False,
             )
@@ -185,7 +185,9 @@ def test_there_are_no_halves_of_one_sample_nor_of_histograms(tmp_path: Path) -> 
     feeds = [{"x": models.random(1, 4, 9, 6)}]
     one = qc.onnx.quantize(model, output, feeds, progress=False)
     known = qc.onnx.quantize(model, output, calibrator=qc.onnx.observe(model, feeds))
-    weights = qc.onnx.quantize(model, output, activation="none", weight="int8")
+    weights = qc.onnx.quantize(
+        model, output, activation_type="none", weight_type="int8"
+    )
     for result in (one, known, weights):
         assert result.stability is None
         assert "two halves" not in result.summary()
@@ -235,16 +237,16 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     page = found._repr_html_()
     assert page.count("<tr>") == 1 + len(found)
     assert found.summary() in page
-    assert "given twice" in call("stability", files[0], files[0]).told()
+    assert "given twice" in call("stability", files[0], files[0]).error_text()
 
 
 def test_quantizing_reports_it_on_the_command_line(tmp_path: Path) -> None:
     model, folder = save_model(tmp_path), save_samples(tmp_path)
     output = tmp_path / "q.onnx"
-    start = ["quantize", model, "-o", output, "--data", folder]
+    start = ["quantize", model, "-o", output, "--samples", folder]
     assert "(median)" in call(*start).facts["two halves"]
     before = output.read_bytes()
-    assert "two halves" not in call(*start, "--no-halves").facts
+    assert "two halves" not in call(*start, "--no-check-stability").facts
     assert output.read_bytes() == before
     onnx.checker.check_model(onnx.load(output))
 

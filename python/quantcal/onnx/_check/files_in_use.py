@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._io.files import INPUT, Used
 from quantcal.onnx._graph.external_data import external_tensors, location_of
-from quantcal.onnx._runtime.feed_files import KINDS
+from quantcal.onnx._runtime.sample_files import KINDS
 
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model

@@ -102,7 +102,7 @@ class Checkpoint:
             self.remove()
             self._written = path
 
-    def told(self) -> str:
+    def message(self) -> str:
         """Return what is kept and how to go on; empty if nothing is."""
         if self._written is None:
             return ""
@@ -136,7 +136,7 @@ class Keeper:
 
     Parameters
     ----------
-    keep : Checkpoint, optional
+    checkpoint : Checkpoint, optional
         None keeps nothing, and only counts samples.
     snapshot : callable
         Returns all that was observed up to now, copied.
@@ -148,12 +148,12 @@ class Keeper:
     """
 
     def __init__(
-        self, keep: Checkpoint | None, snapshot: Callable[[], Calibrator]
+        self, checkpoint: Checkpoint | None, snapshot: Callable[[], Calibrator]
     ) -> None:
-        self._keep = keep
+        self._checkpoint = checkpoint
         self._snapshot = snapshot
-        self.samples = keep.samples if keep else 0
-        self._next = time.monotonic() + (keep.seconds if keep else math.inf)
+        self.samples = checkpoint.samples if checkpoint else 0
+        self._next = time.monotonic() + (checkpoint.seconds if checkpoint else math.inf)
         self._warned = False
         self._whole = True
         self._busy = False
@@ -177,7 +177,7 @@ class Keeper:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Keep what there is when the samples end early."""
-        if self._keep is None:
+        if self._checkpoint is None:
             yield
             return
         try:
@@ -208,15 +208,15 @@ class Keeper:
             self._try_to_write()
             ended = time.monotonic()
             # Writing takes at most a hundredth of the time, however many tensors there are.
-            pause = self._keep.seconds if self._keep else math.inf
+            pause = self._checkpoint.seconds if self._checkpoint else math.inf
             self._next = ended + (max(pause, 100 * (ended - started)) if pause else 0)
         self._busy = False
         if self._interrupted:
             raise KeyboardInterrupt
 
     def _write(self) -> None:
-        assert self._keep is not None
-        self._keep.write(self.samples, self._snapshot())
+        assert self._checkpoint is not None
+        self._checkpoint.write(self.samples, self._snapshot())
 
     def _try_to_write(self) -> None:
         """Keep what there is; a run that may well end without it is not ended for its sake."""
@@ -230,14 +230,14 @@ class Keeper:
 
     def _at_the_end(self) -> str:
         """Keep what is whole, and return what there is to be told of it."""
-        assert self._keep is not None
+        assert self._checkpoint is not None
         lost = ""
-        if self._whole and self.samples > self._keep.samples:
+        if self._whole and self.samples > self._checkpoint.samples:
             try:
                 self._write()
             except CalibrationError as error:
                 lost = f"The last samples could not be kept: {error}"
-        return " ".join(filter(None, (lost, self._keep.told())))
+        return " ".join(filter(None, (lost, self._checkpoint.message())))
 
     @contextmanager
     def _deferred(self) -> Iterator[None]:

@@ -83,7 +83,7 @@ def ranges(
     ``among`` has the names that the policy may speak of, where it is more.
     """
     formats = prepared.plan.formats
-    default = prepared.options.activation
+    default = prepared.options.activation_type
     assigned, unused = policy.assign(calibrator if among is None else among)
     params: dict[str, QuantParams] = {}
     report: dict[str, TensorReport] = {}

@@ -1,7 +1,7 @@
-"""A run's choices in a TOML file: written for reproduction, read to repeat the run.
+"""A run's options in a TOML file: written for reproduction, read to repeat the run.
 
-The same file, model and data give the same bytes. What decides nothing about the result
-(paths, memory, progress) is not in it.
+The same file, model and samples give the same bytes. The file holds no option that does
+not change the result, such as memory and progress, and no paths.
 """
 
 from __future__ import annotations
@@ -14,52 +14,37 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
 from quantcal.onnx._plan.names import near
+from quantcal.onnx._plan.option_info import BOOL, INT, LIST, TABLE, TEXT
 from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.strategies.policy import Policy
 from quantcal.strategies.policy_file import load_toml, rules_of, to_toml
 
-_TEXT, _BOOL, _INT, _LIST, _TABLE = (
-    "text",
-    "true or false",
-    "a whole number",
-    "a list of text",
-    "a table of text",
-)
-KEYS: dict[str, str | tuple[str, ...]] = {
-    "strategy": _TEXT,
-    "target": _TEXT,
-    "activation": _TEXT,
-    "weight": _TEXT,
-    "weight_strategy": _TEXT,
-    "block_size": _INT,
-    "per_channel": _BOOL,
-    "reduce_range": (_BOOL, _TEXT, _LIST),
-    "cpu": _TEXT,
-    "placement": _TEXT,
-    "op_types": _LIST,
-    "include": _LIST,
-    "exclude": _LIST,
-    "mantissa_bits": _INT,
-    "on_nonfinite": _TEXT,
-    "formats": _TABLE,
-    "weight_formats": _TABLE,
-    "rules": "a list of rules, each with a pattern and a strategy",
+_RULES = "a list of rules, each with a pattern and a strategy"
+_KINDS = {
+    name: info.toml for name, info in QuantizeOptions.describe().items() if info.toml
+}
+_TABLES = [name for name, kinds in _KINDS.items() if TABLE in kinds]
+# In TOML, tables stand behind everything else.
+KEYS: dict[str, tuple[str, ...]] = {
+    **{name: kinds for name, kinds in _KINDS.items() if name not in _TABLES},
+    **{name: _KINDS[name] for name in _TABLES},
+    "rules": (_RULES,),
 }
 """The keys of a file, and what they hold; all are optional."""
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a file of choices, as :func:`quantcal.onnx.quantize` takes them by keyword.
+    """Read a file of options, as :func:`quantcal.onnx.quantize` takes them by keyword.
 
     Parameters
     ----------
-    path : path
-        A TOML file whose keys are options of ``quantize``: ``target``, ``activation``,
-        ``weight``, ``weight_strategy``, ``block_size``, ``per_channel``,
-        ``reduce_range``, ``cpu``, ``placement``, ``op_types``, ``include``, ``exclude``,
-        ``mantissa_bits``, ``on_nonfinite``, the tables ``formats`` and
-        ``weight_formats``, and ``strategy`` or ``rules`` as in a policy file. What is
-        missing keeps its default.
+    path
+        A TOML file whose keys are options of ``quantize`` that change the result:
+        ``strategy`` to ``on_nonfinite`` without ``check_stability``, ``observer`` and
+        ``max_memory``. ``activation_formats`` and ``weight_formats`` are tables.
+        ``rules`` may stand for ``strategy``, as in a policy file. What is missing keeps
+        its default.
 
     Raises
     ------
@@ -77,8 +62,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise CalibrationError(
                 f'{path}: key "{key:.50}" is not known. {near(key, KEYS)}'
             )
-        known = KEYS[key]
-        kinds = known if isinstance(known, tuple) else (known,)
+        kinds = KEYS[key]
         if not any(_is(value, kind) for kind in kinds):
             raise CalibrationError(
                 f"{path}: {key} must be {' or '.join(kinds)}, not {value!r:.60}"
@@ -98,15 +82,15 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _is(value: object, kind: str) -> bool:
-    if kind == _TEXT:
+    if kind == TEXT:
         return isinstance(value, str)
-    if kind == _BOOL:
+    if kind == BOOL:
         return isinstance(value, bool)
-    if kind == _INT:
+    if kind == INT:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind == _LIST:
+    if kind == LIST:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    if kind == _TABLE:
+    if kind == TABLE:
         return isinstance(value, dict) and all(
             isinstance(v, str) for v in value.values()
         )
@@ -123,31 +107,29 @@ def config_text(
 
     Parameters
     ----------
-    options : Options
-        With ``reduce_range`` settled, as another machine might decide otherwise.
-    policy : Policy
+    options
+        With ``reduce_range`` settled, as another machine might choose another value.
+    policy
         As it was given, with ``node:`` patterns.
-    more : mapping
-        Other keys; those that are None are left out.
-    remarks : mapping of str to str
-        Comments behind keys; "" goes to the top.
+    more
+        Values of keys that replace those of the options; None leaves a key out.
+    remarks
+        Comments behind keys; "" is the comment at the top.
 
     Raises
     ------
     CalibrationError
-        When a strategy is one of the caller's own, which text cannot hold.
+        When a strategy is the caller's own object, which text cannot hold.
     """
-    values: dict[str, Any] = {
-        name: getattr(options, name) for name in KEYS if hasattr(options, name)
-    }
-    values |= {name: value for name, value in more.items() if value is not None}
-    tables = {name: values.pop(name) for name in ("formats", "weight_formats")}
+    values = {name: getattr(options, name) for name in _KINDS if name != "strategy"}
+    values |= more
+    tables = {name: values.pop(name) for name in _TABLES}
     rules = policy.to_dict()
     if list(rules) == ["*"] and isinstance(rules["*"], str):
         values["strategy"], rules = rules["*"], {}
     lines = [f"# {line}" for line in remarks.get("", "").splitlines()]
     for name in KEYS:
-        if name in values:
+        if values.get(name) is not None:
             remark = f"  # {remarks[name]}" if name in remarks else ""
             lines.append(f"{name} = {_value(values[name])}{remark}")
     for name, table in tables.items():

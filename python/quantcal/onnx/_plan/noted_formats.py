@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._plan.options import (
+from quantcal.onnx._plan.option_values import (
     ACTIVATIONS,
     NONE,
     PLACEMENTS,
-    Options,
     check_known,
     is_float,
 )
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.weight_budget import plan_within
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def other_format(target: str) -> str:
         f"models for {target} are written with {', '.join(known)} activations. Choose the "
         f'ranges with format="{known[0]}" (quantcal compute --format {known[0]}), from '
         f"histograms that were observed for it (quantcal observe {given}"
-        f"--activation {known[0]})."
+        f"--activation-type {known[0]})."
     )
 
 
@@ -97,19 +97,19 @@ def advice(
     """
     parts: dict[str, str] = {}
     for options in _others(prepared.options, formats):
-        target, name = options.target, options.activation
+        target, name = options.target, options.activation_type
         if target in parts or not _suffices(prepared, options, known, table=table):
             continue
         if options.placement != prepared.options.placement:
             parts[target] = f'for placement="{options.placement}"'
         elif target != prepared.options.target:
-            if table and name != prepared.options.activation:
+            if table and name != prepared.options.activation_type:
                 continue  # its ranges are of another format
             parts[target] = f'for target="{target}" (--target {target})'
         elif table:
             parts[target] = f'for format="{name}" (quantcal compute --format {name})'
         else:
-            parts[target] = f'for activation="{name}" (--activation {name})'
+            parts[target] = f'for activation_type="{name}" (--activation-type {name})'
     return f" What is there suffices {', or '.join(parts.values())}." if parts else ""
 
 
@@ -123,11 +123,13 @@ def _others(now: Options, formats: Collection[str]) -> list[Options]:
         (target, name)
         for target in sorted(ACTIVATIONS, key=lambda each: each != now.target)
         for name in _formats_of(target)
-        if (target, name) != (now.target, now.activation)
+        if (target, name) != (now.target, now.activation_type)
         and (name in formats or not is_float(name))
     ]
     others = [
-        replace(now, target=target, activation=name, formats={}, given={})
+        replace(
+            now, target=target, activation_type=name, activation_formats={}, given={}
+        )
         for target, name in pairs
     ]
     if now.placement != PLACEMENTS[0]:  # the usual one rounds fewer tensors
@@ -139,9 +141,8 @@ def _suffices(
     prepared: Prepared, options: Options, known: Collection[str], *, table: bool
 ) -> bool:
     """Whether a plan with other options needs known tensors only."""
-    parts = prepared.proto, prepared.types, prepared.ranks, prepared.converted.label
     try:
-        plan = plan_within(*parts, options, prepared.odd, prepared.ties)
+        plan = plan_within(replace(prepared.request(), options=options))
     except CalibrationError:
         return False
 

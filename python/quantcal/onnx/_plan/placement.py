@@ -274,7 +274,10 @@ class Placement:
 
     def _format(self, name: str) -> str:
         if name not in self.formats:
-            rules, default = self._options.formats, self._options.activation
+            rules, default = (
+                self._options.activation_formats,
+                self._options.activation_type,
+            )
             nodes = self._beside.get(name, ())
             ruled = rule_for(rules, name, nodes, default)
             self.formats[name] = self._options.given.get(name, ruled)

@@ -21,11 +21,13 @@ from quantcal.onnx._graph.nonstandard_operators import (
     why_nonstandard,
 )
 from quantcal.onnx._graph.scopes import owners
+from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._plan.clips import Clipping
 from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules, matches, near
-from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.option_values import OP_TYPES
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.placement import Placement, needed
 from quantcal.onnx._plan.sums import Sum
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import onnx
 
 _FLOAT = "tensor(float)"
+_FORMATS = ("activation_formats", "weight_formats")
 _UNTOUCHED = "without a tensor to round or a weight to code"
 
 
@@ -87,41 +90,51 @@ class Plan:
         return tuple(dict.fromkeys(sources))
 
 
-def make_plan(
-    proto: onnx.ModelProto,
-    types: Mapping[str, str],
-    ranks: Mapping[str, int],
-    label: str,
-    options: Options,
-    odd: Mapping[str, str],
-    without: Collection[str] | None = None,
-) -> Plan:
-    """Choose the nodes, and where activations are rounded.
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is made from.
 
-    Parameters
+    Attributes
     ----------
-    proto : ModelProto
+    proto
         The prepared model; its nodes have names, and names mean one thing each.
-    types : mapping of str to str
+    types
         onnxruntime's types of the tensors.
-    ranks : mapping of str to int
+    ranks
         Of tensors, where known.
-    label : str
+    label
         Names the model in errors.
-    options : Options
+    options
         Target, formats, operator types and patterns.
-    odd : mapping of str to str
+    odd
         Nodes that stay in float for other reasons: name → reason.
-    without : collection of str, optional
-        Tensors that cannot be rounded, as the data gave them no range. When given, even
+    ties
+        Constants that follow from another one.
+    without
+        Tensors that cannot be rounded, as the samples gave them no range. When given, even
         empty, the options were checked in an earlier plan: a rule for a tensor that is no
         longer quantized is no mistake.
+    """
+
+    proto: onnx.ModelProto
+    types: Mapping[str, str]
+    ranks: Mapping[str, int]
+    label: str
+    options: Options
+    odd: Mapping[str, str]
+    ties: Mapping[str, Tie]
+    without: Collection[str] | None = None
+
+
+def make_plan(request: PlanRequest) -> Plan:
+    """Choose the nodes, and where activations are rounded.
 
     Raises
     ------
     CalibrationError
-        When no node is left to quantise, or a rule matches nothing.
+        When no node is left to quantize, or a rule matches nothing.
     """
+    proto, types, options = request.proto, request.types, request.options
     graph = proto.graph
     constants = constants_of(graph)
     quantised = {
@@ -135,7 +148,7 @@ def make_plan(
         if not {operator, standard_operator(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantised, constants, options)
-        reason = reason or odd.get(node.name)
+        reason = reason or request.odd.get(node.name)
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
         if reason:
@@ -144,18 +157,18 @@ def make_plan(
             nodes[node.name] = operator
     fixed = constants | quantised
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
-    floats -= set(without or ())
-    placement = Placement(graph, nodes, floats, constants, ranks, options)
+    floats -= set(request.without or ())
+    placement = Placement(graph, nodes, floats, constants, request.ranks, options)
     weights = {name for name in constants if types.get(name) == _FLOAT}
     for name in _untouched(graph, nodes, placement, weights):
         del nodes[name]
         left[_inside(_UNTOUCHED, around[name])] += 1
     if not nodes:
-        raise CalibrationError(_nothing(proto, label, options, left))
-    for option in ("formats", "weight_formats") if without is None else ():
+        raise CalibrationError(_nothing(proto, request.label, options, left))
+    for option in _FORMATS if request.without is None else ():
         rules: Mapping[str, str] = getattr(options, option)
-        beside = placement.beside if option == "formats" else _weights(graph, nodes)
-        check_rules(option, rules, beside, label)
+        beside = placement.beside if option == _FORMATS[0] else _weights(graph, nodes)
+        check_rules(option, rules, beside, request.label)
     return Plan(
         nodes,
         placement.sites,

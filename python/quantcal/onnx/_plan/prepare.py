@@ -40,7 +40,7 @@ from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
 from quantcal.onnx._plan.names import near
 from quantcal.onnx._plan.operands import shape_operands
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.plan import Plan, check_names, chosen_by_name
+from quantcal.onnx._plan.plan import Plan, PlanRequest, check_names, chosen_by_name
 from quantcal.onnx._plan.reached import NEVER_RAN, Reached
 from quantcal.onnx._plan.uncodable import uncodable
 from quantcal.onnx._plan.weight_budget import plan_within
@@ -88,6 +88,18 @@ class Prepared:
     odd: dict[str, str]
     ties: dict[str, Tie]
 
+    def request(self) -> PlanRequest:
+        """Return what the plan was made from."""
+        return PlanRequest(
+            self.proto,
+            self.types,
+            self.ranks,
+            self.converted.label,
+            self.options,
+            self.odd,
+            self.ties,
+        )
+
     def reached_by(self, known: Reached) -> Prepared:
         """Return the same without the nodes for which the data gave no range.
 
@@ -112,18 +124,9 @@ class Prepared:
             for name, why in new.items():
                 for node in plan.beside[name]:
                     odd.setdefault(node, why)
-            label = self.converted.label
             try:
-                plan = plan_within(
-                    self.proto,
-                    self.types,
-                    self.ranks,
-                    label,
-                    self.options,
-                    odd,
-                    self.ties,
-                    without,
-                )
+                request = replace(self.request(), odd=odd, without=without)
+                plan = plan_within(request)
             except CalibrationError as error:
                 more = f" and {len(without) - 10} more" if len(without) > 10 else ""
                 listed = ", ".join(list(without)[:10]) + more
@@ -169,7 +172,7 @@ class Prepared:
                 f"{lacking} for {len(missing)} of the {len(self.plan.tensors)} tensors "
                 f"that the chosen nodes of {self.converted.label} need: {listed}. "
                 f"{near(missing[0], known, lead='Known')}{advice()} Observe this model "
-                "with the same target, formats and nodes (--target, --activation, "
+                "with the same target, formats and nodes (--target, --activation-type, "
                 "--op-type, --include, --exclude), or exclude their nodes."
             )
         return self.reached_by(known)
@@ -240,7 +243,8 @@ def prepare(
     odd |= shape_operands(proto.graph, chosen - odd.keys(), converted.folder, ties)
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
-    plan = plan_within(proto, types, ranks, loaded.label, options, odd, ties)
+    request = PlanRequest(proto, types, ranks, loaded.label, options, odd, ties)
+    plan = plan_within(request)
     return Prepared(original, converted, proto, types, ranks, plan, options, odd, ties)
 
 

@@ -25,7 +25,8 @@ from quantcal.onnx._plan.coded_inputs import (
     has_uncoded,
     rounds_constants,
 )
-from quantcal.onnx._plan.options import Options, is_float
+from quantcal.onnx._plan.option_values import is_float
+from quantcal.onnx._plan.options import Options
 
 if TYPE_CHECKING:
     import onnx
@@ -116,7 +117,7 @@ def _is_rounded(node: onnx.NodeProto, index: int, options: Options) -> bool:
     if operator_of(node) in BIASED and index == 2:
         # Elsewhere biases stay in float, and so does what the node writes.
         rounds = options.target == "onnxruntime" and not options.weights_only
-        return rounds and not is_float(options.activation)
+        return rounds and not is_float(options.activation_type)
     return rounds_constants(node) and not options.weights_only
 
 

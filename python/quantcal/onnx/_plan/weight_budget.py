@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.plan import Plan, make_plan
+from quantcal.onnx._plan.plan import Plan, PlanRequest, make_plan
 from quantcal.onnx._plan.weight_keys import uses
 from quantcal.onnx._plan.weight_uses import Key, Place, Use, floats_kept, outside
 
@@ -31,35 +31,17 @@ _SPARE = 1024
 """Bytes that do not matter: the nodes of a pair take some 300."""
 
 
-def plan_within(
-    proto: onnx.ModelProto,
-    types: Mapping[str, str],
-    ranks: Mapping[str, int],
-    label: str,
-    options: Options,
-    odd: Mapping[str, str],
-    ties: Mapping[str, Tie],
-    without: Collection[str] | None = None,
-) -> Plan:
-    """Do the same as :func:`quantcal.onnx._plan.plan.make_plan`, within the bytes of the model.
-
-    Parameters
-    ----------
-    proto, types, ranks, label, options, odd, without
-        As for it.
-    ties : mapping of str to Tie
-        Of the constants.
-    """
-    plan = make_plan(proto, types, ranks, label, options, odd, without)
-    heavy = _too_heavy(proto.graph, plan, options, ties)
+def plan_within(request: PlanRequest) -> Plan:
+    """Make a plan whose model takes no more bytes than the float model."""
+    plan = make_plan(request)
+    heavy = _too_heavy(request.proto.graph, plan, request.options, request.ties)
     if not heavy:
         return plan
     # The rules were checked above. One for a weight that size leaves in float is no
     # mistake: the result reports the node and the reason.
-    checked = () if without is None else without
-    odd = {**heavy, **odd}
-    fitting = make_plan(proto, types, ranks, label, options, odd, checked)
-    return replace(fitting, first=plan)
+    without = () if request.without is None else request.without
+    lighter = replace(request, odd={**heavy, **request.odd}, without=without)
+    return replace(make_plan(lighter), first=plan)
 
 
 def _too_heavy(

@@ -25,7 +25,8 @@ from quantcal.onnx._plan.coded_inputs import (
     factor_axis,
 )
 from quantcal.onnx._plan.names import matches, rule_for
-from quantcal.onnx._plan.options import Options, is_float
+from quantcal.onnx._plan.option_values import is_float
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.weight_uses import Key, Place, Use
 
 if TYPE_CHECKING:
@@ -127,15 +128,15 @@ class _Readers:
         name, options = node.input[index], self._options
         operator = operator_of(node)
         shape = self._weights.shape(name)
-        default = options.weight
+        default = options.weight_type
         format = rule_for(options.weight_formats, name, [node.name], default)
         axis = channel_axis(node, index, shape) if options.per_channel else -1
         if operator in ALIKE and not options.weights_only:
-            format = options.activation
+            format = options.activation_type
         if operator == "Gather" and not _gatherable(format):
             format = ROWS
         if index == 0 and operator in ("MatMul", "Gemm") and options.minimal:
-            format = _as_first_factor(format, options.activation)
+            format = _as_first_factor(format, options.activation_type)
         few = QuantFormat(format).bits <= 4
         if few and options.per_channel and operator in ("MatMul", "Gemm"):
             axis = factor_axis(node, index, len(shape))

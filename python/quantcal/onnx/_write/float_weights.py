@@ -69,7 +69,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return int(width * math.prod(tensor.dims))
 
 
-def float_weights_told(found: Mapping[str, int], size: int) -> str:
+def float_weights_text(found: Mapping[str, int], size: int) -> str:
     """Return the operators with their shares of a file; empty when none matters.
 
     Parameters

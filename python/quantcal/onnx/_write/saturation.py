@@ -14,7 +14,7 @@ weights themselves: zeros, constants and weights on a coarse grid lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,11 @@ from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._model.model import load_light
+from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.names import rule_for
-from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.pair_sums import Floats, code_shares, overflow, rounding
 from quantcal.onnx._write.weight_quantization import Coded, code
@@ -38,6 +40,7 @@ from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
     import onnx
+    from typing_extensions import Unpack
 
     from quantcal.onnx._model.model import Model
 
@@ -70,31 +73,32 @@ class Saturation:
         return self.error > max(self.rounding, 0.0)
 
 
+@takes_options(WriteKeywords)
 @shared_child()
 def find_saturation(
     model: Model,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
     *,
-    per_channel: bool = True,
-    weight_strategy: str = "minmax",
-    op_types: Sequence[str] = OP_TYPES,
-    exclude: Sequence[str] = (),
+    options: QuantizeOptions | None = None,
+    **changes: Unpack[WriteKeywords],
 ) -> dict[str, Saturation]:
     """Estimate what kernels without VNNI would do to each node with 8-bit weights.
 
-    Milliseconds a node; runs no data. :func:`quantcal.onnx.quantize` does it by itself when
-    ``reduce_range="nodes"``.
+    It takes milliseconds per node and runs no samples. :func:`quantcal.onnx.quantize` does
+    it with ``reduce_range="nodes"``.
 
     Parameters
     ----------
-    model : path, bytes or onnx.ModelProto
-    calibrator : Calibrator
+    model
+        A path, bytes or ``onnx.ModelProto``.
+    calibrator
         The histograms of the model's activations.
-    table : mapping of str to QuantParams
+    table
         Their ranges; tensors that lack a histogram or a range leave their nodes out.
-    per_channel, weight_strategy, op_types, exclude
-        As for :func:`quantcal.onnx.write`.
+    options
+        All options as one object; the keywords below replace its fields.
+    <options>
 
     Returns
     -------
@@ -116,19 +120,15 @@ def find_saturation(
     >>> names = [name for name, s in found.items() if s.needs_bit]
     >>> written = qc.onnx.write("model.onnx", "out.onnx", table, reduce_range=names)
     """
-    options = Options.of(
-        op_types=op_types, exclude=exclude, weight_strategy=weight_strategy
-    )
-    prepared = prepare(load_light(model), options)
-    return estimate(prepared, calibrator, table, per_channel=per_channel)
+    asked = with_changes("find_saturation", WriteKeywords, options, changes)
+    prepared = prepare(load_light(model), Options.of(asked))
+    return estimate(prepared, calibrator, table)
 
 
 def estimate(
     prepared: Prepared,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
-    *,
-    per_channel: bool,
 ) -> dict[str, Saturation]:
     """Do the same for a prepared model."""
     options = prepared.options
@@ -138,7 +138,7 @@ def estimate(
         if name not in calibrator or name not in table or not calibrator[name].finite:
             continue
         stored = rule_for(
-            options.weight_formats, node.input[1], [node.name], options.weight
+            options.weight_formats, node.input[1], [node.name], options.weight_type
         )
         # Other formats take other kernels.
         if stored != "int8" or table[name].format not in _SUMMED:
@@ -147,7 +147,9 @@ def estimate(
         lost = {}
         for format in ("int7", "int8"):
             strategy = options.weight_strategy
-            coded = weight_codes(weights, per_channel and channels, strategy, format)
+            coded = weight_codes(
+                weights, options.per_channel and channels, strategy, format
+            )
             unit = steps_of(coded, weights) * float(table[name].scale)
             exact = weights / coded.scale
             lost[format] = rounding(shares, zero, exact, coded.codes, unit)

@@ -20,7 +20,7 @@ from quantcal.onnx._graph.graph import all_nodes, names_of, operator_of, unique_
 from quantcal.onnx._graph.weights import Weights
 from quantcal.onnx._plan.coded_inputs import BIASED
 from quantcal.onnx._plan.cpu import WeightBits
-from quantcal.onnx._plan.options import is_float
+from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.sums import Sum
 from quantcal.onnx._plan.weight_keys import uses
 from quantcal.onnx._plan.weight_uses import Key, Use, outside

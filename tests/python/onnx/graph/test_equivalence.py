@@ -85,7 +85,9 @@ def test_the_sample_of_the_check_is_also_observed(
 
 @pytest.mark.usefixtures("no_workarounds")
 @pytest.mark.parametrize(
-    "options", [{"activation": "none", "weight": "int4"}, {}], ids=["weights", "table"]
+    "options",
+    [{"activation_type": "none", "weight_type": "int4"}, {}],
+    ids=["weights", "table"],
 )
 def test_without_data_the_models_are_compared_on_random_inputs(
     options: dict[str, Any], tmp_path: Path

@@ -106,7 +106,7 @@ def test_observation_reads_no_large_weight_and_gives_the_same_result(
         raise AssertionError("a weight is read")
 
     monkeypatch.setattr(external_data, "_read", refused)
-    got = qc.onnx.observe(path, feeds, tensors=tensors, method=method)  # type: ignore[arg-type]
+    got = qc.onnx.observe(path, feeds, tensors=tensors, observer=method)  # type: ignore[arg-type]
     assert got.to_bytes() == want.to_bytes()
     with pytest.raises(AssertionError, match="a weight is read"):
         load_model(path)
@@ -156,7 +156,7 @@ def test_a_model_given_as_bytes_is_observed_in_the_graph(tmp_path: Path) -> None
     onnx.save_model(model, str(path))
     for tensors in (None, "all"):
         given = [
-            qc.onnx.observe(form, feeds, tensors=tensors, method="in_graph")
+            qc.onnx.observe(form, feeds, tensors=tensors, observer="in_graph")
             for form in (path, path.read_bytes(), model)
         ]
         assert given[0].to_bytes() == given[1].to_bytes() == given[2].to_bytes()

@@ -47,8 +47,8 @@ def test_a_factor_of_four_bits_has_a_scale_for_each_row_or_column(
         model,
         path,
         None if activation == "none" else feeds,
-        activation=activation,
-        weight=weight,
+        activation_type=activation,
+        weight_type=weight,
         block_size=0,
         progress=False,
     )

@@ -38,10 +38,13 @@ def check(model: onnx.ModelProto, tmp_path: Path, floor: float = 30.0) -> None:
     before = model.SerializeToString()
     want = [models.session(model).run(["y"], feed)[0] for feed in FEEDS]
     for method in ("in_graph", "outputs"):
-        seen = qc.onnx.observe(model, FEEDS, tensors=["y"], method=method)
+        seen = qc.onnx.observe(model, FEEDS, tensors=["y"], observer=method)
         assert seen["y"].max == pytest.approx(np.max(want), rel=1e-5)
     out = tmp_path / "q.onnx"
-    for options in ({"reader": FEEDS}, {"activation": "none", "weight": "int8"}):
+    for options in (
+        {"samples": FEEDS},
+        {"activation_type": "none", "weight_type": "int8"},
+    ):
         result = qc.onnx.quantize(model, out, progress=False, **options)
         assert sum(result.quantized_nodes.values()) == 1
         assert not result.left_in_float

@@ -234,7 +234,11 @@ def linear(version: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("version", [11, 17])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"activation": "uint16"}, {"activation": "none", "weight": "int4"}],
+    [
+        {},
+        {"activation_type": "uint16"},
+        {"activation_type": "none", "weight_type": "int4"},
+    ],
     ids=["int8", "uint16", "int4"],
 )
 def test_nodes_inside_functions_are_quantized(

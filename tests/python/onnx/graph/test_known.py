@@ -45,7 +45,7 @@ def network(name: str) -> onnx.ModelProto:
     "options",
     [
         {},
-        {"activation": "int8", "strategy": "minmax"},
+        {"activation_type": "int8", "strategy": "minmax"},
         {"cpu": "no-vnni", "strategy": "kl"},
         {"target": "tensorrt"},
     ],
@@ -58,7 +58,7 @@ def test_histograms_give_the_bytes_of_a_direct_run(
     model, samples = network(name), SAMPLES[name]
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
     wanted = qc.onnx.quantize(model, direct, samples, progress=False, **options)
-    seeing = {k: v for k, v in options.items() if k in ("activation", "target")}
+    seeing = {k: v for k, v in options.items() if k in ("activation_type", "target")}
     needed = qc.onnx.observe(model, samples, **seeing)
     needed.save(tmp_path / "stats.qcal")
     for known in (
@@ -87,7 +87,12 @@ def test_a_table_gives_the_bytes_of_its_run(name: str, tmp_path: Path) -> None:
     if name == "if":
         del formats["x"]
     result = qc.onnx.quantize(
-        model, direct, SAMPLES[name], formats=formats, progress=False, **options
+        model,
+        direct,
+        SAMPLES[name],
+        activation_formats=formats,
+        progress=False,
+        **options,
     )
     assert len({params.format for params in result.table.values()}) > 1 or name == "if"
     result.table.save(tmp_path / "table.json")
@@ -135,20 +140,20 @@ def test_the_command_writes_the_same_model_from_saved_files(
     direct, stats, table = (tmp_path / f for f in ("d.onnx", "s.qcal", "t.json"))
     options = ["-s", "percentile_99.9", "--cpu", "no-vnni"]
     keep = ["--save-stats", stats, "--save-table", table]
-    run = quantize(model, direct, "--data", data, *options, *keep)
+    run = quantize(model, direct, "--samples", data, *options, *keep)
     again, third = tmp_path / "again.onnx", tmp_path / "third.onnx"
-    told = quantize(model, again, "--from", stats, *options)
-    assert (told.code, told.err) == (0, "")
+    message = quantize(model, again, "--from", stats, *options)
+    assert (message.code, message.err) == (0, "")
     assert again.read_bytes() == direct.read_bytes()
     config = tmp_path / "d.quantcal.toml"
     assert (tmp_path / "again.quantcal.toml").read_bytes() == config.read_bytes()
-    assert told.facts["histograms"] == str(stats)
-    assert "samples" not in told.facts
-    told = quantize(model, third, "--from", table, "--config", config)
+    assert message.facts["histograms"] == str(stats)
+    assert "samples" not in message.facts
+    message = quantize(model, third, "--from", table, "--config", config)
     assert third.read_bytes() == direct.read_bytes()
-    assert told.facts["ranges"] == str(table)
-    for fact in ("quantised", "left in float", "Q / DQ nodes"):
-        assert told.facts[fact] == run.facts[fact]
+    assert message.facts["ranges"] == str(table)
+    for fact in ("quantized", "left in float", "Q / DQ nodes"):
+        assert message.facts[fact] == run.facts[fact]
 
 
 def test_the_command_refuses_options_without_effect_and_wrong_files(
@@ -156,27 +161,29 @@ def test_the_command_refuses_options_without_effect_and_wrong_files(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     output, stats, table = (tmp_path / f for f in ("q.onnx", "s.qcal", "t.json"))
-    call("observe", model, "-o", stats, "--data", data)
+    call("observe", model, "-o", stats, "--samples", data)
     call("compute", stats, "-o", table, "--format", "uint8")
     for arguments, words in (
-        (["--from", stats, "--data", data], "not both"),
+        (["--from", stats, "--samples", data], "not both"),
         ([], "--from FILE"),
         (["--from", stats, "--mantissa-bits", 5], "made earlier"),
         (["--from", stats, "--save-stats", tmp_path / "x"], "made earlier"),
         (["--from", table, "-s", "kl"], "has its ranges"),
-        (["--from", table, "--activation", "int8"], "has its ranges"),
-        (["--from", table, "--reduce-range", "nodes"], "does not tell"),
+        (["--from", table, "--activation-type", "int8"], "has its ranges"),
+        (["--from", table, "--reduce-range", "nodes"], "does not say"),
     ):
         done = quantize(model, output, *arguments)
         assert done.code == 2
         assert words in " ".join(done.err.replace("│", " ").split())
     lost = tmp_path / "no.qcal"
-    assert str(lost) in quantize(model, output, "--from", lost).told()
-    assert str(model) in quantize(model, output, "--from", model).told()
-    assert "--from" in quantize(model, output, "--data", stats).told()
-    assert "is an input" in quantize(model, stats, "--from", stats).told()
+    assert str(lost) in quantize(model, output, "--from", lost).error_text()
+    assert str(model) in quantize(model, output, "--from", model).error_text()
+    assert "--from" in quantize(model, output, "--samples", stats).error_text()
+    assert "is an input" in quantize(model, stats, "--from", stats).error_text()
     other = tmp_path / "other.onnx"
     onnx.save(models.residual(), other)
     for source in (stats, table):
-        assert "need: r, s, c." in quantize(other, output, "--from", source).told()
+        assert (
+            "need: r, s, c." in quantize(other, output, "--from", source).error_text()
+        )
     assert not output.exists()

@@ -104,7 +104,7 @@ def test_every_function_finds_the_weights_of_a_model(
     model = models.conv_net()
     assert calibrator.to_bytes() == qc.onnx.observe(model, FEEDS).to_bytes()
     everything = [
-        qc.onnx.observe(each, FEEDS, tensors="all", method="outputs").to_bytes()
+        qc.onnx.observe(each, FEEDS, tensors="all", observer="outputs").to_bytes()
         for each in (path, model)
     ]
     assert everything[0] == everything[1]
@@ -117,7 +117,7 @@ def test_every_function_finds_the_weights_of_a_model(
         made.append(out.read_bytes())
         qc.onnx.write(each, out, table)
         made.append(out.read_bytes())
-        qc.onnx.quantize(each, out, activation="none", progress=False)
+        qc.onnx.quantize(each, out, activation_type="none", progress=False)
         made.append(out.read_bytes())
     assert made[:3] == made[3:]
 

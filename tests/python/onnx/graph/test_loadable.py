@@ -67,7 +67,7 @@ def test_signed_codes_are_moved_at_every_opset(
     """From opset 21 on, onnxruntime's optimizer made such models invalid."""
     for after in ([], ["Tanh"], ["Relu", "Tanh"]):
         model, path = moved([mover], after, opset), tmp_path / "q.onnx"
-        qc.onnx.quantize(model, path, FEEDS, activation="int8", progress=False)
+        qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
         assert decibels(model, path, FEEDS) > 25
         assert kernels(path)["QLinearConv"] == 1
 
@@ -75,7 +75,7 @@ def test_signed_codes_are_moved_at_every_opset(
 @pytest.mark.parametrize("first", ["Flatten", "Identity", "Transpose", "Unsqueeze"])
 def test_signed_codes_are_moved_twice(tmp_path: Path, first: str) -> None:
     model, path = moved([first, "Unsqueeze"], ["Tanh"], 21), tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, FEEDS, activation="int8", progress=False)
+    qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
     assert decibels(model, path, FEEDS) > 25
 
 
@@ -86,7 +86,7 @@ def test_rounding_again_after_moved_signed_codes_changes_no_value(
     for opset in (20, 21):
         path = tmp_path / f"{opset}.onnx"
         model = moved(["Transpose", "Slice"], [], opset)
-        qc.onnx.quantize(model, path, FEEDS, activation="int8", progress=False)
+        qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
         found.append(models.session(str(path), exact=True).run(None, FEEDS[0])[0])
     np.testing.assert_array_equal(*found)
 
@@ -105,8 +105,8 @@ def test_unsigned_codes_are_not_rounded_again(tmp_path: Path) -> None:
 
 
 TARGETS = [
-    {"target": "onnxruntime", "activation": "int8"},
-    {"target": "onnxruntime", "activation": "int8", "placement": "stock"},
+    {"target": "onnxruntime", "activation_type": "int8"},
+    {"target": "onnxruntime", "activation_type": "int8", "placement": "stock"},
     {"target": "tensorrt"},
 ]
 
@@ -147,12 +147,14 @@ def test_a_clip_before_small_floats_is_loaded(
     x, y = models.value("x", shape), models.value("y", shape)
     model = models.build(nodes, [x], [y], weights)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, FEEDS, activation=format, progress=False)
+    result = qc.onnx.quantize(
+        model, path, FEEDS, activation_type=format, progress=False
+    )
     assert result.quantized_nodes == {"Conv": 2}
     assert decibels(model, path, FEEDS) > (20 if format == "float8_e4m3fn" else 14)
 
 
-@pytest.mark.parametrize("options", [{}, {"activation": "none"}])
+@pytest.mark.parametrize("options", [{}, {"activation_type": "none"}])
 def test_tied_weights_are_not_rounded_again(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:

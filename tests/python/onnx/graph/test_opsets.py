@@ -234,9 +234,9 @@ def test_special_nodes_and_types_survive_conversion() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"activation": "none", "weight": "int4"},
-        {"activation": "uint16"},
-        {"activation": "float8_e4m3fn"},
+        {"activation_type": "none", "weight_type": "int4"},
+        {"activation_type": "uint16"},
+        {"activation_type": "float8_e4m3fn"},
         {},
     ],
     ids=["int4", "uint16", "float8", "uint8"],

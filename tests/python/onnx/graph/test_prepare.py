@@ -13,7 +13,8 @@ import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes, tensors_of
 from quantcal.onnx._model.model import LoadedModel, opset_of
-from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.option_values import OP_TYPES
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 
 
@@ -22,7 +23,7 @@ def prepared(
 ) -> Prepared:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    options = Options.of(op_types=op_types, exclude=exclude)
+    options = Options.of(qc.onnx.QuantizeOptions(op_types=op_types, exclude=exclude))
     return prepare(LoadedModel(copy, "the model"), options)
 
 

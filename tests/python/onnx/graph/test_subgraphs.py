@@ -227,7 +227,7 @@ def test_tensorrt_models_have_pairs_in_subgraphs_too(tmp_path: Path) -> None:
 def test_weights_in_subgraphs_are_quantized_without_data(tmp_path: Path) -> None:
     model = branches(constant=True)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, activation="none", reduce_range=False)
+    result = qc.onnx.quantize(model, path, activation_type="none", reduce_range=False)
     assert result.quantized_nodes == {"MatMul": 4}
     assert_close(model, path, choices(True, False))
 

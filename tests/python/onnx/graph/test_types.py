@@ -55,7 +55,7 @@ def sample(name: str, seed: int = 0) -> dict[str, Any]:
 def test_both_observers_agree(name: str) -> None:
     model, feeds = net(name), [sample(name, seed) for seed in range(3)]
     one, other = (
-        qc.onnx.observe(model, feeds, tensors="all", method=method)
+        qc.onnx.observe(model, feeds, tensors="all", observer=method)
         for method in ("in_graph", "outputs")
     )
     assert one.to_bytes() == other.to_bytes()
@@ -152,7 +152,7 @@ def test_such_a_type_may_occur_in_outputs_only() -> None:
         {"w": models.random(4, 4)},
     )
     feeds = [{"x": models.random(2, 4)}]
-    cal = qc.onnx.observe(model, feeds, tensors="all", method="outputs")
+    cal = qc.onnx.observe(model, feeds, tensors="all", observer="outputs")
     want = (feeds[0]["x"] @ models.random(4, 4)).astype(ml_dtypes.bfloat16)
     assert cal["y"].max == want.max()
 

@@ -14,10 +14,11 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
+from quantcal.cli import checkpoints
 from quantcal.onnx._check import equivalence, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.onnx._observe.observer import Method
+from quantcal.onnx._plan.quantize_options import ObserverName
 
 
 def samples(count: int, *, bad: int | None = None) -> list[dict[str, Any]]:
@@ -52,18 +53,18 @@ def failing(count: int, error: BaseException) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("method", ["in_graph", "outputs"])
 @pytest.mark.parametrize("command", ["observe", "quantize"])
 def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
-    command: str, method: Method, tmp_path: Path
+    command: str, method: ObserverName, tmp_path: Path
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(5))
     name = "out.qcal" if command == "observe" else "out.onnx"
     output, whole = tmp_path / name, tmp_path / f"whole-{name}"
-    how = ["--data", data, "--observer", method]
+    how = ["--samples", data, "--observer", method]
     assert call(command, model, "-o", whole, *how).code == 0
     np.savez(data / "3.npz", x=models.random(1, 7, 6, 5))
     kept = tmp_path / f"{name}.first-3.qcal"
-    told = call(command, model, "-o", output, *how).told()
-    assert "sample 3" in told
-    assert told.endswith(
+    message = call(command, model, "-o", output, *how).error_text()
+    assert "sample 3" in message
+    assert message.endswith(
         f"The histograms of the first 3 samples are kept in {kept}; "
         f"--resume {kept} goes on behind them."
     )
@@ -78,7 +79,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     assert output.read_bytes() == whole.read_bytes()
     assert kept.exists()  # it was named by the user
     again = call(command, model, "-o", output, *how)
-    assert f"warning: {kept} is left of a run that ended early" in again.err
+    assert f"warning: {kept} is left from a run that ended early" in again.err
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -91,10 +92,10 @@ def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
                 model,
                 failing(count, qc.CalibrationError("no more")),
                 calibrator=calibrator,
-                keep=keep,
+                checkpoint=keep,
             )
         calibrator, keep = qc.onnx.Checkpoint.resume(keep.path(count), output)
-    found = qc.onnx.observe(model, samples(7), calibrator=calibrator, keep=keep)
+    found = qc.onnx.observe(model, samples(7), calibrator=calibrator, checkpoint=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(7)).to_bytes()
     assert keep.complete == 7
 
@@ -104,10 +105,10 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
     model, output = save_model(tmp_path), tmp_path / "out.onnx"
     data = save(tmp_path, samples(3))
     (data / "3.npz").write_bytes(b"nonsense")
-    assert call("quantize", model, "-o", output, "--data", data).code == 1
+    assert call("quantize", model, "-o", output, "--samples", data).code == 1
     (data / "3.npz").unlink()
     kept = tmp_path / "out.onnx.first-3.qcal"
-    done = call("quantize", model, "-o", output, "--data", data, "--resume", kept)
+    done = call("quantize", model, "-o", output, "--samples", data, "--resume", kept)
     assert (done.code, done.facts["samples"]) == (0, "3")
     whole = tmp_path / "whole.onnx"
     qc.onnx.quantize(model, whole, data)
@@ -124,7 +125,7 @@ def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
     if earlier:
         kept = qc.onnx.Checkpoint(output).path(earlier)
         qc.onnx.observe(model, samples(earlier)).save(kept)
-        how["calibrator"], how["keep"] = qc.onnx.Checkpoint.resume(kept, output)
+        how["calibrator"], how["checkpoint"] = qc.onnx.Checkpoint.resume(kept, output)
     ran: list[tuple[list[int], str]] = []
 
     def note(_: object, *rest: Any) -> None:
@@ -164,7 +165,11 @@ def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
             qc.CalibrationError, match=r"failed\. The histograms of the"
         ):
             qc.onnx.quantize(
-                model, tmp_path / "out.onnx", samples(6), keep=keep, halves=halves
+                model,
+                tmp_path / "out.onnx",
+                samples(6),
+                checkpoint=keep,
+                check_stability=halves,
             )
     assert [file.name for file in keep.found()] == ["out.onnx.first-3.qcal"]
     expected = qc.onnx.observe(model, samples(3))
@@ -177,7 +182,7 @@ def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -
         qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
     )
     with pytest.raises(qc.CalibrationError, match="sample 2"):
-        qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", keep=keep)
+        qc.onnx.observe(model, samples(4, bad=2), on_nonfinite="raise", checkpoint=keep)
     expected = qc.onnx.observe(model, samples(2), on_nonfinite="raise")
     assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
 
@@ -194,7 +199,7 @@ def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) ->
             seen.append([file.name for file in keep.found()])
             yield feed
 
-    found = qc.onnx.observe(model, watched(), keep=keep)
+    found = qc.onnx.observe(model, watched(), checkpoint=keep)
     assert seen == [[], ["s.qcal.first-1.qcal"], ["s.qcal.first-2.qcal"]]
     assert keep.found() == [keep.path(3)]
     keep.remove()
@@ -217,7 +222,7 @@ def test_an_interruption_waits_for_the_end_of_the_sample(
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt, match="first 2 samples are kept"):
-        qc.onnx.observe(model, samples(4), keep=keep)
+        qc.onnx.observe(model, samples(4), checkpoint=keep)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     monkeypatch.undo()
     expected = qc.onnx.observe(model, samples(2))
@@ -244,7 +249,7 @@ def test_a_second_interruption_does_not_wait(
 
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
     with pytest.raises(KeyboardInterrupt, match="of the first sample are kept"):
-        qc.onnx.observe(model, samples(4), keep=keep)
+        qc.onnx.observe(model, samples(4), checkpoint=keep)
 
 
 @pytest.mark.parametrize("command", ["observe", "quantize"])
@@ -261,7 +266,7 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
         "        yield {'x': np.ones((1, 3, size, size), np.float32)}\n"
     )
     name = "out.qcal" if command == "observe" else "out.onnx"
-    arguments = [command, model, "-o", name, "--data", "python:mine:samples"]
+    arguments = [command, model, "-o", name, "--samples", "python:mine:samples"]
     kept = f"{name}.first-3.qcal"
     done = run(*arguments, cwd=tmp_path, STOP="1")
     assert done.code == 130
@@ -294,7 +299,14 @@ def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
         "    if 'STOP' in os.environ:\n"
         "        quantizer.write_prepared = ended\n"
     )
-    arguments = ["quantize", model, "-o", "out.onnx", "--data", "python:mine:samples"]
+    arguments = [
+        "quantize",
+        model,
+        "-o",
+        "out.onnx",
+        "--samples",
+        "python:mine:samples",
+    ]
     done = run(*arguments, cwd=tmp_path, STOP="1")
     assert done.code == 130
     kept = "out.onnx.first-3.qcal"
@@ -325,10 +337,10 @@ def test_nothing_is_left_beside_an_output_that_is_written(
         plain(self, path)
         written.append(Path(path).name)
 
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
-    assert call(command, model, "-o", output, "--data", data).code == 0
+    assert call(command, model, "-o", output, "--samples", data).code == 0
     assert f"{name}.first-3.qcal" in written
     assert qc.onnx.Checkpoint(output).found() == []
 
@@ -344,7 +356,7 @@ def test_histograms_are_kept_when_their_file_cannot_be_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "out.onnx")
 
-    arguments = ["quantize", model, "-o", tmp_path / "out.onnx", "--data", data]
+    arguments = ["quantize", model, "-o", tmp_path / "out.onnx", "--samples", data]
     with monkeypatch.context() as patch:
         refusing("stats.qcal", patch)
         if model_too:
@@ -370,10 +382,10 @@ def test_an_error_is_told_when_nothing_can_be_kept(
 
     plain = qc.Calibrator.save
     output = tmp_path / "out.qcal"
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="meanwhile"):
-        done = call("observe", model, "-o", output, "--data", data)
+        done = call("observe", model, "-o", output, "--samples", data)
     assert done.code == 1
     assert f"{output}: no space left on device" in done.err
     assert "The last samples could not be kept" in done.err
@@ -396,7 +408,8 @@ def test_workers_of_a_command_end_quietly(tmp_path: Path) -> None:
     )
     name = "out.qcal"
     done = run(
-        *("observe", model, "-o", name, "--data", "python:mine:samples"), cwd=tmp_path
+        *("observe", model, "-o", name, "--samples", "python:mine:samples"),
+        cwd=tmp_path,
     )
     assert (done.code, done.err) == (0, "")
 
@@ -414,22 +427,22 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
     output = tmp_path / "out.qcal"
 
-    def told(file: Path, *more: object) -> str:
-        how = ["-o", output, "--data", data, "--resume", file]
-        return call("observe", model, *how, *more).told()
+    def message(file: Path, *more: object) -> str:
+        how = ["-o", output, "--samples", data, "--resume", file]
+        return call("observe", model, *how, *more).error_text()
 
     whole = qc.onnx.observe(model, data)
     whole.save(tmp_path / "stats.qcal")
-    assert "does not tell how many samples" in told(tmp_path / "stats.qcal")
+    assert "does not tell how many samples" in message(tmp_path / "stats.qcal")
     whole.save(tmp_path / "out.qcal.first-3.qcal")
-    assert "2 samples, but 3 are said to have run" in told(
+    assert "2 samples, but 3 are said to have run" in message(
         tmp_path / "out.qcal.first-3.qcal"
     )
     whole.save(tmp_path / "out.qcal.first-1.qcal")
     first = tmp_path / "out.qcal.first-1.qcal"
-    assert "lacks" in told(first, "--all-tensors")
-    assert "holds" in told(first, "--tensor", "y")
-    how = ["-o", output, "--data", data, "--resume", first, "--mantissa-bits", "7"]
+    assert "lacks" in message(first, "--all-tensors")
+    assert "holds" in message(first, "--tensor", "y")
+    how = ["-o", output, "--samples", data, "--resume", first, "--mantissa-bits", "7"]
     wrong = call("observe", model, *how)
     assert wrong.code == 2
     assert not output.exists()
@@ -445,20 +458,23 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
 
     def resumed(text: str) -> Any:
         config.write_text(text)
-        how = ["-o", output, "--data", data, "--resume", kept, "--config", config]
+        how = ["-o", output, "--samples", data, "--resume", kept, "--config", config]
         return call("quantize", model, *how)
 
-    told = resumed("mantissa_bits = 9\n").told()
-    assert "says mantissa_bits = 9" in told
-    assert f"{kept} were made with 7" in told
-    assert "says on_nonfinite = 'raise'" in resumed('on_nonfinite = "raise"\n').told()
+    message = resumed("mantissa_bits = 9\n").error_text()
+    assert "says mantissa_bits = 9" in message
+    assert f"{kept} were made with 7" in message
+    assert (
+        "says on_nonfinite = 'raise'"
+        in resumed('on_nonfinite = "raise"\n').error_text()
+    )
     assert not output.exists()
     assert resumed("mantissa_bits = 7\n").code == 0
     assert output.exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("mantissa_bits = 9\n", "says mantissa_bits = 9"),
         ('on_nonfinite = "raise"\n', "says on_nonfinite = 'raise'"),
@@ -467,7 +483,7 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
     ],
 )
 def test_complete_histograms_are_those_that_a_configuration_asks_for(
-    text: str, told: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ) -> None:
     model, stats, config = (
         save_model(tmp_path),
@@ -478,9 +494,9 @@ def test_complete_histograms_are_those_that_a_configuration_asks_for(
     config.write_text(text)
     how = ["-o", tmp_path / "q.onnx", "--from", stats, "--config", config]
     done = call("quantize", model, *how)
-    if told:
-        assert told in done.told()
-        assert f"{stats} were made with" in done.told()
+    if message:
+        assert message in done.error_text()
+        assert f"{stats} were made with" in done.error_text()
     else:
         assert done.code == 0
 
@@ -492,7 +508,7 @@ def test_the_settings_of_a_configuration_are_those_of_the_histograms(
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
     config, output = tmp_path / "c.toml", tmp_path / "q.onnx"
     config.write_text('mantissa_bits = 7\non_nonfinite = "raise"\n')
-    how = ["--data", data, "--config", config, "--save-stats", tmp_path / "s.qcal"]
+    how = ["--samples", data, "--config", config, "--save-stats", tmp_path / "s.qcal"]
     if resumed:
         settings: dict[str, Any] = {"mantissa_bits": 7, "on_nonfinite": "raise"}
         kept = tmp_path / "q.onnx.first-1.qcal"
@@ -504,7 +520,7 @@ def test_the_settings_of_a_configuration_are_those_of_the_histograms(
     written = qc.onnx.read_config(tmp_path / "q.quantcal.toml")
     assert (written["mantissa_bits"], written["on_nonfinite"]) == (7, "raise")
     save(tmp_path, samples(3, bad=2))
-    assert "sample 2" in call("quantize", model, "-o", output, *how).told()
+    assert "sample 2" in call("quantize", model, "-o", output, *how).error_text()
 
 
 def test_a_calibrator_that_counts_infinities_is_not_told_to_raise(
@@ -525,10 +541,10 @@ def test_no_output_is_called_as_kept_histograms_are(
     name = tmp_path / "out.first-3.qcal"
     name.write_bytes(b"old")
     wanted = "has the name of histograms that a run keeps meanwhile"
-    assert wanted in call(command, model, "-o", name, "--data", data).told()
+    assert wanted in call(command, model, "-o", name, "--samples", data).error_text()
     if command == "quantize":
-        how = ["-o", tmp_path / "out", "--data", data, "--save-stats", name]
-        assert wanted in call(command, model, *how).told()
+        how = ["-o", tmp_path / "out", "--samples", data, "--save-stats", name]
+        assert wanted in call(command, model, *how).error_text()
     assert name.read_bytes() == b"old"
 
 
@@ -538,8 +554,10 @@ def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
     qc.onnx.observe(model, samples(2)).save(kept)
     (tmp_path / "link").symlink_to(kept)
     before = kept.read_bytes()
-    how = ["-o", tmp_path / "link", "--data", data, "--resume", kept]
-    assert "is an input, which would be lost" in call("observe", model, *how).told()
+    how = ["-o", tmp_path / "link", "--samples", data, "--resume", kept]
+    assert (
+        "is an input, which would be lost" in call("observe", model, *how).error_text()
+    )
     assert kept.read_bytes() == before
 
 
@@ -554,11 +572,11 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
         raise OSError(28, "No space left on device", "out.onnx")
 
     whole = tmp_path / "whole.onnx"
-    assert call("quantize", model, "-o", whole, "--data", data).code == 0
+    assert call("quantize", model, "-o", whole, "--samples", data).code == 0
     output = tmp_path / "out.onnx"
     with monkeypatch.context() as patch:
         patch.setattr(quantizer, "write_prepared", full)
-        done = call("quantize", model, "-o", output, "--data", data)
+        done = call("quantize", model, "-o", output, "--samples", data)
     kept = tmp_path / "out.onnx.first-3.qcal"
     assert done.code == 1
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
@@ -585,12 +603,12 @@ def test_histograms_are_kept_when_they_cannot_be_written(
     output, kept = tmp_path / "out.qcal", tmp_path / "out.qcal.first-3.qcal"
     with monkeypatch.context() as patch:
         refusing(output.name, patch)
-        done = call("observe", model, "-o", output, "--data", data)
+        done = call("observe", model, "-o", output, "--samples", data)
     assert done.code == 1
     assert "no space left on device" in done.err
     assert f"The histograms of all 3 samples are kept in {kept}" in done.err
     assert f"--resume {kept} does not run them again" in done.err
-    again = call("observe", model, "-o", output, "--data", data, "--resume", kept)
+    again = call("observe", model, "-o", output, "--samples", data, "--resume", kept)
     assert again.code == 0
     assert output.read_bytes() == kept.read_bytes()
     assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
@@ -606,7 +624,7 @@ def test_what_cannot_be_kept_does_not_end_the_run(
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)
         with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
-            found = qc.onnx.observe(model, samples(4), keep=keep)
+            found = qc.onnx.observe(model, samples(4), checkpoint=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(4)).to_bytes()
     assert keep.complete == 4
     assert keep.found() == [keep.path(4)]
@@ -624,10 +642,10 @@ def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
         refusing("s.qcal.first-2.qcal", patch)
         with (
             pytest.warns(UserWarning, match="meanwhile"),
-            pytest.raises(qc.CalibrationError) as told,
+            pytest.raises(qc.CalibrationError) as message,
         ):
-            qc.onnx.observe(model, feeds, keep=keep)
-    text = str(told.value)
+            qc.onnx.observe(model, feeds, checkpoint=keep)
+    text = str(message.value)
     assert text.startswith("x.npz: it is damaged. The last samples could not be kept: ")
     assert "first sample are kept" in text
     assert keep.path(1).exists()

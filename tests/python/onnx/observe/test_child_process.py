@@ -153,12 +153,12 @@ def test_commands_report_the_error(bad: Path, tmp_path: Path) -> None:
         folder.mkdir()
     np.savez(data / "0.npz", **FEEDS[0])
     commands = [
-        ["quantize", bad, "-o", "q.onnx", "--data", data],
-        ["observe", bad, "-o", "s.qcal", "--data", data],
-        ["evaluate", bad, bad, "--data", data],
+        ["quantize", bad, "-o", "q.onnx", "--samples", data],
+        ["observe", bad, "-o", "s.qcal", "--samples", data],
+        ["evaluate", bad, bad, "--samples", data],
     ]
     for command in commands:
-        error = run(*command, cwd=work, TMPDIR=str(temporary)).told()
+        error = run(*command, cwd=work, TMPDIR=str(temporary)).error_text()
         assert "by SIGABRT" in error
         assert f"while loading {bad}. " in error
         assert list(work.rglob("*")) == [data, data / "0.npz"]
@@ -180,7 +180,9 @@ def test_a_source_that_aborts_on_random_inputs_is_not_compared(
     bad: Path, answers: list[Answer | None], tmp_path: Path
 ) -> None:
     """The same holds for a model that fails on them: there is no other data."""
-    done = qc.onnx.quantize(bad, tmp_path / "q.onnx", activation="none", progress=False)
+    done = qc.onnx.quantize(
+        bad, tmp_path / "q.onnx", activation_type="none", progress=False
+    )
     assert done.quantized_nodes == {"MatMul": 2}
     stages = [answer and answer.stage for answer in answers]
     assert stages == ["done", "loading", "done"]
@@ -257,7 +259,7 @@ def test_the_other_observer_is_used_when_the_observed_model_aborts(
     assert caught[0].filename == __file__
     assert got.to_bytes() == want.to_bytes()
     with pytest.raises(qc.CalibrationError, match="SIGABRT"):
-        qc.onnx.observe(model, feeds, method="in_graph")
+        qc.onnx.observe(model, feeds, observer="in_graph")
 
 
 @pytest.mark.usefixtures("in_child")

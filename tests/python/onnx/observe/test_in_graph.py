@@ -46,11 +46,11 @@ def assert_changes_nothing(model: Any, feeds: list[dict[str, Any]]) -> qc.Calibr
                     b.dtype,
                     b.tobytes(),
                 )
-    cal = qc.onnx.observe(model, feeds, tensors="all", method="in_graph")
+    cal = qc.onnx.observe(model, feeds, tensors="all", observer="in_graph")
     outer = {n for node in source.loaded.proto.graph.node for n in node.output} | inputs
     names = [name for name in cal.names if name in outer]
     both = [
-        qc.onnx.observe(model, feeds, tensors=names, method=method)
+        qc.onnx.observe(model, feeds, tensors=names, observer=method)
         for method in ("in_graph", "outputs")
     ]
     assert both[0].to_bytes() == both[1].to_bytes()
@@ -109,7 +109,7 @@ def test_both_branches_of_an_if_are_observed_where_they_ran() -> None:
     both = qc.onnx.observe(model, [yes, no, no], tensors=["a", "b"])
     assert [both.stats(n).observations for n in ("a", "b")] == [1, 2]
     with pytest.raises(qc.CalibrationError, match="'a' lie inside subgraphs"):
-        qc.onnx.observe(model, [yes], tensors=["a"], method="outputs")
+        qc.onnx.observe(model, [yes], tensors=["a"], observer="outputs")
     assert_changes_nothing(model, [yes, no])
 
 
@@ -241,7 +241,7 @@ def test_sessions_keep_apart_and_threads_add_up() -> None:
         thread.join()
     for (_, stats), times in zip(pairs, (5, 3), strict=True):
         want = qc.onnx.observe(
-            models.conv_net(), feeds * times, tensors=names, method="outputs"
+            models.conv_net(), feeds * times, tensors=names, observer="outputs"
         )
         assert all(found == want.stats(name) for name, found in stats)
 
@@ -271,7 +271,7 @@ def test_where_the_operator_cannot_be_loaded_the_other_observer_steps_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, feeds = models.conv_net(), images()
-    want = qc.onnx.observe(model, feeds, method="in_graph")
+    want = qc.onnx.observe(model, feeds, observer="in_graph")
 
     def no_library(options: Any) -> None:
         raise qc.CalibrationError("no library here")
@@ -281,10 +281,10 @@ def test_where_the_operator_cannot_be_loaded_the_other_observer_steps_in(
         got = qc.onnx.observe(model, feeds)
     assert got.to_bytes() == want.to_bytes()
     with pytest.raises(qc.CalibrationError, match="no library here"):
-        qc.onnx.observe(model, feeds, method="in_graph")
+        qc.onnx.observe(model, feeds, observer="in_graph")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        qc.onnx.observe(model, feeds, method="outputs")
+        qc.onnx.observe(model, feeds, observer="outputs")
     yes = {"x": models.random(4, 6), "c": np.array(True)}
     with pytest.warns(UserWarning, match="Not observed.*'b', 'a'"):
         qc.onnx.observe(models.if_net(), [yes], tensors="all")
@@ -313,9 +313,9 @@ def test_an_input_with_a_default_may_be_left_out() -> None:
     assert (cal["y"].min, cal["y"].max) == (2, 30)
 
 
-def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(qc.CalibrationError, match="Known methods: 'auto'"):
-        qc.onnx.observe(models.conv_net(), images(), method="magic")  # type: ignore[arg-type]
+def test_an_unknown_observer_is_refused() -> None:
+    with pytest.raises(qc.CalibrationError, match="Known: auto, in_graph, outputs"):
+        qc.onnx.observe(models.conv_net(), images(), observer="magic")  # type: ignore[arg-type]
 
 
 def rand(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:

@@ -83,7 +83,7 @@ def test_groups_change_nothing(
 
     monkeypatch.setattr(memory_groups.GroupedRun, "__call__", watch)
     cal = qc.onnx.observe(
-        model, iter(feeds), tensors="all", method="outputs", max_memory=max_memory
+        model, iter(feeds), tensors="all", observer="outputs", max_memory=max_memory
     )  # a generator: one pass must do
     assert sorted(cal.names) == ["c", "n", "x", "y", "z"]
     assert_equals_oracle(cal, model, feeds)

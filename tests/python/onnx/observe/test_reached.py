@@ -169,12 +169,12 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
 ) -> None:
     model, path = stages("main"), tmp_path / "q.onnx"
     seen = qc.onnx.observe(model, samples(cause), exclude=["mm1"])
-    for how in ({"reader": samples(cause)}, {"calibrator": seen}):
+    for how in ({"samples": samples(cause)}, {"calibrator": seen}):
         with pytest.raises(
             qc.CalibrationError, match=r"value in any sample: rois, "
-        ) as (told):
+        ) as (message):
             qc.onnx.quantize(model, path, exclude=["mm1"], progress=False, **how)
-        assert CAUSES[cause] in str(told.value)
+        assert CAUSES[cause] in str(message.value)
     with pytest.raises(qc.CalibrationError, match="value in any sample: rois, "):
         qc.onnx.write(model, path, seen.compute(format="uint8"), exclude=["mm1"])
     assert not path.exists()
@@ -183,7 +183,7 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
 @pytest.mark.parametrize(
     "options",
     [
-        {"formats": {"rois": "uint16"}},
+        {"activation_formats": {"rois": "uint16"}},
         {"weight_formats": {"w2": "uint8", "node:mm3": "int4"}},
         {"strategy": {"node:mm2": "minmax", "*": "mse"}},
     ],

@@ -57,7 +57,7 @@ def test_a_bias_beside_weights_of_nothing_is_kept(
             path,
             [{"x": draw} for draw in draws],
             target=target,
-            activation=activation,
+            activation_type=activation,
             strategy="minmax",
             placement="minimal",
             progress=False,
@@ -74,7 +74,12 @@ def test_biases_beside_blocks_stay_as_they_are(tmp_path: Path, activation: str) 
     model, path = product("Gemm", 0, 0.25), tmp_path / "q.onnx"
     feeds = [{"x": models.random(8, 6, seed=seed)} for seed in range(4)]
     qc.onnx.quantize(
-        model, path, feeds, activation=activation, weight="int4", progress=False
+        model,
+        path,
+        feeds,
+        activation_type=activation,
+        weight_type="int4",
+        progress=False,
     )
     (y,) = models.session(str(path)).run(None, feeds[0])
     np.testing.assert_allclose(y[:, 1], 0.25, rtol=1e-6)

@@ -293,7 +293,7 @@ def test_a_relu_behind_a_computed_sum_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"activation": "uint16"}, {"placement": "stock"}, {"target": "tensorrt"}],
+    [{"activation_type": "uint16"}, {"placement": "stock"}, {"target": "tensorrt"}],
     ids=["16 bits", "stock", "tensorrt"],
 )
 def test_without_integer_kernels_in_question_a_relu_stays(

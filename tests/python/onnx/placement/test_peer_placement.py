@@ -22,7 +22,8 @@ import quantcal as qc
 from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._model.model import load_model
-from quantcal.onnx._plan.options import OP_TYPES, Options
+from quantcal.onnx._plan.option_values import OP_TYPES
+from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from tests.models import MODELS
 from tests.models.export import missing_packages, onnx_file
@@ -170,9 +171,13 @@ def both(
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     placement = "stock" if target == "onnxruntime" else "minimal"
-    options = Options.of(
-        target=target, activation=activation, op_types=op_types, placement=placement
+    asked = qc.onnx.QuantizeOptions(
+        target=target,
+        activation_type=activation,
+        op_types=op_types,
+        placement=placement,
     )
+    options = Options.of(asked)
     prepared = prepare(load_model(path), options)
     onnx.save(prepared.proto, folder / "float.onnx")
     params = qc.QuantParams.from_range(-1.0, 1.0, format=activation)

@@ -106,9 +106,9 @@ def test_written_models_compute_what_fake_quantisation_says(
         path,
         rows(),
         target=target,
-        activation=activation,
+        activation_type=activation,
         placement=placement,
-        weight="int8",
+        weight_type="int8",
         reduce_range=False,
         strategy="minmax",
         progress=False,
@@ -303,7 +303,7 @@ def test_before_a_relu_signed_codes_take_the_range_behind_it(tmp_path: Path) -> 
         model,
         path,
         rows(),
-        activation="int8",
+        activation_type="int8",
         placement="stock",
         strategy="minmax",
         progress=False,
@@ -321,7 +321,7 @@ def test_formats_and_strategies_by_tensor_and_by_node(tmp_path: Path) -> None:
         model,
         tmp_path / "q.onnx",
         rows(),
-        formats={"x": "int8", "node:y_": "uint16"},
+        activation_formats={"x": "int8", "node:y_": "uint16"},
         strategy={"t": "minmax", "node:y_": "percentile_99", "*": "mse"},
         placement="stock",
         progress=False,
@@ -333,7 +333,7 @@ def test_formats_and_strategies_by_tensor_and_by_node(tmp_path: Path) -> None:
         "t": ("uint16", "minmax"),
         "y": ("uint16", "percentile_99"),
     }
-    for option, rules in (("formats", "int8"), ("strategy", "mse")):
+    for option, rules in (("activation_formats", "int8"), ("strategy", "mse")):
         with pytest.raises(
             qc.CalibrationError, match=r"'node:z_' matches no.*Near names: y_, h_"
         ):
@@ -361,10 +361,13 @@ def test_included_nodes_only(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"target": "tensort"}, "target='tensort' is not known. Did you mean tensorrt"),
-        ({"target": "tensorrt", "activation": "uint8"}, "for target='tensorrt'.*int8"),
-        ({"target": "tensorrt", "weight": "int4"}, 'Add activation="none"'),
-        ({"formats": {"x": "int3"}}, r"formats\['x'\]='int3' is not known"),
-        ({"formats": {"q": "int8"}}, "'q' matches no quantised tensor"),
+        (
+            {"target": "tensorrt", "activation_type": "uint8"},
+            "for target='tensorrt'.*int8",
+        ),
+        ({"target": "tensorrt", "weight_type": "int4"}, 'Add activation_type="none"'),
+        ({"activation_formats": {"x": "int3"}}, r"formats\['x'\]='int3' is not known"),
+        ({"activation_formats": {"q": "int8"}}, "'q' matches no quantised tensor"),
         ({"weight_strategy": "kl"}, "weight_strategy='kl'.*minmax, mse"),
         ({"block_size": 24}, "block_size is 24"),
         ({"include": "conv1"}, "include is the string"),

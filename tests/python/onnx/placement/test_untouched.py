@@ -30,7 +30,7 @@ def test_a_limit_or_a_shape_is_no_weight(tmp_path: Path, operator: str) -> None:
     result = qc.onnx.quantize(
         net.model(y),
         tmp_path / "q.onnx",
-        activation="none",
+        activation_type="none",
         op_types=["MatMul", operator],
         progress=False,
     )
@@ -48,7 +48,7 @@ def test_a_node_that_reads_no_floats_and_is_not_rounded_behind_stays_in_float(
         net.model(y),
         tmp_path / "q.onnx",
         net.feeds(),
-        activation="float8_e4m3fn",
+        activation_type="float8_e4m3fn",
         placement="stock",
         op_types=["MatMul", "Cast"],
         progress=False,

@@ -95,22 +95,22 @@ def test_codes_and_scales_are_those_of_numpy_to_the_bit(
                 how = weight, format, strategy, axis, size
                 found_codes, found_scale, found_zero = compiled(*how)
                 codes, scale, zero = in_numpy(*how)
-                told = f"{format} {strategy} {size}"
-                np.testing.assert_array_equal(found_codes, codes, told)
+                message = f"{format} {strategy} {size}"
+                np.testing.assert_array_equal(found_codes, codes, message)
                 assert found_codes.dtype == codes.dtype
                 np.testing.assert_array_equal(
-                    found_scale.view(np.uint32), scale.view(np.uint32), told
+                    found_scale.view(np.uint32), scale.view(np.uint32), message
                 )
-                np.testing.assert_array_equal(found_zero, zero, told)
+                np.testing.assert_array_equal(found_zero, zero, message)
                 if not np.isfinite(weight).all():
                     continue
                 whole = code_blocks(*how)
-                np.testing.assert_array_equal(whole.codes, codes, told)
-                np.testing.assert_array_equal(whole.scale, scale, told)
+                np.testing.assert_array_equal(whole.codes, codes, message)
+                np.testing.assert_array_equal(whole.scale, scale, message)
                 if whole.zero_point is None:
                     assert not zero.any()
                 else:
-                    np.testing.assert_array_equal(whole.zero_point, zero, told)
+                    np.testing.assert_array_equal(whole.zero_point, zero, message)
 
 
 def test_a_view_is_coded_as_its_copy() -> None:

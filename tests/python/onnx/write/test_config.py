@@ -16,8 +16,8 @@ from quantcal.onnx._plan.config import KEYS
 
 EVERYTHING = """\
 target = "onnxruntime"
-activation = "uint8"
-weight = "int8"
+activation_type = "uint8"
+weight_type = "int8"
 weight_strategy = "mse"
 block_size = 0
 per_channel = false
@@ -30,7 +30,7 @@ exclude = []
 mantissa_bits = 6
 on_nonfinite = "raise"
 
-[formats]
+[activation_formats]
 x = "int8"
 
 [weight_formats]
@@ -61,10 +61,10 @@ def run(folder: Path, name: str, **options: Any) -> Any:
     [
         {},
         {"target": "tensorrt", "strategy": "percentile_99.9"},
-        {"activation": "none", "weight": "int4", "block_size": 16},
+        {"activation_type": "none", "weight_type": "int4", "block_size": 16},
         {"reduce_range": "nodes", "cpu": "no-vnni"},
         {"strategy": {"node:Conv_2": qc.KL(1024), "*": "mse"}, "mantissa_bits": 5},
-        {"formats": {"re:^x$": "int8"}, "weight_formats": {'["w]2': "int4"}},
+        {"activation_formats": {"re:^x$": "int8"}, "weight_formats": {'["w]2': "int4"}},
     ],
     ids=["defaults", "tensorrt", "weights", "nodes", "rules", "formats"],
 )
@@ -101,16 +101,19 @@ def test_a_file_can_say_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('wieght = "int8"', 'key "wieght" is not known. Near names: weight'),
-        ("[format]\nx = 1", 'key "format" is not known. Near names: formats'),
-        ("weight = 8", "weight must be text, not 8"),
+        (
+            'wieght_type = "int8"',
+            'key "wieght_type" is not known. Near names: weight_type',
+        ),
+        ("[format]\nx = 1", 'key "format" is not known. Near names: '),
+        ("weight_type = 8", "weight_type must be text, not 8"),
         ("per_channel = 1", "per_channel must be true or false, not 1"),
         ("block_size = true", "block_size must be a whole number"),
         ('op_types = "Conv"', "op_types must be a list of text"),
-        ("[formats]\nx = 8", "formats must be a table of text"),
+        ("[weight_formats]\nx = 8", "weight_formats must be a table of text"),
         ('strategy = "mse"\n[[rules]]\npattern = "*"\nstrategy = "kl"', "Give one"),
         ('[[rules]]\npattern = "*"\nstrategy = "kll"', '"kll" is not known'),
-        ("weight = ", "is not valid TOML"),
+        ("weight_type = ", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(
@@ -137,9 +140,9 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     first, again = tmp_path / "m.int8.onnx", tmp_path / "again.onnx"
-    start = ["quantize", model, "--data", data]
-    rules = ["-s", "minmax", "-s", "node:Conv_2=kl", "--activation", "x=int8"]
-    done = call(*start, "-o", first, *rules, "--weight", "node:Conv_0=uint8")
+    start = ["quantize", model, "--samples", data]
+    rules = ["-s", "minmax", "-s", "node:Conv_2=kl", "--activation-type", "x=int8"]
+    done = call(*start, "-o", first, *rules, "--weight-type", "node:Conv_0=uint8")
     assert done.code == 0
     config = tmp_path / "m.int8.quantcal.toml"
     assert str(config) in done.facts["also written"]
@@ -148,13 +151,23 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
     assert again.read_bytes() == first.read_bytes()
     assert not (tmp_path / "again.quantcal.toml").exists()
     # What is said on the command line goes before the file.
-    call(*start, "-o", again, "--config", config, "-s", "mse", "--activation", "uint8")
+    call(
+        *start,
+        "-o",
+        again,
+        "--config",
+        config,
+        "-s",
+        "mse",
+        "--activation-type",
+        "uint8",
+    )
     expected = tmp_path / "expected.onnx"
     qc.onnx.quantize(
         model,
         expected,
         data,
-        formats={"x": "int8"},
+        activation_formats={"x": "int8"},
         weight_formats={"node:Conv_0": "uint8"},
         progress=False,
     )
@@ -165,10 +178,16 @@ def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     start = ["quantize", model, "-o", tmp_path / "m.onnx"]
     for given, message in (
-        (["--activation", "int8", "--activation", "uint8"], "two plain formats"),
-        (["--weight", "=int8"], "not of the form PATTERN=FORMAT"),
-        (["--weight", "a=int8", "--weight", "a=int4"], "two rules for the pattern"),
-        ([], "Give the calibration samples, or --activation none"),
+        (
+            ["--activation-type", "int8", "--activation-type", "uint8"],
+            "There are 2 plain formats (int8, uint8)",
+        ),
+        (["--weight-type", "=int8"], "not of the form PATTERN=FORMAT"),
+        (
+            ["--weight-type", "a=int8", "--weight-type", "a=int4"],
+            "two rules for the pattern",
+        ),
+        ([], "Give the calibration samples, or --activation-type none"),
     ):
         done = call(*start, *given)
         assert done.code == 2
@@ -178,9 +197,9 @@ def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
 def test_weights_alone_need_no_samples(tmp_path: Path) -> None:
     made = tmp_path / "m.onnx"
     model = save_model(tmp_path)
-    done = call("quantize", model, "-o", made, "--activation", "none")
+    done = call("quantize", model, "-o", made, "--activation-type", "none")
     assert done.code == 0
-    assert done.facts["quantised"] == "2 Conv"
+    assert done.facts["quantized"] == "2 Conv"
     feed = feeds()[0]
     (want,) = models.session(models.conv_net()).run(None, feed)
     (got,) = models.session(onnx.load(made)).run(None, feed)

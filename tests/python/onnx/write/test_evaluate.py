@@ -165,7 +165,7 @@ def test_the_command_shows_what_the_function_finds(
         "evaluate",
         model,
         made,
-        "--data",
+        "--samples",
         data,
         "--labels",
         "python:mine:mean",
@@ -180,14 +180,14 @@ def test_the_command_shows_what_the_function_finds(
     assert found.outputs["y"]["exact"].sqnr_db is not None
     assert f"{found.outputs['y']['exact'].sqnr_db:.1f} dB" in shown
     assert all(word in shown for word in ("exact", "native", "top-1", "metric"))
-    lines = run_in_terminal(80, "evaluate", model, made, "--data", data)
+    lines = run_in_terminal(80, "evaluate", model, made, "--samples", data)
     assert max(len(line) for line in lines if "Evaluating" not in line) <= 80
-    assert "no callable" in call(*arguments[:-1], "python:mine:missing").told()
+    assert "no callable" in call(*arguments[:-1], "python:mine:missing").error_text()
 
 
 def test_the_command_quantises_for_another_cpu(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     for target, word in (("vnni", "the target CPU has VNNI"), ("arm", "arm64")):
         made = tmp_path / f"{target}.onnx"
-        arguments = ["quantize", model, "-o", made, "--data", data, "--cpu", target]
+        arguments = ["quantize", model, "-o", made, "--samples", data, "--cpu", target]
         assert word in call(*arguments).facts["weights"]

@@ -110,8 +110,8 @@ def test_the_weights_of_other_operators_are_coded_and_their_inputs_are_not(
         path,
         samples(model),
         op_types=[operator],
-        activation=activation,
-        weight=weight,
+        activation_type=activation,
+        weight_type=weight,
         per_channel=per_channel,
         progress=False,
     )
@@ -139,9 +139,9 @@ def test_a_gather_reads_codes_and_decodes_its_rows_only(
         qc.onnx.quantize(
             model,
             path,
-            activation="none",
+            activation_type="none",
             op_types=[operator],
-            weight=weight,
+            weight_type=weight,
             progress=False,
         )
         graph = onnx.load(path).graph
@@ -159,9 +159,9 @@ def test_rows_of_a_table_take_8_bits_where_weights_take_4(tmp_path: Path) -> Non
     result = qc.onnx.quantize(
         gather(),
         path,
-        activation="none",
+        activation_type="none",
         op_types=["Gather"],
-        weight="int4",
+        weight_type="int4",
         progress=False,
     )
     assert result.weight_formats == {"int8": 1}
@@ -200,7 +200,7 @@ def vectors(kind: str) -> onnx.ModelProto:
     return models.build(nodes, [x], [y], weights)
 
 
-@pytest.mark.parametrize("options", [{}, {"activation": "none"}])
+@pytest.mark.parametrize("options", [{}, {"activation_type": "none"}])
 @pytest.mark.parametrize("kind", ["PRelu", "LayerNormalization", "Pow"])
 def test_nodes_with_weights_that_are_not_coded_stay_in_float(
     kind: str, options: dict[str, Any], tmp_path: Path
@@ -277,7 +277,7 @@ def test_the_command_line_names_what_stays_in_float(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     onnx.save(mixed(), str(model))
     done = cli_runs.call(
-        *("quantize", model, "-o", tmp_path / "q.onnx", "--activation", "none")
+        *("quantize", model, "-o", tmp_path / "q.onnx", "--activation-type", "none")
     )
     assert done.facts["left in float"] == "none of the chosen types"
     assert re.fullmatch(r"LSTM 9\d\.\d % of the file", done.facts["float weights"])

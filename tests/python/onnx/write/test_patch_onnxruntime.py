@@ -253,13 +253,13 @@ def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
     """The warning comes once a script, as Python shows each once a place."""
     model, feeds = small()
     onnx.save(model, tmp_path / "model.onnx")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as text:
         warnings.simplefilter("default")
         with qc.onnx.patch_onnxruntime():
             default = static(tmp_path, "1.onnx", "Entropy", feeds)
             assert static(tmp_path, "2.onnx", "Entropy", feeds) == default
             assert static(tmp_path, "3.onnx", "MinMax", feeds) == default
-    ours = [w for w in told if "the result is MinMax" in str(w.message)]
+    ours = [w for w in text if "the result is MinMax" in str(w.message)]
     assert len(ours) == 1
     with qc.onnx.patch_onnxruntime(entropy_bins=2048):
         more = static(tmp_path, "4.onnx", "Entropy", feeds)

@@ -90,8 +90,8 @@ def test_every_format(
         model,
         path,
         images(model),
-        activation=activation,
-        weight=weight,
+        activation_type=activation,
+        weight_type=weight,
         per_channel=per_channel,
         reduce_range=weight == "int8",
         strategy="minmax",
@@ -245,7 +245,7 @@ def test_weights_without_values_stay_in_float(tmp_path: Path, weight: str) -> No
     model = models.build(nodes, [*given], [*made], constants)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, activation="none", weight=weight, progress=False
+        model, path, activation_type="none", weight_type=weight, progress=False
     )
     assert result.left_in_float == {"a weight without values": 1}
     assert result.quantized_nodes == {"MatMul": 1}
@@ -354,8 +354,8 @@ def test_models_beyond_two_gigabytes_get_a_weights_file(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": "int6"}, "activation='int6' is not known.*int8"),
-        ({"weight": "int6"}, "weight='int6' is not known.*int8"),
+        ({"activation_type": "int6"}, "activation_type='int6' is not known.*int8"),
+        ({"weight_type": "int6"}, "weight_type='int6' is not known.*int8"),
         ({"reduce_range": "no"}, 'True, False or "auto"'),
         ({"strategy": "best"}, "best"),
         ({"exclude": ["none"]}, "exclude='none' matches no node"),

@@ -332,6 +332,6 @@ def test_wrong_choices_are_told(tmp_path: Path) -> None:
         qc.onnx.write(model, path, table, cpu="sparc")
     with pytest.raises(qc.CalibrationError, match="'Gemm_7', which is no quantised"):
         qc.onnx.write(model, path, table, reduce_range=["Gemm_7"])
-    with pytest.raises(qc.CalibrationError, match=r"saturations finds"):
+    with pytest.raises(qc.CalibrationError, match=r"find_saturation finds"):
         qc.onnx.write(model, path, table, reduce_range="nodes", cpu="no-vnni")
     assert not path.exists()

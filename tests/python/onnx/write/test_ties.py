@@ -200,7 +200,7 @@ def test_tied_weights_without_data(name: str, weight: str, tmp_path: Path) -> No
     """With 4 bits a table has 8-bit rows of its own: no Gather reads 4-bit codes."""
     model, path = MODELS[name][0], tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, activation="none", weight=weight, progress=False
+        model, path, activation_type="none", weight_type=weight, progress=False
     )
     assert result.left_in_float == {}
     assert path.stat().st_size < 0.45 * model.ByteSize()
@@ -267,8 +267,8 @@ def half_excluded() -> onnx.ModelProto:
     [
         {"weight_formats": {"t": "uint8"}},
         {"weight_formats": {"node:head": "uint8"}},
-        {"formats": {"e": "int8"}},
-        {"formats": {"node:hea*": "int8"}},
+        {"activation_formats": {"e": "int8"}},
+        {"activation_formats": {"node:hea*": "int8"}},
         {"strategy": {"e": "minmax", "*": "mse"}},
         {"strategy": {"node:head": "minmax", "*": "mse"}},
         {"strategy": {"node:head": "minmax", "node:last": "mse"}},
@@ -315,7 +315,7 @@ def test_a_rule_for_what_size_leaves_in_float_decides_for_nothing_else(
     alone = refused(strategy={"node:head": "minmax"})
     assert "the rules match stay in float: node:head. Add a rule" in alone
     assert 'Tensor "q"' in refused(strategy={"e": "minmax", "q": "mse", "*": "mse"})
-    for option in ("formats", "weight_formats"):
+    for option in ("activation_formats", "weight_formats"):
         assert "'emb' matches no" in refused(**{option: {"emb": "int8"}})
     assert "'node:emb' matches no" in refused(strategy={"node:emb": "mse", "*": "mse"})
 
@@ -359,7 +359,7 @@ def test_codes_lie_in_each_branch_where_no_kernel_reads_the_other_input(
     model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
     feeds = samples(model)
     feeds += [{**feed, "c": np.array(False)} for feed in feeds]
-    qc.onnx.quantize(model, path, feeds, activation=activation, progress=False)
+    qc.onnx.quantize(model, path, feeds, activation_type=activation, progress=False)
     assert len(codes(path)) == 2
     assert worst(model, path, feeds) > 35
 
@@ -369,12 +369,12 @@ def test_branches_whose_codes_cannot_lie_outside_stay_within_the_bytes(
 ) -> None:
     """Without rounded inputs onnxruntime wants codes in the graph that reads them."""
     model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, activation="none", progress=False)
+    qc.onnx.quantize(model, path, activation_type="none", progress=False)
     assert len(codes(path)) == 2
     assert worst(model, path, samples(model)) > 35
     model = branches(3, models.random(WIDTH, WIDTH) / 16)
     with pytest.raises(qc.CalibrationError, match=r"read in several forms .'w'"):
-        qc.onnx.quantize(model, path, activation="none", progress=False)
+        qc.onnx.quantize(model, path, activation_type="none", progress=False)
 
 
 def test_a_node_that_stays_in_float_reads_the_one_float_copy(tmp_path: Path) -> None:
@@ -474,7 +474,7 @@ def test_codes_lie_in_each_branch_that_reads_them(weight: str, tmp_path: Path) -
         (inner,) = attribute.g.node
         inner.name, inner.input[0] = f"{inner.name}_again", "h"
     model.graph.node.append(second)
-    options: dict[str, Any] = {"activation": "none", "weight": weight}
+    options: dict[str, Any] = {"activation_type": "none", "weight_type": weight}
     qc.onnx.quantize(model, path, progress=False, **options)
     assert path.stat().st_size < model.ByteSize() + 4096
     assert len(codes(path)) == 4
@@ -495,7 +495,7 @@ def test_blocks_of_4_bits_along_different_axes_are_stored_apart(tmp_path: Path) 
     weights = {"w": models.random(WIDTH, WIDTH)}
     model, path = models.build(nodes, inputs, outputs, weights), tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, activation="none", weight="int4", progress=False
+        model, path, activation_type="none", weight_type="int4", progress=False
     )
     assert result.weight_formats == {"int4": 2, "int8": 1}
     assert worst(model, path, samples(model)) > 14

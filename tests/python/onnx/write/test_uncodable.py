@@ -140,7 +140,9 @@ def test_a_mask_of_infinities_lets_nothing_through(tmp_path: Path) -> None:
     assert got[:, 4:].sum() == 0
 
 
-@pytest.mark.parametrize("options", [{"activation": "none"}, {"target": "tensorrt"}])
+@pytest.mark.parametrize(
+    "options", [{"activation_type": "none"}, {"target": "tensorrt"}]
+)
 def test_a_float_bias_with_infinities_leaves_its_node_quantised(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -164,8 +166,8 @@ def test_weights_alone_that_cannot_be_coded_stay_in_float(
     result = qc.onnx.quantize(
         model,
         tmp_path / "q.onnx",
-        activation="none",
-        weight=weight,
+        activation_type="none",
+        weight_type=weight,
         progress=False,
     )
     ((reason, count),) = result.left_in_float.items()
@@ -297,7 +299,7 @@ def test_tables_and_recurrent_weights_that_cannot_be_coded(tmp_path: Path) -> No
     result = qc.onnx.quantize(
         model,
         tmp_path / "q.onnx",
-        activation="none",
+        activation_type="none",
         op_types=["MatMul", "Gather", "LSTM"],
         progress=False,
     )

@@ -239,7 +239,7 @@ def test_only_8_bit_codes_on_both_sides_are_estimated(tmp_path: Path) -> None:
     samples = [{"x": np.abs(models.random(40, 32))}]
     for options, bits in (
         ({}, "7 in the 1 node"),
-        ({"formats": {"x": "uint16"}}, "no node"),
+        ({"activation_formats": {"x": "uint16"}}, "no node"),
         ({"weight_formats": {"w": "uint8"}}, "no node"),
         ({"weight_formats": {"node:n": "int4"}}, "no node"),
     ):

@@ -85,8 +85,8 @@ def test_every_weight_format_decodes_to_the_fake_quantised_weight(
     result = qc.onnx.quantize(
         matmul(),
         path,
-        activation="none",
-        weight=format,
+        activation_type="none",
+        weight_type=format,
         weight_strategy="minmax",
         per_channel=per_channel,
         reduce_range=False,
@@ -125,7 +125,9 @@ def test_blocks_are_coded_each_with_a_scale_of_its_own(
 
 def test_four_bits_in_blocks_run_in_onnxruntime(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(matmul(), path, activation="none", weight="int4")
+    result = qc.onnx.quantize(
+        matmul(), path, activation_type="none", weight_type="int4"
+    )
     assert opset_of(onnx.load(path)) == 21
     assert result.weights == "int4: as asked for"
     w = decoded(path, "w")
@@ -151,7 +153,7 @@ def test_a_gemm_has_its_blocks_along_the_axis_that_is_summed_over(
             {"w": models.random(*shape), "b": models.random(20)},
         )
         path = tmp_path / f"{transposed}.onnx"
-        qc.onnx.quantize(model, path, activation="none", weight="int4")
+        qc.onnx.quantize(model, path, activation_type="none", weight_type="int4")
         scale = {t.name: t for t in onnx.load(path).graph.initializer}["w_scale"]
         assert list(scale.dims) == ([20, 2] if transposed else [2, 20])
         (want,) = models.session(model).run(None, rows()[0])

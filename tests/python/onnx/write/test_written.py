@@ -241,7 +241,7 @@ def test_errors_on_random_inputs_say_so(
     ends = [models.value("x", [2, 8])], [models.value("y", [2, 8])]
     model = models.build([node], *ends, {"w": models.random(8, 8)})
     with pytest.raises(qc.CalibrationError, match=r"failed on .*, random inputs"):
-        qc.onnx.quantize(model, tmp_path / "q.onnx", activation="none")
+        qc.onnx.quantize(model, tmp_path / "q.onnx", activation_type="none")
 
 
 @pytest.mark.usefixtures("in_child")
@@ -357,7 +357,7 @@ def test_a_copy_may_have_the_same_checker_error_as_its_source(
         onnx.checker.check_model(model)
     feeds = [{"x": models.random(3, 8)}]
     done = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", feeds, weight=weight, progress=False
+        model, tmp_path / "q.onnx", feeds, weight_type=weight, progress=False
     )
     assert done.quantized_nodes == {"Gemm": 1}
 

@@ -1,8 +1,8 @@
 """Calibration samples from files, callables, iterables and data readers, one at a time.
 
-A *feed* is what one run of the model takes: ``{input name: array}``. :func:`load_samples`
-reads them from disk or from a Python callable; :func:`as_feeds` accepts whatever else a
-caller may hold. Both check each feed against the model's inputs and convert nothing: a
+A sample is what one run of the model takes: ``{input name: array}``. :func:`load_samples`
+reads samples from disk or from a Python callable; :func:`as_samples` accepts whatever else
+a caller may hold. Both check each sample against the model's inputs and convert nothing. A
 silent cast would calibrate another network than the one that runs later.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.inputs import Feed, InputSpec, check_feed
-from quantcal.onnx._runtime.feed_callables import samples_of
-from quantcal.onnx._runtime.feed_files import read_sample, sample_files
+from quantcal.onnx._runtime.sample_callables import samples_of
+from quantcal.onnx._runtime.sample_files import read_sample, sample_files
 
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
@@ -30,7 +30,7 @@ class Samples:
     Attributes
     ----------
     inputs : tuple of InputSpec
-        What each feed is checked against.
+        What each sample is checked against.
     count : int or None
         The number of samples; None when it is not known before they are read.
     rewindable : bool
@@ -78,15 +78,15 @@ def load_samples(
 
     Parameters
     ----------
-    source : str or path
+    source
         A ``.npz`` (one sample; its keys are the input names), a ``.npy`` (one sample
-        of a model with one input), a folder of either, taken in the order of their
-        names, or ``"python:module:callable"``: the callable takes no arguments and
-        returns an iterable of feeds; the current directory is importable. Files of numpy
-        forget bfloat16 and the types below 16 bits; the model's type is taken for them.
-    inputs : sequence of InputSpec, or a model
-        What the samples are checked against; a model (path, bytes or ModelProto) is
-        asked for its inputs.
+        of a model with one input), or a folder of either, in the order of names. Or
+        ``"python:module:callable"``: the callable takes no arguments and returns an
+        iterable of samples; the current directory is importable. Files of numpy lose the
+        types bfloat16 and those below 16 bits; the model's type is taken for them.
+    inputs
+        What the samples are checked against: specifications, or a model (path, bytes or
+        ModelProto), which has them.
 
     Returns
     -------
@@ -128,33 +128,33 @@ def load_samples(
     return Samples(start, specs, count=len(files), files=files)
 
 
-def as_feeds(reader: object, inputs: Model | Sequence[InputSpec]) -> Samples:
-    """Accept what callers hold: a path, Samples, a data reader, or any iterable of feeds.
+def as_samples(samples: object, inputs: Model | Sequence[InputSpec]) -> Samples:
+    """Accept what callers hold: a path, Samples, a data reader, or any iterable of samples.
 
     A list, or any other object whose ``iter`` starts afresh, can be read more than
     once; a generator cannot. An onnxruntime ``CalibrationDataReader`` can when it has a
     working ``rewind``.
     """
     specs = _as_specs(inputs)
-    if isinstance(reader, (str, os.PathLike)):
-        return load_samples(reader, specs)
-    if isinstance(reader, Samples):
-        return reader.checked_against(specs)
-    if hasattr(reader, "get_next"):
-        return _from_reader(reader, specs)
-    if isinstance(reader, (Mapping, np.ndarray)) or not isinstance(reader, Iterable):
+    if isinstance(samples, (str, os.PathLike)):
+        return load_samples(samples, specs)
+    if isinstance(samples, Samples):
+        return samples.checked_against(specs)
+    if hasattr(samples, "get_next"):
+        return _from_reader(samples, specs)
+    if isinstance(samples, (Mapping, np.ndarray)) or not isinstance(samples, Iterable):
         raise CalibrationError(
-            f"The reader is a {type(reader).__name__}; expected an iterable of "
+            f"The samples are a {type(samples).__name__}; expected an iterable of "
             "{input name: array} (put a single sample into a list), an onnxruntime "
             "CalibrationDataReader, or the path of saved samples."
         )
-    items = reader
+    items = samples
 
     def start() -> Iterator[tuple[str, object]]:
         return (("", feed) for feed in items)
 
-    once = isinstance(reader, Iterator)
-    return Samples(start, specs, count=_length(reader), rewindable=not once)
+    once = isinstance(samples, Iterator)
+    return Samples(start, specs, count=_length(samples), rewindable=not once)
 
 
 def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:

@@ -1,18 +1,23 @@
-"""What `quantcal quantize` tells when it is done."""
+"""The result of a quantization and of its ranges, as the commands print it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from quantcal.cli import text
-from quantcal.cli.compute import print_most_affected
-from quantcal.cli.console import stdout
-from quantcal.cli.facts import print_facts, timing
+from quantcal.cli.output import text, views
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import (
+    print_facts,
+    timing,
+    warn_of_nonfinite,
+    warn_of_nothing,
+)
+from quantcal.onnx import QuantizeResult, WriteResult
+from quantcal.onnx.result import left_rows, widest_clipped
+from quantcal.table import CalibrationTable
 
-if TYPE_CHECKING:
-    from quantcal.onnx import QuantizeResult, WriteResult
+_MOST = 5  # tensors that are shown
 
 
 def print_result(
@@ -22,14 +27,14 @@ def print_result(
     source: Path | None = None,
     kept: Sequence[Path] = (),
 ) -> None:
-    """Print what was done, and the tensors that lose most.
+    """Print what was done, and the tensors with the most clipped values.
 
     Parameters
     ----------
     result
         Of `quantcal.onnx.quantize`.
     model
-        The model that was quantised; its size is shown beside the new one's.
+        The model that was quantized; its size is shown beside the new one's.
     source
         The file of histograms, when no samples ran.
     kept
@@ -65,7 +70,7 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
     written
         Of `quantcal.onnx.write`.
     model
-        The model that was quantised.
+        The model that was quantized.
     source
         The file of the table.
     """
@@ -73,12 +78,34 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
     print_facts(stdout(), facts | _written(written))
 
 
-def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
-    from quantcal.onnx.result import left_told
+def print_most_affected(table: CalibrationTable) -> None:
+    """Print the tensors that lose the largest share of values, and name unusual ones."""
+    out = stdout()
+    names = [clipped.name for clipped in widest_clipped(table, _MOST)]
+    out.print()
+    if names:
+        more = sum(report.clipped > 0 for report in table.report.values()) - len(names)
+        tail = f", of {more + len(names)}" if more else ""
+        out.print(f"Most clipped{tail}:", style="bold")
+        show(out, views.ranges(table, names, out))
+    else:
+        out.print("No tensor is clipped.", style="bold")
+    report = table.report
+    warn_of_nonfinite(
+        [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
+    )
+    warn_of_nothing(names_without_values(table))
 
-    left = left_told(written.left_in_float, written.float_weights, written.model_bytes)
+
+def names_without_values(table: CalibrationTable) -> list[str]:
+    """Return the names of the tensors that held no finite value."""
+    return [name for name, r in table.report.items() if r.min is None]
+
+
+def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
+    left = left_rows(written.left_in_float, written.float_weights, written.model_bytes)
     return {
-        "quantised": _counts(written.quantized_nodes),
+        "quantized": _counts(written.quantized_nodes),
         **dict(left),
         "Q / DQ nodes": f"{written.quantize_nodes} / {written.dequantize_nodes}",
         "weights": written.weights,
@@ -90,7 +117,7 @@ def _sizes(output: Path, model: Path) -> str:
 
 
 def _size(path: Path) -> str:
-    """Return the size of a model, with its weights where they lie beside it."""
+    """Return the size of a model, with the file of its weights if there is one."""
     beside = path.with_name(f"{path.name}.data")
     weights = beside.stat().st_size if beside.is_file() else 0
     return text.size(path.stat().st_size + weights)

@@ -1,7 +1,7 @@
 """Where output goes and how wide it is: results to stdout, all else to stderr.
 
-A terminal gets tables that fit it. A file or a pipe gets lines as long as they need to
-be, without colours, so that nothing is cut off that another program may want.
+A terminal gets tables that fit it. A file or a pipe gets whole lines without colors, so
+that another program can read all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 _UNLIMITED = 10_000
-"""Columns; no line of ours is as long, and rich pads nothing to this width."""
+"""Columns. All lines are shorter, and rich pads nothing to this width."""
 
 
 def stdout() -> Console:
@@ -35,7 +35,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def show(out: Console, renderable: RenderableType) -> None:
-    """Print a table; in a pipe without the spaces that fill its last column."""
+    """Print a table; a pipe gets no spaces that fill the last column."""
     if out.file.isatty():
         out.print(renderable)
         return
@@ -57,7 +57,7 @@ def say_warning(message: str) -> None:
 
 @contextmanager
 def saying_warnings() -> Iterator[None]:
-    """Print the library's warnings as ours, without the place in the source."""
+    """Print the library's warnings as the command's, without the place in the source."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield

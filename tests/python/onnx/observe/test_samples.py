@@ -14,7 +14,7 @@ import onnx_models as models
 import quantcal as qc
 from quantcal.onnx import InputSpec, load_samples
 from quantcal.onnx._model.model import model_inputs
-from quantcal.onnx._runtime.feeds import as_feeds
+from quantcal.onnx._runtime.samples import as_samples
 
 F32 = np.dtype("float32")
 TWO = (InputSpec("x", F32, (None, 3)), InputSpec("n", np.dtype("int64"), ()))
@@ -157,21 +157,21 @@ def test_a_sample_that_does_not_fit_is_refused_by_its_index(
     sample: Any, message: str
 ) -> None:
     with pytest.raises(qc.CalibrationError, match=message):
-        list(as_feeds([feed(), sample], TWO))
+        list(as_samples([feed(), sample], TWO))
 
 
 def test_an_input_with_a_default_may_be_missing() -> None:
     specs = (*ONE, InputSpec("n", np.dtype("int64"), (), required=False))
-    assert [sorted(s) for s in as_feeds([feed(), {"x": feed()["x"]}], specs)] == [
+    assert [sorted(s) for s in as_samples([feed(), {"x": feed()["x"]}], specs)] == [
         ["n", "x"],
         ["x"],
     ]
 
 
 def test_a_list_can_be_read_again_and_a_generator_cannot() -> None:
-    assert as_feeds([feed()], TWO).rewindable
-    assert as_feeds([feed()], TWO).count == 1
-    once = as_feeds((feed() for _ in range(2)), TWO)
+    assert as_samples([feed()], TWO).rewindable
+    assert as_samples([feed()], TWO).count == 1
+    once = as_samples((feed() for _ in range(2)), TWO)
     assert not once.rewindable
     assert once.count is None
     assert len(list(once)) == 2
@@ -190,24 +190,26 @@ def test_a_calibration_data_reader_is_accepted_and_rewound() -> None:
         def rewind(self) -> None:
             self.samples = iter([feed(1), feed(2)])
 
-    feeds = as_feeds(Reader(), TWO)
+    feeds = as_samples(Reader(), TWO)
     assert feeds.rewindable
     for _ in range(2):
         assert [len(sample["x"]) for sample in feeds] == [1, 2]
 
 
-@pytest.mark.parametrize("reader", [5, {"x": models.random(1, 3)}, models.random(1, 3)])
-def test_what_is_no_reader_is_refused(reader: Any) -> None:
+@pytest.mark.parametrize(
+    "samples", [5, {"x": models.random(1, 3)}, models.random(1, 3)]
+)
+def test_what_are_no_samples_is_refused(samples: Any) -> None:
     with pytest.raises(
-        qc.CalibrationError, match=r"reader is a .*CalibrationDataReader"
+        qc.CalibrationError, match=r"samples are a .*CalibrationDataReader"
     ):
-        as_feeds(reader, ONE)
+        as_samples(samples, ONE)
 
 
 def test_feeds_are_checked_against_the_model_that_reads_them() -> None:
-    feeds = as_feeds([feed()], TWO)
+    feeds = as_samples([feed()], TWO)
     with pytest.raises(qc.CalibrationError, match=r"sample 0 has 'n'"):
-        list(as_feeds(feeds, ONE))
+        list(as_samples(feeds, ONE))
 
 
 def test_inputs_are_taken_from_the_model() -> None:
@@ -217,4 +219,4 @@ def test_inputs_are_taken_from_the_model() -> None:
     assert [spec.name for spec in feeds.inputs] == ["x"]
     text = models.value("s", ["n"], TensorProto.STRING)
     specs = model_inputs(models.build([], [text], [text], {}))
-    assert list(as_feeds([{"s": np.array(["a"])}], specs))
+    assert list(as_samples([{"s": np.array(["a"])}], specs))

@@ -1,10 +1,10 @@
 """A tensor's distribution in one line of block characters.
 
 The axis is linear from the smallest to the largest value, as the steps of an integer
-grid are; heights are logarithms of counts, so that one value in millions still shows. A
-tensor with outliers is a block at one place and crumbs far away from it:
+grid are. Heights are logarithms of counts, so that one value in millions still shows. A
+tensor with outliers is a block at one place and small marks far away from it:
 
-    "▂█▃                ▁"   one outlier: MinMax gives 85 % of its codes to nothing
+    "▂█▃                ▁"   one outlier: with MinMax 85 % of the codes are unused
     "▁▂▄▅▆▇███▇▆▅▄▂▁"        a bell
 """
 
@@ -34,8 +34,8 @@ def sparkline(
 
     Returns
     -------
-    A space for each part of the range without values; the lowest block for one value
-    and the full block for the fullest part, on a logarithmic scale.
+    A space for each part of the range without values. On a logarithmic scale, the lowest
+    block stands for one value and the full block for the fullest part.
     """
     low, high = histogram.min, histogram.max
     if low is None or high is None:

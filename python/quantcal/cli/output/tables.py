@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli.text import shorten
+from quantcal.cli.output.text import shorten
 
 _GAP = 2
 """Spaces between columns."""
 
 _NAME = 28
-"""Characters of a longer name that other columns make room for: enough of both ends."""
+"""Characters of a longer name that stay: enough of both ends."""
 
 _LEAST = 8
 """Characters of a name on the narrowest terminal."""
@@ -33,12 +33,12 @@ class Column:
     heading
         Its title.
     cells
-        One a tensor.
+        One per tensor.
     left
         Whether it is text, which starts on the left; numbers end on the right.
     rank
-        Columns with the highest rank go first when the table is too wide; those with 0
-        always stay.
+        Columns with the highest rank are left out first when the table is too wide. Those
+        with 0 always stay.
     """
 
     heading: str
@@ -62,8 +62,8 @@ def tensor_table(
 ) -> Table:
     """Return a table of tensors, or of what `heading` says, that fits a console.
 
-    On a narrow terminal columns are left out by rank, and then names lose their
-    middle. A pipe takes everything.
+    A narrow terminal gets fewer columns, by rank, and then shorter names. A pipe gets
+    everything.
     """
     kept, room = _fitting(names, columns, out.width)
     table = Table(
@@ -78,7 +78,7 @@ def tensor_table(
         justify: Literal["left", "right"] = "left" if column.left else "right"
         table.add_column(column.heading, justify=justify, no_wrap=True)
     for row, name in enumerate(shorten(names, room)):
-        # As Text: brackets in a name are no markup.
+        # Text, as brackets in a name are no markup.
         table.add_row(Text(name), *(column.cells[row] for column in kept))
     return table
 

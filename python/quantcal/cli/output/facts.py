@@ -1,4 +1,4 @@
-"""A list of facts with their names, and the notes on tensors that need a look."""
+"""A list of facts with their names, and warnings about tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, show
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, show
 from quantcal.strategies.patterns import Pattern
 from quantcal.table import CalibrationTable
 
 
 def print_facts(out: Console, facts: Mapping[str, str]) -> None:
-    """Print names and values in two columns; long values go on below themselves."""
+    """Print names and values in two columns; long values continue on the next line."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True, style="bold")
     rows.add_column(overflow="fold")
@@ -35,7 +35,7 @@ def warn_of_nonfinite(names: Sequence[str]) -> None:
 
 
 def warn_of_unused_rules(table: CalibrationTable) -> None:
-    """Name the rules of the policy that decided for no tensor, and say why."""
+    """Name the unused rules of the policy, and say why they are unused."""
     late: list[str] = []
     idle: list[str] = []
     for pattern in table.unused_rules:
@@ -47,9 +47,9 @@ def warn_of_unused_rules(table: CalibrationTable) -> None:
             f"{text.plural(len(idle), 'rule')} {verb} no tensor: {_quoted(idle)}"
         )
     if late:
-        verb = "decides" if len(late) == 1 else "decide"
+        verb = "is" if len(late) == 1 else "are"
         say_warning(
-            f"{text.plural(len(late), 'rule')} {verb} nothing, because earlier rules "
+            f"{text.plural(len(late), 'rule')} {verb} unused, because earlier rules "
             f"match all the same tensors: {_quoted(late)}"
         )
 
@@ -59,17 +59,17 @@ def _quoted(patterns: list[str]) -> str:
 
 
 def timing(seconds: float, samples: int) -> str:
-    """Return the time and, when it is long enough to tell, the samples a second."""
-    told = samples > 0 and seconds > 0.05
-    rate = f" ({samples / seconds:.3g} samples/s)" if told else ""
+    """Return the time and, when it is long enough, the samples per second."""
+    long = samples > 0 and seconds > 0.05
+    rate = f" ({samples / seconds:.3g} samples/s)" if long else ""
     return f"{seconds:.1f} s{rate}"
 
 
 def warn_of_nothing(names: list[str]) -> None:
-    """Name the tensors without a finite value, whose ranges mean nothing."""
+    """Name the tensors without a finite value, whose ranges have no meaning."""
     if names:
         have = "tensor has" if len(names) == 1 else "tensors have"
         say_warning(
-            f"{len(names)} {have} no finite value, so that the range means nothing: "
+            f"{len(names)} {have} no finite value, so the range has no meaning: "
             f"{text.listed(names)}"
         )

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them in a terminal: those of all tables, and more."""
+"""Numbers and names in a form for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of histograms and of ranges, as tables."""
+"""Histograms and ranges as tables."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from quantcal.calibrator import Calibrator
-from quantcal.cli import text
-from quantcal.cli.records import Record
-from quantcal.cli.sparkline import sparkline
-from quantcal.cli.tables import Column, tensor_table
+from quantcal.cli.output import text
+from quantcal.cli.output.records import Record
+from quantcal.cli.output.sparkline import sparkline
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.params import QuantParams
 from quantcal.report.columns import spread
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
 
 _WIDE = 100
-"""Columns of a terminal that have room for distributions of full width."""
+"""Columns of a terminal with room for distributions of full width."""
 
 
 def histograms(
@@ -36,31 +36,31 @@ def histograms(
         )
         return Text(line, style="cyan")
 
-    def told(tell: Callable[[Record], str]) -> list[str]:
-        return [tell(record) for record in records]
+    def cells_of(show: Callable[[Record], str]) -> list[str]:
+        return [show(record) for record in records]
 
     def percentile(p: str, rank: int) -> Column:
-        cells = told(lambda r: text.real(r["percentiles"][p]))
+        cells = cells_of(lambda r: text.real(r["percentiles"][p]))
         return Column(f"{p} %", cells, rank=rank)
 
     names = [record["name"] for record in records]
     nonfinite = [_nonfinite(record) for record in records]
-    columns = [Column("count", told(lambda r: text.amount(r["count"])))]
+    columns = [Column("count", cells_of(lambda r: text.amount(r["count"])))]
     if any(record["channels"] for record in records):
-        columns.append(Column("channels", told(_channels)))
+        columns.append(Column("channels", cells_of(_channels)))
     if any(map(str, nonfinite)):
         columns.append(Column("NaN/inf", nonfinite))
     columns += [
-        Column("zeros", told(_zeros), rank=4),
-        Column("min", told(lambda r: text.real(r["min"]))),
+        Column("zeros", cells_of(_zeros), rank=4),
+        Column("min", cells_of(lambda r: text.real(r["min"]))),
         percentile("0.1", rank=2),
         percentile("50", rank=3),
         percentile("99.9", rank=1),
-        Column("max", told(lambda r: text.real(r["max"]))),
+        Column("max", cells_of(lambda r: text.real(r["max"]))),
         Column("distribution", list(map(drawn, names)), left=True),
     ]
     if len(set(map(bins, records))) > 1:
-        columns.append(Column("bins", told(bins), rank=5))
+        columns.append(Column("bins", cells_of(bins), rank=5))
     return tensor_table(names, columns, out)
 
 
@@ -93,7 +93,7 @@ def _zeros(record: Record) -> str:
 
 
 def bins(record: Record) -> str:
-    """Return how finely a tensor's values are known."""
+    """Return the resolution at which a tensor's values are known."""
     if not record["finite"]:
         return text.NONE
     return (
@@ -102,13 +102,13 @@ def bins(record: Record) -> str:
 
 
 def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table:
-    """Return the table of ranges, and of what they do to the data, for a console."""
+    """Return the table of ranges and of their effect on the data, for a console."""
     params = [table[name] for name in names]
     report = table.report
 
-    def told(tell: Callable[[TensorReport], str]) -> list[str]:
-        seen = (report.get(name) for name in names)
-        return [text.NONE if r is None else tell(r) for r in seen]
+    def cells_of(show: Callable[[TensorReport], str]) -> list[str]:
+        found = (report.get(name) for name in names)
+        return [text.NONE if r is None else show(r) for r in found]
 
     columns = []
     if any(p.axis is not None for p in params):
@@ -116,11 +116,11 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
     columns += [
         Column("low", [spread(p.low) for p in params]),
         Column("high", [spread(p.high) for p in params]),
-        Column("min seen", told(lambda r: text.real(r.min)), rank=2),
-        Column("max seen", told(lambda r: text.real(r.max)), rank=2),
-        Column("clipped", told(lambda r: text.share(r.clipped))),
-        Column("to zero", told(lambda r: text.share(r.rounded_to_zero))),
-        Column("SQNR", told(lambda r: text.decibels(r.sqnr_db))),
+        Column("min seen", cells_of(lambda r: text.real(r.min)), rank=2),
+        Column("max seen", cells_of(lambda r: text.real(r.max)), rank=2),
+        Column("clipped", cells_of(lambda r: text.share(r.clipped))),
+        Column("to zero", cells_of(lambda r: text.share(r.rounded_to_zero))),
+        Column("SQNR", cells_of(lambda r: text.decibels(r.sqnr_db))),
         Column("scale", [spread(p.scale) for p in params], rank=3),
         Column("zero point", [spread(p.zero_point) for p in params], rank=4),
         Column("strategy", [p.strategy for p in params], left=True, rank=1),

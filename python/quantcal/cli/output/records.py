@@ -1,4 +1,4 @@
-"""What is told of each tensor, as plain data: for tables and for JSON alike."""
+"""What is known of each tensor, as plain data: for tables and for JSON alike."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Record = dict[str, Any]
 
 
 def of_histograms(calibrator: Calibrator, names: Iterable[str]) -> list[Record]:
-    """Return one record a tensor; figures without finite values are None."""
+    """Return one record per tensor; figures without finite values are None."""
     records = []
     for name in names:
         stats = calibrator.stats(name)
         h = stats.histogram
         records.append(
-            _numbers(
+            finite_numbers(
                 {
                     "name": name,
                     "count": h.count,
@@ -56,22 +56,22 @@ def _channels(stats: object) -> int | None:
 
 
 def of_table(table: CalibrationTable, names: Iterable[str]) -> list[Record]:
-    """Return one record a tensor; "report" is None where the data were never seen."""
+    """Return one record per tensor; "report" is None for ranges without data."""
     report = table.report
     return [
         {
             "name": name,
             **table[name].to_dict(),
-            "report": _numbers(asdict(report[name])) if name in report else None,
+            "report": finite_numbers(asdict(report[name])) if name in report else None,
         }
         for name in names
     ]
 
 
 def of_stability(found: Stability) -> list[Record]:
-    """Return one record a tensor; figures are None where a half has not seen it."""
+    """Return one record per tensor; figures are None where a half lacks it."""
     return [
-        _numbers(
+        finite_numbers(
             {
                 "name": tensor.name,
                 "first": tensor.first and tensor.first.to_dict(),
@@ -84,19 +84,20 @@ def of_stability(found: Stability) -> list[Record]:
     ]
 
 
-def _numbers(fields: Record) -> Record:
-    """JSON has no infinity and no NaN: they become null."""
+def finite_numbers(fields: Record) -> Record:
+    """Return the same with None for infinities and NaN, which JSON does not have."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in fields.items()
     }
 
 
-def print_json(kind: str, file: Path | None, records: list[Record]) -> None:
-    """Print records to stdout as one JSON object."""
-    content = {
-        "kind": kind,
-        "file": None if file is None else str(file),
-        "tensors": records,
-    }
+def print_tensors(kind: str, file: Path | None, records: list[Record]) -> None:
+    """Print records of tensors to stdout as one JSON object."""
+    name = None if file is None else str(file)
+    print_json({"kind": kind, "file": name, "tensors": records})
+
+
+def print_json(content: Record) -> None:
+    """Print an object to stdout as JSON."""
     print(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))

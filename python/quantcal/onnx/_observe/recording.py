@@ -1,0 +1,279 @@
+"""Running samples through a model once, and recording its tensors.
+
+Graph optimizations are off, so that each tensor is computed exactly as the model says
+and none is fused away. Two observers give the same histograms. One has operators in the
+graph (:mod:`quantcal.onnx._observe.in_graph`). The other makes the tensors outputs of the
+model (:mod:`quantcal.onnx._observe.graph_outputs`), for runtimes that cannot load operators.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantcal._core import CalibrationError
+from quantcal._text import shown
+from quantcal.calibrator import Calibrator
+from quantcal.onnx._graph.graph import tensors_of
+from quantcal.onnx._graph.inputs import Feed, Sample
+from quantcal.onnx._model.model import model_inputs
+from quantcal.onnx._observe.checkpoint import Checkpoint, Keeper
+from quantcal.onnx._observe.graph_outputs import OutputsObserver
+from quantcal.onnx._observe.in_graph import InGraphObserver
+from quantcal.onnx._observe.select_tensors import Source
+from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._runtime.progress import track
+from quantcal.onnx._runtime.samples import as_samples
+from quantcal.onnx._runtime.session import Workspace
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import OnNonfinite
+    from quantcal.onnx._plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a run of the samples gave.
+
+    Attributes
+    ----------
+    calibrator
+        All that was observed, together with what the given calibrator had.
+    samples
+        The number of samples, those of an earlier run included.
+    first
+        The first of them.
+    parts
+        What each of the calibrators took in turns; none after a single sample.
+    """
+
+    calibrator: Calibrator
+    samples: int
+    first: Sample | None
+    parts: tuple[Calibrator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingTask:
+    """Where the observations of a run go.
+
+    Attributes
+    ----------
+    source
+        The graph to run, and the tensors in it to record.
+    plan
+        What they are needed for; None when the caller named them.
+    name
+        Makes of what was recorded what the caller gets.
+    calibrator
+        The observations are added to this one; it does not change when the run fails.
+    checkpoint
+        Where the histograms are kept in case not all samples run.
+    check
+        Gets the first sample and its name, and may raise. It comes before any sample is
+        recorded, and also when an earlier run recorded that sample.
+    """
+
+    source: Source
+    plan: Plan | None
+    name: Callable[[Calibrator], Calibrator]
+    calibrator: Calibrator | None = None
+    checkpoint: Checkpoint | None = None
+    check: Callable[[Feed, str], None] | None = None
+
+
+def fresh(
+    calibrator: Calibrator | None, mantissa_bits: int | None, on_nonfinite: OnNonfinite
+) -> Calibrator:
+    """Return an empty calibrator with the settings of a given one, or with these.
+
+    A pass is recorded apart and merged when it is complete, so that an error leaves the
+    given one as it was.
+    """
+    if calibrator is None:
+        return Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
+    if mantissa_bits is not None:
+        raise CalibrationError(
+            "Give calibrator= or mantissa_bits=, not both: a calibrator has its own."
+        )
+    if on_nonfinite not in ("ignore", calibrator.on_nonfinite):
+        raise CalibrationError(
+            f"on_nonfinite is {shown(on_nonfinite)}, but the given calibrator was made with "
+            f"{calibrator.on_nonfinite!r}, which decides. Make it with the same."
+        )
+    return Calibrator(
+        mantissa_bits=calibrator.mantissa_bits, on_nonfinite=calibrator.on_nonfinite
+    )
+
+
+def record(
+    task: RecordingTask,
+    samples: object,
+    options: QuantizeOptions,
+    new: Sequence[Calibrator],
+    *,
+    progress: bool = False,
+) -> Recording:
+    """Run all samples and record the tensors.
+
+    Parameters
+    ----------
+    task
+    samples
+        As :func:`quantcal.onnx.observe` takes them.
+    options
+        Observer, memory and providers.
+    new
+        Empty calibrators of the same settings, which take samples in turns.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    Recording
+    """
+    checkpoint = task.checkpoint
+    _check_resumed(task)
+    count, first = _run(task, samples, options, new, progress=progress)
+    earlier = checkpoint.samples if checkpoint else 0
+    several = len(new) > 1 and count - earlier > 1
+    parts = tuple(map(task.name, new)) if several else ()
+    for part in new[1:]:
+        new[0].merge(part)
+    seen = task.name(new[0])
+    if task.calibrator is not None:
+        task.calibrator.merge(seen)
+        seen = task.calibrator
+    if checkpoint is not None:
+        checkpoint.done(count)
+    return Recording(seen, count, first, parts)
+
+
+def _run(
+    task: RecordingTask,
+    samples: object,
+    options: QuantizeOptions,
+    calibrators: Sequence[Calibrator],
+    *,
+    progress: bool,
+) -> tuple[int, Sample | None]:
+    """Record the samples; return how many there are, and the first.
+
+    Observed inputs of the model are recorded from the samples, everything else by the
+    chosen observer.
+    """
+    source = task.source
+    specs = model_inputs(source.loaded.proto)
+    checked = as_samples(samples, specs)
+    given = [spec.name for spec in specs if spec.name in set(source.names)]
+    first: Sample | None = None
+
+    def feeds() -> Iterator[Feed]:
+        nonlocal first
+        for feed in checked:
+            if first is None:
+                first = Sample(feed, "sample 0")
+                if task.check is not None:
+                    task.check(first.feed, first.where)
+            yield feed
+
+    with Workspace(source.loaded, options.providers) as work:
+        observer = _open(work, source, calibrators, options)
+
+        def snapshot() -> Calibrator:
+            seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
+            seen.add_stats(observer.counted())
+            new = task.name(seen)
+            return new if task.calibrator is None else task.calibrator + new
+
+        keeper = Keeper(task.checkpoint, snapshot)
+        with keeper.watching():
+            left = keeper.left(feeds())
+            for feed in track(left, total=checked.count, show=progress):
+                where = f"sample {keeper.samples}"
+                with keeper.sample():
+                    turn = keeper.samples % len(calibrators)
+                    _record_inputs(feed, given, calibrators[turn], where)
+                    observer.observe(feed, where, turn)
+        observer.finish()
+    if not keeper.samples:
+        raise CalibrationError(
+            "There are no samples. An iterator that was read before is empty; "
+            "a CalibrationDataReader needs rewind()."
+        )
+    return keeper.samples, first
+
+
+def _check_resumed(task: RecordingTask) -> None:
+    """Refuse to go on with the histograms of a run that observed other tensors."""
+    source, plan, checkpoint = task.source, task.plan, task.checkpoint
+    if checkpoint is None or not checkpoint.samples:
+        return
+    outer = set(tensors_of(source.loaded.proto.graph))
+    sources = {n: (n,) for n in source.names} if plan is None else plan.sources
+    # No sample may have reached what lies inside subgraphs yet.
+    needed = {n for n, of in sources.items() if n in outer and outer & set(of)}
+    strange = sorted(set(task.calibrator or ()) - set(sources))
+    missing = sorted(needed - set(task.calibrator or ()))
+    if strange or missing:
+        verb = "holds" if strange else "lacks"
+        raise CalibrationError(
+            f"The checkpoint of the first {checkpoint.samples} samples {verb} "
+            f"{_some(strange or missing)}, so it is of another model or of other options. "
+            "Give the options of that run, or start without it."
+        )
+
+
+def _record_inputs(
+    feed: Feed, given: list[str], calibrator: Calibrator, where: str
+) -> None:
+    for name in given:
+        if name in feed:
+            try:
+                calibrator.observe(name, np.asarray(feed[name]))
+            except CalibrationError as error:
+                raise CalibrationError(f"{where}: {error}") from error
+
+
+def _open(
+    work: Workspace,
+    source: Source,
+    calibrators: Sequence[Calibrator],
+    options: QuantizeOptions,
+) -> InGraphObserver | OutputsObserver:
+    """Open the session, with the other observer if the first is not available."""
+    inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
+    made = [name for name in source.names if name not in inputs]
+    outer = set(tensors_of(source.loaded.proto.graph))
+    inner = [name for name in made if name not in outer]
+    types = {name: source.types[name] for name in made if name in outer}
+    if options.observer == "outputs":
+        if inner:
+            raise CalibrationError(
+                f"{_some(inner)} lie inside subgraphs, which only "
+                'observer="in_graph" reaches.'
+            )
+        return OutputsObserver(work, types, calibrators, options.max_memory)
+    try:
+        return InGraphObserver(work, made, calibrators)
+    except CalibrationError as error:
+        if options.observer == "in_graph":
+            raise
+        # Where the model itself is at fault this raises the model's own error.
+        work.open([value.name for value in work.light.graph.output])
+        without = f" Not observed, as they lie inside subgraphs: {_some(inner)}."
+        warnings.warn(
+            "The tensors are observed as outputs of the model, which takes more memory "
+            f"and time.{without if inner else ''} The reason: {error}",
+            stacklevel=6,
+        )
+        return OutputsObserver(work, types, calibrators, options.max_memory)
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(map(repr, names[:3]))
+    return listed if len(names) <= 3 else f"{listed} and {len(names) - 3} others"

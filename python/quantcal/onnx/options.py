@@ -1,0 +1,8 @@
+"""What is known of the options of :func:`quantcal.onnx.quantize`, for programs that show it."""
+
+from __future__ import annotations
+
+from quantcal.onnx._plan.option_info import OptionFlag, OptionInfo
+from quantcal.onnx._plan.quantize_options import PANELS, QuantizeOptions
+
+__all__ = ["PANELS", "OptionFlag", "OptionInfo", "QuantizeOptions"]

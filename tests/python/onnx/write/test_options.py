@@ -1,0 +1,119 @@
+"""Options stand in one place: signatures, files and flags follow from the fields."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onnx_models as models
+import quantcal as qc
+from quantcal.onnx import QuantizeOptions
+from quantcal.onnx._plan.config import KEYS
+from quantcal.onnx._plan.keywords import names
+from quantcal.onnx._plan.quantize_options import (
+    ObserveKeywords,
+    QuantizeKeywords,
+    WriteKeywords,
+)
+
+FUNCTIONS = {
+    qc.onnx.quantize: QuantizeKeywords,
+    qc.onnx.observe: ObserveKeywords,
+    qc.onnx.write: WriteKeywords,
+    qc.onnx.find_saturation: WriteKeywords,
+}
+
+
+def samples() -> list[dict[str, Any]]:
+    return [{"x": models.random(1, 3, 8, 8, seed=seed)} for seed in range(2)]
+
+
+def test_keywords_have_the_names_and_types_of_the_fields() -> None:
+    types = {each.name: each.type for each in fields(QuantizeOptions)}
+    written = QuantizeKeywords.__annotations__
+    found = {name: kind.__forward_arg__ for name, kind in written.items()}
+    assert found == types
+    for keywords in (ObserveKeywords, WriteKeywords):
+        assert names(keywords) < names(QuantizeKeywords)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_signature_and_docstring_show_each_option(function: Any) -> None:
+    known = QuantizeOptions.describe()
+    parameters = inspect.signature(function).parameters
+    text = " ".join(inspect.getdoc(function).split())
+    assert names(FUNCTIONS[function]) <= parameters.keys()
+    assert "changes" not in parameters
+    assert "<options>" not in text
+    for each in fields(QuantizeOptions):
+        if each.name in parameters:
+            assert parameters[each.name].default == each.default
+            assert f" {each.name} {known[each.name].doc}" in text
+
+
+def test_an_unknown_keyword_is_a_type_error(tmp_path: Path) -> None:
+    message = "quantize.. got an unexpected keyword argument 'weight_typ'"
+    options: Any = {"weight_typ": "int4"}
+    with pytest.raises(TypeError, match=message):
+        qc.onnx.quantize(models.conv_net(), tmp_path / "q.onnx", samples(), **options)
+    with pytest.raises(TypeError, match=r"observe.. got an unexpected keyword"):
+        qc.onnx.observe(models.conv_net(), samples(), weight_type="int4")  # type: ignore[call-arg]
+
+
+def test_an_object_and_keywords_give_the_same_model(tmp_path: Path) -> None:
+    options = QuantizeOptions(strategy="minmax", placement="stock", cpu="no-vnni")
+    calls: list[Any] = [
+        {"options": options},
+        {"strategy": "minmax", "placement": "stock", "cpu": "no-vnni"},
+        {"options": replace(options, strategy="kl"), "strategy": "minmax"},
+    ]
+    made = []
+    for number, call in enumerate(calls):
+        path = tmp_path / f"{number}.onnx"
+        qc.onnx.quantize(models.conv_net(), path, samples(), progress=False, **call)
+        made.append(path.read_bytes())
+    assert made[0] == made[1] == made[2]
+
+
+def test_one_object_serves_all_three_functions(tmp_path: Path) -> None:
+    options = QuantizeOptions(activation_type="int8", weight_type="uint8", max_memory=9)
+    model, whole, steps = models.conv_net(), tmp_path / "a.onnx", tmp_path / "b.onnx"
+    qc.onnx.quantize(model, whole, samples(), progress=False, options=options)
+    calibrator = qc.onnx.observe(model, samples(), options=options)
+    qc.onnx.write(model, steps, calibrator.compute("mse"), options=options)
+    assert whole.read_bytes() == steps.read_bytes()
+
+
+def test_options_are_checked_when_they_are_made_and_cannot_change() -> None:
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("target='tensorflow' is not known", {"target": "tensorflow"}),
+        ("observer='outside' is not known", {"observer": "outside"}),
+        ("max_memory is 0 bytes", {"max_memory": 0}),
+        ("include is the string 'Conv_0'", {"include": "Conv_0"}),
+        ("have one placement", {"target": "tensorrt", "placement": "stock"}),
+        ("int4 weights with float", {"target": "tensorrt", "weight_type": "int4"}),
+        (r"activation_formats\['x'\]", {"activation_formats": {"x": "none"}}),
+    ]
+    for message, values in wrong:
+        with pytest.raises(qc.CalibrationError, match=message):
+            QuantizeOptions(**values)
+    with pytest.raises(FrozenInstanceError):
+        QuantizeOptions().target = "tensorrt"  # type: ignore[misc]
+
+
+def test_a_file_holds_the_options_that_change_the_result() -> None:
+    left_out = {"check_stability", "observer", "max_memory", "providers"}
+    assert set(QuantizeOptions.describe()) - left_out == set(KEYS) - {"rules"}
+    assert list(KEYS)[-3:] == ["activation_formats", "weight_formats", "rules"]
+
+
+def test_all_choices_are_accepted_and_described() -> None:
+    for name, info in QuantizeOptions.describe().items():
+        assert info.doc.endswith((".", ")")), name
+        for choice in info.choices:
+            made = QuantizeOptions(**{name: choice})  # type: ignore[arg-type]
+            assert getattr(made, name) == choice
