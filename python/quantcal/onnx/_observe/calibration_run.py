@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.float_model import check_without_data, checking_once
-from quantcal.onnx._observe.ranges import ranges, share
-from quantcal.onnx._observe.recording import Target, fresh, record
-from quantcal.onnx._observe.select_tensors import Source
-from quantcal.onnx._plan.noted_formats import advice
+from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
+from quantcal.onnx._observe.recording import RecordingTarget, empty_calibrator, record
+from quantcal.onnx._observe.select_tensors import ObservedGraph
+from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.prepare import Prepared
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
-from quantcal.onnx._plan.reached import in_histograms, in_table
+from quantcal.onnx._plan.recorded_formats import suggest_options
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
@@ -55,17 +55,17 @@ class CalibrationRun:
             return None
         first, second = self.halves
         one, other = (
-            ranges(half, policy, self.prepared, among=self.calibrator)
+            compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)
         )
-        reached = in_table(table)
+        reached = table_coverage(table)
         here = CalibrationTable(
             {n: table[n] for n in {**one, **other} if reached[n] is None}
         )
         return Stability.of((first, second), (one, other), here)
 
 
-def from_samples(
+def run_samples(
     prepared: Prepared,
     samples: object,
     options: QuantizeOptions,
@@ -94,25 +94,27 @@ def from_samples(
         Whether to show a bar.
     """
     plan = prepared.plan
-    target = Target(
-        Source(prepared.converted, prepared.types, plan.observed),
+    target = RecordingTarget(
+        ObservedGraph(prepared.converted, prepared.types, plan.observed),
         plan,
-        lambda seen: share(seen, plan),
+        lambda seen: share_histograms(seen, plan),
         calibrator,
         checkpoint,
         checking_once(prepared),
     )
     calibrators = [new]
     if options.check_stability:
-        calibrators.append(fresh(new, None, "ignore"))
+        calibrators.append(empty_calibrator(new, None, "ignore"))
     done = record(target, samples, options, calibrators, progress=progress)
-    reached = prepared.reached_by(in_histograms(done.calibrator))
+    reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(
         done.calibrator, reached, done.samples, done.first, done.parts
     )
 
 
-def from_before(prepared: Prepared, calibrator: Calibrator | None) -> CalibrationRun:
+def reuse_histograms(
+    prepared: Prepared, calibrator: Calibrator | None
+) -> CalibrationRun:
     """Take what a calibrator has seen of the model earlier.
 
     Raises
@@ -125,9 +127,9 @@ def from_before(prepared: Prepared, calibrator: Calibrator | None) -> Calibratio
             "There are no samples and no histograms. Give samples, or a calibrator that "
             "has observed this model."
         )
-    known = share(calibrator, prepared.plan)
-    reached = in_histograms(calibrator) | in_histograms(known)
+    known = share_histograms(calibrator, prepared.plan)
+    reached = histogram_coverage(calibrator) | histogram_coverage(known)
     formats = {each for several in calibrator.formats.values() for each in several}
-    suggest = partial(advice, prepared, reached, formats, table=False)
-    covered = prepared.covered_by(reached, "There is no histogram", suggest)
+    suggest = partial(suggest_options, prepared, reached, formats, table=False)
+    covered = prepared.require_coverage(reached, "There is no histogram", suggest)
     return CalibrationRun(known, covered, first=check_without_data(prepared))

@@ -30,7 +30,7 @@ from quantcal.onnx._graph.inputs import Feed
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")
 
 
-def is_kept(path: Path) -> bool:
+def is_checkpoint(path: Path) -> bool:
     """Return whether a file is called as those in which histograms are kept."""
     return _NUMBER.search(path.name) is not None
 
@@ -131,7 +131,7 @@ class Checkpoint:
         return [file for _, file in sorted(files)]
 
 
-class Keeper:
+class CheckpointKeeper:
     """Keeps what a run has observed.
 
     Parameters
@@ -159,7 +159,7 @@ class Keeper:
         self._busy = False
         self._interrupted = False
 
-    def left(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+    def remaining(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
         """Yield the samples behind those that ran earlier."""
         earlier = self.samples
         skipped = 0
@@ -175,7 +175,7 @@ class Keeper:
             )
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def saving_at_end(self) -> Iterator[None]:
         """Keep what there is when the samples end early."""
         if self._checkpoint is None:
             yield

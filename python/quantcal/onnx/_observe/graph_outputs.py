@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class OutputsObserver:
+class GraphOutputsObserver:
     """Runs samples with groups of tensors as outputs.
 
     Parameters
@@ -56,7 +56,7 @@ class OutputsObserver:
                 except CalibrationError as error:
                     raise CalibrationError(f"{where}: {error}") from error
 
-    def counted(self) -> tuple[()]:
+    def recorded(self) -> tuple[()]:
         """Return what the calibrators do not hold yet: nothing."""
         return ()
 

@@ -68,8 +68,8 @@ class InGraphObserver:
         def instrumented(proto: onnx.ModelProto) -> None:
             insert_observers(proto, positions, taps.number)
 
-        self._session = work.open_changed(instrumented, prepare=load_operator)
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self.session = work.open_changed(instrumented, prepare=load_operator)
+        self._outputs = [value.name for value in self.session.get_outputs()]
 
     def observe(self, feed: Feed, where: str, turn: int = 0) -> None:
         """Run one sample for the calibrator whose turn it is.
@@ -78,7 +78,7 @@ class InGraphObserver:
         """
         self._take(turn)
         try:
-            run(self._session, self._outputs, feed, where, whole=True)
+            run(self.session, self._outputs, feed, where, whole=True)
         except CalibrationError as error:
             refused = str(error.__cause__)
             if _TOLD not in refused or "Observe" not in refused:
@@ -86,7 +86,7 @@ class InGraphObserver:
             told = refused.partition(_TOLD)[2]
             raise CalibrationError(f"{where}: {told}") from error
 
-    def counted(self) -> Iterable[tuple[str, _core.TensorStats]]:
+    def recorded(self) -> Iterable[tuple[str, _core.TensorStats]]:
         """Return copies of what was recorded up to now; recording goes on."""
         self._take(0)
         for recorded in self._stats:

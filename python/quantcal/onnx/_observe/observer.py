@@ -9,9 +9,9 @@ from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.float_model import checking_once
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
-from quantcal.onnx._observe.ranges import share
-from quantcal.onnx._observe.recording import Target, fresh, record
-from quantcal.onnx._observe.select_tensors import Source, choose
+from quantcal.onnx._observe.ranges import share_histograms
+from quantcal.onnx._observe.recording import RecordingTarget, empty_calibrator, record
+from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
 from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
@@ -93,20 +93,20 @@ def observe(
     if tensors is None:
         prepared = prepare(loaded, chosen, external=False)
         plan = prepared.plan
-        source = Source(prepared.converted, prepared.types, plan.observed)
+        source = ObservedGraph(prepared.converted, prepared.types, plan.observed)
         check = checking_once(prepared)
         del prepared  # its weights, which only a written model needs, go with the check
     else:
-        source = choose(loaded, tensors)
+        source = find_tensors(loaded, tensors)
 
     def named(seen: Calibrator) -> Calibrator:
         if plan is not None:
-            return share(seen, plan)
+            return share_histograms(seen, plan)
         if not chosen.weights_only:
             rules, default = chosen.activation_formats, chosen.activation_type
             seen._intend({name: [rule_for(rules, name, (), default)] for name in seen})
         return seen
 
-    new = fresh(calibrator, asked.mantissa_bits, asked.on_nonfinite)
-    target = Target(source, plan, named, calibrator, checkpoint, check)
+    new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
+    target = RecordingTarget(source, plan, named, calibrator, checkpoint, check)
     return record(target, samples, asked, [new], progress=progress).calibrator

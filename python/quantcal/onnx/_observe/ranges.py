@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantcal._compute import decide
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.onnx._plan.names import without_nodes
+from quantcal.onnx._plan.names import resolve_node_rules
 from quantcal.onnx._plan.plan import Plan
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.prepare import Prepared
 
 
-def share(observed: Calibrator, plan: Plan) -> Calibrator:
+def share_histograms(observed: Calibrator, plan: Plan) -> Calibrator:
     """Give every tensor that is rounded the histogram of its group.
 
     Tensors that share a range by construction get one histogram, the exact sum of what
@@ -51,7 +51,7 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     return shared
 
 
-def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
+def resolve_policy(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
     """Return the policy with tensors in place of nodes; refuse what matches nothing.
 
     A rule for what only the plan before the limit of size quantizes is left out.
@@ -64,15 +64,17 @@ def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
         Tensors that have a histogram besides those of the plan.
     """
     plan = prepared.plan
-    first = plan.first or plan
-    policy = without_nodes(policy, plan.beside, first.beside, prepared.converted.label)
+    first = plan.before_limit or plan
+    policy = resolve_node_rules(
+        policy, plan.beside, first.beside, prepared.converted.label
+    )
     names = [*known, *plan.tensors]
     if names:
         policy.assign(names)
     return policy
 
 
-def ranges(
+def compute_ranges(
     calibrator: Calibrator,
     policy: Policy,
     prepared: Prepared,

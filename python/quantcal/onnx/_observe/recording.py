@@ -21,10 +21,10 @@ from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.graph import tensors_of
 from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import model_inputs
-from quantcal.onnx._observe.checkpoint import Checkpoint, Keeper
-from quantcal.onnx._observe.graph_outputs import OutputsObserver
+from quantcal.onnx._observe.checkpoint import Checkpoint, CheckpointKeeper
+from quantcal.onnx._observe.graph_outputs import GraphOutputsObserver
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.onnx._observe.select_tensors import Source
+from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.samples import as_samples
@@ -58,7 +58,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RecordingTarget:
     """Where the observations of a run go.
 
     Attributes
@@ -78,7 +78,7 @@ class Target:
         recorded, and also when an earlier run recorded that sample.
     """
 
-    source: Source
+    source: ObservedGraph
     plan: Plan | None
     name: Callable[[Calibrator], Calibrator]
     calibrator: Calibrator | None = None
@@ -86,7 +86,7 @@ class Target:
     check: Callable[[Feed, str], None] | None = None
 
 
-def fresh(
+def empty_calibrator(
     calibrator: Calibrator | None, mantissa_bits: int | None, on_nonfinite: OnNonfinite
 ) -> Calibrator:
     """Return an empty calibrator with the settings of a given one, or with these.
@@ -111,7 +111,7 @@ def fresh(
 
 
 def record(
-    target: Target,
+    target: RecordingTarget,
     samples: object,
     options: QuantizeOptions,
     new: Sequence[Calibrator],
@@ -154,7 +154,7 @@ def record(
 
 
 def _run(
-    target: Target,
+    target: RecordingTarget,
     samples: object,
     options: QuantizeOptions,
     calibrators: Sequence[Calibrator],
@@ -182,17 +182,19 @@ def _run(
             yield feed
 
     with Workspace(source.loaded, options.providers) as work:
-        observer = _open(work, source, calibrators, options)
+        observer = _open_observer(work, source, calibrators, options)
 
         def snapshot() -> Calibrator:
-            seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
-            seen._include(observer.counted())
+            seen = sum(
+                calibrators, empty_calibrator(calibrators[0], None, "ignore")
+            )  # copies
+            seen._include(observer.recorded())
             new = target.name(seen)
             return new if target.calibrator is None else target.calibrator + new
 
-        keeper = Keeper(target.checkpoint, snapshot)
-        with keeper.watching():
-            left = keeper.left(feeds())
+        keeper = CheckpointKeeper(target.checkpoint, snapshot)
+        with keeper.saving_at_end():
+            left = keeper.remaining(feeds())
             for feed in track(left, total=checked.count, show=progress):
                 where = f"sample {keeper.samples}"
                 with keeper.sample():
@@ -208,7 +210,7 @@ def _run(
     return keeper.samples, first
 
 
-def _check_resumed(target: Target) -> None:
+def _check_resumed(target: RecordingTarget) -> None:
     """Refuse to go on with the histograms of a run that observed other tensors."""
     source, plan, checkpoint = target.source, target.plan, target.checkpoint
     if checkpoint is None or not checkpoint.samples:
@@ -239,12 +241,12 @@ def _record_inputs(
                 raise CalibrationError(f"{where}: {error}") from error
 
 
-def _open(
+def _open_observer(
     work: Workspace,
-    source: Source,
+    source: ObservedGraph,
     calibrators: Sequence[Calibrator],
     options: QuantizeOptions,
-) -> InGraphObserver | OutputsObserver:
+) -> InGraphObserver | GraphOutputsObserver:
     """Open the session, with the other observer if the first is not available."""
     inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
     made = [name for name in source.names if name not in inputs]
@@ -257,7 +259,7 @@ def _open(
                 f"{_some(inner)} lie inside subgraphs, which only "
                 'observer="in_graph" reaches.'
             )
-        return OutputsObserver(work, types, calibrators, options.max_memory)
+        return GraphOutputsObserver(work, types, calibrators, options.max_memory)
     try:
         return InGraphObserver(work, made, calibrators)
     except CalibrationError as error:
@@ -271,7 +273,7 @@ def _open(
             f"and time.{without if inner else ''} The reason: {error}",
             stacklevel=5,
         )
-        return OutputsObserver(work, types, calibrators, options.max_memory)
+        return GraphOutputsObserver(work, types, calibrators, options.max_memory)
 
 
 def _some(names: list[str]) -> str:

@@ -22,7 +22,7 @@ KINDS = ", ".join(kind.removeprefix("tensor(").rstrip(")") for kind in ITEM_BYTE
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ObservedGraph:
     """A graph to run and the tensors in it to record.
 
     Attributes
@@ -40,7 +40,7 @@ class Source:
     names: tuple[str, ...]
 
 
-def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
+def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
     """Look up the names that a caller asks for, or all float tensors.
 
     Tensors inside subgraphs count like all others. Where two branches use one name for
@@ -69,7 +69,7 @@ def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
         ]
         if not names:
             _refuse_integers(loaded.label, types, [n for n in known if n in types])
-        return Source(loaded, types, tuple(names))
+        return ObservedGraph(loaded, types, tuple(names))
     if isinstance(tensors, str):
         raise CalibrationError(
             f'tensors is the string {tensors!r}. Give None, "all", or a list of names.'
@@ -77,7 +77,7 @@ def choose(loaded: Loaded, tensors: str | Iterable[str]) -> Source:
     wanted = set(tensors)
     for name in sorted(wanted):
         _check_tensor(name, list(known), types, constants, loaded.label)
-    return Source(loaded, types, tuple(name for name in known if name in wanted))
+    return ObservedGraph(loaded, types, tuple(name for name in known if name in wanted))
 
 
 def _made(loaded: Loaded) -> list[str]:

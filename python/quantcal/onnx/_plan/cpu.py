@@ -139,7 +139,7 @@ def weight_bits(
     return bits
 
 
-def decided(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
+def with_reduced_nodes(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
     """Return `bits` with the nodes that take 7 bits, now that they are known."""
     reason = "no node benefits from 7-bit weights"
     if nodes:

@@ -83,7 +83,7 @@ def check_rules(
             )
 
 
-def without_nodes(
+def resolve_node_rules(
     policy: Policy,
     beside: Mapping[str, Sequence[str]],
     before: Mapping[str, Sequence[str]],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 
 
-def shape_operands(
+def normalize_operands(
     graph: onnx.GraphProto,
     chosen: set[str],
     folder: Path | None = None,
@@ -52,7 +52,7 @@ def shape_operands(
     """
     weights = Weights(graph, folder)
     ties = {} if ties is None else ties
-    odd: dict[str, str] = {}
+    unsupported: dict[str, str] = {}
     own: dict[tuple[str, float], str] = {}
     for node in all_nodes(graph):
         if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
@@ -61,11 +61,11 @@ def shape_operands(
             continue
         reason = _why_odd(node, weights)
         if reason:
-            odd[node.name] = reason
+            unsupported[node.name] = reason
             continue
         _shape_weight(node, weights, own, ties)
         _shape_bias(node, weights)
-    return odd
+    return unsupported
 
 
 def channel_axis(node: onnx.NodeProto, rank: int) -> int:

@@ -18,13 +18,13 @@ from quantcal.onnx._graph.counterparts import counted_as, dequantizes, why_forei
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.ties import Tie
-from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules, matches, near
 from quantcal.onnx._plan.option_values import OP_TYPES
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.placement import Placement, needed
 from quantcal.onnx._plan.sums import Sum
+from quantcal.onnx._plan.weight_inputs import ALIKE, is_weight_only, weight_positions
 
 if TYPE_CHECKING:
     import onnx
@@ -52,11 +52,11 @@ class Plan:
         Activation that is rounded → its format.
     beside : dict of str to tuple of str
         Activation that is rounded → the chosen nodes that read or write it.
-    left : Counter of str
+    left_in_float : Counter of str
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
-    first : Plan, optional
+    before_limit : Plan, optional
         The plan before nodes stayed in float for the sake of size, if any do. Rules may
         name what it quantizes.
     """
@@ -66,9 +66,9 @@ class Plan:
     sources: dict[str, tuple[str, ...]]
     formats: dict[str, str]
     beside: dict[str, tuple[str, ...]]
-    left: Counter[str] = field(default_factory=Counter)
+    left_in_float: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
-    first: Plan | None = None
+    before_limit: Plan | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class PlanRequest:
         Names the model in errors.
     options
         Target, formats, operator types and patterns.
-    odd
+    unsupported
         Nodes that stay in float for other reasons: name → reason.
     ties
         Constants that follow from another one.
@@ -113,7 +113,7 @@ class PlanRequest:
     ranks: Mapping[str, int]
     label: str
     options: Options
-    odd: Mapping[str, str]
+    unsupported: Mapping[str, str]
     ties: Mapping[str, Tie]
     without: Collection[str] | None = None
 
@@ -140,7 +140,7 @@ def make_plan(request: PlanRequest) -> Plan:
         if not {operator, counted_as(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantised, constants, options)
-        reason = reason or request.odd.get(node.name)
+        reason = reason or request.unsupported.get(node.name)
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
         if reason:
@@ -188,7 +188,7 @@ def _untouched(
         node.name
         for node in all_nodes(graph)
         if node.name in nodes.keys() - touched
-        and not any(node.input[index] in weights for index in coded_inputs(node))
+        and not any(node.input[index] in weights for index in weight_positions(node))
     ]
 
 
@@ -214,7 +214,7 @@ def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
                 raise CalibrationError(
                     f"{label} has no {op_type!r} node. {near(op_type, present)}"
                 )
-    names = [name for node in all_nodes(proto.graph) for name in called(node)]
+    names = [name for node in all_nodes(proto.graph) for name in selectable_names(node)]
     for option in ("include", "exclude"):
         for pattern in getattr(options, option):
             if not any(matches(name, [pattern]) for name in names):
@@ -224,14 +224,14 @@ def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
                 )
 
 
-def called(node: onnx.NodeProto) -> list[str]:
+def selectable_names(node: onnx.NodeProto) -> list[str]:
     """Return the names by which a node can be chosen: its own and its outputs'."""
     return [name for name in (node.name, *node.output) if name]
 
 
-def chosen_by_name(node: onnx.NodeProto, options: Options) -> str | None:
+def why_excluded(node: onnx.NodeProto, options: Options) -> str | None:
     """Return why patterns leave a node in float; None when they do not."""
-    names = called(node)
+    names = selectable_names(node)
     if any(matches(name, options.exclude) for name in names):
         return "excluded"
     if options.include and not any(matches(name, options.include) for name in names):
@@ -247,7 +247,7 @@ def _why_not(
     options: Options,
 ) -> str | None:
     """Return why a node stays in float; None when it is to be quantised."""
-    reason = chosen_by_name(node, options)
+    reason = why_excluded(node, options)
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
@@ -262,8 +262,8 @@ def _why_not(
     if odd is not None:
         kind = odd.removeprefix("tensor(").removesuffix(")")
         return f"{kind or 'unknown'} tensors, not float32"
-    if options.weights_only or only_weights(node, constants):
-        weights = [node.input[i] for i in coded_inputs(node)] or node.input[:2]
+    if options.weights_only or is_weight_only(node, constants):
+        weights = [node.input[i] for i in weight_positions(node)] or node.input[:2]
         if not any(name in constants for name in weights):
             return "without constant weights"
     return None
@@ -272,7 +272,7 @@ def _why_not(
 def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
     """Return why onnxruntime has no use for a node's codes; None when it has one."""
     operator = operator_of(node)
-    weighted = operator not in ALIKE and coded_inputs(node)
+    weighted = operator not in ALIKE and weight_positions(node)
     if not reads_codes(operator) and not weighted:
         return f"without an integer kernel in onnxruntime ({operator})"
     bias = node.input[2] if len(node.input) > 2 else ""

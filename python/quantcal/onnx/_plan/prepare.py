@@ -36,13 +36,13 @@ from quantcal.onnx._model.old_operators import (
     reason,
     set_aside,
 )
+from quantcal.onnx._plan.data_coverage import NEVER_RAN, Coverage
 from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
 from quantcal.onnx._plan.names import near
-from quantcal.onnx._plan.operands import shape_operands
+from quantcal.onnx._plan.operands import normalize_operands
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.plan import Plan, PlanRequest, check_names, chosen_by_name
-from quantcal.onnx._plan.reached import NEVER_RAN, Reached
-from quantcal.onnx._plan.uncodable import uncodable
+from quantcal.onnx._plan.plan import Plan, PlanRequest, check_names, why_excluded
+from quantcal.onnx._plan.unquantizable import find_unquantizable
 from quantcal.onnx._plan.weight_budget import plan_within
 from quantcal.onnx._runtime.session import Workspace
 
@@ -72,7 +72,7 @@ class Prepared:
     plan : Plan
     options : Options
         What was chosen by.
-    odd : dict of str to str
+    unsupported : dict of str to str
         Nodes whose operands cannot be quantised: name → reason.
     ties : dict of str to Tie
         Constants of ``proto`` that follow from another one.
@@ -85,7 +85,7 @@ class Prepared:
     ranks: dict[str, int]
     plan: Plan
     options: Options
-    odd: dict[str, str]
+    unsupported: dict[str, str]
     ties: dict[str, Tie]
 
     def request(self) -> PlanRequest:
@@ -96,11 +96,11 @@ class Prepared:
             self.ranks,
             self.converted.label,
             self.options,
-            self.odd,
+            self.unsupported,
             self.ties,
         )
 
-    def reached_by(self, known: Reached) -> Prepared:
+    def drop_uncovered(self, known: Coverage) -> Prepared:
         """Return the same without the nodes for which the data gave no range.
 
         A branch that no sample takes has no data, and what was empty in every sample or
@@ -116,16 +116,18 @@ class Prepared:
         CalibrationError
             When no node is left; names the tensors.
         """
-        plan, odd = self.plan, dict(self.odd)
+        plan, unsupported = self.plan, dict(self.unsupported)
         without: dict[str, str] = {}
         # A plan of fewer nodes may round other tensors than the one before it.
         while new := _without_range(plan, known):
             without |= new
             for name, why in new.items():
                 for node in plan.beside[name]:
-                    odd.setdefault(node, why)
+                    unsupported.setdefault(node, why)
             try:
-                request = replace(self.request(), odd=odd, without=without)
+                request = replace(
+                    self.request(), unsupported=unsupported, without=without
+                )
                 plan = plan_within(request)
             except CalibrationError as error:
                 more = f" and {len(without) - 10} more" if len(without) > 10 else ""
@@ -142,8 +144,8 @@ class Prepared:
         there = {value.name for value in graph.input}.union(tensors_of(graph))
         return [name for name in names if name in there]
 
-    def covered_by(
-        self, known: Reached, lacking: str, advice: Callable[[], str]
+    def require_coverage(
+        self, known: Coverage, lacking: str, advice: Callable[[], str]
     ) -> Prepared:
         """Do the same for ranges or histograms that were there before.
 
@@ -153,7 +155,7 @@ class Prepared:
         Parameters
         ----------
         known : mapping of str to (str or None)
-            As for :meth:`reached_by`.
+            As for :meth:`drop_uncovered`.
         lacking : str
             Begins the error, such as "The table has no range".
         advice : callable
@@ -175,10 +177,10 @@ class Prepared:
                 "with the same target, formats and nodes (--target, --activation-type, "
                 "--op-type, --include, --exclude), or exclude their nodes."
             )
-        return self.reached_by(known)
+        return self.drop_uncovered(known)
 
 
-def _without_range(plan: Plan, known: Reached) -> dict[str, str]:
+def _without_range(plan: Plan, known: Coverage) -> dict[str, str]:
     """Return the tensors to be rounded that have no range, and why."""
     reasons = {name: known.get(name, NEVER_RAN) for name in plan.tensors}
     return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -225,7 +227,7 @@ def prepare(
     chosen = {
         node.name
         for node in all_nodes(converted.proto.graph)
-        if operator_of(node) in options.op_types and not chosen_by_name(node, options)
+        if operator_of(node) in options.op_types and not why_excluded(node, options)
     }
     _drop_weight_inputs(converted.proto, chosen)
     with Workspace(converted) as work:
@@ -239,13 +241,19 @@ def prepare(
     if "BatchNormalization" not in options.op_types:
         tied = {*ties, *(tie.root for tie in ties.values())}
         fold_batch_norms(proto.graph, chosen, converted.folder, tied)
-    odd = uncodable(proto.graph, chosen, options, converted.folder, external=external)
-    odd |= shape_operands(proto.graph, chosen - odd.keys(), converted.folder, ties)
+    unsupported = find_unquantizable(
+        proto.graph, chosen, options, converted.folder, external=external
+    )
+    unsupported |= normalize_operands(
+        proto.graph, chosen - unsupported.keys(), converted.folder, ties
+    )
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
-    request = PlanRequest(proto, types, ranks, loaded.label, options, odd, ties)
+    request = PlanRequest(proto, types, ranks, loaded.label, options, unsupported, ties)
     plan = plan_within(request)
-    return Prepared(original, converted, proto, types, ranks, plan, options, odd, ties)
+    return Prepared(
+        original, converted, proto, types, ranks, plan, options, unsupported, ties
+    )
 
 
 def convert_opset(loaded: Loaded, opset: int) -> Loaded:

@@ -20,8 +20,14 @@ from quantcal.onnx._graph.ties import Tie
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.plan import Plan, PlanRequest, make_plan
-from quantcal.onnx._plan.weight_keys import uses
-from quantcal.onnx._plan.weight_uses import Key, Place, Use, floats_kept, outside
+from quantcal.onnx._plan.weight_sharing import plan_weight_uses
+from quantcal.onnx._plan.weight_uses import (
+    NodeInput,
+    WeightKey,
+    WeightUse,
+    find_shared_keys,
+    roots_read_in_float,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -40,8 +46,10 @@ def plan_within(request: PlanRequest) -> Plan:
     # The rules were checked above. One for a weight that size leaves in float is no
     # mistake: the result reports the node and the reason.
     without = () if request.without is None else request.without
-    lighter = replace(request, odd={**heavy, **request.odd}, without=without)
-    return replace(make_plan(lighter), first=plan)
+    lighter = replace(
+        request, unsupported={**heavy, **request.unsupported}, without=without
+    )
+    return replace(make_plan(lighter), before_limit=plan)
 
 
 def _too_heavy(
@@ -49,15 +57,15 @@ def _too_heavy(
 ) -> dict[str, str]:
     """Return the nodes that must stay in float for the sake of size, and why."""
     # 7 bits are stored in 8, so that the choice between them does not matter here.
-    found = uses(graph, plan.nodes, ties, options, WeightBits(False, ""))
+    found = plan_weight_uses(graph, plan.nodes, ties, options, WeightBits(False, ""))
     sizes = {
         name: math.prod(tensor.dims) for name, tensor in stored_tensors(graph).items()
     }
-    kept = floats_kept(graph, found, ties)
-    shared = outside(graph, found, plan.formats)
+    kept = roots_read_in_float(graph, found, ties)
+    shared = find_shared_keys(graph, found, plan.formats)
     copies = _copies(graph, found, shared)
     growth: dict[str, int] = {}
-    members: dict[str, list[Place]] = {}
+    members: dict[str, list[NodeInput]] = {}
     for place, use in found.items():
         root, size = ties.get(use.name, Tie(use.name)).root, sizes[use.name]
         members.setdefault(root, []).append(place)
@@ -77,10 +85,10 @@ def _too_heavy(
 
 
 def _copies(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], shared: set[Key]
-) -> Counter[Key]:
+    graph: onnx.GraphProto, found: Mapping[NodeInput, WeightUse], shared: set[WeightKey]
+) -> Counter[WeightKey]:
     """Return how many times each key's codes are stored: once for each graph, or once."""
-    graphs: dict[Key, set[int]] = {}
+    graphs: dict[WeightKey, set[int]] = {}
     for index, scope in enumerate(scopes(graph)):
         for node in scope.node:
             for position in range(len(node.input)):
@@ -90,7 +98,7 @@ def _copies(
     return Counter({k: 1 if k in shared else len(g) for k, g in graphs.items()})
 
 
-def _bits(key: Key) -> float:
+def _bits(key: WeightKey) -> float:
     """Return the bits of a code, with the share of a scale in a block."""
     if key.format.startswith("float"):
         return 8.0

@@ -13,12 +13,12 @@ from quantcal.onnx._graph.ties import Tie, tie_of
 if TYPE_CHECKING:
     import onnx
 
-Place: TypeAlias = tuple[str, int]
+NodeInput: TypeAlias = tuple[str, int]
 """A node and the position of one of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class WeightKey:
     """One stored copy of codes.
 
     Attributes
@@ -42,12 +42,12 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class WeightUse:
     """How an input takes stored codes.
 
     Attributes
     ----------
-    key : Key
+    key : WeightKey
     name : str
         The constant that the codes stand for.
     perm : tuple of int
@@ -56,23 +56,25 @@ class Use:
         Of the tie: scales are proportional to it.
     """
 
-    key: Key
+    key: WeightKey
     name: str
     perm: tuple[int, ...] = ()
     factor: float = 1.0
 
 
-def outside(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], formats: Mapping[str, str]
-) -> set[Key]:
+def find_shared_keys(
+    graph: onnx.GraphProto,
+    found: Mapping[NodeInput, WeightUse],
+    formats: Mapping[str, str],
+) -> set[WeightKey]:
     """Return the keys that several graphs read, and whose codes can lie outside of them.
 
     onnxruntime fails to make a MatMulNBits of codes that lie in another graph; it
     tries when the other input of a MatMul or Gemm has no integer kernel: when it is not
     among the rounded tensors, whose ``formats`` these are, or has no codes of 8 bits.
     """
-    readers: dict[Key, set[int]] = {}
-    fixed: set[Key] = set()
+    readers: dict[WeightKey, set[int]] = {}
+    fixed: set[WeightKey] = set()
     for index, scope in enumerate(scopes(graph)):
         for node in scope.node:
             for position in range(len(node.input)):
@@ -87,8 +89,10 @@ def outside(
     return {key for key, graphs in readers.items() if len(graphs) > 1} - fixed
 
 
-def floats_kept(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], ties: Mapping[str, Tie]
+def roots_read_in_float(
+    graph: onnx.GraphProto,
+    found: Mapping[NodeInput, WeightUse],
+    ties: Mapping[str, Tie],
 ) -> set[str]:
     """Return the roots that some node, or an output, still reads in float."""
     names = {

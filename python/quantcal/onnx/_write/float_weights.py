@@ -22,7 +22,7 @@ _SMALL = 0.001
 """The share of a file below which an operator is not worth a word."""
 
 
-def float_weights(graph: onnx.GraphProto) -> dict[str, int]:
+def count_float_weights(graph: onnx.GraphProto) -> dict[str, int]:
     """Return the bytes of constants in float by the operator that reads them.
 
     Parameters
@@ -69,13 +69,13 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return int(width * math.prod(tensor.dims))
 
 
-def float_weights_text(found: Mapping[str, int], size: int) -> str:
+def describe_float_weights(found: Mapping[str, int], size: int) -> str:
     """Return the operators with their shares of a file; empty when none matters.
 
     Parameters
     ----------
     found : mapping of str to int
-        As :func:`float_weights` gives it.
+        As :func:`count_float_weights` gives it.
     size : int
         Bytes of the file and of what lies beside it.
     """

@@ -16,7 +16,7 @@ from quantcal.onnx._check.files_in_use import RunFiles
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.external import move_out
 from quantcal.onnx._graph.inputs import Sample
-from quantcal.onnx._observe.checkpoint import is_kept
+from quantcal.onnx._observe.checkpoint import is_checkpoint
 
 if TYPE_CHECKING:
     import onnx
@@ -131,7 +131,7 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
             )
         if not os.access(real.parent, os.W_OK):
             raise CalibrationError(f"The folder {real.parent} cannot be written to.")
-    if is_kept(target):
+    if is_checkpoint(target):
         raise CalibrationError(
             f"The output {target} has the name of histograms that a run keeps meanwhile. "
             "Give another path."

@@ -45,7 +45,9 @@ def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats
     return shares / shares.sum(), zero
 
 
-def overflow(shares: Floats, codes: NDArray[Any], unit: Floats) -> tuple[float, float]:
+def pair_overflow(
+    shares: Floats, codes: NDArray[Any], unit: Floats
+) -> tuple[float, float]:
     """Return the share of pair sums that saturate, and the mean squared error they cause.
 
     Parameters
@@ -79,7 +81,7 @@ def overflow(shares: Floats, codes: NDArray[Any], unit: Floats) -> tuple[float, 
     return share, float(np.mean(unit**2 * (bias**2 + spread)))
 
 
-def rounding(
+def rounding_error(
     shares: Floats, zero: int, weights: NDArray[Any], codes: NDArray[Any], unit: Floats
 ) -> float:
     """Return the mean squared error of the sums because weights are rounded to codes.

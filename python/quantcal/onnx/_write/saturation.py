@@ -33,8 +33,13 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
-from quantcal.onnx._write.pair_sums import Floats, code_shares, overflow, rounding
-from quantcal.onnx._write.weight_quantization import Coded, code
+from quantcal.onnx._write.pair_sums import (
+    Floats,
+    code_shares,
+    pair_overflow,
+    rounding_error,
+)
+from quantcal.onnx._write.weight_quantization import QuantizedWeight, quantize_weight
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -120,10 +125,10 @@ def find_saturation(
     """
     asked = with_changes("find_saturation", WriteKeywords, options, changes)
     prepared = prepare(load_light(model), Options.of(asked))
-    return estimate(prepared, calibrator, table)
+    return estimate_saturation(prepared, calibrator, table)
 
 
-def estimate(
+def estimate_saturation(
     prepared: Prepared,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
@@ -148,10 +153,10 @@ def estimate(
             coded = weight_codes(
                 weights, options.per_channel and channels, strategy, format
             )
-            unit = steps_of(coded, weights) * float(table[name].scale)
+            unit = column_scales(coded, weights) * float(table[name].scale)
             exact = weights / coded.scale
-            lost[format] = rounding(shares, zero, exact, coded.codes, unit)
-        share, error = overflow(shares, coded.codes, unit)
+            lost[format] = rounding_error(shares, zero, exact, coded.codes, unit)
+        share, error = pair_overflow(shares, coded.codes, unit)
         found[node.name] = Saturation(share, error, lost["int7"] - lost["int8"])
     return found
 
@@ -206,18 +211,18 @@ def weight_codes(
     per_channel: bool,
     strategy: str = "minmax",
     format: str = "int8",
-) -> Coded:
+) -> QuantizedWeight:
     """Return the codes [K, N] that are written, and their scales."""
     values = np.ascontiguousarray(weights, dtype=np.float32)
-    return code(values, format, strategy, 1 if per_channel else None)
+    return quantize_weight(values, format, strategy, 1 if per_channel else None)
 
 
-def steps_of(coded: Coded, weights: NDArray[Any]) -> Floats:
+def column_scales(coded: QuantizedWeight, weights: NDArray[Any]) -> Floats:
     """Return the scale of each column, shape (N,)."""
     return np.broadcast_to(coded.scale.astype(np.float64), weights.shape[1:])
 
 
-def check_narrow(prepared: Prepared, nodes: frozenset[str]) -> None:
+def check_reducible(prepared: Prepared, nodes: frozenset[str]) -> None:
     """Refuse names of nodes that cannot take 7-bit weights.
 
     Raises

@@ -18,15 +18,24 @@ from numpy.typing import NDArray
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.graph import all_nodes, names_of, operator_of, unique_name
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import BIASED
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.sums import Sum
-from quantcal.onnx._plan.weight_keys import uses
-from quantcal.onnx._plan.weight_uses import Key, Use, outside
-from quantcal.onnx._write.addends import BIAS_MAX, scales_for_addends, with_zero_scales
-from quantcal.onnx._write.loadable import marks_signs
-from quantcal.onnx._write.weight_quantization import Coded, code, code_blocks, tensor_of
+from quantcal.onnx._plan.weight_inputs import BIASED
+from quantcal.onnx._plan.weight_sharing import plan_weight_uses
+from quantcal.onnx._plan.weight_uses import WeightKey, WeightUse, find_shared_keys
+from quantcal.onnx._write.bias_scales import (
+    BIAS_MAX,
+    replace_zero_scales,
+    scales_for_biases,
+)
+from quantcal.onnx._write.ort_workarounds import marks_signed_codes
+from quantcal.onnx._write.weight_quantization import (
+    QuantizedWeight,
+    codes_to_tensor,
+    quantize_blocks,
+    quantize_weight,
+)
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -64,7 +73,7 @@ class Constants:
         if format in ("float32", "int32"):
             tensor = numpy_helper.from_array(array, name)
         else:
-            tensor = tensor_of(array, format, name)
+            tensor = codes_to_tensor(array, format, name)
         graph.initializer.append(tensor)
         return name
 
@@ -89,9 +98,9 @@ class Scope:
 
     graph: onnx.GraphProto
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    decoded: dict[Use, str] = field(default_factory=dict)
-    codes: dict[Key, str] = field(default_factory=dict)
-    stored: dict[tuple[Key, float], list[str]] = field(default_factory=dict)
+    decoded: dict[WeightUse, str] = field(default_factory=dict)
+    codes: dict[WeightKey, str] = field(default_factory=dict)
+    stored: dict[tuple[WeightKey, float], list[str]] = field(default_factory=dict)
 
 
 class WeightNodes:
@@ -125,21 +134,21 @@ class WeightNodes:
         self._plan = prepared.plan
         self._options = prepared.options
         self._graph = graph
-        self._marked = marks_signs(prepared.proto)
+        self._marked = marks_signed_codes(prepared.proto)
         self._constants = constants
         self._ranges = ranges
         self._bits = bits
         self._floats = Weights(graph, prepared.converted.folder)
         self._inputs = {node.name: list(node.input) for node in all_nodes(graph)}
-        self._uses = uses(
+        self._uses = plan_weight_uses(
             graph, prepared.plan.nodes, prepared.ties, self._options, bits
         )
         self._units = self._first_factors()
-        self._least, self._zero = scales_for_addends(
+        self._least, self._zero = scales_for_biases(
             graph, prepared.plan, self._uses, ranges, self._floats
         )
-        self._outside = outside(graph, self._uses, self._plan.formats)
-        self._coded: dict[Key, Coded] = {}
+        self._outside = find_shared_keys(graph, self._uses, self._plan.formats)
+        self._coded: dict[WeightKey, QuantizedWeight] = {}
         self._around = Scope(graph)
 
     def decode(self, node: onnx.NodeProto, scope: Scope) -> None:
@@ -190,7 +199,7 @@ class WeightNodes:
         """Whether onnxruntime would put a Reshape between signed codes and a product.
 
         It does so for an Add behind a stack of matrices, and cannot load what it made
-        (:mod:`quantcal.onnx._write.loadable`). A Sub of the negative is the same sum.
+        (:mod:`quantcal.onnx._write.ort_workarounds`). A Sub of the negative is the same sum.
         """
         data = self._ranges.get(self._inputs[term.matmul][0])
         signed = data is not None and data.format == "int8"
@@ -202,35 +211,37 @@ class WeightNodes:
         negative = -self._floats.array(name)
         return self._constants.add(scope.graph, negative, "float32", f"{name}_negative")
 
-    def _code(self, use: Use) -> Coded:
+    def _code(self, use: WeightUse) -> QuantizedWeight:
         key, array = use.key, self._floats.array(use.name)
         if use.perm:
             array = np.ascontiguousarray(array.transpose(np.argsort(use.perm)))
         strategy = self._options.weight_strategy
         if key.block_size:
-            return code_blocks(array, key.format, strategy, key.axis, key.block_size)
+            return quantize_blocks(
+                array, key.format, strategy, key.axis, key.block_size
+            )
         axis = None if key.axis < 0 else key.axis
-        coded = code(array, key.format, strategy, axis, self._least.get(key))
+        coded = quantize_weight(array, key.format, strategy, axis, self._least.get(key))
         if key not in self._zero:
             return coded
-        scale = with_zero_scales(array, coded.scale, axis, self._zero[key])
+        scale = replace_zero_scales(array, coded.scale, axis, self._zero[key])
         return replace(coded, scale=scale)
 
-    def _scaled(self, use: Use) -> Coded:
+    def _scaled(self, use: WeightUse) -> QuantizedWeight:
         """Return the codes with the scale of one of the constants that share them."""
         coded, ratio = self._coded[use.key], use.factor / self._units[use.key]
         if ratio == 1.0:
             return coded
         return replace(coded, scale=coded.scale * np.float32(ratio))
 
-    def _first_factors(self) -> dict[Key, float]:
+    def _first_factors(self) -> dict[WeightKey, float]:
         """Return the factor of the constant that each key is coded from."""
-        units: dict[Key, float] = {}
+        units: dict[WeightKey, float] = {}
         for use in self._uses.values():
             units.setdefault(use.key, use.factor)
         return units
 
-    def _store(self, use: Use, coded: Coded, scope: Scope) -> str:
+    def _store(self, use: WeightUse, coded: QuantizedWeight, scope: Scope) -> str:
         """Store a weight's codes once, and append the nodes that decode them."""
         at = self._around if use.key in self._outside else scope
         if use.key not in at.codes:
@@ -252,7 +263,7 @@ class WeightNodes:
         real = self._append(use.name, at.stored[place], scope, options)
         return self._transposed(use, real, scope) if use.perm else real
 
-    def _transposed(self, use: Use, real: str, scope: Scope) -> str:
+    def _transposed(self, use: WeightUse, real: str, scope: Scope) -> str:
         """Append a Transpose behind DequantizeLinear, which onnxruntime sees through."""
         import onnx
 

@@ -31,7 +31,7 @@ _SHARES = np.linspace(1, 0.6, 21, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class QuantizedWeight:
     """A weight as a DequantizeLinear node takes it.
 
     Attributes
@@ -57,13 +57,13 @@ class Coded:
     block_size: int = 0
 
 
-def code(
+def quantize_weight(
     weight: NDArray[np.float32],
     format: str,
     strategy: str,
     axis: int | None,
     least: NDArray[np.float32] | None = None,
-) -> Coded:
+) -> QuantizedWeight:
     """Quantise a weight with one scale, or one for each channel along ``axis``.
 
     Parameters
@@ -96,7 +96,7 @@ def code(
     zero: NDArray[Any] | None = None
     if not QuantFormat(format).symmetric:
         zero = np.asarray(params.zero_point).astype(QuantFormat(format).storage)
-    return Coded(format, codes, scale, zero, axis)
+    return QuantizedWeight(format, codes, scale, zero, axis)
 
 
 def _params(
@@ -145,9 +145,9 @@ def _widened(params: QuantParams, least: NDArray[np.float32]) -> QuantParams:
     return QuantParams.from_range(low, high, format=params.format, axis=params.axis)
 
 
-def code_blocks(
+def quantize_blocks(
     weight: NDArray[np.float32], format: str, strategy: str, axis: int, size: int
-) -> Coded:
+) -> QuantizedWeight:
     """Quantise a matrix with one scale for each ``size`` values along ``axis``.
 
     The last block may be shorter. "mse" tries 21 scales a block, from the one that clips
@@ -168,7 +168,7 @@ def code_blocks(
     Raises
     ------
     CalibrationError
-        As :func:`code`.
+        As :func:`quantize_weight`.
     """
     _check_finite(weight)
     kind = QuantFormat(format)
@@ -176,7 +176,9 @@ def code_blocks(
     codes, scale, zero = _core.code_blocks(
         np.ascontiguousarray(weight), kind, axis, size, shares
     )
-    return Coded(format, codes, scale, None if kind.symmetric else zero, axis, size)
+    return QuantizedWeight(
+        format, codes, scale, None if kind.symmetric else zero, axis, size
+    )
 
 
 def _check_finite(weight: NDArray[np.float32]) -> None:
@@ -201,7 +203,7 @@ def onnx_type(format: str) -> int:
     return int(onnx.TensorProto.DataType.Value(name))
 
 
-def tensor_of(codes: NDArray[Any], format: str, name: str) -> onnx.TensorProto:
+def codes_to_tensor(codes: NDArray[Any], format: str, name: str) -> onnx.TensorProto:
     """Store codes, of any shape, as a tensor; two 4-bit ones a byte, the first low."""
     import onnx
 

@@ -22,7 +22,7 @@ from quantcal.onnx._observe.in_graph import (
     insert_observers,
     load_operator,
 )
-from quantcal.onnx._observe.select_tensors import choose
+from quantcal.onnx._observe.select_tensors import find_tensors
 from quantcal.onnx._runtime.session import Workspace
 
 
@@ -32,14 +32,14 @@ def images(widths: tuple[int, ...] = (8, 5, 16)) -> list[dict[str, Any]]:
 
 def assert_changes_nothing(model: Any, feeds: list[dict[str, Any]]) -> qc.Calibrator:
     """Outputs bit for bit, and the bytes of the outputs-based observer."""
-    source = choose(load_model(model), "all")
+    source = find_tensors(load_model(model), "all")
     inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
     made = [name for name in source.names if name not in inputs]
     with Workspace(source.loaded) as work:
         plain = work.open([value.name for value in work.light.graph.output])
         observer = InGraphObserver(work, made, [qc.Calibrator()])
         for feed in feeds:
-            want, got = plain.run(None, feed), observer._session.run(None, feed)
+            want, got = plain.run(None, feed), observer.session.run(None, feed)
             for a, b in zip(want, got, strict=True):
                 assert (a.shape, a.dtype, a.tobytes()) == (
                     b.shape,

@@ -9,7 +9,7 @@ import pytest
 
 import quantcal as qc
 from quantcal import _core
-from quantcal.onnx._write.weight_quantization import code_blocks
+from quantcal.onnx._write.weight_quantization import quantize_blocks
 
 Array = np.ndarray[Any, Any]
 SHARES = np.linspace(1, 0.6, 21, dtype=np.float32)
@@ -74,7 +74,7 @@ def weights(shape: tuple[int, int], axis: int) -> Array:
 def compiled(
     weight: Array, format: str, strategy: str, axis: int, size: int
 ) -> tuple[Array, Array, Array]:
-    """What the extension gives; unlike ``code_blocks`` it takes infinities and NaN."""
+    """What the extension gives; unlike ``quantize_blocks`` it takes infinities and NaN."""
     shares = SHARES if strategy == "mse" else SHARES[:1]
     kind = qc.QuantFormat(format)
     codes, scale, zero = _core.code_blocks(weight, kind, axis, size, shares)
@@ -104,7 +104,7 @@ def test_codes_and_scales_are_those_of_numpy_to_the_bit(
                 np.testing.assert_array_equal(found_zero, zero, message)
                 if not np.isfinite(weight).all():
                     continue
-                whole = code_blocks(*how)
+                whole = quantize_blocks(*how)
                 np.testing.assert_array_equal(whole.codes, codes, message)
                 np.testing.assert_array_equal(whole.scale, scale, message)
                 if whole.zero_point is None:
@@ -115,9 +115,9 @@ def test_codes_and_scales_are_those_of_numpy_to_the_bit(
 
 def test_a_view_is_coded_as_its_copy() -> None:
     weight = np.nan_to_num(weights((96, 40), 0), posinf=0, neginf=0)
-    turned = code_blocks(weight.T, "int4", "mse", 1, 32)
-    copied = code_blocks(np.ascontiguousarray(weight.T), "int4", "mse", 1, 32)
-    straight = code_blocks(weight, "int4", "mse", 0, 32)
+    turned = quantize_blocks(weight.T, "int4", "mse", 1, 32)
+    copied = quantize_blocks(np.ascontiguousarray(weight.T), "int4", "mse", 1, 32)
+    straight = quantize_blocks(weight, "int4", "mse", 0, 32)
     np.testing.assert_array_equal(turned.codes, copied.codes)
     np.testing.assert_array_equal(turned.codes, straight.codes.T)
     np.testing.assert_array_equal(turned.scale, straight.scale.T)

@@ -261,7 +261,7 @@ def test_nodes_that_were_not_chosen_are_named_with_their_share(tmp_path: Path) -
 def test_weights_outside_the_file_are_weighed_but_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantcal.onnx._write.float_weights import float_weights
+    from quantcal.onnx._write.float_weights import count_float_weights
 
     path = tmp_path / "m.onnx"
     onnx.save_model(
@@ -270,7 +270,7 @@ def test_weights_outside_the_file_are_weighed_but_not_read(
     (tmp_path / "d").unlink()
     graph = onnx.load(str(path), load_external_data=False).graph
     held = 4 * 4 * 48 * (16 + 48)
-    assert float_weights(graph) == {"LSTM": held, "MatMul": 4 * 16 * 16}
+    assert count_float_weights(graph) == {"LSTM": held, "MatMul": 4 * 16 * 16}
 
 
 def test_the_command_line_names_what_stays_in_float(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan import cpu
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
-from quantcal.onnx._write.pair_sums import code_shares, overflow, rounding
-from quantcal.onnx._write.saturation import steps_of, weight_codes, weighted_nodes
+from quantcal.onnx._write.pair_sums import code_shares, pair_overflow, rounding_error
+from quantcal.onnx._write.saturation import column_scales, weight_codes, weighted_nodes
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
@@ -74,7 +74,7 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     table = cal.compute("percentile_99", format=format)
     found = qc.onnx.find_saturation(model, cal, table, weight_strategy=strategy)["mm"]
     coded = weight_codes(weights, True, strategy)
-    codes, steps = coded.codes.astype(np.int64), steps_of(coded, weights)
+    codes, steps = coded.codes.astype(np.int64), column_scales(coded, weights)
     unsigned = table["x"].quantize(x).astype(np.int64) + (
         128 if format == "int8" else 0
     )
@@ -141,7 +141,7 @@ def test_the_estimate_is_the_sum_over_all_pairs(rows: int) -> None:
     shares = rng.random(256) ** 4
     shares /= shares.sum()
     unit = rng.random(9)
-    found = overflow(shares, codes, unit)
+    found = pair_overflow(shares, codes, unit)
     expected = pair_by_pair(shares, codes, unit)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     assert (found[0] > 0) == (rows > 1)
@@ -163,7 +163,7 @@ def test_the_loss_of_rounding_is_that_of_independent_codes(zero: int) -> None:
     chance = shares[draws].prod(axis=1)
     lost = ((draws - zero) @ (codes - weights.astype(np.float64)) * unit) ** 2
     want = float((chance @ lost).mean())
-    found = rounding(shares, zero, weights, codes, unit)
+    found = rounding_error(shares, zero, weights, codes, unit)
     assert found == pytest.approx(want, rel=1e-5)
 
 
@@ -225,7 +225,7 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
             rows = codes.reshape(-1, codes.shape[-1])
         rows = rows[rng.permutation(len(rows))[:48]]
         coded = weight_codes(weights, per_channel=True)
-        integers, steps = coded.codes.astype(np.int64), steps_of(coded, weights)
+        integers, steps = coded.codes.astype(np.int64), column_scales(coded, weights)
         total, saturated = kernels.pair_sums(rows, integers)
         unit = steps * params.scale
         lost = (rows.astype(np.int64) @ integers - total) * unit

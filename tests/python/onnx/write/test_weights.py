@@ -14,7 +14,11 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._model.model import opset_of
-from quantcal.onnx._write.weight_quantization import code, code_blocks, tensor_of
+from quantcal.onnx._write.weight_quantization import (
+    codes_to_tensor,
+    quantize_blocks,
+    quantize_weight,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -109,7 +113,7 @@ def test_blocks_are_coded_each_with_a_scale_of_its_own(
 ) -> None:
     w = models.random(rows_, 10) * np.exp(models.random(rows_, 1, seed=3))
     given = w if axis == 0 else np.ascontiguousarray(w.T)
-    found = code_blocks(given, format, "minmax", axis, size)
+    found = quantize_blocks(given, format, "minmax", axis, size)
     scale, codes = found.scale, found.codes.astype(np.float32)
     zero = found.zero_point
     if axis == 1:
@@ -174,7 +178,7 @@ def test_the_search_is_no_worse_than_any_of_many_ranges(
         axes = None if axis is None else 1 - axis
         return np.square(params.fake_quantize(w) - w).sum(axis=axes, dtype=np.float64)
 
-    found = code(w, format, "mse", axis)
+    found = quantize_weight(w, format, "mse", axis)
     scale = found.scale if axis is None else np.expand_dims(found.scale, 1 - axis)
     got = np.square(found.codes.astype(np.float32) * scale - w)
     got = got.sum(axis=None if axis is None else 1 - axis, dtype=np.float64)
@@ -194,7 +198,7 @@ def test_searched_blocks_have_less_error_than_unclipped_ones() -> None:
     w = np.random.default_rng(5).standard_t(3, (256, 32)).astype(np.float32)
 
     def error(strategy: str) -> float:
-        found = code_blocks(w, "int4", strategy, 0, 32)
+        found = quantize_blocks(w, "int4", strategy, 0, 32)
         real = found.codes.astype(np.float32) * np.repeat(found.scale, 32, axis=0)
         return float(np.square(real - w).sum())
 
@@ -203,13 +207,13 @@ def test_searched_blocks_have_less_error_than_unclipped_ones() -> None:
 
 def test_codes_are_packed_as_onnx_unpacks_them() -> None:
     codes = np.array([[1, -8, 7], [0, -1, 3], [5, 5, 5]], np.int8)
-    unpacked = numpy_helper.to_array(tensor_of(codes, "int4", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(codes, "int4", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.int8), codes)
     unsigned = np.array([[0, 15, 7, 8, 1]], np.uint8)
-    unpacked = numpy_helper.to_array(tensor_of(unsigned, "uint4", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(unsigned, "uint4", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.uint8), unsigned)
     floats = np.array([0.5, -448, 3], ml_dtypes.float8_e4m3fn)
-    unpacked = numpy_helper.to_array(tensor_of(floats, "float8_e4m3fn", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(floats, "float8_e4m3fn", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.float32), [0.5, -448, 3])
 
 

@@ -34,7 +34,7 @@ def gather_codes(graph: onnx.GraphProto) -> None:
     taken = names_of(graph) | {node.name for node in all_nodes(graph)}
     before = uses_of(graph)
     for scope in scopes(graph):
-        _Gathers(scope, constants, taken).move()
+        _GatherRewriter(scope, constants, taken).move()
     used = uses_of(graph)
     for scope in scopes(graph):
         remove_nodes(
@@ -48,7 +48,7 @@ def gather_codes(graph: onnx.GraphProto) -> None:
     drop_unread(graph, before)
 
 
-class _Gathers:
+class _GatherRewriter:
     """The Gather nodes of one graph."""
 
     def __init__(

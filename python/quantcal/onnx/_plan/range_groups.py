@@ -30,7 +30,7 @@ _MOVING = frozenset(
 )
 
 
-class Sharing:
+class RangeGroups:
     """The groups of tensors that share a range, and which of each must be observed.
 
     Parameters

@@ -15,17 +15,17 @@ NEVER_RAN = "never reached by the calibration data"
 EMPTY = f"{NEVER_RAN}: always empty"
 NOT_FINITE = f"{NEVER_RAN}: only NaN or infinities"
 
-Reached = Mapping[str, str | None]
+Coverage = Mapping[str, str | None]
 """Tensor → None when it has finite values, else why it has none."""
 
 
-def in_histograms(calibrator: Calibrator) -> dict[str, str | None]:
+def histogram_coverage(calibrator: Calibrator) -> dict[str, str | None]:
     """Return what is known of the tensors that were observed."""
     histograms = ((name, calibrator[name]) for name in calibrator)
     return {name: _reason(h.count, h.min) for name, h in histograms}
 
 
-def in_table(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
+def table_coverage(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
     """Return what a table tells of its tensors; without a report they count as reached."""
     report = table.report if isinstance(table, CalibrationTable) else {}
     return {

@@ -35,7 +35,7 @@ _SEEN_THROUGH = frozenset(
 )
 
 
-def marks_signs(proto: onnx.ModelProto) -> bool:
+def marks_signed_codes(proto: onnx.ModelProto) -> bool:
     """Whether onnxruntime marks signed codes in a model, and cannot load it then."""
     return opset_of(proto) >= _FIRST_MARKED
 
@@ -50,7 +50,7 @@ def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
         Returns a name like the given one that is free.
     """
     zeros = _Zeros(proto)
-    marked = marks_signs(proto)
+    marked = marks_signed_codes(proto)
     for graph in scopes(proto.graph):
         nodes = list(graph.node)
         if marked:

@@ -18,15 +18,15 @@ from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.external import is_external
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import (
-    ALIKE,
-    BIASED,
-    coded_inputs,
-    has_uncoded,
-    rounds_constants,
-)
 from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.weight_inputs import (
+    ALIKE,
+    BIASED,
+    is_unsupported_weight,
+    rounds_constants,
+    weight_positions,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +38,7 @@ Products of two such scales overflow float32 soon after; no trained weight comes
 """
 
 
-def uncodable(
+def find_unquantizable(
     graph: onnx.GraphProto,
     chosen: set[str],
     options: Options,
@@ -95,11 +95,11 @@ class _Constants:
         """Return why an input cannot be coded; None when it can, or is not."""
         name, weights = node.input[index], self._weights
         if not weights.is_float(name):
-            coded = index in coded_inputs(node) and operator_of(node) not in ALIKE
+            coded = index in weight_positions(node) and operator_of(node) not in ALIKE
             computed = coded and name in self._computed
             return f"with weights that are computed ({name!r})" if computed else None
         size = math.prod(weights.shape(name))
-        if has_uncoded(node, index, size):
+        if is_unsupported_weight(node, index, size):
             return f"with weights that cannot be coded ({name!r})"
         unread = not self._external and is_external(weights.found[name])
         if not size or unread or not _is_rounded(node, index, self._options):
@@ -112,7 +112,7 @@ class _Constants:
 
 def _is_rounded(node: onnx.NodeProto, index: int, options: Options) -> bool:
     """Whether a constant is coded, or reaches a tensor that is rounded."""
-    if index in coded_inputs(node):
+    if index in weight_positions(node):
         return True
     if operator_of(node) in BIASED and index == 2:
         # Elsewhere biases stay in float, and so does what the node writes.

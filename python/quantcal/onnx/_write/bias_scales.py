@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import BIASED
-from quantcal.onnx._plan.weight_uses import Key, Place, Use
+from quantcal.onnx._plan.weight_inputs import BIASED
+from quantcal.onnx._plan.weight_uses import NodeInput, WeightKey, WeightUse
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 BIAS_MAX = float(2**30)
 """The largest code of a bias: half of what 32 bits hold, as products are added to it."""
 
-Scales: TypeAlias = dict[Key, NDArray[np.float32]]
+Scales: TypeAlias = dict[WeightKey, NDArray[np.float32]]
 _TINY, _LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
-def scales_for_addends(
+def scales_for_biases(
     graph: onnx.GraphProto,
     plan: Plan,
-    uses: Mapping[Place, Use],
+    uses: Mapping[NodeInput, WeightUse],
     ranges: Mapping[str, QuantParams],
     weights: Weights,
 ) -> tuple[Scales, Scales]:
@@ -49,12 +49,12 @@ def scales_for_addends(
     graph : GraphProto
         The prepared one.
     plan : Plan
-    uses : mapping of (str, int) to Use
+    uses : mapping of (str, int) to WeightUse
     ranges : mapping of str to QuantParams
         Of activations.
     weights : Weights
     """
-    units: dict[Key, float] = {}
+    units: dict[WeightKey, float] = {}
     for use in uses.values():
         units.setdefault(use.key, use.factor)
     least: Scales = {}
@@ -87,7 +87,7 @@ def _addends(
 
 
 def _floor(
-    addend: NDArray[np.float32], unit: float, use: Use, weights: Weights
+    addend: NDArray[np.float32], unit: float, use: WeightUse, weights: Weights
 ) -> NDArray[np.float32]:
     """Return the scale at which the largest value added in each channel still fits."""
     size = np.abs(addend.astype(np.float64))
@@ -106,7 +106,7 @@ def _floor(
     return floor
 
 
-def with_zero_scales(
+def replace_zero_scales(
     array: NDArray[np.float32],
     scale: NDArray[np.float32],
     axis: int | None,

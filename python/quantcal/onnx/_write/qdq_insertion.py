@@ -19,7 +19,7 @@ from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, sub
 from quantcal.onnx._graph.ties import untie
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._plan.cpu import WeightBits
-from quantcal.onnx._write.loadable import make_loadable
+from quantcal.onnx._write.ort_workarounds import make_loadable
 from quantcal.onnx._write.weight_nodes import Constants, Scope, WeightNodes
 from quantcal.params import QuantParams
 
@@ -39,7 +39,7 @@ _MOVED_BEHIND = frozenset(
 )
 
 
-def rewrite(
+def insert_qdq(
     prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
 ) -> tuple[onnx.ModelProto, Counter[str]]:
     """Return a quantised copy of the prepared model.
@@ -62,7 +62,7 @@ def rewrite(
     proto = onnx.ModelProto()
     proto.CopyFrom(prepared.proto)
     sort_nodes(proto.graph)
-    work = _Rewriter(prepared, proto, ranges, bits)
+    work = _QdqInserter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
@@ -72,7 +72,7 @@ def rewrite(
     return proto, work.weights
 
 
-class _Rewriter:
+class _QdqInserter:
     """One rewriting, from the outermost graph inwards."""
 
     def __init__(

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._write.weight_quantization import code, code_blocks
+from quantcal.onnx._write.weight_quantization import quantize_blocks, quantize_weight
 
 node = helper.make_node
 WIDTH = 16
@@ -246,9 +246,9 @@ def test_a_model_of_nothing_else_is_refused_by_the_name_of_the_constant() -> Non
 def test_coding_such_a_weight_is_refused(value: float) -> None:
     weight = spoilt(value, 32, 32)
     with pytest.raises(qc.CalibrationError, match="infinities or NaN"):
-        code(weight, "int8", "minmax", 0)
+        quantize_weight(weight, "int8", "minmax", 0)
     with pytest.raises(qc.CalibrationError, match="infinities or NaN"):
-        code_blocks(weight, "int4", "minmax", 0, 32)
+        quantize_blocks(weight, "int4", "minmax", 0, 32)
 
 
 def test_ordinary_constants_of_such_operators_are_coded(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.prepare import Prepared
 
 
-def noted(
+def activation_from_histograms(
     calibrator: Calibrator | None, target: str
 ) -> tuple[str | None, dict[str, str]]:
     """Return the activation that histograms were observed for, and the tensors of another.
@@ -43,7 +43,7 @@ def noted(
     return usual, {name: each for name, each in formats.items() if each != usual}
 
 
-def activation_of(formats: Mapping[str, str], target: str) -> str | None:
+def activation_from_table(formats: Mapping[str, str], target: str) -> str | None:
     """Return the activation of a table: the format of most of its ranges; None if empty.
 
     Raises
@@ -57,12 +57,12 @@ def activation_of(formats: Mapping[str, str], target: str) -> str | None:
     usual = _most_common(formats)
     if usual not in _formats_of(target):
         raise CalibrationError(
-            f"The table's ranges are for {usual}; {other_format(target)}"
+            f"The table's ranges are for {usual}; {format_mismatch(target)}"
         )
     return usual
 
 
-def other_format(target: str) -> str:
+def format_mismatch(target: str) -> str:
     """Return the end of a sentence on a range of another format than a target's."""
     known = _formats_of(target)
     given = f"--target {target} " if target != next(iter(ACTIVATIONS)) else ""
@@ -74,7 +74,7 @@ def other_format(target: str) -> str:
     )
 
 
-def advice(
+def suggest_options(
     prepared: Prepared, known: Collection[str], formats: Collection[str], *, table: bool
 ) -> str:
     """Return for which other options the known tensors are all that is needed.

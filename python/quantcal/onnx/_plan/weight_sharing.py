@@ -17,17 +17,17 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.ties import Tie, tie_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import (
-    ALIKE,
-    BIASED,
-    channel_axis,
-    coded_inputs,
-    factor_axis,
-)
 from quantcal.onnx._plan.names import matches, rule_for
 from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.weight_uses import Key, Place, Use
+from quantcal.onnx._plan.weight_inputs import (
+    ALIKE,
+    BIASED,
+    channel_axis,
+    factor_axis,
+    weight_positions,
+)
+from quantcal.onnx._plan.weight_uses import NodeInput, WeightKey, WeightUse
 
 if TYPE_CHECKING:
     import onnx
@@ -38,13 +38,13 @@ ROWS = "int8"
 """The format of a table's rows where that of the weights is none that Gather reads."""
 
 
-def uses(
+def plan_weight_uses(
     graph: onnx.GraphProto,
     nodes: Collection[str],
     ties: Mapping[str, Tie],
     options: Options,
     bits: WeightBits,
-) -> dict[Place, Use]:
+) -> dict[NodeInput, WeightUse]:
     """Return which inputs read codes, and which.
 
     Parameters
@@ -60,7 +60,7 @@ def uses(
 
     Returns
     -------
-    dict of (str, int) to Use
+    dict of (str, int) to WeightUse
         By name of the node and position of the input, in the order of the graph. Gather
         nodes that were not chosen are among them when their table is coded anyway and
         nothing but such nodes would read it in float.
@@ -88,19 +88,19 @@ class _Readers:
         self._nodes = {node.name: node for node in all_nodes(graph)}
         self._chosen = [n for n in self._nodes.values() if n.name in nodes]
 
-    def uses(self) -> dict[Place, Use]:
+    def uses(self) -> dict[NodeInput, WeightUse]:
         tables = self._tables()
         self._lay_out([node for node, _ in tables])
-        found: dict[Place, Use] = {}
+        found: dict[NodeInput, WeightUse] = {}
         for node in self._chosen:
-            for index in coded_inputs(node):
+            for index in weight_positions(node):
                 if self._weights.is_float(node.input[index]):
                     found[node.name, index] = self._wanted(node, index)
         found = _one_axis(_one_width(found, self._nodes), self._nodes)
         self._share_rows(found, tables)
         return {place: found[place] for place in self._places() if place in found}
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[NodeInput]:
         return [(n.name, i) for n in self._nodes.values() for i in range(len(n.input))]
 
     def _lay_out(self, tables: list[onnx.NodeProto]) -> None:
@@ -111,7 +111,7 @@ class _Readers:
         """
         perms: dict[str, list[tuple[int, ...]]] = {}
         for node in (*tables, *self._chosen):
-            for index in coded_inputs(node):
+            for index in weight_positions(node):
                 name = node.input[index]
                 if self._weights.is_float(name):
                     tie = tie_of(self._ties, name)
@@ -123,7 +123,7 @@ class _Readers:
             keep = root in fixed or plain not in found
             self._first[root] = found[0] if keep else plain
 
-    def _wanted(self, node: onnx.NodeProto, index: int) -> Use:
+    def _wanted(self, node: onnx.NodeProto, index: int) -> WeightUse:
         """Return what a chosen node would take if it were the only reader."""
         name, options = node.input[index], self._options
         operator = operator_of(node)
@@ -152,24 +152,24 @@ class _Readers:
         ):
             use = self._use(name, 1 - axis, format)
             if use.perm:  # blocks of one order of axes are none in another
-                key = Key(name, 1 - axis, format, options.block_size, alone=True)
-                return Use(key, name)
+                key = WeightKey(name, 1 - axis, format, options.block_size, alone=True)
+                return WeightUse(key, name)
             key = replace(use.key, block_size=options.block_size)
             return replace(use, key=key)
         return self._use(name, axis, format)
 
-    def _use(self, name: str, axis: int, format: str) -> Use:
+    def _use(self, name: str, axis: int, format: str) -> WeightUse:
         """Return a use of a constant along one of its own axes."""
         tie = tie_of(self._ties, name)
         if tie.factor <= 0:  # no scale is negative
-            return Use(Key(name, axis, format, alone=True), name)
+            return WeightUse(WeightKey(name, axis, format, alone=True), name)
         order = tie.order(len(self._weights.shape(name)))
         first = self._first[tie.root]
         perm = tuple(first.index(axis) for axis in order)
         stored = perm[axis] if axis >= 0 else -1
         plain = perm == tuple(range(len(perm)))
-        key = Key(tie.root, stored, format)
-        return Use(key, name, () if plain else perm, tie.factor)
+        key = WeightKey(tie.root, stored, format)
+        return WeightUse(key, name, () if plain else perm, tie.factor)
 
     def _tables(self) -> list[tuple[onnx.NodeProto, bool]]:
         """Return the Gather nodes of constant tables, and whether they are chosen."""
@@ -184,10 +184,12 @@ class _Readers:
         ]
 
     def _share_rows(
-        self, found: dict[Place, Use], tables: list[tuple[onnx.NodeProto, bool]]
+        self,
+        found: dict[NodeInput, WeightUse],
+        tables: list[tuple[onnx.NodeProto, bool]],
     ) -> None:
         """Let Gather nodes take the codes that other nodes have of their tables."""
-        readers: dict[str, list[Use]] = {}
+        readers: dict[str, list[WeightUse]] = {}
         for (name, _), use in found.items():
             if operator_of(self._nodes[name]) != "Gather":
                 root = tie_of(self._ties, use.name).root
@@ -210,7 +212,9 @@ class _Readers:
             found[node.name, 0] = replace(use, key=same[0]) if same else use
 
     def _float_roots(
-        self, found: Mapping[Place, Use], tables: list[tuple[onnx.NodeProto, bool]]
+        self,
+        found: Mapping[NodeInput, WeightUse],
+        tables: list[tuple[onnx.NodeProto, bool]],
     ) -> set[str]:
         """Return the roots that a node reads in float that can read nothing else."""
         able = {(node.name, 0) for node, _ in tables} | found.keys()
@@ -243,8 +247,8 @@ def _narrow(format: str) -> str:
 
 
 def _one_width(
-    found: dict[Place, Use], nodes: Mapping[str, onnx.NodeProto]
-) -> dict[Place, Use]:
+    found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
+) -> dict[NodeInput, WeightUse]:
     """Let all readers take 7 bits where one needs them: both are stored in bytes."""
     narrow = {
         use.key.root for use in found.values() if use.key.format in ("int7", "uint7")
@@ -258,8 +262,8 @@ def _one_width(
 
 
 def _one_axis(
-    found: dict[Place, Use], nodes: Mapping[str, onnx.NodeProto]
-) -> dict[Place, Use]:
+    found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
+) -> dict[NodeInput, WeightUse]:
     """Let readers that want one format along different axes share one scale."""
     axes: dict[tuple[str, str], set[int]] = {}
     for place, use in found.items():

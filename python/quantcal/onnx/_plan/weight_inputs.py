@@ -39,7 +39,7 @@ _LIMITS = frozenset({"Clip", "Resize", "Upsample", "Dropout"})
 _ROW = 16
 
 
-def coded_inputs(node: onnx.NodeProto) -> tuple[int, ...]:
+def weight_positions(node: onnx.NodeProto) -> tuple[int, ...]:
     """Return the positions of the inputs that are coded when they are constant."""
     operator = operator_of(node)
     if operator in ALIKE or operator == "Einsum":
@@ -48,7 +48,7 @@ def coded_inputs(node: onnx.NodeProto) -> tuple[int, ...]:
     return tuple(i for i in listed if i < len(node.input) and node.input[i])
 
 
-def has_uncoded(node: onnx.NodeProto, index: int, values: int) -> bool:
+def is_unsupported_weight(node: onnx.NodeProto, index: int, values: int) -> bool:
     """Whether a constant input is a weight that cannot be coded.
 
     ``values`` is how many it has: single ones are parameters.
@@ -65,7 +65,7 @@ def rounds_constants(node: onnx.NodeProto) -> bool:
     return not known
 
 
-def only_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:
+def is_weight_only(node: onnx.NodeProto, constants: Collection[str]) -> bool:
     """Whether a node's weights are coded and its activations stay in float.
 
     No kernel of these operators computes on integers, so that rounding what they read
