@@ -1,4 +1,4 @@
-"""Where the histograms of a quantization come from: this run or an earlier one."""
+"""The histograms of a quantization, from its own samples or from an earlier run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
 from quantcal.onnx._observe.recording import RecordingTarget, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
+from quantcal.onnx._plan.option_advice import suggest_options
 from quantcal.onnx._plan.prepare import Prepared
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
-from quantcal.onnx._plan.recorded_formats import suggest_options
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
-    """What ranges are chosen from.
+    """The data from which ranges are computed.
 
     Attributes
     ----------
     calibrator
         The histograms of all tensors that need a range.
     prepared
-        The model without the nodes that no sample reached.
+        The model; nodes that no sample reached stay in float.
     samples
         The number of samples that ran.
     first
-        The first sample. Without samples, random inputs where the model can take them.
+        The first sample. Without samples it is random input, if the model accepts that.
     halves
-        What every second sample gave, and what the others gave; empty when not kept.
+        Histograms of the even and of the odd samples; empty when they were not separated.
     """
 
     calibrator: Calibrator
@@ -50,7 +50,7 @@ class CalibrationRun:
     halves: tuple[Calibrator, ...] = ()
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:
-        """Return how far the halves agree; None when they were not kept."""
+        """Return how far the halves agree; None when they were not separated."""
         if not self.halves:
             return None
         first, second = self.halves
@@ -59,10 +59,10 @@ class CalibrationRun:
             for half in (first, second)
         )
         reached = table_coverage(table)
-        here = CalibrationTable(
+        covered = CalibrationTable(
             {n: table[n] for n in {**one, **other} if reached[n] is None}
         )
-        return Stability.of((first, second), (one, other), here)
+        return Stability.of((first, second), (one, other), covered)
 
 
 def run_samples(
@@ -75,7 +75,7 @@ def run_samples(
     checkpoint: Checkpoint | None,
     progress: bool,
 ) -> CalibrationRun:
-    """Run the samples.
+    """Run the samples and record the tensors that the plan needs.
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def run_samples(
     samples
         As :func:`quantcal.onnx.quantize` takes them.
     options
-        How to observe, and whether to keep the halves separate.
+        How to observe, and whether to record two halves separately.
     calibrator
         The observations are added to this one.
     new
-        An empty one with the settings to use.
+        An empty calibrator with the settings to use.
     checkpoint
-        Where the histograms are kept in case not all samples run.
+        Where the histograms are saved in case the samples end early.
     progress
         Whether to show a bar.
     """
@@ -115,12 +115,12 @@ def run_samples(
 def reuse_histograms(
     prepared: Prepared, calibrator: Calibrator | None
 ) -> CalibrationRun:
-    """Take what a calibrator has seen of the model earlier.
+    """Use the histograms of an earlier run.
 
     Raises
     ------
     CalibrationError
-        When that is nothing, or not all that is needed.
+        When there are none, or one that the plan needs is missing.
     """
     if not calibrator:
         raise CalibrationError(

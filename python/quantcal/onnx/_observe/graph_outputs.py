@@ -1,8 +1,8 @@
-"""Observing tensors as additional outputs of the model: slower, but any runtime can.
+"""Observe tensors as additional outputs of the model: slower, but any runtime supports it.
 
-A sample's tensors are recorded and dropped before the next sample is read, so memory
-does not grow with the number of samples; within one sample they are alive together, in
-groups that fit a memory limit. Tensors inside subgraphs cannot be outputs.
+A sample's tensors are recorded and dropped before the next sample is read, so memory does
+not grow with the number of samples. Within one sample the tensors of a group are alive
+together, and a group fits a memory limit. Tensors inside subgraphs cannot be outputs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class GraphOutputsObserver:
     types : mapping of str to str
         The tensors of the main graph to record, with onnxruntime's types.
     calibrators : sequence of Calibrator
-        Where they are recorded.
+        The calibrators that record them, in turns.
     max_memory : int
-        Bytes that a group may take.
+        Maximum bytes of a group.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class GraphOutputsObserver:
                     raise CalibrationError(f"{where}: {error}") from error
 
     def recorded(self) -> tuple[()]:
-        """Return what the calibrators do not hold yet: nothing."""
+        """Return what the calibrators do not have yet, which is nothing."""
         return ()
 
     def finish(self) -> None:
-        """Nothing is left to be done: everything was recorded at once."""
+        """Do nothing: each tensor was recorded at once."""

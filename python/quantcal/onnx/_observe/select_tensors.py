@@ -1,6 +1,6 @@
-"""Which tensors to observe when a caller names them, or asks for all.
+"""Find the tensors to observe when a caller names them, or asks for all.
 
-What :func:`quantcal.onnx.quantize` needs is chosen in :mod:`quantcal.onnx._plan.plan`.
+:mod:`quantcal.onnx._plan.plan` selects what :func:`quantcal.onnx.quantize` needs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ObservedGraph:
     Attributes
     ----------
     loaded : Loaded
-        A name means one tensor in it, inside subgraphs too.
+        The model. Names are unique in it, inside subgraphs too.
     types : dict of str to str
         onnxruntime's types of the tensors.
     names : tuple of str
-        What is to be recorded.
+        The tensors to record.
     """
 
     loaded: Loaded
@@ -41,16 +41,16 @@ class ObservedGraph:
 
 
 def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
-    """Look up the names that a caller asks for, or all float tensors.
+    """Find the named tensors, or all float tensors.
 
-    Tensors inside subgraphs count like all others. Where two branches use one name for
-    different tensors, those after the first get a number (``h_2``).
+    Tensors inside subgraphs are included. If two branches use one name for different
+    tensors, those after the first get a number (``h_2``).
 
     Raises
     ------
     CalibrationError
-        When there is no such tensor, or it is a constant or not of a float type; when
-        all are asked for and none is.
+        When a name is unknown, or its tensor is a constant or not of a float type. Also
+        when all are asked for and there is none.
     """
     loaded = flatten(loaded)
     graph = loaded.proto.graph
@@ -81,7 +81,7 @@ def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
 
 
 def _made(loaded: Loaded) -> list[str]:
-    """Return what the nodes make and what subgraphs are given, scope by scope."""
+    """Return the outputs of all nodes and the inputs of subgraphs, scope by scope."""
     main = loaded.proto.graph
     names: list[str] = []
     for graph in scopes(main):
@@ -94,8 +94,8 @@ def _made(loaded: Loaded) -> list[str]:
 def _refuse_integers(label: str, types: dict[str, str], known: list[str]) -> None:
     kinds = sorted({types[name] for name in known})
     raise CalibrationError(
-        f"{label} has no tensor to observe: all {len(known)} that its nodes make and "
-        f"take are constants or of other types than {KINDS} ({', '.join(kinds)})."
+        f"{label} has no tensor to observe: all {len(known)} inputs and outputs of its "
+        f"nodes are constants or of other types than {KINDS} ({', '.join(kinds)})."
     )
 
 
@@ -109,7 +109,7 @@ def _check_tensor(
     if name in constants:
         raise CalibrationError(
             f"{name!r} is a weight or another constant of {label}; only activations "
-            "are observed."
+            "can be observed."
         )
     if name not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:10]
@@ -119,5 +119,5 @@ def _check_tensor(
     if types.get(name) not in ITEM_BYTES:
         raise CalibrationError(
             f"{name!r} has the type {types.get(name, 'unknown')}; only {KINDS} "
-            "tensors are observed."
+            "tensors can be observed."
         )

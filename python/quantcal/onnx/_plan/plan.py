@@ -1,8 +1,8 @@
-"""Which nodes are to be quantised, which tensors that takes, and why the rest stays.
+"""Plan which nodes are quantized, which tensors are rounded, and why the rest stays in float.
 
-The choice is made once, on the prepared graph, and both the observer and the writer
-follow it; so what is observed is what the written model needs. Nodes inside `If`, `Loop`
-and `Scan` are chosen like all others.
+The plan is made once, on the prepared graph. Both the observer and the writer follow it, so
+the observed tensors are those that the written model needs. Nodes inside `If`, `Loop` and
+`Scan` are chosen like all others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.ties import Tie
 from quantcal.onnx._plan.kernels import reads_codes
-from quantcal.onnx._plan.names import check_rules, matches, near
+from quantcal.onnx._plan.names import check_rules
+from quantcal.onnx._plan.node_selection import why_excluded
 from quantcal.onnx._plan.option_values import OP_TYPES
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.placement import Placement, needed
@@ -36,7 +37,7 @@ _UNTOUCHED = "without a tensor to round or a weight to code"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be quantised.
+    """What will be quantized.
 
     Attributes
     ----------
@@ -46,8 +47,8 @@ class Plan:
         Activation that is rounded → the nodes that read it rounded; None for all that
         read it. In the order of the graph.
     sources : dict of str to tuple of str
-        Activation that is rounded → the tensors whose values give its range: itself, or
-        those that hold all its values.
+        Activation that is rounded → the tensors from whose values its range is computed:
+        itself, or tensors that contain all its values.
     formats : dict of str to str
         Activation that is rounded → its format.
     beside : dict of str to tuple of str
@@ -57,8 +58,8 @@ class Plan:
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
     before_limit : Plan, optional
-        The plan before nodes stayed in float for the sake of size, if any do. Rules may
-        name what it quantizes.
+        The plan before nodes were left in float to limit the size, if any were. Rules may
+        name its nodes and tensors.
     """
 
     nodes: dict[str, str]
@@ -84,7 +85,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan is made from.
+    """The input of a plan.
 
     Attributes
     ----------
@@ -93,7 +94,7 @@ class PlanRequest:
     types
         onnxruntime's types of the tensors.
     ranks
-        Of tensors, where known.
+        Ranks of tensors, where known.
     label
         Names the model in errors.
     options
@@ -101,11 +102,11 @@ class PlanRequest:
     unsupported
         Nodes that stay in float for other reasons: name → reason.
     ties
-        Constants that follow from another one.
+        Constants that are derived from another one.
     without
-        Tensors that cannot be rounded, as the samples gave them no range. When given, even
-        empty, the options were checked in an earlier plan: a rule for a tensor that is no
-        longer quantized is no mistake.
+        Tensors that cannot be rounded, because no sample gave them a range. If it is given,
+        even empty, an earlier plan has checked the options. So a rule for a tensor that is
+        no longer quantized is not an error.
     """
 
     proto: onnx.ModelProto
@@ -129,7 +130,7 @@ def make_plan(request: PlanRequest) -> Plan:
     proto, types, options = request.proto, request.types, request.options
     graph = proto.graph
     constants = constants_of(graph)
-    quantised = {
+    quantized = {
         name for node in all_nodes(graph) if dequantizes(node) for name in node.output
     }
     around = dict(owners(graph))
@@ -139,7 +140,7 @@ def make_plan(request: PlanRequest) -> Plan:
         operator = operator_of(node)
         if not {operator, counted_as(node)} & {*options.op_types}:
             continue
-        reason = _why_not(node, types, quantised, constants, options)
+        reason = _why_not(node, types, quantized, constants, options)
         reason = reason or request.unsupported.get(node.name)
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
@@ -147,7 +148,7 @@ def make_plan(request: PlanRequest) -> Plan:
             left[_inside(reason, around[node.name])] += 1
         else:
             nodes[node.name] = operator
-    fixed = constants | quantised
+    fixed = constants | quantized
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
     floats -= set(request.without or ())
     placement = Placement(graph, nodes, floats, constants, request.ranks, options)
@@ -156,7 +157,9 @@ def make_plan(request: PlanRequest) -> Plan:
         del nodes[name]
         left[_inside(_UNTOUCHED, around[name])] += 1
     if not nodes:
-        raise CalibrationError(_nothing(proto, request.label, options, left))
+        raise CalibrationError(
+            _nothing_to_quantize(proto, request.label, options, left)
+        )
     for option in _FORMATS if request.without is None else ():
         rules: Mapping[str, str] = getattr(options, option)
         beside = placement.beside if option == _FORMATS[0] else _weights(graph, nodes)
@@ -182,7 +185,7 @@ def _untouched(
     placement: Placement,
     weights: Collection[str],
 ) -> list[str]:
-    """Return the chosen nodes of which nothing would be rounded or coded."""
+    """Return the chosen nodes without a tensor to round or a weight to quantize."""
     touched = {node for beside in placement.beside.values() for node in beside}
     return [
         node.name
@@ -195,7 +198,7 @@ def _untouched(
 def _weights(
     graph: onnx.GraphProto, nodes: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the weights of the chosen nodes, and who reads them."""
+    """Return the weights of the chosen nodes, with the nodes that read them."""
     found = stored_tensors(graph)
     beside: dict[str, tuple[str, ...]] = {}
     for node in all_nodes(graph):
@@ -205,55 +208,21 @@ def _weights(
     return beside
 
 
-def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
-    """Refuse operator types and patterns that match nothing, and list near ones."""
-    present = {operator_of(node) for node in all_nodes(proto.graph)}
-    if options.op_types != OP_TYPES:
-        for op_type in options.op_types:
-            if op_type not in present:
-                raise CalibrationError(
-                    f"{label} has no {op_type!r} node. {near(op_type, present)}"
-                )
-    names = [name for node in all_nodes(proto.graph) for name in selectable_names(node)]
-    for option in ("include", "exclude"):
-        for pattern in getattr(options, option):
-            if not any(matches(name, [pattern]) for name in names):
-                raise CalibrationError(
-                    f"{option}={pattern!r} matches no node of {label}, nor a tensor "
-                    f"that one makes. {near(pattern, names)}"
-                )
-
-
-def selectable_names(node: onnx.NodeProto) -> list[str]:
-    """Return the names by which a node can be chosen: its own and its outputs'."""
-    return [name for name in (node.name, *node.output) if name]
-
-
-def why_excluded(node: onnx.NodeProto, options: Options) -> str | None:
-    """Return why patterns leave a node in float; None when they do not."""
-    names = selectable_names(node)
-    if any(matches(name, options.exclude) for name in names):
-        return "excluded"
-    if options.include and not any(matches(name, options.include) for name in names):
-        return "not included"
-    return None
-
-
 def _why_not(
     node: onnx.NodeProto,
     types: Mapping[str, str],
-    quantised: set[str],
+    quantized: set[str],
     constants: set[str],
     options: Options,
 ) -> str | None:
-    """Return why a node stays in float; None when it is to be quantised."""
+    """Return why a node stays in float; None when it is quantized."""
     reason = why_excluded(node, options)
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
         return why_foreign(node)
-    if any(name in quantised for name in node.input[:2]):
-        return "quantised already"
+    if any(name in quantized for name in node.input[:2]):
+        return "quantized already"
     kinds = [types.get(name, "") for name in needed(node)]
     if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
         odd = next((kind for kind in kinds if kind != _FLOAT), None)
@@ -270,7 +239,7 @@ def _why_not(
 
 
 def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
-    """Return why onnxruntime has no use for a node's codes; None when it has one."""
+    """Return why codes do not help a node in onnxruntime; None when they do."""
     operator = operator_of(node)
     weighted = operator not in ALIKE and weight_positions(node)
     if not reads_codes(operator) and not weighted:
@@ -283,10 +252,10 @@ def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
     return None
 
 
-def _nothing(
+def _nothing_to_quantize(
     proto: onnx.ModelProto, label: str, options: Options, left: Counter[str]
 ) -> str:
-    head = f"Nothing would be quantised in {label}: "
+    head = f"Nothing would be quantized in {label}: "
     chosen = "/".join(options.op_types)
     total = sum(left.values())
     if not total:
@@ -301,7 +270,7 @@ def _nothing(
     chosen = "/".join(sorted(found & {*options.op_types}))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
     half = any("float16" in reason for reason in left)
-    tail = " Give the model in float32, as it was before it was halved." if half else ""
+    tail = " Give the float32 model from which it was converted." if half else ""
     if len(left) == 1:
         (reason,) = left
         return f"{head}all {total} {chosen} nodes are {_explain(reason, None)}.{tail}"

@@ -1,37 +1,28 @@
-"""The formats that histograms and tables are for: as options, and as advice."""
+"""Infer the activation type from the formats that histograms or a table are intended for."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._plan.option_values import (
     ACTIVATIONS,
     NONE,
-    PLACEMENTS,
     check_known,
-    is_float,
 )
-from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.weight_budget import plan_within
-
-if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
 
 
 def activation_from_histograms(
     calibrator: Calibrator | None, target: str
 ) -> tuple[str | None, dict[str, str]]:
-    """Return the activation that histograms were observed for, and the tensors of another.
+    """Return the usual format that histograms are intended for, and tensors with another.
 
-    Only formats of the target count, and tensors that were observed for one alone. None and
-    no tensor when that leaves nothing.
+    Only formats of the target count, and only tensors with a single intended format. The
+    result is None and no tensor if none is left.
     """
-    known = _formats_of(target)
+    known = activation_formats_of(target)
     formats = {
         name: several[0]
         for name, several in (calibrator.formats if calibrator else {}).items()
@@ -44,18 +35,18 @@ def activation_from_histograms(
 
 
 def activation_from_table(formats: Mapping[str, str], target: str) -> str | None:
-    """Return the activation of a table: the format of most of its ranges; None if empty.
+    """Return the format of most ranges of a table; None if the table is empty.
 
     Raises
     ------
     CalibrationError
-        If the target has no such format; says which to compute the table with.
+        If the target has no such format; the message says which formats it has.
     """
     check_known("target", target, ACTIVATIONS)
     if not formats:
         return None
     usual = _most_common(formats)
-    if usual not in _formats_of(target):
+    if usual not in activation_formats_of(target):
         raise CalibrationError(
             f"The table's ranges are for {usual}; {format_mismatch(target)}"
         )
@@ -63,8 +54,8 @@ def activation_from_table(formats: Mapping[str, str], target: str) -> str | None
 
 
 def format_mismatch(target: str) -> str:
-    """Return the end of a sentence on a range of another format than a target's."""
-    known = _formats_of(target)
+    """Return the end of a sentence about a range whose format the target lacks."""
+    known = activation_formats_of(target)
     given = f"--target {target} " if target != next(iter(ACTIVATIONS)) else ""
     return (
         f"models for {target} are written with {', '.join(known)} activations. Choose the "
@@ -74,87 +65,8 @@ def format_mismatch(target: str) -> str:
     )
 
 
-def suggest_options(
-    prepared: Prepared, known: Collection[str], formats: Collection[str], *, table: bool
-) -> str:
-    """Return for which other options the known tensors are all that is needed.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Of options for which a tensor is missing.
-    known : collection of str
-        The tensors with a range or a histogram.
-    formats : collection of str
-        Formats that they are for.
-    table : bool
-        Whether they have ranges: then their format was chosen already.
-
-    Returns
-    -------
-    str
-        A sentence with a space before it; empty when there are no such options.
-    """
-    parts: dict[str, str] = {}
-    for options in _others(prepared.options, formats):
-        target, name = options.target, options.activation_type
-        if target in parts or not _suffices(prepared, options, known, table=table):
-            continue
-        if options.placement != prepared.options.placement:
-            parts[target] = f'for placement="{options.placement}"'
-        elif target != prepared.options.target:
-            if table and name != prepared.options.activation_type:
-                continue  # its ranges are of another format
-            parts[target] = f'for target="{target}" (--target {target})'
-        elif table:
-            parts[target] = f'for format="{name}" (quantcal compute --format {name})'
-        else:
-            parts[target] = f'for activation_type="{name}" (--activation-type {name})'
-    return f" What is there suffices {', or '.join(parts.values())}." if parts else ""
-
-
-def _others(now: Options, formats: Collection[str]) -> list[Options]:
-    """Return other options, those of the same target first.
-
-    Small floats need so few tensors that they nearly always suffice, so they are only
-    thought of where something was for them.
-    """
-    pairs = [
-        (target, name)
-        for target in sorted(ACTIVATIONS, key=lambda each: each != now.target)
-        for name in _formats_of(target)
-        if (target, name) != (now.target, now.activation_type)
-        and (name in formats or not is_float(name))
-    ]
-    others = [
-        replace(
-            now, target=target, activation_type=name, activation_formats={}, given={}
-        )
-        for target, name in pairs
-    ]
-    if now.placement != PLACEMENTS[0]:  # the usual one rounds fewer tensors
-        others.insert(0, replace(now, placement=PLACEMENTS[0]))
-    return others
-
-
-def _suffices(
-    prepared: Prepared, options: Options, known: Collection[str], *, table: bool
-) -> bool:
-    """Whether a plan with other options needs known tensors only."""
-    try:
-        plan = plan_within(replace(prepared.request(), options=options))
-    except CalibrationError:
-        return False
-
-    def has(name: str) -> bool:
-        # A histogram serves all tensors of its group, a range only its own.
-        also = () if table else plan.sources[name]
-        return name in known or any(source in known for source in also)
-
-    return all(map(has, prepared.outside(plan.tensors)))
-
-
-def _formats_of(target: str) -> tuple[str, ...]:
+def activation_formats_of(target: str) -> tuple[str, ...]:
+    """Return the formats of rounded activations for a target, the default first."""
     return tuple(name for name in ACTIVATIONS.get(target, ()) if name != NONE)
 
 

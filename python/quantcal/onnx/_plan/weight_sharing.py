@@ -1,8 +1,8 @@
-"""Which codes each reader of a weight takes: one stored copy for all that can share it.
+"""Plan which codes each reader of a weight takes: readers share one stored copy if possible.
 
-Readers share the codes of a weight when they want them in one format along one axis.
-Where they want different axes (a Gemm with transB beside a MatMul), one scale serves both,
-since a second copy would double the codes. A Gather can follow any axis, so it takes the
+Readers share the codes of a weight if they need one format and one axis of scales. If they
+need different axes, as a Gemm with transB and a MatMul do, the weight gets a single scale,
+since a second copy would double the codes. A Gather works with any axis, so it takes the
 codes that a quantized node has of its table.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.cpu import WeightBits
 
 ROWS = "int8"
-"""The format of a table's rows where that of the weights is none that Gather reads."""
+"""The format of a table's rows if Gather cannot read the format of the weights."""
 
 
 def plan_weight_uses(
@@ -45,12 +45,12 @@ def plan_weight_uses(
     options: Options,
     bits: WeightBits,
 ) -> dict[NodeInput, WeightUse]:
-    """Return which inputs read codes, and which.
+    """Return the inputs that read codes, and the codes that each reads.
 
     Parameters
     ----------
     graph : GraphProto
-        The prepared one.
+        The prepared graph.
     nodes : collection of str
         The chosen nodes.
     ties : mapping of str to Tie
@@ -61,15 +61,15 @@ def plan_weight_uses(
     Returns
     -------
     dict of (str, int) to WeightUse
-        By name of the node and position of the input, in the order of the graph. Gather
-        nodes that were not chosen are among them when their table is coded anyway and
-        nothing but such nodes would read it in float.
+        By node name and position of the input, in the order of the graph. It includes Gather
+        nodes that were not chosen, if another node reads codes of their table and no other
+        kind of node reads it in float.
     """
     return _Readers(graph, nodes, ties, options, bits).uses()
 
 
 class _Readers:
-    """The readers of all weights, to be brought to as few keys as possible."""
+    """Assigns all readers of weights to as few stored copies as possible."""
 
     def __init__(
         self,
@@ -106,8 +106,9 @@ class _Readers:
     def _lay_out(self, tables: list[onnx.NodeProto]) -> None:
         """Choose the order of axes in which each root is stored.
 
-        That of a table, since codes are gathered before they are decoded; else that of
-        the root where it is read as it is; else that of its first reader.
+        A table decides first, since its codes are gathered before they are dequantized.
+        Otherwise the root is stored untransposed if some node reads it so, else in the
+        order of its first reader.
         """
         perms: dict[str, list[tuple[int, ...]]] = {}
         for node in (*tables, *self._chosen):
@@ -124,7 +125,7 @@ class _Readers:
             self._first[root] = found[0] if keep else plain
 
     def _wanted(self, node: onnx.NodeProto, index: int) -> WeightUse:
-        """Return what a chosen node would take if it were the only reader."""
+        """Return what a chosen node would read if it were the only reader."""
         name, options = node.input[index], self._options
         operator = operator_of(node)
         shape = self._weights.shape(name)
@@ -151,7 +152,7 @@ class _Readers:
             and few
         ):
             use = self._use(name, 1 - axis, format)
-            if use.perm:  # blocks of one order of axes are none in another
+            if use.perm:  # blocks along an axis do not survive a transposition
                 key = WeightKey(name, 1 - axis, format, options.block_size, alone=True)
                 return WeightUse(key, name)
             key = replace(use.key, block_size=options.block_size)
@@ -159,9 +160,9 @@ class _Readers:
         return self._use(name, axis, format)
 
     def _use(self, name: str, axis: int, format: str) -> WeightUse:
-        """Return a use of a constant along one of its own axes."""
+        """Return a use of a constant with scales along one of its axes."""
         tie = tie_of(self._ties, name)
-        if tie.factor <= 0:  # no scale is negative
+        if tie.factor <= 0:  # a scale cannot be negative
             return WeightUse(WeightKey(name, axis, format, alone=True), name)
         order = tie.order(len(self._weights.shape(name)))
         first = self._first[tie.root]
@@ -188,7 +189,7 @@ class _Readers:
         found: dict[NodeInput, WeightUse],
         tables: list[tuple[onnx.NodeProto, bool]],
     ) -> None:
-        """Let Gather nodes take the codes that other nodes have of their tables."""
+        """Let Gather nodes read the codes that other nodes have of their tables."""
         readers: dict[str, list[WeightUse]] = {}
         for (name, _), use in found.items():
             if operator_of(self._nodes[name]) != "Gather":
@@ -208,7 +209,7 @@ class _Readers:
             format = ROWS if not chosen else found[node.name, 0].key.format
             use = self._use(name, axis, format)
             if use.perm and not chosen:
-                continue  # its rows could only be gathered from the decoded table
+                continue  # its rows could only be gathered after dequantizing all
             found[node.name, 0] = replace(use, key=same[0]) if same else use
 
     def _float_roots(
@@ -216,7 +217,7 @@ class _Readers:
         found: Mapping[NodeInput, WeightUse],
         tables: list[tuple[onnx.NodeProto, bool]],
     ) -> set[str]:
-        """Return the roots that a node reads in float that can read nothing else."""
+        """Return the roots that some node can only read in float."""
         able = {(node.name, 0) for node, _ in tables} | found.keys()
         kept = {
             node.input[index]
@@ -229,14 +230,14 @@ class _Readers:
 
 
 def _gatherable(format: str) -> bool:
-    """Whether onnxruntime's Gather reads such codes: whole bytes of integers."""
+    """Whether onnxruntime's Gather reads such codes: integers of whole bytes."""
     return not is_float(format) and QuantFormat(format).bits > 4
 
 
 def _as_first_factor(format: str, activation: str) -> str:
-    """Return a format that a kernel multiplies by codes of activations, in this order.
+    """Return a format for a first factor that a kernel multiplies by an activation.
 
-    There is none for signed times unsigned codes.
+    No kernel multiplies signed by unsigned codes.
     """
     signed = format in ("int8", "int7") and activation == "uint8"
     return "uint8" if signed else format
@@ -249,7 +250,7 @@ def _narrow(format: str) -> str:
 def _one_width(
     found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
 ) -> dict[NodeInput, WeightUse]:
-    """Let all readers take 7 bits where one needs them: both are stored in bytes."""
+    """Let all readers of a weight take 7 bits if one does: both widths fill a byte."""
     narrow = {
         use.key.root for use in found.values() if use.key.format in ("int7", "uint7")
     }
@@ -264,7 +265,7 @@ def _one_width(
 def _one_axis(
     found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
 ) -> dict[NodeInput, WeightUse]:
-    """Let readers that want one format along different axes share one scale."""
+    """Let readers that need one format with different axes share a single scale."""
     axes: dict[tuple[str, str], set[int]] = {}
     for place, use in found.items():
         if not use.key.block_size and _sums(nodes[place[0]]):
@@ -280,5 +281,5 @@ def _one_axis(
 
 
 def _sums(node: onnx.NodeProto) -> bool:
-    """Whether a node is no Gather, which follows the others."""
+    """Whether a node is not a Gather, which reads the codes of others."""
     return operator_of(node) != "Gather"

@@ -14,7 +14,7 @@ import onnx_models as models
 import quantcal as qc
 from opset_cases import CASES, Case, plain_session
 from quantcal.onnx._model.model import Loaded, opset_of
-from quantcal.onnx._plan.prepare import convert_opset
+from quantcal.onnx._model.opset import convert_opset
 
 # onnx's adapter has no form for these, and onnxruntime gives no meaning to the outputs.
 REFUSED = ("BatchNormalization-9 5 ",)

@@ -65,7 +65,7 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     assert "sample 3" in message
     assert message.endswith(
         f"The histograms of the first 3 samples are kept in {kept}; "
-        f"--resume {kept} goes on behind them."
+        f"--resume {kept} continues after them."
     )
     assert not output.exists()
     first = qc.onnx.observe(model, samples(3))
@@ -271,7 +271,7 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
     assert done.code == 130
     assert done.err == (
         "interrupted. The histograms of the first 3 samples are kept in "
-        f"{kept}; --resume {kept} goes on behind them.\n"
+        f"{kept}; --resume {kept} continues after them.\n"
     )
     done = run(*arguments, "--resume", kept, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
@@ -383,7 +383,7 @@ def test_an_error_is_told_when_nothing_can_be_kept(
     output = tmp_path / "out.qcal"
     monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
-    with pytest.warns(UserWarning, match="meanwhile"):
+    with pytest.warns(UserWarning, match="No checkpoint can be written"):
         done = call("observe", model, "-o", output, "--samples", data)
     assert done.code == 1
     assert f"{output}: no space left on device" in done.err
@@ -432,9 +432,9 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
 
     whole = qc.onnx.observe(model, data)
     whole.save(tmp_path / "stats.qcal")
-    assert "does not tell how many samples" in message(tmp_path / "stats.qcal")
+    assert "does not say how many samples" in message(tmp_path / "stats.qcal")
     whole.save(tmp_path / "out.qcal.first-3.qcal")
-    assert "2 samples, but 3 are said to have run" in message(
+    assert "2 samples, but the checkpoint holds 3" in message(
         tmp_path / "out.qcal.first-3.qcal"
     )
     whole.save(tmp_path / "out.qcal.first-1.qcal")
@@ -539,7 +539,7 @@ def test_no_output_is_called_as_kept_histograms_are(
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
     name = tmp_path / "out.first-3.qcal"
     name.write_bytes(b"old")
-    wanted = "has the name of histograms that a run keeps meanwhile"
+    wanted = "has the name of a checkpoint"
     assert wanted in call(command, model, "-o", name, "--samples", data).error_text()
     if command == "quantize":
         how = ["-o", tmp_path / "out", "--samples", data, "--save-stats", name]
@@ -622,7 +622,9 @@ def test_what_cannot_be_kept_does_not_end_the_run(
     )
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)
-        with pytest.warns(UserWarning, match="cannot be kept meanwhile: .*no space"):
+        with pytest.warns(
+            UserWarning, match="No checkpoint can be written: .*no space"
+        ):
             found = qc.onnx.observe(model, samples(4), checkpoint=keep)
     assert found.to_bytes() == qc.onnx.observe(model, samples(4)).to_bytes()
     assert keep.complete == 4
@@ -640,7 +642,7 @@ def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
     with monkeypatch.context() as patch:
         refusing("s.qcal.first-2.qcal", patch)
         with (
-            pytest.warns(UserWarning, match="meanwhile"),
+            pytest.warns(UserWarning, match="No checkpoint can be written"),
             pytest.raises(qc.CalibrationError) as message,
         ):
             qc.onnx.observe(model, feeds, checkpoint=keep)

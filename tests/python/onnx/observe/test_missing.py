@@ -38,7 +38,7 @@ def run(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
         "observe('m.onnx', [])",
         "quantize('m.onnx', 'q.onnx', [])",
         "write('m.onnx', 'q.onnx', {})",
-        "load_feeds('calibration', 'm.onnx')",
+        "load_samples('calibration', 'm.onnx')",
     ],
 )
 def test_each_function_says_how_to_install_them(blocked: str, call: str) -> None:

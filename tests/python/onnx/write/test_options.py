@@ -60,7 +60,7 @@ def test_an_unknown_keyword_is_a_type_error(tmp_path: Path) -> None:
     options: Any = {"weight_typ": "int4"}
     with pytest.raises(TypeError, match=message):
         qc.onnx.quantize(models.conv_net(), tmp_path / "q.onnx", samples(), **options)
-    with pytest.raises(TypeError, match="observe.. got an unexpected keyword"):
+    with pytest.raises(TypeError, match=r"observe.. got an unexpected keyword"):
         qc.onnx.observe(models.conv_net(), samples(), weight_type="int4")  # type: ignore[call-arg]
 
 
