@@ -15,6 +15,7 @@ import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._check import float_model
 from quantcal.onnx._check.rounding import describe, is_rounding
+from quantcal.onnx._model import opset
 from quantcal.onnx._model.model import Loaded
 from quantcal.onnx._model.old_operators import Aside
 from quantcal.onnx._plan import prepare as preparing
@@ -43,7 +44,7 @@ def upsampled(*, shape: Any = SHAPE) -> onnx.ModelProto:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave everything to onnx's converter."""
-    monkeypatch.setattr(preparing, "set_aside", lambda proto, old, new: Aside(old))
+    monkeypatch.setattr(opset, "set_aside", lambda proto, old, new: Aside(old))
 
 
 def samples(read: list[int], count: int = 5) -> Iterator[dict[str, Any]]:
