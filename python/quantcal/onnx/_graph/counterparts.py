@@ -1,4 +1,4 @@
-"""Operators that stand for a standard one: fused by onnxruntime, or quantized already.
+"""Operators that stand for a standard one: fused by onnxruntime, or already quantized.
 
 Such nodes cannot be quantized as they are. They count as nodes of the operator that they
 stand for, so that a report does not pass over them.
@@ -51,7 +51,7 @@ def why_foreign(node: onnx.NodeProto) -> str | None:
     """Return why a node is not the standard operator itself; None when it is."""
     operator = operator_of(node)
     if operator in _QUANTIZED:
-        return "quantised already"
+        return "already quantized"
     if operator in _FUSED:
         return (
             f"fused by onnxruntime ({operator}): give the model as it was before "

@@ -222,7 +222,7 @@ def _why_not(
     if operator_of(node) not in options.op_types:
         return why_foreign(node)
     if any(name in quantized for name in node.input[:2]):
-        return "quantized already"
+        return "already quantized"
     kinds = [types.get(name, "") for name in needed(node)]
     if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
         odd = next((kind for kind in kinds if kind != _FLOAT), None)

@@ -1,4 +1,4 @@
-"""A run whose samples end early: what was observed is kept, and goes on to the same bytes."""
+"""Checkpoints of runs that end early: a resumed run gives the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quantcal.onnx._plan.quantize_options import ObserverName
 
 
 def samples(count: int, *, bad: int | None = None) -> list[dict[str, Any]]:
-    """Samples of several sizes; one may hold an infinity, on which observing can stop."""
+    """Samples of several sizes; one may hold an infinity, which can stop the run."""
     made = [{"x": models.random(1, 3, 6, 5 + n, seed=n)} for n in range(count)]
     if bad is not None:
         made[bad]["x"][0, 0, 0, 0] = np.inf
@@ -38,7 +38,7 @@ def save(folder: Path, feeds: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def heeded() -> Iterator[None]:
-    """Heed SIGINT, which is ignored where tests run in the background of a shell."""
+    """Handle SIGINT, which is ignored if tests run in the background of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -51,7 +51,7 @@ def failing(count: int, error: BaseException) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("method", ["in_graph", "outputs"])
 @pytest.mark.parametrize("command", ["observe", "quantize"])
-def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
+def test_a_bad_sample_loses_nothing_and_the_run_can_continue(
     command: str, method: ObserverName, tmp_path: Path
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(5))
@@ -71,18 +71,18 @@ def test_a_bad_sample_loses_nothing_and_the_run_goes_on(
     first = qc.onnx.observe(model, samples(3))
     assert qc.load(kept).to_bytes() == first.to_bytes()
 
-    save(tmp_path, samples(5))  # mended
+    save(tmp_path, samples(5))  # the bad sample is repaired
     done = call(command, model, "-o", output, *how, "--resume", kept)
     assert (done.code, done.err) == (0, "")
     assert done.facts["samples"] == "5"
     assert output.read_bytes() == whole.read_bytes()
-    assert kept.exists()  # it was named by the user
+    assert kept.exists()  # the user named it, so it stays
     again = call(command, model, "-o", output, *how)
-    assert f"warning: {kept} is left of a run that ended early" in again.err
+    assert f"warning: {kept} is left from a run that ended early" in again.err
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
+def test_a_run_that_fails_twice_continues_twice(tmp_path: Path) -> None:
     model, output = save_model(tmp_path), tmp_path / "out.qcal"
     calibrator, keep = None, qc.onnx.Checkpoint(output)
     for count in (2, 5):
@@ -99,8 +99,8 @@ def test_a_run_that_fails_twice_goes_on_twice(tmp_path: Path) -> None:
     assert keep.complete == 7
 
 
-def test_nothing_is_left_to_run(tmp_path: Path) -> None:
-    """The last sample was the bad one, and is taken out."""
+def test_a_run_resumes_when_no_samples_are_left(tmp_path: Path) -> None:
+    """The last sample was bad, and is removed."""
     model, output = save_model(tmp_path), tmp_path / "out.onnx"
     data = save(tmp_path, samples(3))
     (data / "3.npz").write_bytes(b"nonsense")
@@ -118,7 +118,7 @@ def test_nothing_is_left_to_run(tmp_path: Path) -> None:
 def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
     earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of all, also when it ran earlier, and when all did."""
+    """It is the first sample, also if it ran earlier, and if all did."""
     model, output = save_model(tmp_path), tmp_path / "out.onnx"
     how: dict[str, Any] = {}
     if earlier:
@@ -140,10 +140,10 @@ def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
 
 
 @pytest.mark.parametrize("halves", [False, True])
-def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
+def test_a_sample_on_which_the_model_fails_is_not_in_the_checkpoint(
     halves: bool, tmp_path: Path
 ) -> None:
-    """Its first tensors were counted already; the last regular writing has none of them."""
+    """Its first tensors were already counted; the last checkpoint has none of them."""
     model, keep = (
         save_model(tmp_path),
         qc.onnx.Checkpoint(tmp_path / "out.onnx", seconds=0),
@@ -175,7 +175,9 @@ def test_of_a_sample_that_fails_in_the_model_nothing_is_kept(
     assert qc.load(keep.path(3)).to_bytes() == expected.to_bytes()
 
 
-def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -> None:
+def test_an_infinity_that_stops_the_run_is_not_in_the_checkpoint(
+    tmp_path: Path,
+) -> None:
     model, keep = (
         save_model(tmp_path),
         qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
@@ -186,7 +188,7 @@ def test_an_infinity_that_stops_the_run_is_not_in_what_is_kept(tmp_path: Path) -
     assert qc.load(keep.path(2)).to_bytes() == expected.to_bytes()
 
 
-def test_what_is_written_on_the_way_stays_until_it_is_removed(tmp_path: Path) -> None:
+def test_a_checkpoint_stays_until_it_is_removed(tmp_path: Path) -> None:
     model, keep = (
         save_model(tmp_path),
         qc.onnx.Checkpoint(tmp_path / "s.qcal", seconds=0),
@@ -243,7 +245,7 @@ def test_a_second_interruption_does_not_wait(
         if next(calls) == 1:
             for _ in range(2):
                 signal.raise_signal(signal.SIGINT)
-                time.sleep(0.05)  # Python has noticed it by then
+                time.sleep(0.05)  # time for Python to run the handler
         plain(*arguments)
 
     monkeypatch.setattr(InGraphObserver, "observe", interrupted)
@@ -281,7 +283,7 @@ def test_ctrl_c_on_the_command_line(command: str, tmp_path: Path) -> None:
     assert (tmp_path / name).read_bytes() == resumed
 
 
-def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
+def test_a_command_that_is_terminated_while_writing_loses_nothing(
     tmp_path: Path,
 ) -> None:
     model = save_model(tmp_path)
@@ -317,14 +319,14 @@ def test_a_command_that_is_told_to_end_while_it_writes_loses_nothing(
 
 
 class Often(qc.onnx.Checkpoint):
-    """Keeps after each sample."""
+    """Writes a checkpoint after each sample."""
 
     def __init__(self, output: Path, samples: int = 0) -> None:
         super().__init__(output, samples, seconds=0)
 
 
 @pytest.mark.parametrize("command", ["observe", "quantize"])
-def test_nothing_is_left_beside_an_output_that_is_written(
+def test_no_checkpoint_is_left_after_the_output_is_written(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
@@ -369,7 +371,7 @@ def test_histograms_are_kept_when_their_file_cannot_be_written(
     assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
 
 
-def test_an_error_is_told_when_nothing_can_be_kept(
+def test_an_error_is_reported_when_no_checkpoint_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
@@ -413,7 +415,9 @@ def test_workers_of_a_command_end_quietly(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
 
 
-def test_outputs_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
+def test_outputs_with_different_suffixes_have_separate_checkpoints(
+    tmp_path: Path,
+) -> None:
     names = ("m.qcal", "m.onnx", "m.v2.onnx")
     keeps = [qc.onnx.Checkpoint(tmp_path / name) for name in names]
     for samples, keep in enumerate(keeps, 1):
@@ -422,7 +426,7 @@ def test_outputs_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
     assert found == [[f"{name}.first-{i}.qcal"] for i, name in enumerate(names, 1)]
 
 
-def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_refused(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
     output = tmp_path / "out.qcal"
 
@@ -447,7 +451,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
+def test_a_configuration_with_other_settings_is_not_resumed(
     tmp_path: Path,
 ) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
@@ -481,7 +485,7 @@ def test_a_configuration_that_asks_for_other_histograms_is_not_resumed(
         ("", ""),
     ],
 )
-def test_complete_histograms_are_those_that_a_configuration_asks_for(
+def test_complete_histograms_must_have_the_settings_of_the_configuration(
     text: str, message: str, tmp_path: Path
 ) -> None:
     model, stats, config = (
@@ -522,7 +526,7 @@ def test_the_settings_of_a_configuration_are_those_of_the_histograms(
     assert "sample 2" in call("quantize", model, "-o", output, *how).error_text()
 
 
-def test_a_calibrator_that_counts_infinities_is_not_told_to_raise(
+def test_a_calibrator_that_counts_infinities_refuses_to_raise(
     tmp_path: Path,
 ) -> None:
     model, cal = save_model(tmp_path), qc.Calibrator()
@@ -532,10 +536,10 @@ def test_a_calibrator_that_counts_infinities_is_not_told_to_raise(
 
 
 @pytest.mark.parametrize("command", ["observe", "quantize"])
-def test_no_output_is_called_as_kept_histograms_are(
+def test_an_output_with_the_name_of_a_checkpoint_is_refused(
     command: str, tmp_path: Path
 ) -> None:
-    """A run for `out` would write and remove it."""
+    """A run for `out` would replace and remove it."""
     model, data = save_model(tmp_path), save(tmp_path, samples(2))
     name = tmp_path / "out.first-3.qcal"
     name.write_bytes(b"old")
@@ -547,7 +551,7 @@ def test_no_output_is_called_as_kept_histograms_are(
     assert name.read_bytes() == b"old"
 
 
-def test_what_is_resumed_is_not_replaced(tmp_path: Path) -> None:
+def test_the_resumed_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save(tmp_path, samples(3))
     kept = tmp_path / "out.qcal.first-2.qcal"
     qc.onnx.observe(model, samples(2)).save(kept)
@@ -584,7 +588,7 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
 
 
 def refusing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let histograms not be written to a file of this name."""
+    """Let writing histograms to a file of this name fail."""
     plain = qc.Calibrator.save
 
     def save(self: qc.Calibrator, path: str | Path) -> None:
@@ -613,7 +617,7 @@ def test_histograms_are_kept_when_they_cannot_be_written(
     assert qc.load(kept).to_bytes() == qc.onnx.observe(model, data).to_bytes()
 
 
-def test_what_cannot_be_kept_does_not_end_the_run(
+def test_a_failed_checkpoint_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, keep = (
@@ -631,7 +635,7 @@ def test_what_cannot_be_kept_does_not_end_the_run(
     assert keep.found() == [keep.path(4)]
 
 
-def test_what_was_kept_earlier_is_told_when_the_last_writing_fails(
+def test_an_earlier_checkpoint_is_reported_when_the_last_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, keep = (

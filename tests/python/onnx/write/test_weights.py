@@ -1,4 +1,4 @@
-"""Weights: codes, scales and blocks, against numpy and what onnxruntime makes of them."""
+"""Weights: codes, scales and blocks, against numpy and onnxruntime."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def matmul(k: int = 64, n: int = 24, **more: Any) -> onnx.ModelProto:
 
 
 def decoded(path: Path, name: str) -> Array:
-    """What onnxruntime's DequantizeLinear gives for a weight."""
+    """The weight after onnxruntime's DequantizeLinear."""
     model = onnx.load(path)
     (node,) = [n for n in model.graph.node if n.input[0] == f"{name}_quantized"]
     found = [t for t in model.graph.initializer if t.name in node.input]
@@ -50,7 +50,7 @@ def decoded(path: Path, name: str) -> Array:
 
 
 def by_hand(w: Array, format: str, axis: int | None) -> Array:
-    """The oracle: fake quantisation from the extremes, in numpy alone."""
+    """The oracle: fake quantization from the extremes, in numpy alone."""
     axes = None if axis is None else tuple(k for k in range(w.ndim) if k != axis)
     if format.startswith("u"):
         most = 2 ** int(format[4:]) - 1
@@ -82,7 +82,7 @@ def by_hand(w: Array, format: str, axis: int | None) -> Array:
         *("float8_e4m3fn", "float8_e5m2"),
     ],
 )
-def test_every_weight_format_decodes_to_the_fake_quantised_weight(
+def test_every_weight_format_dequantizes_to_the_fake_quantized_weight(
     tmp_path: Path, format: str, per_channel: bool
 ) -> None:
     path = tmp_path / "q.onnx"
@@ -108,7 +108,7 @@ def test_every_weight_format_decodes_to_the_fake_quantised_weight(
 @pytest.mark.parametrize("format", ["int4", "uint4"])
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize(("rows_", "axis"), [(64, 0), (72, 0), (64, 1)])
-def test_blocks_are_coded_each_with_a_scale_of_its_own(
+def test_each_block_has_its_scale(
     format: str, size: int, rows_: int, axis: int
 ) -> None:
     w = models.random(rows_, 10) * np.exp(models.random(rows_, 1, seed=3))
@@ -144,7 +144,7 @@ def test_four_bits_in_blocks_run_in_onnxruntime(tmp_path: Path) -> None:
     assert len(stored.raw_data) == 64 * 24 // 2
 
 
-def test_a_gemm_has_its_blocks_along_the_axis_that_is_summed_over(
+def test_blocks_of_a_gemm_lie_along_the_axis_of_the_sum(
     tmp_path: Path,
 ) -> None:
     for transposed in (0, 1):
@@ -190,7 +190,7 @@ def test_the_search_is_no_worse_than_any_of_many_ranges(
             best,
             error(qc.QuantParams.from_range(-high, high, format=format, axis=axis)),
         )
-    # Values are uniform in bins of 0.2 %, which leaves about 1 % of the error.
+    # The search takes values as uniform in bins of 0.2 %: about 1 % of the error.
     assert np.all(got <= 1.01 * best)
 
 
@@ -238,8 +238,8 @@ def test_formats_of_single_weights(tmp_path: Path) -> None:
         qc.onnx.quantize(model, path, rows(32), weight_formats={"w3": "int4"})
 
 
-def test_a_bias_fits_32_bits_beside_weights_next_to_nothing(tmp_path: Path) -> None:
-    """Its scale is the product of two others, which may be tiny."""
+def test_a_bias_fits_32_bits_beside_tiny_weights(tmp_path: Path) -> None:
+    """Its scale is the product of two scales, which may be tiny."""
     bias = np.full(5, 1e6, np.float32)
     model = models.gemm_net(bias)
     model.graph.initializer[0].CopyFrom(
@@ -253,7 +253,7 @@ def test_a_bias_fits_32_bits_beside_weights_next_to_nothing(tmp_path: Path) -> N
 
 
 def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> None:
-    """A depthwise Conv with a dead channel, one of zeros, and one whose bias just fits."""
+    """A depthwise Conv with a dead channel, a channel of zeros, and a bias that just fits."""
     w, bias = models.random(8, 1, 3, 3), models.random(8, seed=1)
     w[2] *= 1e-15
     w[4] = 0
@@ -277,7 +277,7 @@ def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> 
                     assert models.signal_to_noise(want, got) > 30
     raised, plain = found
     changed = raised["w_scale"] != plain["w_scale"]
-    # Any scale is right for the zeros; the one taken codes the bias most exactly.
+    # Any scale represents zeros. The chosen one represents the bias most accurately.
     assert list(changed.nonzero()[0]) == [2, 4]
     assert raised["w_scale"][4] < plain["w_scale"][4]
     same = ~changed
