@@ -1,7 +1,7 @@
 # Everything that developers and continuous integration run. `make help` lists it.
 #
 # Each target sets up what it needs: a virtual environment in .venv, the packages of
-# pyproject.toml, and the extension built with optimisation. Needed beforehand: Python >= 3.10,
+# pyproject.toml, and the extension built with optimization. Needed beforehand: Python >= 3.10,
 # Rust >= 1.88, make, and the network for the first run.
 
 PYTHON ?= python3
@@ -38,12 +38,12 @@ $(VENV)/.torch: $(VENV)/.created pyproject.toml
 	$(UV) --group torch
 	@touch $@
 
-# Wheels only: a peer that has none for this Python is left out, and the benches say so.
+# Wheels only: the benches skip a library that has none for this Python, and report it.
 $(VENV)/.bench: $(VENV)/.created pyproject.toml
-	$(UV) --no-build --group bench || echo "Some peers have no wheel for this Python: the benches leave them out."
+	$(UV) --no-build --group bench || echo "Some libraries have no wheel for this Python: the benches skip them."
 	@touch $@
 
-build: $(VENV)/.built  ## Build the extension, optimised, into .venv
+build: $(VENV)/.built  ## Build the extension, optimized, into .venv
 
 torch: $(VENV)/.torch  ## Install torch (about 3 GB), which some tests and benches use
 
@@ -77,17 +77,17 @@ house: $(VENV)/.created  ## Print the structure of the project: sizes, imports, 
 
 bench: $(VENV)/.built $(VENV)/.bench  ## Run all benches (about twenty minutes on two cores)
 	cargo bench
-	$(PY) benches/python/run.py
+	$(PY) -m benches
 
-bench-smoke: $(VENV)/.built $(VENV)/.bench  ## See that all benches still run
+bench-smoke: $(VENV)/.built $(VENV)/.bench  ## Run all benches on small data (a few minutes)
 	cargo bench --quiet -- --test
-	$(PY) benches/python/run.py --smoke
+	$(PY) -m benches --smoke
 
 # For example: make fuzz-graphs FUZZ="--graphs 200 --seed 7"
 fuzz-graphs: $(VENV)/.built  ## Quantize 2,000 random ONNX graphs and report every fault (about half an hour)
 	PYTHONPATH=tests $(PY) -m fuzz.run $(FUZZ)
 
-demo: $(VENV)/.built  ## Quantise a real network and compare its accuracy before and after
+demo: $(VENV)/.built  ## Quantize a real network and compare its accuracy before and after
 	$(BIN)/quantcal demo
 
 ci: lint torch test bench-smoke demo  ## What continuous integration runs

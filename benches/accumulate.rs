@@ -1,4 +1,4 @@
-//! Recording, beside the floor: a vectorised max|x|, which is what reading the data once costs.
+//! Recording, beside the floor: a vectorized max|x|, which is what reading the data once costs.
 //!
 //! Everything is measured on one core and on two, the floor too, since both cores read from the
 //! same memory. The answers are checked before they are timed.

@@ -1,4 +1,4 @@
-"""One array: choose a grid, quantise, and see what it costs, in several formats."""
+"""One array in several formats: choose a range, quantize, and measure the error."""
 
 import numpy as np
 

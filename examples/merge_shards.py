@@ -1,7 +1,7 @@
 """Several processes observe a share of the data each; their files merge exactly.
 
-The histograms count, and counts add up: the merged file has the same bytes as that of one
-process which saw everything, however the data were shared.
+Histograms are counts, and counts add up. So the merged file has the same bytes as the file of
+one process that observed everything.
 """
 
 import multiprocessing
@@ -16,14 +16,14 @@ WORKERS, BATCHES = 3, 12
 
 
 def batch(number: int) -> dict[str, np.ndarray]:
-    """Stand in for a network: the activations of one batch, by tensor name."""
+    """Return the activations of one batch by tensor name, in place of a network."""
     rng = np.random.default_rng(number)
     hidden = rng.standard_normal((8, 512), dtype=np.float32)
     return {"hidden": hidden, "relu": np.maximum(hidden, 0)}
 
 
 def observe(worker: int, folder: Path) -> None:
-    """Observe every third batch and save what was seen."""
+    """Observe every third batch and save the histograms."""
     cal = qc.Calibrator()
     for number in range(worker, BATCHES, WORKERS):
         cal.observe_many(batch(number))

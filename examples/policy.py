@@ -1,4 +1,4 @@
-"""A policy in a file: which strategy decides for which tensor.
+"""A policy in a file: the strategy for each tensor.
 
 On the command line: quantcal compute stats.qcal -o table.json --strategy policy.toml
 """
@@ -24,4 +24,4 @@ table = cal.compute(policy, format="uint8")
 for name, params in table.items():
     rule = table.report[name].rule
     print(f"{name:<32} {params.strategy:<22} high {params.high:7.3f}  by {rule}")
-print(f"rules that decide nothing: {list(table.unused_rules)}")
+print(f"unused rules: {list(table.unused_rules)}")

@@ -1,4 +1,4 @@
-"""Quantise a small ONNX network and run both versions in onnxruntime.
+"""Quantize a small ONNX network and run both versions in onnxruntime.
 
 Needs `pip install "quantcal[onnx]"`.
 """
@@ -17,7 +17,7 @@ rng = np.random.default_rng(0)
 
 
 def network() -> onnx.ModelProto:
-    """Two layers of 64 units, with weights as a trained network might have them."""
+    """Return two layers with the weights of a trained network's size."""
     weights = {
         "w1": rng.normal(scale=0.2, size=(32, 64)),
         "w2": rng.normal(scale=0.2, size=(64, 10)),
@@ -39,7 +39,7 @@ def network() -> onnx.ModelProto:
 
 
 def samples(count: int) -> list[dict[str, np.ndarray]]:
-    """Return batches of inputs; a real reader would load typical ones from disk."""
+    """Return batches of inputs; real ones would be loaded from disk."""
     return [
         {"x": rng.standard_normal((16, 32), dtype=np.float32)} for _ in range(count)
     ]
@@ -62,6 +62,6 @@ for tensor, params in result.table.items():
     print(f"{tensor}: scale {params.scale:.4f}, zero point {params.zero_point}")
 print(f"QuantizeLinear nodes: {operators.count('QuantizeLinear')}")
 noise = np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
-print(f"error of the outputs: {noise:.1%} of their size")
+print(f"error of the outputs: {noise:.1%} of their RMS")
 agree = np.mean(got.argmax(axis=1) == expected.argmax(axis=1))
 print(f"same class: {agree:.0%}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from fuzz.elementwise import activation, gelu_by_erf, residual, with_constant
 from fuzz.layers import layer_norm, listed
 from fuzz.net import Net, Value
+from onnx import TensorProto, helper, numpy_helper
 
 _FLOAT = TensorProto.FLOAT
 

@@ -6,15 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper
-
 import fuzz.bodies
 import fuzz.elementwise
 import fuzz.moves  # noqa: F401  (its steps are listed)
+import numpy as np
+import onnx
 from fuzz.layers import conv, gemm, grow, matmul
 from fuzz.net import STYLES, Array, Names, Net, Value
+from onnx import TensorProto, helper
 
 Feed = dict[str, Array]
 FORMATS = 2  # so many sets of options for each graph

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-
 from fuzz.cases import Case
 
 # What an operator may be written as.

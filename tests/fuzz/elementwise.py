@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
-
 from fuzz.layers import listed
 from fuzz.net import Net, Value
+from onnx import TensorProto
 
 
 @listed(often=8)

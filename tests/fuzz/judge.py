@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-
-import quantcal as qc
 from fuzz import stock
 from fuzz.cases import Array, Case, Feed
 from fuzz.claims import check_file
+
+import quantcal as qc
 
 Outputs = dict[str, list[Array]]
 Stage = Callable[[str], None]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from fuzz.net import Net, Value
 
 Step = Callable[[Net, Value], "Value | None"]

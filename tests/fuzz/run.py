@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import onnx
-
 from fuzz.cases import FORMATS, make
 from fuzz.judge import Finding
 from fuzz.workers import Worker, run

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
+from fuzz.cases import Feed
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -18,8 +19,6 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
-
-from fuzz.cases import Feed
 
 TYPES = {
     "uint8": QuantType.QUInt8,

@@ -3,7 +3,6 @@
     python tests/golden/make_compat.py histograms    # quantcal[demo] (the shared input)
     python tests/golden/make_compat.py onnxruntime   # onnxruntime
     python tests/golden/make_compat.py modelopt      # nvidia-modelopt, huggingface_hub, requests
-    python tests/golden/make_compat.py mxnet         # mxnet 1.9.1 with numpy 1.23.5
     python tests/golden/make_compat.py ncnn          # nothing but numpy
 
 Each step wants only what its comment names, so each can run in an environment of its own;
@@ -148,11 +147,11 @@ def delicate():
 
 def activations():
     """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
-    from quantcal.demo import MODELS, LineSamples, render_lines
+    from quantcal.demo import RECOGNIZER, LineSamples, render_lines
     from quantcal.onnx import observe
 
     lines = render_lines(6, split="calibration")
-    seen = observe(MODELS["pp-ocr-rec"].fetch(), LineSamples(lines))
+    seen = observe(RECOGNIZER.fetch(), LineSamples(lines))
     names = sorted(seen)
     for name in names[:: len(names) // 12][:12]:
         yield name, seen[name]
@@ -362,32 +361,6 @@ def make_modelopt():
         ],
         note="as_released=false: the package's own search and quantiser, with num_bits and "
         "unsigned handed over in their places",
-    )
-
-
-def make_mxnet():
-    if not hasattr(np, "bool"):  # mxnet names an alias that numpy has dropped
-        np.bool = bool
-    import mxnet
-
-    def entropy(counts, edges, end, num_quantized_bins):
-        hist, ends = (mxnet.nd.array(a.astype(np.float32)) for a in (counts, edges))
-        high, _ = mxnet.nd.contrib.calibrate_entropy(
-            hist=hist, hist_edges=ends, num_quantized_bins=num_quantized_bins
-        )
-        high = float(high.asnumpy().item())
-        # As mxnet.contrib.quantization decides it, from the least value.
-        return [-high if counts[: counts.size // 2].any() else 0.0, high]
-
-    save(
-        "mxnet",
-        {"mxnet": mxnet.__version__, "numpy": np.__version__},
-        ask(
-            "odd",
-            "mxnet_entropy",
-            entropy,
-            [{"num_quantized_bins": n} for n in (255, 127, 15, 64)],
-        ),
     )
 
 

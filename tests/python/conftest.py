@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-# Before numpy is loaded: examples/llm has a thread for each core, and none for its library.
+# Before numpy is loaded: research/llm runs one thread a core, and none in numpy's library.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
@@ -27,16 +27,16 @@ settings.load_profile("quantcal")
 
 @pytest.fixture
 def in_child() -> None:
-    """Ask for the process that loads written models first; see the next one."""
+    """Ask for the process that loads models first; see the next one."""
 
 
 @pytest.fixture(autouse=True)
-def _written_models_are_loaded_here(
+def _models_are_loaded_here(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spare most tests the third of a second that starting that process takes."""
     if "in_child" not in request.fixturenames:
-        monkeypatch.setattr("quantcal.onnx._check.trial_run._python", lambda: None)
+        monkeypatch.setattr("quantcal.onnx._runtime.load_first._python", lambda: None)
 
 
 @pytest.fixture

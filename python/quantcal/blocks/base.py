@@ -1,4 +1,4 @@
-"""What all block formats have in common."""
+"""The base class of all block formats."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ from quantcal._core import CalibrationError
 from quantcal.blocks.statistics import BlockStatistics
 from quantcal.blocks.tensor import BlockTensor
 
-_NO_AXIS = (
-    "a single number has no axis for blocks to lie along; give it one with .reshape(1)"
-)
+_NO_AXIS = "a single number has no axis for blocks; give it one with .reshape(1)"
 
 
 class BlockFormat:
-    """What all block formats can do. Blocks lie along the last axis."""
+    """The methods of all block formats. Blocks lie along the last axis."""
 
     element: str
     """Format of the elements, named as in ONNX and ml_dtypes."""
     block_size: ClassVar[int]
-    """Elements that share a scale."""
+    """Number of elements that share a scale."""
     scale_format: ClassVar[str]
     """Format of the scales."""
     global_scale: float | None
-    """What multiplies all scales; None in MX."""
+    """Factor of all scales; None in MX."""
 
     @property
     def bits(self) -> int:
-        """Bits of an element."""
+        """Number of bits of an element."""
         return 4 if self.element == "float4_e2m1fn" else 8
 
     def quantize(self, values: Any) -> BlockTensor:
@@ -41,9 +39,9 @@ class BlockFormat:
         Parameters
         ----------
         values
-            float16, bfloat16, float32 or float64 (which is rounded to float32) of one axis or
-            more; numpy, DLPack or `__array__`. The last axis may have any length; its last
-            block counts as filled up with zeros.
+            An array of float16, bfloat16, float32 or float64 (which is rounded to float32)
+            with at least one axis; numpy, DLPack or `__array__`. The last axis may have any
+            length, and its last block is padded with zeros.
 
         Raises
         ------
@@ -58,14 +56,14 @@ class BlockFormat:
         return BlockTensor(codes, scales, format)
 
     def dequantize(self, tensor: BlockTensor) -> NDArray[np.float32]:
-        """Return the real values of a tensor of this format, by its own global scale.
+        """Return the real values of a tensor of this format, with the tensor's global scale.
 
         Raises
         ------
         TypeError
             If it is not a `BlockTensor`.
         CalibrationError
-            If it is of another format.
+            If it has another format.
         """
         if not isinstance(tensor, BlockTensor):
             msg = f"{type(tensor).__name__} is not a BlockTensor, which `quantize` returns"
@@ -76,18 +74,26 @@ class BlockFormat:
         return tensor.dequantize()
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
-        """Return `dequantize(quantize(values))`, without the codes between."""
+        """Return `dequantize(quantize(values))`, without storing codes.
+
+        Raises
+        ------
+        TypeError
+            If the values are not floats.
+        CalibrationError
+            If the array has no axis.
+        """
         array = with_axis(values)
         format = self._for(array)
         return _core.block_fake_quantize(array, str(format), format.global_scale)
 
     def statistics(self, values: Any) -> BlockStatistics:
-        """Return what this format does to an array, in counts that can be added up. O(n).
+        """Return the effect of this format on an array, in counts that can be added. O(n).
 
         Parameters
         ----------
         values
-            As for `quantize`. An NVFP4 without global scale sees the block maxima only.
+            As for `quantize`. Without a global scale, NVFP4 counts only the block maxima.
 
         Raises
         ------
@@ -104,7 +110,7 @@ class BlockFormat:
         return BlockStatistics(self, maxima, elements, found, saturated, zeroed)
 
     def scales_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the scales of an array of this shape.
+        """Return the shape of the scales for an array of this shape.
 
         Raises
         ------
@@ -116,12 +122,20 @@ class BlockFormat:
         return (*shape[:-1], -(-shape[-1] // self.block_size))
 
     def _for(self, array: NDArray[np.float32]) -> BlockFormat:
-        """Return this format with all that quantising the array needs."""
+        """Return this format with a global scale for the array, if it needs one."""
         return self
 
 
 def with_axis(values: Any) -> NDArray[np.float32]:
-    """Return an array as float32; refuse one without an axis."""
+    """Return an array as float32.
+
+    Raises
+    ------
+    TypeError
+        If the values are not floats.
+    CalibrationError
+        If the array has no axis.
+    """
     array = as_float32(values)
     if array.ndim == 0:
         raise CalibrationError(_NO_AXIS)

@@ -17,9 +17,10 @@ from quantcal.blocks.statistics import BlockStatistics
 from quantcal.formats import QuantFormat
 from quantcal.strategies import Strategy, resolve
 
-_LARGEST = 6.0 * 448.0  # element times block scale of NVFP4
+# The largest element of NVFP4 times its largest block scale.
+_LARGEST = 6.0 * 448.0
 _TINY = float(np.finfo(np.float32).tiny)
-# One place below the quotient, so that the product does not round up to infinity.
+# The float32 below the quotient, so that the product does not round to infinity.
 _MAX_GLOBAL = float(
     np.nextafter(np.float32(np.finfo(np.float32).max / _LARGEST), np.float32(0))
 )
@@ -29,24 +30,24 @@ _MAX_GLOBAL = float(
 class MXFP8(BlockFormat):
     """8-bit floats in blocks of 32 that share a power of two.
 
-    scale = 2^(floor(log2(amax)) - e), e being the exponent of the largest element (8 for
-    e4m3fn, 15 for e5m2), limited to 2^-127 ... 2^127. Elements are x / scale, rounded half to
-    even, and saturate: amax / scale lies below 512, but the largest e4m3fn is 448.
+    scale = 2^(floor(log2(amax)) - e), limited to 2^-127 ... 2^127. e is the exponent of the
+    largest element: 8 for e4m3fn, 15 for e5m2. Elements are x / scale, rounded half to even.
+    They saturate, since amax / scale is below 512 but the largest e4m3fn is 448.
 
-    A block of zeros has the scale 2^-127. A block with a NaN has a NaN scale and reads as
-    NaN. A block with an infinity has the scale 2^127: the infinity reads as one again, the
-    product being beyond float32, and what lies far below becomes zero.
+    A block of zeros has the scale 2^-127. A block with a NaN has a NaN scale, and all its
+    values become NaN. A block with an infinity has the scale 2^127. The infinity is restored,
+    since the product exceeds float32, and much smaller values become zero.
 
     Parameters
     ----------
     element
-        "float8_e4m3fn" (three mantissa bits) or "float8_e5m2" (two, and range that a block
-        hardly needs). SQNR on N(0, 1): 30.6 and 25.4 dB.
+        "float8_e4m3fn" has three mantissa bits. "float8_e5m2" has two, and a range that a
+        block hardly needs. SQNR on N(0, 1): 30.6 and 25.4 dB.
 
     Raises
     ------
     CalibrationError
-        If the element is neither.
+        If the element has another format.
 
     Examples
     --------
@@ -79,9 +80,9 @@ class MXFP8(BlockFormat):
 class MXFP4(BlockFormat):
     """4-bit floats (0, 0.5, 1, 1.5, 2, 3, 4, 6) in blocks of 32 that share a power of two.
 
-    scale = 2^(floor(log2(amax)) - 2); all else is as in `MXFP8`. amax / scale lies between 4
-    and 8, so that what is above 7 saturates: on N(0, 1) 0.9 % of the elements. SQNR
-    there: 18.8 dB.
+    scale = 2^(floor(log2(amax)) - 2); the rest is as in `MXFP8`. amax / scale is between 4
+    and 8, so values above 7 saturate: 0.9 % of the elements on N(0, 1). SQNR on N(0, 1):
+    18.8 dB.
 
     Examples
     --------
@@ -104,21 +105,21 @@ class MXFP4(BlockFormat):
 
 @dataclass(frozen=True)
 class NVFP4(BlockFormat):
-    """4-bit floats in blocks of 16 that share an 8-bit float; one float32 for the tensor.
+    """4-bit floats in blocks of 16 that share an 8-bit float, and one float32 per tensor.
 
     block scale = amax / 6 / global_scale, rounded to float8_e4m3fn and limited to
-    2^-9 ... 448, so that it is never zero; elements are x / (block scale * global_scale),
-    in float32, rounded half to even, and saturate. SQNR on N(0, 1): 20.4 dB.
+    2^-9 ... 448, so it is never zero. Elements are x / (block scale * global_scale) in
+    float32, rounded half to even, and saturate. SQNR on N(0, 1): 20.4 dB.
 
-    A block with a NaN has a NaN scale and reads as NaN. An infinity becomes the largest value
-    represented, 6 * 448 * global_scale, and the rest of its block is scaled for that.
+    A block with a NaN has a NaN scale, and all its values become NaN. An infinity becomes the
+    largest value, 6 * 448 * global_scale, and the rest of its block is scaled accordingly.
 
     Parameters
     ----------
     global_scale
-        None takes that of `calibrate` with "minmax" from each array that is quantised: its
-        largest magnitude (blocks with NaN or infinities left out) over 6 * 448, so that the
-        largest block scale is 448. Otherwise a float32 from 1.2e-38 to 1.26e35.
+        A float32 from 1.2e-38 to 1.26e35. None computes it for each quantized array, as
+        `calibrate` with "minmax" does: the largest magnitude over 6 * 448, so that the
+        largest block scale is 448. Blocks with NaN or infinities are ignored.
 
     Raises
     ------
@@ -153,7 +154,7 @@ class NVFP4(BlockFormat):
         except OverflowError:
             scale = math.inf
         _core.block_maxima(np.empty(0, np.float32), str(self), scale)
-        # The value that is used, so that equal formats do the same.
+        # The value is stored as the engine uses it, so equal formats give equal results.
         object.__setattr__(self, "global_scale", float(np.float32(scale)))
 
     @classmethod
@@ -163,25 +164,24 @@ class NVFP4(BlockFormat):
         strategy: str | Strategy = "minmax",
         **options: Any,
     ) -> NVFP4:
-        """Return the format whose largest block scale stands for the end of a range.
+        """Return the format whose largest block scale represents the end of a range.
 
         Parameters
         ----------
         block_maxima
-            Largest magnitudes of blocks of 16, as `statistics` gathers them.
+            Largest magnitudes of blocks of 16, as `statistics` collects them.
         strategy
-            A name such as "percentile_99.9", or an object. It sees the maxima as values to
-            be represented symmetrically in float8_e4m3fn, which is what the scales are; the
-            global scale is the end of its range over 6 * 448. As the block scales are floats
-            themselves, clipping gains resolution only for blocks whose maximum lies more than
-            28672 times below the end of the range.
+            A name such as "percentile_99.9", or an object. It chooses a symmetric range of
+            the maxima for float8_e4m3fn, the format of the scales. The global scale is the
+            end of that range over 6 * 448. Since block scales are floats, clipping improves
+            only blocks whose maximum is more than 28672 times below the end of the range.
         options
-            Passed to a strategy that is named.
+            Options of a named strategy.
 
         Raises
         ------
         CalibrationError
-            If the strategy, or an option, is not known, or its range is not finite.
+            If the strategy or an option is unknown, or its range is not finite.
         """
         chosen = resolve(strategy, **options)
         low, high = chosen.range(block_maxima, QuantFormat(cls.scale_format))
@@ -194,7 +194,7 @@ class NVFP4(BlockFormat):
         return cls(min(max(end / _LARGEST, _TINY), _MAX_GLOBAL))
 
     def statistics(self, values: Any) -> BlockStatistics:
-        """Return what this format does to an array; see `BlockFormat.statistics`."""
+        """Return the effect of this format on an array; see `BlockFormat.statistics`."""
         if self.global_scale is not None:
             return super().statistics(values)
         array = with_axis(values)

@@ -1,4 +1,4 @@
-"""`BlockStatistics`: what a block format does to the data, gathered in one streaming pass."""
+"""`BlockStatistics`: the effect of a block format on the data, collected in one pass."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 class BlockStatistics:
     """Counts over the blocks of one or more arrays; `+` and `sum` merge them exactly.
 
-    Any split of the data between whole blocks, any order and any number of threads give the
-    same statistics.
+    The statistics do not depend on the order of the data, the number of threads, or a split of
+    the data between whole blocks.
 
     Parameters
     ----------
     format
-        The block format. With an NVFP4 without global scale nothing but the block maxima
-        can be known; the other fields are then None.
+        The block format. For NVFP4 without a global scale only `block_maxima` and `elements`
+        are known, and the other fields are None.
     block_maxima
-        Largest magnitude of each block, as a histogram: `count` is the number of blocks,
-        `nan` and `posinf` those with a NaN or an infinity.
+        Histogram of the largest magnitude of each block. `count` is the number of blocks,
+        `nan` and `posinf` are the numbers of blocks with a NaN or an infinity.
     elements
-        All elements.
+        Number of all elements.
     scale_counts
         Number of blocks by the code of their scale, without codes that did not occur.
     saturated
-        Elements that saturation moves further than rounding would: more than half a step
-        beyond the largest.
+        Number of elements that saturation moves further than rounding would: those more than
+        half a step beyond the largest. Blocks with a NaN do not count.
     rounded_to_zero
-        Elements that become zero, exact zeros included. Elements of blocks with a NaN are
-        not counted here, nor in `saturated`.
+        Number of elements that become zero, including exact zeros. Blocks with a NaN do not
+        count.
 
     Examples
     --------
@@ -76,9 +76,9 @@ class BlockStatistics:
         return self._share(self.rounded_to_zero)
 
     def scale_exponents(self) -> dict[int, int] | None:
-        """Return the number of blocks by floor(log2(scale)), rising, without NaN scales.
+        """Return the number of blocks by floor(log2(scale)), in rising order.
 
-        The global scale of NVFP4 is left out of the scale.
+        NaN scales do not count, and the scale does not include NVFP4's global scale.
         """
         if self.scale_counts is None:
             return None
@@ -104,14 +104,14 @@ class BlockStatistics:
         Raises
         ------
         CalibrationError
-            If the formats differ: what one does to data says nothing about the other.
+            If the formats differ.
         """
         if not isinstance(other, BlockStatistics):
             return NotImplemented
         if self.format != other.format:
             msg = (
                 f"statistics of {self.format!r} and {other.format!r} cannot be merged; "
-                "their `block_maxima` can, where the blocks are of one size"
+                "merge their `block_maxima` if the block sizes are equal"
             )
             raise CalibrationError(msg)
         return BlockStatistics(

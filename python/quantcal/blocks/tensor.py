@@ -22,11 +22,11 @@ class BlockTensor:
     Parameters
     ----------
     codes
-        uint8, of the array's shape: one code a byte, that of a 4-bit element in the low 4
-        bits, as ml_dtypes keeps it, so that `codes.view(ml_dtypes.float4_e2m1fn)` shows the
-        elements. `packed` gives two codes a byte.
+        uint8, of the array's shape, with one code per byte. A 4-bit code is in the low 4
+        bits, as in ml_dtypes, so `codes.view(ml_dtypes.float4_e2m1fn)` shows the elements.
+        `packed` gives two codes per byte.
     scales
-        uint8, one code for each block: the shape of `codes` but for the last axis, which has
+        uint8, one code per block. The shape is that of `codes`, with a last axis of
         ceil(n / block_size). View them as `format.scale_format` of ml_dtypes.
     format
         The block format; NVFP4 with its global scale.
@@ -36,7 +36,7 @@ class BlockTensor:
     TypeError
         If codes or scales are not arrays of uint8.
     CalibrationError
-        If their shapes do not belong together, or an NVFP4 has no global scale.
+        If their shapes do not match, or an NVFP4 has no global scale.
     """
 
     codes: NDArray[np.uint8]
@@ -70,12 +70,12 @@ class BlockTensor:
 
     @property
     def global_scale(self) -> float | None:
-        """The float32 that multiplies all scales of NVFP4; None in MX."""
+        """The float32 factor of all scales of NVFP4; None in MX."""
         return self.format.global_scale
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed codes, the scales and the global scale."""
+        """Size in bytes of the packed codes, the scales and the global scale."""
         extra = 0 if self.global_scale is None else 4
         size: int = self.codes.size
         return -(-size * self.format.bits // 8) + int(self.scales.size) + extra
@@ -83,8 +83,8 @@ class BlockTensor:
     def packed(self) -> NDArray[np.uint8]:
         """Return the codes as ONNX stores them: row-major, in one dimension.
 
-        Two 4-bit codes share a byte, the first in its low bits; an odd one out is followed by
-        zero bits. Codes in 8 bits are just flattened.
+        Two 4-bit codes share a byte, with the first in the low bits. A single last code is
+        padded with zero bits. 8-bit codes are only flattened.
         """
         codes: NDArray[np.uint8] = self.codes.flatten()
         if self.format.bits == 8:
@@ -95,9 +95,9 @@ class BlockTensor:
         return packed
 
     def dequantize(self) -> NDArray[np.float32]:
-        """Return the real values, element times scale, as float32 of the same shape.
+        """Return the real values, element times scale, as float32 of the same shape. O(n).
 
-        All values of a block whose scale is NaN are NaN. O(n).
+        All values of a block with a NaN scale are NaN.
         """
         return _core.block_dequantize(
             np.require(self.codes, requirements=["C", "A"]),

@@ -26,9 +26,9 @@ _EXTRA = frozenset({"click", "rich", "shellingham", "typer"})
 def main() -> None:
     """Run the command with the arguments of this process, and exit.
 
-    Exit codes: 0 done, 1 an error that is told in one line, 2 wrong usage, 130 Ctrl-C
-    or SIGTERM, which end a command alike. Once all is written and shown, a signal ends the
-    process as it ends any other.
+    Exit codes: 0 done, 1 an error, reported in one line, 2 wrong usage, 130 Ctrl-C or
+    SIGTERM. Both signals end a command in the same way. Once all is written and shown, a
+    signal ends the process as it ends any other.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,7 +36,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            _heed_sigterm()
+            _handle_sigterm()
             _run()
         finally:
             _finish()
@@ -55,16 +55,16 @@ def _run() -> None:
         name = (error.name or "").partition(".")[0]
         if name not in _EXTRA:
             raise
-        told = "The quantcal command needs typer and rich"
+        message = "The quantcal command needs typer and rich"
         install = 'pip install "quantcal[cli]"'
         if is_missing(error, name):
-            told = f"{told}. Install them with: {install}"
+            message = f"{message}. Install them with: {install}"
         else:
-            told = (
-                f"{told}, but the {name} that is installed cannot be imported: {error}. "
-                f"Bring it up to date with: {install} --upgrade"
+            message = (
+                f"{message}, but the {name} that is installed cannot be imported: {error}. "
+                f"Update it with: {install} --upgrade"
             )
-        print(told, file=sys.stderr)
+        print(message, file=sys.stderr)
         raise SystemExit(1) from None
     app(prog_name="quantcal")
 
@@ -73,14 +73,14 @@ def _finish() -> None:
     """Show what is written, and clean up: nothing is left for a signal to interrupt."""
     signals.ignore()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # told by Python at its end, if at all
+        with suppress(OSError, ValueError):  # Python reports it at its end, if at all
             stream.flush()
     close_folders()
     signals.end_at_once()
 
 
-def _heed_sigterm() -> None:
-    """End at SIGTERM as at Ctrl-C, unless somebody cares for it; but not in forked workers."""
+def _handle_sigterm() -> None:
+    """End at SIGTERM as at Ctrl-C, unless it has a handler; forked workers end as before."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return

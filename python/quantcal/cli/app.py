@@ -64,7 +64,7 @@ def _root(
     """
 
 
-# In the order in which a newcomer needs them; --help lists them so.
+# --help lists them in this order, in which a newcomer needs them.
 for command in (
     quantize,
     evaluate,

@@ -11,7 +11,7 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.cli.console import say_warning
+from quantcal.cli.output.console import say_warning
 from quantcal.onnx import Checkpoint
 
 

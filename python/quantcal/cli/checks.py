@@ -18,7 +18,7 @@ from quantcal.onnx import FileCheck, QuantizeOptions
 def check_sources(
     samples: str | None, from_: Path | None, options: QuantizeOptions
 ) -> None:
-    """Refuse samples beside histograms, and neither."""
+    """Refuse samples together with histograms, and a run without either."""
     if samples is not None and from_ is not None:
         raise typer.BadParameter("Give --samples or --from, not both.")
     if samples is None and from_ is None and options.activation_type != "none":
@@ -55,12 +55,12 @@ def calibrator_for(
     configured
         The settings asked for: ``mantissa_bits`` and ``on_nonfinite``, or None.
     complete
-        Whether they are of all samples.
+        Whether they hold all samples.
 
     Raises
     ------
     CalibrationError
-        If they were made with other settings than are asked for.
+        If they were made with other settings.
     """
     if earlier is None:
         chosen = {

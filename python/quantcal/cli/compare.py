@@ -13,9 +13,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from quantcal.cli import records
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
@@ -23,8 +20,11 @@ from quantcal.cli.options import (
     StatsArgument,
     SymmetricOption,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import print_facts, warn_of_nonfinite
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.stats_run import StatsRun
-from quantcal.cli.tables import Column, tensor_table
 from quantcal.comparison.compare import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import HIGHER_IS_BETTER
@@ -33,7 +33,7 @@ from quantcal.report.picture import save_comparison
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
 _RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
-"""What goes first on a narrow terminal."""
+"""What a narrow terminal leaves out first."""
 
 
 class Sort(str, Enum):
@@ -81,7 +81,7 @@ def compare(
         typer.Option(
             "--sort",
             show_default="as given",
-            help="Puts the best strategies by this figure first; over several tensors, "
+            help="Put the best strategies by this figure first; over several tensors, "
             "by its median.",
         ),
     ] = None,
@@ -120,7 +120,7 @@ def compare(
     tensors = run.calibrator.names if tensor is None else [tensor]
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(
-            f"A picture is of one tensor, and there are {len(tensors)}: name one with "
+            f"A picture shows one tensor, and there are {len(tensors)}: name one with "
             "--tensor.",
             param_hint="'--plot'",
         )
@@ -161,7 +161,7 @@ def compare(
 
 
 def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
-    """Return the names of the strategies, the best first; those that never apply last."""
+    """Return the names of the strategies, the best first. Those that never apply come last."""
     names = comparison.strategies
     if sort is None:
         return names

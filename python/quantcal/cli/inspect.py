@@ -14,10 +14,10 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.cli import records, text, views
-from quantcal.cli.console import show, stdout
-from quantcal.cli.facts import warn_of_nonfinite
 from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text, views
+from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.facts import warn_of_nonfinite
 from quantcal.cli.results import load_either
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
@@ -72,9 +72,9 @@ def inspect(
 ) -> None:
     """Show what is in a file: counts, extremes, percentiles, distributions.
 
-    The distribution is drawn on a linear axis from min to max, as an integer
-    grid divides it, with the logarithm of counts as height: one value in
-    millions shows. A block with crumbs far away is a tensor with outliers.
+    The distribution has a linear axis from min to max, as an integer grid
+    divides it. The height is the logarithm of counts, which shows one value in
+    millions. A block with small marks far away is a tensor with outliers.
 
     Examples:
       $ quantcal inspect stats.qcal --sort max --limit 10

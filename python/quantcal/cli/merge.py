@@ -11,10 +11,10 @@ import typer
 from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
 from quantcal.calibrator import Calibrator
-from quantcal.cli import text
-from quantcal.cli.console import say_warning, stdout
 from quantcal.cli.errors import CommandError, check_outputs
-from quantcal.cli.facts import print_facts
+from quantcal.cli.output import text
+from quantcal.cli.output.console import say_warning, stdout
+from quantcal.cli.output.facts import print_facts
 from quantcal.cli.results import load_stats
 
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from quantcal.calibrator import Calibrator
-from quantcal.cli import text
 from quantcal.cli.checkpoints import keep_all, open_checkpoint
-from quantcal.cli.console import stdout
-from quantcal.cli.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.flags import Flags, flag_of, takes_flags
 from quantcal.cli.options import ModelArgument, ResumeOption, SamplesOption
+from quantcal.cli.output import text
+from quantcal.cli.output.console import stdout
+from quantcal.cli.output.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.onnx import FileCheck, QuantizeOptions, Samples, load_samples
 from quantcal.onnx import observe as observe_model
 from quantcal.onnx.result import peak_memory

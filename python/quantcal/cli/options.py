@@ -28,10 +28,10 @@ StatsArgument = Annotated[
     ),
 ]
 SAMPLES_HELP = (
-    "Calibration samples: a folder of .npz files, one each, whose keys are the input "
-    "names; a single .npz; .npy files for a model with one input; or "
-    "python:MODULE:CALLABLE, which yields {input name: array}. 100 to 1000 typical "
-    "samples are usual."
+    "Calibration samples: a folder of .npz files, one per sample, with the input names as "
+    "keys; a single .npz; or .npy files for a model with one input. "
+    "python:MODULE:CALLABLE yields {input name: array}. 100 to 1000 typical samples are "
+    "usual."
 )
 SamplesOption = Annotated[
     str, typer.Option("--samples", metavar="PATH", help=SAMPLES_HELP)

@@ -16,12 +16,12 @@ from quantcal.cli.checks import (
     check_sources,
     config_beside,
 )
-from quantcal.cli.facts import warn_of_unused_rules
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import KEEP, SAMPLES_HELP, ModelArgument, ResumeOption
+from quantcal.cli.output.facts import warn_of_unused_rules
+from quantcal.cli.output.summary import print_result, print_written
 from quantcal.cli.results import load_either
-from quantcal.cli.summary import print_result, print_written
 from quantcal.onnx import Checkpoint, FileCheck, QuantizeOptions, read_config, write
 from quantcal.onnx import quantize as quantize_model
 from quantcal.strategies import Policy
@@ -129,8 +129,8 @@ def quantize(
 ) -> None:
     """Quantize an ONNX model with the ranges that its samples show.
 
-    Runs the samples through the model once, one at a time, chooses a range for
-    each activation, and writes a copy with QuantizeLinear and DequantizeLinear
+    Runs the samples through the model once, one at a time, and chooses a range
+    for each activation. Writes a copy with QuantizeLinear and DequantizeLinear
     nodes for onnxruntime or TensorRT.
 
     Examples:
@@ -186,7 +186,7 @@ def quantize(
             checkpoint=checkpoint,
             options=QuantizeOptions(**values),
         )
-        check()  # while the samples ran much may have happened
+        check()  # files may have changed while the samples ran
         if save_stats is not None and len(calibrator):
             calibrator.save(save_stats)
     except BaseException:

@@ -22,7 +22,7 @@ def load_either(file: Path) -> Calibrator | CalibrationTable:
 
 
 def load_stats(file: Path) -> Calibrator:
-    """Read histograms; of a table say which command wrote what is wanted.
+    """Read histograms; for a table, name the command that writes histograms.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def load_stats(file: Path) -> Calibrator:
 
 
 def load_table(file: Path) -> CalibrationTable:
-    """Read a table; of histograms say which command makes one.
+    """Read a table; for histograms, name the command that makes a table of them.
 
     Raises
     ------
@@ -66,5 +66,5 @@ def _begins_with(file: Path, what: bytes) -> bool:
     try:
         with file.open("rb") as opened:
             return opened.read(64).lstrip().startswith(what)
-    except OSError:  # told when it is read
+    except OSError:  # reported when it is read
         return False

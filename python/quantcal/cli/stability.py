@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from quantcal._io.files import same_target
-from quantcal.cli import records
-from quantcal.cli.console import saying_warnings, show, stdout
 from quantcal.cli.errors import CommandError
-from quantcal.cli.facts import print_facts
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
     StrategyOption,
     check_format,
 )
+from quantcal.cli.output import records
+from quantcal.cli.output.console import saying_warnings, show, stdout
+from quantcal.cli.output.facts import print_facts
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.results import load_stats
 from quantcal.cli.rules import parse_strategy
-from quantcal.cli.tables import Column, tensor_table
 from quantcal.report import columns
 from quantcal.stability import TOLERANCE, check_stability
 
-# What goes first where a terminal is narrow.
+# What a narrow terminal leaves out first.
 _RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
 
 
@@ -68,7 +68,9 @@ def stability(
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
     if same_target(first, second):
-        raise CommandError(f"{first} is given twice; it agrees with itself.")
+        raise CommandError(
+            f"{first} is given twice. Give the histograms of two halves."
+        )
     check_format(format_)
     halves = load_stats(first), load_stats(second)
     rules = parse_strategy(strategy)

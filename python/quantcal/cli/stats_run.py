@@ -1,4 +1,4 @@
-"""What commands on a file of histograms have in common: checks, files and time."""
+"""A command on a file of histograms: its checks, its files and its time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class StatsRun:
         self.seconds = 0.0
 
     def work(self, work: Callable[[Calibrator], _Result]) -> _Result:
-        """Do the work, take its time, and check the output again before it is written."""
+        """Do the work and measure its time. Check the output again before it is written."""
         started = time.perf_counter()
         result = work(self.calibrator)
         self.seconds = time.perf_counter() - started

@@ -1,12 +1,11 @@
 """The thresholds that other calibrators choose, from the same uniform histogram.
 
-"KL" names at least four different algorithms in the tools people use today (docs/kl.md has
-the table). These functions return what each of them returns, defects included, so that a
-model can be moved and compared. For new work use :class:`quantcal.MSE` or
-:class:`quantcal.KL` instead: these here inherit every weakness of their models.
+Each tool means a different algorithm by "KL" (docs/reference/kl.md has the table). These
+functions return the same thresholds as the tools, including their defects, to migrate or
+compare a model. For new work use `quantcal.MSE` or `quantcal.KL` instead.
 
-Only numpy is needed; the tools themselves are not imported. A histogram comes from the tool,
-or from :meth:`quantcal.Histogram.rebin`.
+They need only numpy, and do not import the tools. A histogram comes from the tool, or from
+`quantcal.Histogram.rebin`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from quantcal.compat.modelopt import (
     modelopt_mse,
     modelopt_percentile,
 )
-from quantcal.compat.mxnet import mxnet_entropy
 from quantcal.compat.ncnn import ncnn_kl
 from quantcal.compat.onnxruntime import onnxruntime_entropy, onnxruntime_percentile
 
@@ -24,7 +22,6 @@ __all__ = [
     "modelopt_entropy",
     "modelopt_mse",
     "modelopt_percentile",
-    "mxnet_entropy",
     "ncnn_kl",
     "onnxruntime_entropy",
     "onnxruntime_percentile",

@@ -1,4 +1,4 @@
-"""What every function of `quantcal.compat` asks of its arguments."""
+"""Checks the arguments of the functions in `quantcal.compat`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from quantcal._text import shown
 Counts = NDArray[np.int64]
 Edges = NDArray[Any]
 
-# Below this, sums of counts are exact in float64, in any order.
-_MOST = 1 << 53
+# Below this limit, sums of counts are exact in float64, in any order.
+_EXACT_SUM = 1 << 53
 
 
 def histogram(counts: Any, edges: Any) -> tuple[Counts, Edges]:
-    """Return checked counts and edges; a float type of the edges is kept.
+    """Return checked counts and edges; edges keep a float type.
 
     Raises
     ------
     CalibrationError
-        If the shapes do not fit, counts are no counts, or edges do not rise.
+        If the shapes do not match, counts are invalid, or edges do not rise.
     TypeError
         If one of them is not an array of numbers.
     """
@@ -33,7 +33,7 @@ def histogram(counts: Any, edges: Any) -> tuple[Counts, Edges]:
     if ends.shape != (checked.size + 1,):
         msg = (
             f"edges have the shape {ends.shape}, but {checked.size} bins have "
-            f"{checked.size + 1} edges: give both ends of every bin"
+            f"{checked.size + 1} edges: give both edges of every bin"
         )
         raise CalibrationError(msg)
     if ends.dtype.kind != "f":
@@ -42,9 +42,9 @@ def histogram(counts: Any, edges: Any) -> tuple[Counts, Edges]:
         at = int(np.flatnonzero(~np.isfinite(ends))[0])
         msg = f"edges[{at}] is {ends[at]}, but edges must be finite"
         raise CalibrationError(msg)
-    flat = np.flatnonzero(~(ends[1:] > ends[:-1]))
-    if flat.size:
-        at = int(flat[0])
+    wrong = np.flatnonzero(~(ends[1:] > ends[:-1]))
+    if wrong.size:
+        at = int(wrong[0])
         msg = (
             f"edges[{at + 1}] is {ends[at + 1]} after {ends[at]}, but edges must rise "
             "from bin to bin"
@@ -54,17 +54,19 @@ def histogram(counts: Any, edges: Any) -> tuple[Counts, Edges]:
 
 
 def magnitudes(counts: Any, edges: Any) -> tuple[Counts, Edges]:
-    """Return a checked histogram of absolute values; otherwise as `histogram`.
+    """Return a checked histogram of absolute values.
 
     Raises
     ------
     CalibrationError
-        Also if the edges begin below zero.
+        As for `histogram`, or if the edges begin below zero.
+    TypeError
+        As for `histogram`.
     """
     checked, ends = histogram(counts, edges)
     if ends[0] < 0:
         msg = (
-            f"edges begin at {ends[0]}, but this search takes the histogram of |x|, "
+            f"edges begin at {ends[0]}, but this function takes the histogram of |x|, "
             "whose edges begin at 0 or above"
         )
         raise CalibrationError(msg)
@@ -77,48 +79,52 @@ def histogram_counts(counts: Any) -> Counts:
     Raises
     ------
     CalibrationError
-        If there are none, or they are negative, not finite, not whole or above 2**53.
+        If there are none, or they are negative, not finite, not integers, or their sum
+        reaches 2**53.
     TypeError
         If they are not an array of numbers.
     """
     array = _array("counts", counts)
     if array.ndim != 1 or not array.size:
-        msg = f"counts have the shape {array.shape}, but must be one row of bins"
+        msg = f"counts have the shape {array.shape}, but they must be one row of bins"
         raise CalibrationError(msg)
     wrong = ~np.isfinite(array) | (array < 0) | (array != np.floor(array))
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        msg = f"counts[{at}] is {array[at]}, but counts are whole numbers, 0 or more"
+        msg = f"counts[{at}] is {array[at]}, but counts must be integers from 0"
         raise CalibrationError(msg)
     total = float(array.sum(dtype=np.float64))
-    if total >= _MOST:
-        msg = f"counts sum to {total:g}, but sums are exact below 2**53 = {_MOST} only"
+    if total >= _EXACT_SUM:
+        msg = (
+            f"counts sum to {total:g}, but sums are exact below 2**53 = {_EXACT_SUM} only: "
+            "divide the counts"
+        )
         raise CalibrationError(msg)
     return array.astype(np.int64)
 
 
-def too_few_bins(bins: int, levels: int, option: str) -> NoReturn:
-    """Refuse a histogram that is too short for its levels.
+def refuse_few_bins(bins: int, levels: int, option: str) -> NoReturn:
+    """Refuse a histogram with too few bins for its levels.
 
     Raises
     ------
     CalibrationError
-        Always, with the name of the option that sets the levels.
+        Always; names the option that sets the levels.
     """
     msg = (
-        f"{bins} bins cannot be merged to {shown(levels)} levels: give more bins, or a smaller "
-        f"{option}"
+        f"{bins} bins cannot be merged to {shown(levels)} levels: give more bins, or a "
+        f"smaller {option}"
     )
     raise CalibrationError(msg)
 
 
-def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return an integer option.
 
     Raises
     ------
     CalibrationError
-        If it is below `least` or above `most`.
+        If it is below `minimum` or above `maximum`.
     TypeError
         If it is not an integer.
     """
@@ -126,8 +132,10 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
         msg = f"{name} is {shown(value)}, but it must be an integer"
         raise TypeError(msg)
     number = operator.index(value)
-    if number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"between {least} and {most}"
+    if number < minimum or (maximum is not None and number > maximum):
+        limits = f"at least {minimum}"
+        if maximum is not None:
+            limits = f"between {minimum} and {maximum}"
         msg = f"{name} is {shown(number)}, but it must be {limits}"
         raise CalibrationError(msg)
     return number
@@ -151,12 +159,12 @@ def percent(value: Any) -> float:
 
 
 def real(name: str, value: Any) -> float:
-    """Return a real option as a float; NaN and infinities pass.
+    """Return a real option as a float, which may be NaN or infinite.
 
     Raises
     ------
     CalibrationError
-        If it is beyond the numbers of a float.
+        If it exceeds the range of a float.
     TypeError
         If it is not a number.
     """
@@ -166,7 +174,7 @@ def real(name: str, value: Any) -> float:
     try:
         return math.fsum([value])
     except OverflowError:
-        msg = f"{name} is {shown(value)}, which is beyond the numbers of a float"
+        msg = f"{name} is {shown(value)}, which exceeds the range of a float"
         raise CalibrationError(msg) from None
     except TypeError as error:
         msg = f"{name} is {shown(value)}, but it must be a number"

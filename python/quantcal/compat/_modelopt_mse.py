@@ -1,138 +1,139 @@
-"""ModelOpt's search for the least squared error, with torch's float32 arithmetic.
-
-Float64 estimates from running totals leave a few candidates, which are then computed in
-float32, operation by operation as torch does.
-"""
+"""ModelOpt's search for the minimum squared error, with torch's float32 arithmetic."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.compat._candidates import in_blocks, may_be_best, running_totals
+
 Floats = NDArray[np.float32]
 
-# A float32 quantiser is off by at most 5e-7 of the value: four roundings of 6e-8, one of
-# which may also choose the neighbouring level where both are equally far.
-_SLIP = 5e-7
-# Squaring, weighting and torch's sum: some ten roundings of 6e-8, and a margin.
-_SUM_SLIP = 1e-5
-_CELLS = 1 << 18
-_TINY = np.float32(2.0**-24)  # ModelOpt takes an amax up to this for zero
-_HUGE = np.float32(1e12)  # beyond, squares might overflow
+# The relative error of a float32 quantizer: four roundings of 6e-8. One of them may also
+# choose the neighboring level where both are equally far.
+_QUANTIZER_ERROR = 5e-7
+# The relative error of squaring, weighting and torch's sum: some ten roundings of 6e-8.
+_SUM_ERROR = 1e-5
+# The relative error of differences of running totals.
+_TOTALS_ERROR = 1e-7
+# ModelOpt takes an amax up to this for zero.
+_TINY = np.float32(2.0**-24)
+# Above this, squares might overflow.
+_HUGE = np.float32(1e12)
 
 
-def best_centre(
+@dataclass(frozen=True)
+class Quantizer:
+    """The options of ModelOpt's fake quantizer."""
+
+    num_bits: int
+    unsigned: bool
+    bias: int = 0
+
+
+def best_center(
     hist: NDArray[np.int64],
-    centres: Floats,
+    centers: Floats,
     candidates: NDArray[np.int64],
-    bias: int,
-    num_bits: int,
-    unsigned: bool,
+    quantizer: Quantizer,
 ) -> float:
-    """Return the first candidate centre with the least loss."""
+    """Return the first candidate center with the minimum loss."""
     weights = hist.astype(np.float32)
-    lowest, highest = centres[candidates[0]], centres[-1]
-    # Elsewhere the estimates do not hold (one bit gives NaN), and all are computed.
-    if num_bits != 1 and lowest > _TINY and highest < _HUGE and hist.any():
-        candidates = candidates[
-            _near(hist, centres, candidates, bias, num_bits, unsigned)
-        ]
-    losses = []
-    block = max(1, _CELLS // hist.size)
-    for at in range(0, candidates.size, block):
-        amax = centres[candidates[at : at + block], None]
-        losses.append(_losses(weights, centres, amax, bias, num_bits, unsigned))
-    return float(centres[candidates[np.argmin(np.concatenate(losses))]])
+    lowest, highest = centers[candidates[0]], centers[-1]
+    # Otherwise the bounds do not hold, since one bit gives NaN. Then all are computed.
+    if quantizer.num_bits != 1 and lowest > _TINY and highest < _HUGE and hist.any():
+        lower, upper = _loss_bounds(hist, centers, candidates, quantizer)
+        candidates = candidates[may_be_best(lower, upper)]
+    losses = in_blocks(
+        candidates,
+        hist.size,
+        lambda block: _losses(weights, centers, centers[block, None], quantizer),
+    )
+    return float(centers[candidates[np.argmin(losses)]])
 
 
-def _near(
+def _loss_bounds(
     hist: NDArray[np.int64],
-    centres: Floats,
+    centers: Floats,
     candidates: NDArray[np.int64],
-    bias: int,
-    num_bits: int,
-    unsigned: bool,
-) -> NDArray[np.bool_]:
-    """Return which candidates could have the least loss in float32.
+    quantizer: Quantizer,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return bounds of the candidates' losses in float32.
 
-    The norms of the error in float32 and in exact arithmetic differ by no more than the norm
-    of the quantiser's slips (the triangle inequality).
+    By the triangle inequality, the norm of the error in float32 differs from the exact norm
+    by at most the norm of the quantizer's rounding errors.
     """
-    c = centres.astype(np.float64)
+    c = centers.astype(np.float64)
     amax = c[candidates]
-    running = [
-        np.concatenate(([0.0], np.cumsum(hist * power))) for power in (1.0, c, c * c)
-    ]
-    if num_bits == 0:  # everything becomes amax + bias
-        level = amax + bias
-        number, first, second = (r[-1] for r in running)
+    totals = [running_totals(hist * power) for power in (1.0, c, c * c)]
+    if quantizer.num_bits == 0:
+        # Every value becomes amax + bias.
+        level = amax + quantizer.bias
+        number, first, second = (t[-1] for t in totals)
         squares = level * level * number - 2 * level * first + second
-        slips = _SLIP * (np.abs(level) * np.sqrt(number) + np.sqrt(second))
+        errors = np.abs(level) * np.sqrt(number) + np.sqrt(second)
+        slack = _QUANTIZER_ERROR * errors
     else:
-        squares = _grid_errors(c, running, amax, num_bits, unsigned)
-        slips = np.full(amax.size, _SLIP * np.sqrt(running[2][-1]))
+        squares = _grid_errors(c, totals, amax, quantizer)
+        slack = np.full(amax.size, _QUANTIZER_ERROR * np.sqrt(totals[2][-1]))
     norms = np.sqrt(np.maximum(squares, 0.0))
-    # What differences of running totals may lose to rounding.
-    slips += 1e-7 * np.sqrt(running[2][-1])
-    least = np.maximum(norms - slips, 0.0) ** 2 * (1 - _SUM_SLIP)
-    most = (norms + slips) ** 2 * (1 + _SUM_SLIP)
-    near: NDArray[np.bool_] = least <= most.min()
-    return near
+    slack += _TOTALS_ERROR * np.sqrt(totals[2][-1])
+    lower = np.maximum(norms - slack, 0.0) ** 2 * (1 - _SUM_ERROR)
+    return lower, (norms + slack) ** 2 * (1 + _SUM_ERROR)
 
 
 def _grid_errors(
     c: NDArray[np.float64],
-    running: list[NDArray[np.float64]],
+    totals: list[NDArray[np.float64]],
     amax: NDArray[np.float64],
-    num_bits: int,
-    unsigned: bool,
+    quantizer: Quantizer,
 ) -> NDArray[np.float64]:
     """Return the squared error of each grid: level by level S2 - 2 q S1 + q^2 N."""
-    bound = (1 << (num_bits - 1 + unsigned)) - 1
+    bound = (1 << (quantizer.num_bits - 1 + quantizer.unsigned)) - 1
     levels = np.arange(bound + 1)
-    parts = []
-    block = max(1, _CELLS // levels.size)
-    for at in range(0, amax.size, block):
-        step = amax[at : at + block, None] / bound
+
+    def errors(block: NDArray[np.int64]) -> NDArray[np.float64]:
+        step = amax[block, None] / bound
         ends = np.searchsorted(c, (levels[1:] - 0.5) * step)
         ends = np.pad(ends, ((0, 0), (1, 1)), constant_values=((0, 0), (0, c.size)))
-        number, first, second = (np.diff(r[ends], axis=1) for r in running)
+        number, first, second = (np.diff(t[ends], axis=1) for t in totals)
         q = levels * step
-        parts.append((second - 2 * q * first + q * q * number).sum(axis=1))
-    return np.concatenate(parts)
+        by_level = second - 2 * q * first + q * q * number
+        total: NDArray[np.float64] = by_level.sum(axis=1)
+        return total
+
+    return in_blocks(np.arange(amax.size), levels.size, errors)
 
 
 def _losses(
-    weights: Floats,
-    centres: Floats,
-    amax: Floats,
-    bias: int,
-    num_bits: int,
-    unsigned: bool,
+    weights: Floats, centers: Floats, amax: Floats, quantizer: Quantizer
 ) -> Floats:
-    """Return the mean weighted squared errors of the grids of `amax`, shape (rows, 1)."""
-    bound = np.float32(2.0 ** (num_bits - 1 + unsigned) - 1.0)
-    least = np.float32(0) if unsigned else -bound
-    shifted = centres - np.float32(bias) if bias else centres
+    """Return the mean weighted squared error of the grid of each `amax`."""
+    bias = np.float32(quantizer.bias)
+    bound = np.float32(2.0 ** (quantizer.num_bits - 1 + quantizer.unsigned) - 1.0)
+    lowest = np.float32(0) if quantizer.unsigned else -bound
+    shifted = centers - bias if bias else centers
     zero = amax <= _TINY
     with np.errstate(all="ignore"):
         scale = np.where(zero, np.float32(0), bound / amax)
-        levels = np.minimum(np.maximum(np.rint(shifted * scale), least), bound)
+        levels = np.minimum(np.maximum(np.rint(shifted * scale), lowest), bound)
         quantized = levels / np.where(zero, np.float32(1), scale)
         if bias:
-            quantized += np.float32(bias)
-        error = quantized - centres
-        losses = cascade_sum(error * error * weights)
-        losses /= np.float32(centres.size)
+            quantized += bias
+        error = quantized - centers
+        losses = _cascade_sum(error * error * weights)
+        losses /= np.float32(centers.size)
     return losses
 
 
-def cascade_sum(rows: Floats) -> Floats:
+def _cascade_sum(rows: Floats) -> Floats:
     """Return the sum of each row in the order in which torch adds float32 on x86-64.
 
-    32 numbers at a time into four registers of eight lanes, which are emptied into those of
-    a higher level every 2^k rounds; then registers, what is left over, and lanes in turn.
-    Fewer than eight numbers go one lane wide.
+    Torch adds 32 numbers at a time into four registers of eight lanes. Every 2^k rounds it
+    adds these to the registers of a higher level. Then it adds the registers, the remaining
+    numbers, and the lanes. With fewer than eight numbers there is one lane.
     """
     lanes = 8 if rows.shape[1] >= 8 else 1
     vectors = rows.shape[1] // lanes

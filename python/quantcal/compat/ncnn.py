@@ -16,31 +16,29 @@ from quantcal.compat import _checks
 def ncnn_kl(counts: Any, absmax: float, *, target_bins: int = 128) -> float:
     """Return the amax that ncnn's table tool chooses with `method=kl`.
 
-    The first t bins are merged to `target_bins` levels of t / target_bins bins, where a bin
-    that a border cuts belongs to both levels in proportion; empty bins are treated as all
-    others. Both distributions get 1e-4 in every bin and are not normalised afterwards. The
-    first t with the least divergence wins; all bins (t = num_bins) are never tried.
+    A candidate is the first t bins. They are merged to `target_bins` levels of
+    t / target_bins bins each. A bin between two levels is shared in proportion, and empty
+    bins are not special. Both distributions get 1e-4 in every bin, and are not normalized
+    afterwards. The first t with the minimum divergence wins. ncnn never tries all bins.
 
-    Written from ncnn's ncnn2table.cpp, 2026; not compared with its binary, but with a loop
-    written from the same description. All in float32, sums one after the other, logarithms
-    rounded from float64. O(num_bins^2), 17 ms at 2048 bins on one core.
+    The code follows ncnn's ncnn2table.cpp of 2026. It was compared with a loop written from
+    the same description, not with ncnn's binary. All arithmetic is in float32: sums in
+    order, and logarithms rounded from float64. O(num_bins^2), 17 ms at 2048 bins on one core.
 
     Parameters
     ----------
-    counts : array of whole numbers, shape (num_bins,)
-        How many values of |x| each bin of [0, absmax] holds, exact zeros left out, as ncnn
-        leaves them out; it has 2048 bins.
-    absmax : float
-        The end of the last bin, in the unit of the data; not negative.
-    target_bins : int
-        Levels; 128 as in the original.
+    counts
+        Integers, shape (num_bins,): the number of values of |x| in each bin of [0, absmax],
+        without exact zeros. ncnn has 2048 bins.
+    absmax
+        The upper edge of the last bin in the unit of the data; not negative.
+    target_bins
+        Number of levels; 128 as in the original.
 
     Returns
     -------
-    float
-        (t + 1/2) bins, in float32; t = target_bins if all counts are zero or there are no
-        more bins. ncnn's scale is
-        127 / amax.
+    (t + 1/2) bins, in float32. t is `target_bins` if all counts are zero, or there are no
+    more bins. ncnn's scale is 127 / amax.
 
     Raises
     ------
@@ -66,14 +64,15 @@ def ncnn_kl(counts: Any, absmax: float, *, target_bins: int = 128) -> float:
         msg = f"absmax is {end}, but it must be finite in float32 and not negative"
         raise CalibrationError(msg)
     if hist.size < levels:
-        _checks.too_few_bins(hist.size, levels, "target_bins")
+        _checks.refuse_few_bins(hist.size, levels, "target_bins")
     threshold = _best_width(hist, levels)
     size = np.float32(hist.size)
     return float(np.float32(threshold + 0.5) * rounded / size)
 
 
 def _best_width(hist: NDArray[np.int64], levels: int) -> int:
-    if not hist.any() or hist.size == levels:  # no candidate is better than none
+    # Then there is no candidate, or none with a divergence, and ncnn keeps its initial value.
+    if not hist.any() or hist.size == levels:
         return levels
     return levels + int(
         np.argmin(_core.ncnn_divergences(hist.astype(np.uint64), levels))

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal.compat import _checks
+from quantcal.compat._candidates import may_be_best, running_shares, running_totals
 
-_EPSILON = 1e-4  # what an empty bin is given
-_FLOAT32 = 4  # bytes; divergences in smaller floats would have ties
+# The count that the smoothing gives to an empty bin.
+_EPSILON = 1e-4
+# Size in bytes. Divergences in smaller floats would have ties that the bounds do not show.
+_FLOAT32 = 4
 
 
 def onnxruntime_entropy(
@@ -21,37 +24,38 @@ def onnxruntime_entropy(
 ) -> tuple[float, float]:
     """Return the range that ONNX Runtime's Entropy calibration chooses.
 
-    Windows about the middle bin, from `num_quantized_bins` bins to all, are merged to
-    `num_quantized_bins` levels, and the first with the least KL divergence wins. Four
-    things set it apart: empty bins get their level's value too, that value is cut to a whole
-    number, bins beyond the last full level count as empty, and sums are in float32. With as
-    many bins as levels, which are the calibrator's defaults, there is one window: all.
+    A candidate is a window around the middle bin, from `num_quantized_bins` bins to all. It
+    is merged to `num_quantized_bins` levels, and the first window with the minimum KL
+    divergence wins. The algorithm has four peculiarities. Empty bins get the value of their
+    level too, and that value is truncated to an integer. Bins after the last full level count
+    as empty. Sums are in float32. With as many bins as levels, the calibrator's default,
+    there is one window: all bins.
 
-    The calibrator then limits the range to the extremes it observed; a histogram does not
-    have them, so the caller does. Equal to onnxruntime 1.32.0, bit for bit
-    with the same numpy. Bounds from running totals leave a few windows,
-    O(num_bins^2 / levels); those are computed as the original does. Some 600 times faster at
-    2048 bins.
+    The calibrator then limits the range to the observed extremes. A histogram does not have
+    them, so the caller must do that. The result equals onnxruntime 1.32.0, bit for bit with
+    the same numpy. Bounds from running totals find the few best windows in
+    O(num_bins^2 / levels). Those are computed as in the original. At 2048 bins this is some
+    600 times faster.
 
     Parameters
     ----------
-    counts : array of whole numbers, shape (num_bins,)
-        How many values each bin holds, over [-T, T].
-    edges : array of floats, shape (num_bins + 1,)
-        The rising ends of the bins, in the unit of the data.
-    num_quantized_bins : int
-        Levels; 128 as in the original.
+    counts
+        Integers, shape (num_bins,): the number of values in each bin of [-T, T].
+    edges
+        Floats, shape (num_bins + 1,): the rising edges of the bins in the unit of the data.
+    num_quantized_bins
+        Number of levels; 128 as in the original.
 
     Returns
     -------
-    tuple of float
-        `low` and `high`, both edges. The narrowest window if all counts are zero.
+    `low` and `high`, both edges. If all counts are zero, they are those of the narrowest
+    window.
 
     Raises
     ------
     CalibrationError
-        If the histogram is malformed, has fewer bins than levels, or is so sparse
-        (10,000 empty bins for each other one) that the original fails, too.
+        If the histogram is malformed, has fewer bins than levels, or is so sparse that the
+        original fails too (10,000 empty bins per non-empty one).
     TypeError
         If an argument is of the wrong type.
 
@@ -67,59 +71,66 @@ def onnxruntime_entropy(
     levels = _checks.integer("num_quantized_bins", num_quantized_bins, 1)
     middle, half = hist.size // 2, levels // 2
     if middle < half:
-        _checks.too_few_bins(hist.size, levels, "num_quantized_bins")
-    search = _Search(hist, levels)
-    halves = np.arange(half, middle + 1)
+        _checks.refuse_few_bins(hist.size, levels, "num_quantized_bins")
+    radii = np.arange(half, middle + 1)
     if ends.dtype.itemsize >= _FLOAT32:
-        # Windows that cannot be the best in any rounding are left out.
-        least, most = _core.smoothed_divergences(hist.astype(np.uint64), levels)
-        halves = halves[least <= most.min()]
-    windows = [(middle - i, min(middle + i + 1, hist.size)) for i in halves.tolist()]
+        lower, upper = _core.smoothed_divergences(hist.astype(np.uint64), levels)
+        radii = radii[may_be_best(lower, upper)]
+    windows = [(middle - i, min(middle + i + 1, hist.size)) for i in radii.tolist()]
+    totals = running_totals(hist)
     # The original stores each divergence in the type of the edges.
-    divergences = [np.asarray(search(*w)).astype(ends.dtype) for w in windows]
+    divergences = [
+        np.asarray(_divergence(hist, totals, levels, *window)).astype(ends.dtype)
+        for window in windows
+    ]
     low, high = windows[int(np.argmin(divergences))]
     return float(ends[low]), float(ends[high])
 
 
-class _Search:
-    """The divergence of a window; group sums come from running totals, so they are exact."""
-
-    def __init__(self, hist: NDArray[np.int64], levels: int) -> None:
-        self.hist = hist
-        self.levels = levels
-        self.totals = np.concatenate(([0], np.cumsum(hist)))
-
-    def __call__(self, start: int, end: int) -> float:
-        totals, size = self.totals, end - start
-        reference = self.hist[start:end].copy()
-        reference[0] += totals[start]
-        reference[-1] += totals[-1] - totals[end]
-        full = reference != 0
-        merged = size // self.levels
-        inside = merged * self.levels
-        ends = totals[start : start + inside + 1 : merged] if merged else totals[[0]]
-        sums = np.zeros(self.levels)
-        sums[: ends.size - 1] = np.diff(ends)
-        sums[-1] += totals[end] - totals[start + inside]
-        numbers = full[:inside].reshape(self.levels, merged).sum(axis=1)
-        # A level without a full bin stays 0.
-        values = (sums / np.maximum(numbers, 1)).astype(np.int64)
-        values[numbers == 0] = 0
-        quantized = np.zeros(size, dtype=np.int64)
-        quantized[:inside] = np.repeat(values, merged)
-        p, q = _smooth(reference, full), _smooth(quantized, quantized != 0)
-        if p is None or q is None:
-            return math.inf
-        p /= p.sum()
-        q /= q.sum()
-        terms: NDArray[np.float32] = p * np.log(p / q)
-        return float(terms.sum())
+def _divergence(
+    hist: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    levels: int,
+    start: int,
+    end: int,
+) -> float:
+    """Return the divergence of a window; the sums from running totals are exact."""
+    size = end - start
+    reference = hist[start:end].copy()
+    reference[0] += totals[start]
+    reference[-1] += totals[-1] - totals[end]
+    full = reference != 0
+    merged = size // levels
+    inside = merged * levels
+    ends = totals[start : start + inside + 1 : merged] if merged else totals[[0]]
+    sums = np.zeros(levels)
+    sums[: ends.size - 1] = np.diff(ends)
+    sums[-1] += totals[end] - totals[start + inside]
+    numbers = full[:inside].reshape(levels, merged).sum(axis=1)
+    # A level without a non-empty bin stays 0.
+    values = (sums / np.maximum(numbers, 1)).astype(np.int64)
+    values[numbers == 0] = 0
+    quantized = np.zeros(size, dtype=np.int64)
+    quantized[:inside] = np.repeat(values, merged)
+    p, q = _smooth(reference, full), _smooth(quantized, quantized != 0)
+    if p is None or q is None:
+        return math.inf
+    p /= p.sum()
+    q /= q.sum()
+    terms: NDArray[np.float32] = p * np.log(p / q)
+    return float(terms.sum())
 
 
 def _smooth(
     counts: NDArray[np.int64], full: NDArray[np.bool_]
 ) -> NDArray[np.float32] | None:
-    """Give empty bins a little and take it evenly from the others; None if all are empty."""
+    """Give empty bins a little, taken evenly from the others; None if all are empty.
+
+    Raises
+    ------
+    CalibrationError
+        If a non-empty bin would lose its whole count.
+    """
     number = int(np.count_nonzero(full))
     if not number:
         return None
@@ -128,7 +139,7 @@ def _smooth(
     if taken >= 1 or not (smoothed[full] > 0).all():
         msg = (
             f"only {number} of {counts.size} bins in a window are not empty: onnxruntime "
-            "fails on such a histogram, too; use fewer bins or another method"
+            "fails on such a histogram too; use fewer bins or another function"
         )
         raise CalibrationError(msg)
     values: NDArray[np.float32] = np.where(full, smoothed, np.float32(_EPSILON))
@@ -141,27 +152,25 @@ def onnxruntime_percentile(
     """Return the range that ONNX Runtime's Percentile calibration chooses.
 
     Both ends are lower edges of the bins in which the running share of the counts reaches its
-    goal, so `high` may lie up to a bin below the true percentile. The calibrator then limits
-    the range to the extremes it observed; here the caller does. Equal to onnxruntime
-    1.32.0, bit for bit. O(num_bins).
+    goal. So `high` may be up to one bin below the true percentile. The calibrator then limits
+    the range to the observed extremes; here the caller must do that. The result equals
+    onnxruntime 1.32.0, bit for bit. O(num_bins).
 
     Parameters
     ----------
-    counts : array of whole numbers, shape (num_bins,)
-        How many values each bin holds; of |x| if `symmetric`.
-    edges : array of floats, shape (num_bins + 1,)
-        The rising ends of the bins, in the unit of the data.
-    percentile : float
-        The share to keep, in per cent; 99.999 as in the original.
-    symmetric : bool
-        Whether the histogram is of |x| and the range is -T to T. Otherwise half of what is
-        cut off is cut off at each end. Default: False.
+    counts
+        Integers, shape (num_bins,): the number of values in each bin, of |x| if `symmetric`.
+    edges
+        Floats, shape (num_bins + 1,): the rising edges of the bins in the unit of the data.
+    percentile
+        The share to keep in percent; 99.999 as in the original.
+    symmetric
+        Whether the histogram is of |x| and the range is -T to T. Otherwise each end clips
+        half of the rest.
 
     Returns
     -------
-    tuple of float
-        `low` and `high`. From the first edge, (`edges[0]`, `edges[0]`) or its symmetric
-        form, if all counts are zero.
+    `low` and `high`. If all counts are zero, both are the first edge, or its symmetric form.
 
     Raises
     ------
@@ -178,9 +187,7 @@ def onnxruntime_percentile(
     """
     hist, ends = _checks.histogram(counts, edges)
     share = _checks.percent(percentile)
-    total = hist.sum()
-    # The original divides 0 by 0 and finds every goal beyond NaN: at the first edge.
-    running = np.cumsum(hist / total) if total else np.full(hist.size, np.inf)
+    running = running_shares(hist)
     if symmetric:
         high = float(ends[np.searchsorted(running, share / 100.0)])
         return -high, high

@@ -20,9 +20,9 @@ from quantcal._io.files import check_target
 from quantcal._process import imports
 from quantcal.calibrator import Calibrator
 from quantcal.demo.errors import DemoError
-from quantcal.demo.fetch import MODELS, cache_folder, fetch
+from quantcal.demo.fetch import cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
-from quantcal.demo.ocr import Accuracy, LineSamples, evaluate
+from quantcal.demo.ocr import RECOGNIZER, Accuracy, LineSamples, evaluate
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult, environment
 from quantcal.onnx import find_saturation, observe, write
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
-    "MODELS",
+    "RECOGNIZER",
     "SEED",
     "STRATEGIES",
     "Accuracy",
@@ -110,7 +110,7 @@ def run(
     for name in names:
         check_target(folder / name)
     say("Fetching the model and the fonts (15 and 3 MB, the first time)")
-    model = MODELS["pp-ocr-rec"].fetch()
+    model = RECOGNIZER.fetch()
     say(f"Drawing {calibration_lines} + {evaluation_lines} lines of text")
     observed = render_lines(calibration_lines, split="calibration", seed=seed)
     lines = render_lines(evaluation_lines, split="evaluation", seed=seed)

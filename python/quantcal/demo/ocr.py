@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from quantcal.demo.fetch import Member
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     from quantcal.demo.lines import Line
 
 Arithmetic = Literal["exact", "native"]
+
+RECOGNIZER: Final = Member(
+    "rapidocr-onnxruntime",
+    "1.4.4",
+    "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+    "Apache-2.0",
+    "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+)
+"""The model that the demo quantizes."""
 
 _HEIGHT: Final = 48
 _WIDTH_STEP: Final = 64

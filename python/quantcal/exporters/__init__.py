@@ -1,12 +1,20 @@
-"""Ranges in the files of other tools: ONNX Runtime, TensorRT, ncnn, and plain CSV and JSON.
+"""Writes ranges into the files of ONNX Runtime, TensorRT and ncnn, and into CSV and JSON.
 
-Each target is a module of its own; :func:`export` is what the command `quantcal export` calls.
-For a quantised ONNX model use :func:`quantcal.onnx.write`, which needs no such file.
+Each target has a module, and the command `quantcal export` calls `export`. For a
+quantized ONNX model use `quantcal.onnx.write`, which needs no such file.
 """
 
 from __future__ import annotations
 
-from quantcal.exporters import ncnn, onnxruntime, plain
-from quantcal.exporters.targets import TARGETS, Exported, export
+from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
+from quantcal.exporters.targets import TARGETS, ExportResult, export
 
-__all__ = ["TARGETS", "Exported", "export", "ncnn", "onnxruntime", "plain"]
+__all__ = [
+    "TARGETS",
+    "ExportResult",
+    "export",
+    "ncnn",
+    "onnxruntime",
+    "plain",
+    "tensorrt",
+]

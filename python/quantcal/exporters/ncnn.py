@@ -1,8 +1,8 @@
-"""ncnn's table of scales, as `ncnn2int8` reads it.
+"""Writes ncnn's table of scales, as `ncnn2int8` reads it.
 
-A scale there is a factor, 127 / amax, not a step. The table speaks of layers, not of
-tensors: a line ``LAYER_param_0`` with a factor for each channel (or group) of the layer's
-weights, and a line ``LAYER`` with the one of its input.
+A scale there is a factor, 127 / amax, not a step. The table names layers, not tensors. A line
+`LAYER_param_0` has a factor for each channel or group of the layer's weights, and a line
+`LAYER` has the factor of its input.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ if TYPE_CHECKING:
 
     from quantcal.onnx._model.model import Model
 
-_NAME_LENGTH = 255  # what the reader's buffer holds
+# The size of the reader's buffer for a name, in bytes.
+_NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer that computes in int8.
 
-    Attributes
+    Parameters
     ----------
-    tensor : str
+    tensor
         The name of its input in the table of ranges.
-    magnitudes : ndarray of float, shape (channels,)
-        The largest magnitude of the weights of each output channel, or of each group.
-    levels : int
-        127, or 31 where the kernel adds sums of weights before multiplying.
+    magnitudes
+        Floats, shape (channels,): the largest magnitude of the weights of each output channel,
+        or of each group.
+    levels
+        127, or 31 where the kernel adds weights before it multiplies.
     """
 
     tensor: str
@@ -53,15 +55,15 @@ class Layer:
 def layers_of(model: Model) -> dict[str, Layer]:
     """Return the layers that ncnn makes of an ONNX model's Conv, Gemm and MatMul nodes.
 
-    They are named as ncnn's converters name them: as the node, or as its output when the
-    node has no name. A 3×3 Conv of stride 1 and dilation 1 without groups gets 6-bit
-    weights, as `ncnn2table` gives it: ncnn computes it by Winograd's transform, which needs
-    the room.
+    The names are those of ncnn's converters: the name of the node, or of its output if the
+    node has none. As in `ncnn2table`, a 3×3 Conv of stride 1 and dilation 1 without groups
+    gets 6-bit weights. ncnn computes it with Winograd's transform, which adds weights.
 
     Parameters
     ----------
-    model : path, bytes or onnx.ModelProto
-        The model that the table was observed on, before ncnn's own optimiser renames layers.
+    model
+        The observed model as a path, bytes or a ModelProto. ncnn's optimizer renames layers,
+        so give the model before it.
 
     Raises
     ------
@@ -72,16 +74,16 @@ def layers_of(model: Model) -> dict[str, Layer]:
 
 
 def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
-    """Return the layers, and why other Conv, Gemm and MatMul nodes are none.
+    """Return the layers, and why other Conv, Gemm and MatMul nodes are skipped.
 
     Parameters
     ----------
-    model : path, bytes or onnx.ModelProto
+    model
+        As for `layers_of`.
 
     Returns
     -------
-    tuple of (dict of str to Layer, dict of str to str)
-        As :func:`layers_of` returns them; and node → reason.
+    The layers as from `layers_of`, and the reasons by node.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     weights = stored_tensors(graph)
     outside = {node.output[0] for node in graph.node if node.output}
     layers: dict[str, Layer] = {}
-    left: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for node in all_nodes(graph):
         if counted_as(node) not in _MAGNITUDES or not node.output:
             continue
@@ -109,14 +111,14 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
         if isinstance(found, Layer):
             layers[name] = found
         else:
-            left[name] = found
-    return layers, left
+            skipped[name] = found
+    return layers, skipped
 
 
 def _layer(
     node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]
 ) -> Layer | str:
-    """Return the layer of a node, or why it is none."""
+    """Return the layer of a node, or why it is skipped."""
     from onnx import TensorProto, numpy_helper
 
     foreign = why_foreign(node)
@@ -164,23 +166,24 @@ def write_table(
 ) -> int:
     """Write the scales of the layers whose input has a range, atomically.
 
-    Layers without a range are left out, and `ncnn2int8` keeps them in float: it refuses a layer
-    that has only one of its two lines.
+    Layers without a range are skipped, and `ncnn2int8` keeps them in float. It would refuse a
+    layer with only one of its two lines.
 
     Parameters
     ----------
-    table : mapping of str to QuantParams
-        Ranges of activations; the larger magnitude counts, ncnn has no zero points.
-    path : path
-    layers : mapping of str to Layer
-        By the layer's name in the .param file; :func:`layers_of` finds them in an ONNX model.
-    used : iterable of Used
+    table
+        Ranges of activations. The larger magnitude is used, since ncnn has no zero points.
+    path
+        The file.
+    layers
+        Layers by their names in the .param file. `layers_of` finds them in an ONNX
+        model.
+    used
         Files that must not be replaced, such as the model's.
 
     Returns
     -------
-    int
-        How many layers were written.
+    The number of layers that were written.
 
     Raises
     ------
@@ -193,7 +196,7 @@ def write_table(
         wanted = ", ".join(sorted({layer.tensor for layer in layers.values()})[:5])
         msg = (
             f"the table has the input of none of the {len(layers)} layers; they read "
-            f"{wanted or 'nothing'}: give the model that was observed"
+            f"{wanted or 'nothing'}: give the observed model"
         )
         raise _core.CalibrationError(msg)
     lines = [*_weight_lines(chosen), *_input_lines(chosen, table)]
@@ -213,7 +216,7 @@ def _weight_lines(layers: Mapping[str, Layer]) -> Iterator[str]:
             )
             raise _core.CalibrationError(msg)
         if "_param_" in name:
-            msg = f"ncnn takes a layer named {name!r} for weights: rename the node"
+            msg = f"ncnn reads a layer named {name!r} as weights: rename the node"
             raise _core.CalibrationError(msg)
         scales = (_factor(layer.levels, m) for m in np.atleast_1d(layer.magnitudes))
         yield f"{name}_param_0 {' '.join(scales)}"
@@ -227,10 +230,10 @@ def _input_lines(
 
 
 def _factor(levels: int, magnitude: float) -> str:
-    """Return levels / magnitude with all digits of a float32; 1 for what is always zero.
+    """Return levels / magnitude with all digits of a float32; 1 if all values are zero.
 
-    ncnn's own writer has six decimals, which leave two digits of a magnitude of 10,000, and
-    infinity for 0.
+    ncnn's writer has six decimals, which leave two digits of a magnitude of 10,000, and it
+    writes infinity for 0.
     """
     with np.errstate(over="ignore", divide="ignore"):
         factor = (

@@ -1,7 +1,6 @@
 """ONNX Runtime's forms of a table: objects, JSON cache, and the TensorRT provider's table.
 
-The cache is what `quantize_static(calibration_cache_path=...)` reads instead of running
-samples.
+`quantize_static(calibration_cache_path=...)` reads the cache instead of running samples.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
 METHODS = ("MinMax", "Entropy", "Percentile", "Distribution")
-"""The names that onnxruntime's `CalibrationMethod` has."""
+"""The names in onnxruntime's `CalibrationMethod`."""
 
 TENSORRT_FILES = ("calibration.json", "calibration.flatbuffers", "calibration.cache")
 """The files of the TensorRT provider's table; the provider reads the second."""
@@ -43,16 +42,16 @@ def tensors_data(
 
     Parameters
     ----------
-    table : mapping of str to QuantParams
-        Ranges are rounded to float32; by channel they are arrays, as its MinMax makes them.
-    method : str
-        The method that the object claims; one of :data:`METHODS`. Default: MinMax, which every
-        quantizer accepts.
+    table
+        Ranges are rounded to float32. By channel they are arrays, as in its MinMax.
+    method
+        The method to state in the object, one of `METHODS`. Every quantizer accepts
+        MinMax.
 
     Raises
     ------
     CalibrationError
-        If the method is not known, or a range exceeds float32.
+        If the method is unknown, or a range exceeds float32.
     ImportError
         If onnxruntime or onnx is missing; says how to install them.
     """
@@ -61,7 +60,7 @@ def tensors_data(
     require()
     from onnxruntime.quantization import calibrate
 
-    kind = calibrate.CalibrationMethod[_known(method)]
+    kind = calibrate.CalibrationMethod[_check_method(method)]
     data = {
         name: calibrate.TensorData(lowest=low, highest=high)
         for name, (low, high) in _ranges(table).items()
@@ -74,21 +73,23 @@ def write_cache(
 ) -> None:
     """Write the JSON cache of `quantize_static(calibration_cache_path=...)`, atomically.
 
-    onnxruntime computes scales from these ranges itself; give it the activation type and the
-    symmetry that the table was made for, and it finds the same scales up to rounding.
+    onnxruntime computes scales from these ranges itself. With the activation type and the
+    symmetry of the table it computes the same scales, up to rounding.
 
     Parameters
     ----------
-    table : mapping of str to QuantParams
-    path : path
-    method : str
-        Must be the `calibrate_method` that `quantize_static` is called with; it refuses others.
-        Default: MinMax, its own default.
+    table
+        Parameters by tensor.
+    path
+        The file.
+    method
+        The `calibrate_method` of the call to `quantize_static`, which refuses others. Its
+        default is MinMax.
 
     Raises
     ------
     CalibrationError
-        If the method is not known, a range exceeds float32, or the file cannot be written.
+        If the method is unknown, a range exceeds float32, or the file cannot be written.
     """
     content = {
         "CLS": "TensorsData",
@@ -98,7 +99,7 @@ def write_cache(
         },
         "calibration_method": {
             "CLS": "CalibrationMethod",
-            "value": f"CalibrationMethod.{_known(method)}",
+            "value": f"CalibrationMethod.{_check_method(method)}",
         },
         "smooth_quant": False,
     }
@@ -112,26 +113,28 @@ def read_cache(
 
     Parameters
     ----------
-    path : path
-    format : str or QuantFormat
-        What the ranges are to be represented in; the cache has ranges only. Default: uint8, the
-        usual activations on CPUs.
+    path
+        The file.
+    format
+        The format of the parameters, since the cache has only ranges. The default is uint8,
+        the usual format of activations on CPUs.
 
     Returns
     -------
-    CalibrationTable
-        `strategy` is the cache's method. Ranges of more than one channel have axis 1.
+    A table whose `strategy` is the method of the cache. Ranges of more than one channel have
+    axis 1.
 
     Raises
     ------
     CalibrationError
-        If the file is no such cache or a range is none; names the file and the tensor.
+        If the file is no such cache or a range is invalid; names the file and the tensor.
     """
     try:
         content = parse_json(read_bytes(path, LARGEST).decode())
         method = content["calibration_method"]["value"].rpartition(".")[2].lower()
         entries = content["data"]
-        if not isinstance(entries, dict):  # pairs could name a tensor twice
+        # A list of pairs could name a tensor twice.
+        if not isinstance(entries, dict):
             raise TypeError(
                 f"data is {shown(entries, 40)}, but it must be ranges by name"
             )
@@ -152,8 +155,8 @@ def read_cache(
                 axis=None if whole else 1,
             )
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            told = error if isinstance(error, _core.CalibrationError) else repr(error)
-            msg = f'{path}, tensor "{name}": its range is none: {told}'
+            why = error if isinstance(error, _core.CalibrationError) else repr(error)
+            msg = f'{path}, tensor "{name}": its range is invalid: {why}'
             raise _core.CalibrationError(msg) from error
     return CalibrationTable(params)
 
@@ -161,17 +164,18 @@ def read_cache(
 def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -> None:
     """Write the table of onnxruntime's TensorRT execution provider, three files.
 
-    The files are those of onnxruntime's own `write_calibration_table`, which it is asked to
-    write; but that takes the upper end for the magnitude, so that a tensor from -10 to 1
-    gets a dynamic range of 1. Here it gets 10.
+    onnxruntime's `write_calibration_table` writes the files. By itself it takes the upper end
+    as the magnitude, so a tensor from -10 to 1 would get a dynamic range of 1. Here it gets
+    10.
 
     Parameters
     ----------
-    table : mapping of str to QuantParams
-        By channel the largest magnitude of all channels counts: a dynamic range is a tensor's.
-    folder : path
-        Gets :data:`TENSORRT_FILES`; give the provider the second as
-        ``trt_int8_calibration_table_name``.
+    table
+        Parameters by tensor. By channel the largest magnitude is used, since there is one
+        dynamic range per tensor.
+    folder
+        Receives `TENSORRT_FILES`. Give the provider the second as
+        `trt_int8_calibration_table_name`.
 
     Raises
     ------
@@ -194,7 +198,8 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
     targets = [Path(folder, name) for name in TENSORRT_FILES]
     for target in targets:
         check_target(target)
-    with working():  # onnxruntime writes through links, and into pipes
+    # onnxruntime writes through links and into pipes, so it writes to a temporary folder.
+    with working():
         made = TemporaryFolder()
         write_calibration_table(data, str(made.path))
         contents = [made.path.joinpath(name).read_bytes() for name in TENSORRT_FILES]
@@ -203,10 +208,10 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
         write_bytes(target, content)
 
 
-def _known(method: str) -> str:
+def _check_method(method: str) -> str:
     if method not in METHODS:
         known = ", ".join(METHODS)
-        msg = f"method {shown(method)} is not known to onnxruntime: give one of {known}"
+        msg = f"onnxruntime has no method {shown(method)}: give one of {known}"
         raise _core.CalibrationError(msg)
     return method
 
@@ -234,17 +239,25 @@ def _array(values: Any) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """Return the numbers of a range's end, which may be nested in lists, as an array."""
+    """Return the numbers of a range's end, which may be nested in lists, as an array.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no number, or a value is no finite number.
+    """
     data = value["data"] if isinstance(value, dict) else value
-    left = [data]
-    while left:  # not by recursion, which a file could exhaust
-        item = left.pop()
+    remaining = [data]
+    # A file could exhaust the stack of a recursion.
+    while remaining:
+        item = remaining.pop()
+        # numpy accepts True and "1" as numbers.
         if isinstance(item, list):
-            left += item
-        elif type(item) not in (int, float):  # numpy takes True and "1" for numbers
+            remaining += item
+        elif type(item) not in (int, float):
             raise _core.CalibrationError(f"{item!r:.40} is not a number")
         elif not _is_finite(item):
-            msg = f"{item!r:.40} is no finite number of a float"
+            msg = f"{item!r:.40} is no finite float"
             raise _core.CalibrationError(msg)
     numbers = np.asarray(data, dtype=np.float64).reshape(-1)
     if not numbers.size:
@@ -255,5 +268,6 @@ def _numbers(value: Any) -> Any:
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # a whole number beyond float64
+    except OverflowError:
+        # An integer beyond the range of float64.
         return False

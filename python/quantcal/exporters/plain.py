@@ -1,6 +1,6 @@
-"""Ranges as CSV and JSON, for spreadsheets and for programs that know none of the tools.
+"""Writes ranges as CSV and JSON, for spreadsheets and other programs.
 
-To read ranges back into quantcal, keep the table itself (`CalibrationTable.save`).
+To read ranges into quantcal again, save the table (`CalibrationTable.save`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ COLUMNS = (
 
 
 def write_csv(table: Mapping[str, QuantParams], path: str | Path) -> None:
-    """Write a line a tensor, or a line a channel, under a line of headings; RFC 4180, UTF-8.
+    """Write one line per tensor or channel, after a header line; RFC 4180, UTF-8.
 
-    Numbers have all digits: reading them as float64 gives the same values.
+    Numbers have all digits, so reading them as float64 gives the same values.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def write_csv(table: Mapping[str, QuantParams], path: str | Path) -> None:
 
 
 def write_json(table: Mapping[str, QuantParams], path: str | Path) -> None:
-    """Write an object a tensor: its range, scale, zero_point, format and where they are from.
+    """Write one object per tensor: its range, scale, zero_point, format and strategy.
 
     By channel the first four are lists; `axis` is null for a range of the whole tensor.
 

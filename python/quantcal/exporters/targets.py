@@ -1,4 +1,4 @@
-"""The targets of a table by name: what `quantcal export --to NAME` can write."""
+"""The targets of an export by name, as `quantcal export --to NAME` takes them."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ Table = Mapping[str, QuantParams]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What a file for another tool holds.
+class ExportResult:
+    """The content of a file for another tool.
 
-    Attributes
+    Parameters
     ----------
-    entries : int
-        How many tensors were written, or layers.
-    unit : str
+    entries
+        Number of tensors or layers in the file.
+    unit
         "tensors" or "layers".
-    left_out : dict of str to str
-        What the file does not hold: layer or tensor → reason.
+    skipped
+        Reasons why layers or tensors are not in the file, by name.
     """
 
     entries: int
     unit: str = "tensors"
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A file that another tool reads.
 
-    Attributes
+    Parameters
     ----------
-    write : callable
-        Takes the table, the path and the options. Returns :class:`Exported`, or nothing when
-        every tensor was written.
-    options : tuple of str
-        The options it knows.
-    text : str
-        What it is, in a few words.
+    write
+        Takes the table, the path and the options. Returns an `ExportResult`, or None
+        if every tensor was written.
+    options
+        Names of its options.
+    text
+        A short description.
     """
 
     write: Callable[..., Any]
@@ -63,7 +63,7 @@ class Target:
 
 def _write_ncnn(
     table: Table, path: str | Path, *, model: Model | None = None
-) -> Exported:
+) -> ExportResult:
     if model is None:
         msg = (
             "ncnn's table names layers and holds the scales of their weights too: "
@@ -72,9 +72,9 @@ def _write_ncnn(
         raise _core.CalibrationError(msg)
     used = RunFiles(model)
     check_target(path, used)
-    layers, left = ncnn.read_layers(model)
+    layers, skipped = ncnn.read_layers(model)
     if not layers:
-        why = "; ".join(f"{name}: {reason}" for name, reason in [*left.items()][:5])
+        why = "; ".join(f"{name}: {reason}" for name, reason in [*skipped.items()][:5])
         msg = (
             "the model has no Conv, Gemm or MatMul that ncnn computes in int8"
             f"{f': {why}' if why else ''}"
@@ -86,10 +86,10 @@ def _write_ncnn(
     for name, layer in layers.items():
         reason = reached.get(layer.tensor, "not in the table")
         if reason is not None:
-            left[name] = f"its input {layer.tensor} is {reason}"
+            skipped[name] = f"its input {layer.tensor} is {reason}"
     read = {layer.tensor for layer in layers.values()}
-    left |= {name: "no layer reads it" for name in table if name not in read}
-    return Exported(written, "layers", left)
+    skipped |= {name: "no layer reads it" for name in table if name not in read}
+    return ExportResult(written, "layers", skipped)
 
 
 TARGETS: Mapping[str, Target] = {
@@ -109,40 +109,39 @@ TARGETS: Mapping[str, Target] = {
         "calibration cache of TensorRT up to 10",
     ),
     "ncnn": Target(_write_ncnn, ("model",), "table of ncnn2int8"),
-    "csv": Target(plain.write_csv, (), "a line a tensor"),
-    "json": Target(plain.write_json, (), "an object a tensor"),
+    "csv": Target(plain.write_csv, (), "one line per tensor"),
+    "json": Target(plain.write_json, (), "one object per tensor"),
 }
-"""By the name that `--to` takes."""
+"""The targets by the names that `--to` takes."""
 
 
 def export(
     table: Mapping[str, QuantParams], to: str, path: str | Path, **options: Any
-) -> Exported:
+) -> ExportResult:
     """Write a table for another tool.
 
     Parameters
     ----------
-    table : mapping of str to QuantParams
-        Such as a `CalibrationTable`.
-    to : str
-        A name in :data:`TARGETS`: ``onnxruntime``, ``onnxruntime-tensorrt``, ``tensorrt``,
-        ``ncnn``, ``csv`` or ``json``.
-    path : path
-        The file, or the folder for ``onnxruntime-tensorrt``.
+    table
+        Parameters by tensor, such as a `CalibrationTable`.
+    to
+        A name in `TARGETS`: `onnxruntime`, `onnxruntime-tensorrt`, `tensorrt`,
+        `ncnn`, `csv` or `json`.
+    path
+        The file, or the folder for `onnxruntime-tensorrt`.
     options
-        ``method`` (onnxruntime), ``version`` and ``algorithm`` (tensorrt), ``model``
-        (ncnn). None stands for the default.
+        `method` (onnxruntime), `version` and `algorithm` (tensorrt), `model`
+        (ncnn). None means the default.
 
     Returns
     -------
-    Exported
-        How many tensors or layers were written, and what was left out and why.
+    The number of tensors or layers that were written, and why others were skipped.
 
     Raises
     ------
     CalibrationError
-        If the target or an option is not known, the table is empty, or the target's own
-        function refuses.
+        If the target or an option is unknown, the table is empty, or the target's function
+        refuses the table.
 
     Examples
     --------
@@ -160,9 +159,10 @@ def export(
         msg = f"{unknown[0]} is no option of {to}, which takes: {takes}"
         raise _core.CalibrationError(msg)
     if not isinstance(table, CalibrationTable):
-        table = CalibrationTable(table)  # checks names and what they stand for
+        # The constructor checks the names and values.
+        table = CalibrationTable(table)
     if not len(table):
         msg = "the table is empty: there is nothing to write"
         raise _core.CalibrationError(msg)
-    done: Exported | None = target.write(table, path, **given)
-    return done or Exported(len(table))
+    done: ExportResult | None = target.write(table, path, **given)
+    return done or ExportResult(len(table))

@@ -1,14 +1,13 @@
 """TensorRT's calibration cache (versions up to 10): ranges as the INT8 builder reads them.
 
-TensorRT 11 has no calibrators: its INT8 models carry QuantizeLinear and DequantizeLinear
-nodes, which :func:`quantcal.onnx.quantize` writes. Use this module for 8.x and 10.x, such
-as on Jetson.
+TensorRT 11 has no calibrators. Its INT8 models have QuantizeLinear and DequantizeLinear nodes,
+which `quantcal.onnx.quantize` writes. Use this module for 8.x and 10.x, such as on
+Jetson.
 
-The file is text. Its first line names the version and the algorithm that are supposed to
-have made it; a builder ignores a cache of another version. Each further line is a tensor's
-name and the bits of its scale, amax / 127, as a float32 in hexadecimal without leading
-zeros. Neither NVIDIA's documents nor its headers describe it; this was read off files in
-the wild.
+The file is text. Its first line names the version and the algorithm that made it, and a
+builder ignores a cache of another version. Each further line is a tensor's name and the bits
+of its scale, amax / 127, as a float32 in hexadecimal without leading zeros. NVIDIA does not
+document the format, so this description is taken from published files.
 """
 
 from __future__ import annotations
@@ -30,12 +29,10 @@ from quantcal.table import CalibrationTable
 __all__ = ["Cache", "read_cache", "write_cache"]
 
 VERSION: Final = 101401
-"""TensorRT 10.14.1: major · 10000 + minor · 100 + patch (8.5.1 and older: major · 1000 =
-8501).
-"""
+"""TensorRT 10.14.1, as major · 10000 + minor · 100 + patch; 8.5.1 and older as 8501."""
 
 ALGORITHM: Final = "EntropyCalibration2"
-"""The class of calibrator that most builders ask for; the scales do not depend on it."""
+"""The calibrator class of most builders; the scales do not depend on it."""
 
 _HEADER = re.compile(r"TRT-(\d{1,9})-([A-Za-z0-9_]{1,64})")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -44,17 +41,18 @@ _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What a calibration cache says.
+    """The content of a calibration cache.
 
-    Attributes
+    Parameters
     ----------
-    scales : dict of str to float
-        amax / 127 of each tensor in the order of the file, float32 values; 0 for a tensor that
-        was zero.
-    version : int
-        As the first line has it, such as 8501 or 101401.
-    algorithm : str
-        Such as ``"EntropyCalibration2"`` or ``"MinMaxCalibration"``.
+    scales
+        amax / 127 of each tensor as float32 values, in the order of the file; 0 for a tensor
+        of zeros.
+    version
+        The version in the first line, such as 8501 or 101401.
+    algorithm
+        The algorithm in the first line, such as `"EntropyCalibration2"` or
+        `"MinMaxCalibration"`.
     """
 
     scales: dict[str, float]
@@ -62,9 +60,7 @@ class Cache:
     algorithm: str = ALGORITHM
 
     def table(self) -> CalibrationTable:
-        """Return the scales as a table of symmetric int8 parameters; 1 stands for a scale
-        of 0.
-        """
+        """Return the scales as a table of symmetric int8 parameters; a scale of 0 becomes 1."""
         return CalibrationTable(
             {
                 name: QuantParams(
@@ -92,25 +88,24 @@ def write_cache(
 
     Parameters
     ----------
-    table : mapping of str to QuantParams, or Cache
-        A symmetric int8 scale is written as it is. Of any other range the larger magnitude
-        counts, over 127; by channel the largest of all channels, as a cache has one scale a
-        tensor.
-    path : path
-        The file, often ``calibration.cache``.
-    version : int, optional
-        The TensorRT that will read it, in the header's form. Default: that of a `Cache`, else
-        :data:`VERSION`.
-    algorithm : str, optional
-        The header's algorithm; it must be that of the calibrator the builder is given. Default:
-        that of a `Cache`, else :data:`ALGORITHM`.
+    table
+        Parameters by tensor, or a cache. A symmetric int8 scale is written unchanged. The
+        scale of any other range is its larger magnitude over 127. By channel it is the largest
+        magnitude of all channels, since a cache has one scale per tensor.
+    path
+        The file, often `calibration.cache`.
+    version
+        The version of the TensorRT that will read it, in the form of the header. The default
+        is that of a `Cache`, or `VERSION`.
+    algorithm
+        The algorithm in the header, which must be that of the builder's calibrator. The
+        default is that of a `Cache`, or `ALGORITHM`.
 
     Raises
     ------
     CalibrationError
-        If the version or the algorithm cannot stand in a header, a name cannot stand in a
-        line, a scale exceeds float32, or the file cannot be written. The old file is then
-        as it was.
+        If the version or algorithm does not fit a header, or a name does not fit a line. If a
+        scale exceeds float32, or the file cannot be written. The old file is then unchanged.
 
     Examples
     --------
@@ -134,10 +129,13 @@ def write_cache(
     lines = [header]
     for name, scale in table.scales.items():
         if not name or "\n" in name or "\r" in name:
-            msg = f"the name {name!r} cannot stand in a line of a cache: rename the tensor"
+            msg = f"the name {name!r} does not fit a line of a cache: rename the tensor"
             raise _core.CalibrationError(msg)
         if not 0 <= scale <= _LARGEST:
-            msg = f"the scale of {name!r} is {scale:g}, which is no scale: 0 to 3.4e38"
+            msg = (
+                f"the scale of {name!r} is {scale:g}, but a scale must be from 0 to 3.4e38: "
+                "remove the tensor"
+            )
             raise _core.CalibrationError(msg)
         check_name(name)
         lines.append(f"{name}: {np.float32(scale).view(np.uint32):x}")
@@ -147,14 +145,13 @@ def write_cache(
 def read_cache(path: str | Path) -> Cache:
     """Read a calibration cache.
 
-    A name may hold ":" and spaces, as in "(Unnamed Layer* 64) [Shuffle]_output" or "x:0":
-    the last
-    ": " of a line ends it.
+    A name may contain ":" and spaces, as in "(Unnamed Layer* 64) [Shuffle]_output" or "x:0".
+    The last ": " of a line ends the name.
 
     Raises
     ------
     CalibrationError
-        If the file cannot be read or a line is not as it must be; names the file and the line.
+        If the file cannot be read or a line is invalid; names the file and the line.
     """
     data = read_bytes(path)
     try:
@@ -164,11 +161,8 @@ def read_cache(path: str | Path) -> Cache:
         raise _fault(path, number, "it is no UTF-8 text") from error
     header = _HEADER.fullmatch(lines[0].removesuffix("\r"))
     if header is None:
-        raise _fault(
-            path,
-            1,
-            f"{_cut(lines[0])} is no header; one looks like TRT-101401-{ALGORITHM}",
-        )
+        wrong = f"{_cut(lines[0])} is no header, such as TRT-101401-{ALGORITHM}"
+        raise _fault(path, 1, wrong)
     scales: dict[str, float] = {}
     for number, text in enumerate(lines[1:], 2):
         line = text.removesuffix("\r")
@@ -178,16 +172,14 @@ def read_cache(path: str | Path) -> Cache:
         if not colon or not name:
             raise _fault(path, number, f'{_cut(line)} is not of the form "name: bits"')
         if not _HEX.fullmatch(digits):
-            raise _fault(
-                path, number, f"{_cut(digits)} are not one to eight hexadecimal digits"
-            )
+            wrong = f"{_cut(digits)} are not one to eight hexadecimal digits"
+            raise _fault(path, number, wrong)
         if name in scales:
             raise _fault(path, number, f"the tensor {_cut(name)} occurs a second time")
         scale = float(np.uint32(int(digits, 16)).view(np.float32))
         if not (np.isfinite(scale) and scale >= 0):
-            raise _fault(
-                path, number, f"{digits} is {scale:g}, which is no scale: {_cut(name)}"
-            )
+            wrong = f"{digits} is {scale:g}, which is no scale of {_cut(name)}"
+            raise _fault(path, number, wrong)
         scales[name] = scale
     return Cache(scales, int(header[1]), header[2])
 
@@ -210,7 +202,7 @@ def scale_of(name: str, params: QuantParams) -> float:
 
 
 def largest(params: QuantParams) -> float:
-    """Return the larger magnitude of a range; by channel, the largest of all."""
+    """Return the larger magnitude of a range, over all channels."""
     return float(max(np.max(np.abs(params.low)), np.max(np.abs(params.high))))
 
 

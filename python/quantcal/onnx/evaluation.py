@@ -13,6 +13,7 @@ from quantcal._core import CalibrationError
 from quantcal._io.files import is_text
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import Loaded, load_model, model_inputs
+from quantcal.onnx._runtime.load_first import load_first, one_child
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.sample_callables import load_callable
@@ -32,6 +33,7 @@ ARITHMETICS = ("exact", "native")
 """As the Q/DQ nodes are written, or as onnxruntime's kernels on this machine compute."""
 
 _DECIBEL = 1.0  # a larger loss by the kernels gives a warning
+_PROVIDERS = ["CPUExecutionProvider"]
 _SHARE = 0.005
 
 
@@ -78,6 +80,7 @@ class Evaluation:
         return content
 
 
+@one_child()
 def evaluate(
     float_model: Model,
     quantized: Model,
@@ -169,17 +172,19 @@ def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    config = {"session.disable_quant_qdq": "1"} if exact else {}
     source: str | bytes
     if loaded.file is not None and is_text(loaded.file):
         source = str(loaded.file)
     else:  # onnxruntime takes no path that is not UTF-8
         source = loaded.proto.SerializeToString()
         if loaded.folder is not None:
-            options.add_session_config_entry(FOLDER_KEY, str(loaded.folder))
+            config[FOLDER_KEY] = str(loaded.folder)
+    load_first(source, loaded.label, _PROVIDERS, optimise=True, config=config)
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=_PROVIDERS)
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise CalibrationError(
             f"onnxruntime cannot load {loaded.label}: {error}"

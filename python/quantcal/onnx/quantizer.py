@@ -27,6 +27,7 @@ from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._plan.recorded_formats import activation_from_histograms
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 
 @takes_options(QuantizeKeywords)
+@one_child()
 def quantize(
     model: Model,
     output: str | os.PathLike[str],

@@ -28,6 +28,7 @@ from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._plan.recorded_formats import activation_from_table, format_mismatch
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save
 from quantcal.onnx._write.qdq_insertion import insert_qdq
@@ -90,6 +91,7 @@ class WriteResult:
 
 
 @takes_options(WriteKeywords)
+@one_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],

@@ -28,7 +28,7 @@ class ACIQ:
     range is never wider than the data. O(bins).
 
     Where the values have another form, as heavy tails do, this may be far from the
-    optimum: docs/methods.md has figures.
+    optimum: docs/reference/strategies.md has figures.
 
     Parameters
     ----------

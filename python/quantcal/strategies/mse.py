@@ -29,9 +29,9 @@ class MSE:
         Magnitude-aware Differentiation", ICML 2022, equation 6), for p = 2 only: 1.8 times as
         fast for int8 and 4 times for uint8 (1,000,000 Gaussian values), 1.4 and 1.9 times
         behind a ReLU, where it is no faster at 4 bits. It takes rounding for evenly spread
-        noise and one threshold for both sides; see docs/methods.md for its distance from the
-        optimum. Floats and power-of-two scales, where that noise model does not hold, are
-        searched all the same.
+        noise and one threshold for both sides; docs/reference/strategies.md has its distance
+        from the optimum. Floats and power-of-two scales, where that noise model does not hold,
+        are searched all the same.
 
     Raises
     ------

@@ -28,7 +28,7 @@ _MOST = 10  # names in one message
 class Policy:
     """Ordered rules, pattern to strategy; the first that matches a tensor's name decides.
 
-    Immutable. See docs/policies.md for a guide.
+    Immutable. See docs/guide/policies.md for a guide.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Policy:
         ----------
         name
             "llm_layers": what did best for each kind of transformer layer, "mse"
-            for every other tensor. docs/policies.md lists them and says where they fail:
+            for every other tensor. docs/guide/policies.md lists them and says where they fail:
             try "mse" alone beside it.
 
         Raises

@@ -12,7 +12,7 @@ LLM_LAYERS = {
     "layer:softmax": "softmax",
     "*": "mse",
 }
-"""The best choice for each kind of layer of a language model that was measured; docs/llm.md
-has the figures."""
+"""The best choice for each kind of layer of a language model that was measured;
+docs/measurements/llm.md has the figures."""
 
 NAMED = {"llm_layers": LLM_LAYERS}

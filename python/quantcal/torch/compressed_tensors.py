@@ -1,9 +1,9 @@
 """Writes ranges as a compressed-tensors checkpoint: the files that vLLM reads.
 
-The checkpoint is a folder with `model.safetensors` and `config.json`. Beside the weight of
-a quantised module stand `weight_scale`, `input_scale` and, for affine ranges,
-`input_zero_point`; which modules are quantised, and how, is told by `quantization_config`
-in the configuration (compressed-tensors, "QuantizationConfig" and "QuantizationArgs").
+The checkpoint is a folder with `model.safetensors` and `config.json`. A quantized module has
+the tensors `weight`, `weight_scale`, `input_scale` and, for affine ranges, `input_zero_point`.
+`quantization_config` in `config.json` lists the quantized modules and their formats (see
+"QuantizationConfig" and "QuantizationArgs" of compressed-tensors).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
 from quantcal._process import imports
 from quantcal.params import QuantParams
-from quantcal.torch.modules import near, paths, unwrap
-from quantcal.torch.readable import readable
+from quantcal.torch.modules import did_you_mean, modules_by_path, unwrap
+from quantcal.torch.tensor_values import plain_values
 
 _TYPES = {
     "int8": ("int", 8),
     "uint8": ("int", 8),
     "float8_e4m3fn": ("float", 8),
 }
-"""What kernels take as activations: the type and bits of each format."""
+"""The formats of activations that kernels support, with their type and bits."""
 
 
 def write_compressed_tensors(
@@ -41,34 +41,34 @@ def write_compressed_tensors(
     model: Any | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write activation scales, and the quantised weights of a model, for vLLM.
+    """Write activation scales, and the quantized weights of a model, for vLLM.
+
+    Modules that read the same tensor and run as one (q, k, v; gate and up) need the same
+    range, since vLLM uses the largest of their scales.
 
     Parameters
     ----------
     table
-        Parameters of the inputs of modules by module path, as `observe` names them; all of
-        one format ("int8", "uint8" or "float8_e4m3fn") and scaling, per tensor. `uint8`
-        becomes int8 with a zero point lower by 128, which is the same grid.
+        Parameters of the inputs of modules by module path, as `observe` names them. All are
+        per tensor, of one format ("int8", "uint8" or "float8_e4m3fn") and one symmetry.
+        `uint8` becomes int8 with a zero point lower by 128, which is the same grid.
     folder
-        Where `model.safetensors` and `config.json` are written, each atomically; made if it
-        does not exist.
+        Receives `model.safetensors` and `config.json`, each written atomically. It is made
+        if it does not exist.
     model
-        A `torch.nn.Module`: its state is written too, the weights of the `nn.Linear`s in the
-        table in 8 bits of the table's type, symmetric, in the range of each output channel's
-        extremes. None writes the activation scales alone, to be merged into a checkpoint.
+        A `torch.nn.Module` whose state is written too. The weights of the `nn.Linear`s in the
+        table get 8 bits of the table's type, symmetric, in the range of each output channel's
+        extremes. None writes only the activation scales, to be merged into a checkpoint.
     config
-        The model's own configuration, as `config.json` has it (architecture, sizes);
-        `quantization_config` is added. vLLM needs it to know the model.
-
-    Modules that read the same tensor and run as one (q, k, v; gate and up) need the same
-    range: vLLM takes the largest scale of them.
+        The content of the model's `config.json` (architecture, sizes), which vLLM needs to
+        build the model. `quantization_config` is added.
 
     Raises
     ------
     CalibrationError
-        If the table is empty, has several formats, ranges by channel or a format that has
-        no kernels, names outputs or weights, or does not fit the model; or a file cannot be
-        written.
+        If the table is empty, has several formats, ranges by channel, or a format without
+        kernels. If it names outputs or weights, or does not fit the model. If a file cannot
+        be written.
     ImportError
         If safetensors is missing; says how to install it.
 
@@ -116,20 +116,20 @@ def _json(content: Mapping[str, Any]) -> str:
     try:
         return json.dumps(content, indent=2)
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"config holds what JSON cannot: {error}"
+        msg = f"config has a value that JSON cannot represent: {error}"
         raise CalibrationError(msg) from error
 
 
 def read_scales(folder: str | Path) -> dict[str, QuantParams]:
     """Return the parameters of the activations in a checkpoint, by module path.
 
-    Reads static per-tensor scales of 8 bits, whoever wrote them. Affine int8 comes back as
-    uint8, whose zero point is higher by 128.
+    It reads static per-tensor scales of 8 bits from any writer. Affine int8 becomes uint8,
+    with a zero point higher by 128.
 
     Raises
     ------
     CalibrationError
-        If a file cannot be read, or the activations are not of this kind.
+        If a file cannot be read, or the activations have other scales.
     """
     home = Path(folder)
     try:
@@ -165,13 +165,19 @@ def read_scales(folder: str | Path) -> dict[str, QuantParams]:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return what a safetensors file holds."""
+    """Return the tensors of a safetensors file.
+
+    Raises
+    ------
+    CalibrationError
+        If it is no safetensors file.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     data = read_bytes(path)
     try:
-        # The library takes the last of several tensors of one name.
+        # Of several tensors with one name the library takes the last; `parse_json` refuses.
         parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -197,15 +203,18 @@ def _check(table: Mapping[str, QuantParams]) -> None:
         raise CalibrationError(msg)
     kinds = {(p.format, p.symmetric) for p in table.values()}
     if len(kinds) > 1:
-        told = ", ".join(sorted(f"{f}{'' if s else ' affine'}" for f, s in kinds))
-        msg = f"the table has several formats ({told}); compressed-tensors groups have one"
+        listed = ", ".join(sorted(f"{f}{'' if s else ' affine'}" for f, s in kinds))
+        msg = (
+            f"the table has several formats ({listed}), but a group of compressed-tensors has "
+            "one; compute the table with one format"
+        )
         raise CalibrationError(msg)
     for name, params in table.items():
         check_name(name)
         if params.format not in _TYPES:
             msg = (
-                f'Tensor "{name}" is {params.format}, but activations are read in '
-                f"{', '.join(_TYPES)} only"
+                f'Tensor "{name}" is {params.format}, but kernels support activations only '
+                f"in {', '.join(_TYPES)}"
             )
             raise CalibrationError(msg)
         if params.format == "uint8" and params.symmetric:
@@ -213,11 +222,15 @@ def _check(table: Mapping[str, QuantParams]) -> None:
             raise CalibrationError(msg)
         if params.axis is not None:
             msg = (
-                f'Tensor "{name}" has ranges by channel, which no kernel takes as input'
+                f'Tensor "{name}" has ranges by channel, which no kernel supports for inputs; '
+                "give one range per tensor"
             )
             raise CalibrationError(msg)
         if ":" in name or "#" in name:
-            msg = f'Tensor "{name}" is no input of a module that is called once; leave it out'
+            msg = (
+                f'Tensor "{name}" is no input of a module that is called once; remove it from '
+                "the table"
+            )
             raise CalibrationError(msg)
 
 
@@ -236,10 +249,27 @@ def _state(
     table: Mapping[str, QuantParams], model: torch.nn.Module
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the tensors of the checkpoint, and the linear layers that stay in float."""
-    modules = paths(model)
+    modules = modules_by_path(model)
+    _check_layers(table, modules)
+    state = _stored_once(model.state_dict()) | _scales(table)
+    is_float8 = next(iter(table.values())).format == "float8_e4m3fn"
+    for path in table:
+        state |= _quantized_weight(path, modules[path], is_float8=is_float8)
+    ignored = [
+        path
+        for path, module in modules.items()
+        if isinstance(module, torch.nn.Linear) and path not in table
+    ]
+    return state, ignored
+
+
+def _check_layers(
+    table: Mapping[str, QuantParams], modules: Mapping[str, torch.nn.Module]
+) -> None:
+    """Refuse a table with modules whose weights cannot be written."""
     for path in table:
         if path not in modules:
-            hint = near(path, modules)
+            hint = did_you_mean(path, modules)
             msg = f'The table has "{path}", but the model has no such module.{hint}'
             raise CalibrationError(msg)
         if not isinstance(modules[path], torch.nn.Linear):
@@ -252,9 +282,13 @@ def _state(
                 "hold; remove parametrizations, weight_norm or pruning first"
             )
             raise CalibrationError(msg)
-    state = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    # Tied weights are written once, as the checkpoints of the models do. A view of the first
-    # rows begins at the same place, but is another tensor: safetensors wants it copied.
+
+
+def _stored_once(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model, each tied weight once, none sharing memory."""
+    state = {name: t.detach().contiguous() for name, t in state_dict.items()}
+    # Checkpoints of transformers also hold tied weights once. A view of the first rows has
+    # the same address but is another tensor, and safetensors requires a copy of it.
     seen: dict[tuple[Any, ...], str] = {}
     storages: set[int] = set()
     for name, tensor in list(state.items()):
@@ -265,25 +299,22 @@ def _state(
             state[name] = tensor.clone()
         else:
             storages.add(tensor.untyped_storage().data_ptr())
-    state |= _scales(table)
-    format = next(iter(table.values())).format
-    weight_format = "float8_e4m3fn" if format == "float8_e4m3fn" else "int8"
-    for path in table:
-        weight: Any = modules[path].weight
-        values = readable(f"{path}.weight", weight).float().cpu().numpy()
-        params = calibrate(values, "minmax", format=weight_format, axis=0)
-        codes = params.quantize(values)
-        raw = torch.from_numpy(codes.view(np.uint8))
-        dtype = torch.float8_e4m3fn if weight_format == "float8_e4m3fn" else torch.int8
-        state[f"{path}.weight"] = raw.view(dtype)
-        scale = np.asarray(params.scale, np.float32).reshape(-1, 1)
-        state[f"{path}.weight_scale"] = torch.from_numpy(scale.copy())
-    ignored = [
-        path
-        for path, module in modules.items()
-        if isinstance(module, torch.nn.Linear) and path not in table
-    ]
-    return state, ignored
+    return state
+
+
+def _quantized_weight(
+    path: str, module: Any, *, is_float8: bool
+) -> dict[str, torch.Tensor]:
+    """Return the codes and scales of a linear layer's weight, by their full names."""
+    values = plain_values(f"{path}.weight", module.weight).float().cpu().numpy()
+    format = "float8_e4m3fn" if is_float8 else "int8"
+    params = calibrate(values, "minmax", format=format, axis=0)
+    raw = torch.from_numpy(params.quantize(values).view(np.uint8))
+    scale = np.asarray(params.scale, np.float32).reshape(-1, 1)
+    return {
+        f"{path}.weight": raw.view(torch.float8_e4m3fn if is_float8 else torch.int8),
+        f"{path}.weight_scale": torch.from_numpy(scale.copy()),
+    }
 
 
 def _quantization_config(

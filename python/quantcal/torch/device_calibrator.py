@@ -1,4 +1,4 @@
-"""A calibrator that fetches counts from elsewhere when it is read."""
+"""A calibrator that fetches counts from another device when it is read."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from quantcal._compute import Stats
 from quantcal.calibrator import Calibrator
 
 
-class LiveCalibrator(Calibrator):
-    """A `Calibrator` of which a part may still be on another device.
+class DeviceCalibrator(Calibrator):
+    """A `Calibrator` with a part of its statistics still on another device.
 
     Parameters
     ----------
     fetch
-        Adds to it what is elsewhere; called whenever it is read.
+        Adds the statistics of the device to the calibrator. Every read calls it.
     """
 
-    __slots__ = ("_fetch", "_kept", "_writers", "sample")
+    __slots__ = ("_fetch", "_writers", "fetched", "sample")
 
+    fetched: dict[str, Stats]
+    """The statistics that have arrived from the device so far, by name."""
     sample: Any
-    """Copies of the inputs of the first forward, for `smoothquant`; None if there are none."""
+    """Copies of the inputs of the first forward pass, for `smoothquant`, or None."""
 
     def __init__(self, fetch: Callable[[], None]) -> None:
         self._fetch = fetch
         self.sample = None
-        self._writers: set[int] = set()  # threads that are adding to it, with its lock
+        # The threads that add statistics. They hold its lock, so they must not fetch again.
+        self._writers: set[int] = set()
         super().__init__()
 
     @property
     def _tensors(self) -> dict[str, Stats]:
         if threading.get_ident() not in self._writers:
             self._fetch()
-        return self._kept
+        return self.fetched
 
     @_tensors.setter
     def _tensors(self, tensors: dict[str, Stats]) -> None:
-        self._kept = tensors
+        self.fetched = tensors
 
     def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
         self._writers.add(threading.get_ident())

@@ -1,4 +1,4 @@
-"""Fake quantisation: what a model is worth with given ranges, before any deployment."""
+"""Fake quantization: measures a model with given ranges before deployment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ from torch import nn
 from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.params import QuantParams
-from quantcal.torch.forwards import Forwards
-from quantcal.torch.modules import as_written, near, paths, unwrap
-from quantcal.torch.nested import entries, numbered, rebuilt, replaced, tensors_of
-from quantcal.torch.rounding import fake, fake_per_token
-from quantcal.torch.rounding_weights import Weights, chosen_weights, with_weight
+from quantcal.torch.containers import (
+    entries,
+    find_tensors,
+    number_tensors,
+    rebuild_result,
+    replace_tensors,
+)
+from quantcal.torch.forward_passes import ForwardTracker
+from quantcal.torch.modules import did_you_mean, modules_by_path, run_uncompiled, unwrap
+from quantcal.torch.tensor_quantization import (
+    fake_quantize_per_token,
+    fake_quantize_tensor,
+)
+from quantcal.torch.weight_quantization import Weights, replaced_weight, select_weights
 from quantcal.torch.weights import weights_of
 
 Activations: TypeAlias = "Literal['static', 'per_token'] | None"
@@ -38,50 +47,48 @@ def fake_quantize(
     weights: Weights = None,
     activations: Activations = "static",
 ) -> Iterator[None]:
-    """Quantise and dequantise a model's activations, and weights, inside a `with` block.
+    """Quantize and dequantize a model's activations and weights inside a `with` block.
 
-    Values become what `QuantParams.fake_quantize` makes of them, bit for bit, in float32, and
-    go on in their own type. So a loss, a perplexity or an accuracy measured inside the block is
-    that of the quantised model with exact arithmetic between. Everything is restored at the
-    end of the block, also after an exception. Gradients do not pass.
+    Values become those of `QuantParams.fake_quantize` in float32, bit for bit, and then
+    return to their type. So a loss, perplexity or accuracy measured inside the block is that
+    of the quantized model with exact arithmetic between its tensors. Everything is restored
+    at the end of the block, also after an exception. Gradients do not pass.
 
     Parameters
     ----------
     model
-        A `torch.nn.Module`; compiled ones run uncompiled inside the block.
+        A `torch.nn.Module`. A compiled model runs uncompiled inside the block.
     table
-        Parameters by the names that `observe` gives: a `CalibrationTable`, or any mapping.
-        Modules that are not in it stay in float. `path:weight` is a module's weight;
-        `path` counts for every call of a module unless there are `path#1`, `path#2`, ....
+        Parameters by the names that `observe` gives: a `CalibrationTable` or any mapping.
+        Modules that are not in it stay in float. `path:weight` is a module's weight. `path`
+        is for every call of a module, unless there are `path#1`, `path#2`, ....
     weights
-        A format ("int8"): the weights of all modules in the table get the range of each
-        output channel's extremes, symmetric for signed formats. Recurrent layers and
-        `nn.MultiheadAttention` have several, `path:weight_ih_l0`, `path:in_proj_weight`,
-        `path:out_proj.weight` and so on; embeddings have a range for each row. Or parameters
-        by module path or by the name of the weight. None leaves weights that are not in
-        the table as they are. A weight that is shared (a tied embedding) changes in the named
-        module only.
+        A format ("int8"), or parameters by module path or by name of the weight. A format
+        gives the weights of all modules in the table the range of each output channel's
+        extremes, symmetric for signed formats. Recurrent layers and `nn.MultiheadAttention`
+        have several weights, such as `path:weight_ih_l0` and `path:out_proj.weight`.
+        Embeddings have a range per row. None keeps weights that are not in the table. A
+        shared weight, such as a tied embedding, changes only in the named module.
     activations
-        "static" uses the ranges of the table, per tensor or per channel. "per_token" takes
-        its formats only: each vector along the last axis gets the range of its own finite
-        extremes, as kernels with dynamic quantisation compute them. None leaves
-        activations as they are.
+        "static" uses the ranges of the table, per tensor or per channel. "per_token" uses
+        only its formats, and gives each vector along the last axis the range of its finite
+        extremes, as kernels with dynamic quantization do. None keeps activations in float.
 
     Raises
     ------
     TypeError
         If the model is no module, or a tensor holds no floats.
     CalibrationError
-        If a name of the table is no module of the model, or an argument is not one of those
-        allowed, or a weight is computed from others (parametrizations, weight_norm); in a
-        forward, if a module is called more often than the table knows.
+        If a name in the table is no module of the model, or an argument is not allowed. If a
+        module computes its weight from others (parametrizations, weight_norm). In a forward
+        pass, if a module is called more often than in the table.
 
     Warns
     -----
     UserWarning
         If a format for weights leaves some in float: those of recurrent layers and attention
-        that are not in the table, of modules inside one that is, and matrices whose outputs
-        nobody can tell. If the table has tensors that a module, when called, did not have.
+        that are not in the table, those of modules inside one that is, and matrices with an
+        unknown output axis. If a called module does not have a tensor of the table.
 
     Examples
     --------
@@ -90,26 +97,26 @@ def fake_quantize(
     >>> table = {"Linear": qc.QuantParams.from_range(-1, 1, format="int8")}
     >>> x = torch.linspace(-2, 2, 8)
     >>> with qc.torch.fake_quantize(model, table, weights="int8"):
-    ...     quantised = model(x)
-    >>> torch.equal(quantised, model(x))
+    ...     quantized = model(x)
+    >>> torch.equal(quantized, model(x))
     False
     """
     if activations is not None and activations not in ("static", "per_token"):
-        told = ", ".join(repr(a) for a in ("static", "per_token", None))
-        msg = f"activations is {shown(activations)}, but it must be one of {told}"
+        allowed = ", ".join(repr(a) for a in ("static", "per_token", None))
+        msg = f"activations is {shown(activations)}, but it must be one of {allowed}"
         raise CalibrationError(msg)
     root = unwrap(model)
-    modules = paths(root)
+    modules = modules_by_path(root)
     plans = _plans(table, modules)
-    of_weights = chosen_weights(
+    selected = select_weights(
         weights, {path: plan.weights for path, plan in plans.items()}, modules
     )
-    forwards = Forwards(root, lambda _: None)
+    forwards = ForwardTracker(root, lambda _: None)
     hooks: list[_Hooks] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(as_written(model))
-        for name, (weight, params) in of_weights.items():
-            stack.enter_context(with_weight(name, weight, params))
+        stack.enter_context(run_uncompiled(model))
+        for name, (weight, params) in selected.items():
+            stack.enter_context(replaced_weight(name, weight, params))
         if activations is not None:
             for path, plan in plans.items():
                 hooks.append(_Hooks(path, plan, forwards, activations))
@@ -122,12 +129,12 @@ def fake_quantize(
 
 
 Site = tuple[int | None, int | None]
-"""Which call of a module, and which of its tensors; None for all."""
+"""The number of a module's call, and the number of its tensor; None for all."""
 
 
 @dataclass
 class _Plan:
-    """What is quantised of one module."""
+    """The parameters of one module's tensors."""
 
     inputs: dict[Site, QuantParams] = field(default_factory=dict)
     outputs: dict[Site, QuantParams] = field(default_factory=dict)
@@ -137,7 +144,15 @@ class _Plan:
 def _plans(
     table: Mapping[str, QuantParams], modules: Mapping[str, nn.Module]
 ) -> dict[str, _Plan]:
-    """Read the names of a table."""
+    """Return a plan by path for the modules in a table.
+
+    Raises
+    ------
+    TypeError
+        If a value is no `QuantParams`.
+    CalibrationError
+        If a name is no module of the model, or names skipped positions.
+    """
     plans: dict[str, _Plan] = {}
     for name, params in table.items():
         path, _, label = name.rpartition(":")
@@ -148,13 +163,13 @@ def _plans(
         found = _NAME.fullmatch(name)
         if found is None or found["path"] not in modules:
             path = found["path"] if found else name
-            hint = near(path, modules)
+            hint = did_you_mean(path, modules)
             msg = f'The table has "{name}", but the model has no such module.{hint}'
             raise CalibrationError(msg)
         if found["kind"] == "skipped" or found["rest"]:
             msg = (
-                f'The table has "{name}", but positions are not told apart here; leave it out: '
-                "the skipped positions are quantised like all others."
+                f'The table has "{name}", but fake_quantize quantizes skipped positions like '
+                "all others. Remove it from the table."
             )
             raise CalibrationError(msg)
         _check_params(name, params)
@@ -182,17 +197,19 @@ class _Hooks:
     block = "fake_quantize"
 
     def __init__(
-        self, path: str, plan: _Plan, forwards: Forwards, activations: Activations
+        self, path: str, plan: _Plan, forwards: ForwardTracker, activations: Activations
     ) -> None:
         self._path = path
         self._plan = plan
         self._forwards = forwards
-        self._fake = fake if activations == "static" else fake_per_token
+        self._fake = (
+            fake_quantize_tensor if activations == "static" else fake_quantize_per_token
+        )
         self._called: set[str] = set()
         self._used: set[tuple[str, Site]] = set()
 
     def unused(self) -> list[str]:
-        """Return the names of the table for which no call had a tensor, if there was any."""
+        """Return the names in the table for which no call of the module had a tensor."""
         return [
             f'"{_name(self._path, kind, site)}"'
             for kind, sites in (
@@ -217,61 +234,75 @@ class _Hooks:
             forward.calls[self._path] += 1
         if not self._plan.inputs:
             return None
-        values = self._changed("input", [*args, *kwargs.values()], self._plan.inputs)
+        values = self._quantize("input", [*args, *kwargs.values()], self._plan.inputs)
         named = dict(zip(kwargs, values[len(args) :], strict=True))
         return tuple(values[: len(args)]), named
 
     def _after(self, _: nn.Module, __: Any, output: Any) -> Any:
         parts = entries(output)
-        changed = self._changed("output", parts, self._plan.outputs)
+        changed = self._quantize("output", parts, self._plan.outputs)
         same = all(a is b for a, b in zip(changed, parts, strict=True))
-        return output if same else rebuilt(output, changed)
+        return output if same else rebuild_result(output, changed)
 
-    def _changed(
+    def _quantize(
         self, kind: str, values: list[Any], sites: dict[Site, QuantParams]
     ) -> list[Any]:
-        """Return the values with those that the table knows quantized."""
+        """Return the values, with the tensors that are in the table quantized."""
         self._called.add(kind)
-        tensors, direct = tensors_of(values)
-        for number, place in numbered(tensors, direct):
+        tensors, direct = find_tensors(values)
+        for number, place in number_tensors(tensors, direct):
             site = self._site(sites, number)
             if site is not None:
                 self._used.add((kind, site))
-                tensors[place] = self._quantised(sites[site], tensors[place])
+                tensors[place] = self._quantize_tensor(sites[site], tensors[place])
         try:
-            return replaced(values, tensors)
+            return replace_tensors(values, tensors)
         except Exception as error:
             kinds = ", ".join(type(v).__name__ for v in values)
             msg = (
-                f'Module "{self._path}" has tensors inside {kinds}, which cannot be made again '
-                f"of others: {type(error).__name__}: {error}"
+                f'Module "{self._path}" has tensors inside {kinds}, which cannot be rebuilt '
+                f"with others: {type(error).__name__}: {error}"
             )
             raise CalibrationError(msg) from error
 
-    def _quantised(self, params: QuantParams, tensor: torch.Tensor) -> torch.Tensor:
-        """Quantise a tensor, or return what became of it for the module before.
+    def _quantize_tensor(
+        self, params: QuantParams, tensor: torch.Tensor
+    ) -> torch.Tensor:
+        """Quantize a tensor, or return the result that the previous module got for it.
 
-        The projections of attention, and those of a gated layer, get one tensor between them.
-        Versions tell whether it, or what became of it, was changed meanwhile.
+        The projections of attention, and those of a gated layer, share one input tensor.
+        Versions show whether the tensor or the result has changed since.
         """
         forward = self._forwards.current()
         if forward is None or tensor.is_inference():
             return self._fake(params, tensor, self._path)
         if "last" in forward.notes:
-            last, version, by, made, version_made = forward.notes["last"]
+            last, version, used, result, result_version = forward.notes["last"]
             same = last is tensor and version == tensor._version
             if (
                 same
-                and made._version == version_made
-                and (by is params or by == params)
+                and result._version == result_version
+                and (used is params or used == params)
             ):
-                return made
-        made = self._fake(params, tensor, self._path)
-        forward.notes["last"] = (tensor, tensor._version, params, made, made._version)
-        return made
+                return result
+        result = self._fake(params, tensor, self._path)
+        forward.notes["last"] = (
+            tensor,
+            tensor._version,
+            params,
+            result,
+            result._version,
+        )
+        return result
 
     def _site(self, sites: dict[Site, QuantParams], index: int | None) -> Site | None:
-        """Return which entry of the table is for a tensor of the current call."""
+        """Return the entry of the table for a tensor of the current call, if any.
+
+        Raises
+        ------
+        CalibrationError
+            If the table has ranges of fewer calls.
+        """
         if (None, index) in sites and not any(call for call, _ in sites):
             return None, index
         forward = self._forwards.current()
@@ -282,9 +313,9 @@ class _Hooks:
         of_calls = [call for call, i in sites if i == index and call is not None]
         if of_calls:
             msg = (
-                f'Module "{self._path}" is called {call} times in one forward, but the table '
-                f"has ranges of {len(of_calls)} calls; observe the model as it is used, or "
-                "with merge_calls=True"
+                f'Module "{self._path}" is called {call} times in one forward pass, but the '
+                f"table has ranges of {len(of_calls)} calls. Observe the model as it is used, "
+                "or with merge_calls=True."
             )
             raise CalibrationError(msg)
         return None
@@ -304,6 +335,6 @@ def _warn_of_unused(names: list[str]) -> None:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     msg = (
         f"The table has {', '.join(names[:5])}{more}, but the modules have no such tensor or "
-        "call: nothing was quantized there. Observe the model as it is used."
+        "call, so nothing was quantized there. Observe the model as it is used."
     )
     warnings.warn(msg, UserWarning, stacklevel=4)

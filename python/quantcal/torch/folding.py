@@ -1,7 +1,7 @@
-"""Folding a scale for each channel into the modules on both sides of a tensor.
+"""Folds a scale per channel into the modules on both sides of a tensor.
 
-Only plain parameters that nothing else uses can be scaled. A weight that is computed at each
-forward (weight_norm, spectral_norm, pruning masks, parametrizations) would lose the factor.
+Only plain parameters that nothing else uses can be scaled. A weight that is computed in each
+forward pass would lose the factor: weight_norm, spectral_norm, pruning, parametrizations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from quantcal._core import CalibrationError
 from quantcal.torch.groups import Group
-from quantcal.torch.modules import near
+from quantcal.torch.modules import did_you_mean
 
 
 def check_reader(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.Tensor:
@@ -24,19 +24,25 @@ def check_reader(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.Ten
     Raises
     ------
     CalibrationError
-        If there is no such module, it is no linear layer, or its weight is computed.
+        If there is no such module, it is no linear layer, or it computes its weight.
     """
     module = _module(path, modules)
     if not isinstance(module, torch.nn.Linear):
         msg = f'"{path}" is {type(module).__name__}, but only nn.Linear can be a reader'
         raise CalibrationError(msg)
-    return _plain(path, module, "weight")
+    return _plain_parameter(path, module, "weight")
 
 
 def check_source(
     path: str, modules: Mapping[str, torch.nn.Module], channels: int
 ) -> None:
-    """Refuse a source without a plain weight, or a row of it, for each channel."""
+    """Refuse a source without a plain weight, or a row of it, for each channel.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no such module, or its weight or bias cannot be scaled.
+    """
     module = _module(path, modules)
     weight = getattr(module, "weight", None)
     linear = isinstance(module, torch.nn.Linear)
@@ -54,10 +60,10 @@ def check_source(
         raise CalibrationError(msg)
     for name in ("weight", "bias"):
         if getattr(module, name, None) is not None:
-            _plain(path, module, name)
+            _plain_parameter(path, module, name)
 
 
-def _plain(path: str, module: torch.nn.Module, name: str) -> torch.Tensor:
+def _plain_parameter(path: str, module: torch.nn.Module, name: str) -> torch.Tensor:
     """Return a parameter that can be scaled in place.
 
     Raises
@@ -70,7 +76,7 @@ def _plain(path: str, module: torch.nn.Module, name: str) -> torch.Tensor:
         kind = "a parametrization" if parametrize.is_parametrized(module) else "a hook"
         msg = (
             f'The {name} of "{path}" is no parameter: {kind} computes it, so a factor would '
-            "be lost. Make it plain first: parametrize.remove_parametrizations, "
+            "be lost. First make it one, with parametrize.remove_parametrizations, "
             "remove_weight_norm, remove_spectral_norm or prune.remove of torch.nn.utils."
         )
         raise CalibrationError(msg)
@@ -88,7 +94,7 @@ def _plain(path: str, module: torch.nn.Module, name: str) -> torch.Tensor:
 
 def _module(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Module:
     if path not in modules:
-        msg = f'The model has no module "{path}".{near(path, modules)}'
+        msg = f'The model has no module "{path}".{did_you_mean(path, modules)}'
         raise CalibrationError(msg)
     return modules[path]
 
@@ -96,7 +102,13 @@ def _module(path: str, modules: Mapping[str, torch.nn.Module]) -> torch.nn.Modul
 def check_shared(
     chosen: Sequence[Group], modules: Mapping[str, torch.nn.Module]
 ) -> None:
-    """Refuse memory that other modules use too, or that two groups would divide."""
+    """Refuse memory that other modules use too, or that two groups would divide.
+
+    Raises
+    ------
+    CalibrationError
+        If there is any; names the modules.
+    """
     owners = list(_memory(modules))
     sources = Counter(group.source for group in chosen)
     readers = Counter(path for group in chosen for path in group.readers)
@@ -106,28 +118,29 @@ def check_shared(
             for other, other_name, (first, last) in owners:
                 same = other is module and other_name == name
                 if not same and first < end and start < last:
-                    told = next(p for p, m in modules.items() if m is other)
+                    sharing = next(p for p, m in modules.items() if m is other)
                     msg = (
-                        f'"{path}" shares its weight with another module, "{told}", so it '
+                        f'"{path}" shares its weight with another module, "{sharing}", so it '
                         "cannot be scaled"
                     )
                     raise CalibrationError(msg)
         if sources[path] > 1 or readers[path] > 1:
-            msg = f'"{path}" has the same part in two groups'
+            msg = f'"{path}" has the same role in two groups'
             raise CalibrationError(msg)
 
 
 def _memory(
     modules: Mapping[str, torch.nn.Module],
 ) -> Iterator[tuple[torch.nn.Module, str, tuple[int, int]]]:
-    """Return where the parameters and buffers of each module lie."""
+    """Return the memory ranges of the parameters and buffers of each module."""
     for module in modules.values():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is None or tensor.is_meta or tensor.layout != torch.strided:
                 continue
             try:
                 start = tensor.data_ptr()
-            except RuntimeError:  # subclasses without memory of their own
+            except RuntimeError:
+                # A subclass that wraps other tensors has no memory.
                 continue
             steps = zip(tensor.shape, tensor.stride(), strict=True)
             length = sum((size - 1) * step for size, step in steps) + 1
@@ -135,8 +148,8 @@ def _memory(
                 yield module, name, (start, start + length * tensor.element_size())
 
 
-def foldable(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Return the parameters that a division of the output is folded into."""
+def foldable_parameters(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Return the parameters into which a division of the output is folded."""
     found = (module._parameters.get(name) for name in ("weight", "bias"))
     return [p for p in found if p is not None]
 
@@ -147,16 +160,16 @@ def scales_with_weight(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> bool:
-    """Whether a module's output follows its weight (and bias) channel by channel.
+    """Whether scaling a module's weight and bias scales its output channel by channel.
 
-    Tried with scales that are powers of two; the parameters get their values back.
+    The function tries scales that are powers of two, and then restores the parameters.
     """
     generator = torch.Generator().manual_seed(0)
     channels = parameters[0].shape[0]
     scale = 2.0 ** torch.randint(-1, 2, (channels,), generator=generator)
     scale = scale.to(parameters[0])
     before = module.forward(*args, **kwargs)
-    with Kept(parameters):
+    with ParameterBackup(parameters):
         for p in parameters:
             _divide(p, scale)
         after = module.forward(*args, **kwargs)
@@ -169,30 +182,27 @@ def scales_with_weight(
     return bool(torch.allclose(found, wanted, rtol=1e-2, atol=small, equal_nan=True))
 
 
-class Kept:
-    """Give parameters their values back at the end of a block, unless `keep` was called."""
+class ParameterBackup:
+    """Restores parameters at the end of a block, unless `discard` was called."""
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         self._parameters = parameters
-        self._kept = False
+        self._discarded = False
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> ParameterBackup:
         self._before = [p.detach().clone() for p in self._parameters]
         return self
 
-    def keep(self) -> None:
-        """Let the parameters stay as they are."""
-        self._kept = True
+    def discard(self) -> None:
+        """Keep the current values of the parameters."""
+        self._discarded = True
 
-    def restore(self) -> None:
-        """Give the parameters the values that they had at the beginning."""
+    def __exit__(self, *_: object) -> None:
+        if self._discarded:
+            return
         with torch.no_grad():
             for p, before in zip(self._parameters, self._before, strict=True):
                 p.copy_(before)
-
-    def __exit__(self, *_: object) -> None:
-        if not self._kept:
-            self.restore()
 
 
 def _divide(parameter: torch.Tensor, scale: torch.Tensor) -> None:
@@ -202,8 +212,8 @@ def _divide(parameter: torch.Tensor, scale: torch.Tensor) -> None:
 def scaled_parameters(
     chosen: Sequence[Group], modules: Mapping[str, torch.nn.Module]
 ) -> list[torch.Tensor]:
-    """Return all parameters that `fold` changes, each once."""
-    found = [p for group in chosen for p in foldable(modules[group.source])]
+    """Return each parameter that `fold` changes, once."""
+    found = [p for group in chosen for p in foldable_parameters(modules[group.source])]
     weights: list[Any] = [
         modules[path].weight for group in chosen for path in group.readers
     ]
@@ -213,8 +223,8 @@ def scaled_parameters(
 def fold(
     group: Group, scale: torch.Tensor, modules: Mapping[str, torch.nn.Module]
 ) -> None:
-    """Divide a source's output by a scale for each channel; multiply its readers' columns."""
-    for parameter in foldable(modules[group.source]):
+    """Divide a source's output by a scale per channel, and multiply its readers' columns."""
+    for parameter in foldable_parameters(modules[group.source]):
         _divide(parameter, scale.to(parameter))
     for path in group.readers:
         weight: Any = modules[path].weight

@@ -1,4 +1,4 @@
-"""Which linear layers read the same tensor, and what writes it, guessed from modules' names."""
+"""Finds by module names which linear layers read the same tensor, and what writes it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from quantcal.torch.modules import paths, unwrap
+from quantcal.torch.modules import modules_by_path, unwrap
 
-# Where the input of these layers comes from a norm that nothing else reads: the norm's name,
-# and its readers'. Blocks with the norm behind the sum (BERT) have none: the sum reads it too.
+# Names of norms and of the linear layers that read them, where nothing else does. Blocks with
+# the norm after the residual sum (BERT) are not here, since the next sum reads the norm too.
 _BLOCKS = (
     # LLaMA, Mistral, Qwen2, SmolLM2
     ("input_layernorm", r"self_attn\.[qkv]_proj"),
@@ -24,7 +24,8 @@ _BLOCKS = (
     ("layernorm_before", r"attention\.attention\.(?:query|key|value)"),
     ("layernorm_after", r"intermediate\.dense"),
 )
-_PRODUCTS = (("mlp.up_proj", r"mlp\.down_proj"),)  # silu(gate) * up: linear in up
+# silu(gate) * up is linear in up.
+_PRODUCTS = (("mlp.up_proj", r"mlp\.down_proj"),)
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Group:
     Parameters
     ----------
     source
-        Path of a norm with a weight for each channel, or of a linear layer. Nothing but the
-        readers may read its output, and between them there may be only what is linear in
-        each channel, such as a product with another tensor.
+        Path of a norm with one weight per channel, or of a linear layer. Only the readers may
+        read its output. Operators between them must be linear in each channel, such as a
+        product with another tensor.
     readers
         Paths of the linear layers.
     """
@@ -45,23 +46,24 @@ class Group:
     readers: tuple[str, ...]
 
 
-def groups(model: Any, *, products: bool = False) -> list[Group]:
+def find_groups(model: Any, *, products: bool = False) -> list[Group]:
     """Return the groups that the names of a model's modules suggest.
 
-    Knows blocks that normalize first: LLaMA, Mistral, Qwen2, OPT, BLOOM, ViT and those that
-    share their names. Names are no proof: a block with norms behind its sums may have the same.
-    `smoothquant` verifies groups on a sample and refuses wrong ones. Without `groups=`
-    it finds norms and their readers there and needs no names; products it does not look for.
+    It knows blocks that normalize first: LLaMA, Mistral, Qwen2, OPT, BLOOM, ViT and others
+    with the same names. Names are no proof, since a block with norms after its sums may use
+    the same names. `smoothquant` verifies groups on a sample and refuses wrong ones. Without
+    `groups=` it needs no names, and finds norms and their readers in the sample. It does not
+    search for products there.
 
     Parameters
     ----------
     model
         A `torch.nn.Module`.
     products
-        Also pairs of linear layers with a product between: `up_proj` and `down_proj` of
-        a SwiGLU.
+        Return also pairs of linear layers with a product between them: `up_proj` and
+        `down_proj` of a SwiGLU.
     """
-    modules = paths(unwrap(model))
+    modules = modules_by_path(unwrap(model))
     found = []
     for ending, readers in (*_BLOCKS, *(_PRODUCTS if products else ())):
         for path in modules:

@@ -1,4 +1,4 @@
-"""The modules of a model by path: unwrapping, choosing, and running them as written."""
+"""The modules of a model by path: unwraps, selects and runs them uncompiled."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import nn
 from quantcal._core import CalibrationError
 from quantcal.strategies.patterns import Pattern
 
-MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""The types that are quantised nearly everywhere."""
+OBSERVED_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""The types of modules that nearly every deployment quantizes."""
 
 Patterns: TypeAlias = "str | Iterable[str] | None"
 
@@ -27,13 +27,13 @@ def unwrap(model: Any) -> nn.Module:
     TypeError
         If it is no module.
     CalibrationError
-        If it is TorchScript, whose calls of submodules run no hooks.
+        If it is TorchScript, which calls submodules without hooks.
     """
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
         if isinstance(model, torch.jit.ScriptModule):
             msg = (
-                "The model is TorchScript, which calls its submodules without hooks; give "
+                "The model is TorchScript, which calls its submodules without hooks. Give "
                 "the module that it was made from."
             )
             raise CalibrationError(msg)
@@ -48,10 +48,15 @@ def unwrap(model: Any) -> nn.Module:
             raise TypeError(msg)
 
 
-def check_free(modules: Iterable[nn.Module]) -> None:
+def check_outside_blocks(modules: Iterable[nn.Module]) -> None:
     """Refuse a model inside a block of `observe` or `fake_quantize`.
 
-    What is changed there would be recorded, or undone when the block ends.
+    The block would record a change of the model, or undo it at its end.
+
+    Raises
+    ------
+    CalibrationError
+        If such a block is active; names it.
     """
     for module in modules:
         hooks = (
@@ -65,15 +70,22 @@ def check_free(modules: Iterable[nn.Module]) -> None:
                 raise CalibrationError(msg)
 
 
-def paths(model: nn.Module) -> dict[str, nn.Module]:
-    """Return all modules by path, each once; the model itself goes by its class's name."""
-    inner = "._orig_mod"  # of submodules that were compiled by themselves
+def modules_by_path(model: nn.Module) -> dict[str, nn.Module]:
+    """Return each module once, by path. The path of the model itself is its class name.
+
+    Raises
+    ------
+    CalibrationError
+        If a module is TorchScript, which calls submodules without hooks.
+    """
+    # torch.compile wraps a compiled submodule in a module of this name.
+    inner = "._orig_mod"
     found = {}
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             msg = (
                 f'Module "{path}" is TorchScript, which calls its submodules without '
-                "hooks; use the module that it was made from."
+                "hooks. Use the module that it was made from."
             )
             raise CalibrationError(msg)
         if "_orig_mod" not in module._modules:
@@ -81,7 +93,7 @@ def paths(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def choose(
+def select_modules(
     modules: dict[str, nn.Module],
     include: Patterns,
     exclude: Patterns,
@@ -91,14 +103,17 @@ def choose(
 
     Raises
     ------
+    TypeError
+        If a pattern is no text.
     CalibrationError
-        If a pattern matches no module, or nothing is left.
+        If a pattern matches no module, or no module remains.
     """
     wanted, unwanted = _patterns(include, "include"), _patterns(exclude, "exclude")
     for word, patterns in (("include", wanted), ("exclude", unwanted)):
         for pattern in patterns or ():
             if not any(pattern.matches(path) for path in modules):
-                msg = f'{word}="{pattern.text}" matches no module.{near(pattern.text, modules)}'
+                hint = did_you_mean(pattern.text, modules)
+                msg = f'{word}="{pattern.text}" matches no module.{hint}'
                 raise CalibrationError(msg)
     chosen = {
         path: module
@@ -110,15 +125,15 @@ def choose(
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in types)
         msg = (
-            f"No module of the model is to be observed: of {len(modules)} none is one of "
-            f"{kinds} and included and not excluded. Give other modules= or include=."
+            f"No module of the model is observed: of {len(modules)} modules, none is one of "
+            f"{kinds}, included and not excluded. Give other modules= or include=."
         )
         raise CalibrationError(msg)
     return chosen
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with known names like this one; nothing if there are none."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with similar known names, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
@@ -135,7 +150,7 @@ def _patterns(patterns: Patterns, word: str) -> list[Pattern] | None:
 
 
 def is_compiled(model: Any) -> bool:
-    """Whether the model or a part of it goes through `torch.compile`."""
+    """Whether `torch.compile` was applied to the model or a part of it."""
     return any(
         "_orig_mod" in module._modules
         or getattr(module, "_compiled_call_impl", None) is not None
@@ -144,8 +159,14 @@ def is_compiled(model: Any) -> bool:
 
 
 @contextlib.contextmanager
-def as_written(model: Any) -> Iterator[None]:
-    """Let compiled modules run uncompiled meanwhile: their graphs know nothing of hooks."""
+def run_uncompiled(model: Any) -> Iterator[None]:
+    """Run compiled modules uncompiled inside the block, since their graphs run no hooks.
+
+    Raises
+    ------
+    CalibrationError
+        If the model is compiled, and this torch cannot run it uncompiled.
+    """
     if not (isinstance(model, nn.Module) and is_compiled(model)):
         yield
         return
@@ -155,7 +176,7 @@ def as_written(model: Any) -> Iterator[None]:
     if set_stance is None:
         msg = (
             "The model is compiled, and this torch cannot run it uncompiled (2.6 and later "
-            "can); give the model that was compiled."
+            "can). Give the original model."
         )
         raise CalibrationError(msg)
     with set_stance("force_eager"):

@@ -1,8 +1,9 @@
-"""Observers for PyTorch's own quantisation flows: any strategy where theirs would stand.
+"""Observers for PyTorch's quantization flows that use any strategy of quantcal.
 
-They have the interface of `ObserverBase`: `forward` records and returns what it gets,
-`calculate_qparams` chooses scale and zero point. There is one pair of classes for torch.ao's
-FX flow and one, made when torchao is there, for the PT2E flow: each accepts its own base only.
+They have the interface of `ObserverBase`. `forward` records a tensor and returns it, and
+`calculate_qparams` chooses scale and zero point. Each flow accepts only subclasses of its
+base class. So there is one pair of classes for torch.ao's FX flow, and another for torchao's
+PT2E flow, which is made only if torchao is installed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from quantcal._text import shown
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike
-from quantcal.torch.device import Counted, count
-from quantcal.torch.readable import as_engine_reads, is_elsewhere, readable
+from quantcal.torch.device_counts import DeviceCounts, count_on_device
+from quantcal.torch.tensor_values import as_engine_input, is_off_cpu, plain_values
 
-_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
+PER_CHANNEL_SCHEMES = (torch.per_channel_affine, torch.per_channel_symmetric)
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _LIMITS = {
     torch.quint8: (0, 255),
@@ -36,28 +37,29 @@ _LIMITS = {
 _NAME = "values"
 
 
-class Observing:
-    """What all observers have in common; mixed into an `ObserverBase`.
+class StrategyObserver:
+    """The common part of all observers, mixed into an `ObserverBase`.
 
     Parameters
     ----------
     strategy
         As for `Calibrator.compute`, without a policy's names.
     dtype, qscheme, quant_min, quant_max, ch_axis
-        As PyTorch's observers have them. Any width from 2 to 16 bits whose codes begin at 0,
-        or are those of a signed integer; symmetric schemes of unsigned types have their zero in
-        the middle.
+        As for PyTorch's observers. The codes have 2 to 16 bits, and start at 0 or are those
+        of a signed integer. Symmetric schemes of unsigned types have their zero in the middle.
     reduce_range
         Use one bit less, for kernels whose 16-bit sums saturate.
+    is_dynamic
+        Refused if true, since dynamic quantization needs no observer.
     options
-        Of a named strategy, such as `percentile=99.9`.
+        Options of a named strategy, such as `percentile=99.9`.
     factory_kwargs
-        Taken as PyTorch's observers take it, and not used.
+        Accepted as by PyTorch's observers, but not used.
 
     Raises
     ------
     CalibrationError
-        If the strategy or an option is not known, or no format has these codes.
+        If the strategy or an option is unknown, or no format has these codes.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class Observing:
         options: dict[str, Any] | None = None,
         factory_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        del factory_kwargs  # where QAT modules want tensors; there are none here
+        # It says where QAT modules put their tensors. Observers have none.
+        del factory_kwargs
         super().__init__(dtype=dtype, is_dynamic=is_dynamic)  # type: ignore[call-arg]
         if is_dynamic:
-            msg = "dynamic quantisation computes ranges as it runs: nothing is to be observed"
+            msg = "dynamic quantization computes ranges as it runs, so it needs no observer"
             raise CalibrationError(msg)
         low, high = _LIMITS.get(dtype, (None, None))
         if reduce_range and low is not None and high is not None:
@@ -85,7 +88,7 @@ class Observing:
         self.quant_max = high if quant_max is None else quant_max
         self.dtype = dtype
         self.qscheme = qscheme
-        by_channel = qscheme in _PER_CHANNEL
+        by_channel = qscheme in PER_CHANNEL_SCHEMES
         self.ch_axis = (0 if ch_axis is None else ch_axis) if by_channel else -1
         self._axis = self.ch_axis if by_channel else None
         self._format, self._shift = _format_of(
@@ -93,38 +96,43 @@ class Observing:
         )
         self._policy = Policy.of(strategy, **(options or {}))
         self._calibrator = Calibrator()
-        self._waiting: Counted | None = None
+        self._pending: DeviceCounts | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Record a tensor, and return it as it is."""
-        values = readable(_NAME, x)
-        if not is_elsewhere(values):
-            array = as_engine_reads(values, self._axis)
+        """Record a tensor, and return it unchanged."""
+        values = plain_values(_NAME, x)
+        if not is_off_cpu(values):
+            array = as_engine_input(values, self._axis)
             self._calibrator.observe(_NAME, array, axis=self._axis)
             return x
-        counted = count(values, None, self._axis, None)
-        if self._waiting is None or not self._waiting.fits(counted):
+        counts = count_on_device(values, None, self._axis, None)
+        if self._pending is None or not self._pending.fits(counts):
             self._fetch()
-            self._waiting = counted
+            self._pending = counts
         else:
-            self._waiting.add(counted)
+            self._pending.add(counts)
         return x
 
     @property
     def calibrator(self) -> Calibrator:
-        """All that was observed, under the name "values"."""
+        """The observed values, under the name "values"."""
         self._fetch()
         return self._calibrator
 
     def _fetch(self) -> None:
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            self._calibrator._include([(_NAME, waiting.fetch())])
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._calibrator._include([(_NAME, pending.fetch())])
 
     def calculate_qparams(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return scale (float32) and zero point (int64), one element or one a channel.
+        """Return scale (float32) and zero point (int64), with one element per channel.
 
-        Before anything was observed they are 1 and 0, with a warning, as PyTorch's are.
+        Before the first observation they are 1 and 0, as in PyTorch's observers.
+
+        Warns
+        -----
+        UserWarning
+            If nothing was observed.
         """
         if _NAME not in self.calibrator:
             msg = "The observer has seen nothing; run the calibration data first."
@@ -136,14 +144,14 @@ class Observing:
         return torch.from_numpy(scale), torch.from_numpy(zero_point)
 
     def get_extra_state(self) -> torch.Tensor:
-        """Return what was observed, for `state_dict`."""
+        """Return the observed values for `state_dict`."""
         return torch.frombuffer(
             bytearray(self.calibrator.to_bytes()), dtype=torch.uint8
         )
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Take what was observed from a `state_dict`."""
-        self._waiting = None
+        """Load the observed values from a `state_dict`."""
+        self._pending = None
         self._calibrator = Calibrator.from_bytes(state.cpu().numpy().tobytes())
 
     def extra_repr(self) -> str:
@@ -156,7 +164,7 @@ class Observing:
 def _format_of(
     low: int | None, high: int | None, symmetric: bool, dtype: Any
 ) -> tuple[QuantFormat, int]:
-    """Return the format that has these codes, and how far its codes are shifted."""
+    """Return the format with these codes, and the shift of its codes."""
     if low is not None and high is not None:
         bits = (high - low + 1).bit_length() - (0 if low == -high else 1)
         if 2 <= bits <= 16:
@@ -168,23 +176,23 @@ def _format_of(
             if high == half - 1 and (low == -half or (low == -high and symmetric)):
                 return QuantFormat(f"int{bits}", symmetric), 0
     msg = (
-        f"no format has the codes {shown(low)} to {shown(high)} of {dtype}; known are "
-        "0 to 2^b - 1 and -2^(b-1) to 2^(b-1) - 1 of 2 to 16 bits"
+        f"no format has the codes {shown(low)} to {shown(high)} of {dtype}; supported are "
+        "0 to 2^b - 1 and -2^(b-1) to 2^(b-1) - 1 with b from 2 to 16"
     )
     raise CalibrationError(msg)
 
 
-class Observer(Observing, ObserverBase):  # type: ignore[misc]
-    """For torch.ao's FX flow: one range of the whole tensor."""
+class Observer(StrategyObserver, ObserverBase):  # type: ignore[misc]
+    """Observer for torch.ao's FX flow, with one range for the whole tensor."""
 
 
-class PerChannelObserver(Observing, ObserverBase):  # type: ignore[misc]
-    """For torch.ao's FX flow: one range for each channel."""
+class PerChannelObserver(StrategyObserver, ObserverBase):  # type: ignore[misc]
+    """Observer for torch.ao's FX flow, with one range per channel."""
 
 
 @functools.cache
 def pt2e_observers() -> tuple[type[Any], type[Any]]:
-    """Return the observers for torchao's PT2E flow: of whole tensors, and by channel.
+    """Return the observers for torchao's PT2E flow: per tensor and per channel.
 
     Raises
     ------
@@ -195,10 +203,10 @@ def pt2e_observers() -> tuple[type[Any], type[Any]]:
     imports.require((module,), "The PT2E flow needs", "torch", "torchao")
     from torchao.quantization.pt2e.observer import ObserverBase as Base
 
-    class PT2EObserver(Observing, Base):  # type: ignore[misc]
-        """For torchao's PT2E flow: one range of the whole tensor."""
+    class PT2EObserver(StrategyObserver, Base):  # type: ignore[misc]
+        """Observer for torchao's PT2E flow, with one range for the whole tensor."""
 
-    class PT2EPerChannelObserver(Observing, Base):  # type: ignore[misc]
-        """For torchao's PT2E flow: one range for each channel."""
+    class PT2EPerChannelObserver(StrategyObserver, Base):  # type: ignore[misc]
+        """Observer for torchao's PT2E flow, with one range per channel."""
 
     return PT2EObserver, PT2EPerChannelObserver

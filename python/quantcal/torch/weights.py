@@ -1,8 +1,8 @@
-"""Which parameters of a module are its weights, and along which axis their outputs lie.
+"""Finds the parameters of a module that are its weights, and the axis of their outputs.
 
-Most modules have one matrix, `weight`. Recurrent layers and attention have several under
-names of their own, and attention uses that of its `out_proj` without calling it. Matrices of
-other modules have a layout that nobody can tell, so their names are given back to be told.
+Most modules have one matrix, `weight`. Recurrent layers and attention have several with other
+names, and attention uses the weight of its `out_proj` without calling it. The layout of
+matrices in other modules is unknown, so their names are reported.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Weight:
     Parameters
     ----------
     owner, attribute
-        The module that holds it, and under which name.
+        The module that holds it, and its name there.
     axis
-        That of the outputs; None where it is not known.
+        The axis of the outputs; None if it is unknown.
     """
 
     owner: nn.Module
@@ -42,23 +42,24 @@ class Weight:
 
     @property
     def parameter(self) -> nn.Parameter | None:
-        """The parameter itself; None if the values are computed from others."""
+        """The parameter itself; None if the module computes it from others."""
         return self.owner._parameters.get(self.attribute)
 
     @property
     def tensor(self) -> torch.Tensor:
-        """The values, also where they are computed from other parameters."""
+        """The values, also if the module computes them from other parameters."""
         found: torch.Tensor = getattr(self.owner, self.attribute)
         return found
 
 
 def weights_of(module: nn.Module) -> dict[str, Weight]:
-    """Return a module's weights by name: matrices, and convolutions' kernels.
+    """Return a module's weights by name: matrices, and kernels of convolutions.
 
-    Recurrent layers and cells have `weight_ih...`, `weight_hh...` and `weight_hr...`;
-    attention `in_proj_weight` or those of q, k and v, and `out_proj.weight`. All others have
-    `weight`, with an output a row. Transposed convolutions, and the Conv1D of GPT-2 in
-    transformers, have them along axis 1. Matrices under other names follow, of no known axis.
+    Recurrent layers and cells have `weight_ih...`, `weight_hh...` and `weight_hr...`.
+    Attention has `out_proj.weight`, and `in_proj_weight` or those of q, k and v. All others
+    have `weight`, with one row per output. The outputs of transposed convolutions, and of
+    GPT-2's Conv1D in transformers, lie along axis 1. Matrices with other names come last, and
+    their axis is unknown.
     """
     found: dict[str, Weight] = {}
     for name in _names(module):
@@ -66,7 +67,7 @@ def weights_of(module: nn.Module) -> dict[str, Weight]:
         inner = module.get_submodule(owner)
         if _is_matrix(getattr(inner, attribute, None)):
             found[name] = Weight(inner, attribute, _axis(module))
-    # What weight_norm and pruning compute a weight from: weight_g, weight_v, weight_orig.
+    # weight_norm and pruning compute a weight from weight_g, weight_v and weight_orig.
     computed = tuple(f"{n}_" for n, w in found.items() if w.parameter is None)
     for name, parameter in module._parameters.items():
         known = name in found or "bias" in name or name.startswith(computed)
@@ -102,11 +103,11 @@ def _is_matrix(value: object) -> bool:
 def left_in_float(
     chosen: Iterable[str], modules: Mapping[str, nn.Module], known: Iterable[str]
 ) -> list[str]:
-    """Return the names of weights that a format for all chosen modules does not reach.
+    """Return the names of weights that one format for all chosen modules does not quantize.
 
-    Those of chosen modules whose axis is not known; those of modules inside chosen ones that
-    are not chosen; and recurrent layers and attention that are not chosen, which `observe`
-    does not watch by default either. Other modules that are not chosen were left on purpose.
+    These are the weights of unknown axis in chosen modules, and the weights of other modules
+    inside chosen ones. The rest are those of recurrent layers and attention that are not
+    chosen, since `observe` skips them by default. Other modules were left out on purpose.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def left_in_float(
     modules
         All modules of the model, by path.
     known
-        Names of weights that have parameters of their own.
+        Names of weights whose parameters are given.
     """
     paths = set(chosen)
     ranges = set(known)

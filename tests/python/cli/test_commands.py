@@ -75,7 +75,7 @@ def test_every_option_is_explained_and_says_its_default(command: str) -> None:
         ["bogus"],
         ["quantize", "model.onnx", "--samples", "d"],
         ["quantize", "model.onnx", "-o", "x"],
-        ["inspect", "x", "--sort", "colour"],
+        ["inspect", "x", "--sort", "color"],
         ["inspect", "x", "--limit", "0"],
         ["compute", "x", "-o", "y", "--format", "int17"],
         ["compute", "x", "-o", "y", "--format", "float8_e5m2", "--affine"],
@@ -236,9 +236,7 @@ def test_damaged_histograms_are_named_with_the_reason(
         message = call(*arguments).error_text()
         assert str(bad) in message
         assert reason in message
-    assert (
-        run("inspect", bad).error_text() == message
-    )  # a process of its own says the same
+    assert run("inspect", bad).error_text() == message  # in a separate process too
     assert not made.exists()
 
 

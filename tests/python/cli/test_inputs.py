@@ -98,6 +98,6 @@ def test_tensors_without_a_finite_value_are_warned_of(tmp_path: Path) -> None:
     cal.save(tmp_path / "stats.qcal")
     done = call("compute", tmp_path / "stats.qcal", "-o", tmp_path / "table.json")
     assert done.code == 0
-    assert "1 tensor has no finite value, so that the range means nothing: lost" in (
+    assert "1 tensor has no finite value, so the range has no meaning: lost" in (
         " ".join(done.err.split())
     )

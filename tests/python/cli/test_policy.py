@@ -68,7 +68,7 @@ def test_compute_warns_of_unused_rules_by_name(tmp_path: Path) -> None:
     warnings = [line for line in done.err.splitlines() if "rule" in line]
     assert warnings == [
         "warning: 2 rules match no tensor: '*lyers*', 're:[.]11[.]'",
-        "warning: 1 rule decides nothing, because earlier rules match all the same "
+        "warning: 1 rule is unused, because earlier rules match all the same "
         "tensors: '*layers.0*'",
     ]
     unused = ("*lyers*", "*layers.0*", "re:[.]11[.]")

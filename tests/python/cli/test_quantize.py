@@ -150,7 +150,7 @@ def test_a_failure_leaves_the_old_output_and_the_model_alone(tmp_path: Path) -> 
     assert model.read_bytes() == before
 
 
-def test_a_model_with_nothing_to_quantise_is_an_error_that_says_why(
+def test_a_model_with_nothing_to_quantize_is_an_error_that_says_why(
     tmp_path: Path,
 ) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])

@@ -19,12 +19,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
+# The tests may run in the background, where Ctrl-C is ignored. `Watch` reports the first
+# import after the package's first lines have run.
 START = """
 from __future__ import annotations
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = "quantcal"
-class Watch:  # what is imported next, once the package's first lines have run
+class Watch:
     def find_spec(self, name, path=None, target=None):
         if name != "quantcal" and not name.startswith("quantcal._process"):
             sys.meta_path.remove(self)

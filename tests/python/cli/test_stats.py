@@ -157,7 +157,7 @@ def test_inspect_sorts_matches_and_limits(tmp_path: Path) -> None:
 def test_inspect_shows_whole_names_and_every_tensor_in_a_pipe(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
     done = run("inspect", stats, COLUMNS="40")
-    assert done.out == plain(done.out)  # no colours
+    assert done.out == plain(done.out)  # no colors
     assert not any(line.endswith(" ") for line in done.out.splitlines())
     rows = {line.split()[0]: line for line in done.out.splitlines() if line}
     assert set(qc.load(stats)) <= set(rows)
@@ -170,8 +170,8 @@ def test_inspect_shows_whole_names_and_every_tensor_in_a_pipe(tmp_path: Path) ->
 
 def test_inspect_marks_nonfinite_values_in_red(tmp_path: Path) -> None:
     stats = save_stats(tmp_path)
-    coloured = run("inspect", stats, FORCE_COLOR="1", TERM="xterm-256color")
-    assert "\x1b[1;31m7 NaN 3 inf\x1b[0m" in coloured.out
+    colored = run("inspect", stats, FORCE_COLOR="1", TERM="xterm-256color")
+    assert "\x1b[1;31m7 NaN 3 inf\x1b[0m" in colored.out
 
 
 def test_inspect_says_how_exactly_values_are_known(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_compute_says_the_formats_it_chose(tmp_path: Path) -> None:
     assert done.facts["format"] == "int8 (symmetric)"
 
 
-def test_quantising_from_another_targets_files_says_which_option_to_give(
+def test_quantizing_from_another_targets_files_says_which_option_to_give(
     tmp_path: Path,
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)

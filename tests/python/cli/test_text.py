@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import quantcal as qc
-from quantcal.cli import text
+from quantcal.cli.output import text
+from quantcal.cli.output.sparkline import sparkline
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.rules import parse_strategy
-from quantcal.cli.sparkline import sparkline
-from quantcal.cli.tables import Column, tensor_table
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 

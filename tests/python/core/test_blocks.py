@@ -1,4 +1,4 @@
-"""Block formats: codes and scales bit for bit as the definition has them, in ml_dtypes."""
+"""Block formats: codes and scales equal their definition bit for bit, in ml_dtypes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:test_blocks")
 def naive(format: BlockFormat, x: Array) -> tuple[Array, Array, Array]:
     """Return codes, scales and values of an array.
 
-    To be trusted because it fills up with zeros, takes maxima with numpy, exponents with
-    frexp in float64, and leaves all rounding to the types of ml_dtypes.
+    It pads with zeros, takes maxima with numpy and exponents with frexp in float64. The types
+    of ml_dtypes do all rounding.
     """
     dtype, top, emax = ELEMENTS[format.element]
     size, length = format.block_size, x.shape[-1]
@@ -68,7 +68,7 @@ def naive(format: BlockFormat, x: Array) -> tuple[Array, Array, Array]:
 
 
 def same(a: Array, b: Array) -> bool:
-    """Tell whether the bits are equal; any NaN equals any other."""
+    """Whether the bits are equal; any NaN equals any other."""
     either = np.isnan(a) & np.isnan(b)
     return bool(np.all(either | (a.view(np.uint32) == b.view(np.uint32))))
 
@@ -88,16 +88,17 @@ def assert_as_defined(format: BlockFormat, x: Array) -> None:
 
 @pytest.mark.parametrize("format", FORMATS, ids=repr)
 @pytest.mark.parametrize("name", SHAPES)
-def test_activations_are_quantised_as_defined(format: BlockFormat, name: str) -> None:
+def test_activations_are_quantized_as_defined(format: BlockFormat, name: str) -> None:
     x = shape(name, 24_000)
     for dimensions in [(24_000,), (5, 96, 50), (1000, 24), (3000, 8), (24_000, 1)]:
         assert_as_defined(format, x.reshape(dimensions))
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=repr)
-def test_any_bits_are_quantised_as_defined(format: BlockFormat) -> None:
+def test_any_bits_are_quantized_as_defined(format: BlockFormat) -> None:
     assert_as_defined(format, any_bits(60_000).reshape(600, 100))
-    assert_as_defined(format, any_bits(1000)[:, None])  # each by itself
+    # Each value is a block.
+    assert_as_defined(format, any_bits(1000)[:, None])
     assert_as_defined(format, cast(shape("gaussian", 4096), np.dtype(np.float32)))
 
 
@@ -116,7 +117,7 @@ def test_any_shape_and_any_value(format: BlockFormat, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_elements_are_rounded_as_quantize_linear_rounds_them(name: str) -> None:
-    """A block that holds 2^emax has scale 1, and then its codes are those of the type."""
+    """A block with 2^emax has the scale 1, so its codes are those of the type."""
     golden = json.loads(GOLDEN.read_text("utf-8"))[name]
     x = np.array(golden["inputs"], dtype=np.uint32).view(np.float32)
     _, _, emax = ELEMENTS[name]
@@ -152,7 +153,8 @@ def test_special_blocks_in_nvfp4() -> None:
     x[0, 20] = 2688.0
     x[1, 3], x[1, 16] = np.nan, 1e-4
     x[2, 0], x[2, 1] = -np.inf, 60.0
-    tensor = NVFP4().quantize(x)  # NaN and infinity do not touch the global scale
+    # NaN and infinity do not affect the global scale.
+    tensor = NVFP4().quantize(x)
     assert tensor.global_scale == 1.0
     values = tensor.scales.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
     assert np.array_equal(values, [[2**-9, 448], [np.nan, 2**-9], [448, 2**-9]], True)
@@ -164,7 +166,7 @@ def test_special_blocks_in_nvfp4() -> None:
     assert back[2, 1] == 0.0
 
 
-def test_arrays_of_nothing_but_zeros_and_empty_ones() -> None:
+def test_arrays_of_zeros_and_empty_arrays() -> None:
     for format in FORMATS:
         zeros = np.zeros((4, 40), np.float32)
         zeros[1] = -0.0
@@ -197,7 +199,7 @@ def test_all_float_types_and_layouts(format: BlockFormat, name: str) -> None:
 
 @pytest.mark.usefixtures("keep_num_threads")
 @pytest.mark.parametrize("format", FORMATS, ids=repr)
-def test_threads_change_nothing(format: BlockFormat) -> None:
+def test_the_number_of_threads_changes_nothing(format: BlockFormat) -> None:
     results = []
     x = shape("outliers", 600_000)
     x[1234] = np.nan
@@ -287,20 +289,20 @@ def test_the_global_scale_is_calibrated_from_block_maxima() -> None:
 def test_searches_calibrate_the_global_scale() -> None:
     x = shape("outliers", 160_000)
     maxima = NVFP4().statistics(x).block_maxima
-    least = NVFP4.calibrate(maxima)
+    minmax = NVFP4.calibrate(maxima)
     found = NVFP4.calibrate(maxima, "mse")
-    # A search may leave up to an octave of the block scales' floats unused for a better phase.
-    assert 0 < found.global_scale <= 2.001 * least.global_scale
+    # A search may leave up to an octave of the block scales unused to align them better.
+    assert 0 < found.global_scale <= 2.001 * minmax.global_scale
     scales = np.abs(x.reshape(-1, 16)).max(axis=1) / 6
 
     def error(format: NVFP4) -> float:
-        """What rounding the block scales to E4M3 costs: the criterion of the search."""
+        """Return the error of rounding block scales to E4M3, which the search minimizes."""
         stored = (scales / format.global_scale).astype(ml_dtypes.float8_e4m3fn)
         return float(
             np.square(stored.astype(float) * format.global_scale - scales).mean()
         )
 
-    assert error(found) <= error(least)
+    assert error(found) <= error(minmax)
 
 
 def test_global_scales_of_extreme_data_are_usable() -> None:
@@ -356,7 +358,7 @@ def test_bad_arguments_are_refused() -> None:
             format.dequantize(np.zeros(3))  # type: ignore[arg-type]
 
 
-def test_codes_and_scales_that_do_not_belong_together_are_refused() -> None:
+def test_codes_and_scales_that_do_not_match_are_refused() -> None:
     codes = np.zeros((2, 40), np.uint8)
     tensor = BlockTensor(codes, np.full((2, 2), 127, np.uint8), MXFP4())
     assert not tensor.dequantize().any()
@@ -374,7 +376,7 @@ def test_codes_and_scales_that_do_not_belong_together_are_refused() -> None:
         BlockTensor(np.array(1, np.uint8), np.array(1, np.uint8), MXFP4())
 
 
-def test_the_compiled_part_refuses_what_does_not_fit() -> None:
+def test_the_compiled_part_refuses_arguments_that_do_not_match() -> None:
     from quantcal import _core
 
     codes, x = np.zeros(40, np.uint8), np.zeros(40, np.float32)
@@ -404,7 +406,7 @@ def sqnr(x: Array, format: BlockFormat) -> float:
 
 
 def test_the_documented_sqnr_is_measured() -> None:
-    """Of 2^22 values; over four seeds they differed by less than 0.03 dB."""
+    """Measure 2^22 values; results of four seeds differ by less than 0.03 dB."""
     rng = np.random.default_rng(0)
     x = rng.laplace(size=(4096, 1024)).astype(np.float32)
     found = [sqnr(x, format) for format in FORMATS[:4]]
@@ -416,8 +418,8 @@ def test_the_documented_sqnr_is_measured() -> None:
 
 
 @pytest.mark.model
-def test_weights_of_a_real_network_keep_more_in_more_bits() -> None:
-    from quantcal.demo.fetch import MODELS
+def test_weights_of_a_real_network_are_more_accurate_in_more_bits() -> None:
+    from tests.models import MODELS
 
     graph = onnx.load(MODELS["pp-ocr-rec"].fetch()).graph
     found = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute]
@@ -430,6 +432,6 @@ def test_weights_of_a_real_network_keep_more_in_more_bits() -> None:
         assert sqnr(rows, MXFP8()) > sqnr(rows, MXFP4()) + 6
 
 
-def test_a_global_scale_beyond_any_float_is_refused() -> None:
+def test_a_global_scale_beyond_float64_is_refused() -> None:
     with pytest.raises(qc.CalibrationError, match="global_scale is inf"):
         qc.blocks.NVFP4(10**400)

@@ -1,4 +1,4 @@
-"""docs/complaints.md names tests that exist, and numbers all complaints."""
+"""docs/reference/complaints.md names tests that exist, and numbers all complaints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from paths import ROOT, TESTS
 
-TEXT = (ROOT / "docs" / "complaints.md").read_text("utf-8")
+TEXT = (ROOT / "docs" / "reference" / "complaints.md").read_text("utf-8")
 
 
 def test_every_test_that_the_list_of_complaints_names_exists() -> None:

@@ -14,9 +14,7 @@ import pytest
 from paths import ROOT
 
 EXAMPLES = ROOT / "examples"
-# Minutes of a real model; docs/test_llm_experiment.py runs parts of them.
-EXPERIMENTS = {"llm_perplexity", "sentence_encoder"}
-SCRIPTS = sorted(p for p in EXAMPLES.glob("*.py") if p.stem not in EXPERIMENTS)
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 def number(text: str, pattern: str) -> float:
@@ -42,16 +40,16 @@ def merge_shards(shown: str) -> None:
     assert 0 < number(shown, r"relu: scale ([\d.]+), zero point 0\n") < 0.03
 
 
-def compare_methods(shown: str) -> None:
+def compare_strategies(shown: str) -> None:
     assert shown.count("minmax ") == shown.count("mse ") == 3
-    assert shown.count("least noise: mse\n") == 3
+    assert shown.count("smallest noise: mse\n") == 3
     minmax, kl = (
         number(shown[shown.index("outliers") :], rf"{name} +up to +([\d.]+)")
         for name in ("minmax", "kl")
     )
     assert minmax > 30 > kl
     assert "why: half_gauss; Kolmogorov distances: half_gauss 0.0" in shown
-    assert shown.splitlines()[-1].startswith("safest: mse, at least ")
+    assert shown.splitlines()[-1].startswith("safest: mse, minimum ")
 
 
 def custom_strategy(shown: str) -> None:
@@ -75,7 +73,7 @@ def policy(shown: str) -> None:
     assert re.search(r"layers\.0\.mlp\.up_proj +minmax .* by re:layers", shown)
     assert re.search(r"layers\.0\.mlp\.down_proj +percentile_99\.99_each ", shown)
     assert re.search(r"layers\.1\.mlp\.up_proj +mse .* by \*\n", shown)
-    assert shown.endswith("rules that decide nothing: []\n")
+    assert shown.endswith("unused rules: []\n")
 
 
 CHECKS: dict[str, Callable[[str], None]] = {
@@ -83,7 +81,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     for check in (
         calibrate_array,
         merge_shards,
-        compare_methods,
+        compare_strategies,
         custom_strategy,
         quantize_onnx,
         policy,

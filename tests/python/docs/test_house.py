@@ -17,14 +17,6 @@ from structure.imports import read_package
 from structure.laws import LAWS
 from structure.sources import Tree
 
-# Laws that are not true yet. Remove each when it becomes true.
-KNOWN = {
-    "at most 27 code files in a folder",
-    "README.md of at most 130 lines",
-    "ARCHITECTURE.md of at most 150 lines",
-    "benches/README.md of at most 100 lines",
-}
-XFAIL = pytest.mark.xfail(strict=True, raises=AssertionError)
 FILES = {
     "python/quantcal/__init__.py": "from quantcal import low\nfrom quantcal.high import run",
     "python/quantcal/low.py": '''\
@@ -226,13 +218,6 @@ def test_laws_are_broken_on_this_tree(tables: dict[str, list[Any]]) -> None:
     }
 
 
-def test_what_is_known_is_a_law() -> None:
-    assert LAWS.keys() >= KNOWN
-
-
-@pytest.mark.parametrize(
-    "law",
-    [pytest.param(law, marks=XFAIL if law in KNOWN else ()) for law in LAWS],
-)
+@pytest.mark.parametrize("law", LAWS)
 def test_the_project_keeps_its_laws(law: str) -> None:
     assert LAWS[law](Tree(ROOT)) == []

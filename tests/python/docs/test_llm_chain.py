@@ -12,11 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llm import configurations, measure, observing, reading  # noqa: E402
-from llm.chain import Chain, alike  # noqa: E402
-
 import quantcal as qc  # noqa: E402
 from llama_models import real, small_llama, tokens  # noqa: E402, F401
+from research.llm import configurations, measure, observing, reading  # noqa: E402
+from research.llm.chain import Chain, alike  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

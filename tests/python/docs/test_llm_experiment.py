@@ -1,4 +1,4 @@
-"""The language-model experiment of docs/llm.md: its parts, and one window of the real model."""
+"""The language-model experiment of docs/measurements/llm.md: its parts, and one window of the real model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from paths import ROOT
 
 torch = pytest.importorskip("torch")
 
-from llm import configurations, measure, observing, reading, texts  # noqa: E402
-from llm.chain import Chain  # noqa: E402
-
 import quantcal as qc  # noqa: E402
 from llama_models import real, small_llama, tokens  # noqa: E402, F401
 from quantcal.strategies.layers import layer_kind  # noqa: E402
+from research.llm import configurations, measure, observing, reading, texts  # noqa: E402
+from research.llm.chain import Chain  # noqa: E402
 
 pytestmark = pytest.mark.torch
-EXAMPLES = ROOT / "examples"
 
 
 def test_attention_sees_no_later_token_and_turns_with_the_position() -> None:
@@ -54,7 +52,7 @@ def test_grouped_attention_is_attention_by_its_definition() -> None:
             shares = np.exp(scores) / np.exp(scores).sum()
             read[i, mine] = sum(s * v[j, shared] for j, s in enumerate(shares))
     wanted = read @ attention.o_proj.weight.double().numpy().T
-    from llm.smollm2 import rotations
+    from research.llm.smollm2 import rotations
 
     got = attention(x, rotations(5, c))[0].numpy()
     np.testing.assert_allclose(got, wanted, atol=1e-5)
@@ -108,21 +106,20 @@ def test_without_quotations_docstrings_take_their_place(
         assert text.name == "docstrings"
         assert len(text.content) > 100_000
     with pytest.raises(FileNotFoundError, match="apt-get install fortunes"):
-        texts.labelled_quotations(1)
+        texts.labeled_quotations(1)
 
 
-@pytest.mark.parametrize("script", ["llm_perplexity.py", "sentence_encoder.py"])
+@pytest.mark.parametrize("script", ["perplexity", "sentence_encoder"])
 def test_the_experiments_say_what_they_do(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), "--help"],
+        [sys.executable, "-m", f"research.llm.{script}", "--help"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    assert (
-        "Quantises the inputs" in done.stdout or "quantises the inputs" in done.stdout
-    )
+    assert "quantizes the inputs" in done.stdout
 
 
 # The real model.
@@ -143,7 +140,7 @@ def observed(real: Any, window: Any) -> Any:  # noqa: F811
 
 @pytest.mark.model
 def test_the_model_speaks(real: Any) -> None:  # noqa: F811
-    from llm.smollm2 import complete
+    from research.llm.smollm2 import complete
 
     assert complete(*real, "The capital of France is", tokens=2) == " Paris."
 

@@ -1,23 +1,17 @@
-"""The tables of docs/methods.md are what the code does now."""
+"""The tables of docs/reference/strategies.md are what the code does now."""
 
 from __future__ import annotations
 
 import re
-from types import ModuleType
 
 import pytest
 
 import quantcal as qc
+from benches.accuracy import sqnr
 from quantcal.comparison.compare import STRATEGIES
-from scripts import ROOT, load
 
-DOC = (ROOT / "docs" / "methods.md").read_text("utf-8")
-REMEDY = "the table is out of date: run python benches/python/methods.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    return load("benches/python/methods.py")
+DOC = sqnr.PAGE.read_text("utf-8")
+REMEDY = "the table is out of date: run python -m benches.accuracy.sqnr"
 
 
 def rows(format: str) -> dict[str, list[float]]:
@@ -34,16 +28,14 @@ def rows(format: str) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("column", [0, 3], ids=["Gaussian", "ReLU of Gaussian"])
 @pytest.mark.parametrize("format", ["int8", "uint8", "int4", "float4_e2m1fn"])
-def test_the_figures_are_measured_on_this_code(
-    format: str, column: int, bench: ModuleType
-) -> None:
+def test_the_figures_are_measured_on_this_code(format: str, column: int) -> None:
     shown = rows(format)
-    assert list(shown) == list(bench.METHODS)
-    name = list(bench.DISTRIBUTIONS)[column]
-    x = bench.samples(bench.SIZE)[name]
-    for row in qc.compare(x, format, strategies=bench.METHODS.values()):
+    assert list(shown) == list(sqnr.METHODS)
+    name = list(sqnr.DISTRIBUTIONS)[column]
+    x = sqnr.samples(sqnr.SIZE)[name]
+    for row in qc.compare(x, format, strategies=sqnr.METHODS.values()):
         # Printed to a tenth.
-        measured = bench.sqnr(x, row.params)
+        measured = sqnr.sqnr(x, row.params)
         assert shown[row.strategy][column] == pytest.approx(measured, abs=0.051), REMEDY
 
 

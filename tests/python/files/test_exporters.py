@@ -1,4 +1,4 @@
-"""Tables in the files of other tools, judged by those tools' own readers where they are here."""
+"""Tables in the files of other tools, checked with the readers of those tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import struct
 from pathlib import Path
 
-import flatbuffers  # noqa: F401  (onnxruntime brings it; its writer needs it)
+import flatbuffers  # noqa: F401  (onnxruntime's writer needs it)
 import numpy as np
 import onnx
 import pytest
@@ -44,7 +44,7 @@ def by_channel() -> qc.CalibrationTable:
 
 
 @pytest.mark.parametrize("method", onnxruntime.METHODS)
-def test_onnxruntime_reads_our_cache_as_the_ranges_of_the_table(
+def test_onnxruntime_reads_the_ranges_of_the_table_from_our_cache(
     method: str, tmp_path: Path
 ) -> None:
     table, path = make_table(), tmp_path / "cache.json"
@@ -75,7 +75,7 @@ def test_a_cache_that_onnxruntime_wrote_is_read(tmp_path: Path) -> None:
         for name, params in table.items():
             assert read[name].axis == params.axis
             assert read[name].strategy == "percentile"
-            # The cache has float32 ends, the table float64 ones.
+            # The ends of ranges are float32 in the cache, and float64 in the table.
             np.testing.assert_allclose(read[name].scale, params.scale, rtol=2e-7)
 
 
@@ -110,7 +110,7 @@ def test_a_foreign_cache_is_refused_by_name(content: bytes, tmp_path: Path) -> N
     ],
     ids=str,
 )
-def test_a_range_that_is_none_is_refused_with_its_tensor(
+def test_an_invalid_range_is_refused_with_its_tensor(
     entry: dict[str, object], tmp_path: Path
 ) -> None:
     path = tmp_path / "cache.json"
@@ -156,7 +156,8 @@ def test_the_tensorrt_provider_gets_magnitudes_not_upper_ends(tmp_path: Path) ->
     for name, params in table.items():
         magnitude = np.max(np.abs([params.low, params.high]))
         assert values[name] == np.float32(magnitude)
-    assert values["x:0"] > 9.9  # onnxruntime's own call on this table says 1
+    # onnxruntime's function alone would write 1.
+    assert values["x:0"] > 9.9
     assert values["c"] == np.float32(3)
     text = (tmp_path / "calibration.cache").read_text().splitlines()
     assert [float(line.rpartition(" ")[2]) for line in text] == [
@@ -164,7 +165,7 @@ def test_the_tensorrt_provider_gets_magnitudes_not_upper_ends(tmp_path: Path) ->
     ]
 
 
-def test_what_exceeds_float32_is_refused_by_name(tmp_path: Path) -> None:
+def test_ranges_beyond_float32_are_refused_by_name(tmp_path: Path) -> None:
     huge = qc.QuantParams(1e30, 0, -1e39, 1e39, "int8", symmetric=False)
     table = qc.CalibrationTable({"huge": huge})
     for write in (onnxruntime.write_cache, onnxruntime.write_tensorrt_table):
@@ -178,7 +179,7 @@ def test_what_exceeds_float32_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def read_ncnn(path: Path) -> dict[str, list[float]]:
-    """As ncnn2int8 reads it: split at blanks, the first word is the key, the rest %f."""
+    """Read a table as ncnn2int8 does: a key and floats, separated by blanks."""
     table = {}
     for line in path.read_text().splitlines():
         key, *scales = line.split(" ")
@@ -193,7 +194,8 @@ def test_ncnns_table_has_both_lines_of_each_layer(tmp_path: Path) -> None:
     feeds = [{"x": models.random(1, 3, 9, 12)}]
     table = qc.onnx.observe(model, feeds).compute("minmax", format="int8")
     layers = ncnn.layers_of(model)
-    assert set(layers) == {"first", "y"}  # the second node has no name
+    # The second node has no name.
+    assert set(layers) == {"first", "y"}
     assert ncnn.write_table(table, tmp_path / "t", layers) == 2
     read = read_ncnn(tmp_path / "t")
     assert set(read) == {"first", "first_param_0", "y", "y_param_0"}
@@ -255,7 +257,7 @@ def test_names_that_ncnn_cannot_read_are_refused(
 
 
 def with_bias() -> onnx.ModelProto:
-    """As Paddle exports a layer: Conv → Add; depthwise Conv → Add; then MatMul → Add."""
+    """Return a model with layers as Paddle exports them: an Add after each product."""
     nodes = [
         onnx.helper.make_node("Conv", ["x", "w1"], ["c"], "first"),
         onnx.helper.make_node("Add", ["c", "b1"], ["d"], "bias"),
@@ -282,7 +284,7 @@ def with_bias() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("how", models.HOLDERS)
-def test_ncnn_layers_are_found_whatever_holds_their_weights(
+def test_ncnn_layers_are_found_for_every_storage_of_weights(
     how: str, tmp_path: Path
 ) -> None:
     model = with_bias()
@@ -298,7 +300,7 @@ def test_ncnn_layers_are_found_whatever_holds_their_weights(
     assert found.read_bytes() == wanted.read_bytes()
 
 
-def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> None:
+def test_the_command_reports_which_layers_are_skipped_and_why(tmp_path: Path) -> None:
     model = with_bias()
     product, gemm = model.graph.node[5], model.graph.node[7]
     product.input[1] = "computed"
@@ -314,15 +316,18 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
         model.graph.initializer.append(tensor)
     path, out = tmp_path / "model.onnx", tmp_path / "out"
     onnx.save(model, path)
-    seen = qc.onnx.observe(model, [{"x": models.random(1, 3, 5, 5)}])
-    lacking, empty = gemm.input[0], "e"
-    kept = qc.Calibrator()
-    kept._include(
-        (name, seen.stats(name).copy()) for name in seen if name not in (lacking, empty)
-    )
-    kept.observe(empty, np.zeros(0, np.float32))
+    observed = qc.onnx.observe(model, [{"x": models.random(1, 3, 5, 5)}])
+    missing, empty = gemm.input[0], "e"
+    calibrator = qc.Calibrator()
+    calibrator.observe(empty, np.zeros(0, np.float32))
     with pytest.warns(UserWarning, match="no finite value"):
-        table = kept.compute()
+        of_empty = calibrator.compute()
+    whole = observed.compute()
+    names = [name for name in whole if name not in (missing, empty)]
+    table = qc.CalibrationTable(
+        {name: whole[name] for name in names} | dict(of_empty),
+        {name: whole.report[name] for name in names} | dict(of_empty.report),
+    )
     table.save(tmp_path / "table.json")
     done = call(
         *("export", tmp_path / "table.json", "--to", "ncnn"),
@@ -333,7 +338,7 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
     assert set(read_ncnn(out)) == {
         *("first", "first_param_0", "depthwise", "depthwise_param_0")
     }
-    message = " ".join(done.out.split())
+    output = " ".join(done.out.split())
     for words in (
         "product: its weights are not constant",
         "stack: its weights have 3 dimensions, not 2",
@@ -342,7 +347,7 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
         "grouped: its input e is never reached by the calibration data: always empty",
         "no layer reads it",
     ):
-        assert words in message
+        assert words in output
     written = export(table, "ncnn", out, model=path)
     assert (written.entries, written.unit) == (2, "layers")
     nothing = models.gemm_net(models.random(5))
@@ -350,17 +355,17 @@ def test_the_command_says_which_layers_are_left_out_and_why(tmp_path: Path) -> N
     nothing.graph.input.append(models.value("w", [8, 5]))
     nothing.graph.input.append(models.value("b", [5]))
     onnx.save(nothing, path)
-    message = call(
+    error = call(
         *("export", tmp_path / "table.json", "--to", "ncnn"),
         *("-o", out, "--model", path),
     ).error_text()
-    assert "ncnn computes in int8: gemm: its weights are not constant" in message
+    assert "ncnn computes in int8: gemm: its weights are not constant" in error
 
 
 # plain -------------------------------------------------------------------------------------------
 
 
-def test_csv_and_json_hold_every_number_to_the_last_bit(tmp_path: Path) -> None:
+def test_csv_and_json_keep_every_bit_of_a_number(tmp_path: Path) -> None:
     table = qc.CalibrationTable({**make_table(), **by_channel()})
     plain.write_csv(table, tmp_path / "t.csv")
     plain.write_json(table, tmp_path / "t.json")
@@ -408,18 +413,18 @@ def test_the_command_writes_what_the_function_writes(to: str, tmp_path: Path) ->
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in wanted]
 
 
-def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_reports_errors(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     make_table().save(table)
     out = tmp_path / "out"
-    message = call("export", table, "--to", "ncnn", "-o", out).error_text()
-    assert "give the model (--model)" in message
-    message = call(
+    error = call("export", table, "--to", "ncnn", "-o", out).error_text()
+    assert "give the model (--model)" in error
+    error = call(
         "export", table, "--to", "csv", "-o", out, "--method", "MinMax"
     ).error_text()
-    assert message == "method is no option of csv, which takes: none"
-    message = call("export", table, "--to", "csv", "-o", table).error_text()
-    assert "is an input" in message
+    assert error == "method is no option of csv, which takes: none"
+    error = call("export", table, "--to", "csv", "-o", table).error_text()
+    assert "is an input" in error
     assert call("export", table, "--to", "tflite", "-o", out).code == 2
     qc.CalibrationTable({}).save(table)
     assert "empty" in call("export", table, "--to", "csv", "-o", out).error_text()
@@ -447,7 +452,7 @@ def test_a_scale_is_written_as_the_bits_of_a_big_endian_float(tmp_path: Path) ->
         assert struct.unpack(">f", bits) == (params.scale,)
 
 
-def test_other_formats_give_their_larger_magnitude(tmp_path: Path) -> None:
+def test_other_formats_use_their_larger_magnitude(tmp_path: Path) -> None:
     path = tmp_path / "calibration.cache"
     table = qc.CalibrationTable({**make_table("uint8"), **by_channel()})
     qc.exporters.tensorrt.write_cache(table, path)
@@ -485,7 +490,7 @@ def test_a_table_comes_back_from_its_cache(tmp_path: Path) -> None:
     assert (tmp_path / "c").read_bytes() == (tmp_path / "d").read_bytes()
 
 
-def test_lines_of_windows_and_empty_ones_are_read(tmp_path: Path) -> None:
+def test_windows_line_ends_and_empty_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "c"
     path.write_bytes(b"TRT-8501-EntropyCalibration2\r\nx: 3C010A14\r\n\r\n")
     cache = qc.exporters.tensorrt.read_cache(path)
@@ -521,22 +526,23 @@ def test_a_hostile_cache_is_refused_with_file_and_line(
 ) -> None:
     path = tmp_path / "some.cache"
     path.write_bytes(content)
-    with pytest.raises(qc.CalibrationError, match=why) as message:
+    with pytest.raises(qc.CalibrationError, match=why) as caught:
         qc.exporters.tensorrt.read_cache(path)
-    assert str(message.value).startswith(f"{path}, line {line}: ")
-    assert len(str(message.value)) < 400 + len(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}, line {line}: ")
+    assert len(message) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize(
     ("cache", "options", "why"),
     [
-        ({"a\nb": 1.0}, {}, "cannot stand in a line"),
-        ({"": 1.0}, {}, "cannot stand in a line"),
+        ({"a\nb": 1.0}, {}, "does not fit a line"),
+        ({"": 1.0}, {}, "does not fit a line"),
         ({"a": 1.0}, {"version": -3}, "no header"),
         ({"a": 1.0}, {"algorithm": "two words"}, "no header"),
     ],
 )
-def test_what_could_not_be_read_again_is_not_written(
+def test_an_unreadable_cache_is_not_written(
     cache: dict[str, float], options: dict[str, object], why: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "c"
@@ -549,10 +555,8 @@ def test_what_could_not_be_read_again_is_not_written(
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -1.0, 1e300])
-def test_a_cache_has_no_scale_that_cannot_be_read_again(
-    scale: float, tmp_path: Path
-) -> None:
-    with pytest.raises(qc.CalibrationError, match="which is no scale"):
+def test_invalid_scales_and_names_are_not_written(scale: float, tmp_path: Path) -> None:
+    with pytest.raises(qc.CalibrationError, match="a scale must be from 0"):
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"x": scale}), tmp_path / "cache"
         )

@@ -105,7 +105,7 @@ import os, signal, sys
 from pathlib import Path
 import quantcal as qc
 import file_writers
-from quantcal.onnx import output
+from quantcal.onnx._write import output
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 Path.replace = killed
@@ -267,7 +267,7 @@ def test_weights_without_room_are_told_with_the_file_and_the_reason(
     tmp_path: Path,
 ) -> None:
     patches = (
-        "from quantcal.onnx import external, output",
+        "from quantcal.onnx._graph import external\nfrom quantcal.onnx._write import output",
         "external.EXTERNAL_BYTES = 10",
         "output._MAX_FILE = 10",
         "plain = output.move_out",

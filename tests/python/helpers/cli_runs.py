@@ -44,11 +44,11 @@ class Done:
 
 
 _UNWANTED = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS")
-"""Variables that colour output or change its width."""
+"""Variables that color output or change its width."""
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the variables for a process of its own."""
+    """Return the variables for a separate process."""
     kept = {key: value for key, value in os.environ.items() if key not in _UNWANTED}
     return {**kept, "PYTHONIOENCODING": "utf-8", **changes}
 
@@ -62,7 +62,7 @@ def call(*arguments: object) -> Done:
 
 
 def run(*arguments: object, cwd: Path | None = None, **variables: str) -> Done:
-    """Run `quantcal` in a process of its own, with pipes for output."""
+    """Run `quantcal` in a separate process, with pipes for output."""
     done = subprocess.run(
         [sys.executable, "-m", "quantcal", *map(str, arguments)],
         capture_output=True,
@@ -93,7 +93,7 @@ def run_without(modules: list[str], *arguments: object) -> Done:
 
 
 def run_in_terminal(columns: int, *arguments: object) -> list[str]:
-    """Run `quantcal` in a terminal of that width; return its lines without colours."""
+    """Run `quantcal` in a terminal of that width; return its lines without colors."""
     import fcntl
     import pty
     import struct
@@ -121,7 +121,7 @@ def run_in_terminal(columns: int, *arguments: object) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Text without colours and cursor movements."""
+    """Text without colors and cursor movements."""
     return _ANSI.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""The language models of examples/, small and at random, and the real one once a session."""
+"""The language models of research/llm: a small random one, and the real one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llm.smollm2 import Config, LlamaForCausalLM  # noqa: E402
+from research.llm.smollm2 import Config, LlamaForCausalLM  # noqa: E402
 
 SMALL = Config(
     layers=2, width=48, ffn_width=96, heads=6, kv_heads=2, vocabulary=64, rope_base=1e4
@@ -35,6 +35,6 @@ def real() -> Any:
     """SmolLM2-135M and its tokenizer."""
     pytest.importorskip("gguf")
     pytest.importorskip("tokenizers")
-    from llm.smollm2 import load
+    from research.llm.smollm2 import load
 
     return load()

@@ -1,4 +1,4 @@
-"""Blocks of transformers whose norms are read in all the ways that SmoothQuant must tell apart."""
+"""Blocks of transformers in which norms have different readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def linear(width: int = WIDTH, out: int = WIDTH) -> Any:
 
 
 class Mlp(nn.Module):
-    """The feed-forward part of LLaMA, by its names."""
+    """The feed-forward part of LLaMA, with its names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of one head, by LLaMA's names."""
+    """Attention with one head, with LLaMA's names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A block with the names of LLaMA; `kind` says where its norms stand."""
+    """A block with the names of LLaMA; `kind` is the position of its norms."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -63,19 +63,21 @@ class Block(nn.Module):
         if self.kind == "post":
             x = self.input_layernorm(x + self.self_attn(x))
             return self.post_attention_layernorm(x + self.mlp(x))
-        if self.kind == "sandwich":  # Gemma 2, OLMo 2
+        # Gemma 2 and OLMo 2.
+        if self.kind == "sandwich":
             x = x + self.post_attention_layernorm(
                 self.self_attn(self.input_layernorm(x))
             )
             y = self.mlp(self.pre_feedforward_layernorm(x))
             return x + self.post_feedforward_layernorm(y)
-        h = self.input_layernorm(x)  # parallel: GPT-J, Falcon, Cohere
+        # Parallel branches: GPT-J, Falcon, Cohere.
+        h = self.input_layernorm(x)
         x = x + self.post_attention_layernorm(x)
         return x + self.self_attn(h) + self.mlp(h)
 
 
 class Blocks(nn.Module):
-    """Two blocks of a kind behind one projection."""
+    """Two blocks of a kind after one projection."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class Blocks(nn.Module):
 
 
 class Normed(nn.Module):
-    """A norm and a linear layer; `other` says what else reads the norm."""
+    """A norm and a linear layer; `other` is another reader of the norm."""
 
     def __init__(self, other: str = "nothing") -> None:
         super().__init__()
@@ -114,7 +116,8 @@ class Normed(nn.Module):
             return y + h
         if self.other == "almost nothing":
             return y + 1e-7 * torch.tanh(h)
-        if self.other == "choice":  # which changes nothing on this sample
+        # The branch depends on h, but is the same for this sample.
+        if self.other == "choice":
             return y if int(h.argmax()) >= 0 else -y
         if self.other == "output":
             return y, h
@@ -136,7 +139,7 @@ class Normed(nn.Module):
 
 
 def ready(model: Any, seed: int = 0) -> Any:
-    """Return the model with uneven norms, ready to be changed."""
+    """Return the model in evaluation mode, with different weights in its norms."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
@@ -156,12 +159,12 @@ def observed(model: Any, x: Any, **options: Any) -> qc.Calibrator:
 
 
 def state_of(model: Any) -> dict[str, Any]:
-    """Return a copy of all that a model holds."""
+    """Return a copy of a model's parameters and buffers."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def unchanged(model: Any, before: dict[str, Any]) -> bool:
-    """Whether a model holds the same, bit for bit."""
+    """Whether a model's parameters and buffers are the same, bit for bit."""
     after = model.state_dict()
     return list(after) == list(before) and all(
         value.numpy().tobytes() == before[name].numpy().tobytes()

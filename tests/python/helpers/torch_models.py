@@ -43,7 +43,7 @@ class Masked(nn.Module):
 
 
 class Failing(nn.Module):
-    """Two layers, between which it raises when told to."""
+    """Two layers, between which it raises if `fail` is true."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def random(*shape: int, seed: int = 0) -> Any:
 
 
 class Branches(nn.Module):
-    """Three layers that get the same tensor, which may be changed before the last."""
+    """Three layers that get the same tensor; `change` changes it before the last one."""
 
     def __init__(self, change: bool = False) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Branches(nn.Module):
 
 
 def recorded(tensors: dict[str, list[Any]], **options: Any) -> qc.Calibrator:
-    """Return what a calibrator holds when it is given the tensors by hand."""
+    """Return a calibrator that observed the tensors directly."""
     cal = qc.Calibrator()
     for name, observations in tensors.items():
         for x in observations:

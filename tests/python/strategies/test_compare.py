@@ -20,7 +20,7 @@ from quantcal.comparison.score import (
     Score,
 )
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "reference" / "strategies.md"
 DEFAULT = [
     "minmax",
     "percentile_99",
@@ -395,8 +395,8 @@ def test_orders_that_do_not_exist_are_told() -> None:
         comparison.best("strategy")
 
 
-def test_the_table_in_the_readme_is_what_is_printed() -> None:
-    text = README.read_text("utf-8")
+def test_the_table_in_the_reference_is_what_is_printed() -> None:
+    text = PAGE.read_text("utf-8")
     shown = re.search(
         r"^```text\n(5,000 values.*?)^```", text, re.MULTILINE | re.DOTALL
     )

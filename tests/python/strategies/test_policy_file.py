@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_files_of_the_guide_are_what_is_written(tmp_path: Path) -> None:
-    guide = (ROOT / "docs" / "policies.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "guide" / "policies.md").read_text("utf-8")
     (toml,) = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     (as_json,) = re.findall(r"^```json\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     policy = qc.Policy.load(written(tmp_path, toml))
@@ -243,7 +243,7 @@ def test_the_files_of_the_guide_are_what_is_written(tmp_path: Path) -> None:
 
 
 def test_the_guide_lists_the_rules_of_llm_layers() -> None:
-    guide = (ROOT / "docs" / "policies.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "guide" / "policies.md").read_text("utf-8")
     section = guide.split("## `llm_layers`")[1]
     rows = re.findall(r"^\| `([^`]+)`[^|]*\| `([^`]+)` \|$", section, re.MULTILINE)
     assert qc.Policy(rows) == qc.Policy.named("llm_layers")

@@ -1,4 +1,4 @@
-"""`qc.torch.observe`: names of calls and tensors, and forwards that fail, overlap or stop."""
+"""`qc.torch.observe`: names of calls and tensors, and forward passes that fail or overlap."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_module_called_outside_a_forward_is_recorded_too() -> None:
     assert cal == recorded({"block": [x, x]})
 
 
-def test_a_model_that_is_itself_one_of_the_modules_goes_by_its_class() -> None:
+def test_a_model_that_is_an_observed_module_has_its_class_as_path() -> None:
     model, x = nn.Linear(6, 2), random(4, 6)
     with qc.torch.observe(model, outputs=True) as cal:
         model(x)
@@ -68,7 +68,7 @@ def test_several_tensors_of_a_call_are_numbered() -> None:
     assert cal == recorded({"Bilinear:input.0": [x], "Bilinear:input.1": [y]})
 
 
-def test_a_forward_that_raises_leaves_nothing_and_the_others_stay() -> None:
+def test_only_a_forward_pass_that_raises_is_not_recorded() -> None:
     model, x = Failing(), random(4, 6)
     with qc.torch.observe(model) as cal:
         model(x)
@@ -80,7 +80,7 @@ def test_a_forward_that_raises_leaves_nothing_and_the_others_stay() -> None:
     )
 
 
-def test_after_an_exception_the_hooks_are_gone_and_nothing_is_half_recorded() -> None:
+def test_after_an_exception_there_are_no_hooks_and_no_partial_records() -> None:
     model, x = Failing(), random(4, 6)
     given = qc.Calibrator()
     with (
@@ -95,7 +95,7 @@ def test_after_an_exception_the_hooks_are_gone_and_nothing_is_half_recorded() ->
     assert not given.names
 
 
-def test_an_interrupted_forward_does_not_disturb_the_next() -> None:
+def test_an_interrupted_forward_pass_does_not_affect_the_next() -> None:
     class Interrupted(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -125,13 +125,14 @@ def test_a_tensor_that_is_refused_names_its_module() -> None:
     assert not cal.names
 
 
-def test_replicas_in_threads_are_recorded_each_as_a_forward() -> None:
+def test_each_replica_in_a_thread_is_recorded_as_a_forward_pass() -> None:
     inner, x = Shared(2), random(8, 6)
     model = nn.DataParallel(inner)
     halves = list(x.chunk(2))
     with qc.torch.observe(model) as cal:
         replicas = []
-        for _ in halves:  # as torch.nn.parallel.replicate makes them, which needs a GPU
+        # torch.nn.parallel.replicate would make these replicas, but it needs a GPU.
+        for _ in halves:
             replica = inner._replicate_for_data_parallel()
             replica.block = inner.block._replicate_for_data_parallel()
             replica.block.weight, replica.block.bias = (
@@ -153,6 +154,7 @@ def test_replicas_in_threads_are_recorded_each_as_a_forward() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert model(x).shape == (8, 6)  # without a GPU it calls the module itself
+        # Without a GPU DataParallel calls the module itself.
+        assert model(x).shape == (8, 6)
     first, second = [*halves, x], [inner.block(part) for part in (*halves, x)]
     assert cal == recorded({"block#1": first, "block#2": second})

@@ -1,4 +1,4 @@
-"""Checkpoints for vLLM, read back by the compressed-tensors package and by ourselves."""
+"""Checkpoints for vLLM, read by the compressed-tensors package and by quantcal."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def table_of(model: Any, format: str = "int8") -> qc.CalibrationTable:
     return cal.compute("mse", format=format)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the package's own imports
+# The imports of the package give warnings.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("format", ["int8", "uint8", "float8_e4m3fn"])
-def test_the_package_computes_what_fake_quantisation_predicts(
+def test_the_package_computes_the_same_as_fake_quantization(
     format: str, tmp_path: Path
 ) -> None:
     quantization = pytest.importorskip("compressed_tensors.quantization")
@@ -49,21 +50,22 @@ def test_the_package_computes_what_fake_quantisation_predicts(
     other = small_llama()
     quantization.apply_quantization_config(other, scheme)
     state = safetensors.load_file(tmp_path / "model.safetensors")
-    for path in table:  # the package fake-quantises, so it wants the real weights
+    # The package fake-quantizes, so it needs the real weights.
+    for path in table:
         codes, scale = state[f"{path}.weight"], state[f"{path}.weight_scale"]
         state[f"{path}.weight"] = codes.float() * scale
     missing, unexpected = other.load_state_dict(state, strict=False)
     assert not unexpected
-    # Symmetric zero points are 0, which needs no telling; the head shares the embedding.
+    # Zero points of symmetric ranges are 0 and not stored. The head shares the embedding.
     assert all(name.endswith(("zero_point", "lm_head.weight")) for name in missing)
     assert not hasattr(other.lm_head, "input_scale")
-    # Float sums in another order; a step of a range is five thousand times as much.
+    # Float sums have another order. A quantization step is five thousand times as large.
     torch.testing.assert_close(other(tokens()), wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["int8", "uint8", "float8_e4m3fn"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_scales_come_back(format: str, whole: bool, tmp_path: Path) -> None:
+def test_written_scales_are_read_back(format: str, whole: bool, tmp_path: Path) -> None:
     model = small_llama()
     table = table_of(model, format)
     qc.torch.write_compressed_tensors(table, tmp_path, model=model if whole else None)
@@ -94,15 +96,14 @@ def test_files_have_the_names_shapes_and_types_that_vllm_reads(tmp_path: Path) -
         "input_scale": ((1,), torch.float32),
         "input_zero_point": ((1,), torch.int8),
     }
-    assert torch.equal(
-        state["model.norm.weight"], model.model.norm.weight
-    )  # all the rest is there as it was
+    # Other tensors are unchanged.
+    assert torch.equal(state["model.norm.weight"], model.model.norm.weight)
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert config["quantization_config"]["ignore"] == ["lm_head"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
-def test_neither_file_is_written_where_one_cannot_be(tmp_path: Path) -> None:
+def test_no_file_is_written_if_one_of_them_cannot_be(tmp_path: Path) -> None:
     table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
     (tmp_path / "model.safetensors").write_bytes(b"old")
     os.mkfifo(tmp_path / "config.json")
@@ -140,9 +141,9 @@ def test_a_damaged_checkpoint_is_named(
         read_scales(tmp_path)
 
 
-def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
+def test_values_that_json_cannot_represent_are_refused(tmp_path: Path) -> None:
     table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
-    with pytest.raises(qc.CalibrationError, match="config holds what JSON cannot"):
+    with pytest.raises(qc.CalibrationError, match="that JSON cannot represent"):
         qc.torch.write_compressed_tensors(table, tmp_path, config={"a": {1, 2}})
     with pytest.raises(qc.CalibrationError, match="half a character"):
         qc.torch.write_compressed_tensors({"\ud800": table["a"]}, tmp_path)
@@ -150,7 +151,7 @@ def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda _: {}, "the table is empty"),
         (
@@ -170,18 +171,18 @@ def test_what_json_cannot_hold_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_no_kernel_reads_is_refused(
-    change: Callable[[Any], Any], said: str, tmp_path: Path
+def test_tables_without_a_kernel_are_refused(
+    change: Callable[[Any], Any], message: str, tmp_path: Path
 ) -> None:
     model = small_llama()
-    with pytest.raises(qc.CalibrationError, match=said):
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.torch.write_compressed_tensors(
             change(dict(table_of(model))), tmp_path, model=model
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensors_that_begin_at_one_place_are_all_written(tmp_path: Path) -> None:
+def test_tensors_with_the_same_address_are_all_written(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     class Views(torch.nn.Module):
@@ -197,7 +198,8 @@ def test_tensors_that_begin_at_one_place_are_all_written(tmp_path: Path) -> None
     qc.torch.write_compressed_tensors(table, tmp_path, model=model)
     written = load_file(tmp_path / "model.safetensors")
     assert torch.equal(written["first"], model.whole[:2])
-    assert ("whole" in written) != ("same" in written)  # tied: once
+    # Tied tensors are written once.
+    assert ("whole" in written) != ("same" in written)
 
 
 def test_weights_that_are_computed_are_refused(tmp_path: Path) -> None:

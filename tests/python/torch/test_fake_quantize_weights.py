@@ -1,4 +1,4 @@
-"""`qc.torch.fake_quantize(weights=...)`: the weights of every kind of module, or their names."""
+"""`qc.torch.fake_quantize(weights=...)`: the weights of every kind of module."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from torch_models import random, recorded  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.filterwarnings(
-        "ignore:LSTM with projections:UserWarning"
-    ),  # torch's own
+    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
 ]
 nn = torch.nn
 RANGE = qc.QuantParams.from_range(-1, 1, format="int8")
 
 
 def by_rows(weight: Any, axis: int = 0, format: str = "int4") -> Any:
-    """Return a weight in the ranges of its outputs' extremes."""
+    """Return a weight quantized in the range of each output's extremes."""
     values = weight.detach().numpy()
     params = qc.calibrate(values, "minmax", format=format, axis=axis)
     return torch.from_numpy(params.fake_quantize(values))
@@ -36,7 +34,7 @@ def attention(**options: Any) -> Any:
 
 
 class Odd(nn.Module):
-    """Experts as transformers keep them: one block of numbers under another name."""
+    """Experts as in transformers: one parameter with another name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ KINDS: dict[str, tuple[Any, list[str]]] = {
 
 
 def call(model: Any) -> Any:
-    """Run a module of one of the kinds, and return all that it computes as one vector."""
+    """Run a module of one of the kinds, and return its outputs as one vector."""
     x = random(5, 6)
     given: tuple[Any, ...] = (x,)
     if isinstance(model, nn.Bilinear):
@@ -166,12 +164,12 @@ def test_weights_that_stay_in_float_are_named_once() -> None:
         }
     )
     table = {"fc": RANGE, "odd": RANGE, "block:output": RANGE}
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with qc.torch.fake_quantize(model, table, weights="int8"):
             pass
-    (message,) = [str(w.message) for w in said]
-    assert said[0].filename == __file__
+    (message,) = [str(w.message) for w in caught]
+    assert caught[0].filename == __file__
     for name in (
         '"odd:gate_up"',
         '"block.0:weight"',
@@ -182,13 +180,13 @@ def test_weights_that_stay_in_float_are_named_once() -> None:
         '"mha:out_proj.weight"',
     ):
         assert name in message
-    # Left on purpose, since only the table's are asked for; and what is no matrix.
+    # These are not in the table on purpose, or are no matrices.
     for name in ("fc", "head", "embedding", "bias", "block.1"):
         assert f'"{name}' not in message
         assert f"{name}:" not in message
 
 
-def test_what_a_warning_names_can_be_given() -> None:
+def test_weights_named_in_a_warning_can_be_given() -> None:
     model = nn.ModuleDict({"odd": Odd()})
     weight = model.odd.gate_up
     params = qc.calibrate(weight.detach().numpy(), "minmax", format="int4", axis=-1)

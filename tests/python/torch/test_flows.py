@@ -1,4 +1,4 @@
-"""Our observers in PyTorch's own flows: prepare, calibrate, convert, beside the stock ones."""
+"""Our observers in PyTorch's flows (prepare, calibrate, convert), compared with PyTorch's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ torch = pytest.importorskip("torch")
 import quantcal as qc  # noqa: E402
 from torch_models import random  # noqa: E402
 
+# These warnings come from torch.ao and torchao.
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch on torch.ao
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),  # x86's own
+    pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:invalid escape sequence"),  # in torchao
+    pytest.mark.filterwarnings("ignore:invalid escape sequence"),
 ]
 nn = torch.nn
 STRATEGIES = ["minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"]
-# Decibels. 8 bits give some 30 on these; these two strategies clip more of 4 small batches.
-LEAST = {"aciq": 8, "entropy": 12}
+# Decibels. 8 bits give some 30 here. These two strategies clip more of 4 small batches.
+MINIMUM_SQNR = {"aciq": 8, "entropy": 12}
 
 
 class Convolutions(nn.Module):
@@ -38,7 +39,7 @@ class Convolutions(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A block of a transformer with one head, written out."""
+    """A block of a transformer with one head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ MODELS = {
 
 
 def signal_to_noise(wanted: Any, found: Any) -> float:
-    """Return it in decibels."""
+    """Return the signal to noise ratio in decibels."""
     wanted, found = wanted.detach(), found.detach()
     return float(10 * torch.log10(wanted.var() / (wanted - found).var()))
 
@@ -119,7 +120,7 @@ def test_fx_converts_with_every_strategy(kind: str, strategy: str) -> None:
     quality, prepared = run_fx(kind, mapping)
     ours = [o for o in observers_in(prepared) if isinstance(o, qc.torch.Observer)]
     assert len(ours) >= 3
-    assert quality > LEAST.get(strategy, 20)
+    assert quality > MINIMUM_SQNR.get(strategy, 20)
 
 
 def test_fx_is_as_good_as_with_the_stock_observers() -> None:
@@ -136,7 +137,7 @@ def test_pt2e_converts_with_every_strategy(kind: str, strategy: str) -> None:
     quality, prepared = run_pt2e(kind, config)
     whole, by_channel = qc.torch.pt2e_observers()
     assert any(isinstance(o, whole) for o in observers_in(prepared))
-    assert quality > LEAST.get(strategy, 20)
+    assert quality > MINIMUM_SQNR.get(strategy, 20)
     assert by_channel.__name__ == "PT2EPerChannelObserver"
 
 
@@ -160,7 +161,7 @@ def test_pt2e_is_as_good_as_with_the_stock_observers() -> None:
         ((torch.uint8, 0, 15, torch.per_tensor_affine), "uint4", False, 0),
     ],
 )
-def test_parameters_are_those_of_the_same_strategy_by_hand(
+def test_parameters_are_those_of_calibrate(
     codes: tuple[Any, ...], format: str, symmetric: bool, shift: int
 ) -> None:
     dtype, low, high, scheme = codes
@@ -176,7 +177,7 @@ def test_parameters_are_those_of_the_same_strategy_by_hand(
     assert zero_point.tolist() == [params.zero_point + shift]
 
 
-def test_channels_get_parameters_of_their_own() -> None:
+def test_each_channel_gets_parameters() -> None:
     x = random(4, 5, 6) * torch.arange(1, 6)[:, None]
     options = {"qscheme": torch.per_channel_affine, "ch_axis": 1}
     observer = qc.torch.PerChannelObserver("minmax", torch.qint8, **options)
@@ -193,14 +194,14 @@ def test_counts_on_a_device_give_the_same_parameters(
     observers = [qc.torch.Observer("mse") for _ in range(2)]
     for observer, elsewhere in zip(observers, (False, True), strict=True):
         monkeypatch.setattr(
-            "quantcal.torch.observers.is_elsewhere", lambda _, e=elsewhere: e
+            "quantcal.torch.observers.is_off_cpu", lambda _, e=elsewhere: e
         )
         for dtype in (torch.float32, torch.float32, torch.bfloat16):
             observer(random(5, 7).to(dtype))
     assert observers[0].calibrator == observers[1].calibrator
 
 
-def test_an_observer_is_copied_and_saved_with_what_it_saw() -> None:
+def test_an_observer_is_copied_and_saved_with_its_values() -> None:
     observer = qc.torch.Observer("mse")
     observer(random(5, 7))
     other = qc.torch.Observer("mse")
@@ -211,7 +212,7 @@ def test_an_observer_is_copied_and_saved_with_what_it_saw() -> None:
         assert twin.calibrator != observer.calibrator
 
 
-def test_an_observer_that_saw_nothing_warns() -> None:
+def test_an_observer_without_values_warns() -> None:
     with pytest.warns(UserWarning, match="has seen nothing"):
         scale, zero_point = qc.torch.Observer().calculate_qparams()
     assert (scale.tolist(), zero_point.tolist()) == ([1], [0])
@@ -227,7 +228,7 @@ def test_an_observer_that_saw_nothing_warns() -> None:
         ({"options": {"bins": 3}}, "bins"),
     ],
 )
-def test_what_cannot_be_observed_is_refused(
+def test_unsupported_options_of_an_observer_are_refused(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises((qc.CalibrationError, TypeError), match=message):
@@ -243,9 +244,8 @@ def test_configurations_keep_their_codes_and_are_not_changed() -> None:
     assert mapping.global_qconfig.activation().__class__ is before
     fixed = mapping.object_type_qconfigs[nn.Sigmoid].activation
     found = qc.torch.attach_observer(mapping, "kl").object_type_qconfigs[nn.Sigmoid]
-    assert (
-        found.activation.p.func is fixed.p.func
-    )  # a range that is known needs no observer
+    # A fixed range needs no observer.
+    assert found.activation.p.func is fixed.p.func
 
 
 def test_other_configurations_are_refused() -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 nn = torch.nn
 
 
-def test_padding_is_left_out_by_the_attention_mask() -> None:
+def test_the_attention_mask_excludes_padding() -> None:
     model, x = Masked(), random(2, 5, 6)
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     wanted = recorded(
@@ -33,7 +33,7 @@ def test_padding_is_left_out_by_the_attention_mask() -> None:
     assert unmasked == recorded({"up": [x], "head": [model.up(x)[:, 0]]})
 
 
-def test_flattened_tokens_take_the_mask_flattened() -> None:
+def test_flattened_tokens_use_the_flattened_mask() -> None:
     class Flat(Masked):
         def forward(self, x: Any, attention_mask: Any = None) -> Any:
             return self.up(x.flatten(0, 1))
@@ -83,14 +83,15 @@ def test_masks_that_do_not_fit_are_refused(mask: Any, error: Any, message: str) 
     assert not cal.names
 
 
-def test_first_positions_are_left_out_or_recorded_apart() -> None:
+def test_first_positions_are_skipped_or_recorded_separately() -> None:
     model, x = nn.Linear(6, 6), random(2, 5, 6)
     with qc.torch.observe(model, skip_positions=2) as cal:
         model(x)
     assert cal == recorded({"Linear": [x[:, 2:]]})
     with qc.torch.observe(model, skip_positions=2, record_skipped=True) as cal:
         model(x)
-        model(x[0])  # tokens of one sequence
+        # The tokens of one sequence, without a batch axis.
+        model(x[0])
     assert cal == recorded(
         {"Linear": [x[:, 2:], x[0, 2:]], "Linear:skipped": [x[:, :2], x[0, :2]]}
     )
@@ -109,7 +110,7 @@ def test_first_positions_are_counted_from_the_first_token_after_the_padding() ->
     assert cal == recorded({"up": [kept], "up:skipped": [skipped]})
 
 
-def test_padding_that_cannot_be_left_out_is_told() -> None:
+def test_padding_that_cannot_be_excluded_is_warned_of() -> None:
     model, x = Masked(), random(2, 5, 6)
     with (
         pytest.warns(UserWarning, match='"up" was recorded whole, padding included'),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 nn = torch.nn
 
 
-def test_active_dropout_is_warned_of_and_recorded_as_it_runs() -> None:
+def test_active_dropout_gives_a_warning_and_is_recorded() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 2))
     with (
         pytest.warns(UserWarning, match=r'"0" \(Dropout\) is in training mode'),
@@ -24,7 +24,7 @@ def test_active_dropout_is_warned_of_and_recorded_as_it_runs() -> None:
     assert model.training
 
 
-def test_training_mode_without_consequence_is_no_warning() -> None:
+def test_training_mode_without_effect_gives_no_warning() -> None:
     model, x = Failing().train(), random(4, 6)
     with qc.torch.observe(model) as cal:
         model(x)
@@ -32,7 +32,7 @@ def test_training_mode_without_consequence_is_no_warning() -> None:
 
 
 @pytest.mark.parametrize("part", ["whole", "inside", "in place"])
-def test_compiled_models_run_as_written_meanwhile(part: str) -> None:
+def test_compiled_models_run_uncompiled_inside_the_block(part: str) -> None:
     model, x = Failing(), random(4, 6)
     wanted = recorded({"first": [x], "second": [model.first(x)]})
     if part == "whole":
@@ -42,7 +42,8 @@ def test_compiled_models_run_as_written_meanwhile(part: str) -> None:
     else:
         model.compile(backend="eager")
         compiled = model
-    compiled(x)  # what was compiled before knows nothing of the hooks
+    # A graph that was compiled before the block does not run the hooks.
+    compiled(x)
     with qc.torch.observe(compiled) as cal:
         compiled(x)
     assert cal == wanted

@@ -1,4 +1,4 @@
-"""`qc.torch.observe`: what is recorded of a model, under which names, and what is not."""
+"""`qc.torch.observe`: which tensors of a model are recorded, and their names."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def test_inputs_outputs_and_weights_are_recorded_as_by_hand() -> None:
     assert cal == recorded(wanted)
 
 
-def test_what_is_changed_in_place_afterwards_was_recorded_before() -> None:
+def test_tensors_are_recorded_before_in_place_changes() -> None:
     model, x = conv_net(), random(2, 3, 8, 8)
     with qc.torch.observe(model, include="0", outputs=True) as cal:
         model(x)
-    assert cal["0:output"].min < 0  # the next layer is an in-place ReLU
+    # The next layer is an in-place ReLU.
+    assert cal["0:output"].min < 0
 
 
-def test_every_forward_is_an_observation() -> None:
+def test_every_forward_pass_is_an_observation() -> None:
     model = conv_net()
     batches = [random(2, 3, 8, 8, seed=seed) for seed in range(3)]
     with qc.torch.observe(model, include="0") as cal:
@@ -71,7 +72,10 @@ def test_patterns_and_types_choose_the_modules() -> None:
         ({"skip_positions": -1}, "skip_positions is -1"),
         ({"skip_positions": True}, "skip_positions is True"),
         ({"mask": "attention_mask"}, "the model's inputs are input; give a callable"),
-        ({"mask": lambda name, x: None, "axis": 2}, "name it from the end, as -1 is"),
+        (
+            {"mask": lambda name, x: None, "axis": 2},
+            "Count it from the end, such as -1",
+        ),
     ],
 )
 def test_options_that_fit_no_module_are_refused(
@@ -95,7 +99,7 @@ def test_options_of_another_type_are_refused(options: dict[str, Any]) -> None:
         pass
 
 
-def test_what_the_model_computes_does_not_change() -> None:
+def test_the_results_of_the_model_do_not_change() -> None:
     model, x = conv_net(), random(2, 3, 8, 8).requires_grad_()
     wanted = model(x)
     (gradient,) = torch.autograd.grad(wanted.sum(), x)
@@ -125,7 +129,7 @@ def test_modules_that_were_never_called_are_warned_of() -> None:
 def test_a_tensor_that_several_modules_get_is_counted_for_each(
     options: dict[str, Any], elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantcal.torch.recording.is_elsewhere", lambda _: elsewhere)
+    monkeypatch.setattr("quantcal.torch.recorder.is_off_cpu", lambda _: elsewhere)
     x = random(4, 6)
     h = x[options.get("skip_positions", 0) :] + 1
     axis = {"axis": -1} if "axis" in options else {}
@@ -144,12 +148,14 @@ def test_a_tensor_that_several_modules_get_is_counted_for_each(
 def test_a_tensor_that_several_modules_get_is_read_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from quantcal.torch import recording
+    from quantcal.torch import recorder
 
     read: list[str] = []
-    readable = recording.readable
+    plain_values = recorder.plain_values
     monkeypatch.setattr(
-        recording, "readable", lambda name, x: (read.append(name), readable(name, x))[1]
+        recorder,
+        "plain_values",
+        lambda name, x: (read.append(name), plain_values(name, x))[1],
     )
     for change, names in ((False, ["q"]), (True, ["q", "v"])):
         read.clear()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 nn = torch.nn
 
 
-def test_a_calibrator_with_another_axis_refuses_a_forward_whole() -> None:
+def test_a_calibrator_with_another_axis_refuses_the_whole_forward_pass() -> None:
     model, x = Failing(), random(4, 6)
     given = qc.Calibrator()
     given.observe("second", x, axis=-1)
@@ -37,8 +37,9 @@ def test_channels_are_recorded_along_an_axis() -> None:
     assert cal == wanted + recorded(weights, axis=0)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 1024, 1025])  # few are held back, many are not
-def test_by_channel_a_forward_counts_when_it_is_complete(rows: int) -> None:
+# The engine buffers few values, and counts many at once.
+@pytest.mark.parametrize("rows", [1, 4, 1024, 1025])
+def test_by_channel_a_forward_pass_is_recorded_when_complete(rows: int) -> None:
     model, x = Failing(), random(rows, 6)
     with qc.torch.observe(model, axis=-1) as cal:
         model(x)
@@ -51,14 +52,14 @@ def test_by_channel_a_forward_counts_when_it_is_complete(rows: int) -> None:
     assert cal.stats("second").observations == 2
 
 
-def test_by_channel_what_is_changed_in_place_afterwards_was_recorded_before() -> None:
+def test_by_channel_tensors_are_recorded_before_in_place_changes() -> None:
     model, x = conv_net(), random(2, 3, 8, 8)
     with qc.torch.observe(model, "0", outputs=True, inputs=False, axis=1) as cal:
         model(x)
     assert cal == recorded({"0:output": [model[0](x)]}, axis=1)
 
 
-def test_calls_with_other_channels_refuse_a_forward_whole() -> None:
+def test_calls_with_other_channels_refuse_the_whole_forward_pass() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

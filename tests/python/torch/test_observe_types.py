@@ -34,7 +34,7 @@ def test_all_float_types_are_recorded_as_numpy_holds_them(dtype: str) -> None:
     assert cal["Linear"].count == 24 + 24 + 72 + 24
 
 
-def test_values_that_need_resolving_are_read_right() -> None:
+def test_negated_views_are_read_correctly() -> None:
     model = nn.Linear(3, 2)
     z = torch.complex(random(4, 3), random(4, 3, seed=1))
     negated = torch.imag(z.conj())
@@ -85,7 +85,8 @@ def test_subnormals_are_counted_though_torch_flushes_them(
     zeros = int((values.astype(np.float32) == 0).sum())
 
     def observed() -> tuple[qc.Calibrator, qc.Calibrator]:
-        qc.set_num_threads(2)  # new ones, which inherit what this one does
+        # This starts new threads, which inherit the flush mode of this one.
+        qc.set_num_threads(2)
         whole, rows = qc.Calibrator(), qc.Calibrator()
         for _ in range(2):
             whole.observe("x", values)
@@ -97,7 +98,8 @@ def test_subnormals_are_counted_though_torch_flushes_them(
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot")
     try:
-        assert (np.full(8, 1e-40, np.float32) == 0).all()  # in force
+        # The mode is active.
+        assert (np.full(8, 1e-40, np.float32) == 0).all()
         flushed = observed()
     finally:
         torch.set_flush_denormal(False)
@@ -106,7 +108,7 @@ def test_subnormals_are_counted_though_torch_flushes_them(
 
 
 @pytest.mark.parametrize("rows", [10, 10_000])
-def test_blocks_of_subnormals_are_theirs_whatever_the_thread_was_told(
+def test_blocks_of_subnormals_do_not_depend_on_the_thread(
     rows: int,
 ) -> None:
     form = qc.blocks.MXFP8()
@@ -132,7 +134,7 @@ def test_blocks_of_subnormals_are_theirs_whatever_the_thread_was_told(
     assert values.any()
 
 
-def test_answers_about_subnormals_are_the_same_whatever_the_thread_was_told() -> None:
+def test_answers_about_subnormals_do_not_depend_on_the_thread() -> None:
     x = np.float32([0.0, 1e-40, 2e-40, -3e-41, -1e-39, -1e-39])
     h = qc.Histogram().observe(x)
 

@@ -1,4 +1,4 @@
-"""`qc.torch.smoothquant`: the same function in float, a smaller error when quantised."""
+"""`qc.torch.smoothquant` keeps the float model and reduces the quantization error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 import quantcal as qc  # noqa: E402
 from llama_models import small_llama, tokens  # noqa: E402
-from quantcal.torch.groups import Group, groups  # noqa: E402
-from quantcal.torch.smoothing import ALPHAS, migration_scale  # noqa: E402
+from quantcal.torch.groups import Group, find_groups  # noqa: E402
+from quantcal.torch.smoothing import ALPHAS, smoothing_scale  # noqa: E402
 
 pytestmark = pytest.mark.torch
 nn = torch.nn
@@ -26,7 +26,7 @@ def observed(model: Any, axis: int | None = -1, seed: int = 0) -> qc.Calibrator:
     return cal
 
 
-def quantised_error(model: Any, reference: Any) -> float:
+def quantized_error(model: Any, reference: Any) -> float:
     """Return the mean squared error of the logits with 8-bit weights and activations."""
     table = observed(model, axis=None).compute("minmax")
     with qc.torch.fake_quantize(model, table, weights="int8"):
@@ -35,35 +35,33 @@ def quantised_error(model: Any, reference: Any) -> float:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.85, 1.0, None])
 @pytest.mark.parametrize("products", [False, True])
-def test_the_float_model_computes_what_it_did(
-    alpha: float | None, products: bool
-) -> None:
+def test_the_float_model_computes_the_same(alpha: float | None, products: bool) -> None:
     model = small_llama()
     before = model(tokens())
     weights = {name: w.clone() for name, w in model.state_dict().items()}
-    found = groups(model, products=products)
+    found = find_groups(model, products=products)
     qc.torch.smoothquant(model, observed(model), alpha=alpha, groups=found)
-    # A hundred float32 operations deep: 1e-5 of the largest logit.
+    # A hundred float32 operations change the largest logit by up to 1e-5.
     torch.testing.assert_close(
         model(tokens()), before, rtol=0, atol=1e-5 * float(before.abs().max())
     )
     changed = [
         n for n, w in model.state_dict().items() if not torch.equal(w, weights[n])
     ]
-    # Two blocks: two norms, three readers of the one and two of the other, up and down.
+    # Each of two blocks has two norms, with three and two readers, and a product.
     assert len(changed) == 2 * (2 + 3 + 2 + (1 if products else 0))
 
 
 @pytest.mark.parametrize("alpha", [0.5, None])
-def test_the_quantised_error_becomes_less_than_half(alpha: float | None) -> None:
+def test_the_quantization_error_falls_below_half(alpha: float | None) -> None:
     model = small_llama()
     reference = model(tokens())
-    before = quantised_error(model, reference)
+    before = quantized_error(model, reference)
     qc.torch.smoothquant(model, observed(model), alpha=alpha)
-    assert quantised_error(model, reference) < before / 2
+    assert quantized_error(model, reference) < before / 2
 
 
-def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> None:
+def test_the_search_takes_the_exponent_with_the_minimum_expected_error() -> None:
     model = small_llama()
     for smoothing in qc.torch.smoothquant(model, observed(model), alpha=None):
         assert tuple(smoothing.error) == ALPHAS
@@ -80,10 +78,10 @@ def test_the_search_is_no_worse_than_any_fixed_exponent_by_its_own_measure() -> 
         ("mse", "int4"),
     ],
 )
-def test_the_expected_error_is_that_of_quantised_data(
+def test_the_expected_error_is_that_of_quantized_data(
     strategy: str, format: str
 ) -> None:
-    """Against the group's outputs, with every value and weight quantised."""
+    """The reference is the group's output with every value and weight quantized."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
     model[0].weight.data *= torch.exp(torch.randn(32))
@@ -99,22 +97,23 @@ def test_the_expected_error_is_that_of_quantised_data(
         strategy=strategy,
         format=format,
     )
-    wanted = model[0](x) @ model[1].weight.T  # the same whatever the scale was
+    # This product does not depend on the scale.
+    wanted = model[0](x) @ model[1].weight.T
     scale = torch.from_numpy(searched.scale)
     inputs, weight = model[0](x) * scale, model[1].weight / scale
     act_max, weight_max = (t.abs().amax(0).double().numpy() for t in (inputs, weight))
     for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
-        s = torch.from_numpy(migration_scale(act_max, weight_max, alpha))
+        s = torch.from_numpy(smoothing_scale(act_max, weight_max, alpha))
         a = (inputs / s).numpy()
         params = qc.calibrate(a, strategy, format=format)
         got = torch.from_numpy(params.fake_quantize(a)) @ rows(weight * s).T
         error = float((got - wanted).square().sum() / wanted.square().sum())
-        # Errors are not quite independent, channels have bins of 3 %.
+        # Errors are not quite independent, and the bins of channels are 3 % wide.
         assert searched.error[alpha] == pytest.approx(error, rel=0.2)
 
 
-def test_the_search_is_for_the_ranges_that_are_named() -> None:
-    """Where the extremes are outliers, what clips them needs less of them moved."""
+def test_the_search_assumes_the_ranges_of_the_given_strategy() -> None:
+    """If the extremes are outliers, a strategy that clips them has a smaller error."""
     torch.manual_seed(2)
     model = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 24))
     model.requires_grad_(requires_grad=False)
@@ -140,12 +139,12 @@ def test_strategies_that_the_search_cannot_use_are_refused() -> None:
         model(torch.randn(16, 8))
     before = {name: w.clone() for name, w in model.state_dict().items()}
     group = [Group("0", ("1",))]
-    for strategy, said in (
+    for strategy, message in (
         (qc.MinMax(reduce="mean"), "extremes of each observation"),
         ("best", '"best" is not known'),
         ({"other": "mse"}, 'No rule matches tensor "1"'),
     ):
-        with pytest.raises(qc.CalibrationError, match=said):
+        with pytest.raises(qc.CalibrationError, match=message):
             qc.torch.smoothquant(
                 model, cal, alpha=None, groups=group, strategy=strategy
             )
@@ -153,30 +152,30 @@ def test_strategies_that_the_search_cannot_use_are_refused() -> None:
 
 
 def rows(weight: Any) -> Any:
-    """Quantise each row symmetrically to 8 bits, by the definition."""
+    """Quantize each row symmetrically to 8 bits, as defined."""
     step = weight.abs().amax(1, keepdim=True) / 127
     return torch.round(weight / step) * step
 
 
-def test_the_exponents_at_the_ends_even_out_activations_or_weights() -> None:
+def test_exponents_0_and_1_equalize_weights_or_activations() -> None:
     a, w = np.array([1.0, 8.0, 64.0, 0.5]), np.array([2.0, 0.25, 1.0, 3.0])
-    by_weights = migration_scale(a, w, 0.0).astype(np.float64)
-    by_activations = migration_scale(a, w, 1.0).astype(np.float64)
+    by_weights = smoothing_scale(a, w, 0.0).astype(np.float64)
+    by_activations = smoothing_scale(a, w, 1.0).astype(np.float64)
     assert np.ptp(np.log(w * by_weights)) < 1e-6
     assert np.ptp(np.log(a / by_activations)) < 1e-6
-    half = migration_scale(a, w, 0.5).astype(np.float64)
-    # max|x|^0.5 / max|w|^0.5, as the paper has it, up to a common factor
+    half = smoothing_scale(a, w, 0.5).astype(np.float64)
+    # max|x|^0.5 / max|w|^0.5 as in the paper, up to a common factor.
     wanted = np.sqrt(a) / np.sqrt(w)
     np.testing.assert_allclose(half / half[0], wanted / wanted[0], rtol=1e-6)
 
 
 def test_dead_channels_keep_their_scale() -> None:
     a, w = np.array([0.0, 4.0, 1.0]), np.array([1.0, 1.0, 0.0])
-    assert migration_scale(a, w, 0.5).tolist() == [1.0, 1.0, 1.0]
+    assert smoothing_scale(a, w, 0.5).tolist() == [1.0, 1.0, 1.0]
 
 
 class Plus1(nn.Module):
-    """A norm as Gemma has it: its weight is what it adds to 1."""
+    """A norm as in Gemma, which adds 1 to its weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +196,7 @@ def tied() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("make", "group", "said"),
+    ("make", "group", "message"),
     [
         (
             lambda: norm_and_linear(Plus1()),
@@ -219,14 +218,14 @@ def tied() -> Any:
         ),
     ],
 )
-def test_what_cannot_be_smoothed_is_refused_and_unchanged(
-    make: Callable[[], Any], group: Group | None, said: str
+def test_models_that_cannot_be_smoothed_are_refused_and_unchanged(
+    make: Callable[[], Any], group: Group | None, message: str
 ) -> None:
     model = make()
     with qc.torch.observe(model, axis=-1) as cal:
         model(torch.randn(16, 8))
     before = {name: w.clone() for name, w in model.state_dict().items()}
-    with pytest.raises(qc.CalibrationError, match=said):
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.torch.smoothquant(model, cal, groups=None if group is None else [group])
     assert all(torch.equal(w, before[n]) for n, w in model.state_dict().items())
 
@@ -244,8 +243,8 @@ def test_inputs_must_have_been_observed_by_channel() -> None:
         qc.torch.smoothquant(model, cal, groups=group, alpha=1.5)
 
 
-def test_groups_are_told_from_the_names_of_pre_norm_blocks() -> None:
-    found = groups(small_llama(), products=True)
+def test_groups_are_found_by_the_names_of_pre_norm_blocks() -> None:
+    found = find_groups(small_llama(), products=True)
     assert [g.source for g in found] == [
         f"model.layers.{i}.{source}"
         for source in ("input_layernorm", "post_attention_layernorm", "mlp.up_proj")

@@ -1,4 +1,4 @@
-"""`qc.torch.smoothquant` folds only what a sample proves, and leaves the model alone otherwise."""
+"""`qc.torch.smoothquant` folds only groups that a sample confirms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.utils import prune  # noqa: E402
 
 import quantcal as qc  # noqa: E402
-from quantcal.torch.groups import Group, groups  # noqa: E402
+from quantcal.torch.groups import Group, find_groups  # noqa: E402
 from smoothing_models import (  # noqa: E402
     WIDTH,
     Blocks,
@@ -34,11 +34,11 @@ QKV = tuple(f"self_attn.{name}_proj" for name in "qkv")
 GATED = ("mlp.gate_proj", "mlp.up_proj")
 
 
-def refused(model: Any, x: Any, said: str, **options: Any) -> None:
-    """See that nothing is folded, and that the model stays as it is."""
+def refused(model: Any, x: Any, message: str, **options: Any) -> None:
+    """Assert that smoothquant refuses, and that the model is unchanged."""
     hooks = hooks_of(model)
     cal, before = observed(model, x), state_of(model)
-    with pytest.raises(qc.CalibrationError, match=said):
+    with pytest.raises(qc.CalibrationError, match=message):
         qc.torch.smoothquant(model, cal, **options)
     assert unchanged(model, before)
     assert hooks_of(model) == hooks
@@ -52,7 +52,7 @@ def refused(model: Any, x: Any, said: str, **options: Any) -> None:
         ("parallel", {"input_layernorm": (*QKV, *GATED)}),
     ],
 )
-def test_groups_are_those_that_the_sample_shows(
+def test_groups_are_found_in_the_sample(
     kind: str, wanted: dict[str, tuple[str, ...]]
 ) -> None:
     model, x = ready(Blocks(kind)), random_input()
@@ -73,14 +73,14 @@ def test_groups_are_those_that_the_sample_shows(
 
 
 @pytest.mark.parametrize("kind", ["post", "sandwich", "parallel"])
-def test_groups_that_only_names_tell_are_refused(kind: str) -> None:
+def test_groups_that_only_the_names_suggest_are_refused(kind: str) -> None:
     model, x = ready(Blocks(kind)), random_input()
-    found = groups(model)
+    found = find_groups(model)
     assert found
     refused(model, x, r"layers\.0\.", groups=found)
 
 
-def test_norms_behind_the_sum_have_no_groups() -> None:
+def test_norms_after_the_sum_have_no_groups() -> None:
     model = ready(Blocks("post"))
     refused(model, random_input(), r'no groups.*"layers\.0\.input_layernorm".*add in')
 
@@ -101,7 +101,7 @@ def test_a_router_that_is_a_linear_layer_is_a_reader() -> None:
 
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ("matmul", "by .*mm in"),
         ("sum", "by add in"),
@@ -114,18 +114,18 @@ def test_a_router_that_is_a_linear_layer_is_a_reader() -> None:
     ],
 )
 def test_a_second_reader_of_a_norm_or_a_weight_is_refused(
-    other: str, said: str, given: bool
+    other: str, message: str, given: bool
 ) -> None:
     options = {"groups": [Group("norm", ("fc",))]} if given else {}
     cause = ready(Normed(other))
     x = random_input()
     if other == "other input":
         cal, before = observed(cause, x, merge_calls=True), state_of(cause)
-        with pytest.raises(qc.CalibrationError, match=said):
+        with pytest.raises(qc.CalibrationError, match=message):
             qc.torch.smoothquant(cause, cal, **options)
         assert unchanged(cause, before)
     else:
-        refused(cause, x, said, **options)
+        refused(cause, x, message, **options)
 
 
 @pytest.mark.filterwarnings("ignore:No activations of")
@@ -227,7 +227,7 @@ def test_sources_of_other_kinds_are_refused_by_name() -> None:
         refused(odd, x, "no groups|read by|weight of shape")
 
 
-def test_norms_that_are_left_are_told_and_the_others_are_smoothed() -> None:
+def test_skipped_norms_are_warned_of_and_the_others_are_smoothed() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -246,7 +246,7 @@ def test_norms_that_are_left_are_told_and_the_others_are_smoothed() -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_were_not_observed_are_left_without_a_warning() -> None:
+def test_unobserved_layers_are_skipped_without_a_warning() -> None:
     model, x = ready(Blocks("pre")), random_input()
     cal = observed(model, x, include="*.q_proj")
     done = qc.torch.smoothquant(model, cal)
@@ -264,12 +264,13 @@ class Named(nn.Module):
         self.inner = nn.Sequential(nn.LayerNorm(WIDTH), linear())
 
     def forward(self, x: Any, scale: float = 1.0, extra: Any = None) -> Any:
-        x.mul_(scale)  # what it gets is changed
+        # The input changes in place.
+        x.mul_(scale)
         return {"y": [self.inner(x + extra["z"])]}
 
 
 @pytest.mark.parametrize("give", ["observed", "value", "tuple", "mapping", "callable"])
-def test_a_sample_is_what_was_observed_or_what_is_given(give: str) -> None:
+def test_the_sample_is_observed_or_given(give: str) -> None:
     model, x = ready(Named()), random_input()
     extra = {"z": random_input(seed=1)}
     calibrator = None if give == "observed" else qc.Calibrator()
@@ -296,14 +297,14 @@ def test_without_a_sample_or_with_one_that_fails_nothing_changes() -> None:
     model, x = ready(Blocks("pre")), random_input()
     cal, before = observed(model, x), state_of(model)
     loaded = qc.Calibrator.from_bytes(cal.to_bytes())
-    for calibrator, sample, said in (
+    for calibrator, sample, message in (
         (loaded, None, "Give sample="),
         (cal, torch.randn(3, 5), "cannot be run on the sample: RuntimeError"),
         (cal, {"y": x}, "cannot be run on the sample: TypeError"),
         (cal, lambda m: m(x) and None, "cannot be run on the sample"),
         (cal, lambda m: None, "holds no tensors"),
     ):
-        with pytest.raises(qc.CalibrationError, match=said):
+        with pytest.raises(qc.CalibrationError, match=message):
             qc.torch.smoothquant(model, calibrator, sample=sample)
     assert unchanged(model, before)
     assert hooks_of(model) == 0
@@ -311,8 +312,8 @@ def test_without_a_sample_or_with_one_that_fails_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("at", range(1, 7))
-def test_an_interruption_leaves_the_model_as_it_was(at: int) -> None:
-    """The sample runs to follow it, twice to know it, once by powers of two, once at last."""
+def test_an_interruption_leaves_the_model_unchanged(at: int) -> None:
+    """Interrupt each of the five runs: trace, two references, powers of two, real scales."""
     model, x = ready(Blocks("pre")), random_input()
     cal, before = observed(model, x), state_of(model)
     runs = 0
@@ -334,22 +335,22 @@ def test_an_interruption_leaves_the_model_as_it_was(at: int) -> None:
     assert hooks_of(model) == 0
 
 
-def test_an_output_that_differs_at_last_puts_the_weights_back(
+def test_a_changed_output_restores_the_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from quantcal.torch import proving
+    from quantcal.torch import output_check
 
-    monkeypatch.setitem(proving.ROUNDING, torch.float32, 0.0)
-    refused(ready(Blocks("pre")), random_input(), "the model is as it was")
+    monkeypatch.setitem(output_check.ROUNDING, torch.float32, 0.0)
+    refused(ready(Blocks("pre")), random_input(), "the model is unchanged")
 
 
-def test_float16_overflow_of_the_scales_is_seen(
+def test_float16_overflow_of_the_scales_is_detected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from quantcal.torch import smoothing
 
     huge = lambda a, w, alpha: (a * 0 + 1e-7).astype("float32")  # noqa: E731
-    monkeypatch.setattr(smoothing, "migration_scale", huge)
+    monkeypatch.setattr(smoothing, "smoothing_scale", huge)
     model = ready(nn.Sequential(nn.LayerNorm(WIDTH), linear())).half()
     refused(model, random_input().half(), "differs by inf", groups=[Group("0", ("1",))])
 
@@ -360,11 +361,11 @@ def test_models_of_other_float_types_are_smoothed(dtype: Any) -> None:
     expected = model(x)
     done = qc.torch.smoothquant(model, observed(model, x))
     assert len(done) == 4
-    lost = float((model(x) - expected).double().norm() / expected.double().norm())
-    assert lost < {torch.float64: 1e-6}.get(dtype, 0.05)
+    error = float((model(x) - expected).double().norm() / expected.double().norm())
+    assert error < {torch.float64: 1e-6}.get(dtype, 0.05)
 
 
-def test_running_the_sample_leaves_modes_buffers_and_random_numbers() -> None:
+def test_running_the_sample_keeps_modes_buffers_and_random_numbers() -> None:
     model = nn.Sequential(
         nn.BatchNorm1d(6), nn.Dropout(0.5), nn.LayerNorm(WIDTH), linear()
     )
@@ -385,7 +386,7 @@ def test_running_the_sample_leaves_modes_buffers_and_random_numbers() -> None:
     assert not torch.equal(after["3.weight"], before["3.weight"])
 
 
-def test_buffers_that_a_forward_changes_get_their_values_back() -> None:
+def test_buffers_that_a_forward_pass_changes_are_restored() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -406,7 +407,7 @@ def test_buffers_that_a_forward_changes_get_their_values_back() -> None:
     assert model.last is last
 
 
-def test_a_model_that_never_computes_the_same_is_refused() -> None:
+def test_a_model_without_repeatable_output_is_refused() -> None:
     class Drifting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -428,7 +429,8 @@ def test_compiled_and_autocast_models_are_verified_too() -> None:
     model = ready(Blocks("pre")).requires_grad_()
     expected = model(x)
     with torch.autocast("cpu", torch.bfloat16):
-        model(x)  # casts of the weights are cached
+        # This call caches casts of the weights.
+        model(x)
         assert len(qc.torch.smoothquant(model, observed(model, x))) == 4
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -440,9 +442,10 @@ def test_attention_of_torch_reads_its_norm_without_a_layer() -> None:
     model, x = ready(nn.Sequential(layer, nn.Identity())), random_input()
     expected = model(x)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # out_proj is never called
+        # The out_proj is never called, which gives a warning.
+        warnings.simplefilter("ignore")
         cal = observed(model, x)
-    # norm1 feeds a product with in_proj_weight, which is in no linear layer.
+    # norm1 is read by a product with in_proj_weight, outside any linear layer.
     done = qc.torch.smoothquant(model, cal)
     assert [s.group for s in done] == [Group("0.norm2", ("0.linear1",))]
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
@@ -458,7 +461,7 @@ def test_copies_of_a_model_take_the_sample_of_the_original() -> None:
 
 
 @pytest.mark.parametrize("block", ["observe", "fake activations", "fake weights"])
-def test_inside_a_block_that_watches_the_model_it_is_refused(block: str) -> None:
+def test_smoothing_inside_a_block_is_refused(block: str) -> None:
     model, x = ready(Blocks("pre")), random_input()
     cal, before = observed(model, x), state_of(model)
     table = {"layers.0.mlp.up_proj": qc.QuantParams.from_range(-1, 1, format="int8")}
@@ -480,11 +483,13 @@ def test_inside_a_block_that_watches_the_model_it_is_refused(block: str) -> None
     assert qc.torch.smoothquant(model, cal)
 
 
-def test_extremes_are_those_that_any_reader_saw() -> None:
+def test_extremes_are_those_of_all_readers() -> None:
     model = ready(Normed("experts"))
     x = random_input(6)
-    x[0] *= 0.01  # LayerNorm evens this out, so the norm's own weight is what counts
-    x[1:, :, 3] *= 1000  # which the second expert alone reads
+    # LayerNorm removes this factor, so only the weight of the norm matters.
+    x[0] *= 0.01
+    # Only the second expert reads these.
+    x[1:, :, 3] *= 1000
     whole = observed(model, x)
     parts = observed(model, x, include="experts.*")
     (by_whole,) = qc.torch.smoothquant(copy.deepcopy(model), whole, sample=x)
@@ -492,7 +497,7 @@ def test_extremes_are_those_that_any_reader_saw() -> None:
     assert torch.equal(torch.tensor(by_whole.scale), torch.tensor(by_parts.scale))
 
 
-def test_layers_observed_call_by_call_are_told_how_to_be_merged() -> None:
+def test_layers_observed_call_by_call_need_merged_calls() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -10,7 +10,7 @@ from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.float_model import check_without_data, checking_once
 from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
-from quantcal.onnx._observe.recording import RecordingTarget, empty_calibrator, record
+from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
@@ -94,7 +94,7 @@ def run_samples(
         Whether to show a bar.
     """
     plan = prepared.plan
-    target = RecordingTarget(
+    task = RecordingTask(
         ObservedGraph(prepared.converted, prepared.types, plan.observed),
         plan,
         lambda seen: share_histograms(seen, plan),
@@ -105,7 +105,7 @@ def run_samples(
     calibrators = [new]
     if options.check_stability:
         calibrators.append(empty_calibrator(new, None, "ignore"))
-    done = record(target, samples, options, calibrators, progress=progress)
+    done = record(task, samples, options, calibrators, progress=progress)
     reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(
         done.calibrator, reached, done.samples, done.first, done.parts

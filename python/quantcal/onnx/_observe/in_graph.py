@@ -71,7 +71,9 @@ class InGraphObserver:
         def instrumented(proto: onnx.ModelProto) -> None:
             insert_observers(proto, positions, taps.number)
 
-        self.session = work.open_changed(instrumented, prepare=load_operator)
+        self.session = work.open_changed(
+            instrumented, prepare=load_operator, taps=(taps.number, len(positions))
+        )
         self._outputs = [value.name for value in self.session.get_outputs()]
 
     def observe(self, feed: Feed, where: str, turn: int = 0) -> None:

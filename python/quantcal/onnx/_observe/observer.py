@@ -10,13 +10,14 @@ from quantcal.onnx._check.float_model import checking_once
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.ranges import share_histograms
-from quantcal.onnx._observe.recording import RecordingTarget, empty_calibrator, record
+from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
 from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._plan.quantize_options import ObserveKeywords, QuantizeOptions
+from quantcal.onnx._runtime.load_first import one_child
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,6 +28,7 @@ __all__ = ["observe"]
 
 
 @takes_options(ObserveKeywords)
+@one_child()
 def observe(
     model: Model,
     samples: object,
@@ -108,5 +110,5 @@ def observe(
         return seen
 
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
-    target = RecordingTarget(source, plan, named, calibrator, checkpoint, check)
-    return record(target, samples, asked, [new], progress=progress).calibrator
+    task = RecordingTask(source, plan, named, calibrator, checkpoint, check)
+    return record(task, samples, asked, [new], progress=progress).calibrator

@@ -58,7 +58,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingTarget:
+class RecordingTask:
     """What to record, and where to.
 
     Attributes
@@ -113,7 +113,7 @@ def empty_calibrator(
 
 
 def record(
-    target: RecordingTarget,
+    task: RecordingTask,
     samples: object,
     options: QuantizeOptions,
     new: Sequence[Calibrator],
@@ -124,7 +124,7 @@ def record(
 
     Parameters
     ----------
-    target
+    task
     samples
         As :func:`quantcal.onnx.observe` takes them.
     options
@@ -138,25 +138,25 @@ def record(
     -------
     Recording
     """
-    checkpoint = target.checkpoint
-    _check_resumed(target)
-    count, first = _run(target, samples, options, new, progress=progress)
+    checkpoint = task.checkpoint
+    _check_resumed(task)
+    count, first = _run(task, samples, options, new, progress=progress)
     earlier = checkpoint.samples if checkpoint else 0
     several = len(new) > 1 and count - earlier > 1
-    parts = tuple(map(target.name, new)) if several else ()
+    parts = tuple(map(task.name, new)) if several else ()
     for part in new[1:]:
         new[0].merge(part)
-    seen = target.name(new[0])
-    if target.calibrator is not None:
-        target.calibrator.merge(seen)
-        seen = target.calibrator
+    seen = task.name(new[0])
+    if task.calibrator is not None:
+        task.calibrator.merge(seen)
+        seen = task.calibrator
     if checkpoint is not None:
         checkpoint.done(count)
     return Recording(seen, count, first, parts)
 
 
 def _run(
-    target: RecordingTarget,
+    task: RecordingTask,
     samples: object,
     options: QuantizeOptions,
     calibrators: Sequence[Calibrator],
@@ -167,7 +167,7 @@ def _run(
 
     Inputs of the model are recorded from the samples, all other tensors by the observer.
     """
-    source = target.source
+    source = task.source
     specs = model_inputs(source.loaded.proto)
     checked = as_samples(samples, specs)
     given = [spec.name for spec in specs if spec.name in set(source.names)]
@@ -178,8 +178,8 @@ def _run(
         for feed in checked:
             if first is None:
                 first = Sample(feed, "sample 0")
-                if target.check is not None:
-                    target.check(first.feed, first.where)
+                if task.check is not None:
+                    task.check(first.feed, first.where)
             yield feed
 
     with Workspace(source.loaded, options.providers) as work:
@@ -190,10 +190,10 @@ def _run(
                 calibrators, empty_calibrator(calibrators[0], None, "ignore")
             )  # copies
             seen._include(observer.recorded())
-            new = target.name(seen)
-            return new if target.calibrator is None else target.calibrator + new
+            new = task.name(seen)
+            return new if task.calibrator is None else task.calibrator + new
 
-        keeper = CheckpointKeeper(target.checkpoint, snapshot)
+        keeper = CheckpointKeeper(task.checkpoint, snapshot)
         with keeper.saving_at_end():
             left = keeper.remaining(feeds())
             for feed in track(left, total=checked.count, show=progress):
@@ -211,17 +211,17 @@ def _run(
     return keeper.samples, first
 
 
-def _check_resumed(target: RecordingTarget) -> None:
+def _check_resumed(task: RecordingTask) -> None:
     """Refuse to continue a run that observed other tensors."""
-    source, plan, checkpoint = target.source, target.plan, target.checkpoint
+    source, plan, checkpoint = task.source, task.plan, task.checkpoint
     if checkpoint is None or not checkpoint.samples:
         return
     outer = set(tensors_of(source.loaded.proto.graph))
     sources = {n: (n,) for n in source.names} if plan is None else plan.sources
     # Tensors inside subgraphs may be missing: perhaps no sample has reached them yet.
     needed = {n for n, of in sources.items() if n in outer and outer & set(of)}
-    strange = sorted(set(target.calibrator or ()) - set(sources))
-    missing = sorted(needed - set(target.calibrator or ()))
+    strange = sorted(set(task.calibrator or ()) - set(sources))
+    missing = sorted(needed - set(task.calibrator or ()))
     if strange or missing:
         verb = "holds" if strange else "lacks"
         raise CalibrationError(
@@ -272,7 +272,7 @@ def _open_observer(
         warnings.warn(
             "The tensors are observed as outputs of the model, which takes more memory "
             f"and time.{without if inner else ''} The reason: {error}",
-            stacklevel=5,
+            stacklevel=6,
         )
         return GraphOutputsObserver(work, types, calibrators, options.max_memory)
 

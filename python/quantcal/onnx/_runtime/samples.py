@@ -78,15 +78,15 @@ def load_samples(
 
     Parameters
     ----------
-    source : str or path
+    source
         A ``.npz`` (one sample; its keys are the input names), a ``.npy`` (one sample
-        of a model with one input), a folder of either, taken in the order of their
-        names, or ``"python:module:callable"``: the callable takes no arguments and
-        returns an iterable of samples; the current directory is importable. Files of numpy
-        forget bfloat16 and the types below 16 bits; the model's type is taken for them.
-    inputs : sequence of InputSpec, or a model
-        What the samples are checked against; a model (path, bytes or ModelProto) is
-        asked for its inputs.
+        of a model with one input), or a folder of either, in the order of names. Or
+        ``"python:module:callable"``: the callable takes no arguments and returns an
+        iterable of samples; the current directory is importable. Files of numpy lose the
+        types bfloat16 and those below 16 bits; the model's type is taken for them.
+    inputs
+        What the samples are checked against: specifications, or a model (path, bytes or
+        ModelProto), which has them.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.onnx._graph.external import move_out
 from quantcal.onnx._model.model import WEIGHTS_FILE, Loaded
+from quantcal.onnx._runtime.load_first import load_first
 
 if TYPE_CHECKING:
     import onnx
@@ -29,6 +30,9 @@ class Workspace:
     weights file, so several of them cost little more memory than one. That file is made
     in a temporary folder; where the model has files of weights, those are mapped.
 
+    The first variant is loaded in a child process before
+    (:mod:`quantcal.onnx._runtime.load_first`).
+
     Parameters
     ----------
     loaded : Loaded
@@ -44,6 +48,7 @@ class Workspace:
         self.providers = list(providers or ["CPUExecutionProvider"])
         self._weights = loaded.folder
         self._made = 0
+        self._opened = False
         self.light = onnx.ModelProto()
         self.light.CopyFrom(loaded.proto)
         with working():
@@ -91,6 +96,7 @@ class Workspace:
         change: Callable[[onnx.ModelProto], None],
         *,
         prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
+        taps: tuple[int, int] | None = None,
     ) -> onnxruntime.InferenceSession:
         """Open a session of a variant of the model.
 
@@ -100,6 +106,8 @@ class Workspace:
             Given a copy of the model, whose weights lie outside, to change.
         prepare : callable, optional
             Given the session's options, to add to.
+        taps : tuple of (int, int), optional
+            The number of the recorders of ``quantcal::Observe``, and how many they are.
         """
         import onnx
 
@@ -107,19 +115,20 @@ class Workspace:
         proto.CopyFrom(self.light)
         change(proto)
         content = proto.SerializeToString()
-        if self._weights is not None:
-            # onnxruntime refuses links and whole paths to weights, not another folder.
-            return open_session(
-                content,
-                self.label,
-                self.providers,
-                config={FOLDER_KEY: str(self._weights)},
-                prepare=prepare,
-            )
-        path = self._path()
-        with working():
-            Path(path).write_bytes(content)
-        return open_session(path, self.label, self.providers, prepare=prepare)
+        # onnxruntime refuses links and whole paths to weights, not another folder.
+        config = {} if self._weights is None else {FOLDER_KEY: str(self._weights)}
+        source: str | bytes = content
+        if self._weights is None:
+            source = self._path()
+            with working():
+                Path(source).write_bytes(content)
+        if not self._opened:
+            load_first(source, self.label, self.providers, config=config, taps=taps)
+        session = open_session(
+            source, self.label, self.providers, config=config, prepare=prepare
+        )
+        self._opened = True
+        return session
 
     def types(self, names: Iterable[str]) -> dict[str, str]:
         """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""

@@ -33,6 +33,7 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
+from quantcal.onnx._runtime.load_first import one_child
 from quantcal.onnx._write.pair_sums import (
     Floats,
     code_shares,
@@ -78,6 +79,7 @@ class Saturation:
 
 
 @takes_options(WriteKeywords)
+@one_child()
 def find_saturation(
     model: Model,
     calibrator: Calibrator,

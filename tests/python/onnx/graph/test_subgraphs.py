@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo.fetch import MODELS
 from quantcal.onnx._graph.graph import all_nodes, inputs_of, names_of
 from quantcal.onnx._graph.scopes import scopes, unify_names
+from tests.models import MODELS
 
 
 def branches(*, constant: bool) -> onnx.ModelProto:

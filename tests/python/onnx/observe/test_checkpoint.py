@@ -14,6 +14,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run, save_model
+from quantcal.cli import checkpoints
 from quantcal.onnx._check import float_model, trial_run
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
@@ -338,7 +339,7 @@ def test_no_checkpoint_is_left_after_the_output_is_written(
         plain(self, path)
         written.append(Path(path).name)
 
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
     assert call(command, model, "-o", output, "--samples", data).code == 0
@@ -383,7 +384,7 @@ def test_an_error_is_reported_when_no_checkpoint_can_be_written(
 
     plain = qc.Calibrator.save
     output = tmp_path / "out.qcal"
-    monkeypatch.setattr(qc.onnx, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="No checkpoint can be written"):
         done = call("observe", model, "-o", output, "--samples", data)

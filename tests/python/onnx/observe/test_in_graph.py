@@ -355,7 +355,7 @@ REAL: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.model
 @pytest.mark.parametrize("key", REAL)
 def test_observers_change_no_output_of_real_networks(key: str) -> None:
-    from quantcal.demo.fetch import MODELS
+    from tests.models import MODELS
 
     cal = assert_changes_nothing(MODELS[key].fetch(), REAL[key])
     if key.startswith("silero") and key != "silero-16k-sequence":

@@ -14,11 +14,11 @@ import pytest
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo.fetch import MODELS
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._model.model import load_model, opset_of
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
+from tests.models import MODELS
 
 pytestmark = pytest.mark.model
 
@@ -145,18 +145,23 @@ def test_the_voice_detector(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 import numpy as np, quantcal as qc
-from quantcal.demo.fetch import MODELS
 def samples(count, rng=np.random.default_rng(0)):
     for _ in range(count):
         yield {"x": rng.standard_normal((1, 3, 640, 640), dtype=np.float32)}
-qc.onnx.observe(MODELS["pp-ocr-det"].fetch(), samples(int(sys.argv[1])))
+qc.onnx.observe(sys.argv[1], samples(int(sys.argv[2])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def peak(samples: int) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(samples)],
+        [
+            sys.executable,
+            "-c",
+            MEASURE,
+            str(MODELS["pp-ocr-det"].fetch()),
+            str(samples),
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -2,14 +2,12 @@
 
 Both get the same float graph, operator types and ranges. For every input of every node the
 test records what it reads: a value, rounded or not, or the codes of a constant. The rules of
-docs/onnx.md predict the differences from the float graph alone. The models must differ in
+docs/guide/onnx.md predict the differences from the float graph alone. The models must differ in
 all predicted inputs and in no others.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,16 @@ import pytest
 
 import onnx_models as models
 import quantcal as qc
-from paths import ROOT
-from quantcal.demo.fetch import MODELS
 from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan.option_values import OP_TYPES
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
+from tests.models import MODELS
+from tests.models.export import missing_packages, onnx_file
 
 pytestmark = pytest.mark.model
-
-BENCHES = ROOT / "benches" / "python"
 MORE = (*OP_TYPES, "ConvTranspose", "Add", "Mul")
 NETWORKS = ("pp-ocr-rec", "pp-ocr-det", "magika", "silero-16k-sequence")
 
@@ -228,16 +224,10 @@ def differing(
 
 def network(name: str, folder: Path) -> Path:
     """The file of a network; residual networks of three convolutions are built here."""
-    if name == "minilm":
-        for module in ("torch", "safetensors", "tokenizers"):
-            pytest.importorskip(module)
-        script = [sys.executable, "-W", "ignore", str(BENCHES / "networks.py")]
-        subprocess.run(
-            [*script, str(folder / "minilm.onnx")], check=True, capture_output=True
-        )
-        return folder / "minilm.onnx"
     if name in MODELS:
-        return MODELS[name].fetch()
+        if missing := missing_packages(name):
+            pytest.skip(f"{', '.join(missing)} is not installed")
+        return onnx_file(name, folder)
     path = folder / f"{name}.onnx"
     onnx.save(models.residual(gated=name == "gated"), path)
     return path

@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType, calibrate
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo import MODELS
+from tests.models import MODELS
 
 CLASSES = [
     f"{m}Calibrater" for m in ("MinMax", "Entropy", "Percentile", "Distribution")

@@ -14,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 import kernels
 import onnx_models as models
 import quantcal as qc
-from quantcal.demo import MODELS, LineSamples, render_lines
+from quantcal.demo import LineSamples, render_lines
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan import cpu
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._write.pair_sums import code_shares, pair_overflow, rounding_error
 from quantcal.onnx._write.saturation import column_scales, weight_codes, weighted_nodes
+from tests.models import MODELS
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
@@ -331,6 +332,6 @@ def test_wrong_values_of_reduce_range_are_reported(tmp_path: Path) -> None:
         qc.onnx.write(model, path, table, cpu="sparc")
     with pytest.raises(qc.CalibrationError, match="'Gemm_7', which is no quantized"):
         qc.onnx.write(model, path, table, reduce_range=["Gemm_7"])
-    with pytest.raises(qc.CalibrationError, match=r"saturations finds"):
+    with pytest.raises(qc.CalibrationError, match=r"find_saturation finds"):
         qc.onnx.write(model, path, table, reduce_range="nodes", cpu="no-vnni")
     assert not path.exists()

@@ -21,10 +21,22 @@ from quantcal.onnx._check import trial_run as checking
 from quantcal.onnx._check.onnx_checker import check_form
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.inputs import Sample
+from quantcal.onnx._runtime import load_first
 
 FEED = {"x": models.random(1, 3, 6, 7)}
 SAMPLE = Sample(FEED, "sample 3")
 NARROW = Sample({"x": FEED["x"][0]}, "sample 3")
+
+PRETEND = """
+import json, os, pathlib, pickle, signal, sys, time
+def tell(stage):
+    os.write(1, (json.dumps([stage, ""]) + "\\n").encode())
+def loads():
+    # Answers until the written model comes, with a sample.
+    tell("started")
+    while pickle.load(sys.stdin.buffer)["sample"] is None:
+        tell("done")
+"""
 
 
 @pytest.fixture
@@ -46,15 +58,12 @@ def never_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Put another program in the child's place."""
+    """Put another program in the child's place, which loads nothing."""
 
     def become(text: str) -> None:
         script = tmp_path / "child.py"
-        start = (
-            "import os, pathlib, signal, sys, time\nhere = pathlib.Path(sys.argv[1])\n"
-        )
-        script.write_text(start + text)
-        monkeypatch.setattr(checking, "_CHILD", script)
+        script.write_text(PRETEND + text)
+        monkeypatch.setattr(load_first, "_CHILD", script)
 
     return become
 
@@ -79,7 +88,7 @@ def test_errors_are_worded_as_those_of_this_process(
 
     cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
     found = [message(*case) for case in cases]
-    monkeypatch.setattr(checking, "_python", lambda: None)
+    monkeypatch.setattr(load_first, "_python", lambda: None)
     assert found == [message(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
@@ -94,25 +103,28 @@ def test_errors_are_worded_as_those_of_this_process(
         ("os.abort()", "SIGABRT while loading"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV while loading"),
         (
-            "(here / 'report').write_text('running\\n'); os.abort()",
+            "tell('running'); os.abort()",
             "SIGABRT while running",
         ),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             "SIGKILL while loading",
         ),
+        ("tell('closing'); os.abort()", "SIGABRT while closing"),
         ("sys.exit(3)", "with exit code 3 while loading"),
     ],
 )
 def test_an_abort_of_onnxruntime_is_an_error_and_leaves_nothing_behind(
     end: str, message: str, dying: Any, tmp_path: Path
 ) -> None:
-    dying(f"(here / 'report').write_text('started\\n')\nos.write(2, b'why.')\n{end}\n")
+    dying(f"loads()\nos.write(2, b'what?\\nwhy.')\n{end}\n")
+    by, _, stage = message.partition(" while ")
     output = tmp_path / "out" / "q.onnx"
     output.parent.mkdir()
     output.write_bytes(b"what was there")
     with pytest.raises(
-        qc.CalibrationError, match=rf"{message} the quantized copy of .*why\. "
+        qc.CalibrationError,
+        match=rf"{by} .*\(why\) while {stage} the quantized copy of the model\. ",
     ):
         qc.onnx.quantize(models.conv_net(), output, [FEED], progress=False)
     assert [path.name for path in output.parent.iterdir()] == ["q.onnx"]
@@ -254,8 +266,9 @@ def test_the_child_sees_the_environment_and_the_paths_of_its_parent(
 ) -> None:
     seen = tmp_path / "seen"
     dying(
-        f"pathlib.Path({str(seen)!r}).write_text(os.environ['MINE'] + repr(sys.argv[2:]))\n"
-        "(here / 'report').write_text('done\\n')\n"
+        f"pathlib.Path({str(seen)!r}).write_text(os.environ['MINE'] + repr(sys.argv[1:]))\n"
+        "loads()\n"
+        "tell('done')\n"
     )
     monkeypatch.setenv("MINE", "kept")
     monkeypatch.syspath_prepend("/my/packages")
@@ -267,19 +280,16 @@ def test_the_child_imports_onnxruntime_and_numpy_and_nothing_of_ours(
     saved: Path,
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import trial_process as c, pickle\n"
-        "from pathlib import Path\n"
-        "here = Path(sys.argv[2]).parent\n"
-        "request = pickle.dumps((sys.argv[2], ['CPUExecutionProvider'], None))\n"
-        "(here / 'request.pickle').write_bytes(request)\n"
-        "c.main(str(here))\n"
-        "assert (here / 'report').read_text() == 'done\\n'\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import loading_child as c\n"
+        "request = dict(path=sys.argv[2], providers=['CPUExecutionProvider'], config={})\n"
+        "request |= dict(optimise=True, library=None, taps=None, sample=None)\n"
+        "assert c.check(request, print) == ('done', '')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('quantcal', 'onnx')])\n"
     )
-    folder = str(checking._CHILD.parent)
+    folder = str(load_first._CHILD.parent)
     command = [sys.executable, "-c", code, folder, str(saved)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines() == ["closing", "[]"]
 
 
 @pytest.mark.usefixtures("in_child")

@@ -1,0 +1,1 @@
+"""The benches in Python: speed, memory, scaling and accuracy of quantcal."""

@@ -1,0 +1,1 @@
+"""What the benches share: timing in turns, targets, records, and the data they measure on."""

@@ -1,0 +1,1 @@
+"""Time of single operations, compared with other libraries."""

@@ -1,0 +1,1 @@
+"""Whole processes and whole networks: memory, growth, files, imports, observation."""

@@ -1,1 +1,0 @@
-"""What the language-model experiments share: two models, texts, and how to measure."""

@@ -1,0 +1,1 @@
+"""What the commands print: facts, tables, JSON, warnings and errors."""

@@ -1,0 +1,1 @@
+"""Every strategy on a language model and on a sentence encoder (docs/measurements/llm.md)."""
