@@ -31,6 +31,7 @@ UNREAD: tuple[str, ...] = (
     "python/quantcal/_process/",
     "python/quantcal/comparison/",
     "python/quantcal/demo/",
+    "python/quantcal/onnx/evaluation.py",
     "python/quantcal/onnx/_check/",
     "python/quantcal/onnx/_graph/",
     "python/quantcal/onnx/_model/",

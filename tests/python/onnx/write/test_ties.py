@@ -230,7 +230,7 @@ def test_tied_weights_of_a_constant_node(
 def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -> None:
     """Codes beside the float table would only make the file larger."""
     model, path = tied("matmul"), tmp_path / "q.onnx"
-    with pytest.raises(qc.CalibrationError, match=r"read in float, too .'w'"):
+    with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
         qc.onnx.quantize(model, path, samples(model), exclude=["emb"], progress=False)
     other = numpy_helper.from_array(models.random(ROWS, ROWS), "v")
     model.graph.initializer.append(other)
@@ -246,7 +246,7 @@ def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -
             assert len(codes(path)) == 2
         else:
             assert result.quantized_nodes == {"MatMul": 1}
-            reason = "with a weight that is read in float, too ('w')"
+            reason = "with a weight that is also read in float ('w')"
             assert result.left_in_float == {reason: 1}
             assert codes(path) == ["w"]
         assert worst(model, path, samples(model)) > 15
@@ -296,7 +296,7 @@ def test_a_rule_for_a_node_left_in_float_by_size_is_accepted(
             progress=False,
             **how,
         )
-        reason = "with a weight that is read in float, too ('w')"
+        reason = "with a weight that is also read in float ('w')"
         assert result.left_in_float == {reason: 1}
         found[name] = path.read_bytes()
     assert found["plain"] == found["ruled"]
@@ -516,5 +516,5 @@ def test_a_negative_alpha_takes_separate_codes(tmp_path: Path) -> None:
     ]
     weights = {"w": models.random(WIDTH, WIDTH)}
     only = models.build(nodes, [models.value("x", ["n", WIDTH])], [square], weights)
-    with pytest.raises(qc.CalibrationError, match=r"read in float, too .'w'"):
+    with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
         qc.onnx.quantize(only, path, samples(only), progress=False)
