@@ -36,7 +36,9 @@ def _models_are_loaded_here(
 ) -> None:
     """Spare most tests the third of a second that starting that process takes."""
     if "in_child" not in request.fixturenames:
-        monkeypatch.setattr("quantcal.onnx._runtime.load_first._python", lambda: None)
+        monkeypatch.setattr(
+            "quantcal.onnx._runtime.child_process._python", lambda: None
+        )
 
 
 @pytest.fixture

@@ -19,8 +19,11 @@ from quantcal._io.files import Used, write_text
 from quantcal._names import check_name
 from quantcal.exporters.tensorrt import largest
 from quantcal.onnx._graph.attributes import attribute
-from quantcal.onnx._graph.counterparts import counted_as, why_foreign
 from quantcal.onnx._graph.graph import operator_of
+from quantcal.onnx._graph.nonstandard_operators import (
+    standard_operator,
+    why_nonstandard,
+)
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -102,7 +105,7 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     layers: dict[str, Layer] = {}
     skipped: dict[str, str] = {}
     for node in all_nodes(graph):
-        if counted_as(node) not in _MAGNITUDES or not node.output:
+        if standard_operator(node) not in _MAGNITUDES or not node.output:
             continue
         found = _layer(node, weights)
         if node.output[0] not in outside:
@@ -121,7 +124,7 @@ def _layer(
     """Return the layer of a node, or why it is skipped."""
     from onnx import TensorProto, numpy_helper
 
-    foreign = why_foreign(node)
+    foreign = why_nonstandard(node)
     if foreign:
         return foreign
     found = weights.get(node.input[1]) if len(node.input) > 1 else None

@@ -12,8 +12,8 @@ import numpy as np
 from quantcal._core import CalibrationError
 from quantcal._io.files import is_text
 from quantcal.onnx._graph.inputs import Feed
-from quantcal.onnx._model.model import Loaded, load_model, model_inputs
-from quantcal.onnx._runtime.load_first import load_first, one_child
+from quantcal.onnx._model.model import LoadedModel, load_model, model_inputs
+from quantcal.onnx._runtime.child_process import load_in_child, shared_child
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.sample_callables import load_callable
@@ -80,7 +80,7 @@ class Evaluation:
         return content
 
 
-@one_child()
+@shared_child()
 def evaluate(
     float_model: Model,
     quantized: Model,
@@ -166,7 +166,7 @@ def evaluate(
     return Evaluation(count, outputs, metrics, _warnings(outputs))
 
 
-def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
+def _open(loaded: LoadedModel, *, exact: bool) -> onnxruntime.InferenceSession:
     """Open a session with all optimizations, as an application would."""
     import onnxruntime as ort
 
@@ -180,7 +180,7 @@ def _open(loaded: Loaded, *, exact: bool) -> onnxruntime.InferenceSession:
         source = loaded.proto.SerializeToString()
         if loaded.folder is not None:
             config[FOLDER_KEY] = str(loaded.folder)
-    load_first(source, loaded.label, _PROVIDERS, optimise=True, config=config)
+    load_in_child(source, loaded.label, _PROVIDERS, optimize=True, config=config)
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     try:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
+from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
-from quantcal.onnx._check.float_model import check_without_data
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -27,7 +27,7 @@ from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._plan.recorded_formats import activation_from_histograms
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @takes_options(QuantizeKeywords)
-@one_child()
+@shared_child()
 def quantize(
     model: Model,
     output: str | os.PathLike[str],
@@ -148,7 +148,7 @@ def quantize(
         place,
         found.table,
         bits=found.bits,
-        sample=found.run.first if found.run else check_without_data(prepared),
+        sample=found.run.first if found.run else check_on_random_inputs(prepared),
     )
     planned = chosen.planned(found.prepared.plan.formats)
     return QuantizeResult(

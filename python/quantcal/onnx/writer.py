@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._check.float_model import check_without_data
-from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._check.equivalence import check_on_random_inputs
+from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
@@ -28,7 +28,7 @@ from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._plan.recorded_formats import activation_from_table, format_mismatch
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save
 from quantcal.onnx._write.qdq_insertion import insert_qdq
@@ -91,7 +91,7 @@ class WriteResult:
 
 
 @takes_options(WriteKeywords)
-@one_child()
+@shared_child()
 def write(
     model: Model,
     output: str | os.PathLike[str],
@@ -155,7 +155,7 @@ def write(
     prepared = prepared.require_coverage(
         table_coverage(table), "The table has no range", suggest
     )
-    sample = check_without_data(prepared)
+    sample = check_on_random_inputs(prepared)
     return write_prepared(prepared, place, table, sample=sample)
 
 
@@ -180,7 +180,7 @@ def write_prepared(
         gather_codes(proto.graph)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
     label = prepared.converted.label
-    check_form(proto, prepared.original.proto, f"the quantized copy of {label}")
+    check_validity(proto, prepared.original.proto, f"the quantized copy of {label}")
     size = save(proto, output, label, sample)
     return WriteResult(
         output=output.path,

@@ -145,7 +145,7 @@ def test_a_model_is_read_whatever_its_bytes_look_like() -> None:
 def test_a_model_that_is_cut_short_is_called_that(length: int, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(MODEL[:length])
     with pytest.raises(
-        qc.CalibrationError, match=r"m\.onnx is no ONNX model, or it is"
+        qc.CalibrationError, match=r"m\.onnx is not an ONNX model, or it is"
     ):
         qc.onnx.observe(tmp_path / "m.onnx", FEEDS)
 
@@ -180,7 +180,7 @@ def test_a_folder_names_the_models_inside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["a\0b", "n" * 5000])
 def test_paths_that_cannot_be_are_refused(path: str) -> None:
-    with pytest.raises(qc.CalibrationError, match=r"Cannot read|is no file"):
+    with pytest.raises(qc.CalibrationError, match=r"Cannot read|is not a file"):
         qc.onnx.observe(path, FEEDS)
 
 

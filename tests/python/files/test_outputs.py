@@ -220,7 +220,7 @@ def test_a_model_and_its_weights_are_replaced_together_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "_MAX_FILE", 100)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 100)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 100)
     path, weights = tmp_path / "q.onnx", tmp_path / "q.onnx.data"
     path.write_bytes(b"old model")
     weights.write_bytes(b"old weights")

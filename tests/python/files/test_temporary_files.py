@@ -267,14 +267,14 @@ def test_weights_without_room_are_told_with_the_file_and_the_reason(
     tmp_path: Path,
 ) -> None:
     patches = (
-        "from quantcal.onnx._graph import external\nfrom quantcal.onnx._write import output",
-        "external.EXTERNAL_BYTES = 10",
+        "from quantcal.onnx._graph import external_data\nfrom quantcal.onnx._write import output",
+        "external_data.EXTERNAL_BYTES = 10",
         "output._MAX_FILE = 10",
-        "plain = output.move_out",
+        "plain = output.externalize_weights",
         "def few(*arguments):",
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))",
         "    plain(*arguments)",
-        "output.move_out = few",
+        "output.externalize_weights = few",
     )
     message = limited("model", tmp_path / "q.onnx", 10**6, *patches)
     assert message == f"{tmp_path / 'q.onnx'} cannot be written: File too large"

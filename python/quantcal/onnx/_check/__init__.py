@@ -1,1 +1,1 @@
-"""Whether a model may be trusted: it loads, it runs, it computes the same."""
+"""Checking a model: it loads, it runs, and it computes the same as before."""

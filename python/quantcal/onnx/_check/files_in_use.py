@@ -1,4 +1,4 @@
-"""The files that a run reads, which none of its outputs may replace."""
+"""The files that a run reads, which its outputs must not replace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._io.files import INPUT, Used
-from quantcal.onnx._graph.external import external_tensors, location_of
+from quantcal.onnx._graph.external_data import external_tensors, location_of
 from quantcal.onnx._runtime.sample_files import KINDS
 
 if TYPE_CHECKING:
@@ -18,16 +18,18 @@ _POLICIES = {".toml", ".json"}
 
 
 class RunFiles:
-    """What a run reads, looked up when it is asked for: most runs write new files.
+    """The files that a run reads, found when first needed.
+
+    Most runs write new files and never need them.
 
     Parameters
     ----------
     model : path, bytes or ModelProto, optional
-        Of a path, the file itself and the files of its weights.
+        A path stands for the model file and its external data.
     sources : objects
-        Samples, policies, histograms and tables in whatever form a caller holds them. Those
-        that are paths, or were made of paths, are files of the run: of a folder the samples
-        in it, and of ``python:module:callable`` the module in the current directory.
+        Samples, policies, histograms and tables. Paths among them, and objects made from
+        paths, count. A folder stands for the samples in it, and ``python:module:callable``
+        for the module in the current directory.
     """
 
     def __init__(self, model: Model | None, *sources: object) -> None:
@@ -46,12 +48,12 @@ def _of_model(model: Model | None) -> Iterator[Used]:
         return
     path = Path(model)
     yield Used(path, "the model itself, which is never changed")
-    for file in weight_files(path):
+    for file in _weight_files(path):
         yield Used(file, f"a file of the weights of {path}, which is never changed")
 
 
-def weight_files(path: Path) -> list[Path]:
-    """Return the files in which the weights of a model lie; of what is no model, none."""
+def _weight_files(path: Path) -> list[Path]:
+    """Return the files of a model's external data; none if it is not a model."""
     from quantcal.onnx._model._optional import require
 
     require()
@@ -59,10 +61,10 @@ def weight_files(path: Path) -> list[Path]:
 
     try:
         proto = onnx.load(path, load_external_data=False)
-    except Exception:  # told when the model is read
+    except Exception:  # reported when the model is loaded
         return []
     locations = {location_of(tensor) for tensor in external_tensors(proto)}
-    # Where the model is a link, they lie beside it or beside what it points at.
+    # If the model is a link, they are beside the link or beside its target.
     folders = dict.fromkeys((path.parent, Path(os.path.realpath(path)).parent))
     return [folder / name for name in sorted(locations) if name for folder in folders]
 
@@ -88,7 +90,7 @@ def _of_path(text: str) -> Iterator[Path]:
 
 
 def policy_files(strategy: object) -> list[Path]:
-    """Return the file of a policy that is given as a path, as ``Policy.of`` takes it."""
+    """Return the file of a policy that is given as a path (see ``Policy.of``)."""
     if isinstance(strategy, (str, os.PathLike)):
         path = Path(strategy)
         if path.suffix.lower() in _POLICIES:

@@ -1,8 +1,8 @@
-"""What onnx.checker says of a written model, held against what it says of its source.
+"""Checking a written model with onnx.checker, relative to its source.
 
-The checker is stricter than the runtimes: it refuses operators that onnxruntime has added
-to ONNX's domain, deprecated ones, and values without a shape. Loading and running decide
-whether a model is good. A complaint that the source does not draw is a fault of ours.
+The checker is stricter than runtimes. It refuses deprecated operators, operators that
+onnxruntime has added to ONNX's domain, and values without a shape. So an error counts only
+if the source does not have one: then it is a defect of quantcal.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ if TYPE_CHECKING:
     import onnx
 
 
-def check_form(proto: onnx.ModelProto, source: onnx.ModelProto, label: str) -> None:
-    """Refuse a model to which onnx.checker objects, unless it objects to the source, too.
+def check_validity(proto: onnx.ModelProto, source: onnx.ModelProto, label: str) -> None:
+    """Raise an error when onnx.checker refuses a model but not its source.
 
     Parameters
     ----------
     proto : ModelProto
     source : ModelProto
-        What it was made from; weights of both may lie outside.
+        The model it was made from. The weights of both may be external.
     label : str
-        What errors call the model.
+        The name of the model in errors.
 
     Raises
     ------
     CalibrationError
-        Gives the complaint.
+        Contains the message of the checker.
     """
-    complaint = _complaint(proto)
-    if complaint and not _complaint(source):
+    problem = _problem_of(proto)
+    if problem and not _problem_of(source):
         raise CalibrationError(
-            f"{label} is not valid: {complaint} Its source is. Please report it."
+            f"{label} is not valid: {problem} Its source is. Please report it."
         )
 
 
-def _complaint(proto: onnx.ModelProto) -> str:
-    """Return what the checker says of a model whose weights are left out."""
+def _problem_of(proto: onnx.ModelProto) -> str:
+    """Return the checker's message, or an empty text for a valid model."""
     import onnx
 
-    form = onnx.ModelProto()
+    # `check_model` serializes the model, which fails above 2 GiB. It does not look at the
+    # values of weights, so they are left out.
+    light = onnx.ModelProto()
     for field in ("ir_version", "opset_import", "functions"):
-        _copy(proto, form, field)
+        _copy(proto, light, field)
     for field in (
         "name",
         "node",
@@ -53,13 +55,13 @@ def _complaint(proto: onnx.ModelProto) -> str:
         "value_info",
         "sparse_initializer",
     ):
-        _copy(proto.graph, form.graph, field)
-    form.graph.initializer.extend(
+        _copy(proto.graph, light.graph, field)
+    light.graph.initializer.extend(
         onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0])
         for tensor in proto.graph.initializer
     )
     try:
-        onnx.checker.check_model(form)
+        onnx.checker.check_model(light)
     except Exception as error:  # the checker's errors and protobuf's
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Whether two arrays differ by rounding only."""
+"""Comparing two arrays up to rounding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-# One node rounds float32 sums to 1e-5 of their size, and the text recogniser's 751 tensors
-# to 3e-5; what changes meaning is beyond 1e-2. 16-bit floats have 13 bits less.
-_SHARE = {2: 2e-2, 4: 1e-3, 8: 1e-3}
-# Sums whose terms cancel leave the rounding of the terms.
+# Relative tolerance by item size. One node rounds float32 sums to 1e-5 of their size. The
+# 751 tensors of a text recognizer differ by up to 3e-5, and wrong conversions by more than
+# 1e-2. 16-bit floats have 13 bits less.
+_TOLERANCE = {2: 2e-2, 4: 1e-3, 8: 1e-3}
+# When the terms of a sum cancel, the rounding of the terms remains. The tolerance for it is
+# this fraction of the tolerance above.
 _CANCELLED = 1e-2
 
 
@@ -19,17 +21,17 @@ def is_rounding(
     got: np.ndarray[Any, Any],
     terms: Sequence[np.ndarray[Any, Any]] = (),
 ) -> bool:
-    """Return whether two tensors are equal but for rounding.
+    """Return whether two tensors differ by rounding only.
 
-    Each value may be off by a thousandth of itself and of the tensor's root mean square
-    (float16: a fiftieth). Shapes, types, whole numbers, NaN and infinities must be equal.
+    Each value may differ by 0.1 % of itself plus 0.1 % of the tensor's root mean square
+    (float16: 2 %). Shapes, types, integers, NaN and infinities must be equal.
 
     Parameters
     ----------
     want, got : array
     terms : sequence of array
-        What they were computed from: a hundred-thousandth of its root mean square is
-        allowed, too.
+        The inputs of the computation. A difference of 0.001 % of their root mean square is
+        allowed too.
     """
     if want.shape != got.shape or want.dtype != got.dtype:
         return False
@@ -38,28 +40,33 @@ def is_rounding(
     if np.array_equal(want, got, equal_nan=True) or _is_close(want, got):
         return True
     finite = np.isfinite(want)
-    odd = want[~finite], got[~finite]
-    if not np.isfinite(got[finite]).all() or not np.array_equal(*odd, equal_nan=True):
+    nonfinite = want[~finite], got[~finite]
+    if not np.isfinite(got[finite]).all() or not np.array_equal(
+        *nonfinite, equal_nan=True
+    ):
         return False
-    share = _SHARE[want.dtype.itemsize]
+    tolerance = _TOLERANCE[want.dtype.itemsize]
     wide = want[finite].astype(np.float64)
-    allowed = share * _size(wide)
-    allowed = max([allowed, *(share * _CANCELLED * _size(term) for term in terms)])
+    allowed = tolerance * _rms(wide)
+    allowed = max([allowed, *(tolerance * _CANCELLED * _rms(term) for term in terms)])
     off = np.abs(got[finite].astype(np.float64) - wide)
-    return bool((off <= share * np.abs(wide) + allowed).all())
+    return bool((off <= tolerance * np.abs(wide) + allowed).all())
 
 
 def _is_close(want: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> bool:
-    """Whether the root mean square alone allows all differences: a few fast passes."""
+    """Return whether the root mean square alone allows all differences.
+
+    This takes a few fast passes and suffices for most tensors.
+    """
     with np.errstate(all="ignore"):
         off = got - want
-        most = max(float(off.max()), -float(off.min()))
+        largest = max(float(off.max()), -float(off.min()))
         size = float(np.vdot(want, want)) / want.size
-    return bool(most <= _SHARE[want.dtype.itemsize] * np.sqrt(size) < np.inf)
+    return bool(largest <= _TOLERANCE[want.dtype.itemsize] * np.sqrt(size) < np.inf)
 
 
 def describe(want: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> str:
-    """Return in words how two tensors differ."""
+    """Describe in words how two tensors differ."""
     if want.shape != got.shape:
         return f"has shape {list(got.shape)} instead of {list(want.shape)}"
     if want.dtype != got.dtype:
@@ -68,14 +75,14 @@ def describe(want: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> str:
         return f"differs at {int((want != got).sum())} of {want.size} places"
     with np.errstate(invalid="ignore"):
         off = np.abs(got.astype(np.float64) - want.astype(np.float64))
-    most = float(np.max(off[np.isfinite(off)], initial=0.0))
-    if not most:
+    largest = float(np.max(off[np.isfinite(off)], initial=0.0))
+    if not largest:
         return "has NaN or infinities at other places"
-    return f"differs by up to {most:.3g} (its values are about {_size(want):.3g})"
+    return f"differs by up to {largest:.3g} (its values are about {_rms(want):.3g})"
 
 
-def _size(array: np.ndarray[Any, Any]) -> float:
-    """Return the root mean square of the finite values; 0 for what is no float."""
+def _rms(array: np.ndarray[Any, Any]) -> float:
+    """Return the root mean square of the finite values; 0 for other types than floats."""
     if array.dtype.kind != "f":
         return 0.0
     wide = array[np.isfinite(array)].astype(np.float64)

@@ -1,6 +1,6 @@
-"""Loading and running a written model in a child process, before anybody trusts it.
+"""Loading and running a written model in a child process, before it replaces the output.
 
-Where onnxruntime ends that process, it is an error with a name, and nothing is left behind.
+If onnxruntime ends that process, the user gets an error and no file is left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._runtime.load_first import Answer, ask_child
+from quantcal.onnx._runtime.child_process import Answer, ask_child
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.session import open_session
 
@@ -25,24 +25,24 @@ _PROVIDERS = ["CPUExecutionProvider"]
 def check_written(path: Path, label: str, sample: Sample | None) -> None:
     """Load a model in onnxruntime, and run it when there is a sample.
 
-    It happens in a child process. Where none can be started
-    (:func:`quantcal.onnx._runtime.load_first.ask_child`), it happens here.
+    This happens in a child process. If none can be started, it happens in this process
+    (:func:`quantcal.onnx._runtime.child_process.ask_child`).
 
     Parameters
     ----------
     path : Path
     label : str
-        What errors call the model.
+        The name of the model in errors.
     sample : Sample, optional
 
     Raises
     ------
     CalibrationError
-        When onnxruntime refuses the model, fails on the sample, or ends the process.
+        When onnxruntime refuses the model, fails on the sample, or ends its process.
     """
     answer = _in_child(path, sample)
     if answer is None or answer.stage == "unfit":
-        _here(path, label, sample)
+        _in_this_process(path, label, sample)
     elif answer.stage == "loads":
         message = answer.message
         for known in (str(path.resolve()), str(path)):
@@ -53,13 +53,13 @@ def check_written(path: Path, label: str, sample: Sample | None) -> None:
     elif answer.ended:
         raise CalibrationError(
             f"onnxruntime ended its process {answer.message} while {answer.stage} {label}. "
-            "The output is as it was. Leave the nodes in question in float (exclude=), and "
+            "The output file is unchanged. Leave the affected nodes in float (exclude=), and "
             "please report it."
         )
 
 
-def _here(path: Path, label: str, sample: Sample | None) -> None:
-    session = open_session(str(path), label, _PROVIDERS, optimise=True)
+def _in_this_process(path: Path, label: str, sample: Sample | None) -> None:
+    session = open_session(str(path), label, _PROVIDERS, optimize=True)
     if sample is not None:
         names = [value.name for value in session.get_outputs()]
         run(session, names, sample.feed, f"{label}, {sample.where}")
@@ -68,9 +68,9 @@ def _here(path: Path, label: str, sample: Sample | None) -> None:
 def _in_child(path: Path, sample: Sample | None) -> Answer | None:
     try:
         content = None if sample is None else pickle.dumps(sample.feed)
-    except Exception:  # an input of a type that only this process has
+    except Exception:  # an input that cannot be pickled
         return None
-    return ask_child(str(path), _PROVIDERS, optimise=True, sample=content)
+    return ask_child(str(path), _PROVIDERS, optimize=True, sample=content)
 
 
 def _failed(label: str, sample: Sample, message: str) -> str:

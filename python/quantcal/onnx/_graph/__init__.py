@@ -1,1 +1,1 @@
-"""Graphs as they are: nodes, scopes, constants, weights, inputs."""
+"""Reading ONNX graphs: nodes, scopes, constants, weights and inputs."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Return the value of an attribute as onnx gives it; `default` where it is missing."""
+    """Return the value of an attribute as onnx returns it, or ``default``."""
     from onnx import helper
 
     found = [a for a in node.attribute if a.name == name]

@@ -1,7 +1,7 @@
-"""Which tensors of a graph are stored in it, whatever holds them.
+"""Finding the tensors that a graph stores: initializers, constants, and their aliases.
 
-Exporters keep weights as initializers, in ``Constant`` nodes (Paddle's do so for all of
-them), or behind an ``Identity``.
+Exporters keep weights as initializers or in ``Constant`` nodes. Paddle uses ``Constant``
+nodes for all of them. An ``Identity`` may give a weight a second name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quantcal.onnx._graph.scopes import scopes
 if TYPE_CHECKING:
     import onnx
 
-_NUMBERS = {
+_NUMBER_TYPES = {
     "value_float": np.float32,
     "value_floats": np.float32,
     "value_int": np.int64,
@@ -25,11 +25,11 @@ _NUMBERS = {
 
 
 def stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Return the stored tensors by name: initializers, constants, and what equals them.
+    """Return the stored tensors by name: initializers, constants, and their aliases.
 
-    Those inside subgraphs too; names must mean one value in the whole model. Strings and
-    sparse constants are left out. What an ``Identity`` gives is the same object as what it
-    reads.
+    Subgraphs are included, so a name must mean one value in the whole model. Strings and
+    sparse constants are left out. The output of an ``Identity`` is the same object as its
+    input.
     """
     found = {
         tensor.name: tensor for scope in scopes(graph) for tensor in scope.initializer
@@ -52,7 +52,9 @@ def _of_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     for attribute in node.attribute:
         if attribute.name == "value":
             return attribute.t
-        if attribute.name in _NUMBERS:
+        if attribute.name in _NUMBER_TYPES:
             values = helper.get_attribute_value(attribute)
-            return numpy_helper.from_array(np.array(values, _NUMBERS[attribute.name]))
+            return numpy_helper.from_array(
+                np.array(values, _NUMBER_TYPES[attribute.name])
+            )
     return None

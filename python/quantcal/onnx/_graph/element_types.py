@@ -1,6 +1,6 @@
-"""ONNX's element types that numpy has not: as ml_dtypes has them, and how they are packed.
+"""ONNX's element types that numpy lacks: their types in ml_dtypes, and how they are packed.
 
-onnx itself says so of all of them only in its newer versions.
+Only newer versions of onnx map all of them to ml_dtypes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 
-FOREIGN: dict[str, np.dtype[Any]] = {
+ML_DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(dtype)
     for name, dtype in {
         "BFLOAT16": ml_dtypes.bfloat16,
@@ -30,9 +30,10 @@ FOREIGN: dict[str, np.dtype[Any]] = {
         "UINT2": ml_dtypes.uint2,
     }.items()
 }
-"""ONNX's name → type. In arrays each value has one or two whole bytes."""
+"""ONNX's name → type. In an array, each value takes one or two bytes."""
 
-_PACKED = {
+# Bits of a value in files and in onnxruntime's memory, where several share a byte.
+_PACKED_BITS = {
     "FLOAT6E2M3": 6,
     "FLOAT6E3M2": 6,
     "FLOAT4E2M1": 4,
@@ -44,7 +45,7 @@ _PACKED = {
 
 
 def name_of(kind: int) -> str:
-    """Return ONNX's name of an element type; ``"UNDEFINED"`` for what onnx does not know."""
+    """Return ONNX's name of an element type, ``"UNDEFINED"`` when onnx does not know it."""
     import onnx
 
     names: dict[int, str] = {
@@ -54,27 +55,27 @@ def name_of(kind: int) -> str:
 
 
 def dtype_of(kind: int) -> np.dtype[Any]:
-    """Return the type of arrays that hold such elements.
+    """Return the numpy type of an element type.
 
     Raises
     ------
     CalibrationError
-        For a type that this onnx does not know.
+        For a type that this version of onnx does not know.
     """
     import onnx
 
     name = name_of(kind)
     if name == "UNDEFINED":
         raise CalibrationError(
-            f"The element type {kind} is none that onnx {onnx.__version__} knows. Export "
-            "the model again, or upgrade onnx."
+            f"onnx {onnx.__version__} does not know the element type {kind}. Upgrade onnx, "
+            "or export the model again."
         )
-    if name in FOREIGN:
-        return FOREIGN[name]
+    if name in ML_DTYPES:
+        return ML_DTYPES[name]
     known: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(kind)
     return np.dtype(known)
 
 
 def bits_of(name: str, dtype: np.dtype[Any]) -> int:
-    """Return the bits that a value takes in files and in onnxruntime's memory."""
-    return _PACKED.get(name, 8 * dtype.itemsize)
+    """Return the number of bits of a value in files and in onnxruntime's memory."""
+    return _PACKED_BITS.get(name, 8 * dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Walking the graphs of a model: nodes, names, constants, and the order of nodes."""
+"""Walking a graph and its subgraphs: nodes, names, constants, and the order of nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-"""The two spellings of ONNX's own domain."""
+"""The two names of ONNX's standard domain."""
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -22,10 +22,10 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def operator_of(node: onnx.NodeProto) -> str:
-    """Return the operator of a node: its name, with the domain before it unless standard.
+    """Return the operator of a node, with its domain unless that is the standard one.
 
-    A ``Transpose`` of another domain may compute anything, so a bare ``op_type`` says
-    nothing; ``Conv`` is the standard one, ``com.microsoft.FusedConv`` is not.
+    ``Conv`` is the standard operator, ``com.microsoft.FusedConv`` is not. A bare
+    ``op_type`` is ambiguous: a ``Transpose`` of another domain may compute anything.
     """
     if node.domain in STANDARD_DOMAINS:
         return str(node.op_type)
@@ -33,7 +33,7 @@ def operator_of(node: onnx.NodeProto) -> str:
 
 
 def inputs_of(node: onnx.NodeProto) -> list[str]:
-    """Return all that a node reads: its inputs and what its subgraphs capture."""
+    """Return all tensors that a node reads: its inputs and what its subgraphs capture."""
     names = [name for name in node.input if name]
     for graph in subgraphs(node):
         made = {value.name for value in graph.input}
@@ -46,7 +46,7 @@ def inputs_of(node: onnx.NodeProto) -> list[str]:
 
 
 def captured_by(node: onnx.NodeProto) -> list[str]:
-    """Return what the subgraphs of a node read from the graphs around them."""
+    """Return the tensors that the subgraphs of a node read from outer graphs."""
     names = inputs_of(node)[sum(1 for name in node.input if name) :]
     return list(dict.fromkeys(names))
 
@@ -60,11 +60,11 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def constants_of(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that no input of the model can change, in subgraphs too.
+    """Return the tensors that do not depend on the inputs, including those of subgraphs.
 
-    Initializers that are inputs too can be overridden only in name: a quantised weight
-    is fixed. Random generators, control flow and operators of other domains count as
-    variable.
+    Random generators, control flow and operators of other domains count as variable. An
+    initializer that is also an input counts as constant, because a quantized weight can no
+    longer be overridden.
     """
     fixed: set[str] = set()
     _add_constants(graph, fixed)
@@ -90,10 +90,9 @@ def _add_constants(graph: onnx.GraphProto, fixed: set[str]) -> None:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put every node after all that it reads, else keep the order.
-
-    onnxruntime's own sort does not see what subgraphs capture.
-    """
+    """Sort the nodes topologically; otherwise keep their order."""
+    # onnxruntime sorts too, but it overlooks what subgraphs capture. The stack replaces
+    # recursion, which deep models exceed.
     nodes = list(graph.node)
     maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     done = [False] * len(nodes)
@@ -117,12 +116,12 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def tensors_of(graph: onnx.GraphProto) -> list[str]:
-    """Return the outputs of all nodes, in the order of the graph."""
+    """Return the outputs of all nodes, in graph order."""
     return [name for node in graph.node for name in node.output if name]
 
 
 def unique_name(base: str, taken: set[str]) -> str:
-    """Return ``base``, or ``base`` with a number, and add it to ``taken``."""
+    """Return ``base``, with a number if it is taken, and add it to ``taken``."""
     name, number = base, 1
     while name in taken:
         number += 1

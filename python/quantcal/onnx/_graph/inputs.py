@@ -1,4 +1,4 @@
-"""What a model takes, and whether a sample is that."""
+"""The inputs of a model, and checking a sample against them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.element_types import FOREIGN
+from quantcal.onnx._graph.element_types import ML_DTYPES
 
 Feed = dict[str, Any]
 
@@ -24,15 +24,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a model says of one of its inputs.
+    """One input of a model, as the model declares it.
 
     Attributes
     ----------
     name : str
     dtype : numpy.dtype or None
-        None when the input is no tensor of numbers; it is not checked then.
+        None when the input is not a tensor. Such an input is not checked.
     shape : tuple of (int or None), or None
-        None for a dimension of any size, and for an unknown rank.
+        A dimension of any size is None, and so is the shape when the rank is unknown.
     required : bool
         False for an input with a default value in the model.
     """
@@ -48,7 +48,7 @@ class InputSpec:
 
 
 def check_feed(feed: object, inputs: Sequence[InputSpec], where: str) -> Feed:
-    """Return ``feed`` as a dict of arrays when the model can take it as it is.
+    """Check a sample, and return it as a dict of arrays.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def check_feed(feed: object, inputs: Sequence[InputSpec], where: str) -> Feed:
     Raises
     ------
     CalibrationError
-        For a missing or unknown input, and for a wrong dtype, rank or fixed dimension.
+        For a missing or unknown input, or a wrong dtype, rank or fixed dimension.
     """
     if not isinstance(feed, Mapping):
         raise CalibrationError(
@@ -73,12 +73,12 @@ def check_feed(feed: object, inputs: Sequence[InputSpec], where: str) -> Feed:
     if missing:
         raise CalibrationError(
             f"{where} has no input {', '.join(map(repr, missing))}. "
-            f"It holds {sorted(map(str, feed))}; the model takes {listed}."
+            f"It has {sorted(map(str, feed))}; the model takes {listed}."
         )
     unknown = [name for name in feed if name not in known]
     if unknown:
         raise CalibrationError(
-            f"{where} holds {', '.join(map(repr, unknown))}, which is no input of the "
+            f"{where} has {', '.join(map(repr, unknown))}, which is not an input of the "
             f"model. The model takes {listed}."
         )
     specs = {spec.name: spec for spec in inputs}
@@ -93,12 +93,12 @@ def _check_array(array: Any, spec: InputSpec, where: str) -> Any:
             f"{where}: input {spec.name!r} is a {type(array).__name__}; "
             f"expected a numpy array of {spec.dtype}."
         )
-    array = _as_saved(np.asarray(array), spec.dtype)
+    array = _restore_dtype(np.asarray(array), spec.dtype)
     text = spec.dtype == np.dtype(object) and array.dtype.kind in "OUS"
     if array.dtype != spec.dtype and not text:
         raise CalibrationError(
             f"{where}: input {spec.name!r} has dtype {array.dtype}; the model takes "
-            f"{spec.dtype}. Convert it before: array.astype({_written(spec.dtype)})."
+            f"{spec.dtype}. Convert it first: array.astype({_spell_dtype(spec.dtype)})."
         )
     if spec.shape is None:
         return array
@@ -116,16 +116,19 @@ def _check_array(array: Any, spec: InputSpec, where: str) -> Any:
     return array
 
 
-def _as_saved(
+def _restore_dtype(
     array: np.ndarray[Any, Any], dtype: np.dtype[Any]
 ) -> np.ndarray[Any, Any]:
-    """Give back the type that ``numpy.save`` forgets: of bfloat16 it writes two bytes."""
+    """Restore the type of an array from a file."""
+    # `numpy.save` writes types of ml_dtypes as plain bytes: bfloat16 is loaded as "V2".
     plain = array.dtype.type is np.void and array.dtype.names is None
-    if plain and dtype in FOREIGN.values() and array.dtype.itemsize == dtype.itemsize:
+    if plain and dtype in ML_DTYPES.values() and array.dtype.itemsize == dtype.itemsize:
         return array.view(dtype)
     return array
 
 
-def _written(dtype: np.dtype[Any]) -> str:
-    """Return how code names a type."""
-    return f"ml_dtypes.{dtype.name}" if dtype in FOREIGN.values() else repr(str(dtype))
+def _spell_dtype(dtype: np.dtype[Any]) -> str:
+    """Return a type as code that a user can copy."""
+    return (
+        f"ml_dtypes.{dtype.name}" if dtype in ML_DTYPES.values() else repr(str(dtype))
+    )

@@ -1,9 +1,9 @@
-"""Graphs inside graphs: the scopes of a model, and one name for each value in all of them.
+"""Scopes: the graph of a model and its subgraphs, and unique names across them.
 
-The branches of an `If` and the body of a `Loop` or `Scan` are graphs of their own. They
-see the values of the graphs around them, and two of them may use the same name for
-different values. After :func:`unify_names` a name means one value in the whole model,
-so that a range, a weight or a node can be found by name wherever it lies.
+The branches of an `If` and the body of a `Loop` or `Scan` are subgraphs. They see the
+values of the outer graphs, and two of them may use one name for different values. After
+:func:`unify_names`, a name means one value in the whole model. Then a range, a weight or a
+node is found by its name alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def scopes(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph, then the graphs inside its nodes, in the order of the model."""
+    """Yield a graph, then its subgraphs, in the order of the model."""
     yield graph
     for node in graph.node:
         for inner in subgraphs(node):
@@ -27,7 +27,10 @@ def scopes(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def owners(graph: onnx.GraphProto, owner: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (node name, operator of the outermost node around it or "")."""
+    """Yield each node's name and the operator of the outermost node that contains it.
+
+    The operator is ``""`` for nodes of the main graph.
+    """
     for node in graph.node:
         yield node.name, owner
         for inner in subgraphs(node):
@@ -35,9 +38,9 @@ def owners(graph: onnx.GraphProto, owner: str = "") -> Iterator[tuple[str, str]]
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give unnamed and equally named nodes names of their own, such as ``Conv_12``.
+    """Make the names of all nodes unique.
 
-    Unnamed ones are called by type and position in their graph.
+    Unnamed nodes are named by type and position in their graph, such as ``Conv_12``.
     """
     taken = {node.name for scope in scopes(graph) for node in scope.node}
     seen = {""}
@@ -52,17 +55,17 @@ def name_nodes(graph: onnx.GraphProto) -> None:
 def remove_nodes(
     graph: onnx.GraphProto, unwanted: Callable[[onnx.NodeProto], bool]
 ) -> None:
-    """Remove nodes of one scope, last ones first; the others stay the same objects."""
+    """Remove nodes of one scope. The other nodes stay the same Python objects."""
     for index in reversed(range(len(graph.node))):
         if unwanted(graph.node[index]):
             del graph.node[index]
 
 
 def unify_names(graph: onnx.GraphProto) -> None:
-    """Rename values inside subgraphs whose names are used elsewhere too.
+    """Rename values of subgraphs whose names are also used elsewhere.
 
-    The values of the main graph keep their names, and so do inner ones whose names are
-    theirs alone; the others get a number, such as ``h_2``.
+    Values of the main graph keep their names, and so do inner values with unique names.
+    Others get a number, such as ``h_2``.
     """
     taken = _defined(graph)
     for node in graph.node:
@@ -78,7 +81,7 @@ def _defined(graph: onnx.GraphProto) -> set[str]:
 
 
 def _unify(graph: onnx.GraphProto, taken: set[str], around: Mapping[str, str]) -> None:
-    """Rename in one scope; ``around`` maps what is visible from outside."""
+    """Rename in a scope and its subgraphs; ``around`` maps the names of outer scopes."""
     defined = sorted(_defined(graph))
     own = {
         name: unique_name(name, taken) if name in taken else name for name in defined
@@ -94,7 +97,7 @@ def _unify(graph: onnx.GraphProto, taken: set[str], around: Mapping[str, str]) -
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Apply new names in one scope, not in the scopes inside."""
+    """Apply new names in one scope, but not in its subgraphs."""
     for node in graph.node:
         for listed in (node.input, node.output):
             for index, name in enumerate(listed):
@@ -106,15 +109,15 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 
 def inferred_types(proto: onnx.ModelProto, known: Mapping[str, str]) -> dict[str, str]:
-    """Return the types of what is inside subgraphs, in onnxruntime's words.
+    """Return the types of tensors inside subgraphs, as onnxruntime spells them.
 
-    onnxruntime tells the types of the main graph only, so onnx infers these, with the
-    help of those that are known. What it cannot infer is missing.
+    onnxruntime reports types of the main graph only. From these, onnx infers the types in
+    subgraphs. Types that it cannot infer are missing.
 
     Parameters
     ----------
     proto : ModelProto
-        Names must mean one value in the whole model. Large weights may lie outside.
+        A name must mean one value in the whole model. Large weights may be external.
     known : mapping of str to str
         Types of the main graph.
     """
@@ -134,7 +137,7 @@ def inferred_types(proto: onnx.ModelProto, known: Mapping[str, str]) -> dict[str
         for name, kind in known.items()
         if kind in kinds and name not in listed
     )
-    # What cannot be inferred is unknown: it stays in float, and is counted so.
+    # Nodes on tensors of unknown type stay in float, and the report says why.
     with contextlib.suppress(Exception):
         helped = onnx.shape_inference.infer_shapes(helped)
     words = {number: kind for kind, number in kinds.items()}

@@ -1,4 +1,4 @@
-"""The constants of a graph: who reads them, and changing them for one reader only."""
+"""The weights of a graph: counting their readers, and changing them for one reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal.onnx._graph.constants import stored_tensors
-from quantcal.onnx._graph.external import values_of
+from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import names_of, unique_name
 from quantcal.onnx._graph.scopes import scopes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def uses_of(graph: onnx.GraphProto) -> Counter[str]:
-    """Count who reads each tensor: nodes, and the outputs of the model and subgraphs."""
+    """Count the readers of each tensor: nodes, and outputs of the model and subgraphs."""
     used: Counter[str] = Counter()
     for scope in scopes(graph):
         used.update(name for node in scope.node for name in node.input if name)
@@ -27,14 +27,15 @@ def uses_of(graph: onnx.GraphProto) -> Counter[str]:
 
 
 def drop_unread(graph: onnx.GraphProto, before: Counter[str]) -> None:
-    """Remove the constants that were read and are no more.
+    """Remove the constants that are no longer read.
 
     Parameters
     ----------
     graph : GraphProto
         Changed in place.
     before : Counter
-        Who read what, by :func:`uses_of`. What nothing read then stays, as it was given.
+        The readers before a change, from :func:`uses_of`. A constant that had none in the
+        user's model stays.
     """
     used = uses_of(graph)
     inputs = {value.name for value in graph.input}
@@ -46,15 +47,15 @@ def drop_unread(graph: onnx.GraphProto, before: Counter[str]) -> None:
 
 
 class Weights:
-    """Stored tensors by name, changed without touching what others read.
+    """Stored tensors by name, which can be changed for one reader alone.
 
-    Those in ``Constant`` nodes and in subgraphs are found too; new ones go to the main
-    graph, which all see. Names must mean one value in the whole model.
+    Tensors in ``Constant`` nodes and in subgraphs are included. New ones go to the main
+    graph, where every subgraph sees them. A name must mean one value in the whole model.
     """
 
     def __init__(self, graph: onnx.GraphProto, folder: Path | None = None) -> None:
         self.graph = graph
-        self.folder = folder  # of external data
+        self.folder = folder  # of the external data
         self.used = uses_of(graph)
         self.taken = names_of(graph)
         self.found = stored_tensors(graph)
@@ -75,7 +76,7 @@ class Weights:
         return all(n in self.found and self.found[n].data_type == kind for n in names)
 
     def put(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Store float32 data; under a new name when ``name`` has other readers."""
+        """Store float32 data, under a new name when ``name`` has other readers."""
         if self.used[name] == 1 and name in self._initializers:
             self.found[name].CopyFrom(_float32(array, name))
             return name
@@ -85,7 +86,7 @@ class Weights:
         return new
 
     def add(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Store float32 data under ``name`` or, when that is taken, one like it."""
+        """Store float32 data under ``name``, with a number if that is taken."""
         new = unique_name(name, self.taken)
         self.graph.initializer.append(_float32(array, new))
         self.found[new] = self.graph.initializer[-1]

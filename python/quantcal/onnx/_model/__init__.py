@@ -1,1 +1,1 @@
-"""Reading a model from whatever holds it, and making its forms usual."""
+"""Reading a model from a path, bytes or an object, and normalizing it."""

@@ -1,7 +1,7 @@
-"""The one place that asks for onnx and onnxruntime, and says how to install them.
+"""Importing onnx and onnxruntime, with an error that says how to install them.
 
-Importing :mod:`quantcal.onnx` needs neither of them; each of its functions that runs
-or rewrites a model calls :func:`require` first.
+Importing :mod:`quantcal.onnx` needs neither of them. Each of its functions that runs or
+rewrites a model calls :func:`require` first.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from quantcal._process import imports
 
 
 def require() -> None:
-    """Import onnx and onnxruntime, or say how to install them.
+    """Import onnx and onnxruntime, or raise an error that says how to install them.
 
-    Ctrl-C and SIGTERM wait until they are loaded.
+    Ctrl-C and SIGTERM are handled after the import.
 
     Raises
     ------
     ImportError
-        When one of the two is missing, or is installed but cannot be loaded.
+        When one of them is missing or cannot be loaded.
     """
     imports.require(
         ("onnx", "onnxruntime"), "quantcal.onnx needs", "onnx", "onnx and onnxruntime"

@@ -1,9 +1,9 @@
-"""Flattening a model: functions of its own are inlined.
+"""Inlining the functions of a model (ONNX's model-local functions).
 
-Afterwards all nodes lie in the graph and its subgraphs, so everything that walks those
-sees every node. Meaning follows onnxruntime: it reads a function's body in the opset of
-the model, whatever the function imports, and prefers its own operator to a function of
-the same name.
+Afterwards all nodes are in the graph and its subgraphs, where other modules look for
+them. The semantics are those of onnxruntime, which differ from ONNX in two ways. It reads
+a function's body in the opset of the model, whatever the function imports. And it prefers
+its own operator to a function of the same name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import all_nodes, subgraphs
-from quantcal.onnx._model.model import Loaded
+from quantcal.onnx._model.model import LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import onnx
 
 
-def flatten(loaded: Loaded) -> Loaded:
+def inline_functions(loaded: LoadedModel) -> LoadedModel:
     """Return the model with its functions inlined.
 
-    Names of the main graph stay. What comes out of a function keeps its name with a
-    number, such as ``h__1``.
+    Names of the main graph stay. Names from inside a function get a number, such as
+    ``h__1``.
 
     Parameters
     ----------
-    loaded : Loaded
-        Its graph may be changed.
+    loaded : LoadedModel
+        The model, which may be changed.
 
     Raises
     ------
     CalibrationError
-        When a function cannot be inlined; names it, or gives onnx's reason.
+        When a function cannot be inlined. Names it, or gives onnx's reason.
     """
     proto = loaded.proto
     _drop_uncalled(proto)
@@ -69,7 +69,7 @@ def _with_inner(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def _drop_uncalled(proto: onnx.ModelProto) -> None:
-    """Remove functions that onnxruntime never calls: it has an operator of the name."""
+    """Remove functions that onnxruntime never calls, as it has an operator of that name."""
     if not proto.functions:
         return
     known = _operators()
@@ -88,13 +88,14 @@ def _operators() -> set[tuple[str, str]]:
         from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
         schemas += runtime.get_all_operator_schema()
-    except (ImportError, AttributeError):  # builds without it: ONNX's own are known
+    except (ImportError, AttributeError):  # a build without schemas: use those of ONNX
         pass
     return {(schema.domain, schema.name) for schema in schemas}
 
 
 def _give_defaults(proto: onnx.ModelProto) -> None:
-    """Write the default attributes of functions where they are called: onnx drops them."""
+    """Copy the default attributes of functions to their calls."""
+    # onnx's inliner ignores these defaults, so the calls must have all attributes.
     defaults = {(f.domain, f.name): f.attribute_proto for f in proto.functions}
     for node in (*all_nodes(proto.graph), *_function_nodes(proto)):
         given = {attribute.name for attribute in node.attribute}
@@ -119,7 +120,7 @@ def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
         _set_imports(function, versions)
     try:
         flat = inliner.inline_local_functions(proto)
-    except Exception as error:  # onnx raises its own for cycles and odd calls
+    except Exception as error:  # onnx has own errors for cycles and invalid calls
         listed = ", ".join(f"{domain}.{name}" for domain, name in sorted(called)[:5])
         raise CalibrationError(
             f"The functions of {label} ({listed}) cannot be inlined: {error}. "

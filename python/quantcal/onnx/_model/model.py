@@ -1,7 +1,6 @@
-"""Reading any ONNX model, and what it says of its inputs and opset.
+"""Loading an ONNX model, and reading its inputs and opset.
 
-What is particular to quantisation (which nodes, which biases) is in
-:mod:`quantcal.onnx._plan.prepare`.
+Steps that are specific to quantization are in :mod:`quantcal.onnx._plan.prepare`.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from typing import TYPE_CHECKING, TypeAlias
 from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.onnx._graph.element_types import dtype_of
-from quantcal.onnx._graph.external import (
+from quantcal.onnx._graph.external_data import (
     count_weights,
-    embed,
+    embed_weights,
     external_tensors,
-    move_out,
+    externalize_weights,
 )
 from quantcal.onnx._graph.graph import STANDARD_DOMAINS
 from quantcal.onnx._graph.inputs import InputSpec
 from quantcal.onnx._model._optional import require
-from quantcal.onnx._model.normalize import normalize
-from quantcal.onnx._model.parse import parse_model
-from quantcal.onnx._model.weight_files import locate_files
+from quantcal.onnx._model.model_proto import read_proto
+from quantcal.onnx._model.normalize import normalize_model
+from quantcal.onnx._model.weight_files import locate_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -33,51 +32,50 @@ if TYPE_CHECKING:
     Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 WEIGHTS_FILE = "weights"
-"""The one file of weights that all sessions of a model map."""
+"""The name of the file of weights that all sessions of a model map."""
 
-# Models from here on (16 MiB of float32) are worth a file of weights: all copies of them
-# are light then.
+# Weights of larger models (16 MiB of float32) are moved to a temporary file, so that
+# copies of the graph are small.
 _MANY_WEIGHTS = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model of our own, free to be changed.
+class LoadedModel:
+    """A model that was copied or read, so that it may be changed.
 
     Attributes
     ----------
     proto : ModelProto
     label : str
-        The name that errors call it by.
+        The name of the model in errors.
     folder : Path, optional
-        Where the weights lie that are still in files of their own; None when there are
-        none.
-    made : TemporaryFolder, optional
-        The folder, where it was made for them: it goes when nobody holds this any more.
+        The folder of the external data. None when there is none.
+    temporary : TemporaryFolder, optional
+        The same folder if it is temporary. It is removed together with this object.
     file : Path, optional
-        Of the model as it was given, where all of it is in one file.
+        The user's file, when it holds the whole model.
     """
 
     proto: onnx.ModelProto
     label: str
     folder: Path | None = None
-    made: TemporaryFolder | None = None
+    temporary: TemporaryFolder | None = None
     file: Path | None = None
 
 
-def load_model(model: Model, *, weights: bool = True) -> Loaded:
+def load_model(model: Model, *, weights: bool = True) -> LoadedModel:
     """Read a model from a path, bytes or a ModelProto, which is copied.
 
-    External data is looked for beside the path, then beside the file that the path links
-    to, so such models must come by path. Unusual forms become usual ones
+    External data is searched beside the path, then beside the file that the path links
+    to. So a model with external data must be given by its path. The model is normalized
     (:mod:`quantcal.onnx._model.normalize`).
 
     Parameters
     ----------
     model : path, bytes or ModelProto
     weights : bool
-        Read external data too. Without, all but small tensors stay in their files, which
-        sessions map: that is enough to run a model of any size.
+        Whether external data is read. If not, all but small tensors stay in their files.
+        Sessions map these files, so a model of any size can run.
 
     Raises
     ------
@@ -85,54 +83,55 @@ def load_model(model: Model, *, weights: bool = True) -> Loaded:
         When it cannot be read.
     """
     require()
-    proto, label, path = parse_model(model)
+    proto, label, path = read_proto(model)
     outside = next(external_tensors(proto), None)
     folder = None
     if outside is not None:
         if path is None:
             raise CalibrationError(
-                f"The weight {outside.name!r} lies in another file, which only the "
-                "model's path can tell. Pass the path instead of the object."
+                f"The weight {outside.name!r} is in another file, which is found from the "
+                "path of the model. Pass the path instead of the object."
             )
-        folder = locate_files(proto, path, label)
-    normalize(proto, label, folder)
-    loaded = Loaded(proto, label, folder, file=path if folder is None else None)
+        folder = locate_weights(proto, path, label)
+    normalize_model(proto, label, folder)
+    loaded = LoadedModel(proto, label, folder, file=path if folder is None else None)
     if folder is None or weights:
         return with_weights(loaded)
-    embed(proto, folder, small_only=True)
+    embed_weights(proto, folder, small_only=True)
     return loaded
 
 
-def load_light(model: Model) -> Loaded:
-    """Read a model as ``load_model(weights=False)``, so that copies of it are small.
+def load_light(model: Model) -> LoadedModel:
+    """Read a model as ``load_model(weights=False)`` so that copies of it are small.
 
-    The weights of a large model that has them in itself are written to a temporary file:
-    sessions map it, and what rewrites the model reads them one at a time. With several
-    copies of them in memory, observing a model of 90 MB took 320 MB more.
+    If the model holds many weights, they are moved to a temporary file. Sessions map it,
+    and quantization reads one weight at a time.
     """
+    # With several copies of the weights in memory, observing a model of 90 MB took 320 MB
+    # more.
     loaded = load_model(model, weights=False)
     if loaded.folder is not None or count_weights(loaded.proto) < _MANY_WEIGHTS:
         return loaded
     with working():
         made = TemporaryFolder()
-        move_out(loaded.proto, made.path, WEIGHTS_FILE)
-    # A message keeps the memory of what was taken out of it; a copy has none.
+        externalize_weights(loaded.proto, made.path, WEIGHTS_FILE)
+    # protobuf does not free the memory of removed fields; a copy does not have it.
     proto = type(loaded.proto)()
     proto.CopyFrom(loaded.proto)
-    return replace(loaded, proto=proto, folder=made.path, made=made)
+    return replace(loaded, proto=proto, folder=made.path, temporary=made)
 
 
-def with_weights(loaded: Loaded) -> Loaded:
+def with_weights(loaded: LoadedModel) -> LoadedModel:
     """Return the model with all its weights in memory."""
     folder = loaded.folder
     if folder is None:
         return loaded
-    embed(loaded.proto, folder)
-    return Loaded(loaded.proto, loaded.label)
+    embed_weights(loaded.proto, folder)
+    return LoadedModel(loaded.proto, loaded.label)
 
 
 def model_inputs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """Return what the model says of its inputs, in its order."""
+    """Return the inputs of a model, in its order."""
     defaults = {tensor.name for tensor in proto.graph.initializer}
     return tuple(
         _spec(value, value.name not in defaults)
@@ -151,7 +150,7 @@ def _spec(value: onnx.ValueInfoProto, required: bool) -> InputSpec:
         raise CalibrationError(f"Input {value.name!r}: {error}") from None
     if not tensor.HasField("shape"):
         return InputSpec(value.name, dtype, None, required)
-    # Dimensions of 0 and -1 are how some exporters write "unknown".
+    # Some exporters write 0 or -1 for an unknown dimension.
     shape = tuple(
         dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim
     )
@@ -159,6 +158,6 @@ def _spec(value: onnx.ValueInfoProto, required: bool) -> InputSpec:
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
-    """Return the version of the standard operators; 0 when the model imports none."""
+    """Return the opset of the standard domain, or 0 when the model does not import it."""
     versions = [o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS]
     return max(versions, default=0)

@@ -1,7 +1,7 @@
-"""Forms of ONNX that mean the same as a usual one, made usual when a model is loaded.
+"""Normalizing a model after loading: one form where ONNX allows several.
 
-Whatever works on the model later then knows one form: weights are initializers that need
-not be inputs, or dense values of Constant nodes.
+Later code then handles one form only. Weights are initializers that are not necessarily
+inputs, or dense values of Constant nodes.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.external import values_of
+from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import STANDARD_DOMAINS, operator_of, subgraphs
 from quantcal.onnx._graph.scopes import scopes
 
 if TYPE_CHECKING:
     import onnx
 
-# What a sparse weight may take when all its zeros are written down: half of what a model
-# of one file can hold.
+# The largest size of a sparse weight once it is dense: half of the 2 GiB that a model in
+# one file can have.
 _MAX_DENSE = 1 << 30
 
 
-def normalize(proto: onnx.ModelProto, label: str, folder: Path | None) -> None:
-    """Change a model in place; its results stay.
+def normalize_model(proto: onnx.ModelProto, label: str, folder: Path | None) -> None:
+    """Normalize a model in place, without changing its results.
 
-    * Sparse weights become dense, as onnxruntime makes them when it loads a model.
-    * Before format version 4, initializers are constants, listed among the inputs or not:
-      they are taken off that list, and the version becomes 4, where this is said so.
-    * Each domain has one version, and the standard domain its short name. Of several
+    * Sparse weights become dense. onnxruntime does the same when it loads a model.
+    * Below IR version 4, initializers are constants even if they are listed as inputs.
+      They are removed from the inputs, and the IR version becomes 4.
+    * Each domain gets one version, and the standard domain its short name. Of several
       versions the last counts, as in onnxruntime.
-    * Of equal initializers of one name one stays.
-    * Graphs get a name, which onnx demands, and nothing looks at.
-    * What is for training only goes: it would speak of weights that are no more.
+    * One of several equal initializers of one name stays.
+    * Unnamed graphs get a name, which onnx's checker requires.
+    * Training information is removed, because it refers to weights that may change.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def normalize(proto: onnx.ModelProto, label: str, folder: Path | None) -> None:
     label : str
         Names the model in errors.
     folder : Path, optional
-        Of external data.
+        The folder of the external data.
 
     Raises
     ------
     CalibrationError
-        For sparse weights that are damaged, or too large as dense ones, and for different
-        weights of one name; names them.
+        When a sparse weight is damaged, or too large once it is dense. When different
+        weights have one name. Names the weight.
     """
     del proto.training_info[:]
     for holder in (proto, *proto.functions):
@@ -63,10 +63,10 @@ def normalize(proto: onnx.ModelProto, label: str, folder: Path | None) -> None:
         _normalize_nodes(graph.node, label, folder)
         _drop_duplicates(graph, label)
     for function in proto.functions:
-        function.domain = _short(function.domain)
+        function.domain = _short_domain(function.domain)
         _normalize_nodes(function.node, label, folder)
     if 0 < proto.ir_version < 4:
-        _without_weights(proto.graph)
+        _remove_weight_inputs(proto.graph)
         proto.ir_version = 4
 
 
@@ -78,7 +78,7 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
                 yield from scopes(graph)
 
 
-def _without_weights(graph: onnx.GraphProto) -> None:
+def _remove_weight_inputs(graph: onnx.GraphProto) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.input if value.name not in weights]
     if len(kept) < len(graph.input):
@@ -87,13 +87,12 @@ def _without_weights(graph: onnx.GraphProto) -> None:
 
 
 def _drop_duplicates(graph: onnx.GraphProto, label: str) -> None:
-    """Keep one of equal initializers of a name.
-
-    Of unequal ones onnxruntime takes the first or the last, by their size.
-    """
+    """Keep one of several equal initializers of one name."""
+    # Unequal ones are an error: onnxruntime takes the first or the last, depending on
+    # their size.
     kept: dict[str, onnx.TensorProto] = {}
 
-    def again(name: str, tensor: onnx.TensorProto) -> bool:
+    def is_duplicate(name: str, tensor: onnx.TensorProto) -> bool:
         if kept.setdefault(name, tensor) == tensor:
             return kept[name] is not tensor
         raise CalibrationError(
@@ -104,30 +103,30 @@ def _drop_duplicates(graph: onnx.GraphProto, label: str) -> None:
     for node in graph.node:
         if operator_of(node) == "Constant":
             for name, attribute in zip(node.output, node.attribute, strict=False):
-                again(name, attribute.t)
+                is_duplicate(name, attribute.t)
     for index in reversed(range(len(graph.initializer))):
         tensor = graph.initializer[index]
-        if again(tensor.name, tensor):
+        if is_duplicate(tensor.name, tensor):
             del graph.initializer[index]
 
 
 def _one_version_each(imports: Any) -> None:
-    versions = {_short(each.domain): each.version for each in imports}
+    versions = {_short_domain(each.domain): each.version for each in imports}
     if [(each.domain, each.version) for each in imports] != list(versions.items()):
         del imports[:]
         for domain, version in versions.items():
             imports.add(domain=domain, version=version)
 
 
-def _short(domain: str) -> str:
+def _short_domain(domain: str) -> str:
     return "" if domain in STANDARD_DOMAINS else domain
 
 
 def _normalize_nodes(nodes: Any, label: str, folder: Path | None) -> None:
-    """Give nodes the short domain, and Constant nodes dense values."""
+    """Shorten the standard domain, and make the values of Constant nodes dense."""
     for node in nodes:
         if node.domain:
-            node.domain = _short(node.domain)
+            node.domain = _short_domain(node.domain)
         for attribute in node.attribute:
             if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
                 name = node.output[0] if node.output else ""
@@ -140,7 +139,7 @@ def _normalize_nodes(nodes: Any, label: str, folder: Path | None) -> None:
 def _dense(
     sparse: onnx.SparseTensorProto, name: str, label: str, folder: Path | None
 ) -> onnx.TensorProto:
-    """Return the same tensor with its zeros."""
+    """Return a sparse tensor as a dense one."""
     from onnx import numpy_helper
 
     shape = tuple(sparse.dims)
@@ -154,14 +153,14 @@ def _dense(
         raise CalibrationError(f"{what} cannot be read: {error}") from error
     if any(dim < 0 for dim in shape) or values.dtype == object:
         raise CalibrationError(
-            f"{what} holds {values.dtype} values. quantcal reads sparse numbers of a known "
-            "shape: export the model again."
+            f"{what} has {values.dtype} values. It must have numbers and a known shape. "
+            "Export the model again."
         )
     size = math.prod(shape)
     if size * values.dtype.itemsize > _MAX_DENSE:
         raise CalibrationError(
             f"{what} takes {size * values.dtype.itemsize:,} bytes when it is dense, more "
-            f"than {_MAX_DENSE:,}. quantcal codes dense weights only."
+            f"than {_MAX_DENSE:,}. Sparse weights of this size are not supported."
         )
     if indices.ndim == 1:
         fits = (len(indices) == values.size) and bool(
@@ -174,8 +173,8 @@ def _dense(
         indices = np.ravel_multi_index(tuple(indices.T), shape) if fits else indices
     if not fits:
         raise CalibrationError(
-            f"{what} has indices of shape {list(indices.shape)} for {values.size} values, or "
-            "some that lie outside. Export the model again."
+            f"{what} has {values.size} values and indices of shape {list(indices.shape)}, "
+            "which do not match or are out of range. Export the model again."
         )
     dense = np.zeros(size, dtype=values.dtype)
     dense[indices] = values.ravel()

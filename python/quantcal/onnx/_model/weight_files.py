@@ -1,9 +1,9 @@
-"""Where the weights of a model lie that has them in files: found, checked, and named anew.
+"""Finding and checking the files of external data, through links too.
 
-A cache keeps links: of Hugging Face's, ``snapshots/…/model.onnx`` and its ``model.onnx_data``
-point at two files of hexadecimal names in ``blobs``. onnx reads no weights through links,
-and onnxruntime none when it gets the model as bytes. So every location becomes that of the
-file itself, as seen from one folder that holds them all.
+Caches consist of links. In Hugging Face's, ``snapshots/…/model.onnx`` and its
+``model.onnx_data`` link to two files in ``blobs`` with hexadecimal names. onnx does not
+follow links to weights, nor does onnxruntime when it gets the model as bytes. So each
+location is replaced by that of the file itself, relative to one common folder.
 """
 
 from __future__ import annotations
@@ -15,47 +15,49 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal._io.file_kinds import kind_of
 from quantcal._io.files import is_text
-from quantcal.onnx._graph.external import Place, external_tensors
+from quantcal.onnx._graph.external_data import ExternalData, external_tensors
 
 if TYPE_CHECKING:
     import onnx
 
 
-def locate_files(proto: onnx.ModelProto, path: Path, label: str) -> Path:
-    """Point every external tensor at its file, and return the folder that they start from.
+def locate_weights(proto: onnx.ModelProto, path: Path, label: str) -> Path:
+    """Set the location of all external tensors to the file itself; return its folder.
 
-    Each is looked for beside the path as given, then beside the file that the path links
-    to. As in onnxruntime, what a location or a link leads to must lie in one of these two
-    folders: a downloaded model shall not make others of the user's files its weights.
+    Files are searched beside the path as given, then beside the file that the path links
+    to. As in onnxruntime, each file must be in one of these two folders, also after
+    following links. Otherwise a downloaded model could read any file of the user.
 
     Parameters
     ----------
     proto : ModelProto
-        Its locations are changed.
+        The locations in it are changed.
     path : Path
-        Of the model.
+        The path of the model.
     label : str
-        Names the model in errors.
+        The name of the model in errors.
 
     Raises
     ------
     CalibrationError
-        When a file is missing, too short, something else, or outside; names it, and a
-        weight that lies in it.
+        When a file is missing, too short, of another kind, or outside of the folders.
+        Names the file and one of its weights.
     """
     roots = list(dict.fromkeys((path.parent.resolve(), path.resolve().parent)))
-    tensors = [(tensor, Place.of(tensor, label)) for tensor in external_tensors(proto)]
+    tensors = [
+        (tensor, ExternalData.of(tensor, label)) for tensor in external_tensors(proto)
+    ]
     found: dict[str, Path] = {}
     for tensor, place in tensors:
-        where = f"Cannot read {label}: its weight {tensor.name!r} lies in"
+        where = f"Cannot read {label}: its weight {tensor.name!r} is in"
         if place.location not in found:
             found[place.location] = _find(place.location, roots, where)
         _check_size(found[place.location], place, where)
-    folder = _common(list(found.values()), roots, label)
+    folder = _common_folder(list(found.values()), roots, label)
     if not is_text(folder):
         raise CalibrationError(
-            f"The weights of {label} lie in the folder {folder}, whose path is not UTF-8, as "
-            "onnx and onnxruntime want it. Move the model to another folder."
+            f"The weights of {label} are in the folder {folder}, whose path is not UTF-8. "
+            "onnx and onnxruntime need UTF-8. Move the model to another folder."
         )
     for tensor, place in tensors:
         moved = found[place.location].relative_to(folder).as_posix()
@@ -64,7 +66,7 @@ def locate_files(proto: onnx.ModelProto, path: Path, label: str) -> Path:
 
 
 def _find(location: str, roots: list[Path], where: str) -> Path:
-    """Return the file itself, whatever links lead to it."""
+    """Return the file of a location, with links resolved."""
     if Path(location).is_absolute() or location.startswith("/"):
         raise CalibrationError(
             f"{where} {location!r}, an absolute path, which onnxruntime refuses. Save the "
@@ -74,25 +76,24 @@ def _find(location: str, roots: list[Path], where: str) -> Path:
     try:
         file = next((each for each in candidates if each.is_file()), None)
         real = None if file is None else file.resolve()
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # a name too long, no access, a ring of links
+    # A name that is too long, no access, or a cycle of links.
+    except (OSError, RuntimeError) as error:
         raise CalibrationError(f"{where} {location!r:.200}: {error!s:.200}") from error
     if real is None:
         raise CalibrationError(
-            f"{where} {' or '.join(repr(str(each)) for each in candidates)}, which is no "
-            "file. Put it there again."
+            f"{where} {' or '.join(repr(str(each)) for each in candidates)}, which is not "
+            "a file. Put the file of weights there."
         )
     if not any(real.is_relative_to(root) for root in roots):
+        inside = str(roots[0] / PurePath(location).name)
         raise CalibrationError(
-            f"{where} {str(real)!r}, outside of the model's folder, where onnxruntime reads "
-            f"no weights. Copy that file to {str(roots[0] / PurePath(location).name)!r}."
+            f"{where} {str(real)!r}, outside of the model's folder. onnxruntime does not "
+            f"read weights there. Copy that file to {inside!r}."
         )
     return real
 
 
-def _check_size(file: Path, place: Place, where: str) -> None:
+def _check_size(file: Path, place: ExternalData, where: str) -> None:
     size = file.stat().st_size
     if place.end <= size:
         return
@@ -103,11 +104,11 @@ def _check_size(file: Path, place: Place, where: str) -> None:
         )
     raise CalibrationError(
         f"{where} {str(file)!r} up to byte {place.end}, but the file has {size} bytes. "
-        "Is it cut short, or of another model? Fetch it again."
+        "It may be truncated or belong to another model. Download it again."
     )
 
 
-def _common(files: list[Path], roots: list[Path], label: str) -> Path:
+def _common_folder(files: list[Path], roots: list[Path], label: str) -> Path:
     for root in roots:
         if all(file.is_relative_to(root) for file in files):
             return root
@@ -115,6 +116,6 @@ def _common(files: list[Path], roots: list[Path], label: str) -> Path:
         return Path(os.path.commonpath(roots))
     except ValueError as error:  # Windows: two drives
         raise CalibrationError(
-            f"The weights of {label} lie on two drives. Copy the model and its weights "
-            "into one folder."
+            f"The weights of {label} are on two drives. Copy the model and its weights into "
+            "one folder."
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._check.float_model import check_without_data, checking_once
+from quantcal.onnx._check.equivalence import check_on_random_inputs, first_sample_check
 from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
 from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph
@@ -100,7 +100,7 @@ def run_samples(
         lambda seen: share_histograms(seen, plan),
         calibrator,
         checkpoint,
-        checking_once(prepared),
+        first_sample_check(prepared),
     )
     calibrators = [new]
     if options.check_stability:
@@ -132,4 +132,4 @@ def reuse_histograms(
     formats = {each for several in calibrator.formats.values() for each in several}
     suggest = partial(suggest_options, prepared, reached, formats, table=False)
     covered = prepared.require_coverage(reached, "There is no histogram", suggest)
-    return CalibrationRun(known, covered, first=check_without_data(prepared))
+    return CalibrationRun(known, covered, first=check_on_random_inputs(prepared))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._check.float_model import checking_once
+from quantcal.onnx._check.equivalence import first_sample_check
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.ranges import share_histograms
@@ -17,7 +17,7 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._plan.quantize_options import ObserveKeywords, QuantizeOptions
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,7 +28,7 @@ __all__ = ["observe"]
 
 
 @takes_options(ObserveKeywords)
-@one_child()
+@shared_child()
 def observe(
     model: Model,
     samples: object,
@@ -96,7 +96,7 @@ def observe(
         prepared = prepare(loaded, chosen, external=False)
         plan = prepared.plan
         source = ObservedGraph(prepared.converted, prepared.types, plan.observed)
-        check = checking_once(prepared)
+        check = first_sample_check(prepared)
         del prepared  # only the check holds the weights now, and it frees them
     else:
         source = find_tensors(loaded, tensors)

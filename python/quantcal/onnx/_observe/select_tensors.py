@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import constants_of, tensors_of
 from quantcal.onnx._graph.scopes import inferred_types, scopes, unify_names
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded, model_inputs
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel, model_inputs
 from quantcal.onnx._plan.prepare import declared_types
 from quantcal.onnx._runtime.memory_groups import ITEM_BYTES
 from quantcal.onnx._runtime.session import Workspace
@@ -27,7 +27,7 @@ class ObservedGraph:
 
     Attributes
     ----------
-    loaded : Loaded
+    loaded : LoadedModel
         The model. Names are unique in it, inside subgraphs too.
     types : dict of str to str
         onnxruntime's types of the tensors.
@@ -35,12 +35,12 @@ class ObservedGraph:
         The tensors to record.
     """
 
-    loaded: Loaded
+    loaded: LoadedModel
     types: dict[str, str]
     names: tuple[str, ...]
 
 
-def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
+def find_tensors(loaded: LoadedModel, tensors: str | Iterable[str]) -> ObservedGraph:
     """Find the named tensors, or all float tensors.
 
     Tensors inside subgraphs are included. If two branches use one name for different
@@ -52,7 +52,7 @@ def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
         When a name is unknown, or its tensor is a constant or not of a float type. Also
         when all are asked for and there is none.
     """
-    loaded = flatten(loaded)
+    loaded = inline_functions(loaded)
     graph = loaded.proto.graph
     unify_names(graph)
     with Workspace(loaded) as work:
@@ -80,7 +80,7 @@ def find_tensors(loaded: Loaded, tensors: str | Iterable[str]) -> ObservedGraph:
     return ObservedGraph(loaded, types, tuple(name for name in known if name in wanted))
 
 
-def _made(loaded: Loaded) -> list[str]:
+def _made(loaded: LoadedModel) -> list[str]:
     """Return the outputs of all nodes and the inputs of subgraphs, scope by scope."""
     main = loaded.proto.graph
     names: list[str] = []

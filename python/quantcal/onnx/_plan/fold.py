@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantcal.onnx._graph.counterparts import dequantizes
 from quantcal.onnx._graph.graph import constants_of, inputs_of, operator_of
+from quantcal.onnx._graph.nonstandard_operators import dequantizes
 from quantcal.onnx._graph.scopes import remove_nodes, scopes
-from quantcal.onnx._graph.ties import Tie, tie_computed
+from quantcal.onnx._graph.tied_weights import Tie, find_ties
 from quantcal.onnx._graph.weights import Weights, uses_of
-from quantcal.onnx._model.model import Loaded
+from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._runtime.session import Workspace
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def fold_constants(
     used = uses_of(graph)
     wanted |= {n for name in wanted for n in maker[name].output if used[n]}
     names = sorted(wanted)
-    ties = tie_computed(graph, names, fixed)
+    ties = find_ties(graph, names, fixed)
     nodes = [node for node in everything if set(node.output) <= fixed]
     arrays = _compute(proto, names, nodes, folder)
     graph.initializer.extend(
@@ -122,7 +122,7 @@ def _compute(
         ir_version=proto.ir_version,
         functions=proto.functions,
     )
-    with Workspace(Loaded(part, "the constants of the model", folder)) as work:
+    with Workspace(LoadedModel(part, "the constants of the model", folder)) as work:
         return list(work.open(names).run(names, {}))
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantcal.onnx._graph.attributes import attribute
-from quantcal.onnx._graph.external import is_external
+from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights

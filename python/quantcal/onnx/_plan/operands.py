@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.ties import Tie, tie_of
+from quantcal.onnx._graph.tied_weights import Tie, tie_of
 from quantcal.onnx._graph.weights import Weights
 
 if TYPE_CHECKING:

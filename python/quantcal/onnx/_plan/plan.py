@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.constants import stored_tensors
-from quantcal.onnx._graph.counterparts import counted_as, dequantizes, why_foreign
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx._graph.nonstandard_operators import (
+    dequantizes,
+    standard_operator,
+    why_nonstandard,
+)
 from quantcal.onnx._graph.scopes import owners
-from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules
 from quantcal.onnx._plan.node_selection import why_excluded
@@ -138,7 +142,7 @@ def make_plan(request: PlanRequest) -> Plan:
     nodes: dict[str, str] = {}
     for node in all_nodes(graph):
         operator = operator_of(node)
-        if not {operator, counted_as(node)} & {*options.op_types}:
+        if not {operator, standard_operator(node)} & {*options.op_types}:
             continue
         reason = _why_not(node, types, quantized, constants, options)
         reason = reason or request.unsupported.get(node.name)
@@ -220,7 +224,7 @@ def _why_not(
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
-        return why_foreign(node)
+        return why_nonstandard(node)
     if any(name in quantized for name in node.input[:2]):
         return "already quantized"
     kinds = [types.get(name, "") for name in needed(node)]
@@ -265,7 +269,7 @@ def _nothing_to_quantize(
             f"{head}it has no {chosen} node. It has: {listed}. Name others with op_types= "
             "(--op-type)."
         )
-    found = {counted_as(node) for node in all_nodes(proto.graph)}
+    found = {standard_operator(node) for node in all_nodes(proto.graph)}
     found |= {operator_of(node) for node in all_nodes(proto.graph)}
     chosen = "/".join(sorted(found & {*options.op_types}))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())

@@ -12,7 +12,7 @@ The steps, in order:
 6. Normalize weights and biases: biases become vectors, and the Gemm's alpha and beta are
    multiplied in.
 
-:mod:`quantcal.onnx._check.float_model` checks on a sample that the results are the same.
+:mod:`quantcal.onnx._check.equivalence` checks on a sample that the results are the same.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.scopes import inferred_types, name_nodes, scopes, unify_names
-from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._graph.weights import drop_unread, uses_of
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded, opset_of
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._model.opset import convert_opset
 from quantcal.onnx._plan.data_coverage import NEVER_RAN, Coverage
 from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
@@ -50,9 +50,9 @@ class Prepared:
 
     Attributes
     ----------
-    original : Loaded
+    original : LoadedModel
         The model as given.
-    converted : Loaded
+    converted : LoadedModel
         After steps 1 to 3: the graph to observe, with the values of the float model.
     proto : ModelProto
         After all steps: the graph to rewrite.
@@ -69,8 +69,8 @@ class Prepared:
         Constants of ``proto`` that are derived from another one.
     """
 
-    original: Loaded
-    converted: Loaded
+    original: LoadedModel
+    converted: LoadedModel
     proto: onnx.ModelProto
     types: dict[str, str]
     ranks: dict[str, int]
@@ -178,7 +178,7 @@ def _without_range(plan: Plan, known: Coverage) -> dict[str, str]:
 
 
 def prepare(
-    loaded: Loaded,
+    loaded: LoadedModel,
     options: Options,
     opset: int | None = None,
     *,
@@ -188,7 +188,7 @@ def prepare(
 
     Parameters
     ----------
-    loaded : Loaded
+    loaded : LoadedModel
     options : Options
     opset : int, optional
         The minimum opset; that of the formats in ``options`` by default.
@@ -204,7 +204,7 @@ def prepare(
 
     original = replace(loaded, proto=onnx.ModelProto())
     original.proto.CopyFrom(loaded.proto)
-    loaded = flatten(loaded)
+    loaded = inline_functions(loaded)
     name_nodes(loaded.proto.graph)
     check_names(loaded.proto, loaded.label, options)
     if not opset_of(loaded.proto):  # nodes of other domains only
@@ -249,7 +249,7 @@ def _selected_nodes(graph: onnx.GraphProto, options: Options) -> set[str]:
     }
 
 
-def _types_and_ranks(converted: Loaded) -> tuple[dict[str, str], dict[str, int]]:
+def _types_and_ranks(converted: LoadedModel) -> tuple[dict[str, str], dict[str, int]]:
     """Return the types of all tensors, and the ranks that onnxruntime knows."""
     graph = converted.proto.graph
     with Workspace(converted) as work:

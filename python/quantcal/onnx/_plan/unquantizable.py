@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from quantcal.onnx._graph.attributes import attribute
-from quantcal.onnx._graph.external import is_external
+from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.weights import Weights
 from quantcal.onnx._plan.option_values import is_float

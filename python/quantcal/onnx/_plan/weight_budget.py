@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.scopes import scopes
-from quantcal.onnx._graph.ties import Tie
+from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.plan import Plan, PlanRequest, make_plan

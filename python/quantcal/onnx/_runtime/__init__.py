@@ -1,1 +1,1 @@
-"""Running a model: sessions, samples, memory, progress."""
+"""Running a model: sessions, child processes, samples, memory and progress."""

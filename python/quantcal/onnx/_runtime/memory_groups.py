@@ -1,8 +1,8 @@
-"""Which tensors may be alive together: groups that fit a memory limit.
+"""Running a model for many outputs in groups of tensors that fit a memory limit.
 
-Sizes are those actually seen. They are measured by a session in which every observed
-tensor feeds a ``Shape`` node: onnxruntime runs those first, so each tensor is freed as
-early as in plain inference, and only the shapes come back.
+Sizes are measured on the samples. In the measuring session, every observed tensor feeds a
+``Shape`` node, and only the shapes are returned. onnxruntime runs these nodes first, so it
+frees each tensor as early as in plain inference.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ ITEM_BYTES = {
 
 
 class GroupedRun:
-    """Runs a model so that at most ``max_memory`` bytes of its tensors are alive.
+    """Runs a model with at most ``max_memory`` bytes of its tensors in memory.
 
-    One session a group of tensors, and every sample runs through all of them before
-    the next is read: one pass over the data, whatever the number of groups.
+    Each group of tensors has a session. Every sample runs through all sessions before the
+    next one is read, so the data is read once.
 
     Parameters
     ----------
     work : Workspace
     types : mapping of str to str
-        The tensors to return, in the order of the graph, with onnxruntime's types.
+        The tensors to return, in graph order, with onnxruntime's types.
     max_memory : int
-        Bytes. A tensor that is larger alone makes a group of its own.
+        The limit in bytes. A larger tensor is a group by itself.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class GroupedRun:
 
     @property
     def groups(self) -> int:
-        """The number of groups in use."""
+        """The current number of groups."""
         return len(self._groups)
 
     def __call__(self, feed: Feed, where: str) -> Iterator[dict[str, Any]]:
@@ -71,11 +71,11 @@ class GroupedRun:
             yield dict(zip(names, run(session, names, feed, where), strict=True))
 
     def _fit(self, feed: Feed, where: str) -> None:
-        """Measure and regroup when this sample may need more than any before it."""
+        """Measure and regroup when this sample may need more memory than earlier ones."""
         size = sum(np.asarray(array).size for array in feed.values())
         if self._sizes and size <= self._largest_input:
             return
-        # Attention grows with the square of the length; little grows faster.
+        # Attention takes memory by the square of the length. Few operators exceed that.
         growth = (size / max(self._largest_input, 1)) ** 2
         heaviest = max((self._bytes(group) for group in self._groups), default=math.inf)
         if heaviest * growth <= self._max_memory:
@@ -136,9 +136,9 @@ def run(
     *,
     whole: bool = False,
 ) -> list[Any]:
-    """Run one sample; an error names it and its shapes.
+    """Run one sample. Errors name it and its shapes.
 
-    Only what ``names`` need is computed, unless the ``whole`` graph is to run.
+    Only nodes that ``names`` depend on are run, unless ``whole`` is true.
     """
     import onnxruntime as ort
 

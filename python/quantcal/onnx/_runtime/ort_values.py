@@ -1,8 +1,7 @@
-"""Running sessions on types that numpy has not: bfloat16, 8-bit floats, 4-bit integers.
+"""Running sessions on types that numpy lacks: bfloat16, 8-bit floats, 4-bit integers.
 
-onnxruntime takes and gives arrays of numpy's own types. Of the others its Python interface
-has ``OrtValue`` objects, whose memory is filled and read here; callers see arrays of
-``ml_dtypes``.
+For these, onnxruntime's Python interface has ``OrtValue`` objects. This module converts
+between their memory and arrays of ``ml_dtypes``.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.element_types import FOREIGN, bits_of
+from quantcal.onnx._graph.element_types import ML_DTYPES, bits_of
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# onnxruntime's words for them → ONNX's names.
-_WORDS = {f"tensor({name.lower()})": name for name in FOREIGN}
+# onnxruntime's name of such a type → ONNX's name.
+_ORT_TYPES = {f"tensor({name.lower()})": name for name in ML_DTYPES}
 
 
 def run_session(
@@ -30,34 +29,35 @@ def run_session(
     feed: Mapping[str, Any],
     options: onnxruntime.RunOptions | None = None,
 ) -> list[Any]:
-    """Return the outputs as arrays, whatever their types; as ``session.run`` otherwise.
+    """Run as ``session.run`` does, with arrays of any type.
 
     Parameters
     ----------
     session : onnxruntime.InferenceSession
     names : sequence of str
-        Outputs.
+        The outputs to return.
     feed : mapping of str to array
     options : onnxruntime.RunOptions, optional
 
     Raises
     ------
     CalibrationError
-        When an input that Python can only give as an array (strings, sequences) stands
-        beside types that it can only give otherwise.
+        When the model combines such types with inputs that need ``session.run``, such as
+        strings and sequences.
     """
     inputs = {value.name: value.type for value in session.get_inputs()}
     outputs = {value.name: value.type for value in session.get_outputs()}
     types = [inputs.get(n, "") for n in feed] + [outputs.get(n, "") for n in names]
-    if not _WORDS.keys() & set(types):
+    if not _ORT_TYPES.keys() & set(types):
         return list(session.run(list(names), dict(feed), options))
     for name in feed:
         kind = inputs.get(name, "")
         if not kind.startswith("tensor(") or kind == "tensor(string)":
-            strange = sorted(_WORDS.keys() & set(types))
+            special = sorted(_ORT_TYPES.keys() & set(types))
             raise CalibrationError(
-                f"Input {name!r} is a {kind}, and the model takes or gives "
-                f"{', '.join(strange)}: onnxruntime's Python interface cannot run both."
+                f"Input {name!r} is a {kind}, and other inputs or outputs are "
+                f"{', '.join(special)}. onnxruntime's Python interface cannot run both in one "
+                "model. Change one of these types in the export."
             )
     given = {name: _to_value(np.asarray(feed[name]), inputs[name]) for name in feed}
     made = session.run_with_ort_values(list(names), given, options)
@@ -68,10 +68,10 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
     import onnx
     import onnxruntime as ort
 
-    if kind not in _WORDS:
+    if kind not in _ORT_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
-    name = _WORDS[kind]
-    content = _packed(array, bits_of(name, FOREIGN[name]))
+    name = _ORT_TYPES[kind]
+    content = _packed(array, bits_of(name, ML_DTYPES[name]))
     number = onnx.TensorProto.DataType.Value(name)
     value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number)
     if content.nbytes:
@@ -81,20 +81,20 @@ def _to_value(array: np.ndarray[Any, Any], kind: str) -> onnxruntime.OrtValue:
 
 def _to_array(value: onnxruntime.OrtValue) -> Any:
     if not value.is_tensor():
-        return value  # sequences and maps, which no one here looks into
-    name = _WORDS.get(value.data_type())
+        return value  # a sequence or a map
+    name = _ORT_TYPES.get(value.data_type())
     if name is None:
         return value.numpy()
     shape = tuple(value.shape())
-    bits = bits_of(name, FOREIGN[name])
+    bits = bits_of(name, ML_DTYPES[name])
     content = np.empty(-(-math.prod(shape) * bits // 8), np.uint8)
-    if content.nbytes:  # onnxruntime's memory goes with the value
+    if content.nbytes:  # a copy, because the memory is freed with the value
         ctypes.memmove(content.ctypes.data, value.data_ptr(), content.nbytes)
-    return _unpacked(content, bits, FOREIGN[name], shape)
+    return _unpacked(content, bits, ML_DTYPES[name], shape)
 
 
 def _packed(array: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
-    """Put several values into each byte."""
+    """Pack values below 8 bits into bytes, the first one in the lowest bits."""
     codes = array.reshape(-1).view(np.uint8)
     if bits >= 8:
         return codes

@@ -1,7 +1,6 @@
-"""A progress bar with samples a second and the time left, for people who watch.
+"""A progress bar with samples per second and the remaining time.
 
-It shows on stderr when rich is installed and stderr is a terminal; otherwise it is
-silent.
+It is shown when rich is installed and stderr is a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ T = TypeVar("T")
 def track(
     items: Iterable[T], *, total: int | None, show: bool, label: str = "Observing"
 ) -> Iterator[T]:
-    """Yield ``items``, with a bar when ``show`` is true and somebody can see it."""
+    """Yield ``items``, with a bar if ``show`` is true and stderr is a terminal."""
     if not show or not sys.stderr.isatty():
         yield from items
         return

@@ -1,6 +1,6 @@
-"""Sessions over variants of a model, which change nothing and share its weights.
+"""Sessions over variants of a model that share one memory-mapped file of weights.
 
-All map one file of weights, so several of them cost little more memory than one.
+Several of them need little more memory than one.
 """
 
 from __future__ import annotations
@@ -11,37 +11,36 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
-from quantcal.onnx._graph.external import move_out
-from quantcal.onnx._model.model import WEIGHTS_FILE, Loaded
-from quantcal.onnx._runtime.load_first import load_first
+from quantcal.onnx._graph.external_data import externalize_weights
+from quantcal.onnx._model.model import WEIGHTS_FILE, LoadedModel
+from quantcal.onnx._runtime.child_process import load_in_child
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
 FOLDER_KEY = "session.model_external_initializers_file_folder_path"
-"""onnxruntime's option: where the weights lie of a model that it is given as bytes."""
+"""onnxruntime's option for the folder of external data of a model given as bytes."""
 
 
 class Workspace:
-    """A place from which a model's weights serve any number of sessions.
+    """Opens sessions over variants of a model, with other outputs or added nodes.
 
-    Sessions over variants of the graph (other outputs, added nodes) map the same
-    weights file, so several of them cost little more memory than one. That file is made
-    in a temporary folder; where the model has files of weights, those are mapped.
-
-    The first variant is loaded in a child process before
-    (:mod:`quantcal.onnx._runtime.load_first`).
+    All sessions map the same weights. These are the model's external data, or a file in a
+    temporary folder. The first variant is loaded in a child process first
+    (:mod:`quantcal.onnx._runtime.child_process`).
 
     Parameters
     ----------
-    loaded : Loaded
-        Left as it is.
+    loaded : LoadedModel
+        The model, which is not changed.
     providers : sequence of str, optional
-        onnxruntime execution providers; the CPU by default.
+        onnxruntime's execution providers, by default the CPU.
     """
 
-    def __init__(self, loaded: Loaded, providers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, loaded: LoadedModel, providers: Sequence[str] | None = None
+    ) -> None:
         import onnx
 
         self.label = loaded.label
@@ -54,7 +53,7 @@ class Workspace:
         with working():
             self._folder = TemporaryFolder()
             if self._weights is None:
-                move_out(self.light, self._folder.path, WEIGHTS_FILE)
+                externalize_weights(self.light, self._folder.path, WEIGHTS_FILE)
 
     def __enter__(self) -> Workspace:
         return self
@@ -69,14 +68,14 @@ class Workspace:
     def open(
         self, outputs: Iterable[str], *, nodes: Sequence[onnx.NodeProto] | None = None
     ) -> onnxruntime.InferenceSession:
-        """Open a session whose outputs are exactly ``outputs``.
+        """Open a session with exactly these outputs.
 
         Parameters
         ----------
         outputs : iterable of str
-            Tensors of the graph; their types need not be known.
+            Tensors of the graph. Their types may be unknown.
         nodes : sequence of NodeProto, optional
-            The nodes to run instead of the model's own.
+            The nodes to run, by default those of the model.
         """
         import onnx
 
@@ -103,11 +102,11 @@ class Workspace:
         Parameters
         ----------
         change : callable
-            Given a copy of the model, whose weights lie outside, to change.
+            Changes a copy of the model, whose weights are external.
         prepare : callable, optional
-            Given the session's options, to add to.
+            Changes the session options.
         taps : tuple of (int, int), optional
-            The number of the recorders of ``quantcal::Observe``, and how many they are.
+            The identifier of a set of recorders for ``quantcal::Observe``, and their count.
         """
         import onnx
 
@@ -115,7 +114,7 @@ class Workspace:
         proto.CopyFrom(self.light)
         change(proto)
         content = proto.SerializeToString()
-        # onnxruntime refuses links and whole paths to weights, not another folder.
+        # onnxruntime refuses links and absolute paths to weights, but has this option.
         config = {} if self._weights is None else {FOLDER_KEY: str(self._weights)}
         source: str | bytes = content
         if self._weights is None:
@@ -123,7 +122,7 @@ class Workspace:
             with working():
                 Path(source).write_bytes(content)
         if not self._opened:
-            load_first(source, self.label, self.providers, config=config, taps=taps)
+            load_in_child(source, self.label, self.providers, config=config, taps=taps)
         session = open_session(
             source, self.label, self.providers, config=config, prepare=prepare
         )
@@ -131,15 +130,16 @@ class Workspace:
         return session
 
     def types(self, names: Iterable[str]) -> dict[str, str]:
-        """Ask onnxruntime for the types of tensors, such as ``"tensor(float)"``."""
+        """Return onnxruntime's types of tensors, such as ``"tensor(float)"``."""
         return self.types_and_ranks(names)[0]
 
     def types_and_ranks(
         self, names: Iterable[str]
     ) -> tuple[dict[str, str], dict[str, int]]:
-        """Ask for the types of tensors, and for ranks of these and of the inputs.
+        """Return the types of tensors, and the ranks of these and of the inputs.
 
-        Unknown ranks are missing, and so are those of scalars, which look the same.
+        Unknown ranks are missing. Scalars are missing too, because onnxruntime reports
+        them like unknown ranks.
         """
         session = self.open(names)
         outputs = session.get_outputs()
@@ -156,32 +156,32 @@ def open_session(
     label: str,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Open a session of a file or of bytes that keeps no memory between runs.
+    """Open a session that keeps no memory between runs.
 
-    Graph optimisations stay off unless asked for: they would remove or change tensors.
+    Graph optimizations are off by default, because they remove or change tensors.
 
     Raises
     ------
     CalibrationError
-        When onnxruntime cannot load the model; names it and gives the reason.
+        When onnxruntime cannot load the model. Names it and gives the reason.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Nodes that only measure a tensor then run right behind it, and it can be freed.
+    # Nodes that only measure a tensor then run right after it, so that it is freed early.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    # An arena and memory patterns keep the largest sample's memory for ever.
+    # An arena and memory patterns would keep the memory of the largest sample.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    # Between runs the processors belong to who prepares the next sample.
+    # Between runs, idle threads must not spin: the CPU prepares the next sample.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 4  # errors come as exceptions, with our words
+    options.log_severity_level = 4  # errors are raised as exceptions, with our messages
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     if prepare is not None:

@@ -14,7 +14,7 @@ from quantcal._io.files import Used, check_target, is_text, writing
 from quantcal._io.temporary import beside, sync, sync_folder
 from quantcal.onnx._check.files_in_use import RunFiles
 from quantcal.onnx._check.trial_run import check_written
-from quantcal.onnx._graph.external import move_out
+from quantcal.onnx._graph.external_data import externalize_weights
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.checkpoint import is_checkpoint
 
@@ -157,7 +157,7 @@ def save(
             folder = stack.enter_context(beside(target)).folder()
             made = folder / target.name
             if external:
-                move_out(proto, folder, weights.name)
+                externalize_weights(proto, folder, weights.name)
             onnx.save_model(proto, str(made))
         check_written(made, f"the quantized copy of {label}", sample)
         with writing(output.path):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantcal.formats import QuantFormat
-from quantcal.onnx._graph.external import embed
+from quantcal.onnx._graph.external_data import embed_weights
 from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, subgraphs
-from quantcal.onnx._graph.ties import untie
+from quantcal.onnx._graph.tied_weights import compute_from_root
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._write.initializers import Initializers
@@ -67,9 +67,9 @@ def insert_qdq(
     work.scope(proto.graph, {})
     make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
-    untie(proto.graph, prepared.ties)
+    compute_from_root(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
-        embed(proto, prepared.converted.folder)  # what stays in float
+        embed_weights(proto, prepared.converted.folder)  # what stays in float
     return proto, work.weights
 
 

@@ -25,7 +25,7 @@ from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.constants import stored_tensors
-from quantcal.onnx._graph.external import values_of
+from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.keywords import takes_options, with_changes
@@ -33,7 +33,7 @@ from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
-from quantcal.onnx._runtime.load_first import one_child
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.pair_sums import (
     Floats,
     code_shares,
@@ -79,7 +79,7 @@ class Saturation:
 
 
 @takes_options(WriteKeywords)
-@one_child()
+@shared_child()
 def find_saturation(
     model: Model,
     calibrator: Calibrator,

@@ -1,4 +1,4 @@
-"""What is stored in a model is a weight, whatever holds it."""
+"""Stored tensors are weights: initializers, Constant nodes, and their aliases."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def products() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
 
 
 def branches() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
-    """The first branch has weights of its own, the other reads those outside."""
+    """One branch has own weights, the other one captures those of the main graph."""
 
     def branch(name: str, weight: str, own: bool) -> onnx.GraphProto:
         nodes = [
@@ -100,7 +100,7 @@ def branches() -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
 def test_the_quantized_model_computes_the_same(
     make: Callable[[], Any], how: str, target: str, tmp_path: Path
 ) -> None:
-    """Ranges, counts and results are those of a model with initializers."""
+    """Ranges, counts and results equal those of a model with initializers."""
     model, feeds = make()
     paths = tmp_path / "wanted.onnx", tmp_path / "found.onnx"
     wanted, found = (
@@ -116,13 +116,13 @@ def test_the_quantized_model_computes_the_same(
             models.session(str(p), exact=True).run(None, feed) for p in paths
         )
         np.testing.assert_array_equal(first[0], second[0])
-    # No float weight is left beside its codes.
+    # No float weight is left beside its quantized copy.
     sizes = [path.stat().st_size for path in paths]
     assert sizes[1] < sizes[0] + 700
 
 
 @pytest.mark.parametrize("how", models.HOLDERS)
-def test_rules_and_estimates_know_such_weights(how: str, tmp_path: Path) -> None:
+def test_rules_and_saturation_find_such_weights(how: str, tmp_path: Path) -> None:
     model, feeds = products()
     made = models.hold(model, how)
     result = qc.onnx.quantize(
@@ -139,8 +139,8 @@ def test_rules_and_estimates_know_such_weights(how: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("how", models.HOLDERS)
-def test_a_weight_that_is_an_output_too_is_coded(how: str, tmp_path: Path) -> None:
-    """It stays as it is for those who read the output."""
+def test_a_weight_that_is_also_an_output_is_quantized(how: str, tmp_path: Path) -> None:
+    """The output itself stays float."""
     model, feeds = products()
     model.graph.output.append(models.value("w1", [8, 6]))
     path = tmp_path / "q.onnx"
@@ -154,7 +154,7 @@ def test_a_weight_that_is_an_output_too_is_coded(how: str, tmp_path: Path) -> No
 
 
 def test_the_parts_of_a_weight_are_weights(tmp_path: Path) -> None:
-    """A Split of one matrix, as fused projections have it; the third part is not read."""
+    """A Split of one matrix, as in fused projections. The third part is not read."""
     nodes = [
         helper.make_node("Split", ["w", "sizes"], ["a", "b", "c"], "split", axis=1),
         helper.make_node("MatMul", ["x", "a"], ["h"], "first"),

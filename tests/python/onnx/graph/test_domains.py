@@ -1,7 +1,7 @@
 """Operators of other domains may compute anything, whatever their names.
 
-Each name that the package knows is given to a function of a domain of its own. The result
-must be as good as with a name that nobody knows.
+Each operator name that quantcal handles is given to a function of another domain. The
+result must be as accurate as with an unknown name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MOVING = [
     *("SpaceToDepth", "Concat", "Relu", "Clip", "QuantizeLinear"),
     *("DequantizeLinear", "Dropout", "RandomNormal"),
 ]
-# Constant cannot be tried: onnxruntime takes it for its own whatever its domain.
-# Gather, Add and others are tried with two inputs only: onnxruntime 1.32 itself reads the
-# second one of any node with such a name, and aborts without it.
+# Constant is not tested: onnxruntime ignores the domain of such nodes. Gather, Add and
+# others are tested with two inputs only. onnxruntime 1.32 reads the second input of any
+# node with such a name, and aborts without it.
 PRODUCTS = ["Add", "Sub", "Mul", "Div", "MatMul", "Gemm", "Conv", "ConvTranspose"]
 OTHER = "Something"
-"""The name that nobody knows."""
+"""An unknown operator name."""
 
 
 def function(
@@ -64,7 +64,7 @@ def grown(name: str) -> onnx.FunctionProto:
 
 
 def mixed(name: str) -> onnx.FunctionProto:
-    """o = a + 30 b, and third and later inputs are not used."""
+    """o = a + 30 b; later inputs are unused."""
     nodes = [
         helper.make_node("Constant", [], ["k"], value_float=30.0),
         helper.make_node("Mul", ["b", "k"], ["m"]),
@@ -75,7 +75,7 @@ def mixed(name: str) -> onnx.FunctionProto:
 
 @dataclass(frozen=True)
 class Case:
-    """A model around the function, and its samples."""
+    """A model that calls the function."""
 
     nodes: list[onnx.NodeProto]
     weights: dict[str, Any]
@@ -114,7 +114,7 @@ def between(name: str, body: onnx.FunctionProto) -> Case:
 
 
 def of_two(name: str, body: onnx.FunctionProto) -> Case:
-    """The second input is that of a weight, the others are those of a bias and a norm."""
+    """The inputs are in the places of a weight, a bias and parameters of a norm."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "first"),
         own(name, "h b c d e", "t"),
@@ -125,8 +125,8 @@ def of_two(name: str, body: onnx.FunctionProto) -> Case:
     return Case(nodes, weights, (32, 16), (32, 4))
 
 
-def behind_conv(name: str, body: onnx.FunctionProto) -> Case:
-    """What follows a Conv: a norm would be folded into it, a sum taken into it."""
+def after_conv(name: str, body: onnx.FunctionProto) -> Case:
+    """Conv → own → Conv. A norm or a sum in this place is merged into the first Conv."""
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["h"], "conv"),
         own(name, "h b c d e", "t"),
@@ -138,7 +138,7 @@ def behind_conv(name: str, body: onnx.FunctionProto) -> Case:
 
 
 def of_weights(name: str, body: onnx.FunctionProto) -> Case:
-    """It computes the weight that a MatMul reads."""
+    """The function computes the weight of a MatMul."""
     inputs = "w" if len(body.input) == 1 else "w b c d e"
     made = own(name, inputs, "v")
     nodes = [made, helper.make_node("MatMul", ["x", "v"], ["y"], "mm")]
@@ -169,7 +169,7 @@ def loss(
 CASES = [
     *((name, between, body) for name in MOVING for body in (scaled, grown)),
     *((name, of_two, mixed) for name in [*PRODUCTS, "Concat", "Clip", "Gather"]),
-    *((name, behind_conv, mixed) for name in ["BatchNormalization", "Add", "Concat"]),
+    *((name, after_conv, mixed) for name in ["BatchNormalization", "Add", "Concat"]),
     *((name, of_weights, scaled) for name in MOVING),
     *((name, of_weights, mixed) for name in [*PRODUCTS, "Gather"]),
 ]
@@ -179,7 +179,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("name", "case", "body"), CASES, ids=lambda part: getattr(part, "__name__", part)
 )
-def test_a_name_of_another_domain_means_nothing(
+def test_names_of_other_domains_have_no_effect(
     name: str, case: Any, body: Any, target: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "q.onnx"
@@ -190,7 +190,7 @@ def test_a_name_of_another_domain_means_nothing(
 
 
 @pytest.mark.parametrize("name", ["Transpose", "Relu", "BatchNormalization"])
-def test_such_nodes_are_not_chosen_by_their_bare_name(
+def test_nodes_of_other_domains_are_not_chosen_by_bare_name(
     name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(qc.CalibrationError, match=f"has no '{name}' node"):
@@ -223,7 +223,7 @@ FUSED = {
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_nodes_that_the_runtime_fused_stay_in_float_with_the_advice(
+def test_nodes_that_onnxruntime_fused_stay_in_float_with_advice(
     name: str, tmp_path: Path
 ) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"], "mm"), FUSED[name]]
@@ -236,19 +236,19 @@ def test_nodes_that_the_runtime_fused_stay_in_float_with_the_advice(
     assert result.quantized_nodes == {"MatMul": 1}
     (reason,) = result.left_in_float
     assert reason.startswith(f"fused by onnxruntime (com.microsoft.{name})")
-    assert "as it was before optimization" in reason
+    assert "from before the optimization" in reason
     (want,) = models.session(model).run(None, feeds[0])
     (got,) = models.session(str(path)).run(None, feeds[0])
     assert models.signal_to_noise(want, got) > 30
-    with pytest.raises(qc.CalibrationError, match="as it was before optimization"):
+    with pytest.raises(qc.CalibrationError, match="from before the optimization"):
         qc.onnx.quantize(model, path, feeds, exclude=["mm"], progress=False)
 
 
 @pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
-def test_what_the_runtime_saved_is_quantized_or_named(
+def test_models_that_onnxruntime_saved_are_quantized_or_refused(
     level: str, tmp_path: Path
 ) -> None:
-    """At the highest level every Conv is in a layout that only onnxruntime knows."""
+    """At the highest level every Conv has a layout that only onnxruntime supports."""
     model, made = models.conv_net(), tmp_path / "saved.onnx"
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -263,7 +263,7 @@ def test_what_the_runtime_saved_is_quantized_or_named(
     if all(
         "Conv" not in node.op_type or node.domain for node in onnx.load(made).graph.node
     ):
-        advice = "all 2 Conv nodes are fused by onnxruntime.*before optimization"
+        advice = "all 2 Conv nodes are fused by onnxruntime.*before the optimization"
         with pytest.raises(qc.CalibrationError, match=advice):
             qc.onnx.quantize(made, path, feeds, progress=False)
         return
@@ -287,7 +287,7 @@ def two_products() -> onnx.ModelProto:
 
 
 def quantized_by_integer_operators(folder: Path, half: bool) -> onnx.ModelProto:
-    """As onnxruntime saves a model with Q/DQ nodes: QLinearMatMul, QGemm."""
+    """A model with Q/DQ nodes as onnxruntime saves it: QLinearMatMul, QGemm."""
     path, made = folder / "qdq.onnx", folder / "integers.onnx"
     feeds = [{"x": models.random(32, 16)}]
     exclude = ["first"] if half else []
@@ -306,7 +306,7 @@ def quantized_dynamically(folder: Path, half: bool) -> onnx.ModelProto:
 
 
 def quantized_by_contrib_pairs(folder: Path, half: bool) -> onnx.ModelProto:
-    """Weights as codes before DequantizeLinear of onnxruntime's own domain."""
+    """Quantized weights with DequantizeLinear of onnxruntime's domain."""
     model = two_products()
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     for name, node in zip("wv", model.graph.node[::2], strict=True):
@@ -332,7 +332,7 @@ def quantized_by_contrib_pairs(folder: Path, half: bool) -> onnx.ModelProto:
         quantized_by_contrib_pairs,
     ],
 )
-def test_what_is_quantized_already_stays_and_is_counted(
+def test_nodes_that_are_already_quantized_stay_and_are_counted(
     make: Any, tmp_path: Path
 ) -> None:
     path, feeds = tmp_path / "q.onnx", [{"x": models.random(32, 16)}]
@@ -348,7 +348,9 @@ def test_what_is_quantized_already_stays_and_is_counted(
     assert models.signal_to_noise(want, got) > 25
 
 
-def test_a_model_without_standard_operators_gets_their_opset(tmp_path: Path) -> None:
+def test_a_model_without_standard_operators_gets_the_standard_opset(
+    tmp_path: Path,
+) -> None:
     graph = helper.make_graph(
         [ms("QuickGelu", "x", "h", alpha=1.0), ms("QuickGelu", "h", "y", alpha=1.0)],
         "g",

@@ -1,4 +1,4 @@
-"""Models whose weights lie in files of their own are run from there, whatever their size."""
+"""Models with external data run from their files, whatever their size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from onnx import TensorProto, helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._graph import external
+from quantcal.onnx._graph import external_data
 from quantcal.onnx._model.model import load_light, load_model
 
 ROWS, WIDTH = 4_500_000, 128  # 2.3 GB of float32
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
-    """Save a model with all its weights in a file of their own."""
+    """Save a model with all weights in one external file."""
     path = folder / "m.onnx"
     onnx.save_model(
         model, str(path), save_as_external_data=True, location="w", size_threshold=0
@@ -32,7 +32,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 def embedding(folder: Path) -> Path:
     """A table above 2 GB, of which a sample reads a few rows, and a small MatMul.
 
-    The file has holes: it takes no room on the disk, and reads as zeros but for a row.
+    The file is sparse: only its last row is stored, and the rest reads as zeros.
     """
     table = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[ROWS, WIDTH])
     table.data_location = TensorProto.EXTERNAL
@@ -73,7 +73,7 @@ print(peak_memory() // 2**20)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="files with holes, peak in KiB")
+@pytest.mark.skipif(sys.platform != "linux", reason="sparse files, peak in KiB")
 def test_a_model_above_2_gb_is_observed_in_a_fraction_of_its_size(
     tmp_path: Path,
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_model_above_2_gb_is_observed_in_a_fraction_of_its_size(
 @pytest.mark.parametrize("tensors", [None, "all"])
 @pytest.mark.parametrize("method", ["in_graph", "outputs"])
 @pytest.mark.parametrize("opset", [11, 17])
-def test_observing_reads_no_large_weight_and_gives_the_same(
+def test_observation_reads_no_large_weight_and_gives_the_same_result(
     tensors: str | None,
     method: str,
     opset: int,
@@ -99,21 +99,21 @@ def test_observing_reads_no_large_weight_and_gives_the_same(
     want = qc.onnx.observe(model, feeds, tensors=tensors)
     path = saved(model, tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are large
 
     def refused(*_: object) -> None:
         raise AssertionError("a weight is read")
 
-    monkeypatch.setattr(external, "_read", refused)
+    monkeypatch.setattr(external_data, "_read", refused)
     got = qc.onnx.observe(path, feeds, tensors=tensors, observer=method)  # type: ignore[arg-type]
     assert got.to_bytes() == want.to_bytes()
     with pytest.raises(AssertionError, match="a weight is read"):
         load_model(path)
 
 
-def test_weights_that_must_change_are_read_one_by_one(tmp_path: Path) -> None:
-    """BatchNormalization and a shared bias: observed as from the model in memory."""
+def test_weights_that_change_are_read_one_by_one(tmp_path: Path) -> None:
+    """BatchNormalization and a shared bias, compared with the model in memory."""
     model = models.batch_norm_net(shared=True)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     want = qc.onnx.observe(model, feeds)
@@ -131,19 +131,21 @@ def test_weights_inside_subgraphs_are_found_and_small_ones_read(tmp_path: Path) 
     path = saved(model, tmp_path)
     names = {
         t.name
-        for t in external.external_tensors(onnx.load(path, load_external_data=False))
+        for t in external_data.external_tensors(
+            onnx.load(path, load_external_data=False)
+        )
     }
     assert names == {"w", "w2"}
     assert qc.onnx.observe(path, feeds, tensors="all").to_bytes() == want.to_bytes()
     light = load_model(path, weights=False)
-    assert not list(external.external_tensors(light.proto))  # 144 bytes each
+    assert not list(external_data.external_tensors(light.proto))  # 144 bytes each
 
 
-def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_of_external_data_is_named(tmp_path: Path) -> None:
     path = saved(models.conv_net(), tmp_path)
     (tmp_path / "w").unlink()
     with pytest.raises(
-        qc.CalibrationError, match=r"weight 'w1' lies in '.*w', which is no"
+        qc.CalibrationError, match=r"weight 'w1' is in '.*w', which is not"
     ):
         qc.onnx.observe(path, [{"x": models.random(1, 3, 6, 8)}])
 
@@ -166,25 +168,25 @@ def test_a_model_given_as_bytes_is_observed_in_the_graph(tmp_path: Path) -> None
     [models.conv_net(), models.conv_net(opset=11), models.batch_norm_net(shared=True)],
     ids=["conv", "opset 11", "folded and shared"],
 )
-def test_quantising_from_files_of_weights_writes_the_same_bytes(
+def test_quantizing_from_external_data_writes_the_same_bytes(
     model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(model, tmp_path / "want.onnx", feeds, progress=False)
     path = saved(model, tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are large
     qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False)
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
     assert want == got
 
 
-def test_float_weights_that_stay_come_along(
+def test_float_weights_are_copied_into_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weight of a node that is left out."""
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 0)
+    """The weight of an excluded node."""
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0)
     path = saved(models.conv_net(), tmp_path)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(
@@ -196,7 +198,7 @@ def test_float_weights_that_stay_come_along(
 
 @pytest.mark.parametrize("form", ["path", "bytes", "object"])
 @pytest.mark.parametrize("opset", [11, 17])
-def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
+def test_large_models_use_a_temporary_file_and_give_the_same_result(
     form: str, opset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, feeds = models.conv_net(opset=opset), [{"x": models.random(1, 3, 6, 8)}]
@@ -208,9 +210,9 @@ def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
     before = model.SerializeToString()
 
     monkeypatch.setattr("quantcal.onnx._model.model._MANY_WEIGHTS", 0)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 200)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 200)
     light = load_light(given)
-    assert any(external.external_tensors(light.proto))
+    assert any(external_data.external_tensors(light.proto))
     assert qc.onnx.observe(given, feeds, tensors="all").to_bytes() == observed
     qc.onnx.quantize(given, tmp_path / "got.onnx", feeds, progress=False)
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
@@ -218,7 +220,7 @@ def test_large_models_are_read_from_a_file_of_weights_and_give_the_same(
     assert model.SerializeToString() == before
 
 
-def test_the_temporary_file_of_weights_goes_with_the_model(
+def test_the_temporary_file_of_weights_is_removed_with_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("quantcal.onnx._model.model._MANY_WEIGHTS", 0)
@@ -234,11 +236,11 @@ def test_the_temporary_file_of_weights_goes_with_the_model(
 def test_files_in_the_working_folder_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of the name that the weights get, and the output's own of a run before."""
+    """One has the name of the temporary weights, another one is from an earlier run."""
     (tmp_path / "weights").write_text("mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("quantcal.onnx._write.output._MAX_FILE", 100)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 100)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 100)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     for _ in range(2):
         qc.onnx.quantize(models.conv_net(), "q.onnx", feeds, progress=False)
@@ -261,11 +263,11 @@ print((peak_memory() - before) / float(sys.argv[2]))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak of this program alone")
-def test_a_model_that_holds_its_weights_is_observed_in_little_over_twice_their_size(
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of one process")
+def test_a_model_in_one_file_is_observed_in_about_twice_its_size(
     tmp_path: Path,
 ) -> None:
-    """Reading takes two of them, the file and the message; nothing later takes more."""
+    """Reading needs the file and the parsed model. Later steps need no more."""
     size, layers = 2048, 6
     weights = {f"w{i}": models.random(size, size, seed=i) for i in range(layers)}
     names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]

@@ -1,4 +1,4 @@
-"""Functions of a model's own are inlined, and what is inside them is quantized."""
+"""The functions of a model are inlined, and nodes inside them are quantized."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import onnx_models as models
 import quantcal as qc
 from opset_cases import plain_session
 from quantcal.onnx._graph.graph import all_nodes
-from quantcal.onnx._model.functions import flatten
-from quantcal.onnx._model.model import Loaded
+from quantcal.onnx._model.functions import inline_functions
+from quantcal.onnx._model.model import LoadedModel
 
 FEED = {"x": models.random(4, 8), "c": np.array(True)}
 opset, node = helper.make_opsetid, helper.make_node
@@ -61,7 +61,7 @@ def calling(
 
 
 def refers(op_type: str, attribute: str) -> onnx.NodeProto:
-    """Return a node whose attribute is the function's."""
+    """Return a node that takes an attribute from its function."""
     made = node(op_type, ["a"], ["o"])
     kind = onnx.AttributeProto.FLOAT
     made.attribute.add(name=attribute, ref_attr_name=attribute, type=kind)
@@ -150,7 +150,7 @@ MODELS = {
     "a subgraph inside": calling(
         [node("Choice", ["x", "c"], ["y"], domain="mine")], [INNER, CHOICE]
     ),
-    "an operator of the runtime": calling(
+    "an operator of onnxruntime": calling(
         [node("Smooth", ["x"], ["y"], domain="mine")],
         [
             helper.make_function(
@@ -167,8 +167,8 @@ MODELS = {
         [node("Relu", ["x"], ["y"], domain="mine")],
         [function("Relu", ["a"], [node("Neg", ["a"], ["o"])])],
     ),
-    # onnxruntime calls its own operator, not the function.
-    "a name that the runtime has": calling(
+    # onnxruntime prefers its own operator to the function.
+    "a name that onnxruntime has": calling(
         [node("Gelu", ["x"], ["y"], domain="com.microsoft")],
         [function("Gelu", ["a"], [node("Neg", ["a"], ["o"])], domain="com.microsoft")],
         imports=[opset("com.microsoft", 1)],
@@ -196,7 +196,7 @@ MODELS = {
 def flat(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return flatten(Loaded(copy, "the model")).proto
+    return inline_functions(LoadedModel(copy, "the model")).proto
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -221,7 +221,7 @@ TWICE = function(
 
 
 def linear(version: int) -> onnx.ModelProto:
-    """Three MatMul, all inside functions, one of these inside another."""
+    """Three MatMul, all inside functions, of which one calls another."""
     nodes = [
         node("Twice", ["x", "w"], ["h"], domain="mine"),
         node("Relu", ["h"], ["r"]),
@@ -241,7 +241,7 @@ def linear(version: int) -> onnx.ModelProto:
     ],
     ids=["int8", "uint16", "int4"],
 )
-def test_what_is_inside_functions_is_quantized(
+def test_nodes_inside_functions_are_quantized(
     version: int, options: dict[str, Any], tmp_path: Path
 ) -> None:
     model = linear(version)
@@ -268,7 +268,7 @@ def test_tensors_inside_functions_are_observed() -> None:
     feeds = [{"x": models.random(4, 8), "c": np.array(True)}]
     found = qc.onnx.observe(linear(17), feeds, tensors="all")
     assert {"x", "h", "r", "y"} < set(found)
-    assert len(found) == 5  # and what the first product gives
+    assert len(found) == 5  # and the output of the first product
 
 
 def test_functions_that_call_each_other_are_refused(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_functions_that_call_each_other_are_refused(tmp_path: Path) -> None:
         qc.onnx.quantize(model, tmp_path / "q.onnx", [FEED], progress=False)
 
 
-def test_onnx_domain_may_be_spelt_out(tmp_path: Path) -> None:
+def test_the_standard_domain_may_be_spelled_out(tmp_path: Path) -> None:
     model = models.conv_net()
     for each in model.graph.node:
         each.domain = "ai.onnx"

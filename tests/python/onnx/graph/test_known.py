@@ -1,4 +1,4 @@
-"""Models written from histograms and tables that are there already, without samples."""
+"""Models written from existing histograms and tables, without samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = {
 
 
 def joined() -> onnx.ModelProto:
-    """Two MatMul, what they give side by side, and a third one: one range for all three."""
+    """Two MatMul, a Concat of their outputs, and a third MatMul: one range for all."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], "first"),
         helper.make_node("MatMul", ["x", "v"], ["b"], "second"),
@@ -51,10 +51,10 @@ def network(name: str) -> onnx.ModelProto:
     ],
     ids=["default", "symmetric", "overflowing", "tensorrt"],
 )
-def test_the_model_is_that_of_a_run_to_the_byte(
+def test_histograms_give_the_bytes_of_a_direct_run(
     name: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """From histograms of what is needed, of all tensors, of two halves, and from a file."""
+    """Histograms of needed tensors, of all tensors, merged ones, and ones from a file."""
     model, samples = network(name), SAMPLES[name]
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
     wanted = qc.onnx.quantize(model, direct, samples, progress=False, **options)
@@ -77,10 +77,8 @@ def test_the_model_is_that_of_a_run_to_the_byte(
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_table_gives_the_model_of_its_run_to_the_byte(
-    name: str, tmp_path: Path
-) -> None:
-    """Formats that differ from tensor to tensor are the table's."""
+def test_a_table_gives_the_bytes_of_its_run(name: str, tmp_path: Path) -> None:
+    """Formats that differ between tensors come from the table."""
     model = network(name)
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
     first = {"residual": "conv0", "conv": "Conv_0", "if": "a_matmul"}.get(name, "first")
@@ -104,7 +102,7 @@ def test_a_table_gives_the_model_of_its_run_to_the_byte(
     assert written.left_in_float == result.left_in_float
 
 
-def test_what_does_not_match_is_named(tmp_path: Path) -> None:
+def test_tensors_without_a_match_are_named(tmp_path: Path) -> None:
     model, output = models.residual(), tmp_path / "q.onnx"
     known = qc.onnx.observe(model, SAMPLES["residual"])
     other = qc.onnx.observe(network("conv"), SAMPLES["conv"])
@@ -135,7 +133,7 @@ def quantize(model: Path, output: Path, *arguments: object) -> Done:
     return call("quantize", model, "-o", output, *arguments)
 
 
-def test_the_command_writes_the_model_of_the_run_from_what_it_kept(
+def test_the_command_writes_the_same_model_from_saved_files(
     tmp_path: Path,
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
@@ -158,7 +156,9 @@ def test_the_command_writes_the_model_of_the_run_from_what_it_kept(
         assert message.facts[fact] == run.facts[fact]
 
 
-def test_the_command_refuses_what_has_no_effect_or_does_not_fit(tmp_path: Path) -> None:
+def test_the_command_refuses_options_without_effect_and_wrong_files(
+    tmp_path: Path,
+) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     output, stats, table = (tmp_path / f for f in ("q.onnx", "s.qcal", "t.json"))
     call("observe", model, "-o", stats, "--samples", data)

@@ -1,4 +1,4 @@
-"""Weights in files are found where onnxruntime finds them: through links, in folders, beside both."""
+"""External data is found where onnxruntime finds it: through links and in folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.exporters.ncnn import layers_of
-from quantcal.onnx._graph.external import external_tensors
+from quantcal.onnx._graph.external_data import external_tensors
 from quantcal.onnx._model.model import load_model
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -29,7 +29,7 @@ def link(path: Path, target: Path) -> Path:
 
 
 def save(path: Path, weights: str = "model.onnx_data") -> onnx.ModelProto:
-    """Write a model, and its weights into a file that may lie in a folder beside it."""
+    """Write a model, and its weights into a file that may be in a subfolder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / weights).parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(
@@ -43,7 +43,7 @@ def save(path: Path, weights: str = "model.onnx_data") -> onnx.ModelProto:
 
 
 def cache(root: Path) -> Path:
-    """A cache like that of huggingface_hub: named links to files named by their content."""
+    """A cache like that of huggingface_hub: links to files that are named by their hash."""
     save(root / "tmp" / "model.onnx")
     (root / "blobs").mkdir()
     for number, name in enumerate(("model.onnx", "model.onnx_data")):
@@ -93,12 +93,12 @@ PLACES: list[Callable[[Path], Path]] = [
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
-def test_all_that_reads_a_model_finds_its_weights(
+def test_every_function_finds_the_weights_of_a_model(
     place: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = place(tmp_path)
     monkeypatch.setattr(
-        "quantcal.onnx._graph.external.EXTERNAL_BYTES", 0
+        "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are mapped
     calibrator = qc.onnx.observe(path, FEEDS)
     model = models.conv_net()
@@ -135,7 +135,7 @@ def saved_feed(folder: Path) -> Path:
     return folder / "feed.npz"
 
 
-def test_a_relative_path_finds_what_lies_beside_it(
+def test_weights_beside_a_relative_path_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = cache(tmp_path)
@@ -145,7 +145,7 @@ def test_a_relative_path_finds_what_lies_beside_it(
     assert qc.onnx.observe("onnx/model.onnx", FEEDS)
 
 
-def test_the_weights_beside_the_path_as_given_come_first(tmp_path: Path) -> None:
+def test_weights_beside_the_given_path_take_precedence(tmp_path: Path) -> None:
     path = beside_the_target(tmp_path)
     other = np.zeros(10_000, np.uint8)
     (path.parent / "model.onnx_data").write_bytes(other.tobytes())
@@ -199,7 +199,7 @@ def folder_to_the_outside(root: Path) -> Path:
     return changed(root / "m" / "model.onnx", "sub/secret")
 
 
-def ring(root: Path) -> Path:
+def cycle(root: Path) -> Path:
     save(root / "model.onnx")
     (root / "model.onnx_data").unlink()
     (root / "model.onnx_data").symlink_to("model.onnx_data")
@@ -225,19 +225,19 @@ def fifo(root: Path) -> Path:
         (linked_to_the_outside, "secret', outside of the model's folder"),
         (folder_to_the_outside, "secret', outside of the model's folder"),
         (absolute, "an absolute path, which onnxruntime refuses"),
-        (ring, "model.onnx_data'"),
-        (long_name, "too long|no file"),
-        (fifo, "which is no file"),
+        (cycle, "model.onnx_data'"),
+        (long_name, "too long|not a file"),
+        (fifo, "which is not a file"),
     ],
 )
-def test_no_location_and_no_link_leads_out_of_the_models_folders(
+def test_locations_and_links_must_stay_in_the_folders_of_the_model(
     place: Callable[[Path], Path], message: str, tmp_path: Path
 ) -> None:
     """onnxruntime refuses the same."""
     path = place(tmp_path)
     with pytest.raises(Exception, match=r"(?i)external|regular|canonical|open"):
         models.session(str(path))
-    pattern = rf"model\.onnx: its weight 'w1' lies in .*({message})"
+    pattern = rf"model\.onnx: its weight 'w1' is in .*({message})"
     with pytest.raises(qc.CalibrationError, match=pattern):
         qc.onnx.observe(path, FEEDS)
     out = tmp_path / "q.onnx"
@@ -259,10 +259,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
         (b"\x01" * 400, "up to byte 432, but the file has 400 bytes"),
     ],
 )
-def test_a_file_of_weights_that_is_something_else_is_named(
+def test_a_file_of_another_kind_is_named(
     content: bytes, message: str, tmp_path: Path
 ) -> None:
     save(tmp_path / "model.onnx")
     (tmp_path / "model.onnx_data").write_bytes(content)
-    with pytest.raises(qc.CalibrationError, match=f"'w1' lies in .*{message}"):
+    with pytest.raises(qc.CalibrationError, match=f"'w1' is in .*{message}"):
         qc.onnx.observe(tmp_path / "model.onnx", FEEDS)

@@ -1,4 +1,4 @@
-"""Forms that onnxruntime's optimizer cannot load are written in forms that it loads."""
+"""Models are written in forms that onnxruntime's optimizer can load."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ CONSTANTS = {
 FEEDS = [{"x": models.random(1, 4, 8, 8, seed=seed)} for seed in range(4)]
 
 
-def moved(movers: list[str], behind: list[str], opset: int) -> onnx.ModelProto:
-    """A Conv, operators that move its result, and others behind."""
+def moved(movers: list[str], after: list[str], opset: int) -> onnx.ModelProto:
+    """A Conv, operators that move its result, and others after them."""
     nodes = [helper.make_node("Conv", ["x", "w"], ["h0"], "conv", pads=[1] * 4)]
-    for op_type in (*movers, *behind):
+    for op_type in (*movers, *after):
         extra, attributes = MOVERS.get(op_type, ([], {}))
         names = [f"h{len(nodes) - 1}", *extra], [f"h{len(nodes)}"], f"n{len(nodes)}"
         nodes.append(helper.make_node(op_type, *names, **attributes))
@@ -79,7 +79,7 @@ def test_signed_codes_are_moved_twice(tmp_path: Path, first: str) -> None:
     assert decibels(model, path, FEEDS) > 25
 
 
-def test_rounding_again_behind_what_moves_signed_codes_changes_no_value(
+def test_rounding_again_after_moved_signed_codes_changes_no_value(
     tmp_path: Path,
 ) -> None:
     found = []
@@ -117,7 +117,7 @@ TARGETS = [
 def test_signed_stacks_are_multiplied_and_added_at_opset_21(
     tmp_path: Path, form: Any, options: dict[str, Any], shape: str
 ) -> None:
-    """onnxruntime puts a Reshape before the product; a Sub of the negative avoids it."""
+    """onnxruntime inserts a Reshape before the product. A Sub of the negative avoids it."""
     net = Net(SHAPES[shape])
     model = net.model(*form(net))
     model.opset_import[0].version = 21
@@ -135,7 +135,7 @@ def test_signed_stacks_are_multiplied_and_added_at_opset_21(
 def test_a_clip_before_small_floats_is_loaded(
     tmp_path: Path, bounds: tuple[str, ...], format: str
 ) -> None:
-    """As in networks with ReLU6, of which onnxruntime loaded none."""
+    """As in networks with ReLU6, which onnxruntime did not load."""
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1] * 4),
         helper.make_node("Clip", ["c", *bounds], ["r"], "clip"),
@@ -158,7 +158,7 @@ def test_a_clip_before_small_floats_is_loaded(
 def test_tied_weights_are_not_rounded_again(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    """A Transpose of decoded weights is computed once, before anything is moved."""
+    """A Transpose of dequantized weights is computed once, before the moves."""
     counts = []
     for opset in (20, 21):
         nodes = [

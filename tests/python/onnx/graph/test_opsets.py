@@ -1,4 +1,4 @@
-"""Raising a model's opset changes nothing that it computes, operator by operator."""
+"""A newer opset does not change what a model computes, operator by operator."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from opset_cases import CASES, Case, plain_session
-from quantcal.onnx._model.model import Loaded, opset_of
+from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._model.opset import convert_opset
 
-# onnx's adapter has no form for these, and onnxruntime gives no meaning to the outputs.
+# onnx cannot convert these, and onnxruntime does not define their outputs.
 REFUSED = ("BatchNormalization-9 5 ",)
 
 
 def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return convert_opset(Loaded(copy, "the model"), opset).proto
+    return convert_opset(LoadedModel(copy, "the model"), opset).proto
 
 
 def assert_same(model: onnx.ModelProto, feed: dict[str, Any], opset: int) -> None:
@@ -34,7 +34,7 @@ def assert_same(model: onnx.ModelProto, feed: dict[str, Any], opset: int) -> Non
     assert {entry.domain for entry in changed.opset_import} <= {""}
     for want, got in zip(wanted, plain_session(changed).run(names, feed), strict=True):
         assert want.dtype == got.dtype
-        # The same kernels or sums in another order: float32 rounding, of float16 too.
+        # Kernels may sum in another order, so results differ by rounding.
         near = 2e-3 if want.dtype == np.float16 else 1e-5
         np.testing.assert_allclose(got, want, rtol=near, atol=near / 10)
 
@@ -76,7 +76,7 @@ def test_old_operators_inside_subgraphs_are_rewritten(chosen: bool) -> None:
 
 
 def body(*nodes: onnx.NodeProto, shape: list[int]) -> onnx.GraphProto:
-    """Return what is done in each turn: ``s`` to ``t``, and ``k``, which is collected."""
+    """Return the body of a loop: ``s`` becomes ``t``, and ``k`` is collected."""
     state = [models.value(name, shape) for name in ("s", "t")]
     return helper.make_graph(
         list(nodes), "body", state[:1], [state[1], models.value("k", None)]
@@ -149,10 +149,10 @@ def test_old_operators_inside_a_scan_keep_their_meaning(opset: int) -> None:
 @pytest.mark.parametrize("opset", [7, 9, 12])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "Hardmax"])
-def test_what_a_branch_reads_keeps_its_meaning(
+def test_tensors_that_a_branch_captures_keep_their_meaning(
     operator: str, axis: int, opset: int
 ) -> None:
-    """onnx's converter fails where it would put a Reshape before a branch."""
+    """onnx's converter fails where it would insert a Reshape before a branch."""
     branches = [
         helper.make_graph(
             [helper.make_node(op_type, ["s"], [name])],
@@ -189,8 +189,8 @@ def test_a_scan_over_a_batch_is_refused_by_name() -> None:
         converted(scanning(8), 13)
 
 
-def test_names_that_are_numbers_do_not_meet_those_of_the_converter() -> None:
-    """Old exports of PyTorch count their tensors; so does the converter."""
+def test_names_that_are_numbers_do_not_clash_with_those_of_the_converter() -> None:
+    """Old PyTorch exports number their tensors, and so does the converter."""
     nodes = [
         helper.make_node("Dropout", ["0"], ["1"]),
         helper.make_node("Clip", ["1"], ["2"], min=-0.5, max=0.5),
@@ -209,7 +209,7 @@ def test_names_that_are_numbers_do_not_meet_those_of_the_converter() -> None:
     assert_same(model, {"0": models.random(1, 2, 4, 4)}, 21)
 
 
-def test_what_lies_in_the_graph_survives_conversion() -> None:
+def test_special_nodes_and_types_survive_conversion() -> None:
     """Operators of other domains, types that numpy lacks, and unused outputs."""
     nodes = [
         helper.make_node("Dropout", ["x"], ["d", ""]),
@@ -241,7 +241,7 @@ def test_what_lies_in_the_graph_survives_conversion() -> None:
     ],
     ids=["int4", "uint16", "float8", "uint8"],
 )
-def test_group_normalization_is_quantized_beside_in_every_format(
+def test_models_with_group_normalization_are_quantized_in_every_format(
     options: dict[str, Any], sizes: list[Any], opset: int, tmp_path: Path
 ) -> None:
     nodes = [
@@ -277,7 +277,7 @@ def test_group_normalization_is_quantized_beside_in_every_format(
 
 @pytest.mark.parametrize("op_type", ["Upsample", "Resize"])
 @pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
-def test_nearest_takes_the_same_element_for_any_sizes_and_scales(
+def test_nearest_picks_the_same_elements_for_any_sizes_and_scales(
     op_type: str, rank: int
 ) -> None:
     rng = np.random.default_rng(rank)

@@ -1,4 +1,4 @@
-"""Preparing a model changes its form and not what it computes."""
+"""Preparing a model does not change what it computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes, tensors_of
-from quantcal.onnx._model.model import Loaded, opset_of
+from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._plan.option_values import OP_TYPES
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
@@ -24,7 +24,7 @@ def prepared(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     options = Options.of(qc.onnx.QuantizeOptions(op_types=op_types, exclude=exclude))
-    return prepare(Loaded(copy, "the model"), options)
+    return prepare(LoadedModel(copy, "the model"), options)
 
 
 def weights(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
@@ -70,7 +70,7 @@ def test_weights_that_were_inputs_become_constants() -> None:
     assert_same_results(model, done, {"x": models.random(1, 3, 6, 7)})
 
 
-def test_a_default_that_is_no_weight_stays_an_input() -> None:
+def test_a_default_value_other_than_a_weight_stays_an_input() -> None:
     model = models.conv_net()
     model.graph.node.append(helper.make_node("Add", ["y", "k"], ["z"]))
     model.graph.input.append(models.value("k", [1]))
@@ -80,12 +80,12 @@ def test_a_default_that_is_no_weight_stays_an_input() -> None:
     assert [value.name for value in done.graph.input] == ["x", "k"]
 
 
-def test_batch_norm_is_folded_and_its_output_takes_over() -> None:
+def test_batch_norm_is_folded_and_the_conv_takes_its_output() -> None:
     model = models.batch_norm_net()
     done = prepared(model)
     assert [node.op_type for node in done.proto.graph.node] == ["Conv", "Relu"]
     assert done.proto.graph.node[0].name == "conv"
-    assert done.plan.tensors == ("x", "y")  # the ReLU is left to the rounding
+    assert done.plan.tensors == ("x", "y")  # rounding replaces the ReLU
     assert_same_results(model, done.proto, {"x": models.random(1, 3, 6, 7)})
 
 
@@ -121,12 +121,12 @@ def test_computed_weights_become_initializers() -> None:
     done = prepared(model)
     assert [node.op_type for node in done.proto.graph.node] == ["MatMul"]
     np.testing.assert_array_equal(weights(done.proto)["i"], models.random(5, 8).T)
-    assert set(weights(done.proto)) == {"i"}  # what it was made from is read no more
+    assert set(weights(done.proto)) == {"i"}  # the original weight is no longer read
     assert done.plan.tensors == ("x",)
 
 
-def test_constants_that_nothing_reads_any_more_go_and_others_stay() -> None:
-    """Those of a folded BatchNormalization, but not one that was idle in the model."""
+def test_constants_that_become_unread_are_removed_and_others_stay() -> None:
+    """Those of a folded BatchNormalization, but not one that was unread before."""
     model = models.batch_norm_net()
     idle = onnx.numpy_helper.from_array(models.random(3), "idle")
     model.graph.initializer.append(idle)
@@ -174,7 +174,7 @@ def test_a_shared_bias_is_copied_under_a_free_name() -> None:
     assert_same_results(model, done, {"x": models.random(3, 5)})
 
 
-def test_nodes_get_names_of_their_own() -> None:
+def test_nodes_get_unique_names() -> None:
     model = models.conv_net()
     model.graph.node[0].name = model.graph.node[2].name = "same"
     names = [node.name for node in prepared(model).proto.graph.node]
@@ -183,7 +183,7 @@ def test_nodes_get_names_of_their_own() -> None:
     assert len(set(names)) == 3
 
 
-def test_constants_are_what_no_input_can_change() -> None:
+def test_constants_do_not_depend_on_inputs() -> None:
     nodes = [
         helper.make_node("Constant", [], ["k"], value_float=1.0),
         helper.make_node("RandomNormal", [], ["r"], shape=[2]),
@@ -196,7 +196,7 @@ def test_constants_are_what_no_input_can_change() -> None:
     assert constants_of(model.graph) == {"w", "k", "s"}
 
 
-def test_sorting_sees_what_subgraphs_capture() -> None:
+def test_sorting_respects_what_subgraphs_capture() -> None:
     graph = models.if_net(outside=True).graph
     first, choose = graph.node
     assert "h" in inputs_of(choose)
@@ -224,7 +224,7 @@ def test_names_that_match_nothing_are_refused(
         prepared(models.batch_norm_net(), **options)
 
 
-def test_nothing_to_quantise_says_why() -> None:
+def test_an_error_says_why_no_node_can_be_quantized() -> None:
     node = helper.make_node("MatMul", ["x", "x"], ["y"])
     value = [models.value(name, [2, 2], onnx.TensorProto.INT32) for name in "xy"]
     with pytest.raises(qc.CalibrationError, match="on int32 tensors, not float32"):
@@ -242,7 +242,7 @@ def test_nothing_to_quantise_says_why() -> None:
         prepared(models.build([relu], float_[:1], float_[1:], {}))
 
 
-def test_what_stays_in_float_is_counted() -> None:
+def test_nodes_that_stay_in_float_are_counted() -> None:
     plan = prepared(models.if_net(outside=True), exclude=["b_*"]).plan
     assert plan.nodes == {"first": "MatMul", "a_matmul": "MatMul"}
     assert plan.left == {"excluded (inside If)": 1}

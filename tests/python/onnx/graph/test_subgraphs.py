@@ -1,4 +1,4 @@
-"""Subgraphs: nodes inside `If`, `Loop` and `Scan` are planned, observed and quantised."""
+"""Nodes inside `If`, `Loop` and `Scan` are planned, observed and quantized."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def operators(path: Path, folder: Path) -> Counter[str]:
     options.log_severity_level = 4
     level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.graph_optimization_level = level
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(folder / "optimised.onnx")
+    model = onnx.load(folder / "optimized.onnx")
     return Counter(node.op_type for node in all_nodes(model.graph))
 
 
@@ -136,12 +136,12 @@ def test_both_branches_of_an_if_run_on_integers(tmp_path: Path, constant: bool) 
     assert_close(model, path, feeds)
     kinds = operators(path, tmp_path)
     assert kinds["MatMul"] == 0
-    # One of each branch is read rounded, the other one is the branch's result.
+    # The output of one node per branch is rounded, the other is the float result.
     assert kinds["QLinearMatMul"] == kinds["MatMulIntegerToFloat"] == 2
 
 
 def test_inner_tensors_have_the_histograms_of_their_own_branch(tmp_path: Path) -> None:
-    """Both branches have an r; the attribute else_branch comes first."""
+    """Both branches have a tensor r. The attribute else_branch comes first."""
     model, feeds = branches(constant=True), choices(True, False, True)
     result = qc.onnx.quantize(
         model, tmp_path / "q.onnx", feeds, strategy="minmax", progress=False
@@ -160,7 +160,7 @@ def test_a_branch_that_no_sample_takes_stays_in_float_and_is_counted(
     model, feeds = branches(constant=True), choices(True, True)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(model, path, feeds, progress=False)
-    # One of the other branch reads what all samples compute, so its range is known.
+    # One node of the other branch reads a tensor of the main graph, whose range is known.
     assert result.quantized_nodes == {"MatMul": 3}
     reason = "never reached by the calibration data (inside If)"
     assert result.left_in_float == {reason: 1}
@@ -168,7 +168,7 @@ def test_a_branch_that_no_sample_takes_stays_in_float_and_is_counted(
     assert_close(model, path, choices(True, False))
 
 
-def test_when_no_sample_reaches_any_node_it_is_an_error(tmp_path: Path) -> None:
+def test_an_error_is_raised_when_no_sample_reaches_any_node(tmp_path: Path) -> None:
     model = branches(constant=True)
     with pytest.raises(
         qc.CalibrationError, match=r"3 are excluded.*1 are never reached"
@@ -196,7 +196,7 @@ def test_the_bodies_of_loops_run_on_integers(tmp_path: Path, make: Any) -> None:
     assert kinds["MatMul"] == 0
 
 
-def test_a_loop_counts_every_pass(tmp_path: Path) -> None:
+def test_every_iteration_of_a_loop_is_counted(tmp_path: Path) -> None:
     feeds = [{"x": models.random(7, 6, seed=n)} for n in range(4)]
     result = qc.onnx.quantize(
         loop(), tmp_path / "q.onnx", feeds, strategy="minmax", progress=False
@@ -211,7 +211,7 @@ def test_a_loop_counts_every_pass(tmp_path: Path) -> None:
     assert report.maximum == pytest.approx(max(part.max() for part in seen))
 
 
-def test_tensorrt_models_have_pairs_inside_too(tmp_path: Path) -> None:
+def test_tensorrt_models_have_pairs_in_subgraphs_too(tmp_path: Path) -> None:
     model, feeds = branches(constant=True), choices(True, False)
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(model, path, feeds, target="tensorrt", progress=False)
@@ -224,7 +224,7 @@ def test_tensorrt_models_have_pairs_inside_too(tmp_path: Path) -> None:
     assert [kinds["DequantizeLinear"] for kinds in inner] == [4, 4]
 
 
-def test_weights_alone_are_coded_inside_without_data(tmp_path: Path) -> None:
+def test_weights_in_subgraphs_are_quantized_without_data(tmp_path: Path) -> None:
     model = branches(constant=True)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(model, path, activation_type="none", reduce_range=False)
@@ -261,7 +261,7 @@ def test_unified_names_mean_one_value_and_compute_the_same() -> None:
 def test_the_voice_detector_inside_an_if(
     tmp_path: Path, name: str, inside: dict[str, int], left: int, target: str
 ) -> None:
-    """16 kHz samples take one branch; the one for 8 kHz has no data."""
+    """Samples of 16 kHz take one branch, so the one for 8 kHz has no data."""
     state = np.zeros((2, 1, 128), np.float32)
     feeds = [
         {

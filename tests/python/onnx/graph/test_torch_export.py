@@ -1,4 +1,4 @@
-"""Models that torch's exporter (`dynamo=True`) writes, with sizes left open."""
+"""Models from torch's exporter (`dynamo=True`) with dynamic sizes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("make", "open_sizes", "shapes", "nodes"), CASES.values(), ids=CASES
 )
-def test_an_exported_model_is_quantised_with_samples_of_any_size(
+def test_an_exported_model_is_quantized_with_samples_of_any_size(
     make: Any,
     open_sizes: dict[int, str],
     shapes: list[tuple[int, ...]],
@@ -78,7 +78,7 @@ def test_an_exported_model_is_quantised_with_samples_of_any_size(
     )
     exported = onnx.load(path)
     assert exported.opset_import[0].version >= 18
-    assert path.with_suffix(".onnx.data").exists()  # weights are in a file of their own
+    assert path.with_suffix(".onnx.data").exists()  # external data
     dims = exported.graph.input[0].type.tensor_type.shape.dim
     assert [axis for axis, dim in enumerate(dims) if dim.dim_param] == list(sizes)
 
@@ -87,9 +87,9 @@ def test_an_exported_model_is_quantised_with_samples_of_any_size(
     for number, shape in enumerate(shapes):
         values = np.random.default_rng(number).standard_normal(shape, np.float32)
         np.save(data / f"{number}.npy", values)
-    quantised = qc.onnx.quantize(path, made, data, progress=False)
-    assert dict(quantised.quantized_nodes) == nodes
-    assert not quantised.left_in_float
+    quantized = qc.onnx.quantize(path, made, data, progress=False)
+    assert dict(quantized.quantized_nodes) == nodes
+    assert not quantized.left_in_float
     onnx.checker.check_model(str(made), full_check=True)
     (found,) = qc.onnx.evaluate(path, made, data).outputs.values()
     assert found["exact"].sqnr_db > 30

@@ -1,4 +1,4 @@
-"""Inputs and outputs of types that numpy has not: bfloat16, 8-bit floats, 4-bit integers."""
+"""Inputs and outputs of types that numpy lacks: bfloat16, 8-bit floats, 4-bit integers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ each_type = pytest.mark.parametrize("name", TYPES)
 
 
 def net(name: str) -> onnx.ModelProto:
-    """A MatMul in float32 between casts from a type and to it: all of it, and a part."""
+    """A float32 MatMul between casts from a type and to it. Outputs both results."""
     kind = TYPES[name][0]
     nodes = [
         helper.make_node("Cast", ["x"], ["xf"], to=TensorProto.FLOAT),
@@ -52,7 +52,7 @@ def sample(name: str, seed: int = 0) -> dict[str, Any]:
 
 
 @each_type
-def test_both_methods_observe_and_agree(name: str) -> None:
+def test_both_observers_agree(name: str) -> None:
     model, feeds = net(name), [sample(name, seed) for seed in range(3)]
     one, other = (
         qc.onnx.observe(model, feeds, tensors="all", observer=method)
@@ -63,7 +63,7 @@ def test_both_methods_observe_and_agree(name: str) -> None:
     assert (one["xf"].min, one["xf"].max) == (np.min(want), np.max(want))
     product = np.concatenate(want) @ models.random(7, 5)
     assert one["m"].max == pytest.approx(product.max(), rel=1e-5)
-    if name == "bfloat16":  # the only one of them that has a histogram
+    if name == "bfloat16":  # the only one of these types with histograms
         assert one["x"].max == np.max(want)
         assert one["y"].max == product.astype(ml_dtypes.bfloat16).max()
 
@@ -89,10 +89,10 @@ def test_a_model_is_quantized_checked_and_evaluated(name: str, tmp_path: Path) -
 
 @each_type
 @pytest.mark.parametrize("shape", [(3, 7), (1, 7), (0, 7)])
-def test_values_go_in_and_come_out_bit_by_bit(
+def test_values_pass_through_a_session_bit_by_bit(
     name: str, shape: tuple[int, ...]
 ) -> None:
-    """4-bit values are packed: of an odd number of them half a byte is left."""
+    """4-bit values are packed. An odd number of them leaves half a byte unused."""
     kind, dtype = TYPES[name]
     back = models.build(
         [
@@ -113,8 +113,8 @@ def test_values_go_in_and_come_out_bit_by_bit(
     np.testing.assert_array_equal(y.astype(np.float32), f)
 
 
-def test_bits_that_no_value_has_do_not_reach_the_neighbours() -> None:
-    """In memory a 4-bit value has a byte, and only the lower half of it counts."""
+def test_unused_bits_do_not_reach_the_neighbors() -> None:
+    """In an array, a 4-bit value takes a byte, of which only the lower half counts."""
     dirty = np.array([[0xF3, 0x21, 0x7F, 0, 0, 0, 0]], np.uint8).view(ml_dtypes.int4)
     [xf] = run_session(probe("int4"), ["xf"], {"x": dirty})
     assert xf.tolist() == [[3, 1, -1, 0, 0, 0, 0]]
@@ -126,7 +126,7 @@ def probe(name: str) -> Any:
     return models.session(model)
 
 
-def test_ordinary_inputs_beside_them_are_taken_in_any_layout() -> None:
+def test_ordinary_inputs_beside_such_types_may_have_any_layout() -> None:
     model = net("bfloat16")
     model.graph.input.append(models.value("other", [2, 3]))
     model.graph.node.append(helper.make_node("Relu", ["other"], ["positive"]))
@@ -141,7 +141,7 @@ def test_ordinary_inputs_beside_them_are_taken_in_any_layout() -> None:
     assert (made[1].shape, made[1]) == ((), 2)
 
 
-def test_only_an_output_needs_no_other_feeds() -> None:
+def test_such_a_type_may_occur_in_outputs_only() -> None:
     model = models.build(
         [
             helper.make_node("MatMul", ["x", "w"], ["m"]),
@@ -157,7 +157,7 @@ def test_only_an_output_needs_no_other_feeds() -> None:
     assert cal["y"].max == want.max()
 
 
-def test_the_advice_on_a_wrong_type_leads_to_success() -> None:
+def test_the_advice_for_a_wrong_type_works() -> None:
     model, wrong = net("bfloat16"), {"x": models.random(3, 7)}
     with pytest.raises(
         qc.CalibrationError, match=r"array\.astype\(ml_dtypes\.bfloat16\)"
@@ -167,9 +167,7 @@ def test_the_advice_on_a_wrong_type_leads_to_success() -> None:
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "int4"])
-def test_files_of_numpy_which_forget_the_type_are_read(
-    name: str, tmp_path: Path
-) -> None:
+def test_numpy_files_which_lose_the_type_are_read(name: str, tmp_path: Path) -> None:
     feed = sample(name)
     np.savez(tmp_path / "0.npz", **feed)
     np.save(tmp_path / "0.npy", feed["x"])
@@ -185,12 +183,12 @@ def test_a_type_that_numpy_writes_but_cannot_read_is_named(tmp_path: Path) -> No
         qc.onnx.observe(net("float8_e5m2"), tmp_path / "0.npz")
 
 
-def test_bytes_of_another_size_are_no_bfloat16() -> None:
+def test_bytes_of_another_size_are_not_read_as_bfloat16() -> None:
     with pytest.raises(qc.CalibrationError, match=r"has dtype \|V4; the model takes"):
         qc.onnx.observe(net("bfloat16"), [{"x": np.zeros((3, 7), "V4")}])
 
 
-def test_strings_beside_them_are_refused_by_name() -> None:
+def test_strings_beside_such_types_are_refused_by_name() -> None:
     model = net("bfloat16")
     model.graph.input.append(models.value("s", ["n"], TensorProto.STRING))
     model.graph.node.append(helper.make_node("Identity", ["s"], ["t"]))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._model.model import Loaded
+from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._runtime import memory_groups
 from quantcal.onnx._runtime.session import Workspace
 
@@ -93,7 +93,7 @@ def test_groups_change_nothing(
 
 def test_a_larger_sample_makes_new_groups() -> None:
     model = models.conv_net()
-    with Workspace(Loaded(model, "it")) as work:
+    with Workspace(LoadedModel(model, "it")) as work:
         types = work.types(["c1", "r1", "y"])
         run = memory_groups.GroupedRun(
             work, types, 4 * 10 * 4 * 6
@@ -253,7 +253,7 @@ def test_a_sample_on_which_the_model_fails_is_named() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
-    with pytest.raises(qc.CalibrationError, match=r"nothing\.onnx is no file"):
+    with pytest.raises(qc.CalibrationError, match=r"nothing\.onnx is not a file"):
         qc.onnx.observe(tmp_path / "nothing.onnx", images())
     path = tmp_path / "text.onnx"
     path.write_text("this is no model")

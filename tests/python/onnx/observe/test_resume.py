@@ -10,7 +10,7 @@ import pytest
 import quantcal as qc
 from checkpoint_runs import failing, samples, save
 from cli_runs import call, save_model
-from quantcal.onnx._check import float_model, trial_run
+from quantcal.onnx._check import equivalence, trial_run
 
 
 def test_a_run_that_fails_twice_continues_twice(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_resumed_run_checks_the_models_on_the_sample_that_a_whole_run_takes(
         *_, feed, where = rest
         ran.append((list(feed["x"].shape), where))
 
-    monkeypatch.setattr(float_model, "check_unchanged", note)  # of the float forms
+    monkeypatch.setattr(equivalence, "check_equivalence", note)  # of the float forms
     monkeypatch.setattr(trial_run, "run", note)
     result = qc.onnx.quantize(model, output, samples(3), progress=False, **how)
     assert result.samples == 3

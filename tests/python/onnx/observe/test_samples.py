@@ -144,7 +144,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str, damage: str) -> None
     ("sample", "message"),
     [
         ({"x": models.random(2, 3)}, r"sample 1 has no input 'n'.*takes 'x'"),
-        ({**feed(), "z": 1}, r"sample 1 holds 'z', which is no input.*'x'.*'n'"),
+        ({**feed(), "z": 1}, r"sample 1 has 'z', which is not an input.*'x'.*'n'"),
         ({**feed(), "x": np.ones((2, 3))}, r"sample 1: input 'x' has dtype float64.*float32.*astype"),
         ({**feed(), "n": np.int32(1)}, r"sample 1: input 'n' has dtype int32.*int64"),
         ({**feed(), "x": models.random(3)}, r"sample 1: input 'x' has 1 dimensions, shape \[3\].*\[any, 3\]"),

@@ -50,7 +50,7 @@ def test_every_form_of_external_data_is_read(
     loaded = load_model(tmp_path / "m.onnx")
     [tensor] = loaded.proto.graph.initializer
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), weight)
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0)
     feeds = [{"x": models.random(2, 16)}]
     cal = qc.onnx.observe(tmp_path / "m.onnx", feeds, tensors="all")
     assert cal["y"].max == np.float32((feeds[0]["x"] @ weight).max())
@@ -59,11 +59,11 @@ def test_every_form_of_external_data_is_read(
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({}, "a file that has no name"),
+        ({}, "external data without a file name"),
         ({"location": "w", "offset": -1}, "the offset '-1'"),
         ({"location": "w", "offset": "one"}, "the offset 'one'"),
         ({"location": "w", "offset": "9" * 5000}, "the offset '999"),
-        ({"location": "w", "length": 1000}, "1024 bytes, but .* said to be 1000"),
+        ({"location": "w", "length": 1000}, "1024 bytes, but .* the length 1000"),
         ({"location": "w", "offset": 99}, "up to byte 1123, but the file has 1024"),
     ],
 )
@@ -102,7 +102,7 @@ def test_weights_packed_in_less_than_a_byte_are_read(
     packed.ClearField("raw_data")
     packed.data_location = packed.EXTERNAL
     packed.external_data.add(key="location", value="q.bin")
-    monkeypatch.setattr("quantcal.onnx._graph.external.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     (tmp_path / "q.bin").write_bytes(bytes(range(8)))
     feeds = [{"x": models.random(2, 3)}]

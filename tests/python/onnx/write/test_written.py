@@ -1,4 +1,4 @@
-"""A written model is loaded and run in a process of its own, before it is trusted."""
+"""A written model is loaded and run in a child process before it replaces the output."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._check import trial_run as checking
-from quantcal.onnx._check.onnx_checker import check_form
+from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.inputs import Sample
-from quantcal.onnx._runtime import load_first
+from quantcal.onnx._runtime import child_process
 
 FEED = {"x": models.random(1, 3, 6, 7)}
 SAMPLE = Sample(FEED, "sample 3")
@@ -48,22 +48,22 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def never_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where a model would be loaded by this process."""
+    """Fail when this process loads a model."""
 
     def fail(*_: Any) -> None:
         pytest.fail("loaded in this process")
 
-    monkeypatch.setattr(checking, "_here", fail)
+    monkeypatch.setattr(checking, "_in_this_process", fail)
 
 
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Put another program in the child's place, which loads nothing."""
+    """Replace the script of the child by one that loads nothing."""
 
     def become(text: str) -> None:
         script = tmp_path / "child.py"
         script.write_text(PRETEND + text)
-        monkeypatch.setattr(load_first, "_CHILD", script)
+        monkeypatch.setattr(child_process, "_SCRIPT", script)
 
     return become
 
@@ -75,7 +75,7 @@ def test_a_good_model_is_loaded_and_run_in_a_child(saved: Path, sample: Any) -> 
 
 
 @pytest.mark.usefixtures("in_child")
-def test_errors_are_worded_as_those_of_this_process(
+def test_errors_read_as_those_of_this_process(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = saved.with_name("bad.onnx")
@@ -88,7 +88,7 @@ def test_errors_are_worded_as_those_of_this_process(
 
     cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
     found = [message(*case) for case in cases]
-    monkeypatch.setattr(load_first, "_python", lambda: None)
+    monkeypatch.setattr(child_process, "_python", lambda: None)
     assert found == [message(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
@@ -143,7 +143,7 @@ def test_an_abort_of_onnxruntime_is_an_error_and_leaves_nothing_behind(
     ],
     ids=str,
 )
-def test_where_no_python_can_be_started_it_happens_here(
+def test_without_a_python_executable_this_process_checks(
     setting: dict[str, Any], saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in setting.items():
@@ -155,7 +155,7 @@ def test_where_no_python_can_be_started_it_happens_here(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_a_child_that_cannot_import_onnxruntime_proves_nothing(
+def test_without_onnxruntime_in_the_child_this_process_checks(
     saved: Path, dying: Any
 ) -> None:
     dying("raise ImportError('no onnxruntime here')\n")
@@ -165,7 +165,7 @@ def test_a_child_that_cannot_import_onnxruntime_proves_nothing(
 
 
 def odd_inputs() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
-    """Models that take what numpy, or no array, has."""
+    """Models with inputs of special types, and inputs that are not arrays."""
 
     def one(
         node: onnx.NodeProto, kind: int, made: int | None = None
@@ -230,7 +230,7 @@ def test_every_kind_of_input_reaches_the_child(name: str, tmp_path: Path) -> Non
     check_written(tmp_path / "m.onnx", "the copy", Sample(feed, "sample 3"))
 
 
-def test_random_inputs_are_called_so(
+def test_errors_on_random_inputs_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(session: Any, names: list[str], feed: Any, where: str) -> None:
@@ -245,11 +245,11 @@ def test_random_inputs_are_called_so(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_an_input_that_the_child_cannot_make_is_left_to_this_process(
+def test_inputs_that_the_child_cannot_create_are_left_to_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = []
-    monkeypatch.setattr(checking, "_here", lambda *_: here.append(1))
+    monkeypatch.setattr(checking, "_in_this_process", lambda *_: here.append(1))
     node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
     inputs = [models.value("x", [2], TensorProto.INT4)]
     outputs = [models.value("y", [2])]
@@ -261,7 +261,7 @@ def test_an_input_that_the_child_cannot_make_is_left_to_this_process(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_the_child_sees_the_environment_and_the_paths_of_its_parent(
+def test_the_child_has_the_environment_and_sys_path_of_its_parent(
     saved: Path, dying: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
@@ -276,17 +276,17 @@ def test_the_child_sees_the_environment_and_the_paths_of_its_parent(
     assert seen.read_text().startswith("kept['/my/packages'")
 
 
-def test_the_child_imports_onnxruntime_and_numpy_and_nothing_of_ours(
+def test_the_child_imports_neither_quantcal_nor_onnx(
     saved: Path,
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import loading_child as c\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import child_script as c\n"
         "request = dict(path=sys.argv[2], providers=['CPUExecutionProvider'], config={})\n"
-        "request |= dict(optimise=True, library=None, taps=None, sample=None)\n"
+        "request |= dict(optimize=True, library=None, taps=None, sample=None)\n"
         "assert c.check(request, print) == ('done', '')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('quantcal', 'onnx')])\n"
     )
-    folder = str(load_first._CHILD.parent)
+    folder = str(child_process._SCRIPT.parent)
     command = [sys.executable, "-c", code, folder, str(saved)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["closing", "[]"]
@@ -314,7 +314,7 @@ def test_scripts_without_a_main_guard_run_once(how: str, saved: Path) -> None:
     code = (
         "import pathlib, sys\n"
         "import quantcal.onnx._check.trial_run as checking\n"
-        "checking._here = None\n"
+        "checking._in_this_process = None\n"
         f"checking.check_written(pathlib.Path({str(saved)!r}), 'the copy', None)\n"
         "print('once')\n"
     )
@@ -334,7 +334,7 @@ def without_shape() -> onnx.ModelProto:
 
 
 def contributed() -> onnx.ModelProto:
-    """What onnxruntime's optimizer saves: an operator that is not ONNX's, in its domain."""
+    """An operator of onnxruntime in ONNX's domain, as onnxruntime's optimizer saves it."""
     model = models.gemm_net(models.random(5))
     scale = onnx.numpy_helper.from_array(models.random(5), "scale")
     model.graph.initializer.append(scale)
@@ -350,7 +350,7 @@ def contributed() -> onnx.ModelProto:
     "model", [without_shape(), contributed()], ids=["shape", "contrib"]
 )
 @pytest.mark.parametrize("weight", ["int8", "int16"])
-def test_what_onnx_checker_says_of_the_source_does_not_refuse_the_copy(
+def test_a_copy_may_have_the_same_checker_error_as_its_source(
     model: onnx.ModelProto, weight: str, tmp_path: Path
 ) -> None:
     with pytest.raises(onnx.checker.ValidationError):
@@ -362,11 +362,11 @@ def test_what_onnx_checker_says_of_the_source_does_not_refuse_the_copy(
     assert done.quantized_nodes == {"Gemm": 1}
 
 
-def test_what_onnx_checker_says_of_the_copy_alone_is_a_fault_of_ours() -> None:
+def test_a_checker_error_of_the_copy_alone_is_an_error() -> None:
     good = models.gemm_net(models.random(5))
-    check_form(good, good, "the copy")
+    check_validity(good, good, "the copy")
     with pytest.raises(
         qc.CalibrationError, match=r"the copy is not valid: .* Its source is"
     ):
-        check_form(without_shape(), good, "the copy")
-    check_form(without_shape(), without_shape(), "the copy")
+        check_validity(without_shape(), good, "the copy")
+    check_validity(without_shape(), without_shape(), "the copy")

@@ -1,4 +1,4 @@
-"""A model is loaded in a child process first: an abort of onnxruntime is an error."""
+"""A model is loaded in a child process first, so that an abort becomes an error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from cli_runs import run
-from quantcal.onnx._runtime import load_first
-from quantcal.onnx._runtime.load_first import Answer, ask_child, one_child
+from quantcal.onnx._runtime import child_process
+from quantcal.onnx._runtime.child_process import Answer, ask_child, shared_child
 
 FEEDS = [{"x": models.random(4, 16, seed=seed)} for seed in range(3)]
 CPU = ["CPUExecutionProvider"]
 
 
 def aborting() -> onnx.ModelProto:
-    """A function called Gather with one input: onnxruntime 1.32 reads its second one."""
+    """A function called Gather with one input. onnxruntime 1.32 reads its second one."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "first"),
         helper.make_node("Gather", ["h"], ["t"], "own", domain="mine"),
@@ -49,7 +49,7 @@ def aborting() -> onnx.ModelProto:
 
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
-    """A model that ends any process which loads it as it is."""
+    """A model that aborts any process which loads it."""
     path = tmp_path / "bad.onnx"
     onnx.save(aborting(), path)
     code = (
@@ -79,21 +79,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer | None]:
-    """Collect what the child answers."""
+    """Collect the answers of the child."""
     found: list[Answer | None] = []
-    ask = load_first._Child.ask
+    ask = child_process._Child.ask
 
     def noting(self: Any, request: bytes) -> Answer | None:
         found.append(ask(self, request))
         return found[-1]
 
-    monkeypatch.setattr(load_first._Child, "ask", noting)
+    monkeypatch.setattr(child_process._Child, "ask", noting)
     return found
 
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Put a program in the child's place, which does this with each request."""
+    """Replace the script of the child by one that runs this code for each request."""
 
     def become(text: str) -> None:
         script = tmp_path / "child.py"
@@ -107,13 +107,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
             f"    {text}\n"
             "    tell('done')\n"
         )
-        monkeypatch.setattr(load_first, "_CHILD", script)
+        monkeypatch.setattr(child_process, "_SCRIPT", script)
 
     return become
 
 
 def calls(model: Path, output: Path) -> dict[str, Callable[[], object]]:
-    """Ways to load a model as it is."""
+    """Functions that load a model unchanged."""
     return {
         "quantize": lambda: qc.onnx.quantize(model, output, FEEDS, progress=False),
         "observe": lambda: qc.onnx.observe(model, FEEDS),
@@ -124,7 +124,7 @@ def calls(model: Path, output: Path) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.usefixtures("in_child")
 @pytest.mark.parametrize("name", calls(Path(), Path()))
-def test_an_abort_is_an_error_and_leaves_nothing_behind(
+def test_an_abort_is_an_error_and_leaves_no_files(
     name: str,
     bad: Path,
     started: list[Any],
@@ -146,7 +146,7 @@ def test_an_abort_is_an_error_and_leaves_nothing_behind(
     assert all(process.returncode is not None for process in started)
 
 
-def test_commands_end_with_the_error(bad: Path, tmp_path: Path) -> None:
+def test_commands_report_the_error(bad: Path, tmp_path: Path) -> None:
     work, temporary = tmp_path / "work", tmp_path / "tmp"
     data = work / "samples"
     for folder in (work, data, temporary):
@@ -189,8 +189,8 @@ def test_a_source_that_aborts_on_random_inputs_is_not_compared(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_what_is_never_loaded_is_not_refused(bad: Path) -> None:
-    """Functions are inlined before all tensors are observed."""
+def test_a_model_that_is_never_loaded_is_not_refused(bad: Path) -> None:
+    """With all tensors, functions are inlined before the model is loaded."""
     assert "t" in qc.onnx.observe(bad, FEEDS, tensors="all")
 
 
@@ -212,9 +212,10 @@ def test_a_good_model_is_loaded_by_one_child_and_gives_the_same(
 
     with_child = results(tmp_path / "q.onnx")
     assert len(started) == 3
-    # The source, the observed form and the copy; twice less the copy; three sessions.
+    # quantize: the source, the observed model and the copy. observe: the first two of them.
+    # evaluate: three sessions.
     assert answers == [Answer("done", "")] * (3 + 2 + 3)
-    monkeypatch.setattr(load_first, "_python", lambda: None)
+    monkeypatch.setattr(child_process, "_python", lambda: None)
     assert results(tmp_path / "q.onnx") == with_child
     assert len(started) == 3
 
@@ -235,7 +236,7 @@ def test_weights_are_read_from_their_files(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_what_onnxruntime_refuses_is_worded_by_this_process(tmp_path: Path) -> None:
+def test_errors_of_onnxruntime_come_from_this_process(tmp_path: Path) -> None:
     model = models.conv_net()
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(model, tmp_path / "m.onnx")
@@ -247,7 +248,7 @@ def test_what_onnxruntime_refuses_is_worded_by_this_process(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("in_child")
-def test_where_the_observed_form_aborts_the_other_observer_steps_in(
+def test_the_other_observer_is_used_when_the_observed_model_aborts(
     pretend: Callable[[str], None],
 ) -> None:
     model, feeds = models.conv_net(), [{"x": models.random(1, 3, 9, 12)}]
@@ -262,11 +263,9 @@ def test_where_the_observed_form_aborts_the_other_observer_steps_in(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_a_child_that_somebody_ended_is_replaced(
-    started: list[Any], tmp_path: Path
-) -> None:
+def test_a_killed_child_is_replaced(started: list[Any], tmp_path: Path) -> None:
     onnx.save(models.conv_net(), tmp_path / "m.onnx")
-    with one_child():
+    with shared_child():
         for _ in range(2):
             assert ask_child(str(tmp_path / "m.onnx"), CPU) == Answer("done", "")
             started[-1].kill()
@@ -284,7 +283,7 @@ def test_other_threads_and_forked_processes_start_another_child(
     def ask() -> None:
         found.append(ask_child(str(tmp_path / "m.onnx"), CPU))
 
-    with one_child():
+    with shared_child():
         ask()
         thread = threading.Thread(target=ask)
         thread.start()
@@ -314,7 +313,7 @@ def test_an_interrupt_ends_the_child(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_a_model_that_can_be_read_but_once_is_left_to_this_process(
+def test_a_model_that_can_be_read_only_once_is_left_to_this_process(
     tmp_path: Path, answers: list[Answer | None]
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
@@ -323,13 +322,13 @@ def test_a_model_that_can_be_read_but_once_is_left_to_this_process(
 
 
 @pytest.mark.usefixtures("in_child")
-def test_an_abort_writes_no_core(bad: Path, tmp_path: Path) -> None:
-    """Even where the system would, into the working folder."""
+def test_an_abort_writes_no_core_dump(bad: Path, tmp_path: Path) -> None:
+    """Not even where the system writes it into the working folder."""
     code = (
         "import resource, sys\n"
         "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
-        "import quantcal.onnx._runtime.load_first as first\n"
+        "import quantcal.onnx._runtime.child_process as first\n"
         "print(first.ask_child(sys.argv[1], ['CPUExecutionProvider']).message)\n"
     )
     command = [sys.executable, "-c", code, str(bad)]

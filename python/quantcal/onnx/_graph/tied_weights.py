@@ -1,7 +1,7 @@
-"""Tied weights: constants that are another one, transposed or multiplied by a number.
+"""Tied weights: constants that equal another constant, transposed or times a factor.
 
-Preparing a model computes such constants, and each could then be stored on its own. What
-is tied shares one copy of codes instead, and one float copy where a node stays in float.
+Preparing a model computes such constants. Storing each of them would enlarge the file.
+Instead, tied weights share one quantized copy, and one float copy for nodes in float.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """How a constant follows from another one.
+    """How to compute a constant from another one.
 
     Attributes
     ----------
     root : str
-        The other one; it may be gone from the graph when nothing else reads it.
+        The other constant. It is removed from the graph when nothing else reads it.
     perm : tuple of int
-        The axes of the root in the order of this constant; empty when they are the same.
+        The axes of the root in the order of this constant. Empty when they are the same.
     factor : float
-        What each value is multiplied by.
+        Each value is multiplied by it.
     """
 
     root: str
@@ -37,26 +37,26 @@ class Tie:
     factor: float = 1.0
 
     def order(self, rank: int) -> tuple[int, ...]:
-        """Return ``perm`` in full."""
+        """Return ``perm``, spelled out when it is empty."""
         return self.perm or tuple(range(rank))
 
 
 def tie_of(ties: Mapping[str, Tie], name: str) -> Tie:
-    """Return the tie of a constant; to itself when it has none."""
+    """Return the tie of a constant, by default to itself."""
     return ties.get(name, Tie(name))
 
 
-def tie_computed(
+def find_ties(
     graph: onnx.GraphProto, names: Sequence[str], fixed: set[str]
 ) -> dict[str, Tie]:
-    """Return the ties of constants that only Identity and Transpose nodes make.
+    """Return the ties of constants that Identity and Transpose nodes compute.
 
     Parameters
     ----------
     graph : GraphProto
-        Before these nodes are folded.
+        The graph before these nodes are folded.
     names : sequence of str
-        What is to be folded.
+        The constants to be folded.
     fixed : set of str
         All constants.
     """
@@ -77,9 +77,9 @@ def tie_computed(
 
 
 def _order(moves: Sequence[onnx.NodeProto]) -> tuple[int, ...] | None:
-    """Return the order of the axes behind all moves, the last first.
+    """Return the permutation of all moves together; the last move comes first.
 
-    None when it depends on a rank that is not written down.
+    None when a Transpose has no ``perm``, so that the order depends on an unknown rank.
     """
     order: tuple[int, ...] = ()
     for node in reversed(moves):
@@ -91,19 +91,18 @@ def _order(moves: Sequence[onnx.NodeProto]) -> tuple[int, ...] | None:
     return () if order == tuple(range(len(order))) else order
 
 
-def untie(graph: onnx.GraphProto, ties: Mapping[str, Tie]) -> None:
-    """Compute tied constants that stay in float from their root, where that stays, too.
+def compute_from_root(graph: onnx.GraphProto, ties: Mapping[str, Tie]) -> None:
+    """Replace tied float constants by nodes that compute them from their root.
 
-    The file then holds one copy, as the model did.
+    The file then has one copy, as the original model had. Ties whose root is no longer
+    stored in float are skipped.
 
     Parameters
     ----------
     graph : GraphProto
-        The written graph, changed in place; constants that nothing reads are gone.
+        The quantized graph without unread constants. It is changed in place.
     ties : mapping of str to Tie
     """
-    import onnx
-
     found = {tensor.name for tensor in graph.initializer}
     kept = {name: t for name, t in ties.items() if {name, t.root} <= found}
     if not kept:
@@ -111,28 +110,37 @@ def untie(graph: onnx.GraphProto, ties: Mapping[str, Tie]) -> None:
     taken = names_of(graph) | {node.name for node in all_nodes(graph)}
     made: list[onnx.NodeProto] = []
     for name, tie in kept.items():
-        steps: list[tuple[str, list[str], dict[str, tuple[int, ...]]]] = []
-        if tie.factor != 1.0:
-            factor = unique_name(f"{name}_factor", taken)
-            value = np.asarray(tie.factor, np.float32)
-            graph.initializer.append(onnx.numpy_helper.from_array(value, factor))
-            steps.append(("Mul", [factor], {}))
-        if tie.perm or not steps:
-            kind = "Transpose" if tie.perm else "Identity"
-            steps.append((kind, [], {"perm": tie.perm} if tie.perm else {}))
-        source = tie.root
-        for index, (kind, more, options) in enumerate(steps):
-            last = index == len(steps) - 1
-            result = name if last else unique_name(f"{name}_{kind}_Output", taken)
-            title = unique_name(f"{name}_{kind}", taken)
-            node = onnx.helper.make_node(
-                kind, [source, *more], [result], title, **options
-            )
-            made.append(node)
-            source = result
+        made += _computed(graph, name, tie, taken)
     for index in reversed(range(len(graph.initializer))):
         if graph.initializer[index].name in kept:
             del graph.initializer[index]
     nodes = [*made, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _computed(
+    graph: onnx.GraphProto, name: str, tie: Tie, taken: set[str]
+) -> list[onnx.NodeProto]:
+    """Return the nodes that compute a tied constant; a factor is added to the graph."""
+    import onnx
+
+    made: list[onnx.NodeProto] = []
+    steps: list[tuple[str, list[str], dict[str, tuple[int, ...]]]] = []
+    if tie.factor != 1.0:
+        factor = unique_name(f"{name}_factor", taken)
+        value = np.asarray(tie.factor, np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(value, factor))
+        steps.append(("Mul", [factor], {}))
+    if tie.perm or not steps:
+        kind = "Transpose" if tie.perm else "Identity"
+        steps.append((kind, [], {"perm": tie.perm} if tie.perm else {}))
+    source = tie.root
+    for index, (kind, more, options) in enumerate(steps):
+        last = index == len(steps) - 1
+        result = name if last else unique_name(f"{name}_{kind}_Output", taken)
+        title = unique_name(f"{name}_{kind}", taken)
+        node = onnx.helper.make_node(kind, [source, *more], [result], title, **options)
+        made.append(node)
+        source = result
+    return made

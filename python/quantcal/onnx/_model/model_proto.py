@@ -1,4 +1,4 @@
-"""Reading a model's message from whatever a caller gives, or saying what that is instead."""
+"""Reading a ModelProto from a path, bytes or an object, with an error for anything else."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from quantcal._io.file_kinds import kind_of
 if TYPE_CHECKING:
     import onnx
 
-# A protobuf message ends there, and so does what is read into memory to see.
+# The largest protobuf message. Larger files are not read.
 _MAX_FILE = 1 << 31
 
 _FORMS = "Give a path, bytes, or an onnx.ModelProto"
 
 
-def parse_model(model: object) -> tuple[onnx.ModelProto, str, Path | None]:
-    """Return the message, the name that errors call it by, and the path if there is one.
+def read_proto(model: object) -> tuple[onnx.ModelProto, str, Path | None]:
+    """Return the ModelProto, its name in errors, and its path if there is one.
 
     A ModelProto is copied.
 
     Raises
     ------
     CalibrationError
-        When it is no ONNX model; says what it is, and what to do.
+        When it is not an ONNX model. Says what it is instead, and what to do.
     """
     import onnx
 
@@ -34,7 +34,7 @@ def parse_model(model: object) -> tuple[onnx.ModelProto, str, Path | None]:
     if isinstance(model, onnx.ModelProto):
         proto = onnx.ModelProto()
         proto.CopyFrom(model)
-        return _checked(proto, label, None), label, None
+        return _check_graph(proto, label, None), label, None
     if isinstance(model, (bytes, bytearray, memoryview)):
         content = bytes(model)
         return _read(content, content, label), label, None
@@ -63,9 +63,9 @@ def _class_of(model: object) -> str:
 
 def _remedy_of(model: object) -> str:
     if hasattr(model, "model_proto"):  # torch.onnx.ONNXProgram
-        return f"{_FORMS}: here, its model_proto."
+        return f"{_FORMS}, here its model_proto."
     if hasattr(model, "state_dict"):
-        return f"{_FORMS}, which torch.onnx.export makes of it."
+        return f"{_FORMS}. torch.onnx.export writes one."
     return f"{_FORMS}."
 
 
@@ -75,15 +75,15 @@ def _check_path(path: Path) -> None:
         hint = f" in it: {', '.join(inside[:5])}" if inside else ", such as model.onnx"
         raise CalibrationError(f"{path} is a folder. Give the path of a model{hint}.")
     if not path.is_file():
-        raise CalibrationError(f"{path} is no file. Give the path of a model.")
+        raise CalibrationError(f"{path} is not a file. Give the path of a model.")
     size = path.stat().st_size
     if size >= _MAX_FILE:
         kind = kind_of(path)
         if kind is not None:
             raise CalibrationError(f"{path} is {kind.what}. {kind.remedy}")
         raise CalibrationError(
-            f"{path} has {size} bytes, but an ONNX model ends at 2 GiB: larger ones keep "
-            "their weights in a second file. Give the path of the model itself."
+            f"{path} has {size} bytes, but an ONNX model has less than 2 GiB. Larger models "
+            "keep their weights in a second file. Give the path of the model itself."
         )
 
 
@@ -93,12 +93,12 @@ def _read(content: bytes, source: Path | bytes, label: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
-    except Exception as error:  # protobuf's own, whose class differs between versions
-        raise CalibrationError(_what(source, label, str(error))) from error
-    return _checked(proto, label, source)
+    except Exception as error:  # of protobuf; its class depends on the version
+        raise CalibrationError(_describe(source, label, str(error))) from error
+    return _check_graph(proto, label, source)
 
 
-def _checked(
+def _check_graph(
     proto: onnx.ModelProto, label: str, source: Path | bytes | None
 ) -> onnx.ModelProto:
     if proto.graph.node:
@@ -107,15 +107,15 @@ def _checked(
         raise CalibrationError(
             f"The graph of {label} has no nodes: there is nothing to quantize or observe."
         )
-    raise CalibrationError(_what(source, label, "its graph is missing"))
+    raise CalibrationError(_describe(source, label, "its graph is missing"))
 
 
-def _what(source: Any, label: str, reason: str) -> str:
-    """Say what was given, if that can be seen, and what to do."""
+def _describe(source: Any, label: str, reason: str) -> str:
+    """Return an error that says what was given, if it is recognized, and what to do."""
     kind = None if source is None else kind_of(source)
     if kind is not None:
         return f"{label} is {kind.what}. {kind.remedy}"
     return (
-        f"{label} is no ONNX model, or it is damaged or cut short: {reason}. Fetch or "
-        "export it again."
+        f"{label} is not an ONNX model, or it is damaged or truncated: {reason}. Download "
+        "or export it again."
     )

@@ -1,10 +1,10 @@
-"""Whether rewriting left the float model as it was: both forms run on one sample.
+"""Checking that the prepared float model computes the same as the original, on one sample.
 
-What a conversion changes would be calibrated and written without a word, so all tensors
-of the main graph are compared before calibrating. Rounding may differ, and may grow on
-its way: a Sigmoid of large values, or an ArgMax between two equal scores. So where two
-tensors differ by more, the original node is run on what the rewritten model feeds it. A
-node that then gives what the rewritten model has is innocent.
+A wrong conversion would otherwise go unnoticed, so all tensors of the main graph are
+compared before calibration. Rounding errors may differ, and some operators amplify them: a
+Sigmoid of large values, or an ArgMax between two equal scores. So where two tensors differ
+by more than rounding, the original node runs on its inputs from the prepared model. If the
+result agrees with the prepared model, the node is not at fault.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_MEMORY = 1 << 28
-"""Bytes of tensors of both forms that are alive together: 256 MiB."""
+"""Limit in bytes for the tensors of both models in memory: 256 MiB."""
 
 _KINDS = frozenset(
     f"tensor({kind})"
@@ -40,18 +40,18 @@ _KINDS = frozenset(
         *("uint8", "uint16", "uint32", "uint64"),
     )
 )
-"""Types that numpy has; others are not compared."""
+"""Types that numpy has. Others are not compared."""
 
 _RANDOM = ("Random", "Multinomial", "Bernoulli")
-_AT_ONCE = 16  # suspects that are run apart with the values of one run
+_AT_ONCE = 16  # suspects that share one run for their inputs
 
 
-def check_unchanged(
+def check_equivalence(
     prepared: Prepared, feed: Feed, where: str, max_memory: int = MAX_MEMORY
 ) -> None:
-    """Refuse a model that computes something else once it is prepared.
+    """Raise an error when the prepared model does not compute the same as the original.
 
-    Models that need no rewriting are not run.
+    Models that were not rewritten are not run.
 
     Parameters
     ----------
@@ -59,43 +59,44 @@ def check_unchanged(
     feed : feed
         One sample.
     where : str
-        Names it in errors.
+        The name of the sample in errors.
     max_memory : int
-        As ``MAX_MEMORY``, which is the default.
+        In bytes, see ``MAX_MEMORY``.
 
     Raises
     ------
     CalibrationError
-        Names the first tensor, in the order of the graph, that differs by more than
-        rounding; also when one of both forms cannot run.
+        When a tensor differs by more than rounding. Names the first one in graph order.
+        Also when one of the two models cannot run.
     """
     if not is_rewritten(prepared):
         return
     changed = replace(prepared.converted, proto=prepared.proto)
     with Workspace(prepared.original) as before, Workspace(changed) as after:
-        forms = _Forms(prepared, before, after, feed, where)
+        comparison = _Comparison(prepared, before, after, feed, where)
         suspects: list[str] = []
-        for name in forms.differing(max_memory):
+        for name in comparison.differing(max_memory):
             suspects.append(name)
             if len(suspects) == _AT_ONCE:
-                forms.judge(suspects)
+                comparison.check_nodes(suspects)
                 suspects.clear()
-        forms.judge(suspects)
+        comparison.check_nodes(suspects)
 
 
-def checking_once(prepared: Prepared) -> Callable[[Feed, str], None]:
-    """Return a check that holds the prepared model until it is called."""
+def first_sample_check(prepared: Prepared) -> Callable[[Feed, str], None]:
+    """Return a check of the first sample. Further calls do nothing."""
+    # The check releases the prepared model, which may be large, after its first call.
     held = [prepared]
 
     def check(feed: Feed, where: str) -> None:
         while held:
-            check_unchanged(held.pop(), feed, where)
+            check_equivalence(held.pop(), feed, where)
 
     return check
 
 
 def is_rewritten(prepared: Prepared) -> bool:
-    """Return whether more than names was changed in the float model."""
+    """Return whether the float model was changed beyond names."""
     original, converted = prepared.original.proto, prepared.converted.proto
     return bool(
         opset_of(original) != opset_of(converted)
@@ -104,14 +105,14 @@ def is_rewritten(prepared: Prepared) -> bool:
     )
 
 
-def check_without_data(prepared: Prepared) -> Sample | None:
-    """Do the same with random inputs, where the model says what they are.
+def check_on_random_inputs(prepared: Prepared) -> Sample | None:
+    """Check a model without samples, on random inputs.
 
     Returns
     -------
     Sample, optional
-        The inputs. None when nothing was checked: an input is no float tensor of fixed
-        shape, or the model as it was given fails on random numbers.
+        The random inputs. None when nothing was checked, because an input is not a float
+        tensor of fixed shape, or the original model fails on random numbers.
     """
     feed: Feed = {}
     where = "random inputs"
@@ -130,21 +131,21 @@ def check_without_data(prepared: Prepared) -> Sample | None:
             run(before.open(outputs), outputs, feed, where)
     except CalibrationError:
         return None
-    check_unchanged(prepared, feed, where)
+    check_equivalence(prepared, feed, where)
     return Sample(feed, where)
 
 
-class _Forms:
-    """The model as it was given and as it is prepared, on one sample.
+class _Comparison:
+    """Compares the original and the prepared model on one sample.
 
     Parameters
     ----------
     prepared : Prepared
     before, after : Workspace
-        The two forms.
+        Workspaces of the original and the prepared model.
     feed : feed
     where : str
-        Names the sample.
+        The name of the sample in errors.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class _Forms:
         self._types = {name: kind for name, kind in types.items() if kind in _KINDS}
 
     def differing(self, max_memory: int) -> Iterator[str]:
-        """Yield the tensors that differ by more than rounding, in the order of the graph."""
+        """Yield the tensors that differ by more than rounding, in graph order."""
         groups = GroupedRun(self._before, self._types, max_memory // 2)
         for arrays in groups(self._feed, self._where):
             names = list(arrays)
@@ -184,8 +185,8 @@ class _Forms:
                 if not is_rounding(arrays.pop(name), got) and not _is_random(node):
                     yield name
 
-    def judge(self, suspects: list[str]) -> None:
-        """Run the nodes that make these tensors on what the prepared model feeds them."""
+    def check_nodes(self, suspects: list[str]) -> None:
+        """Run the original nodes of these tensors on inputs from the prepared model."""
         cones = {name: self._cone(name) for name in suspects}
         needed = {name for _, read in cones.values() for name in read} | set(suspects)
         names = [name for name in self._types if name in needed]
@@ -203,7 +204,7 @@ class _Forms:
                 self._refuse(name, nodes, want, values[name])
 
     def _cone(self, name: str) -> tuple[list[int], list[str]]:
-        """Return the nodes behind a tensor, and the tensors of both forms they read."""
+        """Return the nodes that compute a tensor from tensors of both models, and these."""
         nodes: set[int] = set()
         read: dict[str, None] = {}
         todo = [self._maker[name]]
@@ -220,7 +221,7 @@ class _Forms:
         return sorted(nodes), list(read)
 
     def _alone(self, name: str, indices: list[int], read: list[str]) -> Any:
-        """Open a session of some nodes, which are given what they read."""
+        """Open a session of some nodes, whose inputs become inputs of the model."""
         import onnx
 
         numbers = {
@@ -252,13 +253,13 @@ class _Forms:
         )
         if old != new:
             done = f"Converting {label} from opset {old} to {new} would change it"
-            help_ = f"Export the model again with opset {new} or later."
+            remedy = f"Export the model again with opset {new} or later."
         else:
             done = f"Preparing {label} would change it"
-            help_ = "Leave the node in float with exclude=, and please report it."
+            remedy = "Leave the node in float with exclude=, and please report it."
         raise CalibrationError(
             f"{done}: {name!r}, which {named} make{'s' * (len(makers) == 1)}, "
-            f"{describe(want, got)} on {self._where}. {help_}"
+            f"{describe(want, got)} on {self._where}. {remedy}"
         )
 
 

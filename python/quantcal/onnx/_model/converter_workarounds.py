@@ -1,9 +1,9 @@
-"""Finding the operators that onnx's version converter changes or refuses.
+"""Workarounds for operators that onnx's version converter changes or refuses.
 
-The converter lets nodes of other domains through as they are. So these nodes are set
-aside under another domain, the rest is converted, and then each takes the form of
-:mod:`quantcal.onnx._model.old_forms`. Operators that onnxruntime has added to ONNX's
-domain come back as they were.
+The converter does not touch nodes of other domains. So these nodes are hidden in another
+domain, the rest is converted, and then each hidden node is rewritten
+(:mod:`quantcal.onnx._model.opset_rewrites`). Operators that onnxruntime has added to ONNX's
+domain only get their domain back.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from quantcal.onnx._graph.graph import (
     subgraphs,
 )
 from quantcal.onnx._graph.scopes import scopes
-from quantcal.onnx._model.old_forms import FORMS, Old
+from quantcal.onnx._model.opset_rewrites import REWRITES, OldNode
 
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._model.old_forms import Types
+    from quantcal.onnx._model.opset_rewrites import Types
 
-_ASIDE = "quantcal.aside"
+_HIDDEN = "quantcal.hidden"
 
 _FLOAT = 1  # of onnx.TensorProto
-# The converter writes these with float32 constants, whatever the tensor is.
+# The converter adds float32 constants to these, whatever the type of the tensor.
 _TYPED = ("Clip", "Pad", "Dropout")
 
 
 @dataclass(slots=True)
-class Aside:
-    """The nodes of a model that the converter does not see.
+class HiddenNodes:
+    """The nodes that are hidden from the converter.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Aside:
     any : bool
         Whether there are such nodes.
     types : dict
-        Types and shapes of tensors before the conversion, where they are needed.
+        Types and shapes of tensors before the conversion, if a rewrite needs them.
     """
 
     version: int
@@ -60,7 +60,7 @@ class Aside:
 def check_convertible(
     proto: onnx.ModelProto, version: int, target: int, label: str
 ) -> None:
-    """Refuse what has no counterpart in newer opsets, and what onnx converts to another.
+    """Refuse operators that newer opsets do not have.
 
     Raises
     ------
@@ -70,23 +70,23 @@ def check_convertible(
     for node in all_nodes(proto.graph):
         if operator_of(node) == "Scan" and version == 8:
             raise CalibrationError(
-                f"{label} has opset 8; what is asked for needs {target}. The Scan node "
-                f"{node.name!r} of opset 8 takes a batch, later ones do not. Export the "
-                f"model again with opset {target} or later."
+                f"{label} has opset 8, but the requested formats need {target}. The Scan "
+                f"node {node.name!r} of opset 8 takes a batch, which later opsets do not "
+                f"support. Export the model again with opset {target} or later."
             )
 
 
-def reason(error: Exception, proto: onnx.ModelProto) -> str:
-    """Return what the converter says, and the nodes that it speaks of."""
-    told = str(error).rpartition("failed: ")[2].strip().rstrip(".")
-    words = set(re.findall(r"\w+", told))
+def explain_failure(error: Exception, proto: onnx.ModelProto) -> str:
+    """Return the converter's message with the names of the nodes that it may mean."""
+    message = str(error).rpartition("failed: ")[2].strip().rstrip(".")
+    words = set(re.findall(r"\w+", message))
     nodes = [n.name for n in all_nodes(proto.graph) if n.name and n.op_type in words]
     listed = ", ".join(map(repr, nodes[:3])) + (", …" if len(nodes) > 3 else "")
-    return f"{told} (node {listed})" if nodes else told
+    return f"{message} (node {listed})" if nodes else message
 
 
-def set_aside(proto: onnx.ModelProto, version: int, target: int) -> Aside:
-    """Hide the nodes that the converter must not touch; the model is changed.
+def hide_nodes(proto: onnx.ModelProto, version: int, target: int) -> HiddenNodes:
+    """Hide the nodes that the converter must not touch, by changing their domain.
 
     Parameters
     ----------
@@ -96,35 +96,38 @@ def set_aside(proto: onnx.ModelProto, version: int, target: int) -> Aside:
     """
     import onnx
 
-    aside = Aside(version)
+    hidden = HiddenNodes(version)
     present = {operator_of(node) for node in all_nodes(proto.graph)}
     if (version < 11 and present & {*_TYPED}) or "GroupNormalization" in present:
-        aside.types = _types(proto)
+        hidden.types = _infer_types(proto)
     captured = {name for node in all_nodes(proto.graph) for name in captured_by(node)}
     for node in all_nodes(proto.graph):
-        # onnx puts a Reshape behind some, and cannot where a subgraph reads the result.
-        moved = node.op_type in _RESHAPED and version < 13
-        moved = moved and not captured.isdisjoint(node.output)
-        if node.domain == "" and (moved or _wants(node, version, target, aside.types)):
-            node.domain = _ASIDE
-            aside.any = True
-    if aside.any:
-        proto.opset_import.append(onnx.helper.make_opsetid(_ASIDE, 1))
-    return aside
+        # The converter adds a Reshape after these. It fails where a subgraph reads the
+        # result.
+        fails = node.op_type in _RESHAPED and version < 13
+        fails = fails and not captured.isdisjoint(node.output)
+        if node.domain == "" and (
+            fails or _needs_rewrite(node, version, target, hidden.types)
+        ):
+            node.domain = _HIDDEN
+            hidden.any = True
+    if hidden.any:
+        proto.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+    return hidden
 
 
-def put_back(proto: onnx.ModelProto, aside: Aside) -> None:
-    """Give the hidden nodes the form that computes the same in the new opset."""
-    if not aside.any:
+def rewrite_hidden(proto: onnx.ModelProto, hidden: HiddenNodes) -> None:
+    """Replace the hidden nodes by nodes of the new opset that compute the same."""
+    if not hidden.any:
         return
     domains = [entry.domain for entry in proto.opset_import]
-    del proto.opset_import[domains.index(_ASIDE)]
-    _put_back(proto.graph, aside, names_of(proto.graph), ChainMap())
+    del proto.opset_import[domains.index(_HIDDEN)]
+    _rewrite_graph(proto.graph, hidden, names_of(proto.graph), ChainMap())
 
 
-def _put_back(
+def _rewrite_graph(
     graph: onnx.GraphProto,
-    aside: Aside,
+    hidden: HiddenNodes,
     taken: set[str],
     around: ChainMap[str, onnx.TensorProto],
 ) -> None:
@@ -132,21 +135,23 @@ def _put_back(
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         for inner in subgraphs(node):
-            _put_back(inner, aside, taken, constants)
+            _rewrite_graph(inner, hidden, taken, constants)
         if operator_of(node) == "Constant" and node.attribute[0].HasField("t"):
             constants[node.output[0]] = node.attribute[0].t
-        if node.domain != _ASIDE:
+        if node.domain != _HIDDEN:
             nodes.append(node)
             continue
         node.domain = ""
-        rewrite = FORMS.get(node.op_type)
-        old = Old(node, aside.version, aside.types, constants, taken)
+        rewrite = REWRITES.get(node.op_type)
+        old = OldNode(node, hidden.version, hidden.types, constants, taken)
         nodes += rewrite(old) if rewrite else [node]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _wants(node: onnx.NodeProto, version: int, target: int, types: Types) -> bool:
+def _needs_rewrite(
+    node: onnx.NodeProto, version: int, target: int, types: Types
+) -> bool:
     """Whether the converter changes what a node computes, or cannot convert it."""
     import onnx
 
@@ -171,8 +176,8 @@ def _by_element(node: onnx.NodeProto) -> bool:
 
 _RESHAPED = frozenset({"Softmax", "LogSoftmax"})
 
-# Operator → whether a node of it is rewritten by hand, by the opsets before and after the
-# conversion and the element type of the first input.
+# Operator → whether one of its nodes needs a rewrite. Arguments: the node, the opsets
+# before and after the conversion, and the element type of the first input.
 _RULES: dict[str, Callable[[onnx.NodeProto, int, int, int], bool]] = {
     "BatchNormalization": lambda node, *_: _by_element(node),
     "Clip": lambda node, version, target, kind: version < 11 and kind != _FLOAT,
@@ -185,11 +190,11 @@ _RULES: dict[str, Callable[[onnx.NodeProto, int, int, int], bool]] = {
 }
 
 
-def _types(proto: onnx.ModelProto) -> Types:
-    """Return element types and shapes of tensors, as far as onnx can infer them."""
+def _infer_types(proto: onnx.ModelProto) -> Types:
+    """Return the element types and shapes of tensors that onnx can infer."""
     import onnx
 
-    # Where nothing can be inferred, the tensors are taken for float32.
+    # Tensors of unknown type count as float32.
     with contextlib.suppress(Exception):
         proto = onnx.shape_inference.infer_shapes(proto)
     found: Types = {}

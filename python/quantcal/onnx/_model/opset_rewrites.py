@@ -1,7 +1,7 @@
-"""What old operators compute, as nodes of opset 13 or later.
+"""Rewriting old operators as nodes of opset 13 or later, one function per operator.
 
-One function for each operator; :mod:`quantcal.onnx._model.old_operators` finds the nodes. The
-meaning is what onnxruntime computes, and a test compares each form with it.
+:mod:`quantcal.onnx._model.converter_workarounds` finds the nodes. The rewritten nodes
+compute what onnxruntime computes for the old ones, and a test compares both.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     Nodes: TypeAlias = list[onnx.NodeProto]
 
 Types: TypeAlias = dict[str, tuple[int, "list[int | None] | None"]]
-"""Tensor → element type and shape, as far as they are known."""
+"""Tensor → element type and shape, where known."""
 
 _FLOAT, _INT64, _BOOL = 1, 7, 9  # numbers of onnx.TensorProto
-_END = 2**31 - 1  # Slice stops at the end
+_END = 2**31 - 1  # an end of Slice beyond every axis
 
 
-class Old:
-    """A node to be rewritten, what is known around it, and the nodes made so far.
+class OldNode:
+    """A node to rewrite, its context, and the new nodes so far.
 
     Parameters
     ----------
     node : NodeProto
     version : int
-        The opset that it is of.
+        The opset of the node.
     types : dict
-        Of the tensors before the conversion.
+        Types and shapes of the tensors before the conversion.
     constants : mapping of str to TensorProto
-        Those that the node can see.
+        The constants that are visible to the node.
     taken : set of str
-        All names in use; new ones are added.
+        All names in use. New ones are added.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Old:
         self._taken = taken
 
     def value(self, name: str) -> np.ndarray[Any, Any] | None:
-        """Return the value of a constant, None for what is computed or lies outside."""
+        """Return the value of a constant; None for computed tensors and external data."""
         import onnx
 
         tensor = self._constants.get(name)
@@ -71,7 +71,7 @@ class Old:
         return np.asarray(onnx.numpy_helper.to_array(tensor))
 
     def constant(self, values: Any, kind: int | None = None) -> str:
-        """Add a constant and return its name; of the type of the input by default."""
+        """Add a constant, by default of the type of the input, and return its name."""
         import onnx
 
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind or self.kind)
@@ -88,7 +88,7 @@ class Old:
         return name
 
     def end(self, op_type: str, inputs: list[str], **attributes: Any) -> Nodes:
-        """Add the node that takes over the name and the output, and return all."""
+        """Add the last node, with the old name and output, and return all new nodes."""
         import onnx
 
         output = [self.node.output[0]]
@@ -97,12 +97,11 @@ class Old:
         return [*self.made, made]
 
 
-def resize(old: Old) -> Nodes:
-    """Upsample 7 and 9 and Resize 10 are asymmetric; each axis has a rounding.
-
-    "Nearest" rounds down where an axis grows and up where it shrinks. Newer operators
-    have one rounding for all axes, so mixed and computed scales take two nodes.
-    """
+def resize(old: OldNode) -> Nodes:
+    """Upsample 7 and 9 and Resize 10 become Resize with asymmetric coordinates."""
+    # The old "nearest" rounds down along axes that grow and up along axes that shrink.
+    # The new Resize has one rounding for all axes. So scales of both kinds, and computed
+    # ones, need two nodes.
     mode = old.attributes.get("mode", b"nearest").decode()
     common = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
     x = old.node.input[0]
@@ -120,8 +119,9 @@ def resize(old: Old) -> Nodes:
         return old.end("Resize", [x, "", scales], nearest_mode="ceil", **common)
     one = old.constant([1.0], _FLOAT)
     growing, shrinking = (old.add(op, [scales, one]) for op in ("Max", "Min"))
-    # onnxruntime copies where no size changes, though floor(1 / 1.1) is 0. Here it must
-    # not if an axis shrinks later: a new axis that is doubled keeps it from it.
+    # onnxruntime's Resize copies its input when no size changes, even where the scale
+    # 1.1 would move elements by rounding down. The old operator does not copy when another
+    # axis shrinks. So the first node also doubles a new axis, which prevents the copy.
     shrinks = old.add("Less", [old.add("ReduceMin", [scales]), one])
     more = old.add("Where", [shrinks, old.constant([2.0], _FLOAT), one])
     wide = old.add("Unsqueeze", [x, old.constant([0], _INT64)])
@@ -131,8 +131,8 @@ def resize(old: Old) -> Nodes:
     return old.end("Resize", [grown, "", shrinking], nearest_mode="ceil", **common)
 
 
-def over_all_axes_behind(old: Old) -> Nodes:
-    """Hardmax and Softmax below 13 take all axes from their own on for one."""
+def normalize_over_trailing_axes(old: OldNode) -> Nodes:
+    """Hardmax and Softmax below 13 treat all axes from ``axis`` on as one."""
     x = old.node.input[0]
     shape = old.add("Shape", [x])
     flat = old.add("Flatten", [x], axis=old.attributes.get("axis", 1))
@@ -140,8 +140,8 @@ def over_all_axes_behind(old: Old) -> Nodes:
     return old.end("Reshape", [made, shape])
 
 
-def dropout(old: Old) -> Nodes:
-    """Dropout below 12 drops nothing, and its mask is 0 (false) everywhere."""
+def dropout(old: OldNode) -> Nodes:
+    """Dropout below 12 drops nothing in inference, and its mask is 0 (false) everywhere."""
     import onnx
 
     x, mask = old.node.input[0], old.node.output[1]
@@ -153,8 +153,8 @@ def dropout(old: Old) -> Nodes:
     return old.end("Identity", [x]) if old.node.output[0] else old.made
 
 
-def clip(old: Old) -> Nodes:
-    """Clip below 11 has its bounds as attributes."""
+def clip(old: OldNode) -> Nodes:
+    """Clip below 11 has the bounds as attributes."""
     bounds = [
         old.constant(old.attributes[name]) if name in old.attributes else ""
         for name in ("min", "max")
@@ -162,16 +162,16 @@ def clip(old: Old) -> Nodes:
     return old.end("Clip", [old.node.input[0], *bounds])
 
 
-def pad(old: Old) -> Nodes:
-    """Pad below 11 has its sizes and its value as attributes."""
+def pad(old: OldNode) -> Nodes:
+    """Pad below 11 has the sizes and the value as attributes."""
     sizes = old.constant(old.attributes["pads"], _INT64)
     value = old.constant(old.attributes.get("value", 0.0))
     mode = old.attributes.get("mode", b"constant").decode()
     return old.end("Pad", [old.node.input[0], sizes, value], mode=mode)
 
 
-def batch_norm(old: Old) -> Nodes:
-    """BatchNormalization below 9 with ``spatial=0`` has parameters for each element."""
+def batch_norm(old: OldNode) -> Nodes:
+    """BatchNormalization below 9 with ``spatial=0`` has parameters per element."""
     x, gain, shift, mean, variance = old.node.input
     epsilon = old.constant(old.attributes.get("epsilon", 1e-5))
     spread = old.add("Sqrt", [old.add("Add", [variance, epsilon])])
@@ -179,8 +179,8 @@ def batch_norm(old: Old) -> Nodes:
     return old.end("Add", [old.add("Mul", [unit, gain]), shift])
 
 
-def group_norm(old: Old) -> Nodes:
-    """GroupNormalization 18 to 20 has a scale for each group, 21 for each channel."""
+def group_norm(old: OldNode) -> Nodes:
+    """GroupNormalization 18 to 20 has a scale per group, later versions per channel."""
     x = old.node.input[0]
     groups = old.attributes["num_groups"]
     channels = old.shape[1] if old.shape is not None and len(old.shape) > 1 else None
@@ -198,42 +198,42 @@ def group_norm(old: Old) -> Nodes:
     return old.end("GroupNormalization", inputs, **old.attributes)
 
 
-def affine(old: Old) -> Nodes:
+def affine(old: OldNode) -> Nodes:
     """Affine: alpha · x + beta."""
     scaled = old.add("Mul", [old.node.input[0], _factor(old, "alpha")])
     return old.end("Add", [scaled, old.constant(old.attributes.get("beta", 0.0))])
 
 
-def image_scaler(old: Old) -> Nodes:
-    """ImageScaler: scale · x + the bias of each channel."""
+def image_scaler(old: OldNode) -> Nodes:
+    """ImageScaler: scale · x + a bias per channel."""
     scaled = old.add("Mul", [old.node.input[0], _factor(old, "scale")])
     bias = np.reshape(old.attributes["bias"], (-1, 1, 1))
     return old.end("Add", [scaled, old.constant(bias)])
 
 
-def scaled_tanh(old: Old) -> Nodes:
+def scaled_tanh(old: OldNode) -> Nodes:
     """ScaledTanh: alpha · tanh(beta · x)."""
     inner = old.add("Mul", [old.node.input[0], _factor(old, "beta")])
     return old.end("Mul", [old.add("Tanh", [inner]), _factor(old, "alpha")])
 
 
-def parametric_softplus(old: Old) -> Nodes:
+def parametric_softplus(old: OldNode) -> Nodes:
     """ParametricSoftplus: alpha · log(1 + exp(beta · x))."""
     inner = old.add("Mul", [old.node.input[0], _factor(old, "beta")])
     return old.end("Mul", [old.add("Softplus", [inner]), _factor(old, "alpha")])
 
 
-def _factor(old: Old, name: str) -> str:
+def _factor(old: OldNode, name: str) -> str:
     return old.constant(old.attributes.get(name, 1.0))
 
 
-def dynamic_slice(old: Old) -> Nodes:
-    """DynamicSlice became Slice."""
+def dynamic_slice(old: OldNode) -> Nodes:
+    """DynamicSlice is an old name of Slice."""
     return old.end("Slice", list(old.node.input))
 
 
-def crop(old: Old) -> Nodes:
-    """Crop: off the borders left, top, right, bottom, or of a size from left and top."""
+def crop(old: OldNode) -> Nodes:
+    """Crop: removes the borders (left, top, right, bottom), or keeps a size from left, top."""
     left, top, right, bottom = old.attributes["border"]
     if "scale" in old.attributes:
         height, width = old.attributes["scale"]
@@ -246,7 +246,7 @@ def crop(old: Old) -> Nodes:
     return old.end("Slice", [old.node.input[0], starts, stops, axes])
 
 
-FORMS: dict[str, Callable[[Old], Nodes]] = {
+REWRITES: dict[str, Callable[[OldNode], Nodes]] = {
     "Affine": affine,
     "BatchNormalization": batch_norm,
     "Clip": clip,
@@ -254,7 +254,7 @@ FORMS: dict[str, Callable[[Old], Nodes]] = {
     "Dropout": dropout,
     "DynamicSlice": dynamic_slice,
     "GroupNormalization": group_norm,
-    **dict.fromkeys(("Hardmax", "Softmax", "LogSoftmax"), over_all_axes_behind),
+    **dict.fromkeys(("Hardmax", "Softmax", "LogSoftmax"), normalize_over_trailing_axes),
     "ImageScaler": image_scaler,
     "Pad": pad,
     "ParametricSoftplus": parametric_softplus,

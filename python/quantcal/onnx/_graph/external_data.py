@@ -1,6 +1,6 @@
-"""Weights that lie in files beside the model: which they are, and reading one of them.
+"""External data: weights in files beside the model, how to find, read and write them.
 
-Models above 2 GB have no other form: a protobuf message ends there.
+A protobuf message holds at most 2 GiB, so larger models need external data.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     import onnx
 
 EXTERNAL_BYTES = 1024
-"""Smaller tensors stay in the model."""
+"""Tensors of fewer bytes stay in the model."""
 
-_DIGITS = 19  # of the largest place that a file may have
+# 2**63, the largest offset of a file, has 19 digits.
+_MAX_DIGITS = 19
 
 
 def external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield the tensors of a model, in subgraphs too, whose values are not in it."""
+    """Yield the tensors with external data, including those of subgraphs and functions."""
     functions = [node for function in proto.functions for node in function.node]
     yield from _of_graph(proto.graph)
     yield from _of_nodes(functions)
@@ -50,26 +51,26 @@ def _of_nodes(nodes: Any) -> Iterator[onnx.TensorProto]:
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Return whether the values lie in a file."""
+    """Return whether the values are in another file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
 def location_of(tensor: onnx.TensorProto) -> str:
-    """Return the name of the file that holds the values, as the model has it."""
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    return str(said.get("location", ""))
+    """Return the file that holds the values, as the model names it."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return str(entries.get("location", ""))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of an external tensor lie.
+class ExternalData:
+    """The file and the byte range of a tensor with external data.
 
     Attributes
     ----------
     location : str
-        Of the file, relative to a folder.
+        The file, relative to a folder.
     offset, size : int
-        The bytes there; the size is that of the values.
+        In bytes. The size is that of the values.
     """
 
     location: str
@@ -78,63 +79,64 @@ class Place:
 
     @property
     def end(self) -> int:
-        """The bytes that the file must have."""
+        """The smallest size of the file, in bytes."""
         return self.offset + self.size
 
     @staticmethod
-    def of(tensor: onnx.TensorProto, label: str = "the model") -> Place:
-        """Read what a tensor says of its place.
+    def of(tensor: onnx.TensorProto, label: str = "the model") -> ExternalData:
+        """Read the entries of a tensor.
 
         Raises
         ------
         CalibrationError
-            When it names no file, or numbers that cannot be.
+            When no file is named, or a number is invalid.
         """
-        said = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {entry.key: entry.value for entry in tensor.external_data}
         what = f"Cannot read {label}: its weight {tensor.name!r}"
-        if not said.get("location"):
+        if not entries.get("location"):
             raise CalibrationError(
-                f"{what} lies in a file that has no name. Save the model again."
+                f"{what} has external data without a file name. Save the model again."
             )
         size = _bytes_of(tensor, what)
         numbers = {}
-        for key, usual in (("offset", 0), ("length", size)):
-            text = said.get(key, str(usual))
-            if not text.isdecimal() or len(text) > _DIGITS:
+        for key, default in (("offset", 0), ("length", size)):
+            text = entries.get(key, str(default))
+            if not text.isdecimal() or len(text) > _MAX_DIGITS:
                 raise CalibrationError(
-                    f"{what} has the {key} {text!r:.50}. It must be a number of bytes: save "
-                    "the model again."
+                    f"{what} has the {key} {text!r:.50}, which is not a number of bytes. "
+                    "Save the model again."
                 )
             numbers[key] = int(text)
-        # onnxruntime takes a length of 0 for one that is not said.
+        # onnxruntime treats a length of 0 as missing.
         if numbers["length"] not in (0, size):
             raise CalibrationError(
-                f"{what} takes {size} bytes, but its length is said to be "
+                f"{what} takes {size} bytes, but the model gives the length "
                 f"{numbers['length']}. Save the model again."
             )
-        return Place(said["location"], numbers["offset"], size)
+        return ExternalData(entries["location"], numbers["offset"], size)
 
 
 def _bytes_of(tensor: onnx.TensorProto, what: str) -> int:
-    """Return how many bytes the values take; those below 8 bits are packed."""
+    """Return the size of the values. Types below 8 bits are packed."""
     name = name_of(tensor.data_type)
     if name in ("UNDEFINED", "STRING") or any(size < 0 for size in tensor.dims):
         raise CalibrationError(
-            f"{what} has the type {name} and shape {list(tensor.dims)}, which no file can "
-            "hold. Save the model again."
+            f"{what} has the type {name} and shape {list(tensor.dims)}, which external data "
+            "cannot have. Save the model again."
         )
     bits: int = math.prod(tensor.dims) * bits_of(name, dtype_of(tensor.data_type))
     return -(-bits // 8)
 
 
-def move_out(proto: onnx.ModelProto, folder: Path, location: str) -> None:
-    """Write all weights but small ones to a new file in a folder, to be read from there.
+def externalize_weights(proto: onnx.ModelProto, folder: Path, location: str) -> None:
+    """Move all weights but small ones to a new file in a folder.
 
-    What lies in attributes stays, and so do values that are not kept as plain bytes.
-    (``onnx.save_model`` does so too, but refuses a name that the working folder has.)
+    Tensors in attributes stay, and so do values that are not stored as raw bytes.
     """
     from onnx import external_data_helper
 
+    # `onnx.save_model` does the same, but it fails when the working folder happens to
+    # have a file of that name.
     for graph in _graphs(proto.graph):
         for tensor in graph.initializer:
             if tensor.HasField("raw_data") and len(tensor.raw_data) >= EXTERNAL_BYTES:
@@ -151,10 +153,8 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def count_weights(proto: onnx.ModelProto) -> int:
-    """Return the number of values in the weights of a model, those of subgraphs too.
-
-    Asked for its size in bytes, a message writes itself out in memory to see.
-    """
+    """Return the number of values in the weights of a model, including subgraphs."""
+    # protobuf's own `ByteSize` serializes the whole message to measure it.
     return sum(
         math.prod(tensor.dims)
         for graph in _graphs(proto.graph)
@@ -162,16 +162,19 @@ def count_weights(proto: onnx.ModelProto) -> int:
     )
 
 
-def embed(proto: onnx.ModelProto, folder: Path, *, small_only: bool = False) -> None:
-    """Read the external tensors into the model, all or those that belong there."""
+def embed_weights(
+    proto: onnx.ModelProto, folder: Path, *, small_only: bool = False
+) -> None:
+    """Read external data into the model: all of it, or only the small tensors."""
     for tensor in external_tensors(proto):
-        if not small_only or Place.of(tensor).size < EXTERNAL_BYTES:
+        if not small_only or ExternalData.of(tensor).size < EXTERNAL_BYTES:
             _read(tensor, folder)
 
 
 def _read(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Read one tensor. onnx's own function refuses links, and files with two names."""
-    place = Place.of(tensor)
+    """Read the external data of one tensor into it."""
+    # onnx's own function refuses links and files with several hard links.
+    place = ExternalData.of(tensor)
     path = folder / place.location
     try:
         with path.open("rb") as file:
@@ -183,22 +186,22 @@ def _read(tensor: onnx.TensorProto, folder: Path) -> None:
         ) from error
     if len(content) < place.size:
         raise CalibrationError(
-            f"The weight {tensor.name!r} takes {place.size} bytes of {path}, which ends "
-            f"after {len(content)} of them. Fetch the file again."
+            f"The weight {tensor.name!r} takes {place.size} bytes of {path}, but only "
+            f"{len(content)} are there. Download the file again."
         )
     tensor.raw_data = content
-    tensor.ClearField("data_location")  # as in a model that never had files
+    tensor.ClearField("data_location")  # as in a model without external data
     del tensor.external_data[:]
 
 
 def values_of(tensor: onnx.TensorProto, folder: Path | None) -> np.ndarray[Any, Any]:
-    """Return the values of a tensor, which stays as it is.
+    """Return the values of a tensor, which is not changed.
 
     Parameters
     ----------
     tensor : TensorProto
     folder : Path, optional
-        Where the file of an external tensor lies.
+        The folder of the external data.
     """
     import onnx
 

@@ -1,4 +1,4 @@
-"""The float model computes the same after all rewriting, or it is refused by name."""
+"""The prepared float model computes the same as the original, or an error names the node."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from onnx import TensorProto, helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._check import float_model
+from quantcal.onnx._check import equivalence
 from quantcal.onnx._check.rounding import describe, is_rounding
 from quantcal.onnx._model import opset
-from quantcal.onnx._model.model import Loaded
-from quantcal.onnx._model.old_operators import Aside
+from quantcal.onnx._model.converter_workarounds import HiddenNodes
+from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._plan import prepare as preparing
 from quantcal.onnx._plan.options import Options
 
@@ -42,9 +42,9 @@ def upsampled(*, shape: Any = SHAPE) -> onnx.ModelProto:
 
 
 @pytest.fixture
-def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave everything to onnx's converter."""
-    monkeypatch.setattr(opset, "set_aside", lambda proto, old, new: Aside(old))
+def no_workarounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use onnx's converter without workarounds."""
+    monkeypatch.setattr(opset, "hide_nodes", lambda proto, old, new: HiddenNodes(old))
 
 
 def samples(read: list[int], count: int = 5) -> Iterator[dict[str, Any]]:
@@ -53,7 +53,7 @@ def samples(read: list[int], count: int = 5) -> Iterator[dict[str, Any]]:
         yield {"x": models.random(*SHAPE, seed=seed)}
 
 
-@pytest.mark.usefixtures("trusting")
+@pytest.mark.usefixtures("no_workarounds")
 def test_a_conversion_that_changes_a_tensor_is_refused_before_calibrating(
     tmp_path: Path,
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_conversion_that_changes_a_tensor_is_refused_before_calibrating(
         qc.onnx.observe(upsampled(), samples([]))
 
 
-def test_the_sample_that_is_compared_is_observed_like_all_others(
+def test_the_sample_of_the_check_is_also_observed(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
@@ -82,13 +82,13 @@ def test_the_sample_that_is_compared_is_observed_like_all_others(
     assert once.table == listed.compute("mse", format="uint8")
 
 
-@pytest.mark.usefixtures("trusting")
+@pytest.mark.usefixtures("no_workarounds")
 @pytest.mark.parametrize(
     "options",
     [{"activation_type": "none", "weight_type": "int4"}, {}],
     ids=["weights", "table"],
 )
-def test_without_data_random_inputs_of_the_models_shape_are_compared(
+def test_without_data_the_models_are_compared_on_random_inputs(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     def write(model: onnx.ModelProto) -> None:
@@ -109,12 +109,12 @@ def test_without_data_random_inputs_of_the_models_shape_are_compared(
 def test_a_model_that_is_not_rewritten_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(float_model, "_Forms", None)
+    monkeypatch.setattr(equivalence, "_Comparison", None)
     images = [{"x": models.random(1, 3, 6, 7)}]
     qc.onnx.quantize(models.conv_net(), tmp_path / "q.onnx", images, progress=False)
 
 
-def test_a_fault_in_our_own_folding_is_refused(
+def test_a_wrong_folding_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold = preparing.fold_batch_norms
@@ -139,24 +139,24 @@ def test_a_fault_in_our_own_folding_is_refused(
 
 
 def compared(model: onnx.ModelProto, feed: dict[str, Any]) -> list[str]:
-    """Check a model, and return the tensors whose nodes were run apart."""
-    prepared = preparing.prepare(Loaded(model, "the model"), Options.of())
-    assert float_model.is_rewritten(prepared)
+    """Check a model, and return the tensors whose nodes were run separately."""
+    prepared = preparing.prepare(LoadedModel(model, "the model"), Options.of())
+    assert equivalence.is_rewritten(prepared)
     suspects: list[str] = []
-    judge = float_model._Forms.judge
+    judge = equivalence._Comparison.check_nodes
 
     def noted(self: Any, names: list[str]) -> None:
         suspects.extend(names)
         judge(self, names)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(float_model._Forms, "judge", noted)
-        float_model.check_unchanged(prepared, feed, "sample 0")
+        patch.setattr(equivalence._Comparison, "check_nodes", noted)
+        equivalence.check_equivalence(prepared, feed, "sample 0")
     return suspects
 
 
 def folded(*after: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """Conv → BatchNormalization, whose folding rounds ``n``, and more nodes up to ``y``."""
+    """Conv → BatchNormalization → more nodes up to ``y``. Folding rounds ``n``."""
     norm = {
         "gain": np.full(4, 30000.0, np.float32),
         "shift": models.random(4, seed=4),
@@ -173,8 +173,8 @@ def folded(*after: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> onnx.ModelP
     return models.build(nodes, [models.value("x", list(SHAPE))], outputs, weights)
 
 
-def test_rounding_may_grow_behind_a_node_that_computes_as_before() -> None:
-    """exp turns an error of 1e-7 of a value near 1e5 into one of a hundredth."""
+def test_rounding_may_be_amplified_by_later_nodes() -> None:
+    """exp turns a relative error of 1e-7 at 1e5 into one of 1e-2."""
     nodes = [
         helper.make_node("Abs", ["n"], ["a"]),
         helper.make_node("Neg", ["a"], ["b"]),
@@ -183,16 +183,16 @@ def test_rounding_may_grow_behind_a_node_that_computes_as_before() -> None:
         helper.make_node("Relu", ["l"], ["y"]),
     ]
     feed = {"x": models.random(*SHAPE)}
-    # Floor is exact or off by one: a step that rounding tips.
+    # Floor is exact or off by one, depending on the rounding.
     steps = [
         helper.make_node("Floor", ["n"], ["f"]),
         helper.make_node("Sin", ["n"], ["y"]),
     ]
-    assert compared(folded(*nodes), feed) == []  # far below e-80 all are 0
+    assert compared(folded(*nodes), feed) == []  # exp underflows to 0
     assert compared(folded(*steps), feed) == ["y"]
 
 
-def test_what_rounding_tips_is_run_apart_and_so_is_all_behind_it() -> None:
+def test_nodes_that_amplify_rounding_are_run_separately() -> None:
     nodes = [
         helper.make_node("Sin", ["n"], ["s"]),
         helper.make_node("ArgMax", ["s"], ["k"], axis=3),
@@ -212,9 +212,9 @@ def test_random_numbers_are_not_compared() -> None:
 
 def test_groups_bound_the_memory_and_change_nothing() -> None:
     model = upsampled()
-    prepared = preparing.prepare(Loaded(model, "the model"), Options.of())
+    prepared = preparing.prepare(LoadedModel(model, "the model"), Options.of())
     feed = {"x": models.random(*SHAPE)}
-    float_model.check_unchanged(prepared, feed, "sample 0", max_memory=1)
+    equivalence.check_equivalence(prepared, feed, "sample 0", max_memory=1)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_rounding_is_a_thousandth(
         assert describe(*arrays)
 
 
-def test_other_kinds_must_be_equal() -> None:
+def test_integers_shapes_and_types_must_be_equal() -> None:
     whole = np.arange(4)
     assert is_rounding(whole, whole)
     assert not is_rounding(whole, whole + 1)
@@ -256,7 +256,7 @@ def test_other_kinds_must_be_equal() -> None:
     assert "shape [1] instead of [3]" in describe(one, one[:1])
 
 
-def test_what_is_left_of_terms_that_cancel_may_be_their_rounding() -> None:
+def test_the_remainder_of_terms_that_cancel_may_be_rounding() -> None:
     zero, dust = np.zeros(3, np.float32), np.full(3, 1e-7, np.float32)
     assert not is_rounding(zero, dust)
     assert is_rounding(zero, dust, [np.ones(2, np.float32)])

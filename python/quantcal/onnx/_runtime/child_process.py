@@ -1,11 +1,11 @@
 """Loading a model in a child process before this process loads it.
 
-A fault of onnxruntime may end its process with SIGABRT or SIGSEGV. In a child that is an
-error with a name.
+A defect of onnxruntime may end its process with SIGABRT or SIGSEGV. In a child process,
+this becomes an error that names the model.
 
-Every model is loaded there, not only those with operators of other domains. No inspection of
-a model proves that onnxruntime loads it without an abort. One child serves a whole call. It
-imports onnxruntime while this process does, so that a small model hardly waits for it.
+Every model is loaded there first, because no inspection proves that onnxruntime loads it
+without an abort. One child serves a whole call. It imports onnxruntime in parallel with this
+process, which costs a small model little time.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder
 
-_CHILD = Path(__file__).with_name("loading_child.py")
+_SCRIPT = Path(__file__).with_name("child_script.py")
+# Names of executables that run a script. `sys.executable` of an embedded Python may be any
+# other program, such as uwsgi.
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[tdw]*(\.exe)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a model in the child.
+    """The outcome of loading a model in the child.
 
     Attributes
     ----------
     stage : str
-        ``"done"``; ``"loads"`` or ``"runs"`` where that raised an exception; ``"unfit"`` where
-        the sample cannot be given to onnxruntime there; ``"loading"``, ``"running"`` or
-        ``"closing"`` where the process ended meanwhile.
+        ``"done"`` after success. ``"loads"`` or ``"runs"`` if that raised an exception.
+        ``"unfit"`` if the child cannot pass the sample to onnxruntime. ``"loading"``,
+        ``"running"`` or ``"closing"`` if the process ended at that stage.
     message : str
-        Of the exception. Or how the process ended, and its last line.
+        The message of the exception. Or how the process ended, and its last line.
     """
 
     stage: str
@@ -52,43 +54,43 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        """Whether onnxruntime ended its process."""
+        """Whether the process ended before it was done."""
         return self.stage in ("loading", "running", "closing")
 
 
-def load_first(
+def load_in_child(
     model: str | bytes,
     label: str,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     taps: tuple[int, int] | None = None,
 ) -> None:
-    """Load a model in a child process, which ends instead of this one if it must.
+    """Load a model in a child process, so that an abort does not end this process.
 
-    An exception there is ignored. This process gets the same one when it loads the model.
+    Exceptions are ignored: this process raises the same one when it loads the model.
 
     Parameters
     ----------
-    model, providers, optimise, config, taps
+    model, providers, optimize, config, taps
         As for :func:`ask_child`.
     label : str
-        What errors call the model.
+        The name of the model in errors.
 
     Raises
     ------
     CalibrationError
         When onnxruntime ends the process.
     """
-    answer = ask_child(model, providers, optimise=optimise, config=config, taps=taps)
+    answer = ask_child(model, providers, optimize=optimize, config=config, taps=taps)
     if answer is not None and answer.ended:
         import onnxruntime as ort
 
         raise CalibrationError(
             f"onnxruntime {ort.__version__} ended its process {answer.message} while "
-            f"{answer.stage} {label}. It was a child process, and nothing is written. Load "
-            "the model with onnxruntime alone. If that ends the process too, export the "
+            f"{answer.stage} {label}. It was a child process, and nothing was written. Load "
+            "the model with onnxruntime alone. If this ends the process too, export the "
             "model in another form, or use another version of onnxruntime. If not, please "
             "report it."
         )
@@ -98,7 +100,7 @@ def ask_child(
     model: str | bytes,
     providers: Sequence[str],
     *,
-    optimise: bool = False,
+    optimize: bool = False,
     config: Mapping[str, str] | None = None,
     taps: tuple[int, int] | None = None,
     sample: bytes | None = None,
@@ -108,33 +110,33 @@ def ask_child(
     Parameters
     ----------
     model : str or bytes
-        A path, or what the child reads from a temporary file.
+        A path, or the content, which the child reads from a temporary file.
     providers : sequence of str
-    optimise, config
+    optimize, config
         As for :func:`quantcal.onnx._runtime.session.open_session`.
     taps : tuple of (int, int), optional
-        The number of the recorders of ``quantcal::Observe``, and how many they are.
+        The identifier of a set of recorders for ``quantcal::Observe``, and their count.
     sample : bytes, optional
         A pickled feed.
 
     Returns
     -------
     Answer, optional
-        None where no child can be started (no Python executable, as in frozen and embedding
-        programs, or one that cannot import onnxruntime), or there is no room for a file.
+        None when no child can be started, or the disk has no room for the model. Frozen
+        and embedding programs, for example, have no Python executable.
     """
-    with one_child(), ExitStack() as stack:
-        child = _here.child
+    with shared_child(), ExitStack() as stack:
+        child = _current.child
         if child is None or child.useless:
             return None
         path = _file(model, stack)
-        # A pipe can be read but once.
+        # A pipe can be read only once, so the child leaves it to this process.
         if path is None or not path.is_file():
             return None
         request = {
             "path": str(path.resolve()),
             "providers": list(providers),
-            "optimise": optimise,
+            "optimize": optimize,
             "config": dict(config or {}),
             "library": _core.__file__ if taps else None,
             "taps": taps,
@@ -142,13 +144,13 @@ def ask_child(
         }
         try:
             content = pickle.dumps(request)
-        except Exception:  # an option of a provider that only this process has
+        except Exception:  # a provider option that cannot be pickled
             return None
         return child.ask(content)
 
 
 def _file(model: str | bytes, stack: ExitStack) -> Path | None:
-    """Return a model's file; None where there is no room for it."""
+    """Return the file of a model; None when the disk has no room for it."""
     if isinstance(model, str):
         return Path(model)
     try:
@@ -162,37 +164,37 @@ def _file(model: str | bytes, stack: ExitStack) -> Path | None:
 
 
 @contextmanager
-def one_child() -> Iterator[None]:
-    """Let one child serve a block. It starts at once and ends with the block."""
-    before = _here.child
-    # A forked process shares the pipes of its parent's child.
+def shared_child() -> Iterator[None]:
+    """Use one child for a whole block. It starts at once and ends with the block."""
+    before = _current.child
+    # A forked process must not use its parent's child: both would read the same pipe.
     if before is not None and before.owner == os.getpid():
         yield
         return
-    made = _here.child = _Child()
+    made = _current.child = _Child()
     try:
         yield
     finally:
-        _here.child = before
+        _current.child = before
         made.close()
 
 
-class _Here(threading.local):
+class _Current(threading.local):
     child: _Child | None = None
 
 
-_here = _Here()
+_current = _Current()
 
 
 class _Child:
-    """A process that loads models, and is started again after it ended.
+    """A process that loads models. It is started again after it ended.
 
     Attributes
     ----------
     owner : int
-        The process that started it.
+        The process ID of the parent.
     useless : bool
-        Whether there can be none.
+        Whether no child can be started.
     """
 
     def __init__(self) -> None:
@@ -205,7 +207,7 @@ class _Child:
 
     def _start(self) -> None:
         command = _command()
-        # No room for what it prints, or no leave to start programs.
+        # The disk may be full, or starting programs may be forbidden.
         with suppress(OSError):
             if command is not None:
                 self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `close` does it
@@ -218,18 +220,18 @@ class _Child:
         self.useless = self._process is None
 
     def ask(self, request: bytes) -> Answer | None:
-        """Send a request, and wait for the answer; see :func:`ask_child`."""
+        """Send a request, and wait for the answer. See :func:`ask_child`."""
         if self._ready and self._process and self._process.poll() is not None:
-            self.close()  # somebody else ended it
+            self.close()  # another process killed it
         if self._process is None:
             self._start()
         try:
-            return self._asked(request)
-        except BaseException:  # after an interrupt nobody reads the answer
+            return self._exchange(request)
+        except BaseException:  # the answer to an interrupted request stays unread
             self.close()
             raise
 
-    def _asked(self, request: bytes) -> Answer | None:
+    def _exchange(self, request: bytes) -> Answer | None:
         process = self._process
         if process is None or process.stdin is None:
             return None
@@ -250,7 +252,7 @@ class _Child:
         return Answer(answer.stage, end)
 
     def _read(self) -> list[str]:
-        """Return a stage and its message; nothing when the process has ended."""
+        """Return a stage and its message, or an empty list when the process has ended."""
         assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -262,7 +264,8 @@ class _Child:
         return str(self._errors.read().decode(errors="replace"))
 
     def close(self) -> None:
-        """End the process. A closed input does not end it where a fork holds the input too."""
+        """End the process."""
+        # Closing its input is not enough: a forked process may hold that input open.
         self._ready = False
         process, self._process = self._process, None
         errors, self._errors = self._errors, None
@@ -273,20 +276,20 @@ class _Child:
         finally:
             pipes = (process.stdin, process.stdout) if process else ()
             for file in filter(None, (*pipes, errors)):
-                with suppress(OSError):  # a request that nobody read
+                with suppress(OSError):  # flushes a request that was not read
                     file.close()
 
 
 def _command() -> list[str] | None:
-    """Return how to start the child."""
+    """Return the command of the child, or None without a Python executable."""
     python = _python()
-    if python is None or not _CHILD.is_file():
+    if python is None or not _SCRIPT.is_file():
         return None
-    return [python, str(_CHILD), *(entry or str(Path.cwd()) for entry in sys.path)]
+    return [python, str(_SCRIPT), *(entry or str(Path.cwd()) for entry in sys.path)]
 
 
 def _python() -> str | None:
-    """Return the executable of this Python; None where it may be another program."""
+    """Return the Python executable, or None when it may be another program."""
     executable = sys.executable
     if getattr(sys, "frozen", False) or not executable:
         return None

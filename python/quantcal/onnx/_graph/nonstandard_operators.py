@@ -1,7 +1,7 @@
-"""Operators that stand for a standard one: fused by onnxruntime, or already quantized.
+"""Nonstandard forms of standard operators: fused by onnxruntime, or already quantized.
 
-Such nodes cannot be quantized as they are. They count as nodes of the operator that they
-stand for, so that a report does not pass over them.
+Such nodes cannot be quantized. They count as nodes of the standard operator, so that a
+report lists them.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ _QUANTIZED = {
 _DEQUANTIZERS = frozenset({"DequantizeLinear", f"{_MS}.DequantizeLinear"})
 
 
-def counted_as(node: onnx.NodeProto) -> str:
-    """Return the operator that a node is counted as, its domain left out."""
+def standard_operator(node: onnx.NodeProto) -> str:
+    """Return the operator that a node is counted as, without its domain."""
     operator = operator_of(node)
-    counterpart = _FUSED.get(operator) or _QUANTIZED.get(operator)
-    return counterpart or str(node.op_type)
+    standard = _FUSED.get(operator) or _QUANTIZED.get(operator)
+    return standard or str(node.op_type)
 
 
-def why_foreign(node: onnx.NodeProto) -> str | None:
-    """Return why a node is not the standard operator itself; None when it is."""
+def why_nonstandard(node: onnx.NodeProto) -> str | None:
+    """Return why a node is not a standard operator, or None when it is."""
     operator = operator_of(node)
     if operator in _QUANTIZED:
         return "already quantized"
     if operator in _FUSED:
         return (
-            f"fused by onnxruntime ({operator}): give the model as it was before "
+            f"fused by onnxruntime ({operator}): pass the model from before the "
             "optimization"
         )
     if node.domain not in STANDARD_DOMAINS:
-        return f"of the domain {node.domain}, not ONNX's own"
+        return f"of the domain {node.domain}, not a standard operator"
     return None
 
 
 def dequantizes(node: onnx.NodeProto) -> bool:
-    """Whether a node turns codes into real numbers; onnxruntime's own domain has one, too."""
+    """Return whether a node is a DequantizeLinear, of ONNX or of onnxruntime."""
     return operator_of(node) in _DEQUANTIZERS

@@ -1,12 +1,13 @@
-"""The process that loads models first, and runs a written one, as a script of its own.
+"""The script of the child process, which loads models and runs written ones.
 
-It is started by :mod:`quantcal.onnx._runtime.load_first` and imports only onnxruntime and
-numpy. Requests come on stdin, pickled. Each answer is a line on stdout, a list of a stage and a
-message as JSON. The first answer says that onnxruntime is imported. For each request follow:
+:mod:`quantcal.onnx._runtime.child_process` starts it. It imports only onnxruntime and numpy,
+so that it starts fast. It reads pickled requests from stdin. Each answer is a line on stdout:
+a JSON list of a stage and a message. The first answer, ``started``, means that onnxruntime is
+imported. The answers to a request are:
 
 * ``running`` and ``closing``, when that begins;
-* ``unfit`` when the sample cannot be given to onnxruntime here;
-* ``loads`` or ``runs`` with the message of an exception;
+* ``unfit``, when the sample cannot be passed to onnxruntime here;
+* ``loads`` or ``runs``, with the message of an exception;
 * ``done`` at the end.
 """
 
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Of onnx.TensorProto, for types of ml_dtypes
-_NUMBERS = {
+# Numbers in onnx.TensorProto of the types of ml_dtypes. onnx is not imported here.
+_ONNX_TYPES = {
     "bfloat16": 16,
     "float8_e4m3fn": 17,
     "float8_e4m3fnuz": 18,
@@ -31,33 +32,33 @@ _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
 def main() -> None:
-    """Answer requests until their end."""
+    """Answer requests until stdin ends."""
     import json
     import pickle
     import signal
 
-    _leave_no_core()
-    # Ctrl-C is for the parent, which ends this process.
+    _disable_core_dumps()
+    # The terminal sends Ctrl-C to both processes. The parent handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    os.dup2(2, 1)  # libraries may print anything
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
 
-    def tell(stage: str, message: str = "") -> None:
+    def answer(stage: str, message: str = "") -> None:
         os.write(answers, json.dumps([stage, message]).encode() + b"\n")
 
     import onnxruntime  # noqa: F401
 
-    tell("started")
+    answer("started")
     while True:
         try:
             request = pickle.load(requests)
         except EOFError:
             return
-        tell(*check(request, tell))
+        answer(*check(request, answer))
 
 
-def _leave_no_core() -> None:
-    """Let an abort, which the parent reports, write no file into the working folder."""
+def _disable_core_dumps() -> None:
+    """Disable core dumps: the parent reports the abort."""
     try:
         import resource
     except ImportError:  # Windows
@@ -66,8 +67,8 @@ def _leave_no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-def check(request: dict[str, Any], tell: Callable[[str], None]) -> tuple[str, str]:
-    """Load a model, and run it when there is a sample; return the answer."""
+def check(request: dict[str, Any], answer: Callable[[str], None]) -> tuple[str, str]:
+    """Load a model, run it when there is a sample, and return the last answer."""
     import pickle
 
     sample = request.pop("sample")
@@ -77,33 +78,33 @@ def check(request: dict[str, Any], tell: Callable[[str], None]) -> tuple[str, st
         return "loads", str(error)
     if sample is not None:
         try:
-            feed = _values(pickle.loads(sample))
+            feed = _to_ort_values(pickle.loads(sample))
         except Exception as error:
             return "unfit", str(error)
-        tell("running")
+        answer("running")
         try:
             _run(session, feed)
         except Exception as error:
             return "runs", str(error)
-    tell("closing")
+    answer("closing")
     return "done", ""
 
 
 def _load(
     path: str,
     providers: list[Any],
-    optimise: bool,
+    optimize: bool,
     config: dict[str, str],
     library: str | None,
     taps: tuple[int, int] | None,
 ) -> Any:
-    """Open a session as quantcal.onnx._runtime.session.open_session does."""
+    """Open a session with the options of quantcal.onnx._runtime.session.open_session."""
     from pathlib import Path
 
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_cpu_mem_arena = False
@@ -111,21 +112,21 @@ def _load(
     options.log_severity_level = 4
     for key, value in config.items():
         options.add_session_config_entry(key, value)
-    laid = None
+    taps_alive = None
     if library is not None and taps is not None:
-        laid = _lay_taps(library, *taps)
+        taps_alive = _register_taps(library, *taps)
         options.register_custom_ops_library(library)
-    # Weights in another folder are for models that come as bytes.
+    # onnxruntime accepts weights in another folder only for models given as bytes.
     model: str | bytes = path
     if _FOLDER_KEY in config:
         model = Path(path).read_bytes()
     session = ort.InferenceSession(model, options, providers=providers)
-    del laid  # sessions look for them while they are opened
+    del taps_alive  # the session needs them only while it is opened
     return session
 
 
-def _lay_taps(library: str, number: int, count: int) -> Any:
-    """Lay down recorders under the number that the nodes carry, or under a later one."""
+def _register_taps(library: str, number: int, count: int) -> Any:
+    """Register recorders under at least the number that the nodes refer to."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("quantcal._core", library)
@@ -134,32 +135,33 @@ def _lay_taps(library: str, number: int, count: int) -> Any:
     core = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(core)
     tensors = [(str(position), core.TensorStats()) for position in range(count)]
-    laid = core.Taps(tensors)
-    while laid.number < number:  # numbers count up from 1
-        laid = core.Taps(tensors)
-    return laid
+    made = core.Taps(tensors)
+    while made.number < number:  # numbers count up from 1
+        made = core.Taps(tensors)
+    return made
 
 
-def _values(feed: dict[str, Any]) -> dict[str, Any]:
-    """Return what onnxruntime takes: text, sequences and maps only as they are."""
+def _to_ort_values(feed: dict[str, Any]) -> dict[str, Any]:
+    """Convert a feed to OrtValues, unless it has text, sequences or maps."""
     kinds = [getattr(getattr(v, "dtype", None), "kind", "O") for v in feed.values()]
     if any(kind in "OUS" for kind in kinds):
         return feed
-    return {name: _value(array) for name, array in feed.items()}
+    return {name: _to_ort_value(array) for name, array in feed.items()}
 
 
-def _value(array: Any) -> Any:
+def _to_ort_value(array: Any) -> Any:
     import onnxruntime as ort
 
     if array.dtype.kind != "V":
         return ort.OrtValue.ortvalue_from_numpy(array)
     bits = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
-    number = _NUMBERS[array.dtype.name]
+    number = _ONNX_TYPES[array.dtype.name]
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
 
 
 def _run(session: Any, feed: dict[str, Any]) -> None:
-    """Run a sample, and leave the outputs where they are: numpy lacks some types."""
+    """Run a sample and discard the outputs."""
+    # OrtValues are not converted to numpy, which lacks some types.
     import onnxruntime as ort
 
     options = ort.RunOptions()
@@ -172,8 +174,8 @@ def _run(session: Any, feed: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # Not the folder of this script: its modules would hide others.
+    # Without the folder of this script, whose modules would shadow others.
     sys.path[:] = sys.argv[1:]
     main()
-    # Libraries that fail while Python closes down say nothing of the model.
+    # A crash of a library while Python exits is no fault of the model.
     os._exit(0)
