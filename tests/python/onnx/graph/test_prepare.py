@@ -245,6 +245,6 @@ def test_nothing_to_quantise_says_why() -> None:
 def test_what_stays_in_float_is_counted() -> None:
     plan = prepared(models.if_net(outside=True), exclude=["b_*"]).plan
     assert plan.nodes == {"first": "MatMul", "a_matmul": "MatMul"}
-    assert plan.left == {"excluded (inside If)": 1}
+    assert plan.left_in_float == {"excluded (inside If)": 1}
     model = models.batch_norm_net(shared=True)
-    assert prepared(model, exclude=["oth*"]).plan.left == {"excluded": 1}
+    assert prepared(model, exclude=["oth*"]).plan.left_in_float == {"excluded": 1}
