@@ -152,7 +152,7 @@ def test_the_command_writes_the_same_model_from_saved_files(
     message = quantize(model, third, "--from", table, "--config", config)
     assert third.read_bytes() == direct.read_bytes()
     assert message.facts["ranges"] == str(table)
-    for fact in ("quantised", "left in float", "Q / DQ nodes"):
+    for fact in ("quantized", "left in float", "Q / DQ nodes"):
         assert message.facts[fact] == run.facts[fact]
 
 
@@ -170,7 +170,7 @@ def test_the_command_refuses_options_without_effect_and_wrong_files(
         (["--from", stats, "--save-stats", tmp_path / "x"], "made earlier"),
         (["--from", table, "-s", "kl"], "has its ranges"),
         (["--from", table, "--activation-type", "int8"], "has its ranges"),
-        (["--from", table, "--reduce-range", "nodes"], "does not tell"),
+        (["--from", table, "--reduce-range", "nodes"], "does not say which"),
     ):
         done = quantize(model, output, *arguments)
         assert done.code == 2
