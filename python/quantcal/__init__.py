@@ -1,7 +1,7 @@
-"""Calibration for post-training quantization: measure once, decide as often as you like.
+"""Calibration for post-training quantization: observe once, compute ranges any number of times.
 
 Observe a network's activations in one streaming pass, keep one small exact histogram per
-tensor, and compute ranges, scales and zero points from it by any method.
+tensor, and compute ranges, scales and zero points from it by any strategy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ try:
     from quantcal import _core
     from quantcal._process import compiled  # noqa: F401
 except ImportError as error:  # pragma: no cover - only without the compiled part
-    if error.name != "quantcal._core":  # numpy's own are better told by numpy
+    if error.name != "quantcal._core":  # numpy reports its own errors better
         raise
     missing = isinstance(error, ModuleNotFoundError)
     msg = (
@@ -108,7 +108,7 @@ if _core.DEBUG_BUILD:
     import warnings
 
     warnings.warn(
-        "This quantcal was compiled without optimisation and is many times slower. "
+        "This quantcal was compiled without optimization and is many times slower. "
         "Build it with `maturin develop --release` or `make build`.",
         RuntimeWarning,
         stacklevel=2,

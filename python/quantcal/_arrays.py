@@ -1,4 +1,4 @@
-"""Arrays of any origin as numpy arrays that the engine can read.
+"""Arrays of any library as numpy arrays that the engine can read.
 
 The engine takes native float16, float32 and float64 arrays by itself and calls `as_floats`
 for everything else.
@@ -38,8 +38,10 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
         return np.require(array, requirements=["C", "A"]).view(np.uint16), True
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
         if array.dtype == object and not isinstance(values, np.ndarray):
-            msg = f"{type(values).__name__} is no array; quantcal takes arrays of {ACCEPTED}"
-            raise TypeError(msg)
+            kind = type(values).__name__
+            raise TypeError(
+                f"{kind} is not an array; quantcal takes arrays of {ACCEPTED}"
+            )
         msg = (
             f"elements of type {array.dtype} cannot be read; quantcal takes {ACCEPTED}: "
             "convert the array first, for instance with .astype(numpy.float32)"
@@ -65,7 +67,7 @@ def as_float32(values: Any, /) -> NDArray[np.float32]:
 
         array = array.view(ml_dtypes.bfloat16)
     # ascontiguousarray would turn a single number into an array of one dimension
-    with np.errstate(over="ignore"):  # what float32 does not reach becomes infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         return np.asarray(array, dtype=np.float32, order="C")
 
 
@@ -78,7 +80,7 @@ def _as_numpy(values: Any) -> NDArray[Any]:
     if hasattr(values, "__dlpack__"):
         try:
             return np.from_dlpack(values)
-        except Exception:  # another device or type; __array__ may know how
+        except Exception:  # another device or type, which __array__ may convert
             pass
     try:
         return np.asarray(values)
@@ -88,7 +90,7 @@ def _as_numpy(values: Any) -> NDArray[Any]:
 
 
 def _from_torch(tensor: Any, torch: Any) -> NDArray[Any]:
-    """numpy has no bfloat16 of its own, so it travels as its bits."""
+    """Return a tensor's values; numpy has no bfloat16, so its bits are passed."""
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         import ml_dtypes
@@ -109,7 +111,7 @@ def check_out(out: Any, source: NDArray[Any], dtype: np.dtype[Any]) -> None:
     elif not (out.flags.c_contiguous and out.flags.writeable):
         msg = "out is read-only or has gaps; give a C-contiguous array that can be written"
     elif np.may_share_memory(out, source):
-        msg = "out shares memory with the array that is read; give one of its own"
+        msg = "out shares memory with the values; give an array with separate memory"
     else:
         return
     raise CalibrationError(msg)

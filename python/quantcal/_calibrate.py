@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from quantcal import _core
-from quantcal._compute import Stats, decide
+from quantcal._compute import compute_params
 from quantcal._core import Histogram
-from quantcal._empty_tensors import warn_of_empty_values
+from quantcal._empty_warnings import warn_of_empty_values
+from quantcal._statistics import Stats
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
@@ -35,8 +36,8 @@ def calibrate(
     strategy, format, symmetric, power_of_two, options
         As in `Calibrator.compute`.
     axis
-        The axis of the channels, each of which gets parameters of its own: then they are
-        arrays. Negative axes count from the end. None for one range of the whole array.
+        The axis of the channels. Each channel gets its own parameters, so they are arrays.
+        Negative axes count from the end. None for one range of the whole array.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def calibrate(
     Warns
     -----
     UserWarning
-        If there is no finite value, in the array or in a channel: the range means nothing.
+        If there is no finite value, in the array or in a channel. No data supports its range.
 
     Examples
     --------
@@ -61,19 +62,19 @@ def calibrate(
     format = QuantFormat.of(format, symmetric, power_of_two)
     pattern, chosen = Policy.of(strategy, **options).match("values")
     stats = stats_of(values, axis)
-    params = decide([("values", stats, pattern, chosen)], format)[0][0]
+    params = compute_params([("values", stats, pattern, chosen)], format)[0][0]
     warn_of_empty_values(stats, params)
     return params
 
 
 def stats_of(values: Any, axis: int | None) -> Stats:
-    """Return what a calibrator would keep of an array, or what histograms hold."""
+    """Return the statistics of an array, or those in histograms."""
     if isinstance(values, (Histogram, Channels)):
         if axis is not None:
-            msg = f"axis is {axis}, but it goes with an array, not with histograms"
+            msg = f"axis is {axis}, but only an array takes an axis, not histograms"
             raise TypeError(msg)
         if isinstance(values, Channels):
-            return values._stats
+            return values.stats
         return _core.TensorStats.from_histogram(values)
     cal = Calibrator()
     cal.observe("values", values, axis=axis)

@@ -1,13 +1,14 @@
-"""From what was kept of a tensor to its parameters: what `Calibrator.compute` does."""
+"""From the statistics of tensors to their parameters: what `Calibrator.compute` does."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._statistics import Stats
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.base import (
@@ -17,21 +18,50 @@ from quantcal.strategies.base import (
     needs_observations,
     range_of,
 )
+from quantcal.strategies.policy import Policy
+from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
 
-Stats = _core.TensorStats | _core.ChannelStats
-"""What a calibrator keeps of one tensor."""
-
 Task = tuple[str, Stats, str, Strategy]
-"""A tensor's name, what was kept of it, and the rule that decides: pattern and strategy."""
+"""A tensor's name, its statistics, and the rule that matches it: pattern and strategy."""
 
-_FEW = 8  # histograms; below, threads cost more than they save
+# Below this number of histograms, threads cost more than they save.
+_MIN_PARALLEL = 8
 _BLOCK = 64  # channels that one thread takes at a time
 
 _T = TypeVar("_T")
 
 
-def decide(
+def compute_table(
+    tensors: Mapping[str, Stats], policy: Policy, formats: Mapping[str, QuantFormat]
+) -> CalibrationTable:
+    """Return parameters and reports of all tensors that have statistics and a format.
+
+    Raises
+    ------
+    CalibrationError
+        If there are none, a tensor matches no rule, or a strategy fails.
+    """
+    names = [name for name in formats if name in tensors]
+    if not names:
+        msg = "The calibrator has observed nothing; call observe() first."
+        raise CalibrationError(msg)
+    rules, unused = policy.assign(names)
+    params: dict[str, QuantParams] = {}
+    report: dict[str, TensorReport] = {}
+    for format in dict.fromkeys(formats[name] for name in names):
+        same = [name for name in names if formats[name] == format]
+        tasks = [(name, tensors[name], *rules[name]) for name in same]
+        for name, found in zip(same, compute_params(tasks, format), strict=True):
+            params[name], report[name] = found
+    return CalibrationTable(
+        {name: params[name] for name in names},
+        {name: report[name] for name in names},
+        unused_rules=unused,
+    )
+
+
+def compute_params(
     tasks: Iterable[Task], format: QuantFormat
 ) -> list[tuple[QuantParams, TensorReport]]:
     """Return parameters and report of each tensor, in order.
@@ -41,7 +71,7 @@ def decide(
     Raises
     ------
     CalibrationError
-        Names the tensor, the channel if there is one, and the strategy.
+        If a strategy fails; names the tensor, the channel if there is one, and the strategy.
     """
     tasks = list(tasks)
     searches: list[Callable[[], Any]] = []
@@ -51,28 +81,14 @@ def decide(
         len(stats) if isinstance(stats, _core.ChannelStats) else 1
         for _, stats, _, _ in tasks
     )
-    found = iter(_run(searches, parallel=size >= _FEW))
+    found = iter(_run(searches, parallel=size >= _MIN_PARALLEL))
     return [_collected(*task, format, found) for task in tasks]
 
 
-def decide_each(
-    tasks: Sequence[Task], formats: Mapping[str, QuantFormat]
-) -> dict[str, tuple[QuantParams, TensorReport]]:
-    """Return parameters and report of each tensor, in order, each in its own format."""
-    found: dict[str, tuple[QuantParams, TensorReport]] = {}
-    for format in dict.fromkeys(formats[task[0]] for task in tasks):
-        part = [task for task in tasks if formats[task[0]] == format]
-        names = [task[0] for task in part]
-        found |= dict(zip(names, decide(part, format), strict=True))
-    return {task[0]: found[task[0]] for task in tasks}
-
-
 def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
-    """Return what each piece of work returns; raise what the first that fails raises.
-
-    Threads take one piece after another themselves: a future for each costs 40 µs, in which no
-    other thread can run.
-    """
+    """Return the results of all pieces of work; raise the first error."""
+    # Threads take one piece after another themselves: a future for each costs 40 µs, in which
+    # no other thread can run.
     if not parallel:
         return [run() for run in work]
     from concurrent.futures import ThreadPoolExecutor  # costs an eighth of the import
@@ -97,7 +113,7 @@ def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
         try:
             for taking in [pool.submit(take) for _ in range(threads)]:
                 taking.result()
-        finally:  # interrupted: nothing more is begun
+        finally:  # after an interruption, start nothing more
             left.clear()
     if failed:
         raise failed[min(failed)]
@@ -107,7 +123,7 @@ def _run(work: list[Callable[[], _T]], *, parallel: bool) -> list[_T]:
 def _searches(
     name: str, stats: Stats, pattern: str, strategy: Strategy, format: QuantFormat
 ) -> list[Callable[[], Any]]:
-    """Return what there is to do for a tensor: one search, or one a block of channels."""
+    """Return the searches for a tensor: one, or one per block of channels."""
     if isinstance(stats, _core.TensorStats):
         return [lambda: _whole(name, stats, pattern, strategy, format)]
     if needs_observations(strategy):
@@ -147,7 +163,7 @@ def _whole(
 
 
 def _note(error: Exception, where: str, strategy: Strategy) -> None:
-    """Say where a strategy of the user's own failed; Python 3.10 has no place for it."""
+    """Add to a foreign error where a strategy failed; Python 3.10 has no place for it."""
     if hasattr(error, "add_note"):
         error.add_note(f"{where}, strategy {strategy}")
 
@@ -181,7 +197,7 @@ def _collected(
     format: QuantFormat,
     found: Any,
 ) -> tuple[QuantParams, TensorReport]:
-    """Take a tensor's results from `found`, and put those of channels together."""
+    """Take a tensor's results from `found`, and join those of its channels."""
     if isinstance(stats, _core.TensorStats):
         whole: tuple[QuantParams, TensorReport] = next(found)
         return whole

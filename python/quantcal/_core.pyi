@@ -75,7 +75,7 @@ class Histogram:
     """Exact counts of one tensor's values over float codes.
 
     A float's own bits are a logarithmic bucket number: sign, exponent and the top
-    `mantissa_bits` bits of the mantissa. No range has to be known beforehand, an outlier
+    `mantissa_bits` bits of the mantissa. No range has to be known in advance. An outlier
     costs no resolution elsewhere, and every bit pattern has a bin or a counter.
 
     The state depends on the values alone: any split, order, number of threads or merge tree
@@ -84,9 +84,9 @@ class Histogram:
     Parameters
     ----------
     mantissa_bits
-        Bins an octave, as a power of two, 3 to 12. The default follows the data: 10 for
-        float16 and 7 for bfloat16 (every value is its own bin, so all answers are exact),
-        8 for float32 and float64 (bins of 0.4 %); the least of them when types are mixed.
+        Bins an octave, as a power of two, 3 to 12. The default follows the data. It is 10 for
+        float16 and 7 for bfloat16, where every value has its own bin and results are exact.
+        It is 8 for float32 and float64 (bins of 0.4 %). Mixed types take the smallest.
 
     Raises
     ------
@@ -136,18 +136,18 @@ class Histogram:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def coarsen(self, mantissa_bits: int) -> Histogram:
-        """Return a copy at a lower resolution: just what observing at it would have given.
+        """Return a copy at a lower resolution, equal to what observing at it gives.
 
         Raises
         ------
         CalibrationError
-            If `mantissa_bits` is outside 3 to 12 or above the present resolution.
+            If `mantissa_bits` is outside 3 to 12 or above the current resolution.
         """
     def cut(self, low: float, high: float) -> Histogram:
         """Return the part between two values, both included.
 
-        As if nothing else had been observed. Of a bin that an end divides, the part inside
-        counts; NaN and infinities are left out. Exact where the histogram is. O(bins).
+        As if only these values had been observed. A bin that an end divides counts by its part
+        inside; NaN and infinities are left out. Exact where the histogram is. O(bins).
 
         Raises
         ------
@@ -156,10 +156,10 @@ class Histogram:
         """
     @property
     def mantissa_bits(self) -> int | None:
-        """Bins an octave, as a power of two; None while nothing has set it."""
+        """Bins an octave, as a power of two; None before it is set."""
     @property
     def exact(self) -> bool:
-        """Whether every value seen is its bin's edge: then the histogram is the data."""
+        """Whether every value is the edge of its bin: the histogram is the data."""
     @property
     def count(self) -> int:
         """All elements observed, zeros and non-finite ones included."""
@@ -190,8 +190,8 @@ class Histogram:
     def quantile(self, q: float) -> float | None:
         """Return the smallest value with a share of at least `q` (0 to 1) at or below it.
 
-        Non-finite values are left out; None without finite ones. It is the order statistic
-        itself for 16-bit data, and within its bin otherwise.
+        Non-finite values are left out; None without finite ones. For 16-bit data it is the
+        order statistic, otherwise it lies in the bin of that value.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class Histogram:
         """Return counts and edges of `num_bins` equal bins from `low` to `high`.
 
         As `numpy.histogram` has them: each bin holds its left edge, the last one both. No
-        value inside [low, high] is lost or invented; values outside are left out.
+        value inside [low, high] is lost or added; values outside are left out.
 
         Raises
         ------
@@ -232,8 +232,8 @@ class Histogram:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the distribution of the finite values.
 
-        The density (share of the values per unit, logarithmic) over bins that look equally
-        wide. Exact zeros, from 1 % on, are a line of their own: they have no density. The axis
+        Shows the density (share of the values per unit, logarithmic) over bins of equal width
+        on the page. Exact zeros have no density and are a separate line from 1 % on. The axis
         of the values is linear, or logarithmic far from zero when there are outliers.
 
         Parameters
@@ -243,8 +243,7 @@ class Histogram:
 
         Returns
         -------
-        matplotlib.axes.Axes
-            The axes drawn on.
+        The axes drawn on.
 
         Raises
         ------

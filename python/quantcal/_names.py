@@ -6,18 +6,18 @@ from quantcal._core import CalibrationError
 
 
 def check_name(name: object) -> None:
-    """Refuse names that no file can keep.
+    """Refuse names that no file can hold.
 
     Raises
     ------
     TypeError
         If it is not a str.
     CalibrationError
-        If it holds half a character.
+        If it holds half a surrogate pair.
     """
     if not isinstance(name, str):
         msg = f"a tensor's name must be a str, not {type(name).__name__}"
         raise TypeError(msg)
     if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
-        msg = f"the name {name!r} holds half a character, which no file can keep"
+        msg = f"the name {name!r} holds half a surrogate pair, which no file can hold"
         raise CalibrationError(msg)

@@ -15,7 +15,7 @@ from quantcal.tensor_report import TensorReport
 
 KIND = "quantcal calibration table"
 _VERSION = 2
-"""The newest version that is read. Tables by channel need it; all others are written as 1."""
+"""The newest version that is read. Tables by channel need it; others are written as 1."""
 
 LARGEST = 1 << 30
 """The largest file that is read, in bytes: eight million channels. Parsed, it takes up to
@@ -23,7 +23,7 @@ twenty times that."""
 
 _COUNTS = ("count", "zeros", "nan", "posinf", "neginf")
 _NUMBERS = ("clipped", "rounded_to_zero", "mse", "cosine")
-_OPTIONAL = ("minimum", "maximum", "sqnr_db")
+_OPTIONAL = ("min", "max", "sqnr_db")
 _TEXTS = ("rule", "reason")
 
 
@@ -50,7 +50,7 @@ def text_of(
 
 
 def _written(report: TensorReport) -> dict[str, Any]:
-    """JSON has no infinity; an SQNR without error is written as null."""
+    """Return the fields; JSON has no infinity, so an SQNR without error is null."""
     fields = asdict(report)
     if math.isinf(report.sqnr_db):
         fields["sqnr_db"] = None
@@ -131,7 +131,7 @@ def _read_report(seen: Any) -> TensorReport:
 
 
 def _is_number(value: Any) -> bool:
-    if type(value) is float:  # JSON of Python's may hold NaN and Infinity
+    if type(value) is float:  # Python's JSON may hold NaN and Infinity
         return math.isfinite(value)
     return type(value) is int and abs(value) < 2**63
 

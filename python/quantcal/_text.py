@@ -1,4 +1,4 @@
-"""Numbers and names as people read them, in tables and in pictures."""
+"""Numbers and names in tables, pictures and messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 NONE = "–"
-"""Stands where there is nothing to show."""
+"""The cell of a missing value."""
 
 _SHOWN_BITS = 256  # 78 digits
 
@@ -16,8 +16,8 @@ def real(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}"
 
 
-def shown(value: object, most: int | None = None) -> str:
-    """Return the value of an argument as errors show it, in at most so many characters.
+def shown(value: object, max_length: int | None = None) -> str:
+    """Return the value of an argument as errors show it, cut to a length.
 
     Python refuses to write whole numbers of more than 4300 digits, also inside lists. The
     engine shows numbers in the same way.
@@ -26,13 +26,13 @@ def shown(value: object, most: int | None = None) -> str:
         sign = "a negative" if value < 0 else "a"
         return f"{sign} number of {value.bit_length()} bits"
     try:
-        return repr(value)[:most]
+        return repr(value)[:max_length]
     except ValueError:
         return f"a {type(value).__name__} that holds a number of too many digits"
 
 
 def share(part: float) -> str:
-    """Return a share of 0 to 1 in percent; what is not zero never looks like it."""
+    """Return a share of 0 to 1 in percent; only 0 is written as 0 %."""
     percent = 100 * part
     if percent in (0, 100):
         return f"{percent:.0f} %"
@@ -67,9 +67,9 @@ def plural(count: int, noun: str) -> str:
 
 
 def shorten(names: Sequence[str], width: int) -> list[str]:
-    """Cut names to a width so that they stay apart as far as possible.
+    """Cut names to a width so that as many as possible stay distinct.
 
-    Each loses a piece inside, at the same place: as near to its middle as leaves the
+    Each loses a piece at the same place. It is the place nearest to the middle that leaves the
     most names distinct, so that "/model/layers.11/mlp/MatMul_output_0" keeps its layer.
 
     Parameters

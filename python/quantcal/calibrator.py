@@ -1,56 +1,63 @@
-"""`Calibrator`: named histograms; observes, merges, saves, loads, computes."""
+"""`Calibrator`: histograms of named tensors, from which ranges are computed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-
-from quantcal import _core, _intended_formats
-from quantcal._compute import Stats, decide_each
+from quantcal import _core, _tensor_formats
+from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, Histogram, TensorStats
-from quantcal._empty_tensors import warn_of_empty
+from quantcal._empty_warnings import warn_of_empty
 from quantcal._io.files import write_bytes
 from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
+from quantcal._statistics import (
+    Stats,
+    add_observation,
+    check_axis,
+    check_mergeable,
+    check_room,
+    new_stats,
+    raise_named,
+)
+from quantcal._tensor_formats import choose_formats
 from quantcal._text import plural, shown
 from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_whole
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
 
 OnNonfinite = Literal["ignore", "raise"]
 
-_MOST_SETTINGS = 1 << 16
+_MAX_SETTINGS = 1 << 16
 """Characters of a file's settings; JSON may take a hundred times as much memory as text."""
 
 
 class Calibrator:
-    """Histograms of named tensors: observe in one pass, compute as often as you like.
+    """Histograms of named tensors: observe in one pass, compute any number of times.
 
-    Memory hardly grows with the data: 7 KB for a tensor of a thousand values, 10 to 40 KB for
-    millions of usual float32 values, up to some 230 KB where values of all magnitudes occur
-    or, as for float16, each value has its bin. Each channel of a tensor that is observed by
-    channel takes one or two KB. All methods may be called from several threads at once.
+    Memory hardly grows with the data. A tensor of a thousand values takes 7 KB, millions of
+    usual float32 values take 10 to 40 KB. The maximum is about 230 KB, for values of all
+    magnitudes or for float16, where each value has its bin. A channel takes one or two KB.
+    All methods may be called from several threads at once.
 
     The process may fork meanwhile (`os.fork`, multiprocessing's "fork"). The fork waits until
-    every `observe` under way in other threads has counted its array. The child has a copy of
-    its own with whole observations only, and can go on with it; what a forward or
-    `observe_many` had not added yet is missing there.
+    every `observe` in other threads has counted its array. The child has a separate copy with
+    whole observations only, and can continue with it. What a forward or `observe_many` had not
+    added yet is missing there.
 
     Parameters
     ----------
     mantissa_bits
-        Resolution of every histogram; see `Histogram`. The default follows the data, and is
-        5 by channel (bins of 3 %; the extremes are exact), of which there are many.
+        Resolution of every histogram; see `Histogram`. The default follows the data. By
+        channel it is 5 (bins of 3 %; the extremes are exact), as there are many channels.
     on_nonfinite
-        "ignore" counts NaN and infinities and leaves them out of every range; "raise"
-        refuses the array that holds them, by name.
+        "ignore" counts NaN and infinities and leaves them out of every range. "raise"
+        refuses the array that holds them, with an error that names the tensor.
 
     Raises
     ------
@@ -71,7 +78,7 @@ class Calibrator:
     __slots__ = (
         "__weakref__",
         "_finite_only",
-        "_intended",
+        "_formats",
         "_lock",
         "_mantissa_bits",
         "_on_nonfinite",
@@ -87,14 +94,12 @@ class Calibrator:
         if on_nonfinite not in get_args(OnNonfinite):
             msg = f'on_nonfinite is {shown(on_nonfinite)}, but it must be "ignore" or "raise"'
             raise CalibrationError(msg)
-        _core.TensorStats(
-            mantissa_bits
-        )  # refuses a bad resolution now, not at first use
+        _core.TensorStats(mantissa_bits)  # refuses a bad resolution before first use
         self._mantissa_bits = None if mantissa_bits is None else int(mantissa_bits)
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
         self._tensors: dict[str, Stats] = {}
-        self._intended: _intended_formats.Intended = {}
+        self._formats: _tensor_formats.TensorFormats = {}
         self._lock = new_lock()
 
     @property
@@ -116,11 +121,11 @@ class Calibrator:
     def formats(self) -> dict[str, tuple[str, ...]]:
         """The formats that tensors were observed for, by name; `compute` takes them.
 
-        `quantcal.onnx.observe` notes what the written model will store. A tensor has several
-        when calibrators of different targets were merged, and is missing when it was observed
-        for none.
+        `quantcal.onnx.observe` records the formats that the written model will store. A tensor
+        has several formats after calibrators of different targets were merged. It is missing
+        when it was observed for none.
         """
-        return {name: tuple(sorted(s)) for name, s in self._intended.items()}
+        return {name: tuple(sorted(s)) for name, s in self._formats.items()}
 
     @property
     def nbytes(self) -> int:
@@ -139,10 +144,10 @@ class Calibrator:
             An empty array counts as an observation of nothing. Do not modify the array until
             the call returns.
         axis
-            The axis of the channels, each of which gets a histogram of its own; negative
-            axes count from the end. None, the default, for one histogram of the whole tensor.
-            A name keeps the axis (as it was named: -1 is not 1) and the number of channels
-            of its first observation; all other sizes may change. Arrays with gaps between
+            The axis of the channels, each of which gets a separate histogram. Negative axes
+            count from the end. None, the default, for one histogram of the whole tensor.
+            A name keeps the axis (as it was given: -1 is not 1) and the number of channels
+            of its first observation. All other sizes may change. Arrays with gaps between
             their elements are copied.
 
         Raises
@@ -150,30 +155,30 @@ class Calibrator:
         TypeError
             For other element types, and for masked arrays with an axis.
         CalibrationError
-            If the axis is none of the array's, or not that of earlier observations, or there
-            were more or fewer channels. With on_nonfinite="raise", if some value is not
-            finite; by channel, the message says in which.
+            If the array has no such axis, or earlier observations had another axis or number
+            of channels. With on_nonfinite="raise", if some value is not finite; by channel,
+            the message names the channel.
 
-        After an error the calibrator is as it was before.
+        After an error the calibrator is unchanged.
         """
         stats = self._tensors.get(name)
         if type(stats) is TensorStats and axis is None:
-            # What nearly every call is; the checks of the others take as long as counting.
+            # Nearly every call ends here; the checks of the others take as long as counting.
             try:
                 stats.observe(values, self._finite_only)
             except (CalibrationError, TypeError) as error:
-                _refuse(name, error)
+                raise_named(name, error)
             return
         if stats is None:
-            part = self._record(name, self._empty(name, axis), values)
+            part = self._observed(name, axis, values)
             tensors = self._tensors
             with self._lock:
                 stats = tensors.setdefault(name, part)
             if stats is not part:  # another thread was first
-                self._include([(name, part)])
+                self.add_stats([(name, part)])
             return
-        _check_kind(name, stats, axis)
-        self._record(name, stats, values)
+        check_axis(name, stats, axis)
+        add_observation(name, stats, values, finite_only=self._finite_only)
 
     def observe_many(
         self,
@@ -211,49 +216,36 @@ class Calibrator:
                 )
                 raise CalibrationError(msg)
         parts = [
-            (
-                name,
-                self._record(
-                    name, self._empty(name, axes.get(name)), values, hold=True
-                ),
-            )
+            (name, self._observed(name, axes.get(name), values, hold=True))
             for name, values in tensors.items()
         ]
-        self._include(parts)
+        self.add_stats(parts)
 
-    def _empty(self, name: str, axis: int | None) -> Stats:
-        """Return statistics of nothing; names are checked here, so at first use only.
+    def _observed(
+        self, name: str, axis: int | None, values: Any, *, hold: bool = False
+    ) -> Stats:
+        """Return the statistics of one array.
 
-        Looking at every letter costs as much as observing a small array.
+        A name is checked at its first use only, as that takes as long as a small array.
         """
         if name not in self._tensors:
             check_name(name)
-        if axis is None:
-            return _core.TensorStats(self._mantissa_bits)
-        return _core.ChannelStats(axis, self._mantissa_bits)
+        stats = new_stats(axis, self._mantissa_bits)
+        return add_observation(
+            name, stats, values, finite_only=self._finite_only, hold=hold
+        )
 
-    def _record(
-        self, name: str, stats: Stats, values: Any, *, hold: bool = False
-    ) -> Stats:
-        """Add an observation; `hold` if it will be merged into other statistics."""
-        by_channel = isinstance(stats, _core.ChannelStats)
-        if by_channel and isinstance(values, np.ma.MaskedArray):
-            msg = (
-                f'Tensor "{name}": a masked array cannot be observed by channel; fill it, '
-                "or observe it without axis"
-            )
-            raise TypeError(msg)
-        try:
-            if isinstance(stats, _core.ChannelStats):
-                stats.observe(values, self._finite_only, hold=hold)
-            else:
-                stats.observe(values, self._finite_only)
-        except (CalibrationError, TypeError) as error:
-            _refuse(name, error, by_channel=by_channel)
-        return stats
+    def add_stats(self, parts: Iterable[tuple[str, Stats]]) -> None:
+        """Add statistics by name: all of them, or none after an error.
 
-    def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
-        """Add statistics that nobody else holds: all of them, or none after an error."""
+        The calibrator takes them as its own; give copies of what others still use.
+
+        Raises
+        ------
+        CalibrationError
+            If a tensor has another axis or number of channels, or there would be more than
+            2^60 values of it.
+        """
         added = []
         with self._lock:
             new: dict[str, Stats] = {}  # of several parts of a tensor, the first
@@ -263,14 +255,14 @@ class Calibrator:
                 if stats is None:
                     stats = new.setdefault(name, part)
                 if stats is not part:
-                    _check_same(name, stats, part)
+                    check_mergeable(name, stats, part)
                     _, values, observations = more.get(name, (stats, 0, 0))
                     observations += part.observations
                     more[name] = (stats, values + part.count, observations)
                 added.append((name, part))
             for name, (stats, values, observations) in more.items():
-                _check_room(name, stats, values, observations)
-            # Nothing can fail any more: a name keeps its kind for ever, and there is room.
+                check_room(name, stats, values, observations)
+            # Nothing can fail from here on: a name keeps its axis, and there is room.
             kept = [
                 (self._tensors.setdefault(name, part), part) for name, part in added
             ]
@@ -278,11 +270,10 @@ class Calibrator:
             if stats is not part:
                 stats.merge(part)  # type: ignore[arg-type]
 
-    def _intend(self, formats: Mapping[str, Iterable[str]]) -> None:
-        """Note the formats that tensors are observed for."""
-        new = {name: frozenset(given) for name, given in formats.items()}
+    def add_formats(self, formats: Mapping[str, Iterable[str]]) -> None:
+        """Add to the formats that tensors are observed for; see `formats`."""
         with self._lock:
-            self._intended = _intended_formats.united(self._intended, new)
+            self._formats = _tensor_formats.unite(self._formats, formats)
 
     def __getitem__(self, name: str) -> Histogram:
         """Return a copy of a tensor's histogram; of all channels together, if by channel.
@@ -290,15 +281,20 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         """
         return self.stats(name).histogram
 
     def stats(self, name: str) -> Stats:
-        """Return what is kept of a tensor.
+        """Return the statistics of a tensor.
 
-        That is its histogram with the number and extremes of its observations, or its
+        They are its histogram with the number and extremes of its observations, or its
         histograms by channel with the number of its observations.
+
+        Raises
+        ------
+        KeyError
+            If the name was never observed; the message lists similar names.
         """
         stats = self._tensors.get(name)
         if stats is None:
@@ -311,7 +307,7 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         """
         stats = self.stats(name)
         return stats.axis if isinstance(stats, _core.ChannelStats) else None
@@ -322,7 +318,7 @@ class Calibrator:
         Raises
         ------
         KeyError
-            If the name was never observed; the message lists names like it.
+            If the name was never observed; the message lists similar names.
         CalibrationError
             If the tensor was not observed by channel.
         """
@@ -357,7 +353,7 @@ class Calibrator:
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.
 
-        A tensor keeps the formats that it was observed for, those of both.
+        A tensor has the formats of both afterwards.
 
         Raises
         ------
@@ -368,10 +364,10 @@ class Calibrator:
         if not isinstance(other, Calibrator):
             msg = f"a Calibrator can be merged, not {_kind_of(other)}"
             raise TypeError(msg)
-        self._include(
+        self.add_stats(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
         )
-        self._intend(other._intended)
+        self.add_formats(other._formats)
 
     def __add__(self, other: Calibrator) -> Calibrator:
         if not isinstance(other, Calibrator):
@@ -392,7 +388,7 @@ class Calibrator:
         settings = {
             "mantissa_bits": self._mantissa_bits,
             "on_nonfinite": self._on_nonfinite,
-            **_intended_formats.pack(self._intended, self._tensors),
+            **_tensor_formats.pack(self._formats, self._tensors),
         }
         return _core.write_archive(json.dumps(settings), sorted(self._tensors.items()))
 
@@ -403,24 +399,24 @@ class Calibrator:
         Raises
         ------
         CalibrationError
-            If the bytes are foreign, cut off, altered, or from a newer version, or a tensor
-            occurs twice. Reading takes memory in proportion to the bytes, whatever they hold.
+            If the bytes are foreign, truncated, altered, or from a newer version, or a tensor
+            occurs twice. Memory use is proportional to the number of bytes, whatever they hold.
         """
         text, tensors = _core.read_archive(data)
-        if len(text) > _MOST_SETTINGS:
+        if len(text) > _MAX_SETTINGS:
             msg = (
                 f"the settings have {len(text)} characters, but a calibrator's have no "
-                f"more than {_MOST_SETTINGS}; restore the file or observe again"
+                f"more than {_MAX_SETTINGS}; restore the file or observe again"
             )
             raise CalibrationError(msg)
         try:
             settings = parse_json(text)
             if not isinstance(settings, dict):
-                raise ValueError("they are no JSON object")
+                raise ValueError("they are not a JSON object")
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
-            calibrator._intended = _intended_formats.unpack(usual, others, names)
+            calibrator._formats = _tensor_formats.unpack(usual, others, names)
         except (TypeError, ValueError) as error:
             msg = f"the settings are not a calibrator's: {error}"
             raise CalibrationError(msg) from error
@@ -452,114 +448,43 @@ class Calibrator:
         """Choose range, scale and zero point of every tensor.
 
         Tensors that were observed by channel get a range for every channel, by the same
-        strategy, and one report for all of it. Strategies that need the extremes of each
-        observation (`MinMax(reduce="mean")`) are refused there.
+        strategy, and one report. Strategies that need the extremes of each observation
+        (`MinMax(reduce="mean")`) are refused there.
 
         Parameters
         ----------
         strategy
-            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid"), a
-            strategy object, or a mapping of name patterns to these, of which the first that
-            matches decides; a `Policy`, the name of one ("llm_layers"), or the `Path` of a
-            policy file.
+            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid") or
+            a strategy object. For several strategies, a mapping of name patterns to these, of
+            which the first match counts. Or a `Policy`, the name of one ("llm_layers"), or the
+            `Path` of a policy file.
         format
             A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
-            default, takes for each tensor the format that it was observed for (`formats`):
-            what a model of the same target stores. Tensors observed for none get int8.
+            default, takes for each tensor the format that it was observed for (`formats`),
+            which a model of the same target stores. Tensors observed for none get int8.
         symmetric, power_of_two
-            Scaling, where it is not to be the format's: signed integers and floats are
-            symmetric by default, unsigned integers affine; scales are any number.
+            Scaling, if it differs from the default of the format. Signed integers and floats
+            are symmetric by default, unsigned integers affine. Scales are any number.
         options
             Of the named strategy, for instance `percentile=99.9`.
 
         Raises
         ------
         CalibrationError
-            If nothing was observed, a name, format or option is not known, a tensor matches no
-            rule, or it was observed for several formats and none is given.
+            If nothing was observed, or a name, format or option is not known. If a tensor
+            matches no rule, or was observed for several formats and none is given.
 
         Warns
         -----
         UserWarning
-            Names the tensors and channels without a finite value, whose ranges mean nothing.
+            Names the tensors and channels without a finite value; no data supports their range.
         """
-        names = list(self._tensors)
-        formats = _intended_formats.chosen(
-            self._intended, names, format, symmetric, power_of_two
-        )
-        table = self._compute(Policy.of(strategy, **options), formats)
-        warn_of_empty(self._tensors, table)
+        stats = dict(self._tensors)
+        formats = choose_formats(self._formats, stats, format, symmetric, power_of_two)
+        table = compute_table(stats, Policy.of(strategy, **options), formats)
+        warn_of_empty(stats, table)
         return table
-
-    def _compute(
-        self, policy: Policy, formats: Mapping[str, QuantFormat]
-    ) -> CalibrationTable:
-        """Do so for tensors whose formats are known, without a word on empty ones."""
-        tensors = [(n, self._tensors[n]) for n in formats if n in self._tensors]
-        if not tensors:
-            msg = "The calibrator has observed nothing; call observe() first."
-            raise CalibrationError(msg)
-        assigned, unused = policy.assign(name for name, _ in tensors)
-        decided = decide_each(
-            [(name, stats, *assigned[name]) for name, stats in tensors], formats
-        )
-        return CalibrationTable(
-            {name: params for name, (params, _) in decided.items()},
-            {name: report for name, (_, report) in decided.items()},
-            unused_rules=unused,
-        )
-
-
-def _refuse(name: str, error: Exception, *, by_channel: bool = False) -> NoReturn:
-    """Raise an error again, with the tensor that it is about."""
-    if not isinstance(error, _core.NonFiniteError):
-        raise type(error)(f'Tensor "{name}": {error}') from error
-    link = ", " if by_channel else " has "
-    msg = (
-        f'Tensor "{name}"{link}{error}; on_nonfinite="ignore" would count them '
-        "and leave them out."
-    )
-    raise CalibrationError(msg) from None
 
 
 def _kind_of(value: object) -> str:
     return type(value).__name__
-
-
-def _check_kind(name: str, stats: Stats, axis: int | None) -> None:
-    """Refuse another axis than a tensor has; None is that of whole tensors."""
-    have = stats.axis if isinstance(stats, _core.ChannelStats) else None
-    if have == axis:
-        if axis is not None and as_whole(axis) is None:  # True and 1.0 equal 1
-            msg = f'Tensor "{name}": axis is {shown(axis, 40)}, which is not a whole number'
-            raise TypeError(msg)
-        return
-    msg = (
-        f'Tensor "{name}": axis is {shown(axis)}, but earlier observations had axis {have}; '
-        "name the axis in the same way each time, or give the tensor another name"
-    )
-    raise CalibrationError(msg)
-
-
-def _check_room(name: str, stats: Stats, values: int, observations: int) -> None:
-    """Refuse more values than can be counted beside those that are."""
-    most = (1 << 64) - 1
-    try:
-        stats.check_room(min(values, most), min(observations, most))
-    except CalibrationError as error:
-        msg = f'Tensor "{name}": {error}'
-        raise CalibrationError(msg) from None
-
-
-def _check_same(name: str, stats: Stats, part: Stats) -> None:
-    """Refuse what could not be merged."""
-    if not isinstance(part, _core.ChannelStats):
-        _check_kind(name, stats, None)
-        return
-    _check_kind(name, stats, part.axis)
-    assert isinstance(stats, _core.ChannelStats)
-    try:
-        stats.check(part.axis, len(part))
-    except CalibrationError as error:
-        msg = f'Tensor "{name}": {error}'
-        raise CalibrationError(msg) from None

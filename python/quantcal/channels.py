@@ -16,8 +16,8 @@ from quantcal._text import shown
 class Channels(Sequence[Histogram]):
     """The histograms of one tensor by channel, as `Calibrator.channels` returns them.
 
-    A sequence of `Histogram`; every element is a copy. It is a view of the calibrator: what is
-    observed later shows.
+    A sequence of `Histogram`; every element is a copy. It is a view of the calibrator, so it
+    shows later observations too.
 
     Examples
     --------
@@ -39,8 +39,13 @@ class Channels(Sequence[Histogram]):
         self._stats = stats
 
     @property
+    def stats(self) -> _core.ChannelStats:
+        """What the calibrator keeps of the tensor, as `Calibrator.stats` returns it."""
+        return self._stats
+
+    @property
     def axis(self) -> int:
-        """The axis of the channels, as it was named; negative ones count from the end."""
+        """The axis of the channels, as it was given; negative ones count from the end."""
         return self._stats.axis
 
     @property

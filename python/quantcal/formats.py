@@ -23,10 +23,10 @@ _INTEGER = re.compile(r"(u?)int(\d+)")
 class QuantFormat:
     """An integer or floating grid with its scaling.
 
-    Symmetric: zero lies in the middle of the range; scale = T / (2^(bits-1) - 1) for integers
-    and T / m for floats, m being the largest value of the format (448 for float8_e4m3fn,
-    57344 for float8_e5m2, 6 for float4_e2m1fn). Affine: the range has two ends and is widened
-    to contain 0; scale = (high - low) / (2^bits - 1), and the zero point is the nearest code.
+    Symmetric: zero lies in the middle of the range [-T, T]. The scale is T / (2^(bits-1) - 1)
+    for integers and T / m for floats. The largest value m is 448 for float8_e4m3fn, 57344 for
+    float8_e5m2 and 6 for float4_e2m1fn. Affine: the range has two ends and is widened to
+    contain 0. The scale is (high - low) / (2^bits - 1), and the zero point the nearest code.
     Rounding is half to even, and saturates.
 
     Parameters
@@ -35,12 +35,12 @@ class QuantFormat:
         "int2" to "int16", "uint2" to "uint16", "float8_e4m3fn", "float8_e5m2" or
         "float4_e2m1fn" (the names of ONNX and ml_dtypes).
     symmetric
-        None for the format's own default: symmetric for signed integers and floats, which keeps
-        zero at code 0 as signed kernels want it; affine for unsigned integers, which would lose
-        half of their codes. Floats have no zero point, so they cannot be affine.
+        None for the default of the format. Signed integers and floats are symmetric, so that
+        zero is at code 0, as signed kernels need it. Unsigned integers are affine, as symmetric
+        ranges would lose half of their codes. Floats have no zero point and cannot be affine.
     power_of_two
-        Whether the scale must be a power of two, so that scaling is a shift: the smallest one
-        that clips nothing of the range chosen; "mse" and "entropy" search among these scales.
+        Whether the scale must be a power of two, so that scaling is a shift. It is the smallest
+        one that clips nothing of the range; "mse" and "entropy" search among these scales.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class QuantFormat:
     """
 
     name: str
-    symmetric: bool = cast("bool", None)  # settled below
+    symmetric: bool = cast("bool", None)  # set below
     power_of_two: bool = False
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class QuantFormat:
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
     ) -> QuantFormat:
-        """Return the format for a name or a format, with other scaling where it is given."""
+        """Return the format for a name or a format, with the scaling that is given."""
         if isinstance(format, str):
             power = False if power_of_two is None else power_of_two
             return cls(format, cast("bool", symmetric), power)
@@ -117,7 +117,7 @@ class QuantFormat:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy dtype of codes: the format's own where numpy or ml_dtypes has it."""
-        import ml_dtypes  # here, as it takes longer to import than all of quantcal
+        import ml_dtypes  # here: its import takes longer than that of quantcal
 
         own = getattr(np, self.name, None) or getattr(ml_dtypes, self.name, None)
         return np.dtype(own) if own is not None else self.storage

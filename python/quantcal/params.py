@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
-from quantcal._param_fields import (
+from quantcal._param_checks import (
     DTYPES,
-    by_channel,
+    as_channel_array,
+    as_int32,
+    as_number,
     check_kind,
-    fault_of_range,
-    real,
-    whole,
+    range_fault,
 )
 from quantcal.formats import QuantFormat
 
@@ -32,18 +33,18 @@ class QuantParams:
     Parameters
     ----------
     scale
-        Real distance of two neighbouring codes; a float32 value, finite and positive.
+        Real distance of two neighboring codes; a float32 value, finite and positive.
     zero_point
         The code of zero.
     low, high
         The real interval that is represented without clipping, as the rounded zero point
-        really gives it; it contains 0. Symmetric int8 has one code more below it, -128.
+        gives it; it contains 0. Symmetric int8 has one code more below it, -128.
     format
         Name of the format; see `QuantFormat`.
     symmetric
         Whether the range is as wide to the left of zero as to the right.
     strategy
-        Name of the method that chose the range.
+        Name of the strategy that chose the range.
     axis
         The axis of the channels; negative ones count from the end. None, the default, for one
         range of the whole tensor.
@@ -51,8 +52,8 @@ class QuantParams:
     Raises
     ------
     CalibrationError
-        If the scale is not finite and positive, the zero point no code of the format, or the
-        range not finite or without 0; by channel, the message says of which.
+        If the scale is not finite and positive, the zero point is not a code of the format, or
+        the range is not finite or lacks 0. By channel, the message names the channel.
     """
 
     scale: float | NDArray[np.float32]
@@ -74,34 +75,36 @@ class QuantParams:
         if self.axis is None:
             self._check_whole()
         else:
-            object.__setattr__(self, "axis", whole("axis", self.axis))
+            object.__setattr__(self, "axis", as_int32("axis", self.axis))
             self._check_channels()
         if format.is_float and not self.symmetric:
             QuantFormat(self.format, self.symmetric)  # refuses
 
     def _check_whole(self) -> None:
         for field in ("scale", "low", "high"):
-            object.__setattr__(self, field, real(field, getattr(self, field)))
-        zero_point = whole("zero_point", self.zero_point)
+            object.__setattr__(self, field, as_number(field, getattr(self, field)))
+        zero_point = as_int32("zero_point", self.zero_point)
         object.__setattr__(self, "zero_point", zero_point)
-        fault = fault_of_range(float(self.low), float(self.high))
+        fault = range_fault(float(self.low), float(self.high))
         if fault:
             raise CalibrationError(fault)
         _core.check_grid(self.format, float(self.scale), zero_point)
 
     def _check_channels(self) -> None:
         for field in DTYPES:
-            object.__setattr__(self, field, by_channel(field, getattr(self, field)))
+            object.__setattr__(
+                self, field, as_channel_array(field, getattr(self, field))
+            )
         lengths = {field: len(getattr(self, field)) for field in DTYPES}
         if len(set(lengths.values())) > 1 or not lengths["scale"]:
-            told = ", ".join(f"{n} of {field}" for field, n in lengths.items())
-            msg = f"there must be one of each for every channel, but there are {told}"
+            found = ", ".join(f"{n} of {field}" for field, n in lengths.items())
+            msg = f"there must be one of each for every channel, but there are {found}"
             raise CalibrationError(msg)
         low, high = np.asarray(self.low), np.asarray(self.high)
         sound = np.isfinite(low) & np.isfinite(high) & (low <= 0) & (high >= 0)
         if not sound.all():
             k = int(np.argmin(sound))
-            msg = f"channel {k}: {fault_of_range(float(low[k]), float(high[k]))}"
+            msg = f"channel {k}: {range_fault(float(low[k]), float(high[k]))}"
             raise CalibrationError(msg)
         scale, zero_point = np.asarray(self.scale), np.asarray(self.zero_point)
         _core.check_channel_grids(self.format, scale, zero_point)
@@ -125,8 +128,8 @@ class QuantParams:
         Parameters
         ----------
         low, high
-            The real interval. For symmetric scaling only the larger magnitude counts; affine
-            scaling widens it to contain 0. With an axis, one of each for every channel.
+            The real interval. Symmetric scaling takes the larger magnitude, and affine scaling
+            widens it to contain 0. With an axis, one of each for every channel.
         format, symmetric, power_of_two
             See `QuantFormat`; the scaling given here replaces the format's.
         strategy
@@ -144,7 +147,7 @@ class QuantParams:
         if axis is None:
             grid = _core.grid(format, low, high)  # type: ignore[arg-type]
         else:
-            lows, highs = by_channel("low", low), by_channel("high", high)
+            lows, highs = as_channel_array("low", low), as_channel_array("high", high)
             if len(lows) != len(highs):
                 msg = f"there are {len(lows)} lower and {len(highs)} upper ends"
                 raise CalibrationError(msg)
@@ -156,24 +159,23 @@ class QuantParams:
     def quantize(self, values: Any, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the codes of `values`, as ONNX QuantizeLinear computes them.
 
-        saturate(round_half_even(x / scale) + zero_point) in float32, at the ends of the
-        integer type; NaN becomes the lowest code. For floats x / scale is rounded to the
-        format, half to even, and saturates at its largest value; NaN stays NaN where the
-        format has it.
+        For integers: saturate(round_half_even(x / scale) + zero_point) in float32, where NaN
+        becomes the lowest code. For floats, x / scale is rounded to the format, half to even,
+        and saturates at its largest value. NaN stays NaN where the format has it.
 
         Parameters
         ----------
         values
             float16, bfloat16, float32 or float64, any shape.
         out
-            Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a
-            new one; most of what a large new array takes is getting its memory.
+            Array that the result is written to and that is returned. It must be C-contiguous,
+            writeable, of the result's shape and dtype, and share no memory with the input.
+            None, the default, for a new one; most of its time goes into getting the memory.
 
         Returns
         -------
-        Array of the same shape and of the format's dtype: that of numpy or ml_dtypes where
-        there is one (int4, float8_e4m3fn, ...), else the smallest integer that holds the codes.
+        Array of the same shape and of the format's dtype, which numpy or ml_dtypes has (int4,
+        float8_e4m3fn, …), else the smallest integer type that holds the codes.
 
         Raises
         ------
@@ -183,14 +185,13 @@ class QuantParams:
             If `out` is not such an array.
         """
         array = as_float32(values)
-        by_axis = self.axis is not None
-        quantize: Any = _core.quantize_channels if by_axis else _core.quantize
         format = QuantFormat(self.format)
+        quantize = _core.quantize, _core.quantize_channels
         if out is None:
-            codes: NDArray[Any] = quantize(array, *self._grid())
+            codes: NDArray[Any] = self._apply(quantize, array)
             return codes.view(format.dtype)
         check_out(out, array, format.dtype)
-        quantize(array, *self._grid(), out.view(format.storage))
+        self._apply(quantize, array, out.view(format.storage))
         return out
 
     def dequantize(
@@ -204,9 +205,9 @@ class QuantParams:
             Array of any shape, of the dtype that `quantize` returns, or of the standard integer
             dtype that stores it.
         out
-            Array that the result is written to and that is returned: C-contiguous, writeable,
-            of the result's shape and dtype, with memory of its own. None, the default, for a
-            new one; most of what a large new array takes is getting its memory.
+            Array that the result is written to and that is returned. It must be C-contiguous,
+            writeable, of the result's shape and dtype, and share no memory with the input.
+            None, the default, for a new one; most of its time goes into getting the memory.
 
         Raises
         ------
@@ -225,24 +226,30 @@ class QuantParams:
             msg = f"codes are {array.dtype}, but this format has {format.dtype}"
             raise TypeError(msg)
         stored = array.view(format.storage)
-        by_axis = self.axis is not None
-        dequantize: Any = _core.dequantize_channels if by_axis else _core.dequantize
         if out is not None:
             check_out(out, array, np.dtype(np.float32))
-        result: NDArray[np.float32] = dequantize(stored, *self._grid(), out)
+        dequantize = _core.dequantize, _core.dequantize_channels
+        result: NDArray[np.float32] = self._apply(dequantize, stored, out)
         return result
 
     def fake_quantize(self, values: Any) -> NDArray[np.float32]:
         """Return `dequantize(quantize(values))`, without the codes between."""
-        array = as_float32(values)
-        by_axis = self.axis is not None
-        fake: Any = _core.fake_quantize_channels if by_axis else _core.fake_quantize
-        result: NDArray[np.float32] = fake(array, *self._grid())
+        fake_quantize = _core.fake_quantize, _core.fake_quantize_channels
+        result: NDArray[np.float32] = self._apply(fake_quantize, as_float32(values))
         return result
 
-    def _grid(self) -> tuple[Any, ...]:
+    def _apply(
+        self,
+        functions: tuple[Callable[..., Any], Callable[..., Any]],
+        array: NDArray[Any],
+        *out: NDArray[Any] | None,
+    ) -> Any:
+        """Call the first function for a whole tensor, the second one by channel."""
+        whole, by_channel = functions
         grid = (self.format, self.scale, self.zero_point)
-        return grid if self.axis is None else (*grid, self.axis)
+        if self.axis is None:
+            return whole(array, *grid, *out)
+        return by_channel(array, *grid, self.axis, *out)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data, arrays as lists; without the axis if it is None.
@@ -272,12 +279,12 @@ class QuantParams:
         return QuantParams, tuple(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:
-        told = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        shown = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
         if self.axis is None:
-            del told["axis"]
+            del shown["axis"]
         else:
             for field in DTYPES:
                 values = getattr(self, field)
-                told[field] = f"[{values.min():g} … {values.max():g}]"
-            told["channels"] = str(len(np.asarray(self.scale)))
-        return f"QuantParams({', '.join(f'{k}={v}' for k, v in told.items())})"
+                shown[field] = f"[{values.min():g} … {values.max():g}]"
+            shown["channels"] = str(len(np.asarray(self.scale)))
+        return f"QuantParams({', '.join(f'{k}={v}' for k, v in shown.items())})"

@@ -1,7 +1,7 @@
-"""`stability`: do the samples suffice? Ranges from one half of them beside those of the other.
+"""`check_stability`: compares the ranges of one half of the samples with those of the other.
 
-Where two halves of the data choose nearly the same ranges, more data would hardly change them;
-where they do not, a few samples decide.
+Where both halves give nearly the same ranges, more data would hardly change them. Where they do
+not, the ranges depend on a few samples.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any, overload
 
 import numpy as np
 
+from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
-from quantcal._empty_tensors import warn_of_empty
-from quantcal._intended_formats import chosen
+from quantcal._empty_warnings import warn_of_empty
+from quantcal._statistics import Stats
+from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
@@ -26,27 +28,27 @@ from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
 
 TOLERANCE = 0.1
-"""Ranges that differ by more than a tenth are named. When all samples count, half of it is
-left, about, and a scale that is 5 % too large adds 0.4 dB of rounding noise."""
+"""Tensors whose ranges differ by more than a tenth are named. With all samples about half of
+the difference remains; a scale that is 5 % too large adds 0.4 dB of rounding noise."""
 
 
 @dataclass(frozen=True)
 class TensorStability:
-    """What two halves of the data say of one tensor.
+    """How much the ranges of one tensor differ between two halves of the data.
 
     Parameters
     ----------
     name
         The tensor's name.
     first, second
-        The ranges of the halves; None where a half has not seen a finite value of the tensor.
+        The ranges of the halves; None if a half has no finite value of the tensor.
     difference
-        How far apart their lower and their upper ends lie, together, as a share of the range
-        that all data choose: of symmetric ranges, the relative difference of their scales.
-        Infinite where a half has no range; by channel, the largest of all channels.
+        The distance of their lower ends plus that of their upper ends, as a share of the range
+        of all data. For symmetric ranges this is the relative difference of the scales.
+        Infinite if a half has no range; by channel, the maximum of all channels.
     loss_db
-        How much signal to quantisation noise a half loses with the other's range, in decibels:
-        the larger of both, 0 where neither loses.
+        The SQNR that a half loses with the other's range, in decibels; the larger of both.
+        0 if neither loses.
     """
 
     name: str
@@ -57,9 +59,9 @@ class TensorStability:
 
 
 class Stability(Sequence[TensorStability]):
-    """Tensors and how far two halves of the data agree on them, the least steady first.
+    """The differences between two halves of the data by tensor, the largest first.
 
-    The order is by difference, then as the tensors came. It prints as a table.
+    Equal differences keep the order of the tensors. It prints as a table.
     """
 
     def __init__(self, tensors: Sequence[TensorStability]) -> None:
@@ -72,14 +74,14 @@ class Stability(Sequence[TensorStability]):
         tables: tuple[CalibrationTable, CalibrationTable],
         table: CalibrationTable,
     ) -> Stability:
-        """Compare ranges that were chosen already.
+        """Compare ranges that are computed already.
 
         Parameters
         ----------
         halves
-            What each half has seen.
+            The calibrator of each half.
         tables
-            The ranges of each.
+            The ranges of each half.
         table
             The ranges of all data together.
         """
@@ -117,7 +119,7 @@ class Stability(Sequence[TensorStability]):
         return [t.name for t in self._tensors if t.difference > tolerance]
 
     def summary(self, tolerance: float = TOLERANCE) -> str:
-        """Return one line of text that says how far the halves agree."""
+        """Return the differences as one line of text."""
         if not self._tensors:
             return "no tensor"
         text = (
@@ -153,33 +155,31 @@ def check_stability(
     power_of_two: bool | None = None,
     **options: Any,
 ) -> Stability:
-    """Compare the ranges that two halves of the data choose, tensor by tensor.
+    """Compare the ranges of two halves of the data, tensor by tensor.
 
-    Give every second sample to the other calibrator, so that both halves are alike; that costs
+    Give every second sample to the other calibrator, so that both halves are alike. That costs
     nothing, as ``first + second`` is exactly what one calibrator would hold. The ends of a
-    range from all samples are then uncertain by half the difference, about.
-    :func:`quantcal.onnx.quantize` does this by itself. Ranges are chosen three times: of each
-    half, and of both.
+    range from all samples are then uncertain by about half the difference. Ranges are computed
+    three times: of each half, and of both. :func:`quantcal.onnx.quantize` does all this itself.
 
     Parameters
     ----------
     first, second
-        What each half has seen. A tensor that one of them lacks counts as infinitely apart.
+        The calibrator of each half. If one lacks a tensor, its difference is infinite.
     strategy, format, symmetric, power_of_two, options
-        As for `Calibrator.compute`; without a format, that which either half was observed
-        for. Extremes ("minmax") are the least steady, as single values
-        decide them.
+        As for `Calibrator.compute`. Without a format, the formats that the halves were observed
+        for. "minmax" differs most, as single values determine it.
 
     Returns
     -------
-    A `Stability`: a sequence of `TensorStability`, the least steady tensors first.
+    A `Stability`: a sequence of `TensorStability`, the largest difference first.
 
     Raises
     ------
     TypeError
-        If a half is no calibrator.
+        If a half is not a calibrator.
     CalibrationError
-        If a calibrator has seen nothing, or as in `Calibrator.compute` and `merge`.
+        If a calibrator has observed nothing, or as in `Calibrator.compute` and `merge`.
 
     Examples
     --------
@@ -192,18 +192,26 @@ def check_stability(
     """
     for half in (first, second):
         if not isinstance(half, Calibrator):
-            msg = f"a half is a Calibrator, not {type(half).__name__}"
+            msg = f"each half must be a Calibrator, not {type(half).__name__}"
             raise TypeError(msg)
         if not len(half):
             msg = "A half has observed nothing; give each of them samples."
             raise CalibrationError(msg)
     policy = Policy.of(strategy, **options)
     both = first + second
-    formats = chosen(both._intended, both, format, symmetric, power_of_two)
-    tables = (first._compute(policy, formats), second._compute(policy, formats))
-    table = both._compute(policy, formats)
-    warn_of_empty(both._tensors, table)
+    formats = choose_formats(both.formats, both, format, symmetric, power_of_two)
+    tables = (
+        compute_table(_statistics(first), policy, formats),
+        compute_table(_statistics(second), policy, formats),
+    )
+    seen = _statistics(both)
+    table = compute_table(seen, policy, formats)
+    warn_of_empty(seen, table)
     return Stability.of((first, second), tables, table)
+
+
+def _statistics(calibrator: Calibrator) -> dict[str, Stats]:
+    return {name: calibrator.stats(name) for name in calibrator}
 
 
 def _compare(
@@ -228,12 +236,12 @@ def _compare(
 
 
 def _with_values(table: CalibrationTable) -> dict[str, QuantParams]:
-    """Return a half's ranges without those that are made of no finite value."""
+    """Return the ranges that are supported by a finite value."""
     report = table.report
     return {
         name: params
         for name, params in table.items()
-        if name not in report or report[name].minimum is not None
+        if name not in report or report[name].min is not None
     }
 
 

@@ -1,4 +1,4 @@
-"""`CalibrationTable`: the parameters of all tensors, and why they are what they are."""
+"""`CalibrationTable`: the parameters of all tensors, with a report on each."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class CalibrationTable(Mapping[str, QuantParams]):
     params
         Parameters by tensor name.
     report
-        Reports by tensor name; may lack tensors whose data were never seen.
+        Reports by tensor name; may lack tensors.
     unused_rules
-        Patterns of the policy's rules that decided for no tensor.
+        Patterns of the policy's rules that apply to no tensor.
 
     Raises
     ------
     TypeError
-        If a name is not a str, or what it stands for is no `QuantParams`.
+        If a name is not a str, or its value is not a `QuantParams`.
     CalibrationError
-        If a name holds half a character, which no file can keep.
+        If a name holds half a surrogate pair, which no file can hold.
     """
 
     __slots__ = ("_params", "_report", "_unused_rules")
@@ -63,13 +63,14 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
     @property
     def report(self) -> Mapping[str, TensorReport]:
-        """What was seen of each tensor, and what its parameters do to it."""
+        """What was observed of each tensor, and the errors of its parameters."""
         return dict(self._report)
 
     @property
     def unused_rules(self) -> tuple[str, ...]:
-        """Patterns of rules that decided for no tensor: they match none, or an earlier rule
-        matches all of theirs. "*" is never among them. A rule here is often a mistyped one.
+        """Patterns of rules that apply to no tensor; often mistyped ones.
+
+        They match no tensor, or an earlier rule matches all of theirs. "*" is never listed.
         """
         return self._unused_rules
 
@@ -79,7 +80,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
         Raises
         ------
         KeyError
-            If the table has no such tensor; the message lists names like it.
+            If the table has no such tensor; the message lists similar names.
         """
         if name not in self._params:
             raise KeyError(unknown_name(name, self._params))
@@ -105,13 +106,12 @@ class CalibrationTable(Mapping[str, QuantParams]):
         return f"CalibrationTable({plural(len(self), 'tensor')})"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the range of every tensor beside the extremes that were seen of it.
+        """Draw the range of every tensor and the extremes that were observed.
 
-        A bar a tensor, from the low to the high end of its range; a thin line reaches over what
-        was seen, and its ends are coloured where they lie outside the range. The axis is
-        logarithmic far from zero when ranges differ much. By channel, the bar reaches over the
-        ranges of all channels. Names are cut inside to 44
-        characters.
+        Each tensor has a bar for its range and a thin line for the observed values. Ends of the
+        line are colored if they lie outside the range. By channel, the bar covers the ranges of
+        all channels. The axis is logarithmic far from zero when ranges differ much. Long names
+        are shortened to 44 characters.
 
         Parameters
         ----------
@@ -120,8 +120,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
         Returns
         -------
-        matplotlib.axes.Axes
-            The axes drawn on.
+        The axes drawn on.
 
         Raises
         ------
@@ -158,7 +157,7 @@ class CalibrationTable(Mapping[str, QuantParams]):
             return cls(params, report, unused_rules=unused)
         except UnicodeDecodeError as error:
             kind = wrapped(data)
-            msg = f"{path} is not a calibration table: it is no text"
+            msg = f"{path} is not a calibration table: it is not text"
             if kind is not None:
                 msg = f"{path} is {kind.what}. {kind.remedy}"
             if data.startswith(b"QCAL"):

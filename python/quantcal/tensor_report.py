@@ -1,4 +1,4 @@
-"""`TensorReport`: what was seen of one tensor, and what its parameters do to it."""
+"""`TensorReport`: what was observed of one tensor, and the errors of its parameters."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from quantcal.params import QuantParams
 
 @dataclass(frozen=True)
 class TensorReport:
-    """What was seen of one tensor, and what its parameters do to it.
+    """What was observed of one tensor, and the errors of its parameters.
 
-    Shares are of the finite values. Of a tensor by channel it tells all channels together, each
-    through the grid of its own.
+    Shares are of the finite values. By channel, the figures cover all channels together, each
+    with its own parameters.
 
     Parameters
     ----------
     count
         Elements observed, non-finite ones included.
-    minimum, maximum
+    min, max
         Finite extremes, exactly; None without finite values.
     zeros, nan, posinf, neginf
-        How many elements were these.
+        Number of elements of each kind.
     clipped
         Share of the values that saturation moves further than rounding would: those more than
         half a step beyond the lowest or the highest code.
@@ -32,19 +32,19 @@ class TensorReport:
     mse
         Expected squared error of a value.
     sqnr_db
-        Signal to quantisation noise, in decibels; infinite without error.
+        Signal to quantization noise ratio, in decibels; infinite without error.
     cosine
         Cosine of the angle between the values and what becomes of them: 1 without error.
     rule
-        The pattern of the policy that decided.
+        The pattern of the rule that applied.
     reason
-        What the strategy says of its choice, such as the distribution that fits; may be empty,
-        and is by channel.
+        What the strategy reports on its choice, such as the distribution that fits. May be
+        empty; always empty by channel.
     """
 
     count: int
-    minimum: float | None
-    maximum: float | None
+    min: float | None
+    max: float | None
     zeros: int
     nan: int
     posinf: int
@@ -74,8 +74,8 @@ class TensorReport:
         mse, sqnr_db, clipped, rounded_to_zero, cosine = score
         return cls(
             count=histogram.count,
-            minimum=histogram.min,
-            maximum=histogram.max,
+            min=histogram.min,
+            max=histogram.max,
             zeros=histogram.zeros,
             nan=histogram.nan,
             posinf=histogram.posinf,

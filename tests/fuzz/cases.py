@@ -1,4 +1,4 @@
-"""One integer → a random model, its samples, and the options to quantize it with."""
+"""From an integer to a random model, its samples, and the options to quantize it with."""
 
 from __future__ import annotations
 

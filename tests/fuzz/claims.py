@@ -1,4 +1,4 @@
-"""What a result says of the written file, held against that file."""
+"""The fields of a result, compared with the written file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_file(case: Case, options: dict[str, Any], result: Any) -> str | None:
     """Return which claim is false; None when all are true."""
     written = onnx.load(result.output)
     chosen = set(options.get("op_types", ("Conv", "MatMul", "Gemm")))
-    least = sum(1 for node in _calls(case.model) if node.op_type in chosen)
+    expected = sum(1 for node in _calls(case.model) if node.op_type in chosen)
     claimed = sum(result.quantized_nodes.values())
-    told = claimed + sum(result.left_in_float.values())
-    if told < least:
-        return f"{least} nodes of {sorted(chosen)}, of which the result tells {told}"
+    reported = claimed + sum(result.left_in_float.values())
+    if reported < expected:
+        return f"{expected} nodes of {sorted(chosen)}, of which the result reports {reported}"
     decoding = _decoding(written)
     for kind, count in result.quantized_nodes.items():
         kinds = _WRITTEN.get(kind, (kind,))

@@ -82,7 +82,7 @@ def where(net: Net, x: Value) -> Value | None:
 
 @listed(often=2)
 def masked_softmax(net: Net, x: Value) -> Value | None:
-    """A mask of −inf, or of the least float, is added before a Softmax."""
+    """A mask of −inf, or of the minimum float, is added before a Softmax."""
     if x.shape[-1] < 2:
         return None
     mask = np.zeros(x.shape[-1], np.float32)

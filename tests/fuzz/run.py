@@ -97,13 +97,13 @@ def _show(graph: onnx.GraphProto | onnx.FunctionProto, indent: str) -> None:
         print(f"{indent}{tensor.name} {list(tensor.dims)}")
     for node in graph.node:
         attributes = [a for a in node.attribute if not a.HasField("g")]
-        told = ", ".join(
+        listed = ", ".join(
             f"{a.name}={onnx.helper.get_attribute_value(a)}"
             for a in attributes
             if a.name != "value"
         )
         reads = ", ".join(node.input)
-        print(f"{indent}{', '.join(node.output)} = {node.op_type}({reads}) {told}")
+        print(f"{indent}{', '.join(node.output)} = {node.op_type}({reads}) {listed}")
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 print(f"{indent}  {attribute.name}:")
@@ -129,10 +129,8 @@ def _bar(count: int, total: int, started: float, counts: Counter[str]) -> None:
         return
     left = (time.monotonic() - started) / count * (total - count)
     full = 30 * count // total
-    told = ", ".join(f"{n} {kind}" for kind, n in counts.most_common(4))
-    line = (
-        f"[{'█' * full}{'·' * (30 - full)}] {count}/{total}, {left:.0f} s left: {told}"
-    )
+    listed = ", ".join(f"{n} {kind}" for kind, n in counts.most_common(4))
+    line = f"[{'█' * full}{'·' * (30 - full)}] {count}/{total}, {left:.0f} s left: {listed}"
     print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 

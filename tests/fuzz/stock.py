@@ -106,7 +106,7 @@ def coded_operands(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def optimized(source: Path, output: Path) -> Path:
-    """Fold constants and inline functions, as stock's users are told to do before."""
+    """Fold constants and inline functions, as onnxruntime's documentation recommends."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -1,4 +1,4 @@
-"""Judging in child processes: an abort or an endless loop costs one of them, and is a finding."""
+"""Judging in child processes: an abort or an endless loop ends one of them, and is a finding."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Makes the golden files of `strategies/test_compat.py`: what the real packages answer.
+"""Makes the golden files of `strategies/test_compat.py`: the results of the real packages.
 
     python tests/golden/make_compat.py histograms    # quantcal[demo] (the shared input)
     python tests/golden/make_compat.py onnxruntime   # onnxruntime
     python tests/golden/make_compat.py modelopt      # nvidia-modelopt, huggingface_hub, requests
     python tests/golden/make_compat.py ncnn          # nothing but numpy
 
-Each step wants only what its comment names, so each can run in an environment of its own;
-the golden files record the versions. ncnn's table tool is no Python package: its answers are
-from the plain loops at the end of this file, written from the description of the algorithm,
-and the golden file says so.
+Each step needs only the packages in its comment, so each can run in a separate environment.
+The golden files record the versions. ncnn's table tool is not a Python package. Its results
+are from the simple loops at the end of this file, written from the description of the
+algorithm, as the golden file notes.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def delicate():
 
 
 def activations():
-    """Yield names and histograms of a dozen tensors of the demo's text recogniser."""
+    """Yield names and histograms of a dozen tensors of the demo's text recognizer."""
     from quantcal.demo import RECOGNIZER, LineSamples, render_lines
     from quantcal.onnx import observe
 
@@ -359,7 +359,7 @@ def make_modelopt():
                 [{"percentile": p} for p in (99.99, 99.9, 99, 100, 0, 50)],
             ),
         ],
-        note="as_released=false: the package's own search and quantiser, with num_bits and "
+        note="as_released=false: the package's own search and quantizer, with num_bits and "
         "unsigned handed over in their places",
     )
 

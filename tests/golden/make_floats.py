@@ -1,11 +1,11 @@
-"""Writes float8.json: what others make of floats in 8 and 4 bits.
+"""Writes float8.json: floats in 8 and 4 bits by other libraries.
 
 Run from anywhere, with ml_dtypes, onnx and onnxruntime (the versions are written down in the
 file): `python tests/golden/make_floats.py`. Floats are given by their bits, so that NaN, -0 and
 the last place are unmistakable.
 
 * `decode`: the float32 of every code, by ml_dtypes.
-* `inputs`: every positive level; the tie to the next level and its two neighbours; values that
+* `inputs`: every positive level; the tie to the next level and its two neighbors; values that
   overflow; infinities; NaN; zeros; the negatives of a few.
 * `ml_dtypes`: the codes of the inputs by `astype`, after clipping to the finite range (`astype`
   itself turns what overflows into NaN or infinity).

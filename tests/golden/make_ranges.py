@@ -1,6 +1,6 @@
-"""Write ranges.json: the bits of what every strategy finds on values made of whole numbers alone.
+"""Writes ranges.json: the bits of every strategy's range on values from whole numbers alone.
 
-`python tests/golden/make_ranges.py`, when a method is changed on purpose. Any machine must find
+`python tests/golden/make_ranges.py`, when a strategy is changed on purpose. Any machine must find
 the same, so Rust and Python read the file.
 """
 

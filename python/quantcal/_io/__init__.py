@@ -1,1 +1,1 @@
-"""Files and texts from outside: read whole, checked, written at once."""
+"""Files and texts: read whole, checked, and written atomically."""

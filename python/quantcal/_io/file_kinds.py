@@ -1,6 +1,6 @@
-"""What a file is that should be something else, by its first bytes.
+"""The kind of a wrong file, by its first bytes.
 
-Whoever was given the wrong file, or not the file itself, learns which it is and what to do.
+Errors name the kind and what to do, for instance for a web page instead of a model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_HEAD = 4096  # bytes that are looked at
+_HEAD = 4096  # bytes that are read
 
 _EXPORT = "Export the model to ONNX with the framework that wrote it."
 _UNPACK = "Unpack it first."
@@ -21,17 +21,17 @@ _DATA = "It holds data, not a model."
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a file is.
+    """The kind of a file.
 
     Attributes
     ----------
-    what : str
-        With its article, such as ``"a ZIP archive"``.
-    remedy : str
-        A sentence: how to come by an ONNX model, or the file itself.
-    wrapped : bool
-        Whether the content asked for may be behind it: a pointer, an archive, a page of
-        a web site. The remedy then holds for every content.
+    what
+        A noun with its article, such as ``"a ZIP archive"``.
+    remedy
+        A sentence: how to get an ONNX model, or the file itself.
+    wrapped
+        Whether it stands for the wanted file: a pointer, an archive or a web page. The remedy
+        then holds for every content.
     """
 
     what: str
@@ -50,7 +50,7 @@ _ANNEX = Kind(
     True,
 )
 _EMPTY = Kind("empty", _AGAIN, True)
-_ZEROS = Kind("nothing but zeros, as after a download that broke off", _AGAIN, True)
+_ZEROS = Kind("nothing but zeros, as after an interrupted download", _AGAIN, True)
 _HTML = Kind(
     "an HTML page, not the file itself",
     "Open it in a browser for the reason, and use the link of the download.",
@@ -69,7 +69,7 @@ _ONNX_TEXT = {
     for form in ("onnxtxt", "json", "textproto")
 }
 
-# What files begin with, at the position given.
+# What files contain at a position.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"version https://git-lfs.github.com/", _LFS),
     (0, b"version https://hawser.github.com/", _LFS),
@@ -119,9 +119,9 @@ _CUT_ZIP = Kind(
 
 
 def kind_of(source: Path | bytes) -> Kind | None:
-    """Tell what a file, or its content, is; None when the first bytes do not say.
+    """Return the kind of a file or of its content; None if the first bytes do not show it.
 
-    Never raises: what cannot be read is not known.
+    Never raises: a file that cannot be read has no known kind.
     """
     try:
         if isinstance(source, bytes):
@@ -148,18 +148,18 @@ def kind_of(source: Path | bytes) -> Kind | None:
 
 
 def wrapped(data: bytes) -> Kind | None:
-    """Tell what stands in for a file of quantcal's own: a pointer, an archive, a page."""
+    """Return the kind of data in place of the wanted file: a pointer, an archive, a page."""
     kind = kind_of(data)
     return kind if data and kind is not None and kind.wrapped else None
 
 
 def _archive(source: Path | bytes) -> Kind:
-    """Tell by the names inside what an archive is for."""
+    """Return the kind of an archive, by the names in it."""
     try:
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         with zipfile.ZipFile(opened) as archive:
             names = archive.namelist()
-    except Exception:  # whatever the damage hits
+    except Exception:  # a damaged archive raises anything
         return _CUT_ZIP
     if any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names):
         return _TORCH
@@ -189,6 +189,6 @@ def _text(head: bytes) -> Kind | None:
         return _ONNX_TEXT[form]
     if start[:1] in (b"{", b"["):
         return _JSON
-    # Every ONNX model has bytes of control among its first: tags and lengths of fields.
+    # Every ONNX model begins with control bytes: tags and lengths of fields.
     plain = all(byte >= 32 or byte in b"\t\n\r" for byte in head)
     return _TEXT if plain else None

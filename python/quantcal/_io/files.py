@@ -1,8 +1,8 @@
-"""Files that are read whole or written whole: a reader never sees half a file.
+"""Files that are read and written whole: a reader never sees half a file.
 
-What is written replaces a regular file or makes a new one. A link is written through: what
-it points at is replaced, and the link stays. Pipes, sockets, devices and folders are
-refused, and so are files that the same run uses, under any of their names.
+A written file is new or replaces a regular file. If the path is a link, its target is
+replaced, and the link stays. Pipes, sockets, devices and folders are refused, and so are files
+that the same run uses, under any of their names.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Used(NamedTuple):
 
     Attributes
     ----------
-    path : Path
+    path
         The file, under any of its names.
-    what : str
-        What it is; ends the sentence "The output X is …".
+    what
+        Its role; ends the sentence "The output X is …".
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Used(NamedTuple):
 
 
 INPUT = "an input, which would be lost"
-"""What most files are that a run uses."""
+"""The role of most files that a run uses."""
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
@@ -52,8 +52,8 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     ----------
     path
     limit
-        The largest size in bytes, for what takes much more memory than its file. None for
-        any size.
+        The maximum size in bytes, for content that takes much more memory than its file. None
+        for any size.
 
     Raises
     ------
@@ -63,18 +63,18 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     with reading(path), Path(path).open("rb") as file:
         data = file.read() if limit is None else file.read(limit + 1)
     if limit is not None and len(data) > limit:
-        msg = f"{path} has more than {limit:,} bytes, the most that is read of such a file"
+        msg = f"{path} has more than {limit:,} bytes, the maximum for such a file"
         raise CalibrationError(msg)
     return data
 
 
 def write_bytes(path: str | Path, data: bytes, used: Iterable[Used] = ()) -> None:
-    """Write a file at once: the old one stays until the new one is on the disk.
+    """Write a file atomically: the old one stays until the new one is on the disk.
 
     Parameters
     ----------
     path
-        Where to write; of a link, what it points at is replaced.
+        Where to write; the target of a link is replaced.
     data
         The whole content.
     used
@@ -106,20 +106,20 @@ def write_text(path: str | Path, text: str, used: Iterable[Used] = ()) -> None:
         around = text[max(0, error.start - 20) : error.start + 20]
         msg = (
             f"{path} cannot be written: the text {around!r} in it holds half a surrogate "
-            "pair, which no file can keep"
+            "pair, which no file can hold"
         )
         raise CalibrationError(msg) from None
     write_bytes(path, data, used)
 
 
 def check_target(path: str | Path, used: Iterable[Used] = ()) -> Path:
-    """Return the place where a file will be written: of a link, what it points at.
+    """Return the path that will be written; for a link, its target.
 
     Parameters
     ----------
     path
     used
-        Files that must not be replaced; looked at only if the target exists.
+        Files that must not be replaced; checked only if the target exists.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def check_target(path: str | Path, used: Iterable[Used] = ()) -> Path:
     for each in used:
         try:
             same = os.path.samestat(found, each.path.stat())
-        except (OSError, ValueError):  # what is not there cannot be lost
+        except (OSError, ValueError):  # a missing file cannot be lost
             continue
         if same:
             alias = Path(path).absolute() != each.path.absolute()
@@ -152,7 +152,7 @@ def check_target(path: str | Path, used: Iterable[Used] = ()) -> Path:
 
 
 def is_text(path: str | Path) -> bool:
-    """Return whether a path is UTF-8; on Linux a file may be called by any bytes."""
+    """Return whether a path is UTF-8; on Linux a path may have any bytes."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -161,7 +161,7 @@ def is_text(path: str | Path) -> bool:
 
 
 def same_target(one: Path, other: Path) -> bool:
-    """Return whether two files are one, under whatever names; they need not exist."""
+    """Return whether two paths are the same file; it need not exist."""
     try:
         if os.path.realpath(one) == os.path.realpath(other):
             return True
@@ -172,7 +172,7 @@ def same_target(one: Path, other: Path) -> bool:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Name a file, and why it cannot be written, in the errors of a block.
+    """Turn the errors of a block into one that names the file and why it cannot be written.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Do the same for a file that cannot be read."""
+    """Do the same for a file that is read."""
     with _naming(path, "read"):
         yield
 

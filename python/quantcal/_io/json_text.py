@@ -1,4 +1,4 @@
-"""JSON from outside, which may hold anything."""
+"""JSON from files, which may hold anything."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def parse_json(text: str) -> Any:
-    """Return what a text holds.
+    """Return the content of a JSON text.
 
     Raises
     ------
     ValueError
-        If it is no JSON, is nested too deeply, or has a key twice in one object.
+        If it is not JSON, is nested too deeply, or has a key twice in one object.
     """
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates)

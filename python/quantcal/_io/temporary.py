@@ -1,14 +1,14 @@
 """Temporary files: beside their target, or in the system's folder; cleaned up after a kill.
 
-Beside a target ``m.onnx`` stands ``.m.onnx.0.quantcal-tmp`` while it is written, and for a
-model the folder ``.m.onnx.0.quantcal-tmp.d``. Other temporary files are in folders
-``quantcal-…`` of the system's temporary folder, each with a file ``.quantcal-lock``.
+While ``m.onnx`` is written, ``.m.onnx.0.quantcal-tmp`` stands beside it, and for a model the
+folder ``.m.onnx.0.quantcal-tmp.d``. Other temporary files are in folders ``quantcal-…`` of the
+system's temporary folder, each with a file ``.quantcal-lock``.
 
-Their process holds a lock on them (flock), which the system drops when the process ends, in
-whatever way. So what can be locked is left over: of a process that was killed, on this
-machine or on another one that shares the folder. The next writing of the same target removes
-it, and the next temporary folder those of the same user. Where there are no such locks
-(Windows, some network file systems), nothing is removed.
+Their process holds a lock on them (flock), which the system releases when the process ends. So
+a file that can be locked is a leftover of a killed process, on this machine or on another one
+that shares the folder. The next writer of the same target removes it. The next temporary folder
+removes those of the same user. Without such locks (Windows, some network file systems), nothing
+is removed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _SUFFIX = ".quantcal-tmp"
 _PREFIX = "quantcal-"
 _LOCK = ".quantcal-lock"
 
-# So many names are looked at; more writers of one target at once are rare.
+# Names that are checked; more simultaneous writers of one target are rare.
 _SLOTS = 8
 
-# A file's name has at most 255 bytes on nearly every system; ours adds less than 40.
-_LONGEST = 200
+# A file's name has at most 255 bytes on nearly every system; the suffix has less than 40.
+_MAX_NAME = 200
 
-# Errors of file systems that cannot tell when something is on the disk.
+# Errors of file systems that do not support fsync.
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
@@ -52,7 +52,7 @@ class Beside:
 
     Attributes
     ----------
-    path : Path
+    path
         The temporary file; empty until :meth:`write`.
     """
 
@@ -68,7 +68,7 @@ class Beside:
             rest = rest[os.write(self._number, rest) :]
 
     def place(self, target: Path) -> None:
-        """Let the file be the target, once it is on the disk."""
+        """Replace the target by the file, once it is on the disk."""
         _sync(self._number)
         if fcntl is None:  # Windows renames no open file
             self.close()
@@ -77,20 +77,20 @@ class Beside:
         sync_folder(target.parent)
 
     def folder(self) -> Path:
-        """Make a folder of the same life, readable by this user only."""
+        """Make a folder with the same lifetime, readable by this user only."""
         made = _folder_of(self.path)
         made.mkdir(mode=0o700)
         return made
 
     def remove(self) -> None:
-        """Remove what was not placed; only while nobody else can have the name."""
+        """Remove the file unless it was placed; not if another process has its name now."""
         if self._placed or (self._number >= 0 and not _is(self._number, self.path)):
             return
         shutil.rmtree(_folder_of(self.path), ignore_errors=True)
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give the lock back; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         number, self._number = self._number, -1
         if number >= 0:
             os.close(number)
@@ -100,7 +100,7 @@ class Beside:
 def beside(target: Path) -> Iterator[Beside]:
     """Make a temporary file beside a target, and remove it unless it was placed.
 
-    What processes that were killed left of the same target is removed.
+    Leftovers of killed processes with the same target are removed.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def beside(target: Path) -> Iterator[Beside]:
 
 def _new(target: Path) -> tuple[Path, int]:
     name = target.name
-    if len(os.fsencode(name)) > _LONGEST:
+    if len(os.fsencode(name)) > _MAX_NAME:
         name = sha256(os.fsencode(name)).hexdigest()[:32]
     slots = [target.with_name(f".{name}.{n}{_SUFFIX}") for n in range(_SLOTS)]
     for path in slots:
@@ -126,7 +126,7 @@ def _new(target: Path) -> tuple[Path, int]:
     while True:
         for path in slots:
             try:
-                # The system takes the umask off, as of any new file.
+                # The system applies the umask, as to any new file.
                 number = os.open(path, _CREATE, 0o666)
             except FileExistsError:
                 continue
@@ -145,7 +145,7 @@ def _folder_of(path: Path) -> Path:
 
 
 def _hold(number: int, path: Path) -> bool:
-    """Lock a file; false when another process took it for a leftover and removed it."""
+    """Lock a file; False if another process removed it as a leftover."""
     if fcntl is None:
         return True
     with suppress(OSError):  # no locks here: nobody else can lock it either
@@ -161,9 +161,9 @@ def _is(number: int, path: Path) -> bool:
 
 
 def _remove_left(lock: Path, path: Path) -> None:
-    """Remove a file, or the folder that holds it, if nobody holds the lock on it.
+    """Remove a file, or the folder that holds it, if no process holds the lock on it.
 
-    Only what belongs to this user, and is neither a link nor anything else odd.
+    Only regular files of this user are removed, no links.
     """
     if fcntl is None or not os.path.lexists(lock):
         return
@@ -176,12 +176,12 @@ def _remove_left(lock: Path, path: Path) -> None:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             return
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is(number, lock):  # whoever removes it holds the lock
+        if _is(number, lock):  # only the holder of the lock removes it
             shutil.rmtree(
                 _folder_of(path) if path == lock else path, ignore_errors=True
             )
             lock.unlink(missing_ok=True)
-    except OSError:  # somebody holds it, or there are no locks here
+    except OSError:  # a process holds it, or there are no locks here
         return
     finally:
         os.close(number)
@@ -205,7 +205,7 @@ def _sync(number: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until a renaming is on the disk, where the system can."""
+    """Wait until a rename is on the disk, where the system supports it."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -215,10 +215,10 @@ def sync_folder(folder: Path) -> None:
 
 
 class TemporaryFolder:
-    """A folder that is deleted when this object goes, or at the end of the program.
+    """A folder that is deleted with this object, or at the end of the program.
 
-    What is still mapped goes on working where the system allows the deletion; Windows
-    does not, and its temporary folder may keep the file.
+    Mapped files stay usable where the system allows their deletion. Windows does not, and its
+    temporary folder may keep the file.
 
     Raises
     ------
@@ -241,7 +241,7 @@ class TemporaryFolder:
         _FOLDERS.add(self)
 
     def close(self) -> None:
-        """Delete the folder now."""
+        """Delete the folder."""
         self._remove()
 
 

@@ -1,8 +1,8 @@
-"""TOML from outside, which may hold anything.
+"""TOML from files, which may hold anything.
 
-Parsers take much more memory for some texts than the text has: a dotted key of n parts takes
-n² of it, each of its tables a thousand bytes, and each bracket a step of recursion. None of
-our files has need of them.
+For some texts, parsers take much more memory than the text has. A dotted key of n parts takes
+n² of it, each of its tables a thousand bytes, and each bracket a step of recursion. Our files
+need none of these.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DEEPEST = 16
-"""Parts of a dotted key, and brackets inside each other; our own files have three."""
+MAX_DEPTH = 16
+"""Parts of a dotted key, and nested brackets; our files have three."""
 
-MOST_DOTS = 50_000
+MAX_DOTS = 50_000
 """Dots outside of text: those of numbers, and of dotted keys, each of which makes a table."""
 
-# What can hold brackets and dots that mean nothing, in the order in which a parser sees it.
-# A part that does not end reaches to the end, so that each is looked at once.
+# Comments and texts may hold brackets and dots without meaning, so they are tokens too.
+# A text without an end reaches to the end of the file, so that each is scanned once.
 _TOKEN = re.compile(
     r'''
       (?P<comment> \#[^\n]* )
@@ -39,17 +39,17 @@ _TOKEN = re.compile(
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what a text holds.
+    """Return the content of a TOML text.
 
     Raises
     ------
     ValueError
-        If it is no TOML, is nested too deeply, or has a key of too many parts.
+        If it is not TOML, is nested too deeply, or has a key of too many parts.
     """
     _check_depth(text)
     try:
         content: dict[str, Any] = tomllib.loads(text)
-    except RecursionError:  # where much of the stack is taken already
+    except RecursionError:  # if much of the stack is in use
         raise ValueError("it is nested too deeply") from None
     return content
 
@@ -67,11 +67,11 @@ def _check_depth(text: str) -> None:
             total += 1
         elif kind == "end":
             dots = 0
-        if depth > DEEPEST or dots >= DEEPEST:
+        if depth > MAX_DEPTH or dots >= MAX_DEPTH:
             line = text.count("\n", 0, found.start()) + 1
-            what = "is nested" if depth > DEEPEST else "has a key of parts"
-            raise ValueError(f"line {line} {what} more than {DEEPEST} deep")
-    if total > MOST_DOTS:
+            what = "is nested" if depth > MAX_DEPTH else "has a key of parts"
+            raise ValueError(f"line {line} {what} more than {MAX_DEPTH} deep")
+    if total > MAX_DOTS:
         raise ValueError(
-            f"it has {total:,} dots in keys and numbers; at most {MOST_DOTS:,} are read"
+            f"it has {total:,} dots in keys and numbers; the maximum is {MAX_DOTS:,}"
         )

@@ -1,1 +1,1 @@
-"""What concerns the whole process: signals, forks, imports."""
+"""Code for the whole process: signals, forks, imports."""

@@ -1,4 +1,4 @@
-"""Loads the compiled parts, numpy's and ours, before all else; a signal waits until then."""
+"""Loads the compiled modules, numpy's and ours, first; signals wait until then."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Locks that no fork copies while another thread holds them.
 
-A child has the forking thread only: what another thread had locked would stay locked in the
-child for ever. So before a fork all locks are taken, those of Python first, then those of the
-engine; the parent and the child let go of them.
+A child has the forking thread only, so a lock of another thread would stay locked in the
+child. Before a fork all locks are acquired, those of Python first, then those of the engine.
+The parent and the child release them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from quantcal import _core
 
 _locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
 _taken: list[threading.Lock] = []  # while a thread forks
-_forking = threading.Lock()  # of several threads that fork, one at a time
+_forking = threading.Lock()  # one thread forks at a time
 
 
 def new_lock() -> threading.Lock:
     """Return a lock that nobody holds when the process forks.
 
-    Who holds one must not wait for another: a fork takes all of them, in any order.
+    A thread that holds one must not wait for another: a fork acquires all, in any order.
     """
     lock = threading.Lock()
     _locks.add(lock)

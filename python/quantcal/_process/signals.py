@@ -1,8 +1,8 @@
-"""Signals that wait while they would do harm.
+"""Signals that are deferred while they would do harm.
 
-Python runs a signal's handler between two steps of whatever the main thread does. Compiled
-modules that are just being loaded do not stand the KeyboardInterrupt: some abort the
-process, others report that they cannot be imported.
+Python runs a signal's handler between two steps of the main thread. A KeyboardInterrupt while
+compiled modules are loaded breaks them: some abort the process, others report that they cannot
+be imported.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, and SIGTERM: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C and SIGTERM: 128 + SIGINT, as in shells."""
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of a block, and deliver them then.
+    """Defer Ctrl-C and SIGTERM to the end of a block.
 
-    Only in the main thread, which runs all handlers; and only signals with a handler in
-    Python. Others end the process at once, as they should, or are ignored.
+    Only in the main thread, which runs all handlers, and only signals with a handler in
+    Python. Others end the process at once or are ignored, as usual.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,14 +50,14 @@ def deferred() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Let nothing interrupt the end of the process any more."""
+    """Ignore signals, so that nothing interrupts the end of the process."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def end_at_once() -> None:
-    """Let signals end the process as they do without Python, when nothing is left to do."""
+    """Restore the system's handling of signals, which ends the process at once."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)

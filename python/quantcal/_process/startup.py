@@ -1,8 +1,7 @@
 """Ctrl-C while the `quantcal` command is being imported ends it without a traceback.
 
-The package imports this first, and it imports next to nothing: what comes earlier is
-Python's own. Until the package is loaded the signal waits, since an interruption inside of
-Python's own importing is lost.
+The package imports this module first, and it imports almost nothing. Until the package is
+loaded the signal waits, since an interruption inside of Python's import system is lost.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 
 def _is_command() -> bool:
     arguments = getattr(sys, "argv", None) or [""]
-    if arguments[0] == "-m":  # so it is called until Python has found the module
+    if arguments[0] == "-m":  # its name until Python has found the module
         given = sys.orig_argv
         if "-mquantcal" in given:
             return True
@@ -22,7 +21,9 @@ def _is_command() -> bool:
     return name in {"quantcal", "quantcal.exe"}
 
 
-def _tell(kind: type[BaseException], error: BaseException, traceback: object) -> None:
+def _print_error(
+    kind: type[BaseException], error: BaseException, traceback: object
+) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)  # type: ignore[arg-type]
     elif sys.stderr is not None:
@@ -39,7 +40,7 @@ def _note(number: int, frame: object) -> None:
 
 
 def loaded() -> None:
-    """Let signals come again: the package is there."""
+    """Handle signals as usual again, after the package is loaded."""
     if signal.getsignal(signal.SIGINT) is _note:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if _came:
@@ -47,9 +48,9 @@ def loaded() -> None:
 
 
 if _is_command() and sys.excepthook is sys.__excepthook__:
-    sys.excepthook = _tell
+    sys.excepthook = _print_error
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        try:  # noqa: SIM105 - contextlib would be loaded for it
+        try:  # noqa: SIM105 - its alternative would import contextlib
             signal.signal(signal.SIGINT, _note)
         except ValueError:  # not the main thread
             pass

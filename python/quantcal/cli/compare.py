@@ -32,7 +32,7 @@ from quantcal.report import columns
 from quantcal.report.picture import save_comparison
 
 _RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
-_RANK |= {"KL / nat": 4, "least on": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
+_RANK |= {"KL / nat": 4, "worst tensor": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
 """What a narrow terminal leaves out first."""
 
 
@@ -137,7 +137,7 @@ def compare(
         return
     out = stdout()
     facts = {
-        "format": comparison.formats_told,
+        "format": comparison.formats_text,
         "tensors": str(len(tensors)),
         "time": f"{run.seconds:.2f} s",
     }
@@ -147,7 +147,7 @@ def compare(
     out.print()
     if len(tensors) == 1:
         rows = sorted(comparison, key=lambda row: names.index(row.strategy))
-        show(out, _table("strategy", columns.of_scored(rows), out))
+        show(out, _table("strategy", columns.of_scores(rows), out))
         for row in rows:
             if row.error:
                 out.print(f"{row.strategy}: {row.error}", style="dim")
@@ -189,7 +189,7 @@ def _print_worst(comparison: Comparison, limit: int) -> None:
     out.print()
     of = f" {limit} of {len(best)}" if limit < len(best) else ""
     out.print(f"Worst{of} tensors, each with its best strategy:", style="bold")
-    shown = columns.of_scored(best[:limit], by_tensor=True)
+    shown = columns.of_scores(best[:limit], by_tensor=True)
     kept = [column for column in shown if column.heading != "time / ms"]
     show(out, _table("tensor", kept, out))
 
@@ -210,7 +210,7 @@ def _print_json(file: Path, comparison: Comparison, names: list[str]) -> None:
     content = {
         "kind": "comparison",
         "file": str(file),
-        "format": comparison.formats_told,
+        "format": comparison.formats_text,
         "summary": [records.finite_numbers(asdict(each)) for each in summary],
         "rows": [row.record() for row in rows],
     }

@@ -129,7 +129,7 @@ def export(
     if done.skipped:
         facts["left out"] = _left_out(done.skipped)
     print_facts(stdout(), facts)
-    warn_of_nothing([n for n, r in loaded.report.items() if r.minimum is None])
+    warn_of_nothing([n for n, r in loaded.report.items() if r.min is None])
 
 
 def _left_out(reasons: Mapping[str, str]) -> str:

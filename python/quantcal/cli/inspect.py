@@ -131,7 +131,7 @@ def _show_table(
         r = report.get(name)
         if r is None:
             return -1.0
-        return _weight(sort, r.count, nonfinite(r), (r.minimum, r.maximum))
+        return _weight(sort, r.count, nonfinite(r), (r.min, r.max))
 
     names = _chosen(list(table), match, sort, limit, key)
     if json_:

@@ -1,1 +1,1 @@
-"""What every strategy would do to each tensor: range, error and time."""
+"""Comparing strategies: the range, error and time of each, by tensor."""

@@ -1,20 +1,22 @@
-"""`compare`: try every strategy on what was observed, before one is chosen."""
+"""`compare`: runs every strategy on the observed values, to choose one."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
-from quantcal import _core, _intended_formats
+from quantcal import _core
 from quantcal._calibrate import stats_of
-from quantcal._compute import Stats, decide
+from quantcal._compute import compute_params
 from quantcal._core import CalibrationError, Histogram
+from quantcal._statistics import Stats
+from quantcal._tensor_formats import choose_formats
 from quantcal.calibrator import Calibrator
 from quantcal.comparison.comparison import Comparison
-from quantcal.comparison.score import LONE, Score, score
+from quantcal.comparison.score import LONE, Score, score, score_channels
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.aciq import ACIQ
@@ -27,6 +29,7 @@ from quantcal.strategies.mse import MSE
 from quantcal.strategies.percentile import Percentile
 from quantcal.strategies.policy import unknown_name
 from quantcal.strategies.registry import resolve
+from quantcal.tensor_report import TensorReport
 
 STRATEGIES: tuple[Strategy, ...] = (
     MinMax(),
@@ -40,9 +43,12 @@ STRATEGIES: tuple[Strategy, ...] = (
     ACIQ(),
     Hybrid(),
 )
-"""What is compared unless told otherwise: every method, with its usual options."""
+"""The strategies that are compared by default: each with its usual options."""
 
-_FEW = 8  # tensors; below, threads cost more than they save
+# Below this number of tensors, threads cost more than they save.
+_MIN_PARALLEL = 8
+
+_T = TypeVar("_T")
 
 
 def compare(
@@ -55,28 +61,27 @@ def compare(
     axis: int | None = None,
     tensors: Iterable[str] | None = None,
 ) -> Comparison:
-    """Return the range of every strategy and what it does to the values.
+    """Return the range of every strategy and its error.
 
-    Takes some ten to a hundred milliseconds a tensor with all strategies, and no second look
-    at the data. A strategy that does not apply to a tensor, such as a half form of ACIQ to
-    values of both signs, ends nothing: its row says why. Tensors are worked on in parallel.
+    Takes about ten to a hundred milliseconds per tensor with all strategies, without another
+    pass over the data. If a strategy does not apply to a tensor, its row says why: for example,
+    a half distribution of ACIQ with values of both signs. Tensors are processed in parallel.
 
     Parameters
     ----------
     values
         An array (any shape, float), a `Histogram`, `Channels`, or a `Calibrator` for all of
-        its tensors. By channel, every channel has a range of its own, the figures are of all
-        channels together, and there is neither divergence nor entropy.
+        its tensors. By channel, every channel has a separate range. The figures are of all
+        channels together, without divergence and entropy.
     format
         A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
         default, takes for a calibrator's tensors the formats that they were observed for
         (`Calibrator.formats`), and int8 for all else.
     strategies
-        Names or strategy objects, each once. None takes minmax, percentile_99, _99.9, _99.99
-        and _99.999, percentile_adaptive, kl, mse, mse(p=2.4), mse(newton), entropy, aciq and
-        hybrid.
+        Names or strategy objects, each once. None takes minmax, percentile_99, _99.9, _99.99,
+        _99.999 and _adaptive, kl, mse, mse(p=2.4), mse(newton), entropy, aciq and hybrid.
     symmetric, power_of_two
-        Scaling, where it is not to be the format's.
+        Scaling, if it differs from the default of the format.
     axis
         The axis of an array's channels; None for one range of the whole array.
     tensors
@@ -89,7 +94,8 @@ def compare(
     Raises
     ------
     TypeError
-        If the values are not floats, a strategy is none, or names come without a calibrator.
+        If the values are not floats, a strategy is not one, or tensors are named without a
+        calibrator.
     CalibrationError
         If a name or the format is not known, a strategy is given twice, there is none, or a
         tensor was never observed.
@@ -100,38 +106,34 @@ def compare(
     >>> comparison = qc.compare(x, "uint8", strategies=["minmax", "kl", qc.MSE()])
     >>> comparison.best().strategy
     'mse'
-    >>> [round(scored.sqnr_db) for scored in comparison]
+    >>> [round(score.sqnr_db) for score in comparison]
     [34, 35, 35]
     """
     chosen = _strategies(strategies)
-    found = _tensors(values, axis, tensors)
-    intended = values._intended if isinstance(values, Calibrator) else {}
-    formats = _intended_formats.chosen(
-        intended, (name for name, _ in found), format, symmetric, power_of_two
-    )
+    stats = _statistics(values, axis, tensors)
+    observed = values.formats if isinstance(values, Calibrator) else {}
+    formats = choose_formats(observed, stats, format, symmetric, power_of_two)
     usual = Counter(formats.values()).most_common(1)[0][0]
 
-    def compared(item: tuple[str, Stats]) -> tuple[Histogram, list[Score]]:
-        name, stats = item
-        format = formats[name]
-        if isinstance(stats, _core.ChannelStats):
-            rows = [_score_channels(name, stats, each, format) for each in chosen]
-            return stats.histogram, rows
-        seen = stats.histogram
-        return seen, [_score(name, stats, seen, each, format) for each in chosen]
+    def compared(name: str) -> tuple[Histogram, list[Score]]:
+        seen = stats[name].histogram
+        return seen, [_score(name, stats[name], seen, s, formats[name]) for s in chosen]
 
-    if len(found) < _FEW:
-        parts = [compared(item) for item in found]
-    else:
-        with ThreadPoolExecutor(_core.get_num_threads()) as pool:
-            parts = list(pool.map(compared, found))
-    names = [name for name, _ in found]
+    parts = _map(compared, list(stats))
     return Comparison(
-        scored=tuple(row for _, rows in parts for row in rows),
+        scores=tuple(row for _, rows in parts for row in rows),
         format=usual,
-        histograms=dict(zip(names, (seen for seen, _ in parts), strict=True)),
+        histograms=dict(zip(stats, (seen for seen, _ in parts), strict=True)),
         formats={name: each for name, each in formats.items() if each != usual},
     )
+
+
+def _map(function: Callable[[str], _T], names: list[str]) -> list[_T]:
+    """Return what a function returns for each tensor, in threads if there are many."""
+    if len(names) < _MIN_PARALLEL:
+        return [function(name) for name in names]
+    with ThreadPoolExecutor(_core.get_num_threads()) as pool:
+        return list(pool.map(function, names))
 
 
 def _strategies(
@@ -155,70 +157,55 @@ def _strategies(
     return chosen
 
 
-def _tensors(
+def _statistics(
     values: Any, axis: int | None, names: Iterable[str] | None
-) -> list[tuple[str, Stats]]:
-    if isinstance(values, Calibrator):
-        if axis is not None:
-            msg = f"axis is {axis}, but it goes with an array, not with a calibrator"
-            raise TypeError(msg)
-        if not len(values):
-            msg = "The calibrator has observed nothing; call observe() first."
-            raise CalibrationError(msg)
-        if isinstance(names, str):
-            names = (names,)
-        wanted = list(values if names is None else dict.fromkeys(names))
-        if not wanted:
-            msg = "tensors is empty; name at least one, or give None for all"
-            raise CalibrationError(msg)
-        for name in wanted:
-            if name not in values:
-                raise CalibrationError(unknown_name(name, list(values)))
-        return [(name, values.stats(name)) for name in wanted]
-    if names is not None:
-        msg = f"tensors are named, but the values are no Calibrator: {type(values).__name__}"
+) -> dict[str, Stats]:
+    """Return the statistics of the tensors to compare."""
+    if not isinstance(values, Calibrator):
+        if names is not None:
+            kind = type(values).__name__
+            raise TypeError(
+                f"tensors are named, but the values are not a Calibrator: {kind}"
+            )
+        return {LONE: stats_of(values, axis)}
+    if axis is not None:
+        msg = f"axis is {axis}, but only an array takes an axis, not a calibrator"
         raise TypeError(msg)
-    return [(LONE, stats_of(values, axis))]
+    if not len(values):
+        msg = "The calibrator has observed nothing; call observe() first."
+        raise CalibrationError(msg)
+    if isinstance(names, str):
+        names = (names,)
+    wanted = list(values if names is None else dict.fromkeys(names))
+    if not wanted:
+        msg = "tensors is empty; name at least one, or give None for all"
+        raise CalibrationError(msg)
+    for name in wanted:
+        if name not in values:
+            raise CalibrationError(unknown_name(name, list(values)))
+    return {name: values.stats(name) for name in wanted}
 
 
 def _score(
     name: str,
-    stats: _core.TensorStats,
+    stats: Stats,
     histogram: Histogram,
     strategy: Strategy,
     format: QuantFormat,
 ) -> Score:
-    """Range and figures of one strategy on one tensor."""
-    label = str(strategy)
+    """Return the range of one strategy for one tensor, and its figures."""
     start = time.perf_counter()
     try:
+        if isinstance(stats, _core.ChannelStats):
+            ((params, report),) = compute_params([(name, stats, "*", strategy)], format)
+            return score_channels(name, params, report, time.perf_counter() - start)
         low, high = range_of(strategy, stats, format)
         seconds = time.perf_counter() - start
-        params = QuantParams.from_range(low, high, format=format, strategy=label)
+        params = QuantParams.from_range(
+            low, high, format=format, strategy=str(strategy)
+        )
         reason = explanation(strategy, histogram, format)
     except CalibrationError as error:
-        return Score(name, label, None, error=str(error))
-    return score(name, label, histogram, params, format, seconds=seconds, reason=reason)
-
-
-def _score_channels(
-    name: str, stats: _core.ChannelStats, strategy: Strategy, format: QuantFormat
-) -> Score:
-    """Ranges and figures of one strategy on one tensor by channel."""
-    label = str(strategy)
-    start = time.perf_counter()
-    try:
-        ((params, report),) = decide([(name, stats, "*", strategy)], format)
-    except CalibrationError as error:
-        return Score(name, label, None, error=str(error))
-    return Score(
-        tensor=name,
-        strategy=label,
-        params=params,
-        clipped=report.clipped,
-        rounded_to_zero=report.rounded_to_zero,
-        mse=report.mse,
-        sqnr_db=report.sqnr_db,
-        cosine=report.cosine,
-        seconds=time.perf_counter() - start,
-    )
+        return Score(name, str(strategy), None, error=str(error))
+    report = TensorReport.of(histogram, params, "*", reason)
+    return score(name, params, report, seconds, histogram, format)

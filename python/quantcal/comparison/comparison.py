@@ -1,4 +1,4 @@
-"""`Comparison`: what every strategy would do to a tensor, side by side."""
+"""`Comparison`: the ranges and errors of every strategy, side by side."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Sequence[Score]):
-    """Every strategy's range and error, of one tensor or of many; `quantcal.compare` makes it.
+    """The range and error of every strategy, for one or many tensors.
 
-    A sequence of `Score`, tensor by tensor. Prints as a table: the strategies of one tensor,
-    or a summary of the strategies over several. `comparison["name"]` is the part of one tensor.
+    `quantcal.compare` returns it. A sequence of `Score`, tensor by tensor. Prints as a table:
+    the strategies of one tensor, or a summary of the strategies over several tensors.
+    `comparison["name"]` is the part of one tensor.
 
     Parameters
     ----------
-    scored
-        What each strategy does to each tensor.
+    scores
+        The result of each strategy for each tensor.
     format
-        The format that was compared at; that of most tensors where there are several.
+        The format of the comparison; the most frequent one if there are several.
     histograms
         The values, by tensor; for pictures.
     formats
-        The formats of the tensors that were compared at another.
+        Formats by tensor, where they differ from `format`.
 
     Examples
     --------
@@ -48,13 +49,13 @@ class Comparison(Sequence[Score]):
     >>> comparison = qc.compare(x, "int4")
     >>> comparison.best().strategy
     'mse'
-    >>> [scored.strategy for scored in comparison.sorted("mse")[:2]]
+    >>> [score.strategy for score in comparison.sorted("mse")[:2]]
     ['mse', 'mse(newton)']
     >>> comparison["values"].best("divergence").params.format
     'int4'
     """
 
-    scored: tuple[Score, ...]
+    scores: tuple[Score, ...]
     format: QuantFormat
     histograms: Mapping[str, Histogram]
     formats: Mapping[str, QuantFormat] = field(default_factory=dict)
@@ -62,24 +63,24 @@ class Comparison(Sequence[Score]):
     @property
     def tensors(self) -> list[str]:
         """Names of the tensors, in the order of the rows."""
-        return list(dict.fromkeys(row.tensor for row in self.scored))
+        return list(dict.fromkeys(row.tensor for row in self.scores))
 
     @property
     def strategies(self) -> list[str]:
         """Names of the strategies, in the order of the rows."""
-        return list(dict.fromkeys(row.strategy for row in self.scored))
+        return list(dict.fromkeys(row.strategy for row in self.scores))
 
     def __len__(self) -> int:
-        return len(self.scored)
+        return len(self.scores)
 
     def __iter__(self) -> Iterator[Score]:
-        return iter(self.scored)
+        return iter(self.scores)
 
     def __contains__(self, item: object) -> bool:
-        """Whether a row, or a tensor of this name, is here."""
+        """Whether it has this row, or a tensor of this name."""
         if isinstance(item, str):
-            return any(row.tensor == item for row in self.scored)
-        return isinstance(item, Score) and item in self.scored
+            return any(row.tensor == item for row in self.scores)
+        return isinstance(item, Score) and item in self.scores
 
     @overload
     def __getitem__(self, key: int) -> Score: ...
@@ -91,7 +92,7 @@ class Comparison(Sequence[Score]):
         Raises
         ------
         KeyError
-            If there is no such tensor; the message lists names like it.
+            If there is no such tensor; the message lists similar names.
         """
         if isinstance(key, str):
             if key not in self.tensors:
@@ -99,13 +100,13 @@ class Comparison(Sequence[Score]):
                 if key in self.strategies:
                     hint = f' "{key}" is a strategy: give the name of a tensor.'
                 raise KeyError(unknown_name(key, self.tensors) + hint)
-            return self._of(row for row in self.scored if row.tensor == key)
+            return self._of(row for row in self.scores if row.tensor == key)
         if isinstance(key, slice):
-            return self._of(self.scored[key])
-        return self.scored[key]
+            return self._of(self.scores[key])
+        return self.scores[key]
 
     def _of(self, rows: Any) -> Comparison:
-        part = replace(self, scored=tuple(rows))
+        part = replace(self, scores=tuple(rows))
         found = part._formats()
         if len(found) != 1:
             return part
@@ -128,7 +129,7 @@ class Comparison(Sequence[Score]):
             "sqnr_db", "cosine", "code_entropy", "mse", "clipped", "rounded_to_zero",
             "divergence", "seconds", "strategy" or "tensor".
         descending
-            None puts the best first; names go up.
+            None puts the best first, and names in rising order.
 
         Raises
         ------
@@ -138,9 +139,9 @@ class Comparison(Sequence[Score]):
         check_key(by, (*FIGURES, "strategy", "tensor"))
         if descending is None:
             descending = by in HIGHER_IS_BETTER
-        rows = [row for row in self.scored if row.has(by)]
+        rows = [row for row in self.scores if row.has(by)]
         rows.sort(key=lambda row: getattr(row, by), reverse=descending)
-        return self._of([*rows, *(row for row in self.scored if not row.has(by))])
+        return self._of([*rows, *(row for row in self.scores if not row.has(by))])
 
     def best(self, by: str = "mse") -> Score:
         """Return the best row of one tensor, the first among equals.
@@ -175,12 +176,12 @@ class Comparison(Sequence[Score]):
         return self._of(self[name].best(by) for name in self.tensors)
 
     def summary(self) -> list[StrategySummary]:
-        """Return how each strategy did over all tensors that have finite values."""
-        rows = [row for row in self.scored if self.histograms[row.tensor].finite]
-        least: dict[str, float] = {}
+        """Return the figures of each strategy over all tensors that have finite values."""
+        rows = [row for row in self.scores if self.histograms[row.tensor].finite]
+        minimum: dict[str, float] = {}
         for row in rows:
             if row.params is not None:
-                least[row.tensor] = min(row.mse, least.get(row.tensor, math.inf))
+                minimum[row.tensor] = min(row.mse, minimum.get(row.tensor, math.inf))
         found = []
         for strategy in self.strategies:
             mine = [row for row in rows if row.strategy == strategy]
@@ -194,19 +195,19 @@ class Comparison(Sequence[Score]):
                     median_sqnr_db=median(r.sqnr_db for r in ok) if ok else math.nan,
                     min_sqnr_db=worst.sqnr_db if worst else math.nan,
                     worst=worst.tensor if worst else "",
-                    best=sum(row.mse == least[row.tensor] for row in ok),
+                    best=sum(row.mse == minimum[row.tensor] for row in ok),
                     seconds=sum(row.seconds for row in ok),
                 )
             )
         return found
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one flat dict a row, for pandas or JSON.
+        """Return one flat dict per row, for pandas or JSON.
 
-        Range, scale and zero point stand beside the figures. What is not a finite number is
-        None: the SQNR without error (`mse` is 0 then), and figures of failed rows.
+        It holds range, scale, zero point and the figures. Figures that are not finite are None:
+        the SQNR without error (`mse` is 0 then), and all figures of failed rows.
         """
-        return [row.record() for row in self.scored]
+        return [row.record() for row in self.scores]
 
     def __str__(self) -> str:
         from quantcal.report import text
@@ -223,23 +224,22 @@ class Comparison(Sequence[Score]):
     def plot(self, ax: Axes | None = None, strategy: str | None = None) -> Axes:
         """Draw the distribution of one tensor and every strategy's range below it.
 
-        Above, the density of the values (grey, logarithmic) and what one strategy leaves of
-        them (points: the share of the values on each level, by the width that it stands for).
-        Below, a line a strategy, from the low to the high end of its range, with its SQNR and
-        the share that it clips. Exact zeros, from 1 % on, are a line of their own. The axis of
-        the values is linear, or logarithmic far from zero when there are outliers.
+        The upper part shows the density of the values (gray, logarithmic). Points show the
+        quantized values of one strategy: the share on each level, divided by its width. The
+        lower part has a line per strategy for its range, with its SQNR and the share that it
+        clips. Exact zeros are a separate line from 1 % on. The axis of the values is linear,
+        or logarithmic far from zero when there are outliers.
 
         Parameters
         ----------
         ax
             Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
         strategy
-            Whose quantised values are drawn; None for those of least squared error.
+            The strategy whose quantized values are drawn; None for the minimum squared error.
 
         Returns
         -------
-        matplotlib.axes.Axes
-            The axes drawn on.
+        The axes drawn on.
 
         Raises
         ------
@@ -254,25 +254,25 @@ class Comparison(Sequence[Score]):
 
     @property
     def title(self) -> str:
-        """What is compared, in one line."""
+        """The strategies, tensors and formats, in one line."""
         names = self.tensors
         head = plural(len(self.strategies), "strategy").replace(
             "strategys", "strategies"
         )
         if len(names) != 1:
-            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_told}"
+            return f"{head} × {plural(len(names), 'tensor')}, {self.formats_text}"
         count = self.histograms[names[0]].finite
         name = "" if names[0] == LONE else f"{names[0]}: "
         return f"{name}{plural(count, 'value')}, {self.format}"
 
     @property
-    def formats_told(self) -> str:
-        """The formats that were compared at, in one line."""
+    def formats_text(self) -> str:
+        """The formats of the comparison, in one line."""
         return " and ".join(map(str, self._formats() or [self.format]))
 
 
 def check_key(by: str, allowed: Sequence[str]) -> None:
-    """Refuse what a comparison cannot be ordered by.
+    """Refuse a figure that a comparison cannot be ordered by.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""What one strategy does to one tensor, and to many, in figures."""
+"""The figures of one strategy for one tensor, and for many."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,30 +12,34 @@ from quantcal import _core
 from quantcal._core import Histogram
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
+from quantcal.tensor_report import TensorReport
 
 LOWER_IS_BETTER = ("mse", "clipped", "rounded_to_zero", "divergence", "seconds")
 HIGHER_IS_BETTER = ("sqnr_db", "cosine", "code_entropy")
 FIGURES = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
-"""What a comparison can be ordered by, besides the names."""
+"""The figures that a comparison can be ordered by, besides the names."""
 
 LONE = "values"
-"""What stands for the name of a lone array or histogram."""
+"""The name of an array or histogram without a name."""
+
+_NUM_BINS = 2048
+"""Bins of the divergence, as many as `KL` takes, so that it is what "kl" minimizes."""
 
 _NAN = math.nan
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one strategy does to one tensor.
+    """The range of one strategy for one tensor, and its errors.
 
-    Everything is computed from the histogram of the values; shares are of the finite ones.
+    All figures are computed from the histogram of the values; shares are of the finite ones.
 
     Parameters
     ----------
     tensor
-        The tensor's name; "values" for a lone array or histogram.
+        The tensor's name; "values" for an array or histogram without a name.
     strategy
-        The method.
+        The strategy's name.
     params
         Range, scale and zero point; None if the strategy does not apply to this tensor. Then
         the figures are NaN, and `error` says why.
@@ -46,21 +50,21 @@ class Score:
     mse
         Mean squared error of a value.
     sqnr_db
-        Signal to quantisation noise, in decibels; infinite without error.
+        Signal to quantization noise ratio, in decibels; infinite without error.
     cosine
-        Cosine of the angle between the values and what becomes of them.
+        Cosine of the angle between the values and the quantized values.
     divergence
-        Kullback-Leibler divergence of the quantised distribution from the clipped one, in
-        nats, on 2048 equal bins from the least to the largest value. "kl" minimises it over
-        the magnitudes where scaling is symmetric, so its own figure need not be the least here.
+        Kullback-Leibler divergence of the quantized distribution from the clipped one, in
+        nats, on 2048 equal bins from the minimum to the maximum. For symmetric scaling "kl"
+        minimizes it over the magnitudes, so another strategy may have a lower figure here.
         All levels count as evenly spaced, those of floats too.
     code_entropy
-        Shannon entropy of the codes, in bits; at most the bits of the format. By channel there
-        is neither this nor the divergence: both are NaN.
+        Shannon entropy of the codes, in bits; at most the bits of the format. By channel,
+        entropy and divergence are NaN.
     seconds
         Wall time of the search for the range, without the scoring.
     reason
-        What the strategy says of its choice; may be empty.
+        The strategy's reason for its choice; may be empty.
     error
         Why the strategy does not apply; empty if it does.
     """
@@ -80,15 +84,15 @@ class Score:
     error: str = ""
 
     def has(self, figure: str) -> bool:
-        """Whether there is a figure, or a name, of this row."""
+        """Whether the row has this figure or name."""
         value = getattr(self, figure)
         lacking = isinstance(value, float) and math.isnan(value)
         return self.params is not None and not lacking
 
     def record(self) -> dict[str, Any]:
-        """Return all fields as one flat dict; what is not a finite number is None.
+        """Return all fields as one flat dict; figures that are not finite are None.
 
-        Of a tensor by channel, low, high, scale and zero_point are lists.
+        By channel, low, high, scale and zero_point are lists.
         """
         params = self.params
         fields: dict[str, Any] = {"tensor": self.tensor, "strategy": self.strategy}
@@ -107,22 +111,22 @@ class Score:
 
 @dataclass(frozen=True)
 class StrategySummary:
-    """How one strategy did over all tensors.
+    """The figures of one strategy over all tensors.
 
     Parameters
     ----------
     strategy
-        The method.
+        The strategy's name.
     tensors
         Tensors with finite values that it applies to; the other figures are of these.
     failed
         Tensors that it does not apply to.
     median_sqnr_db, min_sqnr_db
-        Median and least SQNR over the tensors, in decibels; NaN without tensors.
+        Median and minimum SQNR over the tensors, in decibels; NaN without tensors.
     worst
-        The tensor with the least SQNR; empty without tensors.
+        The tensor with the minimum SQNR; empty without tensors.
     best
-        On how many tensors no other strategy has a lower squared error.
+        Number of tensors on which no other strategy has a lower squared error.
     seconds
         Time of all its searches.
     """
@@ -139,35 +143,35 @@ class StrategySummary:
 
 def score(
     tensor: str,
-    strategy: str,
-    histogram: Histogram,
     params: QuantParams,
-    format: QuantFormat,
-    *,
+    report: TensorReport,
     seconds: float,
-    reason: str,
+    histogram: Histogram,
+    format: QuantFormat,
 ) -> Score:
-    """Return what parameters do to the values of a histogram, all by one range."""
+    """Return the figures of one range for all values of a tensor."""
     low, high = float(params.low), float(params.high)
     scale, zero_point = float(params.scale), int(params.zero_point)
-    mse, sqnr_db, clipped, rounded_to_zero, cosine = _core.grid_error(
-        histogram, params.format, scale, zero_point
-    )
-    return Score(
-        tensor=tensor,
-        strategy=strategy,
-        params=params,
-        clipped=clipped,
-        rounded_to_zero=rounded_to_zero,
-        mse=mse,
-        sqnr_db=sqnr_db,
-        cosine=cosine,
+    return replace(
+        score_channels(tensor, params, report, seconds),
         divergence=_core.divergence(histogram, low, high, _NUM_BINS, format),
         code_entropy=_core.code_entropy(histogram, format, scale, zero_point),
-        seconds=seconds,
-        reason=reason,
     )
 
 
-_NUM_BINS = 2048
-"""Bins of the divergence: those that `KL` takes, so that it is what "kl" minimises."""
+def score_channels(
+    tensor: str, params: QuantParams, report: TensorReport, seconds: float
+) -> Score:
+    """Return the figures that exist by channel, too: without divergence and entropy."""
+    return Score(
+        tensor=tensor,
+        strategy=params.strategy,
+        params=params,
+        clipped=report.clipped,
+        rounded_to_zero=report.rounded_to_zero,
+        mse=report.mse,
+        sqnr_db=report.sqnr_db,
+        cosine=report.cosine,
+        seconds=seconds,
+        reason=report.reason,
+    )

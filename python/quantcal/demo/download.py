@@ -1,7 +1,7 @@
-"""Downloads one wheel with pip, and says what to do where that is not possible.
+"""Downloads one wheel with pip, and reports what to do if that fails.
 
-pip runs as a process of its own, so its settings (mirrors, proxies, a folder of wheels)
-are the user's. Nothing is installed.
+pip runs as a separate process with the settings of the user (mirrors, proxies, a folder of
+wheels). Nothing is installed.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def _arguments(package: str, version: str, folder: str) -> list[str]:
 
 
 def _downloaders() -> list[list[str]]:
-    """Return the commands that may stand for ``pip``, the best first."""
+    """Return the commands that can replace ``pip``, the best first."""
     if importlib.util.find_spec("pip"):
         return [[sys.executable, "-m", "pip"]]
-    # A virtual environment may come without pip; any other does as well.
+    # A virtual environment may lack pip; any other pip works, too.
     uv = shutil.which("uv")
     others = [found for name in ("pip3", "pip") if (found := shutil.which(name))]
     return [*([[uv, "tool", "run", "pip"]] if uv else []), *([o] for o in others[:1])]
 
 
 def by_hand(package: str, version: str, hashes: Mapping[Path, str]) -> str:
-    """Say how to provide the files without a network."""
+    """Return how to provide the files without a network."""
     command = shlex.join(["python", "-m", "pip", *_arguments(package, version, ".")])
     files = "\n".join(
         f"  {path} (SHA-256 {sha256}; "
@@ -73,7 +73,7 @@ def download(package: str, version: str, folder: Path, hint: str) -> Path:
 
 
 def _failure(command: list[str]) -> str | None:
-    """Run `command`; return the gist of its complaint, or None when it went well."""
+    """Run `command`; return the main lines of its error, or None without one."""
     try:
         done = subprocess.run(
             command,

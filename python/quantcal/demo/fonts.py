@@ -1,7 +1,8 @@
-"""Finds the DejaVu Sans fonts that the text lines are drawn with.
+"""Finds the DejaVu Sans fonts for drawing lines of text.
 
 System folders come first, then a pinned package that carries version 2.37 of the same
-fonts. Both draw the same pixels: compared over 9 faces, sizes 18 to 43, all of ASCII.
+fonts. Both draw the same pixels, as a comparison over 9 faces, sizes 18 to 43 and all of
+ASCII showed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FACES: Final[Mapping[str, str]] = MappingProxyType(
         ),
     }
 )
-"""File names of the faces, with the SHA-256 of each as the package carries it."""
+"""File names of the faces, with the SHA-256 of each in the package."""
 
 _PACKAGE: Final = ("rinoh-typeface-dejavusans", "0.1.0", "rinoh_typeface_dejavusans")
 
@@ -46,13 +47,13 @@ _PACKAGE: Final = ("rinoh-typeface-dejavusans", "0.1.0", "rinoh_typeface_dejavus
 def find() -> list[Path]:
     """Return the paths of all :data:`FACES`, in their order.
 
-    A folder is used only when it holds all of them, so that lines do not depend on
-    which faces happen to be installed.
+    A folder is used only if it has all of them, so that lines do not depend on the
+    installed faces.
 
     Raises
     ------
     DemoError
-        No folder has the fonts and the package cannot be fetched.
+        If no folder has the fonts and the package cannot be fetched.
     """
     for folder in _system_folders():
         paths = [folder / name for name in FACES]

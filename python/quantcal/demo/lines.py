@@ -1,12 +1,12 @@
-"""Draws lines of text whose exact content is known: the data of the demo.
+"""Draws lines of text with known content: the data of the demo.
 
-A recogniser is judged by what it reads, so labels must be certain; a drawn line has
-them for nothing. Faces, sizes, contrast, blur, noise and a slight rotation vary until
-the float model misses some lines, else no two quantised models could be told apart.
+A drawn line has an exact label. Faces, sizes, contrast, blur, noise and a slight rotation
+vary so much that the float model misses some lines. Otherwise the quantized models could
+not be distinguished.
 
-Line `i` of a split depends on the seed, the split and `i` alone: asking for more lines
-adds to the same lines. The words are a fixed list (frequent ones of Python's own
-documentation), so the lines do not depend on the version of Python.
+Line `i` of a split depends on the seed, the split and `i` alone, so more lines contain the
+same lines. The words are a fixed list (frequent ones of Python's documentation), so the
+lines do not depend on the version of Python.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Line:
 
     Attributes
     ----------
-    text : str
-        What the line says; printable ASCII without blanks at the ends.
-    pixels : ndarray of uint8, shape (height, width, 3)
-        The picture, in RGB.
+    text
+        The text of the line; printable ASCII without blanks at the ends.
+    pixels
+        The picture, in RGB, of shape (height, width, 3).
     """
 
     text: str
@@ -66,26 +66,25 @@ def render_lines(
 ) -> list[Line]:
     """Draw `count` lines of one split; equal arguments give equal pixels.
 
-    The splits share no text, whatever their seeds: a checksum of the text decides
-    which split it may stand in.
+    The splits share no text, for all seeds: a checksum of the text determines its split.
 
     Parameters
     ----------
-    count : int
+    count
         How many lines; not negative.
-    split : {"calibration", "evaluation"}
+    split
         Which of the two disjoint sets of lines.
-    seed : int
-        Chooses among endless sets of lines; not negative. Default: :data:`SEED`.
-    faces : sequence of Path, optional
+    seed
+        Selects the set of lines; not negative. Default: :data:`SEED`.
+    faces
         Font files. Default: DejaVu Sans, see :func:`quantcal.demo.fonts.find`.
 
     Raises
     ------
     ValueError
-        `count` or `seed` is negative, or `split` is not known.
+        If `count` or `seed` is negative, or `split` is not known.
     DemoError
-        There are no fonts; says how to get them.
+        If there are no fonts; says how to get them.
     """
     if count < 0 or seed < 0:
         raise ValueError(f"count and seed must not be negative, not {count}, {seed}.")
@@ -98,7 +97,7 @@ def render_lines(
 
 
 def split_of(text: str) -> Split:
-    """Return the only split that `text` may stand in (a quarter: calibration)."""
+    """Return the split of a text (a quarter is for calibration)."""
     return "evaluation" if zlib.crc32(text.encode()) % 4 else "calibration"
 
 
@@ -141,14 +140,14 @@ def _draw_line(text: str, faces: list[Path], rng: np.random.Generator) -> Line:
     face = faces[rng.integers(len(faces))]
     size = int(rng.integers(_SIZES[0], _SIZES[1] + 1))
     mask = _mask(text, face, size, rng)
-    return Line(text, _colour(mask, rng))
+    return Line(text, _color(mask, rng))
 
 
 def _mask(text: str, face: Path, size: int, rng: np.random.Generator) -> Image.Image:
-    """Return the text as white on black: turned and blurred a little."""
+    """Return the text as white on black, rotated and blurred a little."""
     from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-    # The basic layout, because the other one depends on a library of the system.
+    # The basic layout, because the other one depends on a system library.
     font = ImageFont.truetype(str(face), size, layout_engine=ImageFont.Layout.BASIC)
     left, _, right, _ = font.getbbox(text)
     ascent, descent = font.getmetrics()
@@ -156,16 +155,16 @@ def _mask(text: str, face: Path, size: int, rng: np.random.Generator) -> Image.I
     width = int(right - left) + 2 * pad
     image = Image.new("L", (width, ascent + descent + above + below), 0)
     ImageDraw.Draw(image).text((pad - left, above), text, fill=255, font=font)
-    # A turn moves the ends of a long line up and down: limit that to a part of its
-    # height, as a text detector that cuts out lines does.
+    # A rotation moves the ends of a long line up and down: limit that to a part of its
+    # height, as a text detector does when it crops lines.
     limit = min(2.0, np.degrees(0.08 * image.height / max(width / 2, 1)))
     angle = float(rng.uniform(-limit, limit))
     image = image.rotate(angle, resample=Image.Resampling.BICUBIC)
     return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 0.04)) * size))
 
 
-def _colour(mask: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Return the mask as ink on paper, of two colours, with noise."""
+def _color(mask: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return the mask as ink on paper, of two colors, with noise."""
     contrast = rng.uniform(36, 220)
     dark = rng.uniform(0, 255 - contrast)
     ends = np.array([dark, dark + contrast])
@@ -183,9 +182,9 @@ def contact_sheet(lines: Sequence[Line], path: Path) -> None:
 
     Parameters
     ----------
-    lines : sequence of Line
-        What to show; at least one.
-    path : Path
+    lines
+        The lines to show; at least one.
+    path
         The file to write.
     """
     from PIL import Image, ImageDraw, ImageFont

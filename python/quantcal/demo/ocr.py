@@ -1,4 +1,4 @@
-"""Runs the text-line recogniser: pixels to tensor, scores to text, text to accuracy.
+"""Runs the text-line recognizer: pixels to tensor, scores to text, text to accuracy.
 
 The model is PP-OCRv4 rec: input ``x`` [N, 3, 48, W], output [N, T, classes] for CTC
 (connectionist temporal classification: Graves et al., 2006), one column per 8 pixels.
@@ -44,18 +44,18 @@ _BLANK: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well a recogniser reads a set of lines.
+    """How well a recognizer reads a set of lines.
 
     Attributes
     ----------
-    exact_match : float
-        The share of lines read without any mistake, 0 to 1.
-    cer : float
+    exact_match
+        The share of lines read without a mistake, 0 to 1.
+    cer
         Character error rate: wrong, missing and extra characters by characters of the
         labels. 0 is perfect; it may exceed 1.
-    seconds : float
+    seconds
         Wall time inside the model, in seconds.
-    lines : int
+    lines
         How many lines were read.
     """
 
@@ -81,21 +81,20 @@ def evaluate(
 
     Parameters
     ----------
-    model_path : path-like
-        The recogniser, in float or quantised, with its character list as metadata.
-    lines : sequence of Line
-        What to read; at least one.
-    arithmetic : {"native", "exact"}
-        ``"native"`` runs what ONNX Runtime makes of the model on this machine, such as
-        integer kernels for Q/DQ pairs. ``"exact"`` computes every Q/DQ node as written
-        and the operators between them in float: the loss by the ranges alone, without
-        that of the kernels. For a float model the two are the same.
+    model_path
+        The recognizer, in float or quantized, with its character list as metadata.
+    lines
+        The lines to read; at least one.
+    arithmetic
+        ``"native"`` runs the model as ONNX Runtime optimizes it on this machine, with
+        integer kernels for Q/DQ pairs. ``"exact"`` computes every Q/DQ node as written and
+        the operators between them in float. It shows the loss by the ranges, without that
+        of the kernels. For a float model the two are the same.
 
     Raises
     ------
     ValueError
-        `lines` is empty, `arithmetic` is not known, or the model has no character
-        list.
+        If `lines` is empty, `arithmetic` is not known, or the model has no character list.
     """
     if not lines:
         raise ValueError("evaluate needs at least one line, and lines is empty.")
@@ -104,8 +103,8 @@ def evaluate(
         characters = character_list(session)
     except KeyError as error:
         raise ValueError(
-            f"{model_path} carries no character list in its metadata, so what it reads "
-            "cannot be spelt. Only recognisers of PP-OCR can be evaluated."
+            f"{model_path} carries no character list in its metadata, so its output has no "
+            "text. Only recognizers of PP-OCR can be evaluated."
         ) from error
     texts = [""] * len(lines)
     seconds = 0.0
@@ -143,16 +142,16 @@ def _session(model_path: Path, arithmetic: Arithmetic) -> Any:
 
 
 def character_list(session: Any) -> list[str]:
-    """Return what each class of the output stands for: blank, characters, space."""
+    """Return the text of each class of the output: blank, characters, space."""
     metadata = session.get_modelmeta().custom_metadata_map
     # Not splitlines(): it would also split at characters that belong to the list.
     return ["", *metadata["character"].split("\n"), " "]
 
 
 def preprocess(line: Line, width: int) -> npt.NDArray[np.float32]:
-    """Return the line as the model wants it: shape (3, 48, `width`), BGR, -1 to 1.
+    """Return the input of the model: shape (3, 48, `width`), BGR, -1 to 1.
 
-    The picture is scaled to the height; what remains of the width on the right is 0.
+    The picture is scaled to the height; the rest of the width on the right is 0.
     """
     from PIL import Image
 
@@ -172,8 +171,8 @@ def batches(
 ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
     """Yield line numbers and their input [N, 3, 48, W], N at most `size`.
 
-    A line's width depends on the line alone, never on its neighbours, so a reading
-    does not depend on which other lines are evaluated.
+    A line's width depends on the line alone, so its text does not depend on the other
+    lines.
     """
     groups: dict[int, list[int]] = {}
     for number, line in enumerate(lines):
@@ -195,9 +194,9 @@ def decode(best: npt.NDArray[np.integer], characters: Sequence[str]) -> str:
 
     Parameters
     ----------
-    best : ndarray of int, shape (T,)
+    best
         The most likely class of each column; class 0 is the blank.
-    characters : sequence of str
+    characters
         The text of each class.
     """
     starts = np.diff(best, prepend=-1) != 0
@@ -205,7 +204,7 @@ def decode(best: npt.NDArray[np.integer], characters: Sequence[str]) -> str:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Return the least number of inserted, deleted or changed characters.
+    """Return the minimum number of inserted, deleted or changed characters.
 
     The textbook recurrence over one row, O(len(a) * len(b)): lines are short.
     """
@@ -219,12 +218,12 @@ def edit_distance(a: str, b: str) -> int:
 
 
 class LineSamples:
-    """The lines as feeds of the recogniser, one at a time: what `observe` reads.
+    """The lines as samples of the recognizer, one at a time, for `observe`.
 
     Parameters
     ----------
-    lines : sequence of Line
-        In the order in which they are fed.
+    lines
+        The lines, in order.
     """
 
     def __init__(self, lines: Sequence[Line]) -> None:

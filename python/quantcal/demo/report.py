@@ -1,4 +1,4 @@
-"""Shows a demo's result: one table, and what the table says in words."""
+"""Shows a demo's result: a table, and its main points as sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS: Final = (
 
 
 def show(result: DemoResult) -> None:
-    """Print the table and the sentences: with rich on a terminal, else plain."""
+    """Print the table and the sentences, with rich on a terminal, else plain."""
     try:
         from rich import box
         from rich.console import Console
@@ -49,7 +49,7 @@ def show(result: DemoResult) -> None:
 
 
 def rows(result: DemoResult) -> list[tuple[str, ...]]:
-    """Return the cells of the table: FP32 first, then one row a strategy."""
+    """Return the cells of the table: FP32 first, then one row per strategy."""
     base = result.float32
     time = f"{base.seconds:.1f} s"
     first = ("FP32", _share(base), "", f"{base.cer:.4f}", "", "", time)
@@ -74,13 +74,13 @@ def _share(accuracy: Accuracy) -> str:
 
 def _title(result: DemoResult) -> str:
     return (
-        f"PP-OCRv4 text recogniser, {result.float32.lines} lines read, "
+        f"PP-OCRv4 text recognizer, {result.float32.lines} lines read, "
         f"{result.calibration_lines} other lines observed"
     )
 
 
 def plain_table(result: DemoResult) -> str:
-    """Return the table as text without colours or frames."""
+    """Return the table as text without colors or frames."""
     cells = [_COLUMNS, *rows(result)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(_COLUMNS))]
     lines = [_title(result)]
@@ -92,7 +92,7 @@ def plain_table(result: DemoResult) -> str:
 
 
 def sentences(result: DemoResult) -> list[str]:
-    """Return what the table shows, each sentence on a line of its own."""
+    """Return the main points of the table, one sentence per line."""
     lines = [*_ranking(result), _kernels(result)]
     narrow = ", 7 in nodes that would overflow" if result.weight_bits < 8 else ""
     lines.append(f"Weights take 8 bits{narrow}: {result.weight_reason.rstrip('.')}.")
@@ -107,14 +107,14 @@ def sentences(result: DemoResult) -> list[str]:
     lines.append(
         "Exact match is the share of lines read without a mistake, ± half a 95 % "
         "interval; CER is the share of wrong characters. Q/DQ: every node computed as "
-        "written; kernels: what this machine's integer kernels make of it."
+        "written; kernels: as this machine's integer kernels compute it."
     )
     lines.append(f"Models, histograms and figures are in {result.output}.")
     return lines
 
 
 def _ranking(result: DemoResult) -> list[str]:
-    """Say which strategies keep the accuracy of FP32, and which lose it."""
+    """Return which strategies keep the accuracy of FP32, and which lose it."""
     base = result.float32
     ranked = sorted(
         result.strategies, key=lambda r: (-r.exact.exact_match, r.exact.cer)
@@ -149,7 +149,7 @@ def _loss(base: Accuracy, other: Accuracy) -> float:
 
 
 def _kernels(result: DemoResult) -> str:
-    """Say whether the kernels of this machine add a loss of their own."""
+    """Return whether the kernels of this machine add a loss."""
     apart = [
         f"{r.strategy} ({r.native.exact_match - r.exact.exact_match:+.3f})"
         for r in result.strategies
@@ -159,5 +159,5 @@ def _kernels(result: DemoResult) -> str:
         return "This machine's kernels agree with exact arithmetic within the margin."
     return (
         f"This machine's kernels differ from exact arithmetic: {', '.join(apart)}. "
-        "That is not the ranges' doing."
+        "The ranges are not the cause."
     )

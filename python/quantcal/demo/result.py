@@ -1,4 +1,4 @@
-"""What the demo measured, as plain data: for the table, the JSON file and benches."""
+"""The measurements of the demo as plain data, for the table, the JSON file and benches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """One quantised model and how well it reads.
+    """One quantized model and how well it reads.
 
     Attributes
     ----------
-    strategy : str
+    strategy
         The strategy that chose the ranges of the activations.
-    model : Path
+    model
         The written model.
-    exact, native : Accuracy
+    exact, native
         With exact Q/DQ arithmetic, and as this machine's kernels compute it.
-    search_seconds, write_seconds : float
-        Choosing all ranges from the histograms; rewriting the model with them.
+    search_seconds, write_seconds
+        Times of computing all ranges from the histograms and of writing the model.
     """
 
     strategy: str
@@ -39,30 +39,30 @@ class StrategyResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """Everything that one run of the demo measured.
+    """All measurements of one run of the demo.
 
     Attributes
     ----------
-    output : Path
+    output
         The folder that holds the models, the histograms, ``demo.json`` and
         ``lines.png``.
-    float32 : Accuracy
-        The model as it came.
-    strategies : tuple of StrategyResult
-        In the order asked for.
-    calibration_lines, tensors : int
-        How many lines were observed, and how many tensors in each.
-    observe_seconds : float
-        The one pass over the calibration lines.
-    peak_bytes : dict of str to int
+    float32
+        The accuracy of the float model.
+    strategies
+        One result per strategy, in the given order.
+    calibration_lines, tensors
+        The number of observed lines, and of tensors in each.
+    observe_seconds
+        Time of the pass over the calibration lines.
+    peak_bytes
         The process's peak memory after each stage; empty where it is not known.
-    weight_bits : int
-        8; or 7 where those nodes take 7 whose sums would overflow.
-    weight_reason : str
-        Why.
-    seed : int
+    weight_bits
+        8, or 7 if nodes whose sums would overflow take 7.
+    weight_reason
+        The reason.
+    seed
         The seed of the lines.
-    environment : dict of str to str
+    environment
         Versions and processor.
     """
 
@@ -94,7 +94,7 @@ class DemoResult:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions and the processor that the figures belong to."""
+    """Return the versions and the processor of the figures."""
     import platform
     from importlib import metadata
 

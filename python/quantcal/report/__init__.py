@@ -1,4 +1,4 @@
-"""What was found, for people to look at: tables as text and HTML, and pictures.
+"""Results as tables in text and HTML, and as pictures.
 
-One file a picture; they need matplotlib, which is imported when one is drawn.
+One file per picture; matplotlib is imported when one is drawn.
 """

@@ -1,7 +1,7 @@
-"""The one place that asks for matplotlib; axes, colours and sizes that all pictures share.
+"""Axes, colors and sizes of all pictures, and the check for matplotlib.
 
-Nothing here or in the pictures touches rcParams or shows anything. pyplot is imported only to
-make a figure when no axes are given, so that a notebook or `plt.show()` finds it.
+The pictures do not change rcParams and show nothing. pyplot is imported only to make a figure
+when no axes are given, so that a notebook or `plt.show()` finds it.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from quantcal._text import shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito, "Color Universal Design", 2008: apart for readers with any colour vision.
+# Okabe and Ito, "Color Universal Design", 2008: distinct for readers with any color vision.
 CHOSEN = "#D55E00"
-METHOD = "#0072B2"
-# Greys, apart from these in lightness too.
+STRATEGY = "#0072B2"
+# Grays that also differ from these in lightness.
 FILL = "#D5D8DC"
 EDGE = "#7B828A"
 TEXT = "#30343A"
 GUIDE = "#E8EAED"
 
 SMALL = 8.0
-"""Points of the labels of rows."""
+"""Size of row labels in points."""
 
 
 ROW = 0.19
-"""Inches of a strategy's line below a distribution."""
+"""Height of a strategy's line below a distribution, in inches."""
 
 ABOVE = 2.9
-"""Inches of the distribution above the lines of strategies."""
+"""Height of the distribution above the lines of strategies, in inches."""
 
 
 def require() -> None:
-    """Import matplotlib, or say how to install it.
+    """Import matplotlib, or raise an error with the command that installs it.
 
     Raises
     ------
     ImportError
-        When it is missing, or is installed but cannot be loaded.
+        If it is missing, or is installed but cannot be loaded.
     """
-    # The compiled parts of these, too, do not stand an interruption while they load.
+    # An interruption while these load breaks their compiled parts, too.
     parts = ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg")
     imports.require(parts, "Pictures need", "plot", "matplotlib")
 
@@ -56,7 +56,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
     ImportError
         If matplotlib is missing.
     TypeError
-        If what is given is something else.
+        If `ax` is something else.
     """
     check(ax)
     if ax is not None:
@@ -69,7 +69,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 
 def check(ax: object) -> None:
-    """Refuse what is neither axes nor None; raises as `axes` does."""
+    """Refuse an object that is neither axes nor None; raises as `axes` does."""
     require()
     from matplotlib.axes import Axes
 
@@ -80,7 +80,7 @@ def check(ax: object) -> None:
 
 
 def tidy(ax: Axes) -> None:
-    """Take away the frame where nothing is read from it."""
+    """Remove the frame where nothing is read from it."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.tick_params(labelsize=SMALL)

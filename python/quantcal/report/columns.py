@@ -1,4 +1,4 @@
-"""The columns of tables of strategies and tensors, whatever shows them."""
+"""The columns of tables of strategies and tensors, for text and HTML."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from quantcal.stability import TensorStability
 
 
 class Column(NamedTuple):
-    """A heading and a cell a row; text starts on the left, numbers end on the right."""
+    """A heading and one cell per row; text is aligned left, numbers right."""
 
     heading: str
     cells: list[str]
     left: bool = False
 
 
-def of_scored(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
-    """Return what strategies do to a tensor; `by_tensor` names the tensor of each row."""
+def of_scores(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
+    """Return the figures of strategies; `by_tensor` names the tensor of each row."""
     columns = [Column("strategy", [row.strategy for row in rows], left=True)]
     if by_tensor:
         columns.insert(0, Column("tensor", [row.tensor for row in rows], left=True))
     params = [row.params for row in rows]
 
-    def number(heading: str, figure: str, tell: Callable[[float], str]) -> None:
-        cells = [tell(getattr(r, figure)) if r.has(figure) else NONE for r in rows]
+    def number(heading: str, figure: str, format: Callable[[float], str]) -> None:
+        cells = [format(getattr(r, figure)) if r.has(figure) else NONE for r in rows]
         columns.append(Column(heading, cells))
 
     for heading in ("low", "high", "scale"):
@@ -52,23 +52,25 @@ def of_scored(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]
 
 
 def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
-    """Return how strategies did over many tensors."""
+    """Return the figures of strategies over many tensors."""
     columns = [
         Column("strategy", [row.strategy for row in rows], left=True),
         Column("median SQNR", [_decibels(row.median_sqnr_db) for row in rows]),
-        Column("least SQNR", [_decibels(row.min_sqnr_db) for row in rows]),
+        Column("min SQNR", [_decibels(row.min_sqnr_db) for row in rows]),
         Column("best for", [str(row.best) for row in rows]),
         Column("time / ms", [f"{1000 * row.seconds:.1f}" for row in rows]),
     ]
     if any(row.failed for row in rows):
         cells = [str(row.failed) for row in rows]
         columns.insert(4, Column("not for", cells))
-    columns.append(Column("least on", [row.worst or NONE for row in rows], left=True))
+    columns.append(
+        Column("worst tensor", [row.worst or NONE for row in rows], left=True)
+    )
     return columns
 
 
 def of_stability(rows: Sequence[TensorStability]) -> list[Column]:
-    """Return how far two halves of the data agree on tensors."""
+    """Return the differences between two halves of the data."""
     return [
         Column("tensor", [row.name for row in rows], left=True),
         Column("first half", [_range(row.first) for row in rows]),
@@ -84,12 +86,12 @@ def _range(params: QuantParams | None) -> str:
     return f"{real(float(np.min(params.low)))} … {real(float(np.max(params.high)))}"
 
 
-def _finite(value: float, tell: Callable[[float], str]) -> str:
-    return tell(value) if math.isfinite(value) else NONE
+def _finite(value: float, format: Callable[[float], str]) -> str:
+    return format(value) if math.isfinite(value) else NONE
 
 
 def spread(values: float | NDArray[Any]) -> str:
-    """Return a number with three digits; of channels, the least and the most."""
+    """Return a number with three digits; by channel, the minimum and maximum."""
     if not isinstance(values, np.ndarray):
         return str(values) if isinstance(values, int) else real(values)
     ends = [real(float(end)) for end in (values.min(), values.max())]

@@ -14,14 +14,14 @@ from quantcal.comparison.score import Score
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.report import canvas, density
-from quantcal.report.canvas import CHOSEN, GUIDE, METHOD, SMALL, TEXT
+from quantcal.report.canvas import CHOSEN, GUIDE, SMALL, STRATEGY, TEXT
 from quantcal.report.density import Heights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_POINTS = 1024
-"""Levels beyond which points would be a band."""
+_MAX_POINTS = 1024
+"""Above this number of levels, points would merge to a band."""
 
 
 def plot(
@@ -50,8 +50,8 @@ def plot(
         used = _draw_levels(ax, histogram, params)
         _share_height(
             ax,
-            min(used.least, heights.least),
-            max(used.largest, heights.largest),
+            min(used.min, heights.min),
+            max(used.max, heights.max),
             share_of_rows,
         )
     _draw_rows(ax, comparison, chosen, share_of_rows, size)
@@ -61,7 +61,7 @@ def plot(
 def _chosen(comparison: Comparison, strategy: str | None) -> tuple[Score, QuantParams]:
     if len(comparison.tensors) != 1:
         msg = (
-            f"a picture is of one tensor, and there are {len(comparison.tensors)}: "
+            f"a picture shows one tensor, and there are {len(comparison.tensors)}: "
             "name one, comparison[name].plot()"
         )
         raise CalibrationError(msg)
@@ -83,19 +83,19 @@ def _chosen(comparison: Comparison, strategy: str | None) -> tuple[Score, QuantP
 
 
 def _draw_levels(ax: Axes, histogram: Histogram, params: QuantParams) -> Heights:
-    """Draw what the chosen strategy leaves of the values; return the heights drawn."""
+    """Draw the quantized values of the chosen strategy; return the heights drawn."""
     levels = _levels(params)
     middles = 0.5 * (levels[1:] + levels[:-1])
     below = density.Mass.of(histogram).below(middles)
     counts = np.diff(below, prepend=0.0, append=float(histogram.finite))
-    # The outermost levels stand for all that is beyond them; their width is a step's.
+    # The outermost levels hold all values beyond them; their width is one step.
     widths = np.diff(middles)
     widths = np.concatenate(
         [[levels[1] - levels[0]], widths, [levels[-1] - levels[-2]]]
     )
     heights = counts / histogram.finite / widths
     used = heights > 0
-    many = len(levels) > _POINTS
+    many = len(levels) > _MAX_POINTS
     ax.plot(
         levels[used],
         heights[used],
@@ -125,7 +125,7 @@ def _ends(params: QuantParams) -> list[float]:
 
 
 def _levels(params: QuantParams) -> np.ndarray[Any, Any]:
-    """Return the real values that the codes stand for, rising."""
+    """Return the real values of the codes, rising."""
     format = QuantFormat(params.format)
     codes = np.arange(1 << format.bits)
     if not format.is_float and format.name.startswith("int"):
@@ -134,9 +134,9 @@ def _levels(params: QuantParams) -> np.ndarray[Any, Any]:
     return np.unique(values[np.isfinite(values)])
 
 
-def _share_height(ax: Axes, least: float, largest: float, rows: float) -> None:
+def _share_height(ax: Axes, low: float, high: float, rows: float) -> None:
     """Set the y axis so that densities stay above the lines of the strategies."""
-    bottom, top = math.log10(least) - 0.15, math.log10(largest) + 0.3
+    bottom, top = math.log10(low) - 0.15, math.log10(high) + 0.3
     below = (top - bottom) * rows / (1 - rows)
     ax.set_ylim(10 ** (bottom - below), 10**top)
     decades = range(math.ceil(bottom), math.floor(top) + 1)
@@ -149,15 +149,15 @@ def _share_height(ax: Axes, least: float, largest: float, rows: float) -> None:
 def _draw_rows(
     ax: Axes, comparison: Comparison, chosen: Score, height: float, size: float
 ) -> None:
-    """Draw a line a strategy, with its name on the left and its figures on the right."""
+    """Draw a line per strategy, with its name on the left and its figures on the right."""
     across = ax.get_xaxis_transform()
     _cover(ax, height)
     step = height / (len(comparison) + 1)
     _beside(ax, height - 0.45 * step, "SQNR", "clipped", size, TEXT, weight="bold")
     for number, row in enumerate(comparison):
         y = height - (number + 1.45) * step
-        mine = row is chosen
-        color = CHOSEN if mine else METHOD
+        is_chosen = row is chosen
+        color = CHOSEN if is_chosen else STRATEGY
         ax.plot([0, 1], [y, y], transform=ax.transAxes, color=GUIDE, lw=0.6, zorder=2.1)
         ax.annotate(
             row.strategy,
@@ -168,7 +168,7 @@ def _draw_rows(
             ha="right",
             va="center",
             fontsize=size,
-            color=CHOSEN if mine else TEXT,
+            color=CHOSEN if is_chosen else TEXT,
         )
         if row.params is None:
             ax.text(
@@ -181,7 +181,7 @@ def _draw_rows(
             ends, [y, y], transform=across, color=color, lw=1.6, marker="|",
             ms=0.9 * size, mew=1.6, zorder=2.3, solid_capstyle="butt", label=row.strategy,
         )  # fmt: skip
-        if mine:
+        if is_chosen:
             for end in ends:
                 ax.plot(
                     [end, end], [y, 1], transform=across, color=color, lw=0.8,
@@ -193,12 +193,12 @@ def _draw_rows(
             decibels(row.sqnr_db),
             share(row.clipped),
             size,
-            color if mine else TEXT,
+            color if is_chosen else TEXT,
         )
 
 
 def _cover(ax: Axes, height: float) -> None:
-    """Hide what reaches down from the distribution."""
+    """Hide the lower part of the distribution."""
     from matplotlib.patches import Rectangle
 
     ground = Rectangle(

@@ -1,4 +1,4 @@
-"""A histogram's distribution, as it is drawn: density over bins that look equally wide."""
+"""The drawn distribution of a histogram: density over bins of equal width on the page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _COUNT = 240
-"""Bins drawn: about three pixels each at the usual size."""
+"""Number of bins drawn, each about three pixels wide at the usual size."""
 
 _SPIKE = 0.01
-"""Share of zeros from which on they are drawn apart: they have no density."""
+"""Minimum share of zeros that is drawn separately: they have no density."""
 
 
 @dataclass(frozen=True)
 class Mass:
-    """How many values lie below a point: those of a bin are spread evenly over it."""
+    """The number of values below a point; those of a bin are spread evenly over it."""
 
     low: Array
     high: Array
@@ -57,15 +57,15 @@ class Mass:
 
 
 def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights | None:
-    """Draw a distribution; the axis of the values reaches at least from `low` to `high`.
+    """Draw a distribution; the axis of the values includes `low` and `high`.
 
     Returns
     -------
-    The least and the largest density drawn, which the y axis is to show; None where there is
-    none: no values, or a single one, which is told in words.
+    The minimum and maximum density drawn, for the y axis. None without values or with a single
+    one, which is written as text.
     """
-    least, largest = histogram.min, histogram.max
-    if least is None or largest is None:
+    minimum, maximum = histogram.min, histogram.max
+    if minimum is None or maximum is None:
         ax.text(
             0.5,
             0.5,
@@ -78,7 +78,7 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
         ax.set_yticks([])
         return None
     bulk = histogram.abs_quantile(0.99) or 0.0
-    set_values_axis(ax, min(low, least), max(high, largest), bulk)
+    set_values_axis(ax, min(low, minimum), max(high, maximum), bulk)
     mass = Mass.of(histogram)
     total = float(histogram.finite)
     zeros = histogram.zeros / total
@@ -97,9 +97,11 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
     below[-1] = mass.count.sum()
     counts = np.diff(below)
     density = counts / np.diff(edges) / total
-    seen = density[counts >= min(0.5, counts.max())]  # less is the rim of a bin
+    seen = density[
+        counts >= min(0.5, counts.max())
+    ]  # smaller counts are the rim of a bin
     heights = Heights(float(seen.min()), float(seen.max()))
-    floor = heights.least / 1e12  # below any limit: bars stand on the axis
+    floor = heights.min / 1e12  # below any limit: bars stand on the axis
     ax.stairs(
         np.maximum(density, floor),
         edges,
@@ -114,10 +116,10 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
 
 @dataclass(frozen=True)
 class Heights:
-    """The least and the largest density drawn."""
+    """The minimum and maximum density drawn."""
 
-    least: float
-    largest: float
+    min: float
+    max: float
 
 
 def _spike(ax: Axes, at: float, label: str) -> None:

@@ -22,8 +22,8 @@ def plot(histogram: Histogram, ax: Axes | None = None) -> Axes:
     canvas.title(ax, _title(histogram))
     if heights is not None:
         ax.set_ylabel("share of values per unit")
-        bottom = 10.0 ** math.floor(math.log10(heights.least))
-        ax.set_ylim(bottom, 3 * heights.largest)
+        bottom = 10.0 ** math.floor(math.log10(heights.min))
+        ax.set_ylim(bottom, 3 * heights.max)
     return ax
 
 

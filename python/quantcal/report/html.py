@@ -1,4 +1,4 @@
-"""A comparison, or two halves of the data, as an HTML table for notebooks."""
+"""A comparison or a stability check as an HTML table for notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def comparison(shown: Comparison) -> str:
     """Return the strategies of one tensor, or a summary of them over several."""
     parts = [f"<caption>{escape(shown.title)}</caption>"]
     if len(shown.tensors) == 1:
-        parts += table(columns.of_scored(shown))
+        parts += table(columns.of_scores(shown))
         failed = [row for row in shown if row.error]
     else:
         parts += table(columns.of_summary(shown.summary()))
@@ -25,7 +25,7 @@ def comparison(shown: Comparison) -> str:
 
 
 def stability(shown: Stability) -> str:
-    """Return the tensors and how far two halves of the data agree on them."""
+    """Return the differences between two halves of the data, by tensor."""
     caption = f"<caption>two halves {escape(shown.summary())}</caption>"
     parts = table(columns.of_stability(shown))
     return "\n".join(["<table>", caption, *parts, "</table>"])

@@ -17,17 +17,16 @@ def save_comparison(comparison: Comparison, path: Path) -> None:
     Parameters
     ----------
     comparison
-        Of one tensor.
+        A comparison of one tensor.
     path
-        Its ending says the kind: .png, .svg, .pdf and what else matplotlib writes.
+        Its suffix is the format: .png, .svg, .pdf or another one of matplotlib.
 
     Raises
     ------
     ImportError
         If matplotlib is missing.
     CalibrationError
-        If the ending is none of these, there are several tensors, or the file cannot be
-        written.
+        If the suffix is not known, there are several tensors, or the file cannot be written.
     """
     canvas.require()
     from matplotlib.figure import Figure

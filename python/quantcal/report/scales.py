@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FAR = 10.0
-"""Extremes this many times beyond the bulk need a logarithmic part to leave it any room."""
+"""Extremes this many times beyond the bulk need a logarithmic part, so that it has room."""
 
 
 def set_values_axis(
@@ -23,11 +23,11 @@ def set_values_axis(
     Parameters
     ----------
     low, high
-        The least and the largest value to show.
+        The minimum and maximum value to show.
     bulk
-        The magnitude that nearly all values stay below.
+        The magnitude that nearly all values are below.
     room
-        Share of the width that is left free on either side.
+        Share of the width that is free on each side.
     """
     if low == high:
         reach = abs(low) or 1.0
@@ -52,7 +52,7 @@ def set_values_axis(
 
 
 def even_edges(ax: Axes, low: float, high: float, count: int) -> NDArray[Any]:
-    """Return edges of `count` bins from `low` to `high` that look equally wide."""
+    """Return edges of `count` bins from `low` to `high` of equal width on the page."""
     transform = ax.xaxis.get_transform()
     ends = transform.transform(np.array([low, high]))
     inside = transform.inverted().transform(np.linspace(ends[0], ends[1], count + 1))[
@@ -69,7 +69,7 @@ def _round_up(value: float) -> float:
 
 
 def _ticks(low: float, high: float, linear: float) -> list[float]:
-    """Zero, the linear part in halves, and round numbers beyond it that stay apart."""
+    """Return zero, the linear part in halves, and round numbers beyond it with gaps."""
     reach = max(abs(low), abs(high))
     apart = max(2.2, (reach / linear) ** 0.25)
     sides = [linear / 2, linear]

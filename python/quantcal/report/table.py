@@ -10,7 +10,7 @@ import numpy as np
 from quantcal._text import plural, shorten
 from quantcal.params import QuantParams
 from quantcal.report import canvas
-from quantcal.report.canvas import CHOSEN, EDGE, METHOD, SMALL
+from quantcal.report.canvas import CHOSEN, EDGE, SMALL, STRATEGY
 from quantcal.report.scales import set_values_axis
 from quantcal.table import CalibrationTable
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROW = 0.155
-"""Inches of a tensor's line: names of 7 points stay apart."""
+"""Height of a tensor's line in inches, for names of 7 points."""
 
 _NAME = 44
-"""Characters of a name."""
+"""Maximum characters of a name."""
 
 
 def plot(table: CalibrationTable, ax: Axes | None = None) -> Axes:
@@ -46,14 +46,14 @@ def plot(table: CalibrationTable, ax: Axes | None = None) -> Axes:
             ranges[row],
             float(np.max(table[name].scale)),
         )
-        ax.plot([low, high], [row, row], color=METHOD, lw=3, solid_capstyle="butt")
+        ax.plot([low, high], [row, row], color=STRATEGY, lw=3, solid_capstyle="butt")
         if extremes is None:
             continue
         ax.plot(extremes, [row, row], color=EDGE, lw=0.9, zorder=1.5)
         for end in extremes:
-            # As everywhere: moved further than rounding moves it.
-            cut = not low - step / 2 <= end <= high + step / 2
-            color = CHOSEN if cut else EDGE
+            # Clipped: moved further than rounding moves it.
+            clipped = not low - step / 2 <= end <= high + step / 2
+            color = CHOSEN if clipped else EDGE
             ax.plot([end], [row], color=color, marker="|", ms=5, mew=1.4, zorder=3)
     ax.set_ylim(len(names) - 0.4, -0.6)
     small = 7 if len(names) > 20 else SMALL
@@ -76,15 +76,15 @@ def _reach(params: QuantParams) -> tuple[float, float]:
 
 def _extremes(table: CalibrationTable, name: str) -> tuple[float, float] | None:
     report = table.report.get(name)
-    if report is None or report.minimum is None or report.maximum is None:
+    if report is None or report.min is None or report.max is None:
         return None
-    return report.minimum, report.maximum
+    return report.min, report.max
 
 
 def _legend(ax: Axes) -> None:
-    """Say above the axes what the marks are, in their colours."""
+    """Write the legend above the axes, in the colors of the marks."""
     parts = [
-        ("━  range", METHOD),
+        ("━  range", STRATEGY),
         ("|  extremes seen", EDGE),
         ("|  outside it", CHOSEN),
     ]

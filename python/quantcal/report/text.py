@@ -1,4 +1,4 @@
-"""A comparison as plain text, with columns in line."""
+"""A comparison as plain text, with aligned columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def comparison(shown: Comparison) -> str:
     if not len(shown):
         return lines[0]
     if len(shown.tensors) == 1:
-        lines += ["", *table(columns.of_scored(shown))]
+        lines += ["", *table(columns.of_scores(shown))]
         lines += [f"{row.strategy}: {row.error}" for row in shown if row.error]
     else:
         lines += ["", *table(columns.of_summary(shown.summary()))]
@@ -24,7 +24,7 @@ def comparison(shown: Comparison) -> str:
 
 
 def table(parts: Sequence[Column]) -> list[str]:
-    """Return the lines of a table: headings, then a line a row."""
+    """Return the lines of a table: headings, then a line per row."""
     padded = [_padded(part) for part in parts]
     return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
 

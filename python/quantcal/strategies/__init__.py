@@ -1,4 +1,4 @@
-"""Strategies: each maps a histogram and a format to a range. One file a strategy."""
+"""Strategies: each computes a range from a histogram and a format. One file per strategy."""
 
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Explains, Strategy, UsesObservations

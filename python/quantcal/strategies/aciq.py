@@ -1,4 +1,4 @@
-"""ACIQ: the best threshold of a distribution of known form, without a search."""
+"""ACIQ: the optimal threshold of a known distribution, without a search."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ class ACIQ:
     """Analytic clipping for a Gaussian or Laplacian distribution, or half of one.
 
     R. Banner, Y. Nahshan, D. Soudry, "Post training 4-bit quantization of convolutional
-    networks for rapid-deployment", NeurIPS 2019. The range reaches a * b to either side of
-    the mean, b being mean |x - mean|, for Laplace, with a = W0(3 * 4^bits) (W0: Lambert's
-    function); a * std for Gauss, with a from the stationarity of their equation 5. Half
-    forms, for values on one side of zero as a ReLU leaves them, start at zero and have the
-    threshold of one bit more; their spread is that of the values that are not zero. Any bit
-    width; for
-    floats the fitted distribution's error is minimised numerically over the real levels. The
-    range is never wider than the data. O(bins).
+    networks for rapid-deployment", NeurIPS 2019. The range reaches from mean - t to mean + t.
+    For Laplace, t = a * b, where b is the mean of |x - mean| and a = W0(3 * 4^bits) (W0:
+    Lambert's function). For Gauss, t = a * std, with a from the stationarity of equation 5.
+    Half distributions are for values on one side of zero, such as the output of a ReLU. They
+    start at zero and take the threshold of one bit more; their spread ignores zeros. Any bit
+    width. For float formats the error of the fitted distribution is minimized numerically over
+    the real levels. The range is never wider than the data. O(bins).
 
-    Where the values have another form, as heavy tails do, this may be far from the
-    optimum: docs/reference/strategies.md has figures.
+    For other distributions, such as heavy tails, the range may be far from the optimum. See
+    docs/reference/strategies.md for figures.
 
     Parameters
     ----------
     distribution
-        "auto" takes the form with the least Kolmogorov distance to the values (the largest
-        difference of the cumulative distributions); the report tells all distances. Half forms
-        are tried for data on one side of zero only.
+        "auto" takes the distribution with the smallest Kolmogorov distance to the values (the
+        maximum difference of the cumulative distributions). The report lists all distances.
+        Half distributions are tried only for data on one side of zero.
     approximation
-        "closed_form" takes sqrt(2 / pi) * std * sqrt(ln 2^bits) instead. It is far below the
-        optimum: for Gaussian values 1.33 std at 4 bits where 2.56 std is best, and 1.88 std at
-        8 bits where 3.92 std is best, with 6.9 and 188 times the least error of equation 5 (5.0
-        and 191 times the least squared error on int4 and int8).
+        "closed_form" takes sqrt(2 / pi) * std * sqrt(ln 2^bits) instead, which is far below the
+        optimum. For Gaussian values it is 1.33 std at 4 bits, where 2.56 std is optimal, and
+        1.88 std at 8 bits, where 3.92 std is. That is 6.9 and 188 times the minimum of equation
+        5, and 5.0 and 191 times the minimum squared error on int4 and int8.
 
     Raises
     ------
     CalibrationError
-        If an argument is none of these, or a half form meets values on both sides of zero.
+        If an argument is none of these, or values for a half distribution have both signs.
     """
 
     distribution: Distribution = "auto"
@@ -71,7 +70,7 @@ class ACIQ:
         if self.distribution.startswith("half") and low < 0 < high:
             msg = (
                 f"{self.distribution} is for values on one side of zero, but they reach from "
-                f'{low:g} to {high:g}; take distribution="auto"'
+                f'{low:g} to {high:g}; use distribution="auto"'
             )
             raise _core.CalibrationError(msg)
         named = None if self.distribution == "auto" else self.distribution
@@ -79,13 +78,13 @@ class ACIQ:
         return _core.aciq(histogram, named, closed_form, format)
 
     def explain(self, histogram: _core.Histogram, format: QuantFormat) -> str:
-        """Return how well each form fits."""
+        """Return the distance of each distribution to the values."""
         fits = _core.fits(histogram)
         if not fits:
             return "no distribution fits: all values are equal"
-        told = ", ".join(f"{name} {distance:.3f}" for name, _, distance in fits)
+        distances = ", ".join(f"{name} {distance:.3f}" for name, _, distance in fits)
         chosen = fits[0][0] if self.distribution == "auto" else self.distribution
-        return f"{chosen}; Kolmogorov distances: {told}"
+        return f"{chosen}; Kolmogorov distances: {distances}"
 
     def __str__(self) -> str:
         options: list[str] = []

@@ -1,4 +1,4 @@
-"""What a strategy is; write a class like this to add your own."""
+"""The protocol of a strategy; a class with its method is a custom strategy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 class Strategy(Protocol):
     """Chooses the range of a tensor from its histogram.
 
-    Anything with this method can be given where a strategy is expected; its `str()` is the
-    name that tables and reports show. Two more methods are used where they exist: those of
-    `UsesObservations` and of `Explains`.
+    Any object with this method is a strategy; its `str()` is the name in tables and reports.
+    The methods of `UsesObservations` and `Explains` are optional.
     """
 
     def range(self, histogram: Histogram, format: QuantFormat) -> tuple[float, float]:
@@ -31,10 +30,10 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class UsesObservations(Protocol):
-    """A strategy that asks how the values were spread over the observations.
+    """A strategy that uses the extremes of each observation.
 
-    The extremes of each observation are not kept by channel, so there it is refused; unless it
-    has an attribute `needs_observations` that is false, when its `range` is asked.
+    These are not kept by channel, so such a strategy is refused there. If it has an attribute
+    `needs_observations` that is false, its `range` is called instead.
     """
 
     def range_of(self, stats: TensorStats, format: QuantFormat) -> tuple[float, float]:
@@ -44,15 +43,15 @@ class UsesObservations(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """A strategy that has something to say about its choice."""
+    """A strategy that gives a reason for its choice."""
 
     def explain(self, histogram: Histogram, format: QuantFormat) -> str:
-        """Return one short sentence for the report; empty when there is nothing to say."""
+        """Return one short sentence for the report; may be empty."""
         ...
 
 
 def needs_observations(strategy: Strategy) -> bool:
-    """Return whether a strategy cannot do without the extremes of each observation."""
+    """Return whether a strategy requires the extremes of each observation."""
     uses = isinstance(strategy, UsesObservations)
     return bool(getattr(strategy, "needs_observations", uses))
 
@@ -60,14 +59,14 @@ def needs_observations(strategy: Strategy) -> bool:
 def range_of(
     strategy: Strategy, stats: TensorStats, format: QuantFormat
 ) -> tuple[float, float]:
-    """Return a strategy's range, with the observations if it asks for them.
+    """Return a strategy's range, from the observations if it uses them.
 
     Raises
     ------
     CalibrationError
-        If it is no range.
+        If the result is not a range.
     """
-    # Not isinstance, which takes 10 µs to look into a protocol.
+    # Not isinstance, which takes 10 µs for a protocol.
     of_stats = getattr(strategy, "range_of", None)
     if callable(of_stats):
         return as_range(of_stats(stats, format))
@@ -75,13 +74,13 @@ def range_of(
 
 
 def explanation(strategy: Strategy, histogram: Histogram, format: QuantFormat) -> str:
-    """Return what a strategy says of its choice; empty if it says nothing."""
+    """Return a strategy's reason for its choice; empty without one."""
     explain = getattr(strategy, "explain", None)
     return str(explain(histogram, format) or "") if callable(explain) else ""
 
 
 def as_range(ends: Any) -> tuple[float, float]:
-    """Return the ends that a strategy gave, which may be anybody's code.
+    """Return the ends that a strategy returned; custom strategies may return anything.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Options of strategies as plain Python values, so that they compare, print and save alike."""
+"""Options of strategies as plain Python values, so that equal options print and save alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MaxEntropy: let the codes carry the most information."""
+"""MaxEntropy: maximize the information in the codes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from quantcal.formats import QuantFormat
 class MaxEntropy:
     """The range whose codes have the highest Shannon entropy.
 
-    -sum(p ln p) over the codes, p being the share of the values that a code stands for: the
-    codes are used as evenly as the values allow (the criterion of information-preserving
-    low-bit quantizers, such as H. Qin et al., "Forward and Backward Information Retention for
-    Accurate Binary Neural Networks", CVPR 2020). It looks at how often values are told apart,
-    not at how far they are moved, so it clips more than "mse" does, and far too much where
-    large values matter. Same search as `MSE`.
+    The entropy is -sum(p ln p) over the codes, where p is the share of the values with a code.
+    Its maximum uses the codes as evenly as possible, as information-preserving low-bit
+    quantizers do (H. Qin et al., "Forward and Backward Information Retention for Accurate
+    Binary Neural Networks", CVPR 2020). Entropy measures how often values get different codes,
+    not how large their errors are. So it clips more than "mse", and far too much where large
+    values matter. Same search as `MSE`.
     """
 
     def range(

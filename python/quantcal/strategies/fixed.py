@@ -1,4 +1,4 @@
-"""Fixed: a range that is known beforehand."""
+"""Fixed: a range that is known in advance."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_real
 
-_MOST = sys.float_info.max
+_MAX = sys.float_info.max
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """The given range, whatever was observed.
+    """The given range, independent of the data.
 
     For outputs whose range is known: [0, 1] of a softmax or sigmoid (the name "softmax"),
     [-1, 1] of a tanh.
@@ -28,7 +28,7 @@ class Fixed:
     Raises
     ------
     CalibrationError
-        If they are not.
+        If they are not finite and in order.
     """
 
     low: float
@@ -36,7 +36,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         low, high = as_real(self.low), as_real(self.high)
-        if low is None or high is None or not -_MOST <= low <= high <= _MOST:
+        if low is None or high is None or not -_MAX <= low <= high <= _MAX:
             msg = (
                 f"the range [{shown(self.low)}, {shown(self.high)}] must have finite ends, the "
                 "lower first"
@@ -56,5 +56,5 @@ class Fixed:
 
 
 def softmax() -> Fixed:
-    """Return the range of probabilities, [0, 1]."""
+    """Return a strategy for probabilities, [0, 1]."""
     return Fixed(0.0, 1.0)

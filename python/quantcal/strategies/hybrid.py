@@ -1,4 +1,4 @@
-"""Hybrid: one strategy clips coarsely, another refines what is left."""
+"""Hybrid: one strategy clips outliers, another refines the range."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from quantcal.formats import QuantFormat
 from quantcal.strategies.base import Strategy, needs_observations, range_of
 from quantcal.strategies.kl import KL
 from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.registry import register, strategy_of
 
 
 @dataclass(frozen=True)
 class Hybrid:
     """Two strategies in a row: `then` sees only the values inside the range of `first`.
 
-    A search on equal bins wastes them on outliers; a percentile first gives them back to the
-    bulk. The histogram is cut, so there is no second pass over the data. O(first + then).
+    A search on equal bins wastes bins on outliers. A percentile before it removes the
+    outliers. The histogram is cut, so there is no second pass over the data. O(first + then).
 
     Parameters
     ----------
@@ -42,14 +43,12 @@ class Hybrid:
     then: Strategy = field(default=KL())
 
     def __post_init__(self) -> None:
-        from quantcal.strategies.serialize import strategy_of
-
         object.__setattr__(self, "first", strategy_of(self.first))
         object.__setattr__(self, "then", strategy_of(self.then))
 
     @property
     def needs_observations(self) -> bool:
-        """Whether `first` asks for the extremes of each observation."""
+        """Whether `first` requires the extremes of each observation."""
         return needs_observations(self.first)
 
     def range(
@@ -61,7 +60,7 @@ class Hybrid:
     def range_of(
         self, stats: _core.TensorStats, format: QuantFormat
     ) -> tuple[float, float]:
-        """Return the refined range; `first` may ask for the observations."""
+        """Return the refined range; `first` may use the observations."""
         return self._refined(
             stats.histogram, range_of(self.first, stats, format), format
         )
@@ -77,3 +76,6 @@ class Hybrid:
 
     def __str__(self) -> str:
         return f"hybrid({self.first}, {self.then})"
+
+
+register("hybrid", Hybrid)

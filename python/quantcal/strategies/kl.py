@@ -1,4 +1,4 @@
-"""KL: lose the least information, in the sense of Kullback and Leibler."""
+"""KL: minimize the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_flag, as_whole
 
-_MOST_BINS = 1 << 24
-_MOST_LEVELS = 1 << 64  # as many as there are values of float64
+_MAX_BINS = 1 << 24
+_MAX_LEVELS = 1 << 64  # the number of float64 values
 
 
 @dataclass(frozen=True)
 class KL:
-    """The range whose quantised distribution diverges least from the clipped one.
+    """The range whose quantized distribution has the minimum divergence from the clipped one.
 
-    The form that TensorRT made known (S. Migacz, "8-bit Inference with TensorRT", 2017): on
-    `num_bins` equal bins, the clipped distribution keeps the outside mass in its edge bins, the
-    quantised one spreads each level's mass over its non-empty bins, and the range with the
-    least divergence wins, the widest among equals. Exact zeros are left out: every range
-    represents them, and as one huge bin they would decide the search. At 8 bits it comes
-    within 0.1 to 1.3 dB of "mse" on bell-shaped activations with thin tails; on heavy tails it
-    may clip far too much. Its squared error is never below that of "mse"
-    (docs/reference/strategies.md).
-    O(num_bins * levels).
+    This is the method of TensorRT (S. Migacz, "8-bit Inference with TensorRT", 2017), on
+    `num_bins` equal bins. The clipped distribution keeps the outside mass in its edge bins. The
+    quantized one spreads the mass of each level over its non-empty bins. The range with the
+    minimum divergence wins, the widest among equals. Exact zeros are left out: every range
+    represents them, and as one huge bin they would dominate the search.
+
+    At 8 bits it comes within 0.1 to 1.3 dB of "mse" on bell-shaped activations with thin tails.
+    On heavy tails it may clip far too much. In docs/reference/strategies.md its squared error
+    is never below that of "mse". O(num_bins * levels).
 
     Parameters
     ----------
     num_bins
-        Equal bins over the values that are searched. 2048 is what TensorRT uses.
+        Equal bins over the searched values. TensorRT uses 2048.
     num_levels
-        Groups that the kept bins are merged to. None takes the levels of the format: of one
-        side of zero for symmetric scaling (128 for int8; the real levels of a float), all of
-        them for affine scaling. With as many levels as bins nothing is left to search and the
-        range is that of the data; formats beyond 11 bits need more bins than the default.
+        Groups that the kept bins are merged to. None takes the levels of the format. Symmetric
+        scaling takes those of one side of zero (128 for int8; the real levels of a float),
+        affine scaling all of them. With as many levels as bins there is nothing to search, and
+        the range is that of the data. Formats beyond 11 bits need more bins than the default.
     two_sided
         None: one-sided over |x| for symmetric scaling and over data of one sign, both ends
         for affine scaling of other data. True searches windows about zero over both signs in
@@ -54,16 +54,16 @@ class KL:
 
     def __post_init__(self) -> None:
         num_bins = as_whole(self.num_bins)
-        if num_bins is None or not 1 <= num_bins <= _MOST_BINS:
+        if num_bins is None or not 1 <= num_bins <= _MAX_BINS:
             msg = (
                 f"num_bins is {shown(self.num_bins)}, but it must be a whole number between 1 "
-                f"and {_MOST_BINS}"
+                f"and {_MAX_BINS}"
             )
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "num_bins", num_bins)
         if self.num_levels is not None:
             num_levels = as_whole(self.num_levels)
-            if num_levels is None or not 2 <= num_levels <= _MOST_LEVELS:
+            if num_levels is None or not 2 <= num_levels <= _MAX_LEVELS:
                 msg = (
                     f"num_levels is {shown(self.num_levels)}, but it must be a whole number "
                     "between 2 and 2**64"
@@ -83,7 +83,7 @@ class KL:
     def range(
         self, histogram: _core.Histogram, format: QuantFormat
     ) -> tuple[float, float]:
-        """Return the range of least divergence; [0, 0] without finite values."""
+        """Return the range of minimum divergence; [0, 0] without finite values."""
         return _core.kl(
             histogram, self.num_bins, self.num_levels, self.two_sided, format
         )

@@ -1,12 +1,12 @@
-"""The kinds of transformer layers, told from the usual names of their modules."""
+"""The kinds of transformer layers, found by the usual names of their modules."""
 
 from __future__ import annotations
 
 import functools
 import re
 
-# Every name is searched in lower and upper case alike. `_` divides as `.` and `/` do, for
-# names that a tracer has flattened: model_layers_0_self_attn_q_proj.
+# Case is ignored. `_` divides as `.` and `/` do, for names that a tracer has flattened:
+# model_layers_0_self_attn_q_proj.
 _START = r"(?<![a-z0-9])"
 _END = r"(?![a-z0-9]|_[a-z])"  # fc1, fc1_2 and fc1/MatMul_output_0, but not fc1_drop
 _DOT = r"[./_]"
@@ -22,9 +22,9 @@ def _any(*whole: str, ending: tuple[str, ...] = ()) -> re.Pattern[str]:
 
 
 # The first kind that is found counts: "attention.output.dense" ends like an FFN's
-# "output.dense", and "lm_head.dense" is the head's own.
+# "output.dense", and "lm_head.dense" belongs to the head.
 _LAYERS = {
-    # What it writes, not what it reads: the scores before it have no range of their own.
+    # What it writes, not what it reads: the scores before it have no known range.
     "softmax": re.compile(
         r"(?<![a-z])softmax(?:_\d+)?(?:_output_\d+|:output)$", re.IGNORECASE
     ),
@@ -38,7 +38,7 @@ _LAYERS = {
         r"embed_(?:tokens|positions|in)|wte|wpe|tok_embeddings",
         r"(?:word|position|token_type)_embeddings?",
         r"(?<![a-z0-9./_])/?(?:model[./])?shared(?=$|[./]gather)",  # T5, BART
-        # As a module of its own, not one that holds others, such as a normalisation.
+        # The module itself, not one that holds others, such as a normalization.
         rf"embeddings?(?={_DOT}\d+$|[./]\w+_output_\d+$|$)",
     ),
     "attention_qkv": _any(
@@ -70,31 +70,35 @@ _LAYERS = {
         rf"{_FFN}(?:down|c_proj|lin2)",
     ),
 }
-# Normalisations stand inside or beside these layers and are none of them.
+# Normalizations stand inside or beside these layers and belong to none.
 _NORM = re.compile(r"(?:norm(?:alization)?|(?<![a-z])ln)\d*(?![a-z0-9])", re.IGNORECASE)
 
 KINDS = tuple(_LAYERS)
 """The kinds that `layer_kind` knows."""
 
 
-@functools.lru_cache(maxsize=1024)  # each rule of a policy asks anew
+@functools.lru_cache(maxsize=1024)  # each rule of a policy asks again
 def layer_kind(name: str) -> str | None:
-    """Return which kind of transformer layer a tensor's name speaks of.
+    """Return the kind of transformer layer that a tensor's name belongs to.
 
-    Knows the module names of the LLaMA type (also Mistral, Mixtral, Qwen, Gemma, Phi), the
-    GPT type (GPT-2, GPT-J, GPT-NeoX, OPT, Falcon, BLOOM, MPT), the BERT type (also RoBERTa,
-    DistilBERT, ViT) and T5, alone or inside an ONNX tensor's name. A judgement from the name
-    alone: what an ONNX layer *reads* has the name of the layer that wrote it.
+    Module names of these types are known, alone or inside an ONNX tensor's name:
+
+    * LLaMA, Mistral, Mixtral, Qwen, Gemma, Phi;
+    * GPT-2, GPT-J, GPT-NeoX, OPT, Falcon, BLOOM, MPT;
+    * BERT, RoBERTa, DistilBERT, ViT;
+    * T5.
+
+    Only the name counts: the input of an ONNX layer has the name of the layer that wrote it.
 
     Parameters
     ----------
     name
-        Of a module or a tensor.
+        The name of a module or a tensor.
 
     Returns
     -------
-    One of `KINDS`, or None: for normalisations, scores before their softmax, residual sums and
-    all else.
+    One of `KINDS`. None for normalizations, scores before their softmax, residual sums and
+    other tensors.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""MinMax: clip nothing, or what is beyond the extremes of a usual observation."""
+"""MinMax: clip nothing, or what is beyond the average extremes of an observation."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ Reduce = Literal["extreme", "mean", "median"]
 
 @dataclass(frozen=True)
 class MinMax:
-    """The finite minimum and maximum, of all values or of a usual observation.
+    """The finite minimum and maximum, of all values or averaged over the observations.
 
-    Safe where every value matters and there are no outliers (attention inputs, embeddings);
-    one outlier makes all other values coarse. O(1).
+    Safe where every value matters and there are no outliers (attention inputs, embeddings).
+    One outlier reduces the resolution for all other values. O(1).
 
     Parameters
     ----------
     reduce
-        "extreme" takes the extremes of all values, exactly. "mean" and "median" take those of
-        each observation (the moving average of PyTorch and ONNX Runtime, without its dependence
-        on order), so that one odd batch counts as one; they come from histograms of the
-        extremes, within their bins (0.4 %). They depend on how the data were split.
+        "extreme" takes the exact extremes of all values. "mean" and "median" are over the
+        extremes of each observation, so that one unusual batch counts once. This is like the
+        moving average of PyTorch and ONNX Runtime, but independent of the order. The extremes
+        are in histograms, with the resolution of their bins (0.4 %). The result depends on how
+        the data are split into observations.
 
     Raises
     ------
@@ -49,7 +50,7 @@ class MinMax:
 
     @property
     def needs_observations(self) -> bool:
-        """Whether the extremes of each observation are asked for."""
+        """Whether the extremes of each observation are required."""
         return self.reduce != "extreme"
 
     def range(

@@ -1,4 +1,4 @@
-"""MSE: the least squared error, or the least error by another norm."""
+"""MSE: minimize the squared error, or the error by another norm."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from quantcal.strategies.checks import as_flag, as_real
 
 @dataclass(frozen=True)
 class MSE:
-    """The range whose grid has the least expected error E|x - x_hat|^p.
+    """The range that minimizes the expected error E|x - x_hat|^p.
 
-    Global search, coarse to fine, over one end (symmetric) or both (affine), scored through
-    the very grid that is deployed. The default: it weighs clipping against rounding
+    A global search, coarse to fine, over one end (symmetric) or both (affine). The error is
+    that of the deployed grid. It is the default strategy, as it balances clipping and rounding
     without assuming a distribution. About 300 candidates for one end and 1300 for two, each
     O(levels) for p = 2 and O(bins) otherwise.
 
@@ -25,13 +25,13 @@ class MSE:
         The norm, from 1 to 4; 2 is the squared error. Toolkits for language models use 2.4,
         which clips less.
     newton
-        Instead of searching, iterate OCTAV's fixed point (Sakr et al., "Optimal Clipping and
-        Magnitude-aware Differentiation", ICML 2022, equation 6), for p = 2 only: 1.8 times as
-        fast for int8 and 4 times for uint8 (1,000,000 Gaussian values), 1.4 and 1.9 times
-        behind a ReLU, where it is no faster at 4 bits. It takes rounding for evenly spread
-        noise and one threshold for both sides; docs/reference/strategies.md has its distance
-        from the optimum. Floats and power-of-two scales, where that noise model does not hold,
-        are searched all the same.
+        Iterate OCTAV's fixed point instead of searching (Sakr et al., "Optimal Clipping and
+        Magnitude-aware Differentiation", ICML 2022, equation 6), for p = 2 only. On 1,000,000
+        Gaussian values it is 1.8 times as fast for int8 and 4 times for uint8. After a ReLU it
+        is 1.4 and 1.9 times as fast, and no faster at 4 bits. It models rounding as uniform
+        noise, with one threshold for both sides. See docs/reference/strategies.md for its
+        distance from the optimum. The model does not hold for floats and power-of-two scales,
+        which are searched.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class MSE:
     def range(
         self, histogram: _core.Histogram, format: QuantFormat
     ) -> tuple[float, float]:
-        """Return the range of least error; [0, 0] without finite values."""
+        """Return the range of minimum error; [0, 0] without finite values."""
         if self.newton:
             return _core.octav(histogram, format)
         return _core.mse(histogram, float(self.p), format)

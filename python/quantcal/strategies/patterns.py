@@ -1,4 +1,4 @@
-"""What the left side of a rule says: a name, a glob, a regular expression, a kind of layer."""
+"""Patterns of rules: a name, a glob, a regular expression, or a kind of layer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LAYER = "layer:"
 
 
 class Pattern:
-    """A pattern of tensor names, read and checked.
+    """A checked pattern of tensor names.
 
     Parameters
     ----------
     text
-        A name; a glob with `*`, `?`, `[…]`, which spans the whole name; `re:` and a regular
-        expression (Python's `re`), which may be found anywhere in it; or `layer:` and a kind
-        of transformer layer. Case counts, except in `layer:`.
+        A name, or a glob with `*`, `?`, `[…]`, which must match the whole name. `re:` and a
+        regular expression (Python's `re`) may match any part of it. `layer:` and a kind of
+        transformer layer match the layer's name. Case counts, except in `layer:`.
 
     Raises
     ------
@@ -47,12 +47,12 @@ class Pattern:
 
     @property
     def plain(self) -> bool:
-        """Whether it is a name and nothing else."""
+        """Whether it is a plain name."""
         return self._test is None
 
     @property
     def bracketed(self) -> bool:
-        """Whether it has brackets and no other sign of a glob, as names may have."""
+        """Whether it has brackets but no other sign of a glob; names may have brackets."""
         special = self.text.startswith((_REGEX, _LAYER)) or {"*", "?"} & set(self.text)
         return not special and "[" in self.text
 
@@ -62,7 +62,7 @@ class Pattern:
 
 
 def _read(text: str) -> Callable[[str], bool] | None:
-    """Return the test of a pattern; None for a plain name."""
+    """Return the test for a pattern; None for a plain name."""
     if text.startswith(_REGEX):
         search = _compile(text.removeprefix(_REGEX)).search
         return lambda name: search(name) is not None
@@ -83,7 +83,7 @@ def _compile(expression: str) -> re.Pattern[str]:
         msg = f"{expression!r} is not a valid regular expression: {error.msg}{at}"
         raise CalibrationError(msg) from error
     except (OverflowError, RecursionError) as error:
-        msg = f"{expression[:50]!r}… is no usable regular expression: {error}"
+        msg = f"{expression[:50]!r}… is not a usable regular expression: {error}"
         raise CalibrationError(msg) from error
 
 

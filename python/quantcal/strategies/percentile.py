@@ -13,36 +13,37 @@ from quantcal.strategies.checks import as_flag, as_real
 
 Tails = Literal["split", "each"]
 
-_LEAST_CUT = 1e-4  # percent
-_MOST_CUT = 50.0
+_MIN_CUT = 1e-4  # percent
+_MAX_CUT = 50.0
 
 
 @dataclass(frozen=True)
 class Percentile:
     """The range that covers `percentile` percent of the values.
 
-    Symmetric scaling: the percentile of |x|. Affine scaling: from a low to a high percentile.
-    It is the order statistic itself for 16-bit data, and interpolated within a bin (0.4 %)
+    Symmetric scaling takes the percentile of |x|, affine scaling a low and a high percentile.
+    They are exact order statistics for 16-bit data, and interpolated within a bin (0.4 %)
     otherwise. O(bins).
 
     Parameters
     ----------
     percentile
-        In percent: from 1 up to 100. The default of 99.99 cuts one value in ten thousand.
-        Less than 1 is refused: 0.999 is meant as a share, which is 99.9 here. 1 itself is
-        one percent.
+        In percent, from 1 to 100. The default of 99.99 cuts one value in ten thousand.
+        Values below 1 are refused, as 0.999 is probably a share, which is 99.9 here. 1 itself
+        is one percent.
     tails
-        What affine scaling cuts: "split" half of the rest at each end, so that `percentile`
-        percent are covered; "each" all of it at each end.
+        What affine scaling cuts. "split" cuts half of the rest at each end, so that it covers
+        `percentile` percent. "each" cuts all of it at each end.
     adaptive
-        Cut c / kurtosis percent instead of 100 - `percentile`. At 8 bits c is 0.028, which
-        covers 99.991 percent of Gaussian values, whose kurtosis is 3, and 99.995 of Laplacian
-        ones, whose kurtosis is 6: just what the least squared error covers there. (At 4 bits
-        98.83 and 99.41, where ACIQ's thresholds cover 98.95 and 99.35, and the least error of
-        int4, which has 15 levels, 98.2 and 99.0.) c is the geometric mean, over these two, of
-        kurtosis times the share that lies beyond ACIQ's threshold for the format's bits.
-        Heavier tails carry more of the signal, so less of them is cut; the cut is never
-        below 0.0001 percent.
+        Cut c / kurtosis percent instead of 100 - `percentile`. Heavier tails carry more of the
+        signal, so less of them is cut. For Gauss and Laplace, take kurtosis times the share
+        beyond ACIQ's threshold for the format's bits; c is the geometric mean of both.
+
+        At 8 bits c is 0.028. That covers 99.991 percent of Gaussian values, whose kurtosis is
+        3, and 99.995 of Laplacian ones, whose kurtosis is 6. The minimum squared error covers
+        the same. At 4 bits it covers 98.83 and 99.41, ACIQ's thresholds 98.95 and 99.35, and
+        the minimum error of int4, which has 15 levels, 98.2 and 99.0. The cut is at least
+        0.0001 percent.
 
     Raises
     ------
@@ -96,7 +97,7 @@ class Percentile:
         return _core.percentile(histogram, percentile / 100, each, format)
 
     def explain(self, histogram: _core.Histogram, format: QuantFormat) -> str:
-        """Return the percentile that the kurtosis gave, if it did."""
+        """Return the percentile that follows from the kurtosis, if adaptive."""
         if not self.adaptive:
             return ""
         kurtosis = histogram.kurtosis() or 0.0
@@ -106,9 +107,9 @@ class Percentile:
     def _percentile(self, histogram: _core.Histogram, format: QuantFormat) -> float:
         if not self.adaptive:
             return self.percentile
-        kurtosis = max(histogram.kurtosis() or 0.0, 1.0)  # 1 is the least there is
+        kurtosis = max(histogram.kurtosis() or 0.0, 1.0)  # 1 is the minimum
         cut = _share_times_kurtosis(format.bits) / kurtosis
-        return 100.0 - min(max(cut, _LEAST_CUT), _MOST_CUT)
+        return 100.0 - min(max(cut, _MIN_CUT), _MAX_CUT)
 
     def __str__(self) -> str:
         extra = "_each" if self.tails == "each" else ""

@@ -1,4 +1,4 @@
-"""Policies: which strategy decides for which tensor."""
+"""Policies: which strategy applies to which tensor."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ from quantcal._text import plural, shown
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
 from quantcal.strategies.presets import NAMED
-from quantcal.strategies.registry import resolve
-from quantcal.strategies.serialize import express, strategy_of
+from quantcal.strategies.registry import resolve, strategy_of
+from quantcal.strategies.serialize import serialize
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (
     "str | os.PathLike[str] | Strategy | Mapping[str, Any] | Policy"
 )
-"""What can be given where a strategy is expected; `Policy.of` reads it."""
+"""What is accepted as a strategy; `Policy.of` reads it."""
 
-_MOST = 10  # names in one message
+_MAX_NAMED = 10  # names in one message
 
 
 class Policy:
-    """Ordered rules, pattern to strategy; the first that matches a tensor's name decides.
+    """Ordered rules, pattern to strategy; the first that matches a tensor's name applies.
 
     Immutable. See docs/guide/policies.md for a guide.
 
     Parameters
     ----------
     rules
-        A mapping, or pairs, of patterns and strategies. A pattern is the name of a tensor; a
-        glob with `*`, `?` and `[…]`, which must match the whole name (`*` matches dots and
-        slashes too); `re:` and a regular expression, which need only be found in the name
-        (`re.search`; anchor it with `^` and `$`); or `layer:` and a kind of transformer layer:
-        `embedding`, `attention_qkv`, `attention_out`, `ffn_up`, `ffn_down`, `lm_head`,
-        `softmax`. Case counts, except in `layer:`. A strategy is a name ("percentile_99.9"),
-        an object (`MSE(p=2.4)`) or a mapping {"strategy": "mse", "p": 2.4}.
+        A mapping, or pairs, of patterns and strategies. A strategy is a name
+        ("percentile_99.9"), an object (`MSE(p=2.4)`) or a mapping
+        {"strategy": "mse", "p": 2.4}. A pattern is one of:
+
+        * the name of a tensor;
+        * a glob with `*`, `?` and `[…]`, which must match the whole name (`*` matches dots and
+          slashes too);
+        * `re:` and a regular expression, which may match any part of the name (`re.search`;
+          anchor it with `^` and `$`);
+        * `layer:` and a kind of transformer layer: `embedding`, `attention_qkv`,
+          `attention_out`, `ffn_up`, `ffn_down`, `lm_head`, `softmax`.
+
+        Case counts, except in `layer:`.
 
     Raises
     ------
     CalibrationError
         If there are no rules, two have the same pattern, a regular expression is invalid, or
-        a name, an option or a kind of layer is not known; the message names the rule.
+        a name, an option or a kind of layer is not known. The message names the rule.
     TypeError
         If a pattern is not a str, a strategy is none of the above, or an option is of a
         wrong type.
@@ -96,7 +102,7 @@ class Policy:
 
     @classmethod
     def of(cls, strategy: Any, **options: Any) -> Policy:
-        """Return the policy that `Calibrator.compute` understands by its argument.
+        """Return the policy for the argument of `Calibrator.compute`.
 
         Parameters
         ----------
@@ -104,13 +110,13 @@ class Policy:
             The name of a strategy or of a policy, a strategy object, a mapping of patterns
             to strategies, the path of a policy file as a `Path`, or a policy.
         options
-            Of the named strategy.
+            Options of the named strategy.
 
         Raises
         ------
         CalibrationError
             If a name or an option is not known, the mapping is empty, or the file cannot be
-            read or holds something else.
+            read or is not a policy.
         TypeError
             If it is none of these, or options are given to what takes none.
         """
@@ -142,9 +148,9 @@ class Policy:
         Parameters
         ----------
         name
-            "llm_layers": what did best for each kind of transformer layer, "mse"
-            for every other tensor. docs/guide/policies.md lists them and says where they fail:
-            try "mse" alone beside it.
+            "llm_layers": the best strategy for each kind of transformer layer, "mse" for every
+            other tensor. docs/guide/policies.md lists its rules and where they fail; compare it
+            with "mse" alone.
 
         Raises
         ------
@@ -172,8 +178,8 @@ class Policy:
         Parameters
         ----------
         path
-            Of a .toml or .json file with a list `rules`, in order; each rule has a `pattern`,
-            the name of a `strategy` and, beside them, the strategy's options.
+            A .toml or .json file with an ordered list `rules`. Each rule has a `pattern`, the
+            name of a `strategy` and the strategy's options.
 
         Raises
         ------
@@ -191,7 +197,7 @@ class Policy:
         Raises
         ------
         CalibrationError
-            If a strategy is one of your own, which text cannot hold, the file is of another
+            If a strategy is a custom one, which text cannot hold, the file is of another
             kind, or it cannot be written.
         """
         from quantcal.strategies.policy_file import write
@@ -204,7 +210,7 @@ class Policy:
         Raises
         ------
         CalibrationError
-            If a strategy is one of your own, which text cannot hold; names the rule.
+            If a strategy is a custom one, which text cannot hold; names the rule.
 
         Examples
         --------
@@ -215,7 +221,7 @@ class Policy:
         written = {}
         for text, strategy in self._rules:
             try:
-                written[text] = express(strategy)
+                written[text] = serialize(strategy)
             except CalibrationError as error:
                 msg = f'Rule "{text}": {error}'
                 raise CalibrationError(msg) from error
@@ -254,7 +260,7 @@ class Policy:
         return _restore, (self._rules, self._optional)
 
     def match(self, name: str) -> Rule:
-        """Return the rule that decides for a tensor: its pattern and its strategy.
+        """Return the rule that applies to a tensor: its pattern and its strategy.
 
         Raises
         ------
@@ -267,28 +273,28 @@ class Policy:
         raise CalibrationError(self._unmatched([name]))
 
     def assign(self, names: Iterable[str]) -> tuple[dict[str, Rule], tuple[str, ...]]:
-        """Return the rule of each of all tensors, and the patterns of rules without any.
+        """Return the rule of each tensor, and the patterns of unused rules.
 
-        A name with brackets means that tensor alone if it was observed: "a[0]" does not
+        A pattern with brackets is a plain name if that tensor was observed. So "a[0]" does not
         match "a0" then. O(tensors * rules).
 
         Parameters
         ----------
         names
-            Of all tensors that were observed.
+            Names of all tensors that were observed.
 
         Returns
         -------
-        The rule, pattern and strategy, for each name; and the patterns that decide for no
-        tensor, because they match none or earlier rules match all of theirs. "*" is no
-        remark, nor are rules of a named policy as long as one of them decides: no model
-        has all kinds of layers.
+        The rule, pattern and strategy, for each name; and the patterns of unused rules, which
+        match no tensor, or only tensors that earlier rules match. "*" is not reported. Rules of
+        a named policy are not reported while one of them is used, as no model has all kinds of
+        layers.
 
         Raises
         ------
         CalibrationError
             If a rule is for a plain name that was never observed, or tensors match no rule;
-            the message lists them.
+            the message names them.
         """
         observed = dict.fromkeys(names)
         for pattern in self._patterns:
@@ -320,7 +326,7 @@ class Policy:
 
 
 def unknown_name(name: object, observed: Iterable[str]) -> str:
-    """Return the sentence that says a tensor was never observed, with names like it."""
+    """Return the sentence that a tensor was never observed, with similar names."""
     known = list(observed)
     name = name if isinstance(name, str) else shown(name)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -330,8 +336,8 @@ def unknown_name(name: object, observed: Iterable[str]) -> str:
 
 
 def _quoted(names: list[str]) -> str:
-    more = len(names) - _MOST
-    listed = ", ".join(f'"{name}"' for name in names[:_MOST])
+    more = len(names) - _MAX_NAMED
+    listed = ", ".join(f'"{name}"' for name in names[:_MAX_NAMED])
     return listed + (f" and {more} more" if more > 0 else "")
 
 

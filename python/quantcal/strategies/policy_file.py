@@ -15,7 +15,7 @@ from quantcal._io.json_text import parse_json
 from quantcal._io.toml_text import parse_toml
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
-from quantcal.strategies.serialize import strategy_of
+from quantcal.strategies.registry import strategy_of
 
 _EXAMPLE = 'rules = [{pattern = "*", strategy = "mse"}]'
 
@@ -46,7 +46,7 @@ def load_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     CalibrationError
-        If it cannot be read or is no TOML.
+        If it cannot be read or is not TOML.
     """
     content: dict[str, Any] = _load(path, parse_toml)
     return content
@@ -100,7 +100,7 @@ def _known_kind(
 
 
 def rules_of(content: Any, kind: str) -> list[tuple[str, Strategy]]:
-    """Check what a file holds, from the outside in."""
+    """Check the content of a file and return its rules."""
     if not isinstance(content, dict):
         msg = f'a policy is an object {{"rules": […]}}, not {_what(content)}'
         raise CalibrationError(msg)
@@ -162,7 +162,7 @@ def _shape(kind: str) -> str:
 
 
 def _what(value: Any) -> str:
-    """Return what a value is, in words of TOML and JSON, with its beginning."""
+    """Return the type of a value, in the terms of TOML and JSON, with its beginning."""
     if value is None:
         return "null"
     names = {
@@ -194,7 +194,7 @@ def _to_toml(entries: Iterable[Mapping[str, Any]]) -> str:
 def to_toml(value: Any) -> str:
     """Return a bool, a number, text or a mapping of these as TOML.
 
-    Backslashes stay single where they can.
+    Text with backslashes is literal where possible, so that they stay single.
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {to_toml(v)}" for k, v in value.items()) + "}"

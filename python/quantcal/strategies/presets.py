@@ -1,4 +1,4 @@
-"""Policies that have a name. Their rules, as text; `Policy.named` makes them."""
+"""The rules of named policies, as text; `Policy.named` builds the policies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LLM_LAYERS = {
     "layer:softmax": "softmax",
     "*": "mse",
 }
-"""The best choice for each kind of layer of a language model that was measured;
-docs/measurements/llm.md has the figures."""
+"""The best measured strategy for each kind of layer of language models; the figures are in
+docs/measurements/llm.md."""
 
 NAMED = {"llm_layers": LLM_LAYERS}

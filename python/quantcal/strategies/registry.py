@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantcal._core import CalibrationError
@@ -14,7 +14,6 @@ from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.entropy import MaxEntropy
 from quantcal.strategies.fixed import Fixed, softmax
-from quantcal.strategies.hybrid import Hybrid
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
@@ -36,10 +35,14 @@ _BY_NAME: dict[str, Callable[..., Strategy]] = {
     "entropy": MaxEntropy,
     "max_entropy": MaxEntropy,
     "aciq": ACIQ,
-    "hybrid": Hybrid,
     "fixed": Fixed,
     "softmax": softmax,
 }
+
+
+def register(name: str, factory: Callable[..., Strategy]) -> None:
+    """Add a strategy that is made of others, and so imports this module."""
+    _BY_NAME[name] = factory
 
 
 def names() -> list[str]:
@@ -48,7 +51,7 @@ def names() -> list[str]:
 
 
 def factories() -> dict[str, Callable[..., Strategy]]:
-    """Return what makes a strategy, by name."""
+    """Return the factories of strategies, by name."""
     return dict(_BY_NAME)
 
 
@@ -76,7 +79,7 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     if factory is not None:
         return _create(strategy, factory, options)
     prefix, _, number = strategy.partition("percentile_")
-    if not prefix and number and "_" not in number:  # which float() would read over
+    if not prefix and number and "_" not in number:  # which float() ignores
         try:
             percentile = float(number)
         except ValueError:
@@ -85,8 +88,8 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
             return _create(strategy, Percentile, {"percentile": percentile, **options})
     if strategy in NAMED:
         msg = (
-            f'"{strategy}" is a policy, not a strategy. Give it alone, or behind rules of '
-            f'your own: Policy({{…}}) + Policy.named("{strategy}").'
+            f'"{strategy}" is a policy, not a strategy. Give it alone, or after other '
+            f'rules: Policy({{…}}) + Policy.named("{strategy}").'
         )
         raise CalibrationError(msg)
     close = difflib.get_close_matches(strategy.lower(), [*_BY_NAME, *NAMED], n=1)
@@ -96,6 +99,28 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
         f"policies: {', '.join(NAMED)}."
     )
     raise CalibrationError(msg)
+
+
+def strategy_of(given: Any) -> Strategy:
+    """Return a rule's strategy from a name, an object, or a mapping with its options.
+
+    Raises
+    ------
+    CalibrationError
+        If the name or an option is not known, or the mapping has no name.
+    TypeError
+        If it is none of these, or an option is of a wrong type.
+    """
+    if not isinstance(given, Mapping):
+        return resolve(given)
+    options = dict(given)
+    if "strategy" not in options:
+        msg = (
+            f'{options} has no "strategy"; give a name and its options, such as '
+            '{"strategy": "mse", "p": 2.4}'
+        )
+        raise CalibrationError(msg)
+    return resolve(options.pop("strategy"), **options)
 
 
 def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
@@ -139,9 +164,9 @@ def _create(
 
 
 def _mistyped(field: dataclasses.Field[Any], value: Any) -> str | None:
-    """Return what an option must be if its value is something else.
+    """Return the required type of an option if its value has another type.
 
-    Annotations of one simple type are looked at; a strategy checks the others itself.
+    Only annotations of one simple type are checked here; a strategy checks the others.
     """
     types: dict[str, tuple[type, str]] = {
         "bool": (bool, "True or False"),

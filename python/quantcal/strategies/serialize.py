@@ -1,9 +1,8 @@
-"""Strategies as plain data: a name, or a name with options, as dicts and files hold them."""
+"""Strategies as plain data: a name, or a name with options, for dicts and files."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from quantcal._core import CalibrationError
@@ -12,36 +11,14 @@ from quantcal.strategies.percentile import Percentile
 from quantcal.strategies.registry import factories, names, resolve
 
 
-def strategy_of(given: Any) -> Strategy:
-    """Return a rule's strategy from a name, an object, or a mapping with its options.
-
-    Raises
-    ------
-    CalibrationError
-        If the name or an option is not known, or the mapping has no name.
-    TypeError
-        If it is none of these, or an option is of a wrong type.
-    """
-    if not isinstance(given, Mapping):
-        return resolve(given)
-    options = dict(given)
-    if "strategy" not in options:
-        msg = (
-            f'{options} has no "strategy"; give a name and its options, such as '
-            '{"strategy": "mse", "p": 2.4}'
-        )
-        raise CalibrationError(msg)
-    return resolve(options.pop("strategy"), **options)
-
-
-def express(strategy: Strategy) -> str | dict[str, Any]:
+def serialize(strategy: Strategy) -> str | dict[str, Any]:
     """Return a strategy's name, or its name and options: {"strategy": "kl", "num_bins": 512}.
 
     Raises
     ------
     CalibrationError
-        If it has no name, as strategies of one's own, or an option that is not a bool, a
-        number, text or another strategy that can be written.
+        If it is a custom strategy, or has an option that is not a bool, a number, text or
+        another strategy that can be written.
     """
     written = _written(strategy)
     if written is None:
@@ -54,7 +31,7 @@ def express(strategy: Strategy) -> str | dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A strategy within a strategy is written as it would be alone."""
+    """Return an option's value; a strategy in it is serialized like any other."""
     return _written(value) if isinstance(value, Strategy) else value
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from quantcal._compute import Stats
+from quantcal._statistics import Stats
 from quantcal.calibrator import Calibrator
 
 
@@ -43,9 +43,9 @@ class DeviceCalibrator(Calibrator):
     def _tensors(self, tensors: dict[str, Stats]) -> None:
         self.fetched = tensors
 
-    def _include(self, parts: Iterable[tuple[str, Stats]]) -> None:
+    def add_stats(self, parts: Iterable[tuple[str, Stats]]) -> None:
         self._writers.add(threading.get_ident())
         try:
-            super()._include(parts)
+            super().add_stats(parts)
         finally:
             self._writers.discard(threading.get_ident())

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from quantcal import _core
-from quantcal._compute import Stats
 from quantcal._core import CalibrationError
+from quantcal._statistics import Stats
 
 _TENSOR_BITS = {
     torch.float16: 10,

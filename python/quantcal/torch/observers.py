@@ -122,7 +122,7 @@ class StrategyObserver:
     def _fetch(self) -> None:
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            self._calibrator._include([(_NAME, pending.fetch())])
+            self._calibrator.add_stats([(_NAME, pending.fetch())])
 
     def calculate_qparams(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale (float32) and zero point (int64), with one element per channel.

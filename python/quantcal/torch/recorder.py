@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal import _core
-from quantcal._compute import Stats
 from quantcal._core import CalibrationError
 from quantcal._process.forks import new_lock
+from quantcal._statistics import Stats, add_observation, new_stats
 from quantcal.calibrator import Calibrator
 from quantcal.torch.device_calibrator import DeviceCalibrator
 from quantcal.torch.device_counts import DeviceCounts, check_finite, count_on_device
@@ -102,12 +101,13 @@ class Recorder:
                 raise type(error)(msg) from error
         if keep is not None:
             values = values[keep]
-        # `_empty` of the calibrator would fetch the counts from other devices.
-        bits = calibrator.mantissa_bits
-        empty: Stats = _core.TensorStats(bits)
-        if axis is not None:
-            empty = _core.ChannelStats(axis, bits)
-        return calibrator._record(name, empty, as_engine_input(values, axis), hold=True)
+        return add_observation(
+            name,
+            new_stats(axis, calibrator.mantissa_bits),
+            as_engine_input(values, axis),
+            finite_only=calibrator.on_nonfinite == "raise",
+            hold=True,
+        )
 
     def note_call(self, path: str, kind: str, *, found: bool, given: bool) -> None:
         """Note whether the input or output of a call held values, and tensors to record."""
@@ -158,7 +158,7 @@ class Recorder:
             else:
                 pending.append((name, record))
         if parts:
-            self.calibrator._include(parts)
+            self.calibrator.add_stats(parts)
         if pending:
             self._defer(pending)
         calibrator = self.calibrator
@@ -188,6 +188,6 @@ class Recorder:
             return
         with self._lock:
             fetched, self._pending = self._pending, {}
-        self.calibrator._include(
+        self.calibrator.add_stats(
             [(name, c.fetch()) for name, pending in fetched.items() for c in pending]
         )

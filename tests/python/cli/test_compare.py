@@ -154,4 +154,4 @@ def test_it_fits_a_narrow_terminal(stats: Path) -> None:
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert re.search(r"^strategy +median SQNR", text, re.MULTILINE)
-    assert "least SQNR" in text
+    assert "min SQNR" in text

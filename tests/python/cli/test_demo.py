@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("PIL")
 pytest.importorskip("onnxruntime")
 
+from cli_runs import call
 from quantcal import CalibrationError, demo
 from quantcal.demo import fonts, ocr, report
 from quantcal.demo.lines import Line, contact_sheet, render_lines, split_of
@@ -458,11 +459,10 @@ def test_a_missing_extra_says_how_to_install_it(tmp_path, monkeypatch):
         demo.run(output=tmp_path / "out", progress=False)
 
 
-def test_the_shell_command_reports_errors_and_returns_1(cache, capsys):
-    from quantcal.demo.__main__ import main
-
-    assert main(["--output", str(cache / "out"), "--quiet"]) == 1
-    assert "rapidocr-onnxruntime==1.4.4" in capsys.readouterr().err
+def test_the_command_reports_what_it_cannot_fetch(cache):
+    done = call("demo", "-o", cache / "out")
+    assert done.code == 1
+    assert "rapidocr-onnxruntime==1.4.4" in done.err
 
 
 # --- the real model ---------------------------------------------------------

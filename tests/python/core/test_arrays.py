@@ -1,4 +1,4 @@
-"""The border for arrays: every dtype, layout and origin gives the histogram of its elements."""
+"""Arrays as input: every dtype, layout and origin gives the histogram of its elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input is an error that names it and says what to do; nothing is lost by it."""
+"""Bad input raises an error that names it and says what to do; no data are lost."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ def test_arrays_of_other_types_name_the_tensor_and_the_types_accepted(
 @pytest.mark.parametrize("values", [None, iter([1.0]), {1.0}, len, object()])
 def test_what_is_no_array_is_called_so(values: Any) -> None:
     kind = type(values).__name__
-    with fails(f'Tensor "x": {kind} is no array; quantcal takes arrays of', TypeError):
+    with fails(
+        f'Tensor "x": {kind} is not an array; quantcal takes arrays of', TypeError
+    ):
         calibrator().observe("x", values)
-    with fails(f"{kind} is no array", TypeError):
+    with fails(f"{kind} is not an array", TypeError):
         qc.QuantParams.from_range(0, 1).quantize(values)
 
 
@@ -330,8 +332,8 @@ def test_what_is_no_range_is_named_with_the_tensor(wrong: Any, axis: Any) -> Non
 
     cal = qc.Calibrator()
     cal.observe("conv1.input", X.reshape(10, 100), axis=axis)
-    text = re.escape(f"it returned {wrong!r}, but a range is two numbers")
-    with fails(f'Tensor "conv1.input".*odd: {text}'):
+    message = re.escape(f"it returned {wrong!r}, but a range is two numbers")
+    with fails(f'Tensor "conv1.input".*odd: {message}'):
         cal.compute(Odd())
     (row,) = qc.compare(cal, strategies=[Odd()])
     assert "two numbers" in row.error
@@ -498,7 +500,7 @@ def test_containers_of_other_types_are_refused_with_what_is_wanted() -> None:
 
 def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> None:
     cal = calibrator()
-    with fails("half a character"):
+    with fails("half a surrogate pair"):
         cal.observe("conv\ud800", X)
     assert qc.Calibrator.from_bytes(cal.to_bytes()) == cal
 
@@ -506,7 +508,9 @@ def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> No
 @pytest.mark.parametrize(
     ("given", "meant"), [("MSE", "mse"), ("KL", "kl"), ("MinMax", "minmax")]
 )
-def test_a_name_in_other_letters_is_told_the_right_one(given: str, meant: str) -> None:
+def test_a_name_in_other_letters_is_reported_the_right_one(
+    given: str, meant: str
+) -> None:
     with fails(f'Did you mean "{meant}"'):
         calibrator().compute(given)
 
@@ -525,7 +529,7 @@ def test_what_is_no_number_is_refused_with_the_value(value: Any) -> None:
             call()
 
 
-def test_an_interval_beyond_float64_is_told_in_few_characters() -> None:
+def test_an_interval_beyond_float64_is_reported_in_few_characters() -> None:
     message = re.escape(
         "the interval [-1e308, 1e308] is not usable: it is wider than the largest float64"
     )

@@ -1,4 +1,4 @@
-"""`Calibrator`: named histograms that are observed, merged, saved and computed from."""
+"""`Calibrator`: observing, merging, saving and computing."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def observed(x: Array, axis: int | None = 1, **options: Any) -> qc.Calibrator:
 
 
 def operators(params: qc.QuantParams, shape: tuple[int, ...]) -> ort.InferenceSession:
-    """Return a session that quantises and dequantises along the axis."""
+    """Return a session that quantizes and dequantizes along the axis."""
     kind = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}[params.format]
     zero_point = np.asarray(params.zero_point).astype(params.format)
     graph = helper.make_graph(
@@ -52,7 +52,7 @@ def operators(params: qc.QuantParams, shape: tuple[int, ...]) -> ort.InferenceSe
                 "DequantizeLinear", ["q", "s", "z"], ["y"], axis=params.axis
             ),
         ],
-        "quantise",
+        "quantize",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [
             helper.make_tensor_value_info("q", kind, shape),
@@ -185,7 +185,7 @@ def test_the_report_tells_all_channels_together() -> None:
         beyond = np.abs(x - y) > 0.501 * scale
         assert report.clipped == pytest.approx(beyond.mean(), abs=2e-3)
         assert (report.count, report.zeros) == (x.size, int((x == 0).sum()))
-        assert (report.minimum, report.maximum) == (x.min(), x.max())
+        assert (report.min, report.max) == (x.min(), x.max())
 
 
 def test_what_is_not_finite_is_reported() -> None:
@@ -399,7 +399,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         params.dequantize(np.zeros((3, 4), np.uint8))
     with pytest.raises(qc.CalibrationError, match="2 lower and 1 upper"):
         qc.QuantParams.from_range([0, 0], [1], axis=0)
-    with pytest.raises(TypeError, match="goes with an array"):
+    with pytest.raises(TypeError, match="only an array takes an axis"):
         qc.calibrate(qc.Histogram(), axis=1)
     assert params.quantize(np.zeros((0, 3), np.float32)).shape == (0, 3)
 
@@ -420,8 +420,8 @@ def test_compute_and_inspect_show_tables_by_channel(tmp_path: Path) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert "6 × axis 1" in shown.out
     assert " … " in shown.out
-    message = json.loads(call("inspect", table, "--json").out)["tensors"]
-    found = {record["name"]: record for record in message}
+    records = json.loads(call("inspect", table, "--json").out)["tensors"]
+    found = {record["name"]: record for record in records}
     assert len(found["x"]["scale"]) == 6
     assert found["x"]["axis"] == 1
     assert isinstance(found["whole"]["scale"], float)

@@ -1,4 +1,4 @@
-"""Histograms by channel: each is that of the channel's values, picked out with numpy."""
+"""Histograms by channel: each equals that of the channel's values, selected with numpy."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_forked_child_counts_as_its_parent_does(threads: int) -> None:
 
 
 @pytest.mark.usefixtures("keep_num_threads")
-def test_a_forked_child_computes_and_quantises_with_its_parents_threads() -> None:
+def test_a_forked_child_computes_and_quantizes_with_its_parents_threads() -> None:
     qc.set_num_threads(3)
     want = compute(5)
     assert want[0] == 3

@@ -57,7 +57,7 @@ def grids(format: str) -> Iterator[qc.QuantParams]:
 
 
 def values_for(p: qc.QuantParams, seed: int = 0) -> Array:
-    """Return all levels, ties and their neighbours, what overflows, and everything odd."""
+    """Return all levels, ties and their neighbors, what overflows, and everything odd."""
     levels = oracles.levels(p.format) - p.zero_point
     if levels.size > 4096:  # both ends, the middle, and some between
         some = np.random.default_rng(seed).choice(levels, 2000)
@@ -102,7 +102,7 @@ def onnx_type(format: str) -> int:
 def model(p: qc.QuantParams, opset: int, ir_version: int) -> Any:
     """Return a model that gives what values become, and their codes as numbers.
 
-    Dequantised with scale 1 and zero point 0, a code is its own number: small types need not
+    Dequantized with scale 1 and zero point 0, a code is its own number: small types need not
     leave the model.
     """
     real, code = TensorProto.FLOAT, onnx_type(p.format)
@@ -190,13 +190,13 @@ def test_four_bit_floats_are_those_of_the_onnx_reference() -> None:
 @pytest.mark.parametrize("format", FLOATS)
 def test_codes_of_floats_are_the_bits_of_ml_dtypes(format: str) -> None:
     dtype = np.dtype(getattr(ml_dtypes, format))
-    most = float(ml_dtypes.finfo(dtype).max)
+    maximum = float(ml_dtypes.finfo(dtype).max)
     for seed, p in enumerate(grids(format)):
         x = values_for(p, seed)
         with np.errstate(over="ignore", invalid="ignore"):
             steps = x / np.float32(p.scale)
         # What saturates does so before the conversion, which would give NaN or infinity.
-        limited = np.where(np.isnan(steps), steps, np.clip(steps, -most, most))
+        limited = np.where(np.isnan(steps), steps, np.clip(steps, -maximum, maximum))
         want = limited.astype(np.float32).astype(dtype)
         codes = p.quantize(x)
         assert codes.dtype == dtype

@@ -1,4 +1,4 @@
-"""The code for every processor and the wider one give the same bytes."""
+"""The generic and the SIMD code give the same bytes."""
 
 from __future__ import annotations
 

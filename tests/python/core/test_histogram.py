@@ -37,7 +37,7 @@ def test_counts_per_bin_are_those_of_the_top_bits(
     want = oracles.bins(values, mantissa_bits)
     assert counts.dtype == np.uint64
     assert counts.tolist() == [count for _, _, count in want]
-    # Each bin encloses its values and no neighbour's, within the data's extremes.
+    # Each bin encloses its values and no neighbor's, within the data's extremes.
     assert all(
         a <= smallest and largest <= b
         for a, b, (smallest, largest, _) in zip(low, high, want, strict=True)

@@ -1,4 +1,4 @@
-"""What is almost surely a mistake is told: shares given as percent, and data without values."""
+"""Likely mistakes are reported: shares given as percent, and data without values."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_a_share_in_a_file_is_named_with_its_rule(suffix: str, tmp_path: Path) -
         qc.Policy.load(path)
 
 
-def test_a_share_on_the_command_line_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_share_on_the_command_line_is_reported_in_one_line(tmp_path: Path) -> None:
     stats, table = save_stats(tmp_path), tmp_path / "t.json"
-    output = call("compute", stats, "-o", table, "-s", "percentile_0.999").error_text()
-    assert output.endswith("give 99.9")
+    message = call("compute", stats, "-o", table, "-s", "percentile_0.999").error_text()
+    assert message.endswith("give 99.9")
     assert not table.exists()
 
 
@@ -62,7 +62,7 @@ def test_a_share_in_torchs_flows_is_refused_before_anything_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "axis", "output"),
+    ("values", "axis", "message"),
     [
         (f32([]), None, r"\(0 values\)"),
         (f32([np.nan] * 3), None, r"\(3 NaN\)"),
@@ -76,10 +76,10 @@ def test_a_share_in_torchs_flows_is_refused_before_anything_runs() -> None:
         (np.full((2, 9), np.nan, np.float32), 1, r"\(18 NaN\)"),
     ],
 )
-def test_data_without_values_are_told(
-    values: Any, axis: int | None, output: str
+def test_data_without_values_are_reported(
+    values: Any, axis: int | None, message: str
 ) -> None:
-    with pytest.warns(UserWarning, match=f"{EMPTY} {output}") as caught:
+    with pytest.warns(UserWarning, match=f"{EMPTY} {message}") as caught:
         params = qc.calibrate(values, axis=axis)
     assert len(caught) == 1
     assert caught[0].filename == __file__  # the caller's line
@@ -87,7 +87,7 @@ def test_data_without_values_are_told(
 
 
 @pytest.mark.parametrize("strategy", ["minmax", "mse", "kl", "entropy", "aciq"])
-def test_a_histogram_and_channels_without_values_are_told(strategy: str) -> None:
+def test_a_histogram_and_channels_without_values_are_reported(strategy: str) -> None:
     with pytest.warns(UserWarning, match=EMPTY):
         qc.calibrate(qc.Histogram(), strategy)
     cal = qc.Calibrator()

@@ -1,4 +1,4 @@
-"""`out=` of quantising and dequantising: the same results, into memory that is there."""
+"""`out=` of quantizing and dequantizing: the same results, in existing memory."""
 
 from __future__ import annotations
 

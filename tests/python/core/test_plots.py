@@ -1,4 +1,4 @@
-"""Pictures: what they show, that labels stay apart, and that nothing else changes."""
+"""Pictures: what they show, that labels do not overlap, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 import quantcal as qc
-from quantcal.report.canvas import CHOSEN, METHOD
+from quantcal.report.canvas import CHOSEN, STRATEGY
 from quantcal.report.density import Mass
 
 ODD = {
@@ -73,7 +73,7 @@ def texts(ax: Axes) -> list[str]:
 
 
 def ranges(ax: Axes, color: str) -> dict[str, tuple[float, float]]:
-    """The lines of that colour with a label, as low and high ends."""
+    """The lines of that color with a label, as low and high ends."""
     return {
         str(line.get_label()): (line.get_xdata()[0], line.get_xdata()[-1])
         for line in ax.lines
@@ -218,7 +218,7 @@ def test_a_comparison_shows_every_range_with_its_name_and_figures() -> None:
     comparison = qc.compare(bell(), "int4")
     ax = comparison.plot()
     best = comparison.best()
-    marked = ranges(ax, METHOD)
+    marked = ranges(ax, STRATEGY)
     chosen = ranges(ax, CHOSEN)
     assert len(marked) == len(comparison) - 1
     assert list(chosen) == [best.strategy]
@@ -230,7 +230,7 @@ def test_a_comparison_shows_every_range_with_its_name_and_figures() -> None:
     assert f"{best.sqnr_db:.1f} dB" in texts(ax)
 
 
-def test_the_points_are_what_quantising_leaves() -> None:
+def test_the_points_are_what_quantizing_leaves() -> None:
     x = bell()
     comparison = qc.compare(x, "int4", strategies=["mse", "kl"])
     for strategy, row in zip(("mse", "kl"), comparison, strict=True):
@@ -293,12 +293,12 @@ def test_a_strategy_that_does_not_apply_has_a_line_of_words() -> None:
         comparison.plot(strategy="aciq(half_gauss)")
 
 
-def test_what_cannot_be_drawn_is_told() -> None:
+def test_what_cannot_be_drawn_is_reported() -> None:
     cal = qc.Calibrator()
     cal.observe("a", bell())
     cal.observe("b", bell())
     comparison = qc.compare(cal, strategies=["mse", "kl"])
-    with pytest.raises(qc.CalibrationError, match="of one tensor, and there are 2"):
+    with pytest.raises(qc.CalibrationError, match="shows one tensor, and there are 2"):
         comparison.plot()
     with pytest.raises(
         qc.CalibrationError, match=r'"klx" was not compared; .* mse, kl'
@@ -315,13 +315,13 @@ def test_a_table_shows_ranges_beside_extremes() -> None:
         (params.low, params.high) for params in shown.values()
     ]
     ticks = [line for line in ax.lines if line.get_marker() == "|"]
-    ends = [end for r in shown.report.values() for end in (r.minimum, r.maximum)]
+    ends = [end for r in shown.report.values() for end in (r.min, r.max)]
     assert [line.get_xdata()[0] for line in ticks] == ends
     cut = [to_hex(line.get_color()).upper() == CHOSEN for line in ticks]
     clipped = [
         not (p.low - p.scale / 2 <= end <= p.high + p.scale / 2)
         for p, r in zip(shown.values(), shown.report.values(), strict=True)
-        for end in (r.minimum, r.maximum)
+        for end in (r.min, r.max)
     ]
     assert cut == clipped
     assert any(cut)

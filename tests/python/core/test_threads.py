@@ -1,4 +1,4 @@
-"""Threads: the interpreter is released, and nothing that is observed at once gets lost."""
+"""Threads: the interpreter is released, and concurrent observations are all counted."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_interpreter_is_released_while_counting(layout: str, threads: int) -
 
 
 @pytest.mark.usefixtures("never_switch", "keep_num_threads")
-def test_the_interpreter_is_released_while_quantising() -> None:
+def test_the_interpreter_is_released_while_quantizing() -> None:
     qc.set_num_threads(1)
     p = qc.QuantParams.from_range(-1, 1)
     x = samples.shape("gaussian", BIG // 8)
@@ -249,7 +249,7 @@ class Refuses:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
-def test_the_first_tensor_that_fails_is_told(threads: int) -> None:
+def test_the_first_tensor_that_fails_is_reported(threads: int) -> None:
     cal = qc.Calibrator()
     for number in range(100):
         high = number if number in (10, 12) else 1

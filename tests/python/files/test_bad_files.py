@@ -1,4 +1,4 @@
-"""Files that are no use, or cannot be written, are named; the old file stays."""
+"""Files that cannot be read or written are named; the old file stays."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_foreign_file_is_named(
         load(path)
 
 
-def test_files_of_each_kind_are_told_apart(file: Path, json_file: Path) -> None:
+def test_files_of_each_kind_are_reported_apart(file: Path, json_file: Path) -> None:
     with fails("table.json holds a table, not histograms"):
         qc.load(json_file)
     with fails("stats.qcal holds histograms, not a table; quantcal.load reads it"):
@@ -148,8 +148,8 @@ def _tensor(content: Any) -> Any:
         (lambda c: c.update(unused_rules="*"), r"unused_rules is '\*'"),
         (lambda c: _tensor(c).pop("scale"), 'tensor "conv1.input": scale is missing'),
         (
-            lambda c: _tensor(c).update(colour="red"),
-            'tensor "conv1.input": "colour" is not known; it has scale, ',
+            lambda c: _tensor(c).update(color="red"),
+            'tensor "conv1.input": "color" is not known; it has scale, ',
         ),
         (lambda c: _tensor(c).pop("report"), "report is missing; it may be null"),
         (lambda c: _tensor(c).update(report=[]), r"report is \[\], but"),
@@ -303,7 +303,7 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
 def test_a_table_from_a_file_has_names_that_a_file_can_keep(json_file: Path) -> None:
     text = json_file.read_text("utf-8")
     json_file.write_text(text.replace("conv1.input", r"\ud800"), "utf-8")
-    with fails(r"table\.json: the name '\\ud800' holds half a character"):
+    with fails(r"table\.json: the name '\\ud800' holds half a surrogate pair"):
         qc.CalibrationTable.load(json_file)
 
 

@@ -1,4 +1,4 @@
-"""Policies, configurations and tables of any content take memory in step with their size."""
+"""Policies, configurations and tables of any content take memory in proportion to their size."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_toml_that_no_person_writes_is_refused_by_name(
     path.write_text(TOML[case])
     with pytest.raises(
         qc.CalibrationError, match=r"odd\.toml is not valid TOML: "
-    ) as message:
+    ) as caught:
         READERS[reader](path)
-    assert "deep" in str(message.value) or "dots" in str(message.value)
+    assert "deep" in str(caught.value) or "dots" in str(caught.value)
 
 
 def test_dots_and_brackets_in_texts_and_comments_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""A name that occurs twice in a file is refused by each reader, never decided by chance."""
+"""A name that occurs twice in a file is refused by each reader, never resolved by chance."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import quantcal as qc
 from quantcal.exporters import onnxruntime
 
 
-def refused(read: Any, path: Path, *message: str) -> None:
+def refused(read: Any, path: Path, *texts: str) -> None:
     with pytest.raises(qc.CalibrationError) as caught:
         read(path)
-    for text in (path.name, *message):
+    for text in (path.name, *texts):
         assert text in str(caught.value)
 
 

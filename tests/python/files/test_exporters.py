@@ -560,7 +560,7 @@ def test_invalid_scales_and_names_are_not_written(scale: float, tmp_path: Path) 
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"x": scale}), tmp_path / "cache"
         )
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.exporters.tensorrt.write_cache(
             qc.exporters.tensorrt.Cache({"\udc00": 1.0}), tmp_path / "cache"
         )

@@ -1,4 +1,4 @@
-"""A file that is something else than asked for is called what it is, with what to do."""
+"""Errors name the kind of a wrong file, with what to do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WRAPPED = {
         b"\n<!DOCTYPE html>\n<html><body>404",
         "an HTML page, not the file itself",
     ),
-    "zeros": (bytes(10_000), "nothing but zeros, as after a download"),
+    "zeros": (bytes(10_000), "nothing but zeros, as after an interrupted download"),
 }
 
 OTHER_MODELS = {

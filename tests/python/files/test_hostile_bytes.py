@@ -1,4 +1,4 @@
-"""Bytes that nobody wrote are an error, never a crash and never a wrong histogram."""
+"""Arbitrary bytes are an error, never a crash and never a wrong histogram."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def tensor(histogram: bytes) -> bytes:
 
 
 def calibrator(tensors: Iterable[bytes], version: int = 1) -> bytes:
-    """As many tensors as there are, each with a name of its own."""
+    """As many tensors as there are, each with a different name."""
     each = [number(len(n)) + n + t for n, t in zip(names(), tensors)]  # noqa: B905
     settings = b"{}"
     content = number(len(settings)) + settings + number(len(each)) + b"".join(each)
@@ -172,7 +172,7 @@ def empty(bits: int) -> bytes:
 
 
 def in_a_process(kind: str, data: bytes, path: Path, how: str) -> tuple[str, int]:
-    """Read in a process of its own; return what came of it and the bytes it took."""
+    """Read in a separate process; return the outcome and the bytes it took."""
     path.write_bytes(data)
     done = subprocess.run(
         [sys.executable, "-c", READ, kind, str(path), how],
@@ -292,7 +292,7 @@ def refusal_to_double(thing: Any) -> str:
     return ""
 
 
-def most(values: list[float]) -> qc.Histogram:
+def maximum_count(values: list[float]) -> qc.Histogram:
     """Merge a histogram with itself until that is refused."""
     h = qc.Histogram().observe(np.float32(values))
     for _ in range(70):
@@ -309,7 +309,7 @@ def most(values: list[float]) -> qc.Histogram:
     "values", [[1.0], [0.0, 1.0], [np.nan], [np.inf, -np.inf, 0.0, 1.0]]
 )
 def test_counts_that_no_file_could_hold_are_refused(values: list[float]) -> None:
-    h = most(values)
+    h = maximum_count(values)
     assert h.count == 2**60
     before = h.to_bytes()
     x = np.float32(values)

@@ -1,4 +1,4 @@
-"""Names that are no text: halves of surrogate pairs, and paths that are not UTF-8."""
+"""Names that are not text: halves of surrogate pairs, and paths that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_half_a_surrogate_pair_in_a_file_is_told(writer: str, tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_in_a_file_is_reported(
+    writer: str, tmp_path: Path
+) -> None:
     with pytest.raises(qc.CalibrationError, match=r"half a (surrogate pair|character)"):
         WRITERS[writer](tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -88,19 +90,19 @@ PATHS: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.mark.parametrize("use", PATHS)
-def test_half_a_surrogate_pair_in_a_path_is_told(use: str) -> None:
+def test_half_a_surrogate_pair_in_a_path_is_reported(use: str) -> None:
     with pytest.raises(qc.CalibrationError):
         PATHS[use](HALF)
 
 
-def test_half_a_surrogate_pair_in_a_cache_of_onnxruntime_is_told(
+def test_half_a_surrogate_pair_in_a_cache_of_onnxruntime_is_reported(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "cache.json"
     onnxruntime.write_cache({"x": PARAMS}, path)
     path.write_text(path.read_text().replace('"x"', r'"\ud800"'))
     with pytest.raises(
-        qc.CalibrationError, match=r"cache\.json, tensor .* half a char"
+        qc.CalibrationError, match=r"cache\.json, tensor .* half a surrogate pair"
     ):
         onnxruntime.read_cache(path)
 
@@ -129,7 +131,7 @@ def test_paths_that_are_not_utf_8_are_read_and_written_where_that_is_possible(
 
 
 @bytes_only
-def test_weights_in_a_folder_that_is_not_utf_8_are_told(tmp_path: Path) -> None:
+def test_weights_in_a_folder_that_is_not_utf_8_are_reported(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
     path = plain / "m.onnx"

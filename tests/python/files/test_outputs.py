@@ -1,4 +1,4 @@
-"""What is there stays there: outputs replace regular files that the run does not use."""
+"""Outputs replace only regular files that the run does not use."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_links_stay_and_what_they_point_at_is_replaced(
     assert [file.name for file in target.parent.iterdir()] == [target.name]
 
 
-def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
+def test_links_in_a_circle_are_reported(tmp_path: Path) -> None:
     link = tmp_path / "a.onnx"
     link.symlink_to("a.onnx")
     for write in (quantize, calibrator().save):
@@ -117,7 +117,7 @@ def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
 
 
 def with_weights(folder: Path) -> tuple[Path, Path]:
-    """Save a model whose weights lie in a file of their own."""
+    """Save a model whose weights are in a separate file."""
     folder.mkdir(exist_ok=True)
     model, weights = folder / "model.onnx", folder / "weights.bin"
     onnx.save_model(
@@ -167,9 +167,9 @@ def test_what_a_run_reads_is_no_output_under_any_name(
     if (which, how) != ("weights", "hard link"):  # onnx reads no weights with two names
         readers.append(qc.onnx.load_samples(data, model))
     for reader in readers:
-        with pytest.raises(qc.CalibrationError, match=wanted) as message:
+        with pytest.raises(qc.CalibrationError, match=wanted) as caught:
             qc.onnx.quantize(model, target, reader, strategy=policy, progress=False)
-    assert f"whose other name is {file}" in str(message.value)
+    assert f"whose other name is {file}" in str(caught.value)
     for arguments in (
         ("quantize", model, "-o", target),
         ("quantize", model, "-o", tmp_path / "q", "--save-table", target),

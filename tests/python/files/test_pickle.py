@@ -1,4 +1,4 @@
-"""Pickles: everything public travels between processes, by way of the checked format."""
+"""Pickles: public objects pass between processes in the checked format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`CalibrationTable`: parameters by name, a truthful report of each, and its file."""
+"""`CalibrationTable`: parameters by name, a correct report of each, and its file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RANGES = [
 @pytest.mark.parametrize(("format", "symmetric"), samples.TARGETS)
 @pytest.mark.parametrize("dtype", samples.EXACT_BITS)
 @pytest.mark.parametrize("name", samples.SHAPES)
-def test_the_error_of_sixteen_bit_data_is_that_of_quantising_them(
+def test_the_error_of_sixteen_bit_data_is_that_of_quantizing_them(
     name: str, dtype: str, format: str, symmetric: bool
 ) -> None:
     x = samples.widened(samples.shape(name, 20_000).astype(samples.DTYPES[dtype]))
@@ -114,7 +114,7 @@ def test_the_share_rounded_to_zero_is_counted(
 
 @pytest.mark.parametrize("format", ["int8", "uint8"])
 def test_halves_of_a_step_are_rounded_to_zero_too(format: str) -> None:
-    """0.5 rounds to 0, the even neighbour, as the codes do."""
+    """0.5 rounds to 0, the even neighbor, as the codes do."""
     x = f32([-0.75, -0.5, -0.25, 0.0, 0.5, 0.5, 0.75, 1.5])
     p, report = report_of(x, -127.0, 128.0 if format == "uint8" else 127.0, format)
     assert p.scale == 1.0
@@ -147,7 +147,7 @@ def test_the_report_counts_what_was_seen() -> None:
     _, report = report_of(x, -1, 1, "int8")
     finite = x[np.isfinite(x)]
     assert report.count == x.size
-    assert (report.minimum, report.maximum) == (finite.min(), finite.max())
+    assert (report.min, report.max) == (finite.min(), finite.max())
     assert report.zeros == (x == 0).sum()
     assert (report.nan, report.posinf, report.neginf) == (
         np.isnan(x).sum(),
@@ -160,7 +160,7 @@ def test_the_report_counts_what_was_seen() -> None:
 @pytest.mark.filterwarnings("ignore:.*no finite value")
 def test_the_report_of_nothing_is_empty() -> None:
     _, report = report_of(f32([np.nan]), 0, 0, "int8")
-    assert (report.minimum, report.maximum) == (None, None)
+    assert (report.min, report.max) == (None, None)
     assert (report.mse, report.clipped, report.rounded_to_zero) == (0, 0, 0)
     assert report.sqnr_db == math.inf
 
@@ -245,7 +245,7 @@ def test_tables_are_equal_when_all_parameters_are() -> None:
     assert table != dict(table)
 
 
-def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
+def test_histograms_given_for_a_table_are_reported_apart(tmp_path: Path) -> None:
     cal = qc.Calibrator()
     cal.observe("x", np.ones(3, np.float32))
     cal.save(tmp_path / "stats.qcal")
@@ -253,7 +253,7 @@ def test_histograms_given_for_a_table_are_told_apart(tmp_path: Path) -> None:
         qc.CalibrationTable.load(tmp_path / "stats.qcal")
     (tmp_path / "odd").write_bytes(b"\xff\xfe")
     with pytest.raises(
-        qc.CalibrationError, match="not a calibration table: it is no text"
+        qc.CalibrationError, match="not a calibration table: it is not text"
     ):
         qc.CalibrationTable.load(tmp_path / "odd")
 
@@ -266,7 +266,7 @@ def test_a_table_holds_parameters_by_name_only() -> None:
         TypeError, match=r'Tensor "x": parameters must be .*, not float'
     ):
         qc.CalibrationTable({"x": 0.5})  # type: ignore[dict-item]
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.CalibrationTable({"\ud800": params})
 
 

@@ -22,7 +22,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Done:
         return dict(re.split(r"  +", line, maxsplit=1) for line in head)
 
     def error_text(self) -> str:
-        """The one line of an error; fails when there is more, or none."""
+        """Return the one line of an error; fails if there are more lines, or none."""
         assert self.code == 1, self
         assert self.out == "", self
         assert self.err.startswith("error: "), self

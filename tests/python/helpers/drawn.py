@@ -1,4 +1,4 @@
-"""Random data that hypothesis draws, as several tests want it."""
+"""Random data that hypothesis draws, for several tests."""
 
 from __future__ import annotations
 

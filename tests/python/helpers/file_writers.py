@@ -1,4 +1,4 @@
-"""What writes files, a small example of each kind: for tests of how files are written."""
+"""A small example of each function that writes files."""
 
 from __future__ import annotations
 

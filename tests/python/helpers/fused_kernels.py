@@ -61,6 +61,29 @@ class Net:
         return [{"x": models.random(*sizes, seed=n)} for n in range(4)]
 
 
+def branch(net: Net, first: int, *outputs: str) -> list[str]:
+    """Put the nodes from one on into the branch of an If that is always taken."""
+    inside = helper.make_graph(
+        net.nodes[first:], "then", [], [models.value(name, None) for name in outputs]
+    )
+    del net.nodes[first:]
+    made = [f"else_{name}" for name in outputs]
+    other = helper.make_graph(
+        [helper.make_node("Relu", ["x"], [name]) for name in made],
+        "else",
+        [],
+        [models.value(name, None) for name in made],
+    )
+    net.weights["least"] = np.float32(-1e9)
+    results = [f"if_{name}" for name in outputs]
+    net.nodes += [
+        helper.make_node("ReduceMax", ["x"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "least"], ["on"]),
+        helper.make_node("If", ["on"], results, then_branch=inside, else_branch=other),
+    ]
+    return results
+
+
 def kernels(path: Path) -> Counter[str]:
     """The operators that onnxruntime runs, in subgraphs too, by its default optimizations."""
     options = ort.SessionOptions()

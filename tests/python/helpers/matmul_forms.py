@@ -86,11 +86,22 @@ def gelu(net: Net) -> list[str]:
     return [net.matmul(net.add("Mul", h, part))]
 
 
+def relu_read_beside(net: Net) -> list[str]:
+    h = net.matmul("x")
+    return [net.matmul(net.add("Relu", h)), net.add("Softmax", h)]
+
+
+def relu_bias(net: Net) -> list[str]:
+    h = net.add("Relu", net.matmul("x"))
+    return [net.add("Softmax", net.add("Add", h, net.weight(16)))]
+
+
 FORMS: list[Callable[[Net], list[str]]] = [
     *(alone, bias, bias_first, bias_softmax, bias_relu_matmul, bias_tanh_bias),
     *(bias_matmul, bias_read_rounded_and_in_float, read_rounded_and_in_float),
     *(read_by_two_in_float, output_and_read, residual, residual_second),
     *(bias_residual, two_added, scalar_added, scaled, gelu),
+    *(relu_read_beside, relu_bias),
 ]
 SHAPES: dict[str, Shape] = {
     "matrix": (4, 16),
@@ -101,5 +112,7 @@ SHAPES: dict[str, Shape] = {
     "stack of stacks": (1, 2, 3, 16),
 }
 
-
-SIGNED = (alone, bias, bias_first, bias_softmax, bias_tanh_bias, residual, scaled, gelu)
+SIGNED: list[Callable[[Net], list[str]]] = [
+    *(alone, bias, bias_first, bias_softmax, bias_relu_matmul, bias_tanh_bias),
+    *(residual, scaled, gelu, relu_bias),
+]

@@ -1,4 +1,4 @@
-"""Slow and plain answers to compare the engine's with, each with the reason to trust it."""
+"""Slow and simple reference results for the engine, each with the reason to trust it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bins(values: Array, mantissa_bits: int) -> list[tuple[float, float, int]]:
     x = np.sort(np.asarray(values, dtype=np.float32).ravel())
     x = x[np.isfinite(x)] + np.float32(0.0)  # no -0
     codes = x.view(np.uint32) >> np.uint32(23 - mantissa_bits)
-    # Zeros are a bin of their own, apart from the subnormals that share their code.
+    # Zeros have a separate bin, though subnormals share their code.
     keys = np.where(x == 0, -1, codes.astype(np.int64))
     if not x.size:
         return []
@@ -76,13 +76,13 @@ def moments(values: Array) -> dict[str, float]:
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     mean = x.mean()
-    centred = x - mean
-    variance = (centred**2).mean()
+    centered = x - mean
+    variance = (centered**2).mean()
     return {
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        "mean_abs_deviation": float(np.abs(centred).mean()),
-        "kurtosis": float((centred**4).mean() / variance**2) if variance > 0 else 0.0,
+        "mean_abs_deviation": float(np.abs(centered).mean()),
+        "kurtosis": float((centered**4).mean() / variance**2) if variance > 0 else 0.0,
     }
 
 
@@ -114,7 +114,7 @@ def codes(
     To be trusted because `numpy.rint` rounds half to even, as ONNX prescribes, and the division
     is in float32, as ONNX prescribes.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # signalling NaN is invalid
+    with np.errstate(over="ignore", invalid="ignore"):  # signaling NaN is invalid
         steps = np.rint(np.asarray(values, dtype=np.float32) / np.float32(scale))
     steps = np.where(np.isnan(steps), -np.inf, steps)  # NaN becomes the lowest code
     limited = np.clip(steps.astype(np.float64) + zero_point, QMIN[format], QMAX[format])
@@ -153,14 +153,14 @@ def code_entropy(values: Array, format: str, scale: float, zero_point: int) -> f
     return float(-(shares * np.log2(shares)).sum())
 
 
-def least_of_ranges(
+def minimum_over_ranges(
     values: Array,
     format: str,
     symmetric: bool,
     score: Callable[[float, int], float],
     count: int,
 ) -> float:
-    """Return the least score over the grids of `count` ranges, evenly spaced at each end.
+    """Return the minimum score over the grids of `count` ranges, evenly spaced at each end.
 
     To be trusted because it tries them all.
     """
@@ -178,7 +178,7 @@ def least_of_ranges(
 
 
 def squared_error(values: Array, format: str, scale: float, zero_point: int) -> float:
-    """Return the mean squared error of quantising and dequantising the raw data.
+    """Return the mean squared error of quantizing and dequantizing the raw data.
 
     To be trusted because it does just that, and sums in float64.
     """
@@ -189,9 +189,9 @@ def squared_error(values: Array, format: str, scale: float, zero_point: int) -> 
 class Scan:
     """Mean squared error of many grids over the same raw data.
 
-    To be trusted because every value is represented by its nearest level, which is what rounding
-    does, and the sums over the values between two levels' midpoints come from the sorted
-    data itself; `test_search_oracles` compares it with `squared_error`.
+    To be trusted because every value is represented by its nearest level, as rounding does. The
+    sums over the values between two levels' midpoints come from the sorted data itself.
+    `test_search_oracles` compares it with `squared_error`.
     """
 
     def __init__(self, values: Array) -> None:
@@ -208,7 +208,7 @@ class Scan:
         return float(total / self.x.size)
 
     def symmetric(self, format: str) -> float:
-        """Return the least error over thousands of thresholds, refined about the best."""
+        """Return the minimum error over thousands of thresholds, refined about the best."""
         end = float(np.abs(self.x).max())
 
         def error(threshold: float) -> float:
@@ -223,7 +223,7 @@ class Scan:
         return best
 
     def affine(self, format: str) -> float:
-        """Return the least error over a grid of both ends, refined about the best."""
+        """Return the minimum error over a grid of both ends, refined about the best."""
 
         def error(low: float, high: float) -> float:
             return self.error(format, *grid(low, high, format, False))
@@ -252,9 +252,9 @@ class Scan:
 def kl_divergence(counts: Array, end: int, levels: int) -> float:
     """Return KL(P || Q) in nats of keeping the first `end` bins in `levels` groups.
 
-    To be trusted because it is the published procedure step by step, over every bin: P is the
-    clipped histogram with the outside mass in its last bin; Q spreads each group's inside mass
-    over the group's non-empty bins; both are normalised; then the definition of KL.
+    To be trusted because it is the published procedure step by step, over every bin. P is the
+    clipped histogram with the outside mass in its last bin. Q spreads each group's inside mass
+    over the group's non-empty bins. Both are normalized; then the definition of KL applies.
     """
     groups = min(levels, end)
     return divergence(counts, 0, end, np.arange(end) * groups // end)

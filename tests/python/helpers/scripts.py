@@ -1,4 +1,4 @@
-"""Programs of the project that are no part of the package, as modules."""
+"""Programs of the project outside the package, as modules."""
 
 from __future__ import annotations
 

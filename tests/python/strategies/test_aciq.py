@@ -1,4 +1,4 @@
-"""ACIQ: its thresholds, its choice of a distribution, and the figures that it states."""
+"""ACIQ: its thresholds, its choice of a distribution, and the figures in its docstring."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def error(name: str, a: float, bits: int) -> float:
 
 
 def best(name: str, bits: int) -> float:
-    """Return the threshold of least error, in spreads, by trying them all."""
+    """Return the threshold of minimum error, in spreads, by trying them all."""
     candidates = np.linspace(0.5, 30, 29_501)
     return float(min(candidates, key=lambda a: error(name, a, bits)))
 
@@ -121,12 +121,12 @@ def test_for_floats_the_error_of_the_distribution_is_least(
         back = oracles.fake_quantize(x, format, *grid)
         return float((weights * (x - back) ** 2).sum())
 
-    least = min(score(a) for a in np.geomspace(1, 250, 400))
+    minimum = min(score(a) for a in np.geomspace(1, 250, 400))
     data = drawn(name)
     wide = np.append(data, [500, -500]).astype(np.float32)  # so that no value limits it
     _, high = qc.ACIQ(name).range(observed(wide), qc.QuantFormat(format))
     # The sum stands for an integral, in steps of 0.005 spreads.
-    assert score(high / spread(wide, name)) <= 1.01 * least
+    assert score(high / spread(wide, name)) <= 1.01 * minimum
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -165,7 +165,7 @@ def test_half_forms_are_refused_for_values_on_both_sides() -> None:
         with pytest.raises(
             qc.CalibrationError,
             match=f'"values".*{name} is for values on one side of zero, but they reach '
-            "from -1.5 to 2; take",
+            "from -1.5 to 2; use",
         ):
             qc.calibrate(x, qc.ACIQ(name))  # type: ignore[arg-type]
 
@@ -206,15 +206,15 @@ def test_the_figures_of_the_closed_form_are_true() -> None:
         p = qc.calibrate(x, strategy, format=f"int{bits}")
         return oracles.norm(x, 2, p.format, p.scale, p.zero_point)
 
-    for bits, closed, least, times, on_a_grid in (
+    for bits, closed, minimum, times, on_a_grid in (
         (4, 1.33, 2.56, 6.9, 5.0),
         (8, 1.88, 3.92, 188, 191),
     ):
-        for figure in (f"{closed} std", f"{least} std", f"{times}", f"{on_a_grid}"):
+        for figure in (f"{closed} std", f"{minimum} std", f"{times}", f"{on_a_grid}"):
             assert figure in text
         a = math.sqrt(2 / math.pi) * math.sqrt(math.log(2**bits))
         assert a == pytest.approx(closed, abs=5e-3)
-        assert best("gauss", bits) == pytest.approx(least, abs=5e-3)
+        assert best("gauss", bits) == pytest.approx(minimum, abs=5e-3)
         ratio = error("gauss", a, bits) / error("gauss", best("gauss", bits), bits)
         assert ratio == pytest.approx(times, rel=5e-3)
         form = qc.ACIQ("gauss", "closed_form")

@@ -1,4 +1,4 @@
-"""`compare`: the figures against raw arrays, the orders, and what goes wrong."""
+"""`compare`: the figures against raw arrays, the orders, and the errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_ranges_are_those_that_calibrate_gives() -> None:
         assert row.params == qc.calibrate(x, strategy, format="uint8")
 
 
-def test_every_method_is_compared_unless_told_otherwise() -> None:
+def test_every_method_is_compared_unless_reported_otherwise() -> None:
     comparison = qc.compare(bell(1000))
     assert comparison.strategies == DEFAULT
     assert comparison.tensors == ["values"]
@@ -292,7 +292,7 @@ def test_what_was_compared_stays_what_it_was() -> None:
 def test_it_pickles() -> None:
     comparison = qc.compare(bell(), "uint8", strategies=["mse", "kl"])
     again = pickle.loads(pickle.dumps(comparison))
-    assert again.scored == comparison.scored
+    assert again.scores == comparison.scores
     assert again.histograms == comparison.histograms
 
 
@@ -318,7 +318,7 @@ def test_html_shows_the_same_and_escapes_names() -> None:
     cal.observe("other", bell())
     summary = qc.compare(cal, strategies="mse")._repr_html_()
     assert "median SQNR" in summary
-    assert "&lt;b&gt;&amp;" in summary  # the tensor with the least SQNR, of two alike
+    assert "&lt;b&gt;&amp;" in summary  # the tensor with the minimum SQNR, of two alike
     assert "<b>" not in summary
 
 
@@ -331,12 +331,12 @@ def test_html_shows_the_same_and_escapes_names() -> None:
         ({"strategies": ["kl", qc.KL()]}, qc.CalibrationError, '"kl" is given 2 times'),
         ({"strategies": [3]}, TypeError, "3 is not a strategy"),
         ({"strategies": 3}, TypeError, "3 is not a strategy"),
-        ({"tensors": ["a"]}, TypeError, "no Calibrator"),
+        ({"tensors": ["a"]}, TypeError, "not a Calibrator"),
         ({"values": [1, 2]}, TypeError, "float32"),
         ({"values": qc.Calibrator()}, qc.CalibrationError, "observed nothing"),
     ],
 )
-def test_what_cannot_be_compared_is_told(
+def test_what_cannot_be_compared_is_reported(
     arguments: dict, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
@@ -371,7 +371,7 @@ def test_by_channel_every_channel_has_its_range() -> None:
     assert (
         qc.compare(cal.channels("x"), "uint8", strategies="mse")[0].params == mse.params
     )
-    with pytest.raises(TypeError, match="goes with an array"):
+    with pytest.raises(TypeError, match="only an array takes an axis"):
         qc.compare(cal, axis=0)
 
 
@@ -387,7 +387,7 @@ def test_only_some_tensors() -> None:
         qc.compare(cal, tensors=["layer3"])
 
 
-def test_orders_that_do_not_exist_are_told() -> None:
+def test_orders_that_do_not_exist_are_reported() -> None:
     comparison = qc.compare(bell(100), strategies="mse")
     with pytest.raises(qc.CalibrationError, match=r"by is 'sqnr', but .*sqnr_db"):
         comparison.sorted("sqnr")
@@ -410,7 +410,7 @@ def test_the_table_in_the_reference_is_what_is_printed() -> None:
     assert [line.split() for line in untimed] == [line.split() for line in expected]
 
 
-def test_a_strategy_given_for_a_tensor_is_told_so() -> None:
+def test_a_strategy_given_for_a_tensor_is_reported_so() -> None:
     comparison = qc.compare(np.ones(3, np.float32), strategies=["mse"])
     with pytest.raises(
         KeyError, match='"mse" is a strategy: give the name of a tensor'

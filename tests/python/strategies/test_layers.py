@@ -1,4 +1,4 @@
-"""The kinds of layers, told from the names that published models really have."""
+"""The kinds of layers, found by the names in published models."""
 
 from __future__ import annotations
 
@@ -421,7 +421,7 @@ def test_the_layers_of_published_code_have_their_kinds(
         made = getattr(transformers, model)(
             getattr(transformers, config)(**small, **sizes)
         )
-    counts = {kind: 0 for kind in KINDS if kind != "softmax"}  # no module of its own
+    counts = {kind: 0 for kind in KINDS if kind != "softmax"}  # it has no module
     for name, module in made.named_modules():
         kinds = (torch.nn.Linear, torch.nn.Embedding, transformers.pytorch_utils.Conv1D)
         if isinstance(module, kinds):

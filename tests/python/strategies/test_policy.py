@@ -1,4 +1,4 @@
-"""`Policy`: which rule decides for which tensor, and the mistakes that rules can have."""
+"""`Policy`: which rule applies to which tensor, and errors in rules."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def applies(pattern: str, name: str, names: list[str]) -> bool:
     st.lists(PATTERNS, unique=True, max_size=6),
     st.lists(st.text(LETTERS, max_size=5), unique=True, max_size=8),
 )
-def test_the_first_rule_that_matches_decides_and_idle_ones_are_told(
+def test_the_first_rule_that_matches_decides_and_idle_ones_are_reported(
     patterns: list[str], names: list[str]
 ) -> None:
     patterns = [
@@ -259,7 +259,7 @@ def test_tensors_that_no_rule_matches_are_listed() -> None:
             r"Rule \"re:q\[_proj\": 'q\[_proj' is not a valid regular expression: "
             "unterminated character set, at position 1",
         ),
-        ({"re:a{1,99999999999}": "kl"}, "Rule .* is no usable regular expression"),
+        ({"re:a{1,99999999999}": "kl"}, "Rule .* is not a usable regular expression"),
         ({"layer:ffn_upp": "kl"}, 'layer "ffn_upp" .*mean "ffn_up".*embedding, att'),
         ({"": "kl"}, 'Rule "": the pattern is empty; "\\*" matches every tensor'),
         ({"*": "kll"}, r'Rule "\*": Strategy "kll" is not known. Did you mean "kl"'),

@@ -249,7 +249,7 @@ def test_the_guide_lists_the_rules_of_llm_layers() -> None:
     assert qc.Policy(rows) == qc.Policy.named("llm_layers")
 
 
-def test_rules_without_their_key_are_told_the_form(tmp_path: Path) -> None:
+def test_rules_without_their_key_are_reported_the_form(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"*": "mse"}')
     (tmp_path / "p.toml").write_text('"*" = "mse"')
     for name in ("p.json", "p.toml"):

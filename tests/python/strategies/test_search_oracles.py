@@ -1,4 +1,4 @@
-"""Every search finds what a slow and plain scan of the raw data finds."""
+"""Every search finds the result of a slow and simple scan of the raw data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 100_000
 
 
 @pytest.mark.parametrize(("format", "symmetric"), samples.TARGETS)
-def test_the_scan_agrees_with_quantising_the_raw_data(
+def test_the_scan_agrees_with_quantizing_the_raw_data(
     format: str, symmetric: bool
 ) -> None:
     x = samples.shape("outliers", 10_000)

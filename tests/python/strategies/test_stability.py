@@ -1,4 +1,4 @@
-"""`stability`: two halves of the data, against raw values and by laws."""
+"""`check_stability`: two halves of the data, against raw values and by laws."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_tensor_with_a_rare_outlier_comes_first(strategy: str) -> None:
 
 
 def test_the_figures_are_those_of_raw_values() -> None:
-    """Extremes and fake quantisation by numpy; the histogram's error is within a percent."""
+    """Extremes and fake quantization by numpy; the histogram's error is within a percent."""
     found = qc.check_stability(*halves("bell", "rare"), "minmax", format="uint8")
     for tensor in found:
         a, b = data(tensor.name, 0), data(tensor.name, 1)
@@ -193,7 +193,7 @@ def test_there_are_no_halves_of_one_sample_nor_of_histograms(tmp_path: Path) -> 
         assert "two halves" not in result.summary()
 
 
-def test_a_branch_that_one_half_takes_is_told(tmp_path: Path) -> None:
+def test_a_branch_that_one_half_takes_is_reported(tmp_path: Path) -> None:
     feeds = [
         {"x": models.random(4, 6, seed=n), "c": np.array(n == 1)} for n in range(3)
     ]
@@ -228,10 +228,10 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     strict = call("stability", *files, "--tolerance", "0.001", "--limit", 1)
     assert "4 of 4 by more than 0.100 %" in strict.facts["two halves"]
     assert len(strict.out.split("\n\n")[1].splitlines()) == 3
-    message = json.loads(call("stability", *files, "-s", "kl", "--json").out)
-    assert message["tensors"][0]["name"] == "once"
-    assert message["tensors"][0]["difference"] is None
-    assert [t["name"] for t in message["tensors"]] == [
+    shown = json.loads(call("stability", *files, "-s", "kl", "--json").out)
+    assert shown["tensors"][0]["name"] == "once"
+    assert shown["tensors"][0]["difference"] is None
+    assert [t["name"] for t in shown["tensors"]] == [
         t.name for t in qc.check_stability(*made, "kl")
     ]
     page = found._repr_html_()
@@ -240,7 +240,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     assert "given twice" in call("stability", files[0], files[0]).error_text()
 
 
-def test_quantising_tells_it_on_the_command_line(tmp_path: Path) -> None:
+def test_quantizing_reports_it_on_the_command_line(tmp_path: Path) -> None:
     model, folder = save_model(tmp_path), save_samples(tmp_path)
     output = tmp_path / "q.onnx"
     start = ["quantize", model, "-o", output, "--samples", folder]
@@ -278,5 +278,5 @@ def test_recorders_exchange_what_they_hold() -> None:
 
 
 def test_a_half_is_a_calibrator() -> None:
-    with pytest.raises(TypeError, match="a half is a Calibrator, not NoneType"):
+    with pytest.raises(TypeError, match="each half must be a Calibrator, not NoneType"):
         qc.check_stability(None, qc.Calibrator())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Strategies: the ranges that they promise, their names, and the rules that choose them."""
+"""Strategies: their documented ranges, their names, and the rules that choose them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_outlier_is_clipped_as_far_as_each_method_says() -> None:
     x = samples.shape("gaussian", size)
     x[0] = outlier
     assert qc.calibrate(x, "minmax").high == pytest.approx(outlier)
-    # Clipping costs (outlier - T)² / size and rounding (T / 127)² / 12 a value: the sum is least
+    # Clipping costs (outlier - T)² / size and rounding (T / 127)² / 12 a value: the sum is minimal
     # here. Jags of the rounding error move the optimum by about a hundredth.
     best = outlier / (1 + size / (127**2 * 12))
     assert qc.calibrate(x, "mse").high == pytest.approx(best, rel=0.03)

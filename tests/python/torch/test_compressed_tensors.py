@@ -145,7 +145,7 @@ def test_values_that_json_cannot_represent_are_refused(tmp_path: Path) -> None:
     table = qc.CalibrationTable({"a": qc.QuantParams.from_range(-1, 1)})
     with pytest.raises(qc.CalibrationError, match="that JSON cannot represent"):
         qc.torch.write_compressed_tensors(table, tmp_path, config={"a": {1, 2}})
-    with pytest.raises(qc.CalibrationError, match="half a character"):
+    with pytest.raises(qc.CalibrationError, match="half a surrogate pair"):
         qc.torch.write_compressed_tensors({"\ud800": table["a"]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

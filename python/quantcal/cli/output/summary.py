@@ -99,7 +99,7 @@ def print_most_affected(table: CalibrationTable) -> None:
 
 def names_without_values(table: CalibrationTable) -> list[str]:
     """Return the names of the tensors that held no finite value."""
-    return [name for name, r in table.report.items() if r.minimum is None]
+    return [name for name, r in table.report.items() if r.min is None]
 
 
 def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:

@@ -116,8 +116,8 @@ def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table
     columns += [
         Column("low", [spread(p.low) for p in params]),
         Column("high", [spread(p.high) for p in params]),
-        Column("min seen", cells_of(lambda r: text.real(r.minimum)), rank=2),
-        Column("max seen", cells_of(lambda r: text.real(r.maximum)), rank=2),
+        Column("min seen", cells_of(lambda r: text.real(r.min)), rank=2),
+        Column("max seen", cells_of(lambda r: text.real(r.max)), rank=2),
         Column("clipped", cells_of(lambda r: text.share(r.clipped))),
         Column("to zero", cells_of(lambda r: text.share(r.rounded_to_zero))),
         Column("SQNR", cells_of(lambda r: text.decibels(r.sqnr_db))),

@@ -104,7 +104,7 @@ class InGraphObserver:
         self._take(0)
         for calibrator, recorded in zip(self._calibrators, self._stats, strict=True):
             tensors = zip(self._names, recorded, strict=True)
-            calibrator._include(
+            calibrator.add_stats(
                 [(n, stats) for n, stats in tensors if stats.observations]
             )
 

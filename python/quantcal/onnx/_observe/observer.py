@@ -106,7 +106,9 @@ def observe(
             return share_histograms(seen, plan)
         if not chosen.weights_only:
             rules, default = chosen.activation_formats, chosen.activation_type
-            seen._intend({name: [rule_for(rules, name, (), default)] for name in seen})
+            seen.add_formats(
+                {name: [rule_for(rules, name, (), default)] for name in seen}
+            )
         return seen
 
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from quantcal._compute import decide
+from quantcal._compute import compute_params
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.onnx._plan.names import resolve_node_rules
@@ -41,13 +41,13 @@ def share_histograms(observed: Calibrator, plan: Plan) -> Calibrator:
     shared = Calibrator(
         mantissa_bits=observed.mantissa_bits, on_nonfinite=observed.on_nonfinite
     )
-    shared._include(
+    shared.add_stats(
         (name, observed.stats(source).copy())
         for name, sources in plan.sources.items()
         for source in [s for s in sources if s in observed] or [name]
         if source in observed
     )
-    shared._intend({n: [plan.formats[n]] for n in plan.sources if n in shared})
+    shared.add_formats({n: [plan.formats[n]] for n in plan.sources if n in shared})
     return shared
 
 
@@ -92,7 +92,7 @@ def compute_ranges(
     for format in dict.fromkeys([default, *formats.values()]):
         names = [n for n in calibrator if formats.get(n, default) == format]
         tasks = [(name, calibrator.stats(name), *assigned[name]) for name in names]
-        decided = decide(tasks, QuantFormat(format))
+        decided = compute_params(tasks, QuantFormat(format))
         params |= dict(zip(names, (each for each, _ in decided), strict=True))
         report |= dict(zip(names, (entry for _, entry in decided), strict=True))
     order = list(calibrator)

@@ -189,7 +189,7 @@ def _run(
             seen = sum(
                 calibrators, empty_calibrator(calibrators[0], None, "ignore")
             )  # copies
-            seen._include(observer.recorded())
+            seen.add_stats(observer.recorded())
             new = task.name(seen)
             return new if task.calibrator is None else task.calibrator + new
 

@@ -29,9 +29,7 @@ def table_coverage(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
     """Return the coverage of the tensors in a table; without a report they count as covered."""
     report = table.report if isinstance(table, CalibrationTable) else {}
     return {
-        name: _reason(report[name].count, report[name].minimum)
-        if name in report
-        else None
+        name: _reason(report[name].count, report[name].min) if name in report else None
         for name in table
     }
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import operator_of
@@ -59,6 +60,12 @@ def reads_codes(operator: str) -> bool:
 def needs_rounded_result(operator: str) -> bool:
     """Whether that kernel exists only where the result is rounded."""
     return operator in _CODED_RESULT or operator in _MOVES
+
+
+def has_integer_sums(format: str) -> bool:
+    """Whether onnxruntime has integer kernels for activations of this format."""
+    found = QuantFormat(format)
+    return found.bits <= 8 and not found.is_float
 
 
 def removed_nodes(

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights, uses_of
+from quantcal.onnx._plan.clips import Clipping, find_clips
 from quantcal.onnx._plan.kernels import (
     FLOAT_RESULT,
+    has_integer_sums,
     needs_rounded_result,
     reads_codes,
     removed_nodes,
@@ -67,7 +69,7 @@ class Placement:
 
     Attributes
     ----------
-    sites, beside, formats, sums
+    sites, beside, formats, sums, clips
         As in :class:`quantcal.onnx._plan.plan.Plan`; the formats of more tensors.
     """
 
@@ -103,12 +105,19 @@ class Placement:
             for node in all_nodes(graph)
             for term in self.sums.get(node.name, ())
         }
+        self._biased = {
+            term.matmul
+            for node in all_nodes(graph)
+            for term in self.sums.get(node.name, ())
+            if self._weights.is_float(node.input[term.other])
+        }
         if not options.weights_only:
             self._place()
         self.sites = self._ordered()
         self.beside = {name: tuple(self._beside[name]) for name in self.sites}
         for name in self.sites:
             self._format(name)
+        self.clips = self._find_clips() if options.minimal else {}
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return the tensors to observe for each that is rounded."""
@@ -156,6 +165,27 @@ class Placement:
         for name in self._results(node):
             if any(self._readers.get(same) for same in self._same(name)):
                 self._write([self._last(name)], node.name)
+
+    def _find_clips(self) -> dict[str, Clipping]:
+        products = {}
+        for node in all_nodes(self._graph):
+            if node.name not in self._nodes or operator_of(node) not in FLOAT_RESULT:
+                continue
+            formats = [self.formats[name] for name in _read(node) if name in self.sites]
+            if not formats or not all(map(has_integer_sums, formats)):
+                continue
+            same = {same for made in self._products(node) for same in self._same(made)}
+            if not same & self._written:
+                products[node.name] = same
+        return find_clips(
+            self._graph, products, self.sites, self._removed, self._weights
+        )
+
+    def _products(self, node: onnx.NodeProto) -> Iterator[str]:
+        """Yield what a node makes, and the sum with a constant in its kernel."""
+        yield from node.output
+        if node.name in self._biased:
+            yield self._added[node.name]
 
     def _results(self, node: onnx.NodeProto) -> Iterator[str]:
         """Yield what a node makes, and the sum that onnxruntime takes into it."""

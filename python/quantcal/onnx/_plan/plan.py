@@ -22,6 +22,7 @@ from quantcal.onnx._graph.nonstandard_operators import (
 )
 from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.tied_weights import Tie
+from quantcal.onnx._plan.clips import Clipping
 from quantcal.onnx._plan.kernels import reads_codes
 from quantcal.onnx._plan.names import check_rules
 from quantcal.onnx._plan.node_selection import why_excluded
@@ -61,6 +62,8 @@ class Plan:
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
+    clips : dict of str to Clipping
+        Name of a Relu or Clip → how it reads the product of a chosen node in float.
     before_limit : Plan, optional
         The plan before nodes were left in float to limit the size, if any were. Rules may
         name its nodes and tensors.
@@ -73,6 +76,7 @@ class Plan:
     beside: dict[str, tuple[str, ...]]
     left_in_float: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
+    clips: dict[str, Clipping] = field(default_factory=dict)
     before_limit: Plan | None = None
 
     @property
@@ -176,6 +180,7 @@ def make_plan(request: PlanRequest) -> Plan:
         placement.beside,
         left,
         placement.sums,
+        placement.clips,
     )
 
 

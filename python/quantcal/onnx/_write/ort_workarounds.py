@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from quantcal.onnx._graph.graph import inputs_of, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._model.model import opset_of
+from quantcal.onnx._write.clip_forms import in_other_form
 
 if TYPE_CHECKING:
     import onnx
@@ -133,25 +134,12 @@ def _without_clips(
     nodes: Nodes, small_floats: set[str], name: Callable[[str], str]
 ) -> Iterator[onnx.NodeProto]:
     """Write a Clip as Max and Min in graphs whose activations are small floats."""
-    import onnx
-
     rounded = any(
         operator_of(node) == "QuantizeLinear" and small_floats & {*node.input[2:]}
         for node in nodes
     )
     for node in nodes:
-        if not rounded or operator_of(node) != "Clip":
+        if rounded and operator_of(node) == "Clip":
+            yield from in_other_form(node, name)
+        else:
             yield node
-            continue
-        value, made = node.input[0], node.output[0]
-        low, high = [*node.input[1:], "", ""][:2]
-        if low:
-            above = name(f"{made}_above") if high else made
-            title = name(f"{node.name}_Max")
-            yield onnx.helper.make_node("Max", [value, low], [above], title)
-            value = above
-        if high:
-            title = name(f"{node.name}_Min")
-            yield onnx.helper.make_node("Min", [value, high], [made], title)
-        if not (low or high):
-            yield onnx.helper.make_node("Identity", [value], [made], node.name)

@@ -8,7 +8,7 @@ onnxruntime fuses only what lies in one graph. Names follow onnxruntime's quanti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, sub
 from quantcal.onnx._graph.tied_weights import compute_from_root
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._write.clip_forms import in_other_form
 from quantcal.onnx._write.initializers import Initializers
 from quantcal.onnx._write.ort_workarounds import make_loadable
 from quantcal.onnx._write.weight_nodes import Scope, WeightNodes
@@ -121,7 +122,7 @@ class _QdqInserter:
             self._weights.decode(node, scope)
             if node.name in self._plan.sums:
                 self._weights.decode_sum(node, self._plan.sums[node.name], scope)
-            nodes.append(node)
+            nodes.extend(self._kept_apart(node))
             for index, name in enumerate(node.output):
                 if self._plan.sites.get(name, frozenset()) is not None:
                     continue
@@ -139,6 +140,13 @@ class _QdqInserter:
         kept = [value for value in graph.value_info if value.name in made]
         del graph.value_info[:]
         graph.value_info.extend(kept)
+
+    def _kept_apart(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
+        """Return a node, in another form if it would take a product its integer kernel."""
+        clipping = self._plan.clips.get(node.name)
+        if clipping is None or clipping.is_merged(self._ranges):
+            return [node]
+        return in_other_form(node, self.name)
 
     def _rounds(
         self, node: onnx.NodeProto, name: str, around: Mapping[str, str]

@@ -170,7 +170,7 @@ def test_the_command_refuses_options_without_effect_and_wrong_files(
         (["--from", stats, "--save-stats", tmp_path / "x"], "made earlier"),
         (["--from", table, "-s", "kl"], "has its ranges"),
         (["--from", table, "--activation-type", "int8"], "has its ranges"),
-        (["--from", table, "--reduce-range", "nodes"], "does not say which"),
+        (["--from", table, "--reduce-range", "nodes"], "does not say"),
     ):
         done = quantize(model, output, *arguments)
         assert done.code == 2

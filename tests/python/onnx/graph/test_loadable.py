@@ -64,9 +64,9 @@ def moved(movers: list[str], after: list[str], opset: int) -> onnx.ModelProto:
 def test_signed_codes_are_moved_at_every_opset(
     tmp_path: Path, mover: str, opset: int
 ) -> None:
-    """From 21 on onnxruntime did not load what it made itself of such models."""
-    for behind in ([], ["Tanh"], ["Relu", "Tanh"]):
-        model, path = moved([mover], behind, opset), tmp_path / "q.onnx"
+    """From opset 21 on, onnxruntime's optimizer made such models invalid."""
+    for after in ([], ["Tanh"], ["Relu", "Tanh"]):
+        model, path = moved([mover], after, opset), tmp_path / "q.onnx"
         qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
         assert decibels(model, path, FEEDS) > 25
         assert kernels(path)["QLinearConv"] == 1

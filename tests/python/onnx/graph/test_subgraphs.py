@@ -151,7 +151,7 @@ def test_inner_tensors_have_the_histograms_of_their_own_branch(tmp_path: Path) -
         want = np.maximum(h @ models.random(6, 6, seed=seed), 0)
         report = result.table.report[name]
         assert report.count == want.size
-        assert report.maximum == pytest.approx(want.max(), rel=1e-5)
+        assert report.max == pytest.approx(want.max(), rel=1e-5)
 
 
 def test_a_branch_that_no_sample_takes_stays_in_float_and_is_counted(
@@ -208,7 +208,7 @@ def test_every_iteration_of_a_loop_is_counted(tmp_path: Path) -> None:
         s = np.tanh(s @ models.random(6, 6))
     report = result.table.report["s"]
     assert report.count == 3 * s.size
-    assert report.maximum == pytest.approx(max(part.max() for part in seen))
+    assert report.max == pytest.approx(max(part.max() for part in seen))
 
 
 def test_tensorrt_models_have_pairs_in_subgraphs_too(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_calibrator_keeps_its_state(bad: Path) -> None:
 def test_a_source_that_aborts_on_random_inputs_is_not_compared(
     bad: Path, answers: list[Answer | None], tmp_path: Path
 ) -> None:
-    """As one that fails on them: without data there is nothing else to compare on."""
+    """The same holds for a model that fails on them: there is no other data."""
     done = qc.onnx.quantize(
         bad, tmp_path / "q.onnx", activation_type="none", progress=False
     )

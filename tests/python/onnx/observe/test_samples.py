@@ -208,7 +208,7 @@ def test_objects_that_are_not_samples_are_refused(samples: Any) -> None:
 
 def test_feeds_are_checked_against_the_model_that_reads_them() -> None:
     feeds = as_samples([feed()], TWO)
-    with pytest.raises(qc.CalibrationError, match=r"sample 0 holds 'n'"):
+    with pytest.raises(qc.CalibrationError, match=r"sample 0 has 'n'"):
         list(as_samples(feeds, ONE))
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import onnx_models as models
 import quantcal as qc
-from fused_kernels import Net, Shape, check, kernels
+from fused_kernels import Net, Shape, branch, check, kernels
 from matmul_forms import FORMS, SHAPES, SIGNED, bias
 
 
@@ -30,8 +29,8 @@ def test_a_matmul_keeps_its_integer_kernel_whatever_stands_behind_it(
     check(net, net.model(*form(net)), tmp_path / "q.onnx")
 
 
-# Where several nodes read one signed tensor, or a ReLU stands behind a matrix product,
-# onnxruntime has no integer kernel on x86, however the model is written.
+# Where several nodes read one signed tensor onnxruntime has no integer kernel on x86,
+# however the model is written.
 
 
 @pytest.mark.parametrize("form", SIGNED, ids=lambda form: form.__name__)
@@ -249,29 +248,6 @@ def test_one_with_an_axis_more_than_the_product_stays(tmp_path: Path) -> None:
     model = net.model(net.matmul(higher), net.add("Softmax", h))
     result = check(net, model, tmp_path / "q.onnx")
     assert set(result.table) == {"x", higher}
-
-
-def branch(net: Net, first: int, *outputs: str) -> list[str]:
-    """Put the nodes from one on into the branch of an If that is always taken."""
-    inside = helper.make_graph(
-        net.nodes[first:], "then", [], [models.value(name, None) for name in outputs]
-    )
-    del net.nodes[first:]
-    made = [f"else_{name}" for name in outputs]
-    other = helper.make_graph(
-        [helper.make_node("Relu", ["x"], [name]) for name in made],
-        "else",
-        [],
-        [models.value(name, None) for name in made],
-    )
-    net.weights["least"] = np.float32(-1e9)
-    results = [f"if_{name}" for name in outputs]
-    net.nodes += [
-        helper.make_node("ReduceMax", ["x"], ["highest"], keepdims=0),
-        helper.make_node("Greater", ["highest", "least"], ["on"]),
-        helper.make_node("If", ["on"], results, then_branch=inside, else_branch=other),
-    ]
-    return results
 
 
 @pytest.mark.parametrize("same", UNCHANGING.values(), ids=UNCHANGING)

@@ -81,15 +81,15 @@ def test_errors_read_as_those_of_this_process(
     bad = saved.with_name("bad.onnx")
     bad.write_bytes(b"no model")
 
-    def message(path: Path, sample: Sample | None) -> str:
+    def error_of(path: Path, sample: Sample | None) -> str:
         with pytest.raises(qc.CalibrationError) as caught:
             check_written(path, "the copy", sample)
         return str(caught.value)
 
     cases: list[tuple[Path, Sample | None]] = [(bad, None), (saved, NARROW)]
-    found = [message(*case) for case in cases]
+    found = [error_of(*case) for case in cases]
     monkeypatch.setattr(child_process, "_python", lambda: None)
-    assert found == [message(*case) for case in cases]
+    assert found == [error_of(*case) for case in cases]
     assert found[0].startswith("onnxruntime cannot load the copy: ")
     assert found[1].startswith(
         "onnxruntime failed on the copy, sample 3 with shapes {'x': [3, 6, 7]}: "
@@ -98,7 +98,7 @@ def test_errors_read_as_those_of_this_process(
 
 @pytest.mark.usefixtures("in_child", "never_here")
 @pytest.mark.parametrize(
-    ("end", "message"),
+    ("end", "outcome"),
     [
         ("os.abort()", "SIGABRT while loading"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV while loading"),
@@ -114,11 +114,11 @@ def test_errors_read_as_those_of_this_process(
         ("sys.exit(3)", "with exit code 3 while loading"),
     ],
 )
-def test_an_abort_of_onnxruntime_is_an_error_and_leaves_nothing_behind(
-    end: str, message: str, dying: Any, tmp_path: Path
+def test_an_abort_of_onnxruntime_is_an_error_and_leaves_no_files(
+    end: str, outcome: str, dying: Any, tmp_path: Path
 ) -> None:
     dying(f"loads()\nos.write(2, b'what?\\nwhy.')\n{end}\n")
-    by, _, stage = message.partition(" while ")
+    by, _, stage = outcome.partition(" while ")
     output = tmp_path / "out" / "q.onnx"
     output.parent.mkdir()
     output.write_bytes(b"what was there")

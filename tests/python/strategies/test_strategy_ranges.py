@@ -1,4 +1,4 @@
-"""Every strategy against a plain answer from the raw data.
+"""Every strategy against a simple reference on the raw data.
 
 The data are float16, for which the histogram is the data, so that nothing is estimated.
 """
@@ -263,12 +263,12 @@ def test_two_sided_kl_is_near_the_best_of_all_windows(
 
     zero = int(np.searchsorted(edges, 0.0, side="right")) - 1
     windows = itertools.product(range(zero + 1), range(zero + 1, num_bins + 1))
-    least = min(score(a, b) for a, b in windows if b - a >= levels)
+    minimum = min(score(a, b) for a, b in windows if b - a >= levels)
     found = qc.KL(num_bins, levels).range(observed(x), format)
     start, end = (int(np.flatnonzero(edges == e)[0]) for e in found)
     # The search is coarse to fine: 24 of 30 random histograms give the best window, and none
     # more than 1.3 times its divergence (tests/rust/methods.rs).
-    assert score(start, end) <= 1.3 * least + 1e-12
+    assert score(start, end) <= 1.3 * minimum + 1e-12
 
 
 @pytest.mark.parametrize("levels", [None, 30])
@@ -318,7 +318,7 @@ def test_mse_finds_the_range_of_least_error(
 ) -> None:
     x = half_floats(name, 1500, seed=4)
     found = oracles.norm(x, p, *grid_of(qc.MSE(p).range(observed(x), format), format))
-    least = oracles.least_of_ranges(
+    minimum = oracles.minimum_over_ranges(
         x,
         format.name,
         format.symmetric,
@@ -327,7 +327,7 @@ def test_mse_finds_the_range_of_least_error(
     )
     # 0.2 % is what the documentation promises. The mean error (p = 1) has sharper jags: a scan
     # may hit one that the search steps over.
-    assert found <= (1.02 if p == 1 else 1.002) * least
+    assert found <= (1.02 if p == 1 else 1.002) * minimum
 
 
 @pytest.mark.parametrize("format", [k for k in KINDS if not k.is_float])
@@ -399,7 +399,7 @@ def test_entropy_is_as_high_as_that_of_any_range(
     x = half_floats(name, 1500, seed=4)
     ends = qc.MaxEntropy().range(observed(x), format)
     found = oracles.code_entropy(x, *grid_of(ends, format))
-    most = -oracles.least_of_ranges(
+    maximum = -oracles.minimum_over_ranges(
         x,
         format.name,
         format.symmetric,
@@ -407,7 +407,7 @@ def test_entropy_is_as_high_as_that_of_any_range(
         400,
     )
     # Of values just between two codes the search may count the one for the other.
-    assert found >= 0.995 * most
+    assert found >= 0.995 * maximum
 
 
 # Hybrid and Fixed.

@@ -1,7 +1,7 @@
 """The formats that tensors were observed for, which a calibrator keeps beside its histograms.
 
-Each tensor has a set of names. Merging unites the sets, so its order does not matter; a set of
-several names is a question, which is put where the answer can be given.
+Each tensor has a set of format names. Merging unites the sets, so its order does not matter.
+A tensor with several formats needs `format=` when ranges are computed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.formats import FORMATS, QuantFormat
 
-Intended = dict[str, frozenset[str]]
-"""Tensor → names of formats. Tensors that were observed for none are missing."""
+TensorFormats = dict[str, frozenset[str]]
+"""Names of formats by tensor. Tensors that were observed for no format are missing."""
 
 DEFAULT = "int8"
-"""The format of tensors that were observed for none: symmetric, which every runtime takes."""
+"""The format of tensors that were observed for none; every runtime takes symmetric int8."""
 
 _NONE: frozenset[str] = frozenset()
 
 
-def pack(intended: Intended, names: Iterable[str]) -> dict[str, Any]:
+def pack(formats: TensorFormats, names: Iterable[str]) -> dict[str, Any]:
     """Return the settings of a file; empty where no tensor has a format.
 
-    "format" is what most tensors have, "formats" has the others by name.
+    "format" holds the most frequent formats, "formats" the others by tensor.
     """
-    found = {name: intended.get(name, _NONE) for name in sorted(names)}
+    found = {name: formats.get(name, _NONE) for name in sorted(names)}
     if not any(found.values()):
         return {}
     counts = Counter(found.values())
@@ -38,8 +38,8 @@ def pack(intended: Intended, names: Iterable[str]) -> dict[str, Any]:
     return settings | ({"formats": others} if others else {})
 
 
-def unpack(usual: Any, others: Any, names: Iterable[str]) -> Intended:
-    """Return what the settings of a file say; anything may stand there.
+def unpack(usual: Any, others: Any, names: Iterable[str]) -> TensorFormats:
+    """Return the formats that the settings of a file hold; the settings may be anything.
 
     Raises
     ------
@@ -60,13 +60,14 @@ def unpack(usual: Any, others: Any, names: Iterable[str]) -> Intended:
     return {name: each for name, each in found.items() if each}
 
 
-def united(first: Intended, second: Mapping[str, frozenset[str]]) -> Intended:
-    """Return what both say together."""
-    return first | {name: first.get(name, _NONE) | s for name, s in second.items() if s}
+def unite(first: TensorFormats, second: Mapping[str, Iterable[str]]) -> TensorFormats:
+    """Return the formats of both for each tensor."""
+    new = {name: frozenset(given) for name, given in second.items()}
+    return first | {name: first.get(name, _NONE) | s for name, s in new.items() if s}
 
 
-def chosen(
-    intended: Intended,
+def choose_formats(
+    observed: Mapping[str, Iterable[str]],
     names: Iterable[str],
     format: str | QuantFormat | None,
     symmetric: bool | None,
@@ -86,15 +87,14 @@ def chosen(
     made: dict[str, QuantFormat] = {}
     found = {}
     for name in names:
-        several = intended.get(name, _NONE)
+        several = sorted(observed.get(name, _NONE))
         if len(several) > 1:
-            listed = " and for ".join(sorted(several))
             msg = (
-                f'Tensor "{name}" was observed for {listed}; give the format '
-                "(format=, on the command line --format)."
+                f'Tensor "{name}" was observed for {" and for ".join(several)}; give the '
+                "format (format=, on the command line --format)."
             )
             raise CalibrationError(msg)
-        text = next(iter(several), DEFAULT)
+        text = several[0] if several else DEFAULT
         if text not in made:
             made[text] = QuantFormat.of(text, symmetric, power_of_two)
         found[name] = made[text]

@@ -1,4 +1,4 @@
-"""The fields of `QuantParams`: what may be given, and what is kept."""
+"""Checks of the fields of `QuantParams`, which turn them into plain numbers and arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DTYPES: dict[str, Any] = {
     "low": np.float64,
     "high": np.float64,
 }
-"""Of the fields that are arrays by channel."""
+"""Element types of the fields that are arrays by channel."""
 INT32 = np.iinfo(np.int32)
 _NAMES: dict[Any, str] = {str: "a str", bool: "True or False", int: "a whole number"}
 
@@ -31,28 +31,30 @@ def check_kind(field: str, value: object, kind: Any) -> None:
         raise CalibrationError(msg)
 
 
-def real(field: str, value: object) -> float | int:
-    """Return a number as Python's; a Python number as it is."""
+def as_number(field: str, value: object) -> float | int:
+    """Return a number as a Python number."""
     if isinstance(value, np.floating):
         return float(value)
     check_kind(field, value, (float, int))
     try:
         float(value)  # type: ignore[arg-type]
     except OverflowError:
-        raise CalibrationError(f"{field} is beyond the numbers of a float") from None
+        raise CalibrationError(f"{field} is too large for a float") from None
     return value  # type: ignore[return-value]
 
 
-def whole(field: str, value: object) -> int:
-    """Return a whole number as Python's."""
+def as_int32(field: str, value: object) -> int:
+    """Return a whole number of 32 bits as an int."""
     number = int(value) if isinstance(value, np.integer) else value
     check_kind(field, number, int)
     if not INT32.min <= number <= INT32.max:  # type: ignore[operator]
-        raise CalibrationError(f"{field} is {shown(number)}, which 32 bits do not hold")
+        raise CalibrationError(
+            f"{field} is {shown(number)}, which does not fit into 32 bits"
+        )
     return number  # type: ignore[return-value]
 
 
-def fault_of_range(low: float, high: float) -> str:
+def range_fault(low: float, high: float) -> str:
     """Return what is wrong with a range; empty if nothing is."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"the range [{low}, {high}] is not finite"
@@ -61,7 +63,7 @@ def fault_of_range(low: float, high: float) -> str:
     return ""
 
 
-def by_channel(field: str, values: ArrayLike) -> NDArray[Any]:
+def as_channel_array(field: str, values: ArrayLike) -> NDArray[Any]:
     """Return a field as a read-only array of its type."""
     kinds = "iu" if field == "zero_point" else "iuf"
     try:

@@ -22,14 +22,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "tensorrt float8": {"target": "tensorrt", "activation_type": "float8_e4m3fn"},
     "by tensor": {"activation_formats": {"r1": "uint16"}},
 }
-"""Options of observing and quantising, with those that fix formats."""
+"""Options of observing and quantizing, with those that fix formats."""
 
 
 def calibrator(**formats: str) -> qc.Calibrator:
     cal = qc.Calibrator()
     for name in "abc":
         cal.observe(name, f32([-1.0, 0.5, 2.0]))
-    cal._intend({name: [given] for name, given in formats.items()})
+    cal.add_formats({name: [given] for name, given in formats.items()})
     return cal
 
 
@@ -142,7 +142,7 @@ def test_comparisons_and_stability_take_the_noted_formats() -> None:
         ({"format": ["uint8"], "formats": ["a"]}, "must be a mapping of tensors"),
         ({"formats": {"a": 3}}, '"a" has 3'),
         ({"formats": {"z": ["int8"]}}, 'names "z", of which there is no histogram'),
-        (3, "no JSON object"),
+        (3, "not a JSON object"),
     ],
 )
 def test_formats_that_no_calibrator_writes_are_refused(
@@ -221,7 +221,9 @@ def test_named_tensors_are_noted_by_the_rules_for_their_names() -> None:
     assert cal.formats == {}
 
 
-def test_a_missing_range_is_told_with_the_options_that_would_do(tmp_path: Path) -> None:
+def test_a_missing_range_is_reported_with_the_options_that_would_do(
+    tmp_path: Path,
+) -> None:
     model, out = models.conv_net(), tmp_path / "q.onnx"
     plain = qc.onnx.observe(model, images())
     with pytest.raises(
@@ -252,7 +254,7 @@ def test_a_missing_range_is_told_with_the_options_that_would_do(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
-def test_ranges_of_another_format_are_told_with_the_one_to_take(
+def test_ranges_of_another_format_are_reported_with_the_one_to_take(
     target: str, tmp_path: Path
 ) -> None:
     model, out = models.conv_net(), tmp_path / "q.onnx"

@@ -1,4 +1,4 @@
-"""The word on tensors and channels without a finite value: a range of theirs says nothing."""
+"""Warnings about tensors and channels without a finite value: no data supports their ranges."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from quantcal import _core
-from quantcal._compute import Stats
+from quantcal._statistics import Stats
 from quantcal._text import plural
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
-_MOST = 5  # that are named
-_GIVEN = "fixed"  # the strategy whose range comes from no data
+_MAX_NAMED = 5
+_FIXED = "fixed"  # the strategy whose range never comes from data
 
 
 def warn_of_empty(
     tensors: Mapping[str, Stats], table: CalibrationTable, stacklevel: int = 3
 ) -> None:
     """Warn of the tensors whose ranges come from no finite value, by name."""
-    told = []
+    empty = []
     for name, params in table.items():
         stats = tensors[name]
         by_channel = isinstance(stats, _core.ChannelStats)
-        if by_channel or table.report[name].minimum is None:
+        if by_channel or table.report[name].min is None:
             why = _reason(stats, params)
-            told += [f'"{name}" ({why})'] if why else []
-    if told:
-        have = "tensor has" if len(told) == 1 else "tensors have"
-        more = f" and {len(told) - _MOST} more" if len(told) > _MOST else ""
+            empty += [f'"{name}" ({why})'] if why else []
+    if empty:
+        have = "tensor has" if len(empty) == 1 else "tensors have"
+        more = f" and {len(empty) - _MAX_NAMED} more" if len(empty) > _MAX_NAMED else ""
         msg = (
-            f"{len(told)} {have} no finite value, so no data supports the range: "
-            f"{', '.join(told[:_MOST])}{more}."
+            f"{len(empty)} {have} no finite value, so no data supports the range: "
+            f"{', '.join(empty[:_MAX_NAMED])}{more}."
         )
         warnings.warn(msg, UserWarning, stacklevel=stacklevel)
 
@@ -49,8 +49,8 @@ def warn_of_empty_values(
 
 
 def _reason(stats: Stats, params: QuantParams) -> str:
-    """Return what there is instead of finite values; empty where there are some."""
-    if params.strategy.startswith(_GIVEN):
+    """Return what there is instead of finite values; empty if there are some."""
+    if params.strategy.startswith(_FIXED):
         return ""
     if isinstance(stats, _core.ChannelStats):
         bare = np.flatnonzero(np.isnan(stats.min)).tolist()
@@ -62,11 +62,13 @@ def _reason(stats: Stats, params: QuantParams) -> str:
     if h.finite:
         return ""
     parts = {"NaN": h.nan, "infinite": h.posinf + h.neginf}
-    told = " and ".join(f"{count:,} {what}" for what, count in parts.items() if count)
-    return told or plural(0, "value")
+    found = " and ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    return found or plural(0, "value")
 
 
 def _listed(channels: Sequence[int]) -> str:
-    head = ", ".join(map(str, channels[:_MOST]))
-    more = f" and {len(channels) - _MOST} more" if len(channels) > _MOST else ""
+    head = ", ".join(map(str, channels[:_MAX_NAMED]))
+    more = (
+        f" and {len(channels) - _MAX_NAMED} more" if len(channels) > _MAX_NAMED else ""
+    )
     return f"{'channel' if len(channels) == 1 else 'channels'} {head}{more}"
