@@ -52,7 +52,7 @@ def _opened(
     import quantcal as qc
     from quantcal.onnx._model.model import load_model
     from quantcal.onnx._observe.in_graph import InGraphObserver
-    from quantcal.onnx._observe.select_tensors import Source, choose
+    from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
     from quantcal.onnx._plan.options import Options
     from quantcal.onnx._plan.prepare import prepare
     from quantcal.onnx._runtime.session import Workspace
@@ -60,9 +60,9 @@ def _opened(
     loaded = load_model(path)
     if case == "required tensors":
         ready = prepare(loaded, Options.of())
-        source = Source(ready.converted, ready.types, ready.plan.observed)
+        source = ObservedGraph(ready.converted, ready.types, ready.plan.observed)
     else:
-        source = choose(loaded, "all")
+        source = find_tensors(loaded, "all")
     work = Workspace(source.loaded)  # its folder lasts as long as the process
     if case == "plain inference":
         plain = work.open([value.name for value in work.light.graph.output])

@@ -12,7 +12,7 @@ from quantcal._io.files import check_target
 from quantcal._text import shown
 from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
 from quantcal.onnx._check.files_in_use import RunFiles
-from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._plan.data_coverage import table_coverage
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -80,7 +80,7 @@ def _write_ncnn(
             f"{f': {why}' if why else ''}"
         )
         raise _core.CalibrationError(msg)
-    reached = in_table(table)
+    reached = table_coverage(table)
     known = {name: table[name] for name, reason in reached.items() if reason is None}
     written = ncnn.write_table(known, path, layers, used)
     for name, layer in layers.items():

@@ -15,21 +15,21 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
-    from_before,
-    from_samples,
+    reuse_histograms,
+    run_samples,
 )
-from quantcal.onnx._observe.ranges import assign, ranges
-from quantcal.onnx._observe.recording import fresh
+from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
+from quantcal.onnx._observe.recording import empty_calibrator
 from quantcal.onnx._plan.config import config_text
-from quantcal.onnx._plan.cpu import WeightBits, decided
+from quantcal.onnx._plan.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._plan.keywords import takes_options, with_changes
-from quantcal.onnx._plan.noted_formats import noted
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeKeywords, QuantizeOptions
+from quantcal.onnx._plan.recorded_formats import activation_from_histograms
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.output import check_output
-from quantcal.onnx._write.saturation import estimate
+from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.writer import write_prepared
 from quantcal.stability import Stability
@@ -123,15 +123,15 @@ def quantize(
     started = time.perf_counter()
     prepared = prepare(load_light(model), chosen)
     # Before the samples run, which may take long. A calibrator may know more tensors.
-    policy = assign(given, prepared, calibrator or ())
-    new = fresh(calibrator, asked.mantissa_bits, asked.on_nonfinite)
+    policy = resolve_policy(given, prepared, calibrator or ())
+    new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
     observed = computed = time.perf_counter()
     found = _Found(prepared, bits)
     if not chosen.weights_only:
         if samples is None:
-            run = from_before(prepared, calibrator)
+            run = reuse_histograms(prepared, calibrator)
         else:
-            run = from_samples(
+            run = run_samples(
                 prepared,
                 samples,
                 asked,
@@ -190,7 +190,7 @@ def _filled(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
     """Fill in all defaults: those of the histograms, else those of the target."""
     known: dict[str, str] = {}
     if asked.activation_type is None and not asked.activation_formats:
-        activation, known = noted(calibrator, asked.target)
+        activation, known = activation_from_histograms(calibrator, asked.target)
         asked = replace(asked, activation_type=activation)
     return Options.of(asked, known)
 
@@ -205,11 +205,13 @@ def _first_bits(options: Options) -> WeightBits:
 def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
     """Choose all ranges, and the nodes that take 7-bit weights."""
     prepared = run.prepared
-    table = ranges(run.calibrator, policy, prepared)
+    table = compute_ranges(run.calibrator, policy, prepared)
     stability = run.stability(policy, table)
     if bits.undecided:
-        found = estimate(prepared, run.calibrator, table)
-        bits = decided(bits, [name for name, s in found.items() if s.needs_bit])
+        found = estimate_saturation(prepared, run.calibrator, table)
+        bits = with_reduced_nodes(
+            bits, [name for name, s in found.items() if s.needs_bit]
+        )
     return _Found(prepared, bits, run, table, stability)
 
 

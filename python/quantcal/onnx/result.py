@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
-from quantcal.onnx._write.float_weights import float_weights_text
+from quantcal.onnx._write.float_weights import describe_float_weights
 from quantcal.stability import Stability
 from quantcal.table import CalibrationTable
 
@@ -145,7 +145,7 @@ def left_rows(
     left: Mapping[str, int], floats: Mapping[str, int], size: int
 ) -> list[tuple[str, str]]:
     """Return what stays in float: nodes of the chosen types, and weights of any node."""
-    shares = float_weights_text(floats, size)
+    shares = describe_float_weights(floats, size)
     none = "none of the chosen types" if shares else "none"
     rows = [("left in float", _counts(left) or none)]
     return [*rows, ("float weights", f"{shares} of the file")] if shares else rows

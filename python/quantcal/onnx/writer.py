@@ -20,19 +20,20 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._plan.data_coverage import table_coverage
 from quantcal.onnx._plan.keywords import takes_options, with_changes
-from quantcal.onnx._plan.noted_formats import activation_of, advice, other_format
+from quantcal.onnx._plan.option_advice import suggest_options
 from quantcal.onnx._plan.option_values import ACTIVATIONS
 from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
-from quantcal.onnx._plan.reached import in_table
+from quantcal.onnx._plan.recorded_formats import activation_from_table, format_mismatch
 from quantcal.onnx._runtime.child_process import shared_child
-from quantcal.onnx._write.float_weights import float_weights
-from quantcal.onnx._write.gathers import gather_codes
+from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save
-from quantcal.onnx._write.rewrite import rewrite
-from quantcal.onnx._write.saturation import check_narrow
+from quantcal.onnx._write.qdq_insertion import insert_qdq
+from quantcal.onnx._write.quantized_gather import gather_codes
+from quantcal.onnx._write.saturation import check_reducible
 from quantcal.onnx.result import weights_text
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
@@ -140,7 +141,7 @@ def write(
     asked = with_changes("write", WriteKeywords, options, changes)
     place = check_output(model, output)
     formats = {name: params.format for name, params in table.items()}
-    activation = activation_of(formats, asked.target)
+    activation = activation_from_table(formats, asked.target)
     asked = replace(asked, activation_type=activation, activation_formats=None)
     chosen = Options.of(asked, formats)
     if chosen.bits().undecided:
@@ -150,8 +151,10 @@ def write(
         )
     opset = max(chosen.opset, opset_for(formats.values()))
     prepared = prepare(load_light(model), chosen, opset)
-    suggest = partial(advice, prepared, table, formats.values(), table=True)
-    prepared = prepared.covered_by(in_table(table), "The table has no range", suggest)
+    suggest = partial(suggest_options, prepared, table, formats.values(), table=True)
+    prepared = prepared.require_coverage(
+        table_coverage(table), "The table has no range", suggest
+    )
     sample = check_on_random_inputs(prepared)
     return write_prepared(prepared, place, table, sample=sample)
 
@@ -170,9 +173,9 @@ def write_prepared(
     """
     ranges = _needed_ranges(prepared, table)
     bits = bits or prepared.options.bits()
-    check_narrow(prepared, bits.nodes)
-    proto, weights = rewrite(prepared, ranges, bits)
-    floats = float_weights(proto.graph)
+    check_reducible(prepared, bits.nodes)
+    proto, weights = insert_qdq(prepared, ranges, bits)
+    floats = count_float_weights(proto.graph)
     if prepared.options.target == "onnxruntime":
         gather_codes(proto.graph)
     kinds = Counter(operator_of(node) for node in all_nodes(proto.graph))
@@ -184,7 +187,7 @@ def write_prepared(
         quantized_nodes=dict(Counter(prepared.plan.nodes.values()).most_common()),
         quantize_nodes=kinds["QuantizeLinear"],
         dequantize_nodes=kinds["DequantizeLinear"],
-        left_in_float=dict(prepared.plan.left.most_common()),
+        left_in_float=dict(prepared.plan.left_in_float.most_common()),
         weight_bits=bits.bits,
         weight_bits_reason=bits.reason,
         weight_formats=dict(weights.most_common()),
@@ -201,7 +204,7 @@ def _needed_ranges(
         if params.format not in ACTIVATIONS[prepared.options.target][:-1]:
             raise CalibrationError(
                 f"The range of {name!r} is for {params.format}; "
-                f"{other_format(prepared.options.target)}"
+                f"{format_mismatch(prepared.options.target)}"
             )
         if prepared.options.target == "tensorrt" and params.zero_point != 0:
             raise CalibrationError(

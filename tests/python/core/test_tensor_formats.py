@@ -228,27 +228,27 @@ def test_a_missing_range_is_reported_with_the_options_that_would_do(
     plain = qc.onnx.observe(model, images())
     with pytest.raises(
         qc.CalibrationError,
-        match=r"no range for 1 of the 4 .* What is there suffices for "
+        match=r"no range for 1 of the 4 .* The given tensors suffice for "
         r'format="uint8" \(quantcal compute --format uint8\)',
     ):
         qc.onnx.write(model, out, plain.compute(format="int8"))
     inputs = qc.onnx.observe(model, images(), activation_type="float8_e4m3fn")
     with pytest.raises(
         qc.CalibrationError,
-        match=r"no histogram for 1 of the 3 .*What is there suffices for "
+        match=r"no histogram for 1 of the 3 .*The given tensors suffice for "
         r'activation_type="float8_e4m3fn" \(--activation-type float8_e4m3fn\)',
     ):
         qc.onnx.quantize(model, out, calibrator=inputs, activation_type="uint8")
     other = qc.onnx.observe(model, images(), target="tensorrt")
     with pytest.raises(
         qc.CalibrationError,
-        match=r'What is there suffices for target="tensorrt" \(--target tensorrt\)',
+        match=r'The given tensors suffice for target="tensorrt" \(--target tensorrt\)',
     ):
         qc.onnx.write(model, out, other.compute())
     some = qc.onnx.observe(model, images(), tensors=["x"])
     with pytest.raises(qc.CalibrationError) as error:
         qc.onnx.quantize(model, out, calibrator=some)
-    assert "What is there suffices" not in str(error.value)
+    assert "The given tensors suffice" not in str(error.value)
     assert "(--target, --activation-type, --op-type, --include" in str(error.value)
     assert not out.exists()
 

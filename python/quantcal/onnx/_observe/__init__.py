@@ -1,1 +1,1 @@
-"""Recording tensors while samples run, and choosing their ranges."""
+"""Record tensors while samples run, and compute their ranges."""

@@ -1,4 +1,4 @@
-"""Where the histograms of a quantization come from: this run or an earlier one."""
+"""The histograms of a quantization, from its own samples or from an earlier run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs, first_sample_check
-from quantcal.onnx._observe.ranges import ranges, share
-from quantcal.onnx._observe.recording import RecordingTask, fresh, record
-from quantcal.onnx._observe.select_tensors import Source
-from quantcal.onnx._plan.noted_formats import advice
+from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
+from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
+from quantcal.onnx._observe.select_tensors import ObservedGraph
+from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
+from quantcal.onnx._plan.option_advice import suggest_options
 from quantcal.onnx._plan.prepare import Prepared
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
-from quantcal.onnx._plan.reached import in_histograms, in_table
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
-    """What ranges are chosen from.
+    """The data from which ranges are computed.
 
     Attributes
     ----------
     calibrator
         The histograms of all tensors that need a range.
     prepared
-        The model without the nodes that no sample reached.
+        The model; nodes that no sample reached stay in float.
     samples
         The number of samples that ran.
     first
-        The first sample. Without samples, random inputs where the model can take them.
+        The first sample. Without samples it is random input, if the model accepts that.
     halves
-        What every second sample gave, and what the others gave; empty when not kept.
+        Histograms of the even and of the odd samples; empty when they were not separated.
     """
 
     calibrator: Calibrator
@@ -50,22 +50,22 @@ class CalibrationRun:
     halves: tuple[Calibrator, ...] = ()
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:
-        """Return how far the halves agree; None when they were not kept."""
+        """Return how far the halves agree; None when they were not separated."""
         if not self.halves:
             return None
         first, second = self.halves
         one, other = (
-            ranges(half, policy, self.prepared, among=self.calibrator)
+            compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)
         )
-        reached = in_table(table)
-        here = CalibrationTable(
+        reached = table_coverage(table)
+        covered = CalibrationTable(
             {n: table[n] for n in {**one, **other} if reached[n] is None}
         )
-        return Stability.of((first, second), (one, other), here)
+        return Stability.of((first, second), (one, other), covered)
 
 
-def from_samples(
+def run_samples(
     prepared: Prepared,
     samples: object,
     options: QuantizeOptions,
@@ -75,7 +75,7 @@ def from_samples(
     checkpoint: Checkpoint | None,
     progress: bool,
 ) -> CalibrationRun:
-    """Run the samples.
+    """Run the samples and record the tensors that the plan needs.
 
     Parameters
     ----------
@@ -83,51 +83,53 @@ def from_samples(
     samples
         As :func:`quantcal.onnx.quantize` takes them.
     options
-        How to observe, and whether to keep the halves separate.
+        How to observe, and whether to record two halves separately.
     calibrator
         The observations are added to this one.
     new
-        An empty one with the settings to use.
+        An empty calibrator with the settings to use.
     checkpoint
-        Where the histograms are kept in case not all samples run.
+        Where the histograms are saved in case the samples end early.
     progress
         Whether to show a bar.
     """
     plan = prepared.plan
     task = RecordingTask(
-        Source(prepared.converted, prepared.types, plan.observed),
+        ObservedGraph(prepared.converted, prepared.types, plan.observed),
         plan,
-        lambda seen: share(seen, plan),
+        lambda seen: share_histograms(seen, plan),
         calibrator,
         checkpoint,
         first_sample_check(prepared),
     )
     calibrators = [new]
     if options.check_stability:
-        calibrators.append(fresh(new, None, "ignore"))
+        calibrators.append(empty_calibrator(new, None, "ignore"))
     done = record(task, samples, options, calibrators, progress=progress)
-    reached = prepared.reached_by(in_histograms(done.calibrator))
+    reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(
         done.calibrator, reached, done.samples, done.first, done.parts
     )
 
 
-def from_before(prepared: Prepared, calibrator: Calibrator | None) -> CalibrationRun:
-    """Take what a calibrator has seen of the model earlier.
+def reuse_histograms(
+    prepared: Prepared, calibrator: Calibrator | None
+) -> CalibrationRun:
+    """Use the histograms of an earlier run.
 
     Raises
     ------
     CalibrationError
-        When that is nothing, or not all that is needed.
+        When there are none, or one that the plan needs is missing.
     """
     if not calibrator:
         raise CalibrationError(
             "There are no samples and no histograms. Give samples, or a calibrator that "
             "has observed this model."
         )
-    known = share(calibrator, prepared.plan)
-    reached = in_histograms(calibrator) | in_histograms(known)
+    known = share_histograms(calibrator, prepared.plan)
+    reached = histogram_coverage(calibrator) | histogram_coverage(known)
     formats = {each for several in calibrator.formats.values() for each in several}
-    suggest = partial(advice, prepared, reached, formats, table=False)
-    covered = prepared.covered_by(reached, "There is no histogram", suggest)
+    suggest = partial(suggest_options, prepared, reached, formats, table=False)
+    covered = prepared.require_coverage(reached, "There is no histogram", suggest)
     return CalibrationRun(known, covered, first=check_on_random_inputs(prepared))

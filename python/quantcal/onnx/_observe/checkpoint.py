@@ -1,9 +1,9 @@
-"""What has been observed is kept in a file while samples run, in case they do not all.
+"""Checkpoints: the histograms of the samples so far, saved in case the run ends early.
 
-Only whole samples are ever kept: a sample that fails in the middle has been counted in part,
-and what is taken from a histogram cannot be exact. So a sample that cannot be read, and an
-interruption, which waits for the end of the sample, lose nothing; a sample on which the model
-itself fails, and a process that is killed, what came after the last regular writing.
+A checkpoint holds complete samples only, because counts cannot be subtracted from a
+histogram again. A sample that cannot be read loses nothing. An interruption loses nothing
+either: it waits for the end of the sample. A sample on which the model fails was counted in
+part, so the samples since the last checkpoint are lost. So they are when the process is killed.
 """
 
 from __future__ import annotations
@@ -30,34 +30,32 @@ from quantcal.onnx._graph.inputs import Feed
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")
 
 
-def is_kept(path: Path) -> bool:
-    """Return whether a file is called as those in which histograms are kept."""
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file has the name of a checkpoint."""
     return _NUMBER.search(path.name) is not None
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """Where the histograms of the samples so far are kept while they run.
+    """Where the histograms of the samples so far are saved while they run.
 
-    The file is named after the number of samples in it, ``OUTPUT.first-57.qcal`` beside the
-    output. It is written once in a while and when the samples end early, and stays when all of
-    them have run: call :meth:`remove` when the output is written.
+    The file lies beside the output. Its name has the number of samples in it:
+    ``OUTPUT.first-57.qcal``. It is written at intervals and when the samples end early. It
+    stays when all samples have run: call :meth:`remove` when the output is written.
 
     Parameters
     ----------
     output : path
         What the run is for.
     samples : int
-        So many of the first samples ran earlier, and are left out. The given calibrator has
-        them.
+        Number of samples that ran earlier. They are skipped; the given calibrator has them.
     seconds : float
-        How long observing may go on between one writing and the next; 0 writes after each
-        sample.
+        Time between two checkpoints; 0 writes one after each sample.
 
     Attributes
     ----------
     complete : int, optional
-        The number of all samples, when they have all run.
+        The number of samples, once all have run.
     """
 
     output: Path
@@ -68,34 +66,34 @@ class Checkpoint:
 
     @classmethod
     def resume(cls, path: Path, output: Path) -> tuple[Calibrator, Checkpoint]:
-        """Read what a run kept, to go on behind it.
+        """Load the checkpoint of an earlier run, to continue after its samples.
 
         Raises
         ------
         CalibrationError
-            If the file cannot be read, or its name does not tell how many samples are in it.
+            If the file cannot be read, or its name lacks the number of samples.
         """
         number = _NUMBER.search(path.name)
         if number is None:
             raise CalibrationError(
-                f"{path}: its name does not tell how many samples it holds, as "
+                f"{path}: its name does not say how many samples it holds, as "
                 f"{cls(output).path(57).name} does. To add the histograms of other "
-                "samples, observe these and use quantcal merge."
+                "samples, observe those and use quantcal merge."
             )
         return load(path), cls(output, int(number[1]))
 
     def done(self, samples: int) -> None:
-        """All samples have run, so many, and the calibrator has them."""
+        """Note that all samples have run, and how many there are."""
         self.complete = samples
 
     def remove(self) -> None:
-        """Remove the file that this run wrote, if it did: the output is safe."""
+        """Remove the checkpoint that this run wrote, if any: the output is safe."""
         if self._written is not None:
             self._written.unlink(missing_ok=True)
             self._written = None
 
     def write(self, samples: int, seen: Calibrator) -> None:
-        """Keep the first so many samples instead of what was kept before."""
+        """Save a checkpoint of the first samples, and remove the one before it."""
         path = self.path(samples)
         if path != self._written:
             seen.save(path)
@@ -103,7 +101,7 @@ class Checkpoint:
             self._written = path
 
     def message(self) -> str:
-        """Return what is kept and how to go on; empty if nothing is."""
+        """Return what was saved and how to continue; empty if nothing was."""
         if self._written is None:
             return ""
         number = _NUMBER.search(self._written.name)
@@ -112,15 +110,15 @@ class Checkpoint:
         which = "sample" if count == 1 else f"{count} samples"
         return (
             f"The histograms of the first {which} are kept in "
-            f"{self._written}; --resume {self._written} goes on behind them."
+            f"{self._written}; --resume {self._written} continues after them."
         )
 
     def path(self, samples: int) -> Path:
-        """Return the file for the first so many samples."""
+        """Return the file for that number of samples."""
         return self.output.with_name(f"{self.output.name}.first-{samples}.qcal")
 
     def found(self) -> list[Path]:
-        """Return what earlier runs left, the most samples last."""
+        """Return the checkpoints of earlier runs, sorted by number of samples."""
         start = self.output.name
         files = [
             (int(number[1]), file)
@@ -131,20 +129,20 @@ class Checkpoint:
         return [file for _, file in sorted(files)]
 
 
-class Keeper:
-    """Keeps what a run has observed.
+class CheckpointKeeper:
+    """Saves checkpoints of a run.
 
     Parameters
     ----------
     checkpoint : Checkpoint, optional
-        None keeps nothing, and only counts samples.
+        None saves nothing; samples are only counted.
     snapshot : callable
-        Returns all that was observed up to now, copied.
+        Returns a copy of all histograms up to now.
 
     Attributes
     ----------
     samples : int
-        How many samples are whole, those of an earlier run included.
+        Number of complete samples, those of an earlier run included.
     """
 
     def __init__(
@@ -159,8 +157,8 @@ class Keeper:
         self._busy = False
         self._interrupted = False
 
-    def left(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
-        """Yield the samples behind those that ran earlier."""
+    def remaining(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+        """Yield the samples after those that ran earlier."""
         earlier = self.samples
         skipped = 0
         for feed in feeds:
@@ -170,13 +168,13 @@ class Keeper:
                 yield feed
         if skipped < earlier:
             raise CalibrationError(
-                f"There are {plural(skipped, 'sample')}, but {earlier} are said to have "
-                "run earlier: these are other data."
+                f"There are {plural(skipped, 'sample')}, but the checkpoint holds {earlier}: "
+                "it is of other data. Give the samples of that run, or start without it."
             )
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Keep what there is when the samples end early."""
+    def saving_at_end(self) -> Iterator[None]:
+        """Save a checkpoint when the samples end early, and mention it in the error."""
         if self._checkpoint is None:
             yield
             return
@@ -184,20 +182,20 @@ class Keeper:
             with self._deferred():
                 yield
         except BaseException as error:
-            told = self._at_the_end()
-            if not told:
+            message = self._at_the_end()
+            if not message:
                 raise
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(told) from error
+                raise KeyboardInterrupt(message) from error
             if isinstance(error, CalibrationError):
                 ended = str(error).rstrip(". \n")
-                raise CalibrationError(f"{ended}. {told}") from error
-            warnings.warn(told, stacklevel=2)
+                raise CalibrationError(f"{ended}. {message}") from error
+            warnings.warn(message, stacklevel=2)
             raise
 
     @contextmanager
     def sample(self) -> Iterator[None]:
-        """Run one sample: it counts when it is whole."""
+        """Run one sample, and count it when it is complete."""
         self._busy = True
         self._whole = False
         yield
@@ -207,7 +205,7 @@ class Keeper:
             started = time.monotonic()
             self._try_to_write()
             ended = time.monotonic()
-            # Writing takes at most a hundredth of the time, however many tensors there are.
+            # Writing may take at most 1 % of the time, however many tensors there are.
             pause = self._checkpoint.seconds if self._checkpoint else math.inf
             self._next = ended + (max(pause, 100 * (ended - started)) if pause else 0)
         self._busy = False
@@ -219,17 +217,17 @@ class Keeper:
         self._checkpoint.write(self.samples, self._snapshot())
 
     def _try_to_write(self) -> None:
-        """Keep what there is; a run that may well end without it is not ended for its sake."""
+        """Save a checkpoint; a failure is only a warning, since the run may not need it."""
         try:
             self._write()
         except CalibrationError as error:
             if not self._warned:
-                told = f"What is observed cannot be kept meanwhile: {error}"
-                warnings.warn(told, stacklevel=2)
+                message = f"No checkpoint can be written: {error}"
+                warnings.warn(message, stacklevel=2)
             self._warned = True
 
     def _at_the_end(self) -> str:
-        """Keep what is whole, and return what there is to be told of it."""
+        """Save all complete samples; return the message about them."""
         assert self._checkpoint is not None
         lost = ""
         if self._whole and self.samples > self._checkpoint.samples:
@@ -241,7 +239,7 @@ class Keeper:
 
     @contextmanager
     def _deferred(self) -> Iterator[None]:
-        """Let an interruption wait for the end of the sample; a second one does not."""
+        """Let an interruption wait for the end of the sample; a second one acts at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -251,7 +249,7 @@ class Keeper:
                 raise KeyboardInterrupt
             self._interrupted = True
 
-        # A signal that is ignored stays so (nohup).
+        # A signal that is ignored stays ignored: nohup and background jobs rely on it.
         before = {s: signal.getsignal(s) for s in SIGNALS}
         handled = [s for s, old in before.items() if old not in (signal.SIG_IGN, None)]
         for number in handled:

@@ -1,8 +1,8 @@
-"""Observing tensors as additional outputs of the model: slower, but any runtime can.
+"""Observe tensors as additional outputs of the model: slower, but any runtime supports it.
 
-A sample's tensors are recorded and dropped before the next sample is read, so memory
-does not grow with the number of samples; within one sample they are alive together, in
-groups that fit a memory limit. Tensors inside subgraphs cannot be outputs.
+A sample's tensors are recorded and dropped before the next sample is read, so memory does
+not grow with the number of samples. Within one sample the tensors of a group are alive
+together, and a group fits a memory limit. Tensors inside subgraphs cannot be outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class OutputsObserver:
+class GraphOutputsObserver:
     """Runs samples with groups of tensors as outputs.
 
     Parameters
@@ -28,9 +28,9 @@ class OutputsObserver:
     types : mapping of str to str
         The tensors of the main graph to record, with onnxruntime's types.
     calibrators : sequence of Calibrator
-        Where they are recorded.
+        The calibrators that record them, in turns.
     max_memory : int
-        Bytes that a group may take.
+        Maximum bytes of a group.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class OutputsObserver:
                 except CalibrationError as error:
                     raise CalibrationError(f"{where}: {error}") from error
 
-    def counted(self) -> tuple[()]:
-        """Return what the calibrators do not hold yet: nothing."""
+    def recorded(self) -> tuple[()]:
+        """Return what the calibrators do not have yet, which is nothing."""
         return ()
 
     def finish(self) -> None:
-        """Nothing is left to be done: everything was recorded at once."""
+        """Do nothing: each tensor was recorded at once."""

@@ -1,9 +1,9 @@
-"""Observing tensors while the model runs: an operator behind each passes it on, and counts.
+"""Observe tensors while the model runs: an operator after each one counts it and passes it on.
 
 The operator ``quantcal::Observe`` is in the extension module, which onnxruntime loads
-like any library of operators. A tensor is counted while it is alive and freed as in
-plain inference, so memory is near that of plain inference, whatever the number of tensors
-and samples; and tensors inside ``If``, ``Loop`` and ``Scan`` are reached too.
+like any library of operators. A tensor is counted while it is alive, and freed as in
+plain inference. So memory is near that of plain inference, whatever the number of tensors
+and samples. Tensors inside ``If``, ``Loop`` and ``Scan`` are observed too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     import onnxruntime
 
 DOMAIN = "quantcal"
-_TOLD = "Status Message: "
+# onnxruntime puts this before the message of a failed operator.
+_STATUS = "Status Message: "
 
 
 class InGraphObserver:
-    """Runs samples through a model whose tensors are counted on the way.
+    """Runs samples through a model with an observing operator after each tensor.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ class InGraphObserver:
     names : iterable of str
         The tensors to record, of the main graph or of subgraphs.
     calibrators : sequence of Calibrator
-        Where they are recorded, when all samples have run; all with the same settings.
+        The calibrators that get the records when all samples have run. All have the
+        same settings.
 
     Raises
     ------
@@ -57,39 +59,40 @@ class InGraphObserver:
             [_core.TensorStats(each.mantissa_bits) for _ in self._names]
             for each in calibrators
         ]
-        # The operators of the open session hold the recorders; this may go then.
+        # The operators hold the recorders once the session is open, so `taps` may be
+        # freed at the end of this function.
         taps = _core.Taps(
             list(zip(self._names, self._stats[0], strict=True)),
             finite_only=calibrators[0].on_nonfinite == "raise",
         )
-        self._turn = 0  # whose values the operators' recorders hold
+        self._turn = 0  # the calibrator whose records the operators hold
         positions = {name: index for index, name in enumerate(self._names)}
 
         def instrumented(proto: onnx.ModelProto) -> None:
             insert_observers(proto, positions, taps.number)
 
-        self._session = work.open_changed(
+        self.session = work.open_changed(
             instrumented, prepare=load_operator, taps=(taps.number, len(positions))
         )
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._outputs = [value.name for value in self.session.get_outputs()]
 
     def observe(self, feed: Feed, where: str, turn: int = 0) -> None:
         """Run one sample for the calibrator whose turn it is.
 
-        Every tensor is recorded as it comes into being.
+        Each tensor is recorded as soon as it is computed.
         """
         self._take(turn)
         try:
-            run(self._session, self._outputs, feed, where, whole=True)
+            run(self.session, self._outputs, feed, where, whole=True)
         except CalibrationError as error:
-            refused = str(error.__cause__)
-            if _TOLD not in refused or "Observe" not in refused:
+            cause = str(error.__cause__)
+            if _STATUS not in cause or "Observe" not in cause:
                 raise
-            told = refused.partition(_TOLD)[2]
-            raise CalibrationError(f"{where}: {told}") from error
+            message = cause.partition(_STATUS)[2]
+            raise CalibrationError(f"{where}: {message}") from error
 
-    def counted(self) -> Iterable[tuple[str, _core.TensorStats]]:
-        """Return copies of what was recorded up to now; recording goes on."""
+    def recorded(self) -> Iterable[tuple[str, _core.TensorStats]]:
+        """Return copies of the records up to now; recording continues."""
         self._take(0)
         for recorded in self._stats:
             for name, stats in zip(self._names, recorded, strict=True):
@@ -97,10 +100,7 @@ class InGraphObserver:
                     yield name, stats.copy()
 
     def finish(self) -> None:
-        """Hand what was recorded to the calibrator.
-
-        A tensor of a branch that never ran has no place there.
-        """
+        """Give the records to the calibrators, without tensors of branches that never ran."""
         self._take(0)
         for calibrator, recorded in zip(self._calibrators, self._stats, strict=True):
             tensors = zip(self._names, recorded, strict=True)
@@ -109,17 +109,21 @@ class InGraphObserver:
             )
 
     def _take(self, turn: int) -> None:
-        """Let the operators' recorders hold what was recorded for one calibrator."""
+        """Let the operators record for one calibrator.
+
+        The operators keep the same recorders for the whole session. So the contents of
+        the recorders are swapped, and the calibrators take turns in one session.
+        """
         if turn == self._turn:
             return
-        for other in (self._turn, turn):  # back to the first, then on to the next
+        for other in (self._turn, turn):  # restore the first, then swap in the next
             for ours, theirs in zip(self._stats[0], self._stats[other], strict=True):
                 ours.swap(theirs)
         self._turn = turn
 
 
 def load_operator(options: onnxruntime.SessionOptions) -> None:
-    """Make the operator known to the session that is to be opened."""
+    """Register the operator for a session that will be opened."""
     try:
         options.register_custom_ops_library(_core.__file__)
     except Exception as error:  # onnxruntime's exceptions have no common base
@@ -131,19 +135,19 @@ def load_operator(options: onnxruntime.SessionOptions) -> None:
 def insert_observers(
     proto: onnx.ModelProto, positions: Mapping[str, int], number: int
 ) -> None:
-    """Put an operator behind each tensor, which takes over its name.
+    """Insert an operator after each tensor; the operator's output takes over its name.
 
-    Nothing else changes: whoever reads the tensor, in this graph or inside another,
-    reads what the operator passes on.
+    Nothing else changes: readers in this graph or in a subgraph now read the output of
+    the operator.
 
     Parameters
     ----------
     proto : ModelProto
         Changed in place.
     positions : mapping of str to int
-        Tensor → position among the recorders. Inputs of the main graph are not touched.
+        Tensor → index of its recorder. Inputs of the main graph are not changed.
     number : int
-        The number of the recorders.
+        The number that identifies the set of recorders.
     """
     import onnx
 

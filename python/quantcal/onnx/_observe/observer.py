@@ -1,4 +1,4 @@
-"""Recording the activations of an ONNX model, to choose ranges later."""
+"""Record the activations of an ONNX model, to compute ranges later."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import first_sample_check
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
-from quantcal.onnx._observe.ranges import share
-from quantcal.onnx._observe.recording import RecordingTask, fresh, record
-from quantcal.onnx._observe.select_tensors import Source, choose
+from quantcal.onnx._observe.ranges import share_histograms
+from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
+from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
 from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
@@ -42,46 +42,46 @@ def observe(
 ) -> Calibrator:
     """Run samples through a model and record its activations.
 
-    Use it to keep the histograms and choose ranges later. :func:`quantcal.onnx.quantize`
+    Use it to save the histograms and compute ranges later. :func:`quantcal.onnx.quantize`
     does all in one call. Weights and other constants are never observed.
 
     Parameters
     ----------
     model
-        A path, bytes or ``onnx.ModelProto``. It is not changed. A model with external data,
-        as all above 2 GB have, must come as a path; its weights are mapped, not read.
+        A path, bytes or ``onnx.ModelProto``. It is not changed. Models above 2 GB have
+        external data. Give such a model as a path; its weights are memory-mapped.
     samples
         An iterable of ``{input name: array}``, an onnxruntime ``CalibrationDataReader``,
         ``Samples``, or a path, which is opened as :func:`quantcal.onnx.load_samples` does.
-        They are read once, so a generator will do. Inputs of types that numpy does not
-        have, such as bfloat16, are arrays of ``ml_dtypes``.
+        They are read once, so a generator is enough. Inputs of types that numpy lacks,
+        such as bfloat16, are arrays of ``ml_dtypes``.
     tensors
         None (default) observes what :func:`quantcal.onnx.quantize` needs for the options
         below. ``"all"`` observes every float tensor (16, 32 or 64 bits, or bfloat16),
-        inside subgraphs too; names observe exactly those.
+        inside subgraphs too. Names observe exactly those tensors.
     calibrator
-        Add to this one, and return it; after an error it is as it was before.
+        Add to this calibrator and return it. After an error it is unchanged.
     checkpoint
-        Where the histograms of the samples so far are kept in case they do not all run. The
-        file stays until :meth:`Checkpoint.remove`: the result is yours to save.
+        Where the histograms so far are saved in case the samples end early. The file stays
+        until you call :meth:`Checkpoint.remove`; save the result first.
     progress
         Show a bar on stderr when it is a terminal and rich is installed.
     options
         All options as one object; the keywords below replace its fields. Options of
-        weights and of ranges do not matter here.
+        weights and of ranges have no effect here.
     <options>
 
     Returns
     -------
     Calibrator
-        One histogram per tensor, with the format that the tensor is observed for
+        One histogram per tensor, with the format that the tensor is intended for
         (``Calibrator.formats``). ``Calibrator.compute`` takes that format by default.
 
     Raises
     ------
     CalibrationError
-        For a model that cannot be loaded, an unknown tensor name, no samples, and a
-        sample that does not fit the model or on which it fails (with its index).
+        When the model cannot be loaded, a tensor name is unknown, or there are no samples.
+        Also when a sample does not fit the model or the model fails on it; names the sample.
 
     Examples
     --------
@@ -95,15 +95,15 @@ def observe(
     if tensors is None:
         prepared = prepare(loaded, chosen, external=False)
         plan = prepared.plan
-        source = Source(prepared.converted, prepared.types, plan.observed)
+        source = ObservedGraph(prepared.converted, prepared.types, plan.observed)
         check = first_sample_check(prepared)
-        del prepared  # its weights, which only a written model needs, go with the check
+        del prepared  # only the check holds the weights now, and it frees them
     else:
-        source = choose(loaded, tensors)
+        source = find_tensors(loaded, tensors)
 
     def named(seen: Calibrator) -> Calibrator:
         if plan is not None:
-            return share(seen, plan)
+            return share_histograms(seen, plan)
         if not chosen.weights_only:
             rules, default = chosen.activation_formats, chosen.activation_type
             seen.add_formats(
@@ -111,6 +111,6 @@ def observe(
             )
         return seen
 
-    new = fresh(calibrator, asked.mantissa_bits, asked.on_nonfinite)
+    new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
     task = RecordingTask(source, plan, named, calibrator, checkpoint, check)
     return record(task, samples, asked, [new], progress=progress).calibrator

@@ -1,4 +1,4 @@
-"""From what was observed to the ranges of all tensors that are rounded."""
+"""From histograms to the ranges of all tensors that are rounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantcal._compute import compute_params
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.onnx._plan.names import without_nodes
+from quantcal.onnx._plan.names import resolve_node_rules
 from quantcal.onnx._plan.plan import Plan
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.prepare import Prepared
 
 
-def share(observed: Calibrator, plan: Plan) -> Calibrator:
+def share_histograms(observed: Calibrator, plan: Plan) -> Calibrator:
     """Give every tensor that is rounded the histogram of its group.
 
-    Tensors that share a range by construction get one histogram, the exact sum of what
-    was observed of them; tensors whose values were never reached get none. Each is
-    noted to be for its format.
+    Tensors that share a range by construction get one histogram, the exact sum of their
+    histograms. Tensors that no sample reached get none. Each histogram notes the format
+    that it is intended for.
 
     Parameters
     ----------
     observed : Calibrator
-        Of the tensors in ``plan.observed``, or what this function made of them: that
-        gives the same again.
+        Of the tensors in ``plan.observed``, or an earlier result of this function, which
+        gives the same result again.
     plan : Plan
 
     Returns
@@ -51,36 +51,38 @@ def share(observed: Calibrator, plan: Plan) -> Calibrator:
     return shared
 
 
-def assign(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
-    """Return the policy with tensors in place of nodes; refuse what matches nothing.
+def resolve_policy(policy: Policy, prepared: Prepared, known: Iterable[str]) -> Policy:
+    """Return the policy with tensors in place of nodes; refuse unused rules.
 
-    A rule for what only the plan before the limit of size quantizes is left out.
+    A rule is left out if it matches only nodes that stay in float to limit the size.
 
     Parameters
     ----------
     policy : Policy
     prepared : Prepared
     known : iterable of str
-        Tensors that have a histogram besides those of the plan.
+        Other tensors that have a histogram.
     """
     plan = prepared.plan
-    first = plan.first or plan
-    policy = without_nodes(policy, plan.beside, first.beside, prepared.converted.label)
+    first = plan.before_limit or plan
+    policy = resolve_node_rules(
+        policy, plan.beside, first.beside, prepared.converted.label
+    )
     names = [*known, *plan.tensors]
     if names:
         policy.assign(names)
     return policy
 
 
-def ranges(
+def compute_ranges(
     calibrator: Calibrator,
     policy: Policy,
     prepared: Prepared,
     among: Iterable[str] | None = None,
 ) -> CalibrationTable:
-    """Choose the range of every tensor that was observed, each in its format.
+    """Compute the range of every tensor that was observed, each in its format.
 
-    ``among`` has the names that the policy may speak of, where it is more.
+    The policy's rules may match the tensors in ``among``, those observed by default.
     """
     formats = prepared.plan.formats
     default = prepared.options.activation_type
@@ -91,8 +93,8 @@ def ranges(
         names = [n for n in calibrator if formats.get(n, default) == format]
         tasks = [(name, calibrator.stats(name), *assigned[name]) for name in names]
         decided = compute_params(tasks, QuantFormat(format))
-        params |= dict(zip(names, (found for found, _ in decided), strict=True))
-        report |= dict(zip(names, (told for _, told in decided), strict=True))
+        params |= dict(zip(names, (each for each, _ in decided), strict=True))
+        report |= dict(zip(names, (entry for _, entry in decided), strict=True))
     order = list(calibrator)
     return CalibrationTable(
         {name: params[name] for name in order},

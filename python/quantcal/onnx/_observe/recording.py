@@ -1,9 +1,9 @@
-"""Running samples through a model once, and recording its tensors.
+"""Run samples through a model once, and record its tensors.
 
-Graph optimizations are off, so that each tensor is computed exactly as the model says
-and none is fused away. Two observers give the same histograms. One has operators in the
-graph (:mod:`quantcal.onnx._observe.in_graph`). The other makes the tensors outputs of the
-model (:mod:`quantcal.onnx._observe.graph_outputs`), for runtimes that cannot load operators.
+Graph optimizations are off, so that each tensor is computed exactly as the model defines it
+and none is fused away. Two observers give the same histograms. One inserts operators into
+the graph (:mod:`quantcal.onnx._observe.in_graph`). The other makes the tensors outputs of
+the model (:mod:`quantcal.onnx._observe.graph_outputs`), if operators cannot be loaded.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.graph import tensors_of
 from quantcal.onnx._graph.inputs import Feed, Sample
 from quantcal.onnx._model.model import model_inputs
-from quantcal.onnx._observe.checkpoint import Checkpoint, Keeper
-from quantcal.onnx._observe.graph_outputs import OutputsObserver
+from quantcal.onnx._observe.checkpoint import Checkpoint, CheckpointKeeper
+from quantcal.onnx._observe.graph_outputs import GraphOutputsObserver
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.onnx._observe.select_tensors import Source
+from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.samples import as_samples
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a run of the samples gave.
+    """The result of running all samples.
 
     Attributes
     ----------
     calibrator
-        All that was observed, together with what the given calibrator had.
+        All histograms, those of the given calibrator included.
     samples
         The number of samples, those of an earlier run included.
     first
-        The first of them.
+        The first sample.
     parts
-        What each of the calibrators took in turns; none after a single sample.
+        The calibrators that took samples in turns; empty after a single sample.
     """
 
     calibrator: Calibrator
@@ -59,26 +59,27 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RecordingTask:
-    """Where the observations of a run go.
+    """What to record, and where to.
 
     Attributes
     ----------
     source
         The graph to run, and the tensors in it to record.
     plan
-        What they are needed for; None when the caller named them.
+        The plan that needs them; None when the caller named them.
     name
-        Makes of what was recorded what the caller gets.
+        Turns the records into the histograms that the caller gets.
     calibrator
-        The observations are added to this one; it does not change when the run fails.
+        The observations are added to this calibrator. It does not change when the run
+        fails.
     checkpoint
-        Where the histograms are kept in case not all samples run.
+        Where the histograms are saved in case the samples end early.
     check
-        Gets the first sample and its name, and may raise. It comes before any sample is
-        recorded, and also when an earlier run recorded that sample.
+        Gets the first sample and its name, and may raise. It is called before any sample
+        is recorded, even if an earlier run recorded the first one.
     """
 
-    source: Source
+    source: ObservedGraph
     plan: Plan | None
     name: Callable[[Calibrator], Calibrator]
     calibrator: Calibrator | None = None
@@ -86,24 +87,25 @@ class RecordingTask:
     check: Callable[[Feed, str], None] | None = None
 
 
-def fresh(
+def empty_calibrator(
     calibrator: Calibrator | None, mantissa_bits: int | None, on_nonfinite: OnNonfinite
 ) -> Calibrator:
-    """Return an empty calibrator with the settings of a given one, or with these.
+    """Return an empty calibrator with the settings of the given one, or with these.
 
-    A pass is recorded apart and merged when it is complete, so that an error leaves the
-    given one as it was.
+    A run records into an empty calibrator and merges it when it is complete. So an error
+    leaves the given one unchanged.
     """
     if calibrator is None:
         return Calibrator(mantissa_bits=mantissa_bits, on_nonfinite=on_nonfinite)
     if mantissa_bits is not None:
         raise CalibrationError(
-            "Give calibrator= or mantissa_bits=, not both: a calibrator has its own."
+            "Give calibrator= or mantissa_bits=, not both: a calibrator has a resolution."
         )
     if on_nonfinite not in ("ignore", calibrator.on_nonfinite):
         raise CalibrationError(
             f"on_nonfinite is {shown(on_nonfinite)}, but the given calibrator was made with "
-            f"{calibrator.on_nonfinite!r}, which decides. Make it with the same."
+            f"{calibrator.on_nonfinite!r}, which is used. "
+            "Leave out on_nonfinite, or give the same value."
         )
     return Calibrator(
         mantissa_bits=calibrator.mantissa_bits, on_nonfinite=calibrator.on_nonfinite
@@ -126,9 +128,9 @@ def record(
     samples
         As :func:`quantcal.onnx.observe` takes them.
     options
-        Observer, memory and providers.
+        The observer, the memory limit and the providers.
     new
-        Empty calibrators of the same settings, which take samples in turns.
+        Empty calibrators with the same settings, which take samples in turns.
     progress
         Whether to show a bar.
 
@@ -163,8 +165,7 @@ def _run(
 ) -> tuple[int, Sample | None]:
     """Record the samples; return how many there are, and the first.
 
-    Observed inputs of the model are recorded from the samples, everything else by the
-    chosen observer.
+    Inputs of the model are recorded from the samples, all other tensors by the observer.
     """
     source = task.source
     specs = model_inputs(source.loaded.proto)
@@ -182,17 +183,19 @@ def _run(
             yield feed
 
     with Workspace(source.loaded, options.providers) as work:
-        observer = _open(work, source, calibrators, options)
+        observer = _open_observer(work, source, calibrators, options)
 
         def snapshot() -> Calibrator:
-            seen = sum(calibrators, fresh(calibrators[0], None, "ignore"))  # copies
-            seen.add_stats(observer.counted())
+            seen = sum(
+                calibrators, empty_calibrator(calibrators[0], None, "ignore")
+            )  # copies
+            seen.add_stats(observer.recorded())
             new = task.name(seen)
             return new if task.calibrator is None else task.calibrator + new
 
-        keeper = Keeper(task.checkpoint, snapshot)
-        with keeper.watching():
-            left = keeper.left(feeds())
+        keeper = CheckpointKeeper(task.checkpoint, snapshot)
+        with keeper.saving_at_end():
+            left = keeper.remaining(feeds())
             for feed in track(left, total=checked.count, show=progress):
                 where = f"sample {keeper.samples}"
                 with keeper.sample():
@@ -202,20 +205,20 @@ def _run(
         observer.finish()
     if not keeper.samples:
         raise CalibrationError(
-            "There are no samples. An iterator that was read before is empty; "
+            "There are no samples. An iterator can be read only once; "
             "a CalibrationDataReader needs rewind()."
         )
     return keeper.samples, first
 
 
 def _check_resumed(task: RecordingTask) -> None:
-    """Refuse to go on with the histograms of a run that observed other tensors."""
+    """Refuse to continue a run that observed other tensors."""
     source, plan, checkpoint = task.source, task.plan, task.checkpoint
     if checkpoint is None or not checkpoint.samples:
         return
     outer = set(tensors_of(source.loaded.proto.graph))
     sources = {n: (n,) for n in source.names} if plan is None else plan.sources
-    # No sample may have reached what lies inside subgraphs yet.
+    # Tensors inside subgraphs may be missing: perhaps no sample has reached them yet.
     needed = {n for n, of in sources.items() if n in outer and outer & set(of)}
     strange = sorted(set(task.calibrator or ()) - set(sources))
     missing = sorted(needed - set(task.calibrator or ()))
@@ -223,7 +226,7 @@ def _check_resumed(task: RecordingTask) -> None:
         verb = "holds" if strange else "lacks"
         raise CalibrationError(
             f"The checkpoint of the first {checkpoint.samples} samples {verb} "
-            f"{_some(strange or missing)}, so it is of another model or of other options. "
+            f"{_some(strange or missing)}, so it is of another model or other options. "
             "Give the options of that run, or start without it."
         )
 
@@ -239,12 +242,12 @@ def _record_inputs(
                 raise CalibrationError(f"{where}: {error}") from error
 
 
-def _open(
+def _open_observer(
     work: Workspace,
-    source: Source,
+    source: ObservedGraph,
     calibrators: Sequence[Calibrator],
     options: QuantizeOptions,
-) -> InGraphObserver | OutputsObserver:
+) -> InGraphObserver | GraphOutputsObserver:
     """Open the session, with the other observer if the first is not available."""
     inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
     made = [name for name in source.names if name not in inputs]
@@ -254,24 +257,24 @@ def _open(
     if options.observer == "outputs":
         if inner:
             raise CalibrationError(
-                f"{_some(inner)} lie inside subgraphs, which only "
-                'observer="in_graph" reaches.'
+                f"{_some(inner)} lie inside subgraphs. Only "
+                'observer="in_graph" observes them.'
             )
-        return OutputsObserver(work, types, calibrators, options.max_memory)
+        return GraphOutputsObserver(work, types, calibrators, options.max_memory)
     try:
         return InGraphObserver(work, made, calibrators)
     except CalibrationError as error:
         if options.observer == "in_graph":
             raise
-        # Where the model itself is at fault this raises the model's own error.
+        # If the model is at fault, not the operator, this raises the error of the model.
         work.open([value.name for value in work.light.graph.output])
-        without = f" Not observed, as they lie inside subgraphs: {_some(inner)}."
+        without = f" Not observed, because they lie inside subgraphs: {_some(inner)}."
         warnings.warn(
             "The tensors are observed as outputs of the model, which takes more memory "
             f"and time.{without if inner else ''} The reason: {error}",
             stacklevel=6,
         )
-        return OutputsObserver(work, types, calibrators, options.max_memory)
+        return GraphOutputsObserver(work, types, calibrators, options.max_memory)
 
 
 def _some(names: list[str]) -> str:

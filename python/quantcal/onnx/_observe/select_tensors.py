@@ -1,6 +1,6 @@
-"""Which tensors to observe when a caller names them, or asks for all.
+"""Find the tensors to observe when a caller names them, or asks for all.
 
-What :func:`quantcal.onnx.quantize` needs is chosen in :mod:`quantcal.onnx._plan.plan`.
+:mod:`quantcal.onnx._plan.plan` selects what :func:`quantcal.onnx.quantize` needs.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ KINDS = ", ".join(kind.removeprefix("tensor(").rstrip(")") for kind in ITEM_BYTE
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ObservedGraph:
     """A graph to run and the tensors in it to record.
 
     Attributes
     ----------
     loaded : LoadedModel
-        A name means one tensor in it, inside subgraphs too.
+        The model. Names are unique in it, inside subgraphs too.
     types : dict of str to str
         onnxruntime's types of the tensors.
     names : tuple of str
-        What is to be recorded.
+        The tensors to record.
     """
 
     loaded: LoadedModel
@@ -40,17 +40,17 @@ class Source:
     names: tuple[str, ...]
 
 
-def choose(loaded: LoadedModel, tensors: str | Iterable[str]) -> Source:
-    """Look up the names that a caller asks for, or all float tensors.
+def find_tensors(loaded: LoadedModel, tensors: str | Iterable[str]) -> ObservedGraph:
+    """Find the named tensors, or all float tensors.
 
-    Tensors inside subgraphs count like all others. Where two branches use one name for
-    different tensors, those after the first get a number (``h_2``).
+    Tensors inside subgraphs are included. If two branches use one name for different
+    tensors, those after the first get a number (``h_2``).
 
     Raises
     ------
     CalibrationError
-        When there is no such tensor, or it is a constant or not of a float type; when
-        all are asked for and none is.
+        When a name is unknown, or its tensor is a constant or not of a float type. Also
+        when all are asked for and there is none.
     """
     loaded = inline_functions(loaded)
     graph = loaded.proto.graph
@@ -69,7 +69,7 @@ def choose(loaded: LoadedModel, tensors: str | Iterable[str]) -> Source:
         ]
         if not names:
             _refuse_integers(loaded.label, types, [n for n in known if n in types])
-        return Source(loaded, types, tuple(names))
+        return ObservedGraph(loaded, types, tuple(names))
     if isinstance(tensors, str):
         raise CalibrationError(
             f'tensors is the string {tensors!r}. Give None, "all", or a list of names.'
@@ -77,11 +77,11 @@ def choose(loaded: LoadedModel, tensors: str | Iterable[str]) -> Source:
     wanted = set(tensors)
     for name in sorted(wanted):
         _check_tensor(name, list(known), types, constants, loaded.label)
-    return Source(loaded, types, tuple(name for name in known if name in wanted))
+    return ObservedGraph(loaded, types, tuple(name for name in known if name in wanted))
 
 
 def _made(loaded: LoadedModel) -> list[str]:
-    """Return what the nodes make and what subgraphs are given, scope by scope."""
+    """Return the outputs of all nodes and the inputs of subgraphs, scope by scope."""
     main = loaded.proto.graph
     names: list[str] = []
     for graph in scopes(main):
@@ -94,8 +94,8 @@ def _made(loaded: LoadedModel) -> list[str]:
 def _refuse_integers(label: str, types: dict[str, str], known: list[str]) -> None:
     kinds = sorted({types[name] for name in known})
     raise CalibrationError(
-        f"{label} has no tensor to observe: all {len(known)} that its nodes make and "
-        f"take are constants or of other types than {KINDS} ({', '.join(kinds)})."
+        f"{label} has no tensor to observe: all {len(known)} inputs and outputs of its "
+        f"nodes are constants or of other types than {KINDS} ({', '.join(kinds)})."
     )
 
 
@@ -109,7 +109,7 @@ def _check_tensor(
     if name in constants:
         raise CalibrationError(
             f"{name!r} is a weight or another constant of {label}; only activations "
-            "are observed."
+            "can be observed."
         )
     if name not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:10]
@@ -119,5 +119,5 @@ def _check_tensor(
     if types.get(name) not in ITEM_BYTES:
         raise CalibrationError(
             f"{name!r} has the type {types.get(name, 'unknown')}; only {KINDS} "
-            "tensors are observed."
+            "tensors can be observed."
         )

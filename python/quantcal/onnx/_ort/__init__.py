@@ -1,1 +1,1 @@
-"""onnxruntime's own `quantize_static` on this engine."""
+"""Let onnxruntime's `quantize_static` calibrate with this library."""

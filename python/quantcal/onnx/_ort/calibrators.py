@@ -1,4 +1,4 @@
-"""onnxruntime's calibrators, observing with our engine: the classes of `patch_onnxruntime`."""
+"""Subclasses of onnxruntime's calibrators that observe with this library."""
 
 from __future__ import annotations
 
@@ -16,22 +16,34 @@ from quantcal.onnx._ort.histograms import collector_of
 
 _CPU = "CPUExecutionProvider"
 DEFAULT_BINS = 128
-"""Of onnxruntime's Entropy, which has as many levels: one window fits, that of all values."""
+"""onnxruntime's default for Entropy, which has as many levels: only one window fits."""
 
 
 def subclasses(
     calibrate: Any, entropy_bins: Callable[[], int | None]
 ) -> dict[str, type]:
-    """Return subclasses of onnxruntime's calibrators that observe with our engine.
+    """Return subclasses of onnxruntime's calibrators that observe with this library.
 
     Parameters
     ----------
     calibrate : module
         ``onnxruntime.quantization.calibrate``.
     entropy_bins : callable
-        Tells how many bins Entropy takes in place of its default; None for the default.
+        Returns the number of bins for Entropy; None for the default.
     """
     collector = collector_of(calibrate)
+    found = {"MinMaxCalibrater": _min_max(calibrate)}
+    for name in ("EntropyCalibrater", "PercentileCalibrater", "DistributionCalibrater"):
+        base = getattr(calibrate, name)
+        found[name] = _histogram_calibrator(base, collector, entropy_bins)
+    for name, made in found.items():
+        made.__name__ = made.__qualname__ = name
+        made.__doc__ = getattr(calibrate, name).__doc__
+    return found
+
+
+def _min_max(calibrate: Any) -> type:
+    """Return the subclass for MinMax, which reads the extremes of the histograms."""
 
     class MinMax(calibrate.MinMaxCalibrater):  # type: ignore[misc]
         def __init__(self, model_path: Any, *args: Any, **kwargs: Any) -> None:
@@ -66,48 +78,50 @@ def subclasses(
                 data[name] = (np.array([low], dtype), np.array([high], dtype))
             return calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, data)
 
-    def histogram_calibrater(base: Any) -> type:
-        class Fast(base):  # type: ignore[misc]
-            def __init__(self, model_path: Any, *args: Any, **kwargs: Any) -> None:
-                super().__init__(model_path, *args, **kwargs)
-                if self.method == "entropy":
-                    if self.num_bins == DEFAULT_BINS:
-                        self.num_bins: int = entropy_bins() or DEFAULT_BINS
-                    _warn_of_one_window(self.num_bins, self.num_quantized_bins)
-                # A quarter of a uniform bin, where it can be had: ours are wider far from zero.
-                bits = max(8, min(12, (self.num_bins - 1).bit_length() + 2))
-                self.engine = _Engine(self, model_path, mantissa_bits=bits)
+    return MinMax
 
-            def augment_graph(self) -> None:
-                """Nothing: the engine observes the model as it is."""
 
-            def create_inference_session(self) -> None:
-                """Nothing: the engine opens its own."""
+def _histogram_calibrator(
+    base: Any,
+    collector: Callable[[Any], Any],
+    entropy_bins: Callable[[], int | None],
+) -> type:
+    """Return the subclass for a calibrator that computes ranges from histograms."""
 
-            def collect_data(self, data_reader: Any) -> None:
-                self.engine.collect(data_reader)
+    class HistogramCalibrator(base):  # type: ignore[misc]
+        def __init__(self, model_path: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(model_path, *args, **kwargs)
+            if self.method == "entropy":
+                if self.num_bins == DEFAULT_BINS:
+                    self.num_bins: int = entropy_bins() or DEFAULT_BINS
+                _warn_of_one_window(self.num_bins, self.num_quantized_bins)
+            # Bins of a quarter of a uniform bin where possible: logarithmic bins are
+            # wider far from zero.
+            bits = max(8, min(12, (self.num_bins - 1).bit_length() + 2))
+            self.engine = _Engine(self, model_path, mantissa_bits=bits)
 
-            def compute_data(self) -> Any:
-                self.collector = collector(self)
-                return super().compute_data()
+        def augment_graph(self) -> None:
+            """Do nothing: the engine observes the unchanged model."""
 
-        return Fast
+        def create_inference_session(self) -> None:
+            """Do nothing: the engine opens its session."""
 
-    found: dict[str, type] = {"MinMaxCalibrater": MinMax}
-    for name in ("EntropyCalibrater", "PercentileCalibrater", "DistributionCalibrater"):
-        found[name] = histogram_calibrater(getattr(calibrate, name))
-    for name, made in found.items():
-        made.__name__ = made.__qualname__ = name
-        made.__doc__ = getattr(calibrate, name).__doc__
-    return found
+        def collect_data(self, data_reader: Any) -> None:
+            self.engine.collect(data_reader)
+
+        def compute_data(self) -> Any:
+            self.collector = collector(self)
+            return super().compute_data()
+
+    return HistogramCalibrator
 
 
 def _warn_of_one_window(bins: int, levels: int) -> None:
-    """Tell that Entropy has nothing to choose from."""
+    """Warn when Entropy has only one range to choose from."""
     if bins // 2 <= levels // 2:
         warnings.warn(
-            f"onnxruntime's Entropy with {bins} bins and {levels} levels looks at one range, "
-            "that of all values: the result is MinMax. Give more bins, such as "
+            f"onnxruntime's Entropy with {bins} bins and {levels} levels compares one range, "
+            "that of all values, so the result is MinMax. Give more bins, such as "
             'patch_onnxruntime(entropy_bins=2048), or "num_bins" in extra_options of '
             "create_calibrator.",
             stacklevel=3,
@@ -115,7 +129,7 @@ def _warn_of_one_window(bins: int, levels: int) -> None:
 
 
 class _Engine:
-    """Observes the tensors that a calibrator asks for, through any number of calls."""
+    """Observes the tensors that a calibrator asks for, over any number of calls."""
 
     def __init__(self, owner: Any, model_path: Any, *, mantissa_bits: int) -> None:
         import onnx
@@ -146,33 +160,33 @@ class _Engine:
         self._calibrator.merge(fresh)
 
     def _samples(self, reader: Any, constants: Calibrator) -> Iterator[Any]:
-        """Yield samples until the reader gives None or an empty one, as the original does.
+        """Yield samples until the reader gives None or an empty one, like the original.
 
-        The original counts constants with each sample, so that is done here.
+        The original counts constants once for each sample, and so does this.
         """
         while inputs := reader.get_next():
             yield inputs
             constants.observe_many(self._constants)
 
     def seen(self) -> Iterator[tuple[str, tuple[Histogram, np.dtype[Any]]]]:
-        """Yield what was observed of each tensor, and its type."""
-        odd = []
+        """Yield each tensor with its histogram and type."""
+        nonfinite = []
         for name, dtype in self._dtypes.items():
             if name in self._calibrator:
                 histogram = self._calibrator[name]
                 if histogram.finite < histogram.count:
-                    odd.append(name)
+                    nonfinite.append(name)
                 yield name, (histogram, dtype)
-        if odd:
+        if nonfinite:
             logging.getLogger(__name__).warning(
-                "%d tensors hold NaN or infinities, which their ranges leave out: %s",
-                len(odd),
-                ", ".join(odd[:5]),
+                "%d tensors have NaN or infinities, which their ranges ignore: %s",
+                len(nonfinite),
+                ", ".join(nonfinite[:5]),
             )
 
 
 def _values(model: Any, names: list[str]) -> dict[str, Any]:
-    """Return tensors that no input can change, by running the nodes that make them."""
+    """Return the values of computed constants, by running the nodes that compute them."""
     import onnx
     import onnxruntime as ort
 

@@ -1,7 +1,7 @@
-"""Our histograms in the form that onnxruntime's own collector decides from.
+"""Convert histograms to the form from which onnxruntime's collector computes ranges.
 
-Percentile, Entropy and Distribution are then chosen by the original code, but for Entropy's
-search, which :func:`quantcal.compat.onnxruntime_entropy` does hundreds of times faster.
+The original code then computes Percentile, Entropy and Distribution. Only the search of
+Entropy is replaced: :func:`quantcal.compat.onnxruntime_entropy` is hundreds of times faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quantcal.compat import onnxruntime_entropy
 
 
 def collector_of(calibrate: Any) -> Callable[[Any], Any]:
-    """Return what makes onnxruntime's collector of a calibrator's histograms."""
+    """Return a function that makes a collector from the histograms of a calibrator."""
 
     class Collector(calibrate.HistogramCollector):  # type: ignore[misc]
         def get_entropy_threshold(self, histogram: Any, num_quantized_bins: int) -> Any:
@@ -50,14 +50,15 @@ def collector_of(calibrate: Any) -> Callable[[Any], Any]:
 def _uniform(
     histogram: Histogram, dtype: np.dtype[Any], num_bins: int, *, folded: bool
 ) -> tuple[Any, Any, Any, Any]:
-    """Return counts, edges and extremes as onnxruntime's collector keeps them.
+    """Return counts, edges and extremes as onnxruntime's collector stores them.
 
-    Equal bins over [-T, T], T being the largest magnitude; or, `folded`, of |x| over [0, T].
+    Bins are equal and cover [-T, T], where T is the largest magnitude. With `folded` they
+    count |x| and cover [0, T].
     """
     low, high = histogram.min or 0.0, histogram.max or 0.0
     limit = max(abs(low), abs(high))
     extremes = (np.array(low, dtype), np.array(high, dtype))
-    if not limit:  # as numpy does for a range of width 0
+    if not limit:  # numpy's histogram of a range of width 0
         counts, edges = np.histogram(np.zeros(1), num_bins, range=(-0.5, 0.5))
         return counts * histogram.zeros, edges.astype(dtype), *extremes
     if folded:
@@ -67,7 +68,8 @@ def _uniform(
         return whole, edges[num_bins:].astype(dtype), *extremes
     counts, edges = histogram.rebin(num_bins, -limit, limit)
     whole = counts.astype(np.int64)
-    # numpy's edge in the middle may be a rounding error above 0, and zeros are many.
+    # numpy's middle edge may lie a rounding error above 0, and the original counts with
+    # numpy. Tensors often have many zeros, so these must be in the same bin.
     end = dtype.type(limit)
     zero, wanted = np.histogram(np.zeros(1, dtype), num_bins, range=(-end, end))
     whole[np.searchsorted(edges, 0.0, side="right") - 1] -= histogram.zeros

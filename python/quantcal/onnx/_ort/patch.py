@@ -1,9 +1,9 @@
-"""onnxruntime's own `quantize_static` on our engine, with no other change in a script.
+"""Let onnxruntime's `quantize_static` calibrate with this library.
 
-onnxruntime's calibrators are replaced by subclasses that observe with
-:func:`quantcal.onnx.observe` and hand its histograms to the original code, which decides.
-So memory no longer grows with the samples, their shapes may vary, NaN and infinities are
-left out, and the result does not depend on how the samples are split.
+The patch replaces onnxruntime's calibrators by subclasses. They observe with
+:func:`quantcal.onnx.observe` and give its histograms to the original code, which computes the
+ranges. So memory does not grow with the samples, and their shapes may vary. NaN and
+infinities are ignored, and the result does not depend on how the samples are split.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ _MODULES = ("onnxruntime.quantization.calibrate", "onnxruntime.quantization")
 
 
 def patch_onnxruntime(*, entropy_bins: int | None = None) -> Patch:
-    """Make onnxruntime's static quantisation calibrate with this library.
+    """Make onnxruntime's static quantization calibrate with this library.
 
-    Works at once, for `quantize_static` and `create_calibrator`, with all four calibration
-    methods, until the returned object is undone: by ``undo()``, or at the end of a ``with``
-    block, also when an exception leaves it. Calls may be nested and repeated: onnxruntime's
-    own classes are back when all of them are undone. The change is one of the process, so
-    of all threads.
+    The patch takes effect at once, for `quantize_static` and `create_calibrator`, with all
+    four calibration methods. Undo it with ``undo()``, or use it in a ``with`` block, which
+    also undoes it after an exception. Calls may be nested and repeated: onnxruntime's
+    classes are back when all calls are undone. The patch applies to all threads of the
+    process.
 
-    * MinMax gives the same ranges, bit for bit. * Percentile, Entropy and Distribution
-    decide by the original rules on the histogram that the
-      original would have made of all samples together; its own depends on the first one.
-      Percentiles agree to a bin. Entropy's search is
+    * MinMax gives the same ranges, bit for bit.
+    * Percentile, Entropy and Distribution apply the original rules to the histogram of all
+      samples together. The original's histogram depends on the first sample. Percentiles
+      agree to a bin. The search of Entropy is
       :func:`quantcal.compat.onnxruntime_entropy`.
-    * ``symmetric``, ``num_bins``, ``num_quantized_bins``, ``percentile`` and ``scenario`` mean
-      what they meant. ``max_intermediate_outputs`` is not needed and has no effect; the
-      original throws the outputs away that it counts.
-    * ``moving_average`` and ``per_channel`` of MinMax need more than histograms: such
-      calibrators stay onnxruntime's own.
+    * ``symmetric``, ``num_bins``, ``num_quantized_bins``, ``percentile`` and ``scenario``
+      have the same meaning. ``max_intermediate_outputs`` is not needed and has no effect;
+      the original drops the outputs after that number.
+    * ``moving_average`` and ``per_channel`` of MinMax need more than histograms. Such
+      calibrators are not replaced.
 
-    Classes that a script imported before the call stay the original ones; so do calibrators
-    that exist already.
+    Classes that a script imported before the call are the original ones, and so are
+    existing calibrators.
 
     Parameters
     ----------
     entropy_bins : int, optional
-        So many bins for Entropy in place of its default of 128, with which it looks at one
-        range only and returns MinMax (a warning says so); 2048 is usual.
-        ``quantize_static`` has no option for it. A ``num_bins`` of the script stays.
+        Number of bins for Entropy; 2048 is usual. With its default of 128 Entropy compares
+        only one range and returns MinMax, with a warning. ``quantize_static`` has no option
+        for it. If a script gives ``num_bins``, that number is used.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def patch_onnxruntime(*, entropy_bins: int | None = None) -> Patch:
     Raises
     ------
     CalibrationError
-        If ``entropy_bins`` is no whole number above 128.
+        If ``entropy_bins`` is not an integer above 128.
     ImportError
-        If onnxruntime or onnx is missing; says how to install them.
+        If onnxruntime or onnx is missing; the message says how to install them.
 
     Examples
     --------
@@ -78,28 +78,28 @@ def patch_onnxruntime(*, entropy_bins: int | None = None) -> Patch:
     """
     if entropy_bins is not None and not _is_more_than_default(entropy_bins):
         raise CalibrationError(
-            f"entropy_bins is {shown(entropy_bins)}. Give a whole number above {DEFAULT_BINS}, "
+            f"entropy_bins is {shown(entropy_bins)}. Give an integer above {DEFAULT_BINS}, "
             "such as 2048."
         )
     require()
-    acceleration = Patch(entropy_bins)
+    patch = Patch(entropy_bins)
     with _LOCK:
         if not _ACTIVE:
             _replace()
-        _ACTIVE.append(acceleration)
-    return acceleration
+        _ACTIVE.append(patch)
+    return patch
 
 
 class Patch:
-    """What :func:`patch_onnxruntime` returns: undo it once, or leave its ``with`` block."""
+    """An active patch of onnxruntime: call :meth:`undo`, or leave its ``with`` block."""
 
     def __init__(self, entropy_bins: int | None = None) -> None:
         self.entropy_bins = entropy_bins
 
     def undo(self) -> None:
-        """Give onnxruntime its classes back unless another call still needs ours.
+        """Restore onnxruntime's classes, unless another patch is still active.
 
-        A second call does nothing. What somebody else has put in their place since stays.
+        A second call does nothing. Classes that other code replaced since are not restored.
         """
         with _LOCK:
             if self in _ACTIVE:
@@ -129,9 +129,9 @@ def _is_more_than_default(bins: object) -> bool:
 
 
 def _entropy_bins() -> int | None:
-    """Return what the last of the active calls says, of those that say something."""
-    said = [active.entropy_bins for active in _ACTIVE if active.entropy_bins]
-    return said[-1] if said else None
+    """Return the number of the last active patch that gives one."""
+    given = [active.entropy_bins for active in _ACTIVE if active.entropy_bins]
+    return given[-1] if given else None
 
 
 def _restore() -> None:

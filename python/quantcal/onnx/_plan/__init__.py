@@ -1,1 +1,1 @@
-"""What will be quantized, where tensors are rounded, and why the rest stays in float."""
+"""Plan which nodes are quantized and which tensors are rounded."""

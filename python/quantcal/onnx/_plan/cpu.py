@@ -1,9 +1,9 @@
 """Whether this machine's 8-bit kernels need 7-bit weights, and why.
 
 x86 processors without VNNI multiply u8 by s8 and add *pairs* of products in saturating
-16-bit integers: 2 · 255 · 127 is twice what fits, so a pair of large products is
-silently clipped. With 7-bit weights (−64…64) the sum fits, and the result is exact.
-VNNI and Arm instructions add in 32 bits and need no such care.
+16-bit integers. 2 · 255 · 127 is twice the limit, so pairs of large products are silently
+clipped. With 7-bit weights (−64…64) the sum fits, and the result is exact. VNNI and Arm
+instructions add in 32 bits and need no 7-bit weights.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 _ARM = frozenset({"aarch64", "arm64"})
 
 CPUS = ("auto", "vnni", "no-vnni", "arm")
-"""Where a model will run: on this machine, on x86 with or without VNNI, or on Arm."""
+"""The processor that will run a model: this one, x86 with or without VNNI, or Arm."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightBits:
-    """How many bits the weights take, and the sentence that says why.
+    """The number of bits of weights, and the reason.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class WeightBits:
     nodes : frozenset of str
         The only nodes that take 7 bits, when ``reduce`` is False.
     undecided : bool
-        True when the nodes are to be found from the data.
+        True when the nodes are still to be found from the data.
     """
 
     reduce: bool
@@ -99,13 +99,14 @@ def weight_bits(
     Parameters
     ----------
     reduce_range : bool, "auto", "nodes", or collection of str
-        True and False are taken as they are. ``"auto"`` (default) takes 7 bits in all
-        nodes when the kernels of ``cpu`` add in 16 bits; ``"nodes"`` then only in those
-        that need it (:mod:`quantcal.onnx._write.saturation`). Names are the nodes themselves.
+        True takes 7 bits in all nodes, False 8. ``"auto"`` (default) takes 7 bits in all
+        nodes when the kernels of ``cpu`` add in 16 bits. ``"nodes"`` then takes them only
+        in nodes that need it (:mod:`quantcal.onnx._write.saturation`). A collection names
+        the nodes with 7 bits.
     weight : str
         ``"int8"`` or ``"uint8"``; kernels for uint8 weights never add in 16 bits.
     cpu : str
-        Where the model will run: one of :data:`CPUS`.
+        The processor that will run the model: one of :data:`CPUS`.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def weight_bits(
     Raises
     ------
     CalibrationError
-        When ``reduce_range`` or ``cpu`` is something else.
+        When ``reduce_range`` or ``cpu`` has another value.
     """
     if cpu not in CPUS:
         raise CalibrationError(
@@ -132,15 +133,15 @@ def weight_bits(
         )
     if weight == "uint8":
         return WeightBits(False, "uint8 weights take kernels that add in 32 bits")
-    machine, flags = _described(cpu)
-    bits = _judge(machine, flags, "this" if cpu == "auto" else "the target")
+    machine, flags = _machine_of(cpu)
+    bits = _bits_for(machine, flags, "this" if cpu == "auto" else "the target")
     if bits.reduce and reduce_range == "nodes":
         return WeightBits(False, bits.reason, undecided=True)
     return bits
 
 
-def decided(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
-    """Return `bits` with the nodes that take 7 bits, now that they are known."""
+def with_reduced_nodes(bits: WeightBits, nodes: Collection[str]) -> WeightBits:
+    """Return the bits for a model in which these nodes take 7 bits."""
     reason = "no node benefits from 7-bit weights"
     if nodes:
         reason = _some(len(nodes), "whose sums would overflow 16 bits")
@@ -151,8 +152,8 @@ def _some(count: int, which: str) -> str:
     return f"7 in the {count} node{'' if count == 1 else 's'} {which}"
 
 
-def _described(cpu: str) -> tuple[str, frozenset[str] | None]:
-    """Return the machine and the flags of a CPU that is given by name."""
+def _machine_of(cpu: str) -> tuple[str, frozenset[str] | None]:
+    """Return the machine and the flags of a CPU."""
     if cpu == "auto":
         return platform.machine().lower(), cpu_flags()
     if cpu == "arm":
@@ -160,7 +161,7 @@ def _described(cpu: str) -> tuple[str, frozenset[str] | None]:
     return "x86_64", frozenset({"avx_vnni"} if cpu == "vnni" else ())
 
 
-def _judge(machine: str, flags: frozenset[str] | None, whose: str) -> WeightBits:
+def _bits_for(machine: str, flags: frozenset[str] | None, whose: str) -> WeightBits:
     if machine in _ARM:
         return WeightBits(False, f"{machine} kernels add products in 32 bits")
     if machine in _X86 and flags is not None:

@@ -1,7 +1,7 @@
-"""Graph rewrites that leave the float model's results as they are.
+"""Fold constants and BatchNormalization; the float model's results stay the same.
 
-They serve :mod:`quantcal.onnx._plan.prepare`, which says why each is needed. All take the
-names of the nodes that may be changed.
+:mod:`quantcal.onnx._plan.prepare` says why each is needed. Both functions take the names of
+the nodes that may be changed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def fold_constants(
 ) -> dict[str, Tie]:
     """Turn computed constants that the chosen nodes read into initializers.
 
-    The quantizer takes only initializers for weights; anything else it would treat as
-    an activation. onnxruntime itself computes the values. What DequantizeLinear gives
-    stays: such weights are already quantized. External data is looked for in ``folder``.
+    Only initializers are quantized as weights; other tensors count as activations.
+    onnxruntime computes the values. Outputs of DequantizeLinear are not folded: such
+    weights are quantized already. External data is read from ``folder``.
 
     Returns
     -------
     dict of str to Tie
-        Those that are another constant, transposed or as it is.
+        Constants that are equal to another one, transposed or not.
     """
     import onnx
 
@@ -67,7 +67,7 @@ def fold_constants(
     }
     if not wanted:
         return {}
-    # The node goes, so all that it makes must stay, such as the other parts of a Split.
+    # The node is removed, so its other used outputs are folded too, as those of a Split.
     used = uses_of(graph)
     wanted |= {n for name in wanted for n in maker[name].output if used[n]}
     names = sorted(wanted)
@@ -87,7 +87,10 @@ def fold_constants(
 def _is_table(
     node: onnx.NodeProto, name: str, maker: Mapping[str, onnx.NodeProto]
 ) -> bool:
-    """Whether a Constant node is a table, which may be tied to a weight."""
+    """Whether a tensor is the table of a Gather in a Constant node.
+
+    Such a table may be tied to a weight, so it must be an initializer, too.
+    """
     made = maker.get(name)
     return (
         made is not None
@@ -124,7 +127,7 @@ def _compute(
 
 
 def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
-    """Remove the nodes that only served what is folded now, last ones first."""
+    """Remove the nodes that only computed folded constants, in reverse order."""
     used = uses_of(graph)
 
     def unused(node: onnx.NodeProto) -> bool:
@@ -133,7 +136,9 @@ def _drop_unused(graph: onnx.GraphProto, fixed: set[str]) -> None:
             return True
         return False
 
-    for scope in reversed(list(scopes(graph))):  # inner ones read what outer ones make
+    for scope in reversed(
+        list(scopes(graph))
+    ):  # subgraphs read tensors of outer graphs
         remove_nodes(scope, unused)
 
 
@@ -146,8 +151,8 @@ def fold_batch_norms(
     """Fold each BatchNormalization into the chosen Conv that alone feeds it.
 
     The Conv keeps its name and takes over the output of the BatchNormalization.
-    Computed in double precision: results change by float32 rounding only. Weights that
-    are ``tied`` to others stay as they are; the Conv gets one of its own.
+    It is computed in double precision, so results change by float32 rounding only. Weights
+    that are ``tied`` to others are not changed; the Conv gets a copy.
     """
     weights = Weights(graph, folder)
     weights.used.update(tied)

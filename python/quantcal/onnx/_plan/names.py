@@ -1,8 +1,8 @@
 """Nodes and tensors by name: patterns, rules and near names.
 
-A pattern is a name, a glob, or what else a policy understands
-(:class:`quantcal.Policy`). In rules for tensors, ``node:`` and a pattern of node names
-mean the tensors that such nodes read or write.
+A pattern is a name, a glob, or another form that :class:`quantcal.Policy` accepts. In rules
+for tensors, ``node:`` with a pattern of node names means the tensors that such nodes read or
+write.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def near(name: str, names: Iterable[str], *, lead: str = "It has") -> str:
-    """Return a sentence with the names like one that is not there, or the first ones.
+    """Return a sentence with names that resemble a missing one, else with the first names.
 
-    ``lead`` begins the latter.
+    ``lead`` begins the sentence with the first names.
     """
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
@@ -42,7 +42,7 @@ def near(name: str, names: Iterable[str], *, lead: str = "It has") -> str:
 def rule_for(
     rules: Mapping[str, _T], name: str, nodes: Iterable[str], default: _T
 ) -> _T:
-    """Return what the first rule says that matches a tensor or a node beside it."""
+    """Return the value of the first rule that matches the tensor or one of its nodes."""
     for text, value in rules.items():
         if text.startswith(NODE):
             pattern = [text.removeprefix(NODE)]
@@ -74,16 +74,16 @@ def check_rules(
     """
     nodes = {node for listed in beside.values() for node in listed}
     for text in rules:
-        wanted, known, what = text, set(beside), "quantised tensor"
+        wanted, known, what = text, set(beside), "quantized tensor"
         if text.startswith(NODE):
-            wanted, known, what = text.removeprefix(NODE), nodes, "quantised node"
+            wanted, known, what = text.removeprefix(NODE), nodes, "quantized node"
         if not any(matches(name, [wanted]) for name in known):
             raise CalibrationError(
                 f"{option}: {text!r} matches no {what} of {label}. {near(wanted, known)}"
             )
 
 
-def without_nodes(
+def resolve_node_rules(
     policy: Policy,
     beside: Mapping[str, Sequence[str]],
     before: Mapping[str, Sequence[str]],
@@ -97,8 +97,8 @@ def without_nodes(
     beside
         Tensor name → names of the nodes that read or write it.
     before
-        The same before nodes stayed in float for the sake of size. Rules may name these
-        nodes and tensors. Such a rule is left out where it has nothing to decide.
+        The same before nodes were left in float to limit the size. Rules may name these
+        nodes and tensors. Such a rule is left out if it matches nothing else.
     label
         Names the model.
     """

@@ -1,6 +1,6 @@
-"""Giving the weights and biases of a node the form that is quantised rightly.
+"""Normalize the weights and biases of a node to the form that is quantized correctly.
 
-The float model's results stay; see :mod:`quantcal.onnx._plan.prepare` for when it happens.
+The float model's results stay the same. :mod:`quantcal.onnx._plan.prepare` calls this.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 
 
-def shape_operands(
+def normalize_operands(
     graph: onnx.GraphProto,
     chosen: set[str],
     folder: Path | None = None,
     ties: dict[str, Tie] | None = None,
 ) -> dict[str, str]:
-    """Bring constant weights and biases of chosen nodes into the one form that works.
+    """Bring constant weights and biases of chosen nodes into one form.
 
-    * A bias is a vector with one value a channel (``[1, N]`` and scalars fail per
-      channel) and read by one node only (its scale is that node's).
-    * A Gemm's alpha and beta are multiplied into weight and bias (the quantizer loses
-      beta, and some kernels apply alpha to the bias).
+    * A bias becomes a vector with one value for each channel, since ``[1, N]`` and scalars
+      fail with scales per channel. Only one node reads it, since its scale is that node's.
+    * A Gemm's alpha and beta are multiplied into weight and bias. Quantizing
+      would lose beta, and some kernels apply alpha to the bias.
 
     Parameters
     ----------
     graph : GraphProto
         Changed in place.
     chosen : set of str
-        Names of the nodes to be quantised.
+        Names of the nodes to quantize.
     folder : Path, optional
-        Where external data lies; it is read only for weights that must change.
+        The folder of external data, which is read only for weights that must change.
     ties : dict of str to Tie, optional
-        Of the constants; a weight that an alpha is multiplied into is tied to what it was.
+        Ties of the constants. A weight multiplied by alpha is tied to the original.
 
     Returns
     -------
     dict of str to str
-        Nodes that must stay in float after all: name → reason.
+        Nodes that must stay in float: name → reason.
     """
     weights = Weights(graph, folder)
     ties = {} if ties is None else ties
-    odd: dict[str, str] = {}
+    unsupported: dict[str, str] = {}
     own: dict[tuple[str, float], str] = {}
     for node in all_nodes(graph):
         if node.name not in chosen or operator_of(node) not in _CHANNEL_AXIS:
@@ -61,15 +61,15 @@ def shape_operands(
             continue
         reason = _why_odd(node, weights)
         if reason:
-            odd[node.name] = reason
+            unsupported[node.name] = reason
             continue
         _shape_weight(node, weights, own, ties)
         _shape_bias(node, weights)
-    return odd
+    return unsupported
 
 
 def channel_axis(node: onnx.NodeProto, rank: int) -> int:
-    """Return the axis of a weight along which its outputs lie."""
+    """Return the axis of a weight that is the channel axis of the output."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else _CHANNEL_AXIS[operator_of(node)] % max(rank, 1)
 

@@ -22,7 +22,6 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights, uses_of
 from quantcal.onnx._plan.clips import Clipping, find_clips
-from quantcal.onnx._plan.coded_inputs import only_weights
 from quantcal.onnx._plan.kernels import (
     FLOAT_RESULT,
     has_integer_sums,
@@ -32,8 +31,9 @@ from quantcal.onnx._plan.kernels import (
 )
 from quantcal.onnx._plan.names import rule_for
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.sharing import Sharing
+from quantcal.onnx._plan.range_groups import RangeGroups
 from quantcal.onnx._plan.sums import find_sums
+from quantcal.onnx._plan.weight_inputs import is_weight_only
 
 if TYPE_CHECKING:
     import onnx
@@ -121,7 +121,7 @@ class Placement:
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return the tensors to observe for each that is rounded."""
-        sharing = Sharing(
+        sharing = RangeGroups(
             self._graph, self.sites, self._constants, self._gates, self._removed
         )
         return sharing.sources()
@@ -131,7 +131,7 @@ class Placement:
         chosen = [node for node in all_nodes(self._graph) if node.name in self._nodes]
         for node in chosen:
             operator = operator_of(node)
-            if only_weights(node, self._constants):
+            if is_weight_only(node, self._constants):
                 continue
             if minimal and not reads_codes(operator):
                 continue

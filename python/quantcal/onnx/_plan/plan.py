@@ -1,8 +1,8 @@
-"""Which nodes are to be quantised, which tensors that takes, and why the rest stays.
+"""Plan which nodes are quantized, which tensors are rounded, and why the rest stays in float.
 
-The choice is made once, on the prepared graph, and both the observer and the writer
-follow it; so what is observed is what the written model needs. Nodes inside `If`, `Loop`
-and `Scan` are chosen like all others.
+The plan is made once, on the prepared graph. Both the observer and the writer follow it, so
+the observed tensors are those that the written model needs. Nodes inside `If`, `Loop` and
+`Scan` are chosen like all others.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from quantcal.onnx._graph.nonstandard_operators import (
 from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._plan.clips import Clipping
-from quantcal.onnx._plan.coded_inputs import ALIKE, coded_inputs, only_weights
 from quantcal.onnx._plan.kernels import reads_codes
-from quantcal.onnx._plan.names import check_rules, matches, near
+from quantcal.onnx._plan.names import check_rules
+from quantcal.onnx._plan.node_selection import why_excluded
 from quantcal.onnx._plan.option_values import OP_TYPES
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.placement import Placement, needed
 from quantcal.onnx._plan.sums import Sum
+from quantcal.onnx._plan.weight_inputs import ALIKE, is_weight_only, weight_positions
 
 if TYPE_CHECKING:
     import onnx
@@ -41,7 +42,7 @@ _UNTOUCHED = "without a tensor to round or a weight to code"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be quantised.
+    """What will be quantized.
 
     Attributes
     ----------
@@ -51,21 +52,21 @@ class Plan:
         Activation that is rounded → the nodes that read it rounded; None for all that
         read it. In the order of the graph.
     sources : dict of str to tuple of str
-        Activation that is rounded → the tensors whose values give its range: itself, or
-        those that hold all its values.
+        Activation that is rounded → the tensors from whose values its range is computed:
+        itself, or tensors that contain all its values.
     formats : dict of str to str
         Activation that is rounded → its format.
     beside : dict of str to tuple of str
         Activation that is rounded → the chosen nodes that read or write it.
-    left : Counter of str
+    left_in_float : Counter of str
         Reason → number of nodes of the chosen operator types that stay in float.
     sums : dict of str to tuple of Sum
         Name of an Add in float → its terms that chosen MatMul nodes make.
     clips : dict of str to Clipping
         Name of a Relu or Clip → how it reads the product of a chosen node in float.
-    first : Plan, optional
-        The plan before nodes stayed in float for the sake of size, if any do. Rules may
-        name what it quantizes.
+    before_limit : Plan, optional
+        The plan before nodes were left in float to limit the size, if any were. Rules may
+        name its nodes and tensors.
     """
 
     nodes: dict[str, str]
@@ -73,10 +74,10 @@ class Plan:
     sources: dict[str, tuple[str, ...]]
     formats: dict[str, str]
     beside: dict[str, tuple[str, ...]]
-    left: Counter[str] = field(default_factory=Counter)
+    left_in_float: Counter[str] = field(default_factory=Counter)
     sums: dict[str, tuple[Sum, ...]] = field(default_factory=dict)
     clips: dict[str, Clipping] = field(default_factory=dict)
-    first: Plan | None = None
+    before_limit: Plan | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -92,7 +93,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan is made from.
+    """The input of a plan.
 
     Attributes
     ----------
@@ -101,19 +102,19 @@ class PlanRequest:
     types
         onnxruntime's types of the tensors.
     ranks
-        Of tensors, where known.
+        Ranks of tensors, where known.
     label
         Names the model in errors.
     options
         Target, formats, operator types and patterns.
-    odd
+    unsupported
         Nodes that stay in float for other reasons: name → reason.
     ties
-        Constants that follow from another one.
+        Constants that are derived from another one.
     without
-        Tensors that cannot be rounded, as the samples gave them no range. When given, even
-        empty, the options were checked in an earlier plan: a rule for a tensor that is no
-        longer quantized is no mistake.
+        Tensors that cannot be rounded, because no sample gave them a range. If it is given,
+        even empty, an earlier plan has checked the options. So a rule for a tensor that is
+        no longer quantized is not an error.
     """
 
     proto: onnx.ModelProto
@@ -121,7 +122,7 @@ class PlanRequest:
     ranks: Mapping[str, int]
     label: str
     options: Options
-    odd: Mapping[str, str]
+    unsupported: Mapping[str, str]
     ties: Mapping[str, Tie]
     without: Collection[str] | None = None
 
@@ -137,7 +138,7 @@ def make_plan(request: PlanRequest) -> Plan:
     proto, types, options = request.proto, request.types, request.options
     graph = proto.graph
     constants = constants_of(graph)
-    quantised = {
+    quantized = {
         name for node in all_nodes(graph) if dequantizes(node) for name in node.output
     }
     around = dict(owners(graph))
@@ -147,15 +148,15 @@ def make_plan(request: PlanRequest) -> Plan:
         operator = operator_of(node)
         if not {operator, standard_operator(node)} & {*options.op_types}:
             continue
-        reason = _why_not(node, types, quantised, constants, options)
-        reason = reason or request.odd.get(node.name)
+        reason = _why_not(node, types, quantized, constants, options)
+        reason = reason or request.unsupported.get(node.name)
         if options.minimal:
             reason = reason or _without_kernel(node, constants)
         if reason:
             left[_inside(reason, around[node.name])] += 1
         else:
             nodes[node.name] = operator
-    fixed = constants | quantised
+    fixed = constants | quantized
     floats = {name for name, kind in types.items() if kind == _FLOAT} - fixed
     floats -= set(request.without or ())
     placement = Placement(graph, nodes, floats, constants, request.ranks, options)
@@ -164,7 +165,9 @@ def make_plan(request: PlanRequest) -> Plan:
         del nodes[name]
         left[_inside(_UNTOUCHED, around[name])] += 1
     if not nodes:
-        raise CalibrationError(_nothing(proto, request.label, options, left))
+        raise CalibrationError(
+            _nothing_to_quantize(proto, request.label, options, left)
+        )
     for option in _FORMATS if request.without is None else ():
         rules: Mapping[str, str] = getattr(options, option)
         beside = placement.beside if option == _FORMATS[0] else _weights(graph, nodes)
@@ -191,20 +194,20 @@ def _untouched(
     placement: Placement,
     weights: Collection[str],
 ) -> list[str]:
-    """Return the chosen nodes of which nothing would be rounded or coded."""
+    """Return the chosen nodes without a tensor to round or a weight to quantize."""
     touched = {node for beside in placement.beside.values() for node in beside}
     return [
         node.name
         for node in all_nodes(graph)
         if node.name in nodes.keys() - touched
-        and not any(node.input[index] in weights for index in coded_inputs(node))
+        and not any(node.input[index] in weights for index in weight_positions(node))
     ]
 
 
 def _weights(
     graph: onnx.GraphProto, nodes: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the weights of the chosen nodes, and who reads them."""
+    """Return the weights of the chosen nodes, with the nodes that read them."""
     found = stored_tensors(graph)
     beside: dict[str, tuple[str, ...]] = {}
     for node in all_nodes(graph):
@@ -214,54 +217,20 @@ def _weights(
     return beside
 
 
-def check_names(proto: onnx.ModelProto, label: str, options: Options) -> None:
-    """Refuse operator types and patterns that match nothing, and list near ones."""
-    present = {operator_of(node) for node in all_nodes(proto.graph)}
-    if options.op_types != OP_TYPES:
-        for op_type in options.op_types:
-            if op_type not in present:
-                raise CalibrationError(
-                    f"{label} has no {op_type!r} node. {near(op_type, present)}"
-                )
-    names = [name for node in all_nodes(proto.graph) for name in called(node)]
-    for option in ("include", "exclude"):
-        for pattern in getattr(options, option):
-            if not any(matches(name, [pattern]) for name in names):
-                raise CalibrationError(
-                    f"{option}={pattern!r} matches no node of {label}, nor a tensor "
-                    f"that one makes. {near(pattern, names)}"
-                )
-
-
-def called(node: onnx.NodeProto) -> list[str]:
-    """Return the names by which a node can be chosen: its own and its outputs'."""
-    return [name for name in (node.name, *node.output) if name]
-
-
-def chosen_by_name(node: onnx.NodeProto, options: Options) -> str | None:
-    """Return why patterns leave a node in float; None when they do not."""
-    names = called(node)
-    if any(matches(name, options.exclude) for name in names):
-        return "excluded"
-    if options.include and not any(matches(name, options.include) for name in names):
-        return "not included"
-    return None
-
-
 def _why_not(
     node: onnx.NodeProto,
     types: Mapping[str, str],
-    quantised: set[str],
+    quantized: set[str],
     constants: set[str],
     options: Options,
 ) -> str | None:
-    """Return why a node stays in float; None when it is to be quantised."""
-    reason = chosen_by_name(node, options)
+    """Return why a node stays in float; None when it is quantized."""
+    reason = why_excluded(node, options)
     if reason:
         return reason
     if operator_of(node) not in options.op_types:
         return why_nonstandard(node)
-    if any(name in quantised for name in node.input[:2]):
+    if any(name in quantized for name in node.input[:2]):
         return "already quantized"
     kinds = [types.get(name, "") for name in needed(node)]
     if operator_of(node) in OP_TYPES or operator_of(node) == "ConvTranspose":
@@ -271,17 +240,17 @@ def _why_not(
     if odd is not None:
         kind = odd.removeprefix("tensor(").removesuffix(")")
         return f"{kind or 'unknown'} tensors, not float32"
-    if options.weights_only or only_weights(node, constants):
-        weights = [node.input[i] for i in coded_inputs(node)] or node.input[:2]
+    if options.weights_only or is_weight_only(node, constants):
+        weights = [node.input[i] for i in weight_positions(node)] or node.input[:2]
         if not any(name in constants for name in weights):
             return "without constant weights"
     return None
 
 
 def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
-    """Return why onnxruntime has no use for a node's codes; None when it has one."""
+    """Return why codes do not help a node in onnxruntime; None when they do."""
     operator = operator_of(node)
-    weighted = operator not in ALIKE and coded_inputs(node)
+    weighted = operator not in ALIKE and weight_positions(node)
     if not reads_codes(operator) and not weighted:
         return f"without an integer kernel in onnxruntime ({operator})"
     bias = node.input[2] if len(node.input) > 2 else ""
@@ -292,10 +261,10 @@ def _without_kernel(node: onnx.NodeProto, constants: set[str]) -> str | None:
     return None
 
 
-def _nothing(
+def _nothing_to_quantize(
     proto: onnx.ModelProto, label: str, options: Options, left: Counter[str]
 ) -> str:
-    head = f"Nothing would be quantised in {label}: "
+    head = f"Nothing would be quantized in {label}: "
     chosen = "/".join(options.op_types)
     total = sum(left.values())
     if not total:
@@ -310,7 +279,7 @@ def _nothing(
     chosen = "/".join(sorted(found & {*options.op_types}))
     reasons = "; ".join(_explain(reason, n) for reason, n in left.most_common())
     half = any("float16" in reason for reason in left)
-    tail = " Give the model in float32, as it was before it was halved." if half else ""
+    tail = " Give the float32 model from which it was converted." if half else ""
     if len(left) == 1:
         (reason,) = left
         return f"{head}all {total} {chosen} nodes are {_explain(reason, None)}.{tail}"

@@ -1,19 +1,18 @@
-"""Bringing a model into a form that can be quantised rightly, in subgraphs too.
+"""Prepare a model for quantization, in subgraphs too, without changing its results.
 
-The float model computes what it did. In order:
+The steps, in order:
 
-1. the model's own functions are inlined;
-2. unnamed or equally named nodes get names of their own, and so do values inside
-   subgraphs whose names are used elsewhere (others keep theirs);
-3. the opset becomes the first with the formats asked for: 13 has one scale a channel, 19
-   8-bit floats, 21 4-bit and 16-bit integers;
-4. weights that come from Constant, Identity, Transpose… nodes become initializers;
-5. BatchNormalization is folded into the Conv before it: otherwise its factor would be
-   applied to rounded values, and at inference time;
-6. weights and biases get the one form that is quantised rightly: biases as vectors, the
-   Gemm's alpha and beta multiplied in.
+1. Inline the model's functions.
+2. Name unnamed nodes, and rename nodes and subgraph values whose names are used twice.
+3. Convert to the first opset with the requested formats. 13 has a scale for each channel,
+   19 has 8-bit floats, 21 has 4-bit and 16-bit integers.
+4. Turn weights that Constant, Identity, Transpose… nodes compute into initializers.
+5. Fold BatchNormalization into the Conv before it. Otherwise its factor would multiply
+   rounded values, and take time in each inference.
+6. Normalize weights and biases: biases become vectors, and the Gemm's alpha and beta are
+   multiplied in.
 
-Whether it computes the same is checked on a sample: :mod:`quantcal.onnx._check.equivalence`.
+:mod:`quantcal.onnx._check.equivalence` checks on a sample that the results are the same.
 """
 
 from __future__ import annotations
@@ -23,34 +22,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._graph.external_data import external_tensors
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.scopes import inferred_types, name_nodes, scopes, unify_names
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._graph.weights import drop_unread, uses_of
-from quantcal.onnx._model.converter_workarounds import (
-    check_convertible,
-    explain_failure,
-    hide_nodes,
-    rewrite_hidden,
-)
 from quantcal.onnx._model.functions import inline_functions
-from quantcal.onnx._model.model import LoadedModel, opset_of, with_weights
+from quantcal.onnx._model.model import LoadedModel, opset_of
+from quantcal.onnx._model.opset import convert_opset
+from quantcal.onnx._plan.data_coverage import NEVER_RAN, Coverage
 from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
 from quantcal.onnx._plan.names import near
-from quantcal.onnx._plan.operands import shape_operands
+from quantcal.onnx._plan.node_selection import check_names, why_excluded
+from quantcal.onnx._plan.operands import normalize_operands
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.plan import Plan, PlanRequest, check_names, chosen_by_name
-from quantcal.onnx._plan.reached import NEVER_RAN, Reached
-from quantcal.onnx._plan.uncodable import uncodable
+from quantcal.onnx._plan.plan import Plan, PlanRequest
+from quantcal.onnx._plan.unquantizable import find_unquantizable
 from quantcal.onnx._plan.weight_budget import plan_within
 from quantcal.onnx._runtime.session import Workspace
 
 if TYPE_CHECKING:
     import onnx
-
-# Format versions that came with the opsets; from 4 on weights need not be inputs.
-_IRS = {13: 7, 19: 9, 21: 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +51,22 @@ class Prepared:
     Attributes
     ----------
     original : LoadedModel
-        The model as it was given.
+        The model as given.
     converted : LoadedModel
-        Only steps 1 to 3: the graph to observe, whose values are the float model's.
+        After steps 1 to 3: the graph to observe, with the values of the float model.
     proto : ModelProto
-        All steps: the graph to rewrite.
+        After all steps: the graph to rewrite.
     types : dict of str to str
-        onnxruntime's types of all tensors in ``converted``, those of subgraphs too.
+        onnxruntime's types of all tensors in ``converted``, subgraphs included.
     ranks : dict of str to int
-        Of those whose rank onnxruntime knows.
+        Ranks of tensors, where onnxruntime knows them.
     plan : Plan
     options : Options
-        What was chosen by.
-    odd : dict of str to str
-        Nodes whose operands cannot be quantised: name → reason.
+        The options of the plan.
+    unsupported : dict of str to str
+        Nodes whose operands cannot be quantized: name → reason.
     ties : dict of str to Tie
-        Constants of ``proto`` that follow from another one.
+        Constants of ``proto`` that are derived from another one.
     """
 
     original: LoadedModel
@@ -85,47 +76,49 @@ class Prepared:
     ranks: dict[str, int]
     plan: Plan
     options: Options
-    odd: dict[str, str]
+    unsupported: dict[str, str]
     ties: dict[str, Tie]
 
     def request(self) -> PlanRequest:
-        """Return what the plan was made from."""
+        """Return the request from which the plan was made."""
         return PlanRequest(
             self.proto,
             self.types,
             self.ranks,
             self.converted.label,
             self.options,
-            self.odd,
+            self.unsupported,
             self.ties,
         )
 
-    def reached_by(self, known: Reached) -> Prepared:
-        """Return the same without the nodes for which the data gave no range.
+    def drop_uncovered(self, known: Coverage) -> Prepared:
+        """Return the model with the nodes that have no range left in float.
 
-        A branch that no sample takes has no data, and what was empty in every sample or
-        held no finite value has no range. Such nodes stay in float, and are counted.
+        A branch that no sample takes has no data. A tensor that was empty or not finite in
+        every sample has no range. The nodes of such tensors stay in float, and are counted.
 
         Parameters
         ----------
         known : mapping of str to (str or None)
-            Tensors that were observed: None, or why they have no range.
+            The coverage of the observed tensors.
 
         Raises
         ------
         CalibrationError
-            When no node is left; names the tensors.
+            When no node is left; the message names the tensors.
         """
-        plan, odd = self.plan, dict(self.odd)
+        plan, unsupported = self.plan, dict(self.unsupported)
         without: dict[str, str] = {}
-        # A plan of fewer nodes may round other tensors than the one before it.
+        # A plan of fewer nodes may round other tensors, so coverage is checked again.
         while new := _without_range(plan, known):
             without |= new
             for name, why in new.items():
                 for node in plan.beside[name]:
-                    odd.setdefault(node, why)
+                    unsupported.setdefault(node, why)
             try:
-                request = replace(self.request(), odd=odd, without=without)
+                request = replace(
+                    self.request(), unsupported=unsupported, without=without
+                )
                 plan = plan_within(request)
             except CalibrationError as error:
                 more = f" and {len(without) - 10} more" if len(without) > 10 else ""
@@ -137,32 +130,32 @@ class Prepared:
         return self if plan is self.plan else replace(self, plan=plan)
 
     def outside(self, names: Iterable[str]) -> list[str]:
-        """Return those of some tensors that lie in the main graph, not in a subgraph."""
+        """Return those tensors that lie in the main graph, not in a subgraph."""
         graph = self.proto.graph
         there = {value.name for value in graph.input}.union(tensors_of(graph))
         return [name for name in names if name in there]
 
-    def covered_by(
-        self, known: Reached, lacking: str, advice: Callable[[], str]
+    def require_coverage(
+        self, known: Coverage, lacking: str, advice: Callable[[], str]
     ) -> Prepared:
-        """Do the same for ranges or histograms that were there before.
+        """Do the same for given ranges or histograms, and refuse incomplete ones.
 
-        They must have every tensor of the main graph, which each sample computes; what
-        lies inside subgraphs may never have been reached.
+        They must have every tensor of the main graph, since each sample computes these.
+        Tensors inside subgraphs may be missing.
 
         Parameters
         ----------
         known : mapping of str to (str or None)
-            As for :meth:`reached_by`.
+            As for :meth:`drop_uncovered`.
         lacking : str
-            Begins the error, such as "The table has no range".
+            Start of the error, such as "The table has no range".
         advice : callable
-            Returns what to do, where that is known: a sentence for the error.
+            Returns a sentence for the error that says what to do, if that is known.
 
         Raises
         ------
         CalibrationError
-            When one is missing; names it and those like it.
+            When a tensor is missing; the message names it and similar ones.
         """
         needed = self.outside(self.plan.tensors)
         missing = [name for name in needed if name not in known]
@@ -175,11 +168,11 @@ class Prepared:
                 "with the same target, formats and nodes (--target, --activation-type, "
                 "--op-type, --include, --exclude), or exclude their nodes."
             )
-        return self.reached_by(known)
+        return self.drop_uncovered(known)
 
 
-def _without_range(plan: Plan, known: Reached) -> dict[str, str]:
-    """Return the tensors to be rounded that have no range, and why."""
+def _without_range(plan: Plan, known: Coverage) -> dict[str, str]:
+    """Return the tensors of the plan that have no range, and the reasons."""
     reasons = {name: known.get(name, NEVER_RAN) for name in plan.tensors}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
@@ -191,21 +184,21 @@ def prepare(
     *,
     external: bool = True,
 ) -> Prepared:
-    """Do all steps and choose the nodes; ``loaded`` is changed.
+    """Do all steps and make the plan; ``loaded`` is changed.
 
     Parameters
     ----------
     loaded : LoadedModel
     options : Options
     opset : int, optional
-        The least opset; that of the formats in ``options`` by default.
+        The minimum opset; that of the formats in ``options`` by default.
     external : bool
-        Whether weights outside the file are read to see if all values can be coded.
+        Whether weights outside the file are read to check that all can be quantized.
 
     Raises
     ------
     CalibrationError
-        When the model cannot be converted or loaded, or nothing would be quantised.
+        When the model cannot be converted or loaded, or nothing would be quantized.
     """
     import onnx
 
@@ -219,19 +212,12 @@ def prepare(
         loaded.proto.opset_import.append(standard)
     converted = convert_opset(loaded, opset or options.opset)
     unify_names(converted.proto.graph)
-    if "Upsample" in options.op_types:  # which conversion writes as Resize
+    if "Upsample" in options.op_types:  # the converter replaces it by Resize
         kinds = tuple(dict.fromkeys((*options.op_types, "Resize")))
         options = replace(options, op_types=kinds)
-    chosen = {
-        node.name
-        for node in all_nodes(converted.proto.graph)
-        if operator_of(node) in options.op_types and not chosen_by_name(node, options)
-    }
+    chosen = _selected_nodes(converted.proto.graph, options)
     _drop_weight_inputs(converted.proto, chosen)
-    with Workspace(converted) as work:
-        types, ranks = work.types_and_ranks(tensors_of(converted.proto.graph))
-        types |= declared_types(converted.proto.graph)
-        types = inferred_types(work.light, types) | types
+    types, ranks = _types_and_ranks(converted)
     proto = onnx.ModelProto()
     proto.CopyFrom(converted.proto)
     read = uses_of(proto.graph)
@@ -239,51 +225,44 @@ def prepare(
     if "BatchNormalization" not in options.op_types:
         tied = {*ties, *(tie.root for tie in ties.values())}
         fold_batch_norms(proto.graph, chosen, converted.folder, tied)
-    odd = uncodable(proto.graph, chosen, options, converted.folder, external=external)
-    odd |= shape_operands(proto.graph, chosen - odd.keys(), converted.folder, ties)
+    unsupported = find_unquantizable(
+        proto.graph, chosen, options, converted.folder, external=external
+    )
+    unsupported |= normalize_operands(
+        proto.graph, chosen - unsupported.keys(), converted.folder, ties
+    )
     drop_unread(proto.graph, read)
     types |= declared_types(proto.graph)
-    request = PlanRequest(proto, types, ranks, loaded.label, options, odd, ties)
+    request = PlanRequest(proto, types, ranks, loaded.label, options, unsupported, ties)
     plan = plan_within(request)
-    return Prepared(original, converted, proto, types, ranks, plan, options, odd, ties)
+    return Prepared(
+        original, converted, proto, types, ranks, plan, options, unsupported, ties
+    )
 
 
-def convert_opset(loaded: LoadedModel, opset: int) -> LoadedModel:
-    """Return the model in at least this opset; the same model when it is already."""
-    from onnx import version_converter
+def _selected_nodes(graph: onnx.GraphProto, options: Options) -> set[str]:
+    """Return the names of the nodes that operator types and patterns select."""
+    return {
+        node.name
+        for node in all_nodes(graph)
+        if operator_of(node) in options.op_types and not why_excluded(node, options)
+    }
 
-    version = opset_of(loaded.proto)
-    # 0: no standard operators
-    least = max(ir for known, ir in _IRS.items() if known <= opset)
-    if not 0 < version < opset:
-        loaded.proto.ir_version = max(loaded.proto.ir_version, least)
-        return loaded
-    kept = sum(1 for _ in external_tensors(loaded.proto))
-    copy = type(loaded.proto)()
-    copy.CopyFrom(loaded.proto)
-    check_convertible(copy, version, opset, loaded.label)
-    hidden = hide_nodes(copy, version, opset)
-    try:
-        proto = version_converter.convert_version(copy, opset)
-    except Exception as error:  # the converter raises RuntimeError and its own
-        raise CalibrationError(
-            f"{loaded.label} has opset {version}; what is asked for needs {opset}, and "
-            f"onnx cannot convert it: {explain_failure(error, copy)}. Export the model again "
-            f"with opset {opset} or later."
-        ) from error
-    if sum(1 for _ in external_tensors(proto)) < kept:  # as older converters do
-        return convert_opset(with_weights(loaded), opset)
-    rewrite_hidden(proto, hidden)
-    proto.ir_version = max(proto.ir_version, least)
-    name_nodes(proto.graph)
-    return replace(loaded, proto=proto)
+
+def _types_and_ranks(converted: LoadedModel) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the types of all tensors, and the ranks that onnxruntime knows."""
+    graph = converted.proto.graph
+    with Workspace(converted) as work:
+        types, ranks = work.types_and_ranks(tensors_of(graph))
+        types |= declared_types(graph)
+        return inferred_types(work.light, types) | types, ranks
 
 
 def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:
     """Make weights that are also inputs of the model constants.
 
-    Before format version 4 every weight had to be an input; a quantised one cannot be
-    replaced from outside.
+    Before IR version 4 every weight had to be an input. A quantized weight cannot be
+    replaced by an input.
     """
     graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -299,9 +278,9 @@ def _drop_weight_inputs(proto: onnx.ModelProto, chosen: set[str]) -> None:
 
 
 def declared_types(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the types of inputs and initializers, in onnxruntime's words.
+    """Return the types of inputs and initializers, as onnxruntime names them.
 
-    Of subgraphs, only initializers.
+    Inputs of subgraphs are not included.
     """
     import onnx
 

@@ -1,4 +1,4 @@
-"""What reads the stored codes of a weight: which copy, along which axis, at what scale."""
+"""How nodes read the stored codes of weights: which copy, with which axis and scale."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from quantcal.onnx._graph.tied_weights import Tie, tie_of
 if TYPE_CHECKING:
     import onnx
 
-Place: TypeAlias = tuple[str, int]
-"""A node and the position of one of its inputs."""
+NodeInput: TypeAlias = tuple[str, int]
+"""The name of a node and the position of one of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One stored copy of codes.
+class WeightKey:
+    """Identifies one stored copy of codes.
 
     Attributes
     ----------
     root : str
-        The weight, or what it is tied to.
+        The weight, or the weight that it is tied to.
     axis : int
-        Of the channels, in the order of axes that is stored; -1 for one scale.
+        The channel axis, in the stored order of axes; -1 for one scale.
     format : str
     block_size : int
         0 without blocks.
     alone : bool
-        Whether ``root`` is the constant itself, and nothing tied to it can share this.
+        Whether ``root`` is the constant itself and no tied constant can share the copy.
     """
 
     root: str
@@ -42,37 +42,39 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """How an input takes stored codes.
+class WeightUse:
+    """How an input reads stored codes.
 
     Attributes
     ----------
-    key : Key
+    key : WeightKey
     name : str
-        The constant that the codes stand for.
+        The constant that the codes represent.
     perm : tuple of int
-        The stored axes in the order of this constant; empty when they are the same.
+        The stored axes in the order of this constant; empty when the order is the same.
     factor : float
-        Of the tie: scales are proportional to it.
+        The factor of the tie; scales are proportional to it.
     """
 
-    key: Key
+    key: WeightKey
     name: str
     perm: tuple[int, ...] = ()
     factor: float = 1.0
 
 
-def outside(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], formats: Mapping[str, str]
-) -> set[Key]:
-    """Return the keys that several graphs read, and whose codes can lie outside of them.
+def find_shared_keys(
+    graph: onnx.GraphProto,
+    found: Mapping[NodeInput, WeightUse],
+    formats: Mapping[str, str],
+) -> set[WeightKey]:
+    """Return the keys that several graphs read and whose codes can lie in the main graph.
 
-    onnxruntime fails to make a MatMulNBits of codes that lie in another graph; it
-    tries when the other input of a MatMul or Gemm has no integer kernel: when it is not
-    among the rounded tensors, whose ``formats`` these are, or has no codes of 8 bits.
+    onnxruntime turns a MatMul or Gemm without an integer kernel into a MatMulNBits, and
+    fails if the codes lie in an outer graph. It does so if the first input has no 8-bit
+    codes. ``formats`` has the formats of the rounded tensors.
     """
-    readers: dict[Key, set[int]] = {}
-    fixed: set[Key] = set()
+    readers: dict[WeightKey, set[int]] = {}
+    fixed: set[WeightKey] = set()
     for index, scope in enumerate(scopes(graph)):
         for node in scope.node:
             for position in range(len(node.input)):
@@ -87,10 +89,12 @@ def outside(
     return {key for key, graphs in readers.items() if len(graphs) > 1} - fixed
 
 
-def floats_kept(
-    graph: onnx.GraphProto, found: Mapping[Place, Use], ties: Mapping[str, Tie]
+def roots_read_in_float(
+    graph: onnx.GraphProto,
+    found: Mapping[NodeInput, WeightUse],
+    ties: Mapping[str, Tie],
 ) -> set[str]:
-    """Return the roots that some node, or an output, still reads in float."""
+    """Return the roots that some node or an output still reads in float."""
     names = {
         name
         for node in all_nodes(graph)

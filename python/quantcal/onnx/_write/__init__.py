@@ -1,1 +1,1 @@
-"""Writing a planned model: codes, Q/DQ pairs, files."""
+"""Write a planned model: quantized weights, Q/DQ pairs, files."""

@@ -1,6 +1,6 @@
-"""What a written model still stores in float: bytes of its constants, by operator.
+"""Bytes of the constants that a written model stores in float, by operator.
 
-Only sizes are read, so that weights outside the file cost nothing.
+Only sizes are read, so weights outside the file are not loaded.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _SMALL = 0.001
-"""The share of a file below which an operator is not worth a word."""
+"""Operators with a smaller share of the file are not listed."""
 
 
-def float_weights(graph: onnx.GraphProto) -> dict[str, int]:
+def count_float_weights(graph: onnx.GraphProto) -> dict[str, int]:
     """Return the bytes of constants in float by the operator that reads them.
 
     Parameters
     ----------
     graph : GraphProto
-        Of the written model.
+        The graph of the written model.
 
     Returns
     -------
     dict of str to int
-        Largest first. A constant counts for its first reader, behind nodes that compute
-        other constants of it. Scales of codes are left out.
+        Largest first. A constant counts for its first reader. Nodes that compute another
+        constant from it are skipped. Scales of quantized weights do not count.
     """
     sizes = {
         tensor.name: _bytes(tensor)
@@ -59,7 +59,7 @@ def float_weights(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 def _bytes(tensor: onnx.TensorProto) -> int:
-    """Return the bytes of a tensor of a float type; 0 for others."""
+    """Return the bytes of a tensor of a float type; 0 for other types."""
     width = {
         tensor.FLOAT: 4,
         tensor.DOUBLE: 8,
@@ -69,16 +69,16 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return int(width * math.prod(tensor.dims))
 
 
-def float_weights_text(found: Mapping[str, int], size: int) -> str:
-    """Return the operators with their shares of a file; empty when none matters.
+def describe_float_weights(found: Mapping[str, int], size: int) -> str:
+    """Return the operators with their shares of the file; empty when all are small.
 
     Parameters
     ----------
     found : mapping of str to int
-        As :func:`float_weights` gives it.
+        The result of :func:`count_float_weights`.
     size : int
-        Bytes of the file and of what lies beside it.
+        Bytes of the file and of its external data.
     """
-    told = {name: held / max(size, 1) for name, held in found.items()}
-    large = {name: part for name, part in told.items() if part >= _SMALL}
+    parts = {name: held / max(size, 1) for name, held in found.items()}
+    large = {name: part for name, part in parts.items() if part >= _SMALL}
     return ", ".join(f"{name} {share(part)}" for name, part in large.items())

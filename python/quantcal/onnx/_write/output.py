@@ -1,4 +1,4 @@
-"""Putting a finished model in its place: checked, at once, and nothing else written."""
+"""Write the finished model: checked first, then moved into place in one step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from quantcal.onnx._check.files_in_use import RunFiles
 from quantcal.onnx._check.trial_run import check_written
 from quantcal.onnx._graph.external_data import externalize_weights
 from quantcal.onnx._graph.inputs import Sample
-from quantcal.onnx._observe.checkpoint import is_kept
+from quantcal.onnx._observe.checkpoint import is_checkpoint
 
 if TYPE_CHECKING:
     import onnx
 
     from quantcal.onnx._model.model import Model
 
-# A protobuf file holds at most 2 GiB; beyond, the weights go to a file beside it.
+# A protobuf file holds at most 2 GiB; the weights of larger models go to a second file.
 _MAX_FILE = 2**31 - 2**20
 
 
@@ -34,50 +34,50 @@ class Output:
     Attributes
     ----------
     path : Path
-        As it was given.
+        The path as given.
     used : iterable of Used
-        Files that must not be replaced.
+        Files of the run that must not be replaced.
     """
 
     path: Path
     used: Iterable[Used]
 
     def check(self) -> Path:
-        """Return the place of the file: of a link, what it points at.
+        """Return the path to write: for a link, its target.
 
         Raises
         ------
         CalibrationError
-            If it cannot be written, or is used.
+            If it cannot be written, or the run uses it.
         """
         return check_target(self.path, self.used)
 
     def check_both(self) -> tuple[Path, Path]:
-        """Return the places of a model and of its weights, which a large one has apart.
+        """Return the paths of the model and of the second file, for weights of large models.
 
         Raises
         ------
         CalibrationError
-            If one of them cannot be written, or is used.
+            If one of them cannot be written, or the run uses it.
         """
         target = self.check()
         if not is_text(target):
             raise CalibrationError(
-                f"The path of the output {self.path} is not UTF-8, as onnx and onnxruntime "
-                "want it. Give another path."
+                f"The path of the output {self.path} is not UTF-8, which onnx and onnxruntime "
+                "require. Give another path."
             )
         weights = weights_beside(target)
         check_target(weights, self.used)
         if weights.is_symlink():
             raise CalibrationError(
-                f"{weights}, where weights beyond 2 GiB of the output would lie, is a link, "
-                "through which onnxruntime reads none. Remove it, or give another path."
+                f"{weights} is a link. Weights of an output above 2 GiB are written there, and "
+                "onnxruntime reads no weights through a link. Remove it, or give another path."
             )
         return target, weights
 
 
 def weights_beside(path: Path) -> Path:
-    """Return the file that holds the weights of a written model beyond 2 GiB."""
+    """Return the file for the weights of a written model above 2 GiB."""
     return path.with_name(f"{path.name}.data")
 
 
@@ -91,12 +91,12 @@ def check_output(
     model : path, bytes or ModelProto
     output : path
     sources : objects
-        What else the run reads: see :class:`RunFiles`.
+        Everything else that the run reads: see :class:`RunFiles`.
 
     Raises
     ------
     CalibrationError
-        As :func:`check_file`, of the model and of its weights.
+        As :func:`check_file`, for the model and for its weights.
     """
     checked = check_file(output, RunFiles(model, *sources))
     checked.check_both()
@@ -110,13 +110,13 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
     ----------
     output : path
     used : iterable of Used
-        What the run reads.
+        The files that the run reads.
 
     Raises
     ------
     CalibrationError
-        If it is no regular file, its folder is missing or cannot be written to, or it is a
-        file that the run uses, under whatever name.
+        If it is no regular file, or its folder is missing or not writable. Also if the run
+        uses the file, under any name.
     """
     target = Path(output)
     with writing(target):
@@ -131,10 +131,10 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
             )
         if not os.access(real.parent, os.W_OK):
             raise CalibrationError(f"The folder {real.parent} cannot be written to.")
-    if is_kept(target):
+    if is_checkpoint(target):
         raise CalibrationError(
-            f"The output {target} has the name of histograms that a run keeps meanwhile. "
-            "Give another path."
+            f"The output {target} has the name of a checkpoint, which a run writes and "
+            "removes. Give another path."
         )
     checked = Output(target, used)
     checked.check()
@@ -144,9 +144,9 @@ def check_file(output: str | os.PathLike[str], used: Iterable[Used]) -> Output:
 def save(
     proto: onnx.ModelProto, output: Output, label: str, sample: Sample | None
 ) -> int:
-    """Write beside the target, check and load it there, then replace the target.
+    """Write a temporary file beside the target, check it, then replace the target.
 
-    Returns the size in bytes, with the weights that lie beside it.
+    Returns the size in bytes, weights in a second file included.
     """
     import onnx
 
@@ -176,7 +176,7 @@ def save(
 
 
 def _replace_both(folder: Path, made: Path, target: Path, weights: Path) -> None:
-    """Put a model and its weights in their places: both, or neither after an error."""
+    """Move a model and its weights into place: both, or neither after an error."""
     old = folder / "old weights"
     if weights.exists():
         try:

@@ -1,7 +1,7 @@
-"""What is lost to sums of two products in 16 bits, and to rounding weights.
+"""Errors from sums of two products in 16 bits, and from rounding weights.
 
-Both follow from the shares of an activation's codes and from the weights. The codes that
-meet a column of weights count as independent draws.
+Both follow from the shares of an activation's codes and from the weights. The codes that are
+multiplied by one column of weights count as independent draws.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from quantcal.params import QuantParams
 
 Floats = NDArray[np.float64]
 
-_ABOVE, _BELOW = 32767, 32768  # what 16 bits hold on either side of zero
-_LEAST = 129  # 255 · (|a| + |b|) exceeds the lesser of them from here on
-_KEYS = 129 << 9  # of pairs: the larger magnitude, the smaller one, and the sign
+_ABOVE, _BELOW = 32767, 32768  # limits of 16 bits above and below zero
+_LEAST = 129  # from this sum on, 255 · (|a| + |b|) exceeds the smaller limit
+_KEYS = 129 << 9  # keys of pairs: larger magnitude, smaller magnitude, sign
 _CHUNK = 1024  # distinct pairs of weights at a time: 256 rows of them take 2 MB
 
 
 def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats, int]:
     """Return the share of each unsigned code 0 to 255, and the code of zero.
 
-    Signed codes are moved by 128, as the kernels do.
+    Signed codes are shifted by 128, as in the kernels.
     """
     low, high, counts = histogram.bins()
     zero = int(params.zero_point) + (128 if params.format == "int8" else 0)
@@ -45,20 +45,22 @@ def code_shares(histogram: _core.Histogram, params: QuantParams) -> tuple[Floats
     return shares / shares.sum(), zero
 
 
-def overflow(shares: Floats, codes: NDArray[Any], unit: Floats) -> tuple[float, float]:
+def pair_overflow(
+    shares: Floats, codes: NDArray[Any], unit: Floats
+) -> tuple[float, float]:
     """Return the share of pair sums that saturate, and the mean squared error they cause.
 
     Parameters
     ----------
     shares : float64 array, shape (256,)
-        Of the activation's codes.
+        Shares of the activation's codes.
     codes : int8 array, shape (K, N)
-        Of the weights.
+        Codes of the weights.
     unit : float64 array, shape (N,)
         The real value of 1 in each column of sums.
     """
     even, odd = codes[0 : len(codes) - 1 : 2], codes[1::2]
-    # Weights of different signs never come near: their sum is the difference of two codes.
+    # Two weights of different signs cannot overflow: their products partly cancel.
     sums = np.add(even, odd, dtype=np.int16)
     rows, columns = np.nonzero(np.abs(sums) >= _LEAST)
     one, other = (part[rows, columns].astype(np.int64) for part in (even, odd))
@@ -70,6 +72,7 @@ def overflow(shares: Floats, codes: NDArray[Any], unit: Floats) -> tuple[float, 
     distinct = np.flatnonzero(found)
     place = (np.cumsum(found) - 1)[keys]
     pairs = np.stack([distinct >> 9, distinct >> 1 & 255, distinct & 1])
+    # Few of the pairs differ, so each distinct one is evaluated once.
     chance, mean, square = _excess(shares, pairs)
     sign = np.where(positive, 1.0, -1.0)
     width = codes.shape[1]
@@ -79,24 +82,24 @@ def overflow(shares: Floats, codes: NDArray[Any], unit: Floats) -> tuple[float, 
     return share, float(np.mean(unit**2 * (bias**2 + spread)))
 
 
-def rounding(
+def rounding_error(
     shares: Floats, zero: int, weights: NDArray[Any], codes: NDArray[Any], unit: Floats
 ) -> float:
     """Return the mean squared error of the sums because weights are rounded to codes.
 
-    Each weight counts with the error that it has: a weight of 0 has none, whatever the
-    scale of its column, and errors of one sign add up where the activation's mean is not 0.
+    Each weight counts with its actual error: a weight of 0 has none, whatever the scale of
+    its column. Errors of one sign add up where the activation's mean is not 0.
 
     Parameters
     ----------
     shares : float64 array, shape (256,)
-        Of the activation's codes.
+        Shares of the activation's codes.
     zero : int
         The code of zero.
     weights : float32 array, shape (K, N)
-        In the unit of their codes.
+        Weights in units of their codes.
     codes : int8 array, shape (K, N)
-        Of the weights.
+        Codes of the weights.
     unit : float64 array, shape (N,)
         The real value of 1 in each column of sums.
     """
@@ -110,11 +113,11 @@ def rounding(
 
 
 def _excess(shares: Floats, pairs: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
-    """Return the chance of an overflow, and the mean and mean square of what it cuts off.
+    """Return the probability of an overflow, and mean and mean square of the part cut off.
 
     `pairs` are columns of a larger weight, a smaller one, and whether they are positive.
-    For each first code the overflow needs a second code from some least one on, so tail
-    sums of the shares answer for all of them.
+    For a given first code the sum overflows from some second code on. So the second codes
+    need no loop: tail sums of their shares give the result.
     """
     code = np.arange(256, dtype=np.float64)
     tails = [_tail(shares * code**power) for power in (0, 1, 2)]
@@ -134,5 +137,5 @@ def _excess(shares: Floats, pairs: NDArray[Any]) -> tuple[Floats, Floats, Floats
 
 
 def _tail(values: Floats) -> Floats:
-    """Return the sums from each index to the end; 0 behind it."""
+    """Return the sums from each index to the end, and 0 after the end."""
     return np.append(np.cumsum(values[::-1])[::-1], 0.0)

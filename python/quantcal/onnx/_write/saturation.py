@@ -1,14 +1,14 @@
-"""Which nodes overflow in kernels that add pairs of products in 16 bits, and what that costs.
+"""Estimate which nodes overflow in kernels that add pairs of products in 16 bits.
 
 x86 processors without VNNI multiply unsigned codes of activations by signed codes of
-weights and add two neighbouring products in a 16-bit integer that saturates. A node
-overflows where large codes meet large weights, so it can be foreseen: from the histogram of
-the activation and the weights alone. A node in which the overflow costs more than the lost
-bit of its weights should take 7-bit weights, and only such a node.
+weights. They add two neighboring products in a 16-bit integer that saturates. A node
+overflows where large codes meet large weights. The histogram of the activation and the
+weights predict it, without running the model. A node should take 7-bit weights only if the
+overflow costs more than the eighth bit of its weights.
 
-The two codes of a pair count as independent draws from the histogram of the whole
-tensor. Neighbouring channels are not quite that, so the figures are estimates; tests count
-the overflows of a real network beside them. What the lost bit costs is computed from the
+The two codes of a pair count as independent draws from the histogram of the whole tensor.
+Neighboring channels are not fully independent, so the figures are estimates. Tests compare
+them with the overflows of a real network. The cost of the eighth bit is computed from the
 weights themselves: zeros, constants and weights on a coarse grid lose nothing.
 """
 
@@ -34,8 +34,13 @@ from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._runtime.child_process import shared_child
-from quantcal.onnx._write.pair_sums import Floats, code_shares, overflow, rounding
-from quantcal.onnx._write.weight_quantization import Coded, code
+from quantcal.onnx._write.pair_sums import (
+    Floats,
+    code_shares,
+    pair_overflow,
+    rounding_error,
+)
+from quantcal.onnx._write.weight_quantization import QuantizedWeight, quantize_weight
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -49,18 +54,18 @@ _SUMMED = ("uint8", "int8")  # formats of activations that take these kernels
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What adding pairs of products in 16 bits does to a node with 8-bit weights.
+    """The effect of 16-bit sums of pairs on a node with 8-bit weights.
 
     Attributes
     ----------
     share : float
         The expected share of the pair sums that saturate, 0 to 1.
     error : float
-        The expected squared error of an output of the node because of them, in its real unit
-        squared; the mean over its channels.
+        The mean squared error that they are expected to cause in the node's output, as the
+        mean over its channels.
     rounding : float
-        What rounding the weights to 7 bits instead of 8 would add, in the same unit. It is
-        negative where these weights happen to lie nearer to the 7-bit codes.
+        The mean squared error that 7-bit weights would add to that of 8-bit weights. It is
+        negative if these weights happen to lie nearer to the 7-bit codes.
     """
 
     share: float
@@ -69,7 +74,7 @@ class Saturation:
 
     @property
     def needs_bit(self) -> bool:
-        """Whether sums overflow, and 7-bit weights are expected to lose less than that."""
+        """Whether sums overflow, and 7-bit weights are expected to lose less accuracy."""
         return self.error > max(self.rounding, 0.0)
 
 
@@ -83,9 +88,9 @@ def find_saturation(
     options: QuantizeOptions | None = None,
     **changes: Unpack[WriteKeywords],
 ) -> dict[str, Saturation]:
-    """Estimate what kernels without VNNI would do to each node with 8-bit weights.
+    """Estimate how much each node with 8-bit weights overflows in kernels without VNNI.
 
-    It takes milliseconds per node and runs no samples. :func:`quantcal.onnx.quantize` does
+    It takes milliseconds per node and runs no samples. :func:`quantcal.onnx.quantize` calls
     it with ``reduce_range="nodes"``.
 
     Parameters
@@ -95,7 +100,7 @@ def find_saturation(
     calibrator
         The histograms of the model's activations.
     table
-        Their ranges; tensors that lack a histogram or a range leave their nodes out.
+        Their ranges. Nodes whose tensor lacks a histogram or a range are left out.
     options
         All options as one object; the keywords below replace its fields.
     <options>
@@ -103,14 +108,14 @@ def find_saturation(
     Returns
     -------
     dict of str to Saturation
-        By node name, in the order of the graph. Depthwise Conv nodes are not in it: their
-        kernels add in 32 bits. Nor is ConvTranspose, which has no integer kernel. Nor are
-        nodes whose weights are not constant: the kernels widen those codes first.
+        By node name, in the order of the graph. Three kinds of nodes are not in it:
+        depthwise Conv, whose kernels add in 32 bits; ConvTranspose, which has no integer
+        kernel; and nodes without constant weights, whose codes the kernels widen first.
 
     Raises
     ------
     CalibrationError
-        If the model cannot be read, or nothing would be quantised.
+        If the model cannot be read, or nothing would be quantized.
 
     Examples
     --------
@@ -122,15 +127,15 @@ def find_saturation(
     """
     asked = with_changes("find_saturation", WriteKeywords, options, changes)
     prepared = prepare(load_light(model), Options.of(asked))
-    return estimate(prepared, calibrator, table)
+    return estimate_saturation(prepared, calibrator, table)
 
 
-def estimate(
+def estimate_saturation(
     prepared: Prepared,
     calibrator: Calibrator,
     table: Mapping[str, QuantParams],
 ) -> dict[str, Saturation]:
-    """Do the same for a prepared model."""
+    """Estimate the saturation of the nodes of a prepared model."""
     options = prepared.options
     found = {}
     for node, weights, channels in weighted_nodes(prepared):
@@ -140,7 +145,7 @@ def estimate(
         stored = rule_for(
             options.weight_formats, node.input[1], [node.name], options.weight_type
         )
-        # Other formats take other kernels.
+        # Other formats have other kernels.
         if stored != "int8" or table[name].format not in _SUMMED:
             continue
         shares, zero = code_shares(calibrator[name], table[name])
@@ -150,10 +155,10 @@ def estimate(
             coded = weight_codes(
                 weights, options.per_channel and channels, strategy, format
             )
-            unit = steps_of(coded, weights) * float(table[name].scale)
+            unit = column_scales(coded, weights) * float(table[name].scale)
             exact = weights / coded.scale
-            lost[format] = rounding(shares, zero, exact, coded.codes, unit)
-        share, error = overflow(shares, coded.codes, unit)
+            lost[format] = rounding_error(shares, zero, exact, coded.codes, unit)
+        share, error = pair_overflow(shares, coded.codes, unit)
         found[node.name] = Saturation(share, error, lost["int7"] - lost["int8"])
     return found
 
@@ -163,22 +168,22 @@ def weighted_nodes(
 ) -> Iterator[tuple[onnx.NodeProto, NDArray[np.float32], bool]]:
     """Yield the nodes that add pairs, with their weights [K, N] in the order of the kernel.
 
-    K runs over what is summed: the kernel multiplies rows 2i and 2i + 1 of a column
-    together with two codes of the activation and adds them. Of a Conv it runs over the
-    positions of the kernel and, inside, over the input channels of the group, which lie
-    side by side in memory. Last comes whether columns may have scales of their own.
+    K is the axis of the sum: the kernel multiplies rows 2i and 2i + 1 of a column by two
+    codes of the activation and adds the products. For a Conv, K runs over the positions of
+    the kernel, then over the input channels of the group, which are contiguous in memory.
+    The last value says whether columns may have separate scales.
     """
     for node, tensor in _weighted(prepared):
         matrix = _as_matrix(node, values_of(tensor, prepared.converted.folder))
         if matrix is not None:
-            # As written: vectors and stacks of matrices have one scale.
+            # As in the written model: vectors and stacks of matrices have one scale.
             yield node, matrix, operator_of(node) != "MatMul" or len(tensor.dims) == 2
 
 
 def _weighted(
     prepared: Prepared,
 ) -> Iterator[tuple[onnx.NodeProto, onnx.TensorProto]]:
-    """Yield the quantised nodes with constant weights, inside subgraphs too."""
+    """Yield the quantized nodes with constant weights, inside subgraphs too."""
     graph = prepared.proto.graph
     constants = stored_tensors(graph)
     for node in all_nodes(graph):
@@ -208,28 +213,28 @@ def weight_codes(
     per_channel: bool,
     strategy: str = "minmax",
     format: str = "int8",
-) -> Coded:
-    """Return the codes [K, N] that are written, and their scales."""
+) -> QuantizedWeight:
+    """Return the codes [K, N] as they are written, and their scales."""
     values = np.ascontiguousarray(weights, dtype=np.float32)
-    return code(values, format, strategy, 1 if per_channel else None)
+    return quantize_weight(values, format, strategy, 1 if per_channel else None)
 
 
-def steps_of(coded: Coded, weights: NDArray[Any]) -> Floats:
+def column_scales(coded: QuantizedWeight, weights: NDArray[Any]) -> Floats:
     """Return the scale of each column, shape (N,)."""
     return np.broadcast_to(coded.scale.astype(np.float64), weights.shape[1:])
 
 
-def check_narrow(prepared: Prepared, nodes: frozenset[str]) -> None:
+def check_reducible(prepared: Prepared, nodes: frozenset[str]) -> None:
     """Refuse names of nodes that cannot take 7-bit weights.
 
     Raises
     ------
     CalibrationError
-        If a node is not quantised, or has no constant weights.
+        If a node is not quantized, or has no constant weights.
     """
     unknown = nodes - {node.name for node, _ in _weighted(prepared)}
     if unknown:
         raise CalibrationError(
-            f"reduce_range names {min(unknown)!r}, which is no quantised node of "
+            f"reduce_range names {min(unknown)!r}, which is no quantized node of "
             f"{prepared.converted.label} with constant weights."
         )

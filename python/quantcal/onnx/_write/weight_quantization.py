@@ -1,7 +1,7 @@
-"""Weights as codes: the range of each channel or block, scales, and the tensors to store.
+"""Quantize weights: the range of each channel or block, its scale, and the tensors to store.
 
-Ranges are those of :class:`quantcal.MinMax` or of our own search for the least squared
-error; codes are what :meth:`quantcal.QuantParams.quantize` gives.
+Ranges are those of :class:`quantcal.MinMax` or of a search for the minimum squared error.
+Codes are those of :meth:`quantcal.QuantParams.quantize`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
-# Resolution of the histograms that the search reads. With 5, 7 and 9 bits the squared error
-# of int8 was on average 2.8, 0.5 and 0.0 % above that of the best of 400 ranges (64 channels
-# of 512 normal values); with 4 bits all are below 0.1 %.
+# Resolution of the histograms that the search reads. The squared error of int8 was 2.8, 0.5
+# and 0.0 % above that of the best of 400 ranges with 5, 7 and 9 bits (mean of 64 channels of
+# 512 normal values). For 4-bit weights all three resolutions are below 0.1 %.
 _MANTISSA_BITS = 9
 # The search for the scale of a block tries these shares of its largest value.
 _SHARES = np.linspace(1, 0.6, 21, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """A weight as a DequantizeLinear node takes it.
+class QuantizedWeight:
+    """A weight as the inputs of a DequantizeLinear node.
 
     Attributes
     ----------
     format : str
     codes : array
-        As the format's own dtype or the standard integers that store it.
+        In the format's dtype, or in the standard integers that store it.
     scale : float32 array
-        Of rank 0, or one a channel, or for blocks of the weight's rank.
+        Rank 0, or one for each channel, or for blocks an array of the weight's rank.
     zero_point : array or None
-        Of the codes' type and the scale's shape; None for all zero.
+        In the codes' type and the scale's shape; None when all are zero.
     axis : int or None
-        Of channels or blocks; None for one scale.
+        The axis of channels or blocks; None for one scale.
     block_size : int
         0 without blocks.
     """
@@ -57,31 +57,31 @@ class Coded:
     block_size: int = 0
 
 
-def code(
+def quantize_weight(
     weight: NDArray[np.float32],
     format: str,
     strategy: str,
     axis: int | None,
     least: NDArray[np.float32] | None = None,
-) -> Coded:
-    """Quantise a weight with one scale, or one for each channel along ``axis``.
+) -> QuantizedWeight:
+    """Quantize a weight with one scale, or one for each channel along ``axis``.
 
     Parameters
     ----------
     weight : float32 array, any shape
     format : str
-        Of :class:`quantcal.QuantFormat`; unsigned ones are affine.
+        A name of :class:`quantcal.QuantFormat`; unsigned formats are affine.
     strategy : str
         "minmax" or "mse".
     axis : int or None
     least : float32 array, optional
-        The least scale, one or one a channel; a smaller one is made as large, with a
-        wider range.
+        The minimum scale, one or one for each channel. A smaller scale is raised to it,
+        which widens the range.
 
     Raises
     ------
     CalibrationError
-        When the weight has infinities or NaN, which no code stands for.
+        When the weight has infinities or NaN, which no code represents.
     """
     _check_finite(weight)
     params = _params(weight, format, strategy, axis)
@@ -96,7 +96,7 @@ def code(
     zero: NDArray[Any] | None = None
     if not QuantFormat(format).symmetric:
         zero = np.asarray(params.zero_point).astype(QuantFormat(format).storage)
-    return Coded(format, codes, scale, zero, axis)
+    return QuantizedWeight(format, codes, scale, zero, axis)
 
 
 def _params(
@@ -117,7 +117,8 @@ def _params(
 def _in_eight_bits(params: QuantParams) -> QuantParams:
     """Return int8 parameters in which the range ends at ±64.
 
-    Two products with 255 then still fit 16 bits, and a step is 63/64 of 7 bits'.
+    Then the sum of two products with 255 still fits into 16 bits. A step is 63/64 of that
+    of 7 bits.
     """
     wider = np.asarray(params.high) * (127 / 64)
     high = float(wider) if params.axis is None else wider
@@ -125,7 +126,7 @@ def _in_eight_bits(params: QuantParams) -> QuantParams:
 
 
 def _ends(params: QuantParams, rank: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the values of the codes ±64, shaped like channels of the weight."""
+    """Return the values of the codes ±64, in a shape that broadcasts over channels."""
     end = np.asarray(params.scale, dtype=np.float32) * np.float32(64)
     if params.axis is not None:
         end = end.reshape([-1 if k == params.axis else 1 for k in range(rank)])
@@ -133,11 +134,12 @@ def _ends(params: QuantParams, rank: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _widened(params: QuantParams, least: NDArray[np.float32]) -> QuantParams:
-    """Return the same where the scale is large enough, else a wider range."""
+    """Return the parameters with a range wide enough for the minimum scale."""
     scale = np.asarray(params.scale, dtype=np.float64)
     ratio = np.maximum(least.max() if params.axis is None else least, scale) / scale
     if (ratio == 1).all():
         return params
+    # A little more than needed, so that rounding to float32 cannot make the scale smaller.
     ratio = np.where(ratio > 1, ratio * (1 + 1e-6), 1)
     low, high = np.asarray(params.low) * ratio, np.asarray(params.high) * ratio
     if params.axis is None:
@@ -145,14 +147,14 @@ def _widened(params: QuantParams, least: NDArray[np.float32]) -> QuantParams:
     return QuantParams.from_range(low, high, format=params.format, axis=params.axis)
 
 
-def code_blocks(
+def quantize_blocks(
     weight: NDArray[np.float32], format: str, strategy: str, axis: int, size: int
-) -> Coded:
-    """Quantise a matrix with one scale for each ``size`` values along ``axis``.
+) -> QuantizedWeight:
+    """Quantize a matrix with one scale for each ``size`` values along ``axis``.
 
-    The last block may be shorter. "mse" tries 21 scales a block, from the one that clips
-    nothing down to 0.6 of it, and keeps the one with the least squared error: some
-    25 ns a value on one core, shared among threads.
+    The last block may be shorter. "mse" tries 21 scales for each block, from the one that
+    clips nothing down to 0.6 of it. It keeps the one with the minimum squared error. That
+    takes about 25 ns for each value on one core, and threads share the work.
 
     Parameters
     ----------
@@ -168,7 +170,7 @@ def code_blocks(
     Raises
     ------
     CalibrationError
-        As :func:`code`.
+        As :func:`quantize_weight`.
     """
     _check_finite(weight)
     kind = QuantFormat(format)
@@ -176,20 +178,22 @@ def code_blocks(
     codes, scale, zero = _core.code_blocks(
         np.ascontiguousarray(weight), kind, axis, size, shares
     )
-    return Coded(format, codes, scale, None if kind.symmetric else zero, axis, size)
+    return QuantizedWeight(
+        format, codes, scale, None if kind.symmetric else zero, axis, size
+    )
 
 
 def _check_finite(weight: NDArray[np.float32]) -> None:
     ends = np.asarray([weight.min(initial=0.0), weight.max(initial=0.0)])
     if not np.isfinite(ends).all():
         raise CalibrationError(
-            "The weight has infinities or NaN, which no code stands for. Leave its node "
+            "The weight has infinities or NaN, which no code represents. Leave its node "
             "in float."
         )
 
 
 def onnx_type(format: str) -> int:
-    """Return ONNX's number of the type that stores a format."""
+    """Return the number of the ONNX type that stores a format."""
     import onnx
 
     if is_float(format):
@@ -201,8 +205,8 @@ def onnx_type(format: str) -> int:
     return int(onnx.TensorProto.DataType.Value(name))
 
 
-def tensor_of(codes: NDArray[Any], format: str, name: str) -> onnx.TensorProto:
-    """Store codes, of any shape, as a tensor; two 4-bit ones a byte, the first low."""
+def codes_to_tensor(codes: NDArray[Any], format: str, name: str) -> onnx.TensorProto:
+    """Store codes as a tensor; a byte holds two 4-bit codes, the first in its low bits."""
     import onnx
 
     flat = np.ascontiguousarray(codes).view(QuantFormat(format).storage).reshape(-1)

@@ -15,6 +15,7 @@ import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._check import equivalence
 from quantcal.onnx._check.rounding import describe, is_rounding
+from quantcal.onnx._model import opset
 from quantcal.onnx._model.converter_workarounds import HiddenNodes
 from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._plan import prepare as preparing
@@ -43,9 +44,7 @@ def upsampled(*, shape: Any = SHAPE) -> onnx.ModelProto:
 @pytest.fixture
 def no_workarounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use onnx's converter without workarounds."""
-    monkeypatch.setattr(
-        preparing, "hide_nodes", lambda proto, old, new: HiddenNodes(old)
-    )
+    monkeypatch.setattr(opset, "hide_nodes", lambda proto, old, new: HiddenNodes(old))
 
 
 def samples(read: list[int], count: int = 5) -> Iterator[dict[str, Any]]:

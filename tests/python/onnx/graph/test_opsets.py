@@ -14,7 +14,7 @@ import onnx_models as models
 import quantcal as qc
 from opset_cases import CASES, Case, plain_session
 from quantcal.onnx._model.model import LoadedModel, opset_of
-from quantcal.onnx._plan.prepare import convert_opset
+from quantcal.onnx._model.opset import convert_opset
 
 # onnx cannot convert these, and onnxruntime does not define their outputs.
 REFUSED = ("BatchNormalization-9 5 ",)

@@ -245,6 +245,6 @@ def test_an_error_says_why_no_node_can_be_quantized() -> None:
 def test_nodes_that_stay_in_float_are_counted() -> None:
     plan = prepared(models.if_net(outside=True), exclude=["b_*"]).plan
     assert plan.nodes == {"first": "MatMul", "a_matmul": "MatMul"}
-    assert plan.left == {"excluded (inside If)": 1}
+    assert plan.left_in_float == {"excluded (inside If)": 1}
     model = models.batch_norm_net(shared=True)
-    assert prepared(model, exclude=["oth*"]).plan.left == {"excluded": 1}
+    assert prepared(model, exclude=["oth*"]).plan.left_in_float == {"excluded": 1}

@@ -1,4 +1,4 @@
-"""The operator in the graph changes nothing, and records what the other observer does."""
+"""The operator in the graph changes no output, and both observers record the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quantcal.onnx._observe.in_graph import (
     insert_observers,
     load_operator,
 )
-from quantcal.onnx._observe.select_tensors import choose
+from quantcal.onnx._observe.select_tensors import find_tensors
 from quantcal.onnx._runtime.session import Workspace
 
 
@@ -31,15 +31,15 @@ def images(widths: tuple[int, ...] = (8, 5, 16)) -> list[dict[str, Any]]:
 
 
 def assert_changes_nothing(model: Any, feeds: list[dict[str, Any]]) -> qc.Calibrator:
-    """Outputs bit for bit, and the bytes of the outputs-based observer."""
-    source = choose(load_model(model), "all")
+    """Outputs are equal bit for bit, and so are the records of both observers."""
+    source = find_tensors(load_model(model), "all")
     inputs = {spec.name for spec in model_inputs(source.loaded.proto)}
     made = [name for name in source.names if name not in inputs]
     with Workspace(source.loaded) as work:
         plain = work.open([value.name for value in work.light.graph.output])
         observer = InGraphObserver(work, made, [qc.Calibrator()])
         for feed in feeds:
-            want, got = plain.run(None, feed), observer._session.run(None, feed)
+            want, got = plain.run(None, feed), observer.session.run(None, feed)
             for a, b in zip(want, got, strict=True):
                 assert (a.shape, a.dtype, a.tobytes()) == (
                     b.shape,
@@ -77,7 +77,9 @@ def half_and_double() -> onnx.ModelProto:
     ],
     ids=["conv", "opset 11", "two outputs", "half, double and large"],
 )
-def test_nothing_changes(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> None:
+def test_observers_change_no_output(
+    model: onnx.ModelProto, feeds: list[dict[str, Any]]
+) -> None:
     assert_changes_nothing(model, feeds)
 
 
@@ -140,8 +142,8 @@ def test_each_iteration_of_a_loop_is_an_observation() -> None:
     assert cal.stats("next").observations == 3
 
 
-def test_what_a_scan_computes_is_observed_step_by_step() -> None:
-    """A running sum along an axis: its state and its slices, against numpy."""
+def test_each_step_of_a_scan_is_observed() -> None:
+    """A cumulative sum along an axis: its state and slices, against numpy."""
     body = helper.make_graph(
         [
             helper.make_node("Add", ["state", "slice"], ["next"]),
@@ -178,7 +180,7 @@ def test_what_a_scan_computes_is_observed_step_by_step() -> None:
     assert cal.stats("x").observations == 2
 
 
-def test_what_leads_to_no_output_is_observed_too() -> None:
+def test_nodes_that_lead_to_no_output_are_observed_too() -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["y"]),
         helper.make_node("Neg", ["x"], ["dead"]),
@@ -224,7 +226,7 @@ def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options)
 
 
-def test_sessions_keep_apart_and_threads_add_up() -> None:
+def test_sessions_record_separately_and_threads_together() -> None:
     names, feeds = ["c1", "r1", "y"], images((8, 5, 16, 30, 64, 7))
     pairs = [instrumented(names) for _ in range(2)]
 
@@ -254,7 +256,7 @@ def test_a_node_without_its_recorders_is_refused() -> None:
 
 
 def test_an_error_inside_the_operator_stops_the_run_and_names_the_tensor() -> None:
-    """It is put behind integers, which it cannot count; the session lives on."""
+    """The operator cannot count integers; the session can still run."""
     x, y = (models.value(name, ["n"], TensorProto.INT64) for name in "xy")
     model = models.build([helper.make_node("Neg", ["x"], ["y"])], [x], [y], {})
     stats = _core.TensorStats()
@@ -267,7 +269,7 @@ def test_an_error_inside_the_operator_stops_the_run_and_names_the_tensor() -> No
     assert stats.observations == 0
 
 
-def test_where_the_operator_cannot_be_loaded_the_other_observer_steps_in(
+def test_the_other_observer_runs_when_the_operator_cannot_be_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, feeds = models.conv_net(), images()
@@ -323,7 +325,7 @@ def rand(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def voices(rates: bool) -> list[dict[str, Any]]:
-    """Batches of frames; of two sampling rates, if the network takes both."""
+    """Batches of frames, with two sampling rates if the network takes both."""
     sizes = [(1, 512, 16000), (3, 512, 16000), *([(2, 256, 8000)] if rates else [])]
     feeds: list[dict[str, Any]] = []
     for batch, length, rate in sizes:
@@ -352,7 +354,7 @@ REAL: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.model
 @pytest.mark.parametrize("key", REAL)
-def test_nothing_changes_in_real_networks(key: str) -> None:
+def test_observers_change_no_output_of_real_networks(key: str) -> None:
     from tests.models import MODELS
 
     cal = assert_changes_nothing(MODELS[key].fetch(), REAL[key])

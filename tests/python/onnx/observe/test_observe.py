@@ -1,4 +1,4 @@
-"""What is observed equals numpy's statistics of what a plain session returns."""
+"""Histograms equal numpy's statistics of the outputs of a plain session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def images(widths: tuple[int, ...] = WIDTHS) -> list[dict[str, Any]]:
 def assert_equals_oracle(
     cal: qc.Calibrator, model: onnx.ModelProto, feeds: list[dict[str, Any]]
 ) -> None:
-    """Compare every histogram's exact figures with those of all values together."""
+    """Compare every histogram's exact figures with those of all values."""
     assert len(cal) > 0
     inputs = {value.name for value in model.graph.input}
     for name in cal.names:
@@ -46,10 +46,10 @@ def assert_equals_oracle(
         assert h.max == finite.max(), name
 
 
-def test_the_tensors_that_quantising_needs_are_observed() -> None:
+def test_the_tensors_that_quantization_needs_are_observed() -> None:
     model, feeds = models.conv_net(), images()
     cal = qc.onnx.observe(model, feeds)
-    assert sorted(cal.names) == ["r1", "x", "y"]  # c1 is rounded behind its ReLU
+    assert sorted(cal.names) == ["r1", "x", "y"]  # c1 is rounded after its ReLU
     assert_equals_oracle(cal, model, feeds)
 
 
@@ -84,7 +84,7 @@ def test_groups_change_nothing(
     monkeypatch.setattr(memory_groups.GroupedRun, "__call__", watch)
     cal = qc.onnx.observe(
         model, iter(feeds), tensors="all", observer="outputs", max_memory=max_memory
-    )  # a generator: one pass must do
+    )  # a generator: one pass must suffice
     assert sorted(cal.names) == ["c", "n", "x", "y", "z"]
     assert_equals_oracle(cal, model, feeds)
     assert all(size <= max_memory for size in largest)
@@ -168,7 +168,7 @@ def test_half_and_double_tensors_are_observed() -> None:
         qc.onnx.observe(model, feeds, tensors=["int"])
 
 
-def test_optimisations_do_not_change_what_is_observed() -> None:
+def test_optimizations_do_not_change_what_is_observed() -> None:
     # onnxruntime would fold the two Mul nodes into the Conv, and drop the Identity.
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),

@@ -199,7 +199,7 @@ def test_a_calibration_data_reader_is_accepted_and_rewound() -> None:
 @pytest.mark.parametrize(
     "samples", [5, {"x": models.random(1, 3)}, models.random(1, 3)]
 )
-def test_what_are_no_samples_is_refused(samples: Any) -> None:
+def test_objects_that_are_not_samples_are_refused(samples: Any) -> None:
     with pytest.raises(
         qc.CalibrationError, match=r"samples are a .*CalibrationDataReader"
     ):

@@ -1,4 +1,4 @@
-"""Real networks: what onnxruntime's own path breaks on, and what must not change."""
+"""Real networks, among them those on which onnxruntime's quantizer fails."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assert_written_as_computed(result: Any) -> onnx.ModelProto:
 
 
 def assert_biases_kept(model: onnx.ModelProto, path: Path) -> None:
-    """No 32-bit bias is cut off, though some weights beside them are next to nothing."""
+    """No 32-bit bias is clipped, although some of their weights are tiny."""
     prepared = prepare(load_model(path), Options.of())
     floats = {
         name: onnx.numpy_helper.to_array(tensor)
@@ -77,14 +77,14 @@ def assert_biases_kept(model: onnx.ModelProto, path: Path) -> None:
         error = np.abs(code * scale - bias)
         assert (error <= scale / 2 * (1 + 1e-6) + 1e-7 * np.abs(bias)).all(), name
         largest = max(largest, int(np.abs(code.astype(np.int64)).max()))
-    assert 0.99 * 2**30 < largest <= 2**30  # the limit was met
+    assert 0.99 * 2**30 < largest <= 2**30  # the limit was reached
 
 
 def arrays(model: onnx.ModelProto) -> dict[str, Any]:
     return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
-def test_the_text_recogniser(tmp_path: Path) -> None:
+def test_the_text_recognizer(tmp_path: Path) -> None:
     """Opset 12, weights in Constant nodes, variable widths, characters as metadata."""
     path = MODELS["pp-ocr-rec"].fetch()
     before = path.read_bytes()
@@ -103,7 +103,7 @@ def test_the_text_recogniser(tmp_path: Path) -> None:
     assert np.mean(want.argmax(2) == got.argmax(2)) > 0.9
 
 
-def test_every_tensor_of_the_text_recogniser_equals_the_oracle() -> None:
+def test_every_tensor_of_the_text_recognizer_equals_the_oracle() -> None:
     path = MODELS["pp-ocr-rec"].fetch()
     model = onnx.load(path)
     cal = qc.onnx.observe(path, lines((96,)), tensors="all", max_memory=5_000_000)
@@ -118,7 +118,7 @@ def test_every_tensor_of_the_text_recogniser_equals_the_oracle() -> None:
 
 
 def test_the_file_type_classifier(tmp_path: Path) -> None:
-    """onnxruntime's own path fails on the Gemm biases of its own preprocessing."""
+    """onnxruntime's quantizer fails on Gemm biases that its preprocessing makes."""
     path = MODELS["magika"].fetch()
     output = tmp_path / "magika.onnx"
     result = qc.onnx.quantize(path, output, files(), progress=False)

@@ -1,11 +1,9 @@
-"""Our stock places for Q/DQ pairs beside those of onnxruntime's own quantizer.
-
-On real networks.
+"""Compare stock placement of Q/DQ pairs with onnxruntime's quantizer, on real networks.
 
 Both get the same float graph, operator types and ranges. For every input of every node the
-test asks what it reads: a value, rounded or not, or the codes of a constant. Where the two
-models differ is foretold from the float graph alone, by the rules of docs/guide/onnx.md; nothing
-else may differ, and everything foretold must.
+test records what it reads: a value, rounded or not, or the codes of a constant. The rules of
+docs/guide/onnx.md predict the differences from the float graph alone. The models must differ in
+all predicted inputs and in no others.
 """
 
 from __future__ import annotations
@@ -32,16 +30,16 @@ pytestmark = pytest.mark.model
 MORE = (*OP_TYPES, "ConvTranspose", "Add", "Mul")
 NETWORKS = ("pp-ocr-rec", "pp-ocr-det", "magika", "silero-16k-sequence")
 
-BESIDE = "a float node beside a quantised one"
+BESIDE = "a float node beside a quantized one"
 BEFORE = "before a ReLU"
-BEHIND = "behind a ReLU"
+BEHIND = "after a ReLU"
 SHORTCUT = "the shortcut of a sum"
 
 Input = tuple[str, int]  # a node and which of its inputs
 
 
 def reads(model: onnx.ModelProto) -> dict[Input, tuple[str, str]]:
-    """What every node but Q and DQ reads, and in which form."""
+    """What every node except Q and DQ reads, and in which form."""
     maker = {name: node for node in model.graph.node for name in node.output}
     found = {}
     for node in model.graph.node:
@@ -62,7 +60,7 @@ def reads(model: onnx.ModelProto) -> dict[Input, tuple[str, str]]:
 
 
 class Graph:
-    """A float graph, and which of its nodes are to be quantised."""
+    """A float graph, and the nodes of it that are quantized."""
 
     def __init__(self, graph: onnx.GraphProto, op_types: tuple[str, ...]) -> None:
         self.nodes = list(graph.node)
@@ -98,7 +96,7 @@ class Graph:
         )
 
     def relu_of(self, name: str) -> bool:
-        """Whether a ReLU that the rounding replaces gives this tensor."""
+        """Whether this is the output of a ReLU that the rounding replaces."""
         node = self.maker.get(name)
         return (
             node is not None
@@ -108,7 +106,7 @@ class Graph:
         )
 
     def joins(self, node: onnx.NodeProto, index: int) -> bool:
-        """Whether this input is summed up with what a convolution gives to it alone."""
+        """Whether this input is added to the output of a Conv that only this node reads."""
         return (
             node.op_type == "Add"
             and node.input[0] != node.input[1]
@@ -117,7 +115,7 @@ class Graph:
         )
 
     def fused(self, name: str) -> bool:
-        """Whether a convolution makes this for one reader only."""
+        """Whether this is the output of a Conv with a single reader."""
         made, readers = self.maker.get(name), self.readers[name]
         return (
             made is not None
@@ -136,8 +134,8 @@ class Graph:
         ]
 
 
-def foretold(graph: Graph, *, unsigned: bool) -> dict[Input, str]:
-    """Where the models for onnxruntime differ, and why."""
+def predicted(graph: Graph, *, unsigned: bool) -> dict[Input, str]:
+    """The inputs in which the models for onnxruntime differ, and why."""
     found = {}
     for node, index, name in graph.variables():
         if unsigned and graph.is_made(name) and graph.feeds_relu_alone(name):
@@ -150,7 +148,7 @@ def foretold(graph: Graph, *, unsigned: bool) -> dict[Input, str]:
     return found
 
 
-def foretold_for_tensorrt(graph: Graph) -> dict[Input, str]:
+def predicted_for_tensorrt(graph: Graph) -> dict[Input, str]:
     """The same for TensorRT."""
     found = {}
     for node, index, name in graph.variables():
@@ -167,7 +165,7 @@ def foretold_for_tensorrt(graph: Graph) -> dict[Input, str]:
 def both(
     path: Path, folder: Path, op_types: tuple[str, ...], target: str, activation: str
 ) -> tuple[Prepared, onnx.ModelProto, onnx.ModelProto]:
-    """Write our model and theirs from one float graph; all ranges are [-1, 1]."""
+    """Write both models from one float graph; all ranges are [-1, 1]."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     placement = "stock" if target == "onnxruntime" else "minimal"
@@ -219,13 +217,13 @@ def both(
 def differing(
     first: dict[Input, tuple[str, str]], second: dict[Input, tuple[str, str]]
 ) -> set[Input]:
-    """The inputs that read something else; both models have the same nodes."""
+    """The inputs that read different things; both models have the same nodes."""
     assert first.keys() == second.keys()
     return {place for place, what in first.items() if second[place] != what}
 
 
 def network(name: str, folder: Path) -> Path:
-    """The file of a network; a residual one of three convolutions is made here."""
+    """The file of a network; residual networks of three convolutions are built here."""
     if name in MODELS:
         if missing := missing_packages(name):
             pytest.skip(f"{', '.join(missing)} is not installed")
@@ -236,7 +234,7 @@ def network(name: str, folder: Path) -> Path:
 
 
 def present(path: Path, op_types: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the operator types that a network has; ours refuses others."""
+    """The operator types that a network has; quantcal refuses others."""
     found = {node.op_type for node in load_model(path).proto.graph.node}
     return tuple(kind for kind in op_types if kind in found)
 
@@ -254,7 +252,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("name", "op_types", "activation"), CASES.values(), ids=CASES.keys()
 )
-def test_nothing_but_the_documented_rules_parts_us_from_onnxruntime(
+def test_placement_differs_from_onnxruntime_only_by_the_documented_rules(
     tmp_path: Path, name: str, op_types: tuple[str, ...], activation: str
 ) -> None:
     path = network(name, tmp_path)
@@ -262,7 +260,7 @@ def test_nothing_but_the_documented_rules_parts_us_from_onnxruntime(
     prepared, ours, theirs = both(path, tmp_path, op_types, "onnxruntime", activation)
     graph = Graph(prepared.proto.graph, op_types)
     assert set(prepared.plan.nodes) == {n.name for n in graph.nodes if graph.chosen(n)}
-    expected = foretold(graph, unsigned=activation == "uint8")
+    expected = predicted(graph, unsigned=activation == "uint8")
     first, second = reads(ours), reads(theirs)
     assert differing(first, second) == set(expected)
     for place, why in expected.items():
@@ -277,18 +275,18 @@ def test_for_tensorrt_only_shortcuts_and_float_readers_differ(
     path = network(name, tmp_path)
     op_types = present(path, OP_TYPES)
     prepared, ours, theirs = both(path, tmp_path, op_types, "tensorrt", "int8")
-    expected = foretold_for_tensorrt(Graph(prepared.proto.graph, op_types))
+    expected = predicted_for_tensorrt(Graph(prepared.proto.graph, op_types))
     assert differing(reads(ours), reads(theirs)) == set(expected)
     assert (SHORTCUT in expected.values()) == (name == "gated")
 
 
-def test_the_rules_are_all_met_on_some_network(tmp_path: Path) -> None:
-    """A rule that decides nothing would be no explanation."""
+def test_every_rule_applies_in_some_network(tmp_path: Path) -> None:
+    """An unused rule would explain nothing."""
     met = set()
     for name in NETWORKS:
         prepared = prepare(load_model(network(name, tmp_path)), Options.of())
         met |= set(
-            foretold(Graph(prepared.proto.graph, OP_TYPES), unsigned=True).values()
+            predicted(Graph(prepared.proto.graph, OP_TYPES), unsigned=True).values()
         )
     assert met == {BESIDE, BEFORE, BEHIND}
 

@@ -1,4 +1,4 @@
-"""Where tensors are rounded, for each target, against fake quantisation in numpy."""
+"""Where tensors are rounded, for each target, against fake quantization in numpy."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def rounded(model: onnx.ModelProto) -> list[str]:
 
 
 def fake_weight(w: Array) -> Array:
-    """int8 by column, from the extremes."""
+    """int8 with a scale for each column, from the extremes."""
     scale = (np.abs(w).max(axis=0).astype(np.float64) / 127).astype(np.float32)
     return np.clip(np.rint(w / scale), -128, 127) * scale
 
 
-def optimised(path: Path, folder: Path) -> Counter[str]:
+def optimized(path: Path, folder: Path) -> Counter[str]:
     """The operators that onnxruntime runs."""
     import onnxruntime as ort
 
@@ -72,9 +72,9 @@ def optimised(path: Path, folder: Path) -> Counter[str]:
     options.log_severity_level = 4
     level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.graph_optimization_level = level
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(folder / "optimised.onnx")
+    model = onnx.load(folder / "optimized.onnx")
     return Counter(n.op_type for n in model.graph.node)
 
 
@@ -93,7 +93,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("target", "activation", "placement"), CHOICES)
-def test_written_models_compute_what_fake_quantisation_says(
+def test_written_models_compute_what_fake_quantization_computes(
     tmp_path: Path, target: str, activation: str, placement: str
 ) -> None:
     """MatMul → ReLU → MatMul; each rounding by QuantParams, the rest by numpy."""
@@ -137,7 +137,7 @@ def test_written_models_compute_what_fake_quantisation_says(
         h = fake("h", fake("x", feed["x"]) @ w)
         y = fake("y", fake("r", np.maximum(h, 0)) @ v)
         (got,) = models.session(str(path), exact=True).run(None, feed)
-        # Sums in another order may round to the next code; nearly all do not.
+        # Sums in another order may round to the next code, but this is rare.
         step = max((float(p.scale) for p in table.values()), default=0)
         assert np.mean(np.isclose(got, y, atol=1e-4)) > 0.97
         np.testing.assert_allclose(
@@ -186,7 +186,7 @@ def test_tensorrt_rounds_the_shortcut_of_a_sum_and_not_the_conv_before_it(
     written = onnx.load(path)
     assert rounded(written) == ["x", "r", "s"]
     (total,) = [n for n in written.graph.node if n.op_type == "Add"]
-    # The convolution's output as it is, the shortcut as the first one reads it.
+    # The convolution's output is float; the shortcut is what the first one reads.
     (conv1,) = [n for n in written.graph.node if n.name == "conv1"]
     assert list(total.input) == ["c", conv1.input[0]]
 
@@ -197,13 +197,13 @@ def test_onnxruntime_takes_every_conv_and_its_relu_as_one_integer_kernel(
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(models.residual(), path, images(), progress=False)
     assert rounded(onnx.load(path)) == ["x", "r", "s", "c"]
-    kinds = optimised(path, tmp_path)
+    kinds = optimized(path, tmp_path)
     assert kinds["QLinearConv"] == 3
     assert kinds["Conv"] == kinds["FusedConv"] == 0
-    assert kinds["Relu"] == 1  # the one behind the sum, which is in float
+    assert kinds["Relu"] == 1  # after the sum, which is in float
 
 
-def test_what_reads_a_float_tensor_beside_a_quantised_node_reads_it_unrounded(
+def test_a_float_node_reads_the_unrounded_tensor_beside_a_quantized_node(
     tmp_path: Path,
 ) -> None:
     model = chain(node("MatMul", "x w", "h"), node("Sub", "x h", "y"))
@@ -233,7 +233,7 @@ def test_moved_values_have_one_range_and_are_observed_once(
     assert sorted(result.table) == ["h", "m", "x", "y"]
     assert result.tensors_observed == 3
     assert result.table["m"] == result.table["h"]
-    # Rounding a second time with the same grid changes nothing.
+    # Rounding again with the same grid changes nothing.
     once = result.table["h"].fake_quantize(models.random(999))
     np.testing.assert_array_equal(result.table["m"].fake_quantize(once), once)
 
@@ -255,7 +255,7 @@ def test_selected_values_take_the_range_that_they_come_from(tmp_path: Path) -> N
     assert result.tensors_observed == 4  # x, h, y, z
 
 
-def test_a_concat_of_quantised_tensors_has_the_range_of_all(tmp_path: Path) -> None:
+def test_a_concat_of_quantized_tensors_has_the_range_of_all(tmp_path: Path) -> None:
     model = chain(
         node("MatMul", "x w", "a"),
         node("MatMul", "x v", "b"),
@@ -281,7 +281,7 @@ def test_a_concat_of_quantised_tensors_has_the_range_of_all(tmp_path: Path) -> N
     assert report.max == pytest.approx(both.max(), rel=1e-5)
 
 
-def test_a_concat_with_a_float_input_leaves_ranges_apart(tmp_path: Path) -> None:
+def test_a_concat_with_a_float_input_shares_no_range(tmp_path: Path) -> None:
     model = chain(
         node("MatMul", "x w", "a"),
         node("Exp", "x", "b"),
@@ -367,13 +367,13 @@ def test_included_nodes_only(tmp_path: Path) -> None:
         ),
         ({"target": "tensorrt", "weight_type": "int4"}, 'Add activation_type="none"'),
         ({"activation_formats": {"x": "int3"}}, r"formats\['x'\]='int3' is not known"),
-        ({"activation_formats": {"q": "int8"}}, "'q' matches no quantised tensor"),
+        ({"activation_formats": {"q": "int8"}}, "'q' matches no quantized tensor"),
         ({"weight_strategy": "kl"}, "weight_strategy='kl'.*minmax, mse"),
         ({"block_size": 24}, "block_size is 24"),
         ({"include": "conv1"}, "include is the string"),
     ],
 )
-def test_wrong_choices_are_refused(
+def test_wrong_options_are_refused_by_name(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(qc.CalibrationError, match=message):

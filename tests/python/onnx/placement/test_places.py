@@ -1,4 +1,4 @@
-"""What a model says of the bytes of its weights in files is read as onnxruntime reads it."""
+"""The places of external data are read in the same way as by onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quantcal.onnx._model.model import load_model
 
 
 def entries(**said: Any) -> onnx.ModelProto:
-    """A MatMul whose weight, 16 × 16 of float32, lies where the entries say."""
+    """A MatMul with external data of 16 × 16 float32, at the place that the entries give."""
     model = models.build(
         [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
         [models.value("x", ["n", 16])],
@@ -40,10 +40,10 @@ def entries(**said: Any) -> onnx.ModelProto:
         ({"location": "w", "checksum": "00" * 20}, 0),
     ],
 )
-def test_every_way_to_say_where_the_bytes_lie_is_read(
+def test_every_form_of_external_data_is_read(
     said: dict[str, Any], before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What follows them in the file belongs to others."""
+    """Bytes after the weight in the file are ignored."""
     (tmp_path / "m.onnx").write_bytes(entries(**said).SerializeToString())
     weight = models.random(16, 16)
     (tmp_path / "w").write_bytes(bytes(before) + weight.tobytes() + bytes(99))
@@ -67,7 +67,7 @@ def test_every_way_to_say_where_the_bytes_lie_is_read(
         ({"location": "w", "offset": 99}, "up to byte 1123, but the file has 1024"),
     ],
 )
-def test_places_that_cannot_be_are_named(
+def test_impossible_places_of_external_data_are_refused(
     said: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "m.onnx").write_bytes(entries(**said).SerializeToString())

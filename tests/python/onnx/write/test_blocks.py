@@ -1,4 +1,4 @@
-"""Weights in blocks: the compiled search, bit for bit as numpy makes it block by block."""
+"""Weights in blocks: the compiled search equals a search in numpy, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 
 import quantcal as qc
 from quantcal import _core
-from quantcal.onnx._write.weight_quantization import code_blocks
+from quantcal.onnx._write.weight_quantization import quantize_blocks
 
 Array = np.ndarray[Any, Any]
 SHARES = np.linspace(1, 0.6, 21, dtype=np.float32)
 
 
 def row_of_blocks(part: Array, format: str, strategy: str) -> qc.QuantParams:
-    """The oracle: the parameters of each column, by trying every share on all of them.
+    """The oracle: the parameters of each column, from trying every share.
 
-    To be trusted because it is the definition: a grid, its error on every value, and the
-    sum down the column. ``accumulate`` adds in that order, which ``sum`` need not.
+    It is the definition itself: a grid, its error on every value, and the
+    sum down the column. ``accumulate`` adds in that order; ``sum`` may add in another.
     """
     finite = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = finite.min(axis=0), finite.max(axis=0)
@@ -39,7 +39,7 @@ def row_of_blocks(part: Array, format: str, strategy: str) -> qc.QuantParams:
 def in_numpy(
     weight: Array, format: str, strategy: str, axis: int, size: int
 ) -> tuple[Array, Array, Array]:
-    """The oracle: codes, scales and zero points, a row of blocks at a time."""
+    """The oracle: codes, scales and zero points, one row of blocks at a time."""
     rows = weight if axis == 0 else weight.T
     codes, scale, zero = [], [], []
     for first in range(0, rows.shape[0], size):
@@ -53,7 +53,7 @@ def in_numpy(
 
 
 def weights(shape: tuple[int, int], axis: int) -> Array:
-    """Heavy tails, rows of different sizes, and what is odd: see the comments."""
+    """Heavy tails, rows of different sizes, and the special values in the comments."""
     r = np.random.default_rng(5)
     w = r.standard_t(3, shape) * np.exp(r.standard_normal((shape[0], 1)))
     w = w.astype(np.float32)
@@ -74,7 +74,7 @@ def weights(shape: tuple[int, int], axis: int) -> Array:
 def compiled(
     weight: Array, format: str, strategy: str, axis: int, size: int
 ) -> tuple[Array, Array, Array]:
-    """What the extension gives; unlike ``code_blocks`` it takes infinities and NaN."""
+    """The result of the extension, which unlike ``quantize_blocks`` accepts NaN."""
     shares = SHARES if strategy == "mse" else SHARES[:1]
     kind = qc.QuantFormat(format)
     codes, scale, zero = _core.code_blocks(weight, kind, axis, size, shares)
@@ -104,7 +104,7 @@ def test_codes_and_scales_are_those_of_numpy_to_the_bit(
                 np.testing.assert_array_equal(found_zero, zero, message)
                 if not np.isfinite(weight).all():
                     continue
-                whole = code_blocks(*how)
+                whole = quantize_blocks(*how)
                 np.testing.assert_array_equal(whole.codes, codes, message)
                 np.testing.assert_array_equal(whole.scale, scale, message)
                 if whole.zero_point is None:
@@ -113,17 +113,17 @@ def test_codes_and_scales_are_those_of_numpy_to_the_bit(
                     np.testing.assert_array_equal(whole.zero_point, zero, message)
 
 
-def test_a_view_is_coded_as_its_copy() -> None:
+def test_a_view_is_quantized_like_its_copy() -> None:
     weight = np.nan_to_num(weights((96, 40), 0), posinf=0, neginf=0)
-    turned = code_blocks(weight.T, "int4", "mse", 1, 32)
-    copied = code_blocks(np.ascontiguousarray(weight.T), "int4", "mse", 1, 32)
-    straight = code_blocks(weight, "int4", "mse", 0, 32)
+    turned = quantize_blocks(weight.T, "int4", "mse", 1, 32)
+    copied = quantize_blocks(np.ascontiguousarray(weight.T), "int4", "mse", 1, 32)
+    straight = quantize_blocks(weight, "int4", "mse", 0, 32)
     np.testing.assert_array_equal(turned.codes, copied.codes)
     np.testing.assert_array_equal(turned.codes, straight.codes.T)
     np.testing.assert_array_equal(turned.scale, straight.scale.T)
 
 
-def test_blocks_that_cannot_be_are_refused() -> None:
+def test_invalid_blocks_are_refused() -> None:
     weight = np.ones((4, 4), np.float32)
     int4 = qc.QuantFormat("int4")
     with pytest.raises(qc.CalibrationError, match=r"block size is 0.*at least 1"):

@@ -1,4 +1,4 @@
-"""The file of a run's choices: what it says is done, and it repeats the run."""
+"""The configuration file of a run: its options apply, and it repeats the run."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_same_file_and_data_give_the_same_bytes(
     assert first.table == again.table
 
 
-def test_a_file_can_say_everything(tmp_path: Path) -> None:
+def test_a_file_can_hold_every_option(tmp_path: Path) -> None:
     path = tmp_path / "all.toml"
     path.write_text(EVERYTHING, "utf-8")
     chosen = qc.onnx.read_config(path)
@@ -89,7 +89,7 @@ def test_a_file_can_say_everything(tmp_path: Path) -> None:
     kl = str(qc.KL(1024))
     assert found == {"x": ("int8", "minmax"), "r1": ("uint8", kl), "y": ("uint8", kl)}
     assert result.weight_formats == {"uint8": 1, "int7": 1}
-    # Read and written again, it says the same.
+    # Reading and writing it gives the same text.
     saved = tmp_path / "run.toml"
     saved.write_text(result.config, "utf-8")
     written = qc.onnx.read_config(saved)
@@ -116,7 +116,7 @@ def test_a_file_can_say_everything(tmp_path: Path) -> None:
         ("weight_type = ", "is not valid TOML"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told(
+def test_mistakes_in_a_file_are_reported(
     tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "bad.toml"
@@ -127,7 +127,7 @@ def test_what_is_wrong_in_a_file_is_told(
     assert str(path) in str(caught.value)
 
 
-def test_a_strategy_of_ones_own_fits_no_file(tmp_path: Path) -> None:
+def test_a_custom_strategy_cannot_be_written_to_a_file(tmp_path: Path) -> None:
     class Own:
         def range(self, histogram: qc.Histogram, _format: Any) -> tuple[float, float]:
             return histogram.min or 0, histogram.max or 0
@@ -150,7 +150,7 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
     assert (repeated.code, repeated.err) == (0, "")
     assert again.read_bytes() == first.read_bytes()
     assert not (tmp_path / "again.quantcal.toml").exists()
-    # What is said on the command line goes before the file.
+    # Options of the command line replace those of the file.
     call(
         *start,
         "-o",
@@ -174,7 +174,7 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
     assert again.read_bytes() == expected.read_bytes()
 
 
-def test_wrong_rules_on_the_command_line_are_told(tmp_path: Path) -> None:
+def test_wrong_rules_on_the_command_line_are_reported(tmp_path: Path) -> None:
     model = save_model(tmp_path)
     start = ["quantize", model, "-o", tmp_path / "m.onnx"]
     for given, message in (

@@ -54,7 +54,7 @@ def test_the_reason_counts_the_nodes_that_need_seven_bits() -> None:
         (["a"], "1 node "),
         (["a", "b"], "2 nodes "),
     ):
-        bits = cpu.decided(open_, nodes)
+        bits = cpu.with_reduced_nodes(open_, nodes)
         assert words in bits.reason
         assert open_.reason in bits.reason
         assert bits.nodes == set(nodes)

@@ -1,4 +1,4 @@
-"""`evaluate`: the figures against plain formulas, both arithmetics, warnings, the command."""
+"""`evaluate`: its figures against plain formulas, both arithmetics, and the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
 
 
 def softmax_net(scale: float = 1.0) -> onnx.ModelProto:
-    """Gemm → Softmax, both outputs; and the place of the largest."""
+    """Gemm → Softmax, with both outputs and the index of the largest value."""
     weights = {"w": models.random(8, 5) * np.float32(scale), "b": models.random(5)}
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["z"], "gemm"),
@@ -76,7 +76,7 @@ def test_a_model_agrees_with_itself() -> None:
     assert found.to_dict()["outputs"]["z"]["native"]["sqnr_db"] == "inf"
 
 
-def test_what_is_not_finite_is_an_infinite_error() -> None:
+def test_values_that_are_not_finite_give_an_infinite_error() -> None:
     def net(divisor: float) -> onnx.ModelProto:
         node = helper.make_node("Div", ["x", "d"], ["y"], "div")
         weights = {"d": np.float32([divisor])}
@@ -98,7 +98,7 @@ def hot_net() -> onnx.ModelProto:
 
 
 @pytest.mark.skipif(not NO_VNNI, reason="this CPU's kernels add in 32 bits")
-def test_native_arithmetic_that_loses_is_warned_of(tmp_path: Path) -> None:
+def test_overflow_in_native_arithmetic_gives_a_warning(tmp_path: Path) -> None:
     feeds = [{"x": np.abs(models.random(20, 64)) + 2}]
     path = tmp_path / "out.onnx"
     qc.onnx.quantize(hot_net(), path, feeds, reduce_range=False, progress=False)
@@ -134,7 +134,7 @@ def test_a_callers_metric_is_averaged_for_each_model() -> None:
     assert got.margin == pytest.approx(want, rel=1e-3)
 
 
-def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+def test_wrong_arguments_are_reported(tmp_path: Path) -> None:
     evaluate = qc.onnx.evaluate
     other = models.gemm_net(models.random(5))
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_the_command_shows_what_the_function_finds(
     assert "no callable" in call(*arguments[:-1], "python:mine:missing").error_text()
 
 
-def test_the_command_quantises_for_another_cpu(tmp_path: Path) -> None:
+def test_the_command_quantizes_for_another_cpu(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     for target, word in (("vnni", "the target CPU has VNNI"), ("arm", "arm64")):
         made = tmp_path / f"{target}.onnx"

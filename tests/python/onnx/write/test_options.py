@@ -1,4 +1,4 @@
-"""Options stand in one place: signatures, files and flags follow from the fields."""
+"""Signatures, files and flags of options follow from the fields of one class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said to be quantised holds codes, and what stays in float is named with its share."""
+"""Weights of other operators: quantized nodes have codes, and float weights are reported."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def float_matrices(path: Path) -> list[str]:
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("activation", ["none", "uint8"])
 @pytest.mark.parametrize("name", CODED)
-def test_the_weights_of_other_operators_are_coded_and_their_inputs_are_not(
+def test_other_operators_have_quantized_weights_and_float_inputs(
     name: str, activation: str, per_channel: bool, weight: str, tmp_path: Path
 ) -> None:
     model, operator = CODED[name]
@@ -129,10 +129,10 @@ def test_the_weights_of_other_operators_are_coded_and_their_inputs_are_not(
 
 
 @pytest.mark.parametrize("name", [name for name in CODED if name.startswith("Gather")])
-def test_a_gather_reads_codes_and_decodes_its_rows_only(
+def test_a_gather_reads_codes_and_dequantizes_only_its_rows(
     name: str, tmp_path: Path
 ) -> None:
-    """Else onnxruntime would decode the whole table for each inference."""
+    """Otherwise onnxruntime would dequantize the whole table in each inference."""
     model, operator = CODED[name]
     path = tmp_path / "q.onnx"
     for weight in ("int8", "uint8"):
@@ -154,7 +154,7 @@ def test_a_gather_reads_codes_and_decodes_its_rows_only(
 
 
 def test_rows_of_a_table_take_8_bits_where_weights_take_4(tmp_path: Path) -> None:
-    """No Gather reads codes of 4 bits, and decoding a table each time is slow."""
+    """No Gather reads 4-bit codes, and dequantizing a table each time is slow."""
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
         gather(),
@@ -202,7 +202,7 @@ def vectors(kind: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("options", [{}, {"activation_type": "none"}])
 @pytest.mark.parametrize("kind", ["PRelu", "LayerNormalization", "Pow"])
-def test_nodes_with_weights_that_are_not_coded_stay_in_float(
+def test_nodes_with_unsupported_weights_stay_in_float(
     kind: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     model = vectors(kind)
@@ -220,7 +220,7 @@ def test_nodes_with_weights_that_are_not_coded_stay_in_float(
 
 
 def mixed() -> onnx.ModelProto:
-    """A MatMul, and an LSTM that holds most of the file behind moves of its weights."""
+    """A MatMul, and an LSTM that has most of the file, with transposed weights."""
     size, width = 48, 16
     weights = {
         "m": models.random(width, width),
@@ -258,10 +258,10 @@ def test_nodes_that_were_not_chosen_are_named_with_their_share(tmp_path: Path) -
     assert "left in float     none\n" in all_of_it.summary()
 
 
-def test_weights_outside_the_file_are_weighed_but_not_read(
+def test_weights_outside_the_file_are_counted_but_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from quantcal.onnx._write.float_weights import float_weights
+    from quantcal.onnx._write.float_weights import count_float_weights
 
     path = tmp_path / "m.onnx"
     onnx.save_model(
@@ -270,7 +270,7 @@ def test_weights_outside_the_file_are_weighed_but_not_read(
     (tmp_path / "d").unlink()
     graph = onnx.load(str(path), load_external_data=False).graph
     held = 4 * 4 * 48 * (16 + 48)
-    assert float_weights(graph) == {"LSTM": held, "MatMul": 4 * 16 * 16}
+    assert count_float_weights(graph) == {"LSTM": held, "MatMul": 4 * 16 * 16}
 
 
 def test_the_command_line_names_what_stays_in_float(tmp_path: Path) -> None:
@@ -283,8 +283,8 @@ def test_the_command_line_names_what_stays_in_float(tmp_path: Path) -> None:
     assert re.fullmatch(r"LSTM 9\d\.\d % of the file", done.facts["float weights"])
 
 
-def test_a_table_that_the_model_itself_decodes_stays_as_it_is(tmp_path: Path) -> None:
-    """Without a zero point its form is another than the one that is written here."""
+def test_a_table_that_the_model_dequantizes_is_not_changed(tmp_path: Path) -> None:
+    """It has no zero point, unlike the tables that quantcal writes."""
     nodes = [
         helper.make_node("DequantizeLinear", ["codes", "scale"], ["table"], "decode"),
         helper.make_node("Gather", ["table", "i"], ["g"], "gather"),

@@ -1,4 +1,4 @@
-"""`patch_onnxruntime`: onnxruntime's own quantisation with our engine gives what it gave without."""
+"""`patch_onnxruntime`: onnxruntime's quantizer gives the same results with and without it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_one_window(options: dict[str, Any]) -> bool:
 
 
 def expected_warning(method: str, options: dict[str, Any]) -> Any:
-    """Entropy at onnxruntime's defaults is MinMax, and our engine says so."""
+    """Entropy at onnxruntime's defaults is MinMax, which gives a warning."""
     if method == "Entropy" and is_one_window(options) and not original():
         return pytest.warns(
             UserWarning, match=r"the result is MinMax.*entropy_bins=2048"
@@ -70,7 +70,7 @@ def ranges(
     folder: Path,
     **options: Any,
 ) -> dict[str, Any]:
-    """Ask onnxruntime's calibrators for their data."""
+    """Return the ranges of onnxruntime's calibrators."""
     with expected_warning(method, options):
         calibrator = calibrate.create_calibrator(
             model,
@@ -86,7 +86,7 @@ def ranges(
 
 
 def network(name: str) -> tuple[Path, list[dict[str, Any]]]:
-    """A real network in opset 13 or later, and samples of one shape, as the original needs."""
+    """A real network in opset 13 or later; the original needs samples of one shape."""
     rng = np.random.default_rng(4)
     if name == "pp-ocr-rec":
         x = rng.uniform(-1, 1, (2, 1, 3, 48, 32)).astype(np.float32)
@@ -101,7 +101,7 @@ def network(name: str) -> tuple[Path, list[dict[str, Any]]]:
 
 
 def is_weight(tensor: str) -> bool:
-    """As Paddle's exporter names them; it makes them by Constant nodes."""
+    """Whether Paddle's exporter names a tensor as a weight; it writes Constant nodes."""
     return tensor.endswith((".w_0", ".b_0"))
 
 
@@ -181,7 +181,7 @@ def test_entropy_is_the_originals_search_on_the_originals_histogram(
 def entropy_of(
     model: Path, feeds: Sequence[dict[str, Any]], folder: Path, options: dict[str, int]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ranges of Entropy, and the histograms that they were chosen on."""
+    """The ranges of Entropy, and the histograms that they were computed from."""
     with expected_warning("Entropy", options):
         calibrator = calibrate.create_calibrator(
             model,
@@ -250,7 +250,7 @@ def static(folder: Path, name: str, method: str, feeds: Sequence[Any]) -> bytes:
 def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
     tmp_path: Path,
 ) -> None:
-    """The warning comes once a script, as Python shows each once a place."""
+    """Python shows a warning once for each place, so a script shows it once."""
     model, feeds = small()
     onnx.save(model, tmp_path / "model.onnx")
     with warnings.catch_warnings(record=True) as text:
@@ -264,7 +264,7 @@ def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
     with qc.onnx.patch_onnxruntime(entropy_bins=2048):
         more = static(tmp_path, "4.onnx", "Entropy", feeds)
         assert more != default
-        with qc.onnx.patch_onnxruntime():  # which says nothing about it
+        with qc.onnx.patch_onnxruntime():  # without bins for Entropy
             assert static(tmp_path, "5.onnx", "Entropy", feeds) == more
         path = tmp_path / "model.onnx"
         asked = ranges(path, feeds, "Entropy", tmp_path, num_bins=512)
@@ -287,12 +287,12 @@ def test_entropy_at_its_default_is_minmax_and_more_bins_can_be_asked_for(
 
 @pytest.mark.parametrize("bins", [0, 128, 2048.0, "2048"])
 def test_entropy_bins_are_checked(bins: Any) -> None:
-    with pytest.raises(qc.CalibrationError, match="whole number above 128"):
+    with pytest.raises(qc.CalibrationError, match="an integer above 128"):
         qc.onnx.patch_onnxruntime(entropy_bins=bins)
 
 
-def test_what_the_original_cannot_do(tmp_path: Path) -> None:
-    """Shapes that vary from sample to sample, and an infinity: both crash without it."""
+def test_samples_that_the_original_cannot_process(tmp_path: Path) -> None:
+    """Shapes that vary between samples, and an infinity: the original crashes on both."""
     path = tmp_path / "model.onnx"
     onnx.save(models.conv_net(), path)
     sizes = [(1, 3, 9, 12), (2, 3, 7, 20)]
@@ -320,7 +320,7 @@ def test_ranges_do_not_depend_on_how_samples_are_split(tmp_path: Path) -> None:
             calibrator = calibrate.create_calibrator(
                 path, calibrate_method=CalibrationMethod.Percentile
             )
-        for part in parts:  # also after the block, which the calibrator outlives
+        for part in parts:  # also after the block: the calibrator remains usable
             calibrator.collect_data(Reader(part))
         data = calibrator.compute_data()
         found.append({name: d.range_value for name, d in data.items()})
@@ -346,12 +346,12 @@ def test_options_that_need_more_than_histograms_stay_with_the_original(
             np.testing.assert_array_equal(data.range_value, ours[tensor].range_value)
 
 
-def test_outputs_are_never_thrown_away(tmp_path: Path) -> None:
+def test_outputs_are_never_dropped(tmp_path: Path) -> None:
     model, feeds = small()
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     want = ranges(path, feeds, "MinMax", tmp_path)
-    with pytest.raises(ValueError, match="No data"):  # the original's fault
+    with pytest.raises(ValueError, match="No data"):  # the defect of the original
         ranges(path, feeds, "MinMax", tmp_path, max_intermediate_outputs=3)
     with qc.onnx.patch_onnxruntime():
         ours = ranges(path, feeds, "MinMax", tmp_path, max_intermediate_outputs=3)
@@ -388,7 +388,7 @@ def test_calls_may_be_nested_and_repeated() -> None:
     assert original()
 
 
-def test_undoing_leaves_what_others_have_put_in_place(
+def test_undo_keeps_classes_that_other_code_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     acceleration = qc.onnx.patch_onnxruntime()

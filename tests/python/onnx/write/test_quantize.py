@@ -1,4 +1,4 @@
-"""Written models carry exactly our ranges, compute rightly, and nothing else is left."""
+"""Written models have exactly the table's ranges and compute accurate results."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_file_holds_our_ranges_bit_for_bit(tmp_path: Path) -> None:
     assert result.left_in_float == {}
     assert (result.samples, result.tensors_observed) == (3, 3)
     assert result.output == path
-    # 8 bits give about 40 dB, 7-bit weights some less; wrong ranges far below.
+    # 8 bits give about 40 dB, 7-bit weights a little less, wrong ranges far less.
     assert_works(model, path, images(model), 30)
 
 
@@ -140,7 +140,7 @@ def test_gemm_biases_of_every_shape(
     assert_works(model, path, rows(8), 28)
 
 
-def test_a_shared_bias_is_quantised_for_each_of_its_readers(tmp_path: Path) -> None:
+def test_a_shared_bias_is_quantized_for_each_of_its_readers(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
         helper.make_node("Gemm", ["h", "w", "b"], ["y"], transB=1),
@@ -196,7 +196,7 @@ def test_a_tensor_that_an_if_captures(tmp_path: Path) -> None:
     assert_works(model, path, feeds, 28)
 
 
-def test_names_that_the_quantizer_would_take_twice(tmp_path: Path) -> None:
+def test_names_that_the_quantizer_would_use_twice(tmp_path: Path) -> None:
     model = models.conv_net()
     graph = model.graph
     graph.initializer.append(
@@ -289,7 +289,7 @@ def test_write_needs_only_a_table(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_quantised_model_is_not_quantised_again(tmp_path: Path) -> None:
+def test_a_quantized_model_is_not_quantized_again(tmp_path: Path) -> None:
     model = models.conv_net()
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(model, path, images(model), progress=False)

@@ -19,8 +19,8 @@ from quantcal.onnx._model.model import load_model
 from quantcal.onnx._plan import cpu
 from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.prepare import prepare
-from quantcal.onnx._write.pair_sums import code_shares, overflow, rounding
-from quantcal.onnx._write.saturation import steps_of, weight_codes, weighted_nodes
+from quantcal.onnx._write.pair_sums import code_shares, pair_overflow, rounding_error
+from quantcal.onnx._write.saturation import column_scales, weight_codes, weighted_nodes
 from tests.models import MODELS
 
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None
@@ -75,7 +75,7 @@ def test_the_estimate_is_what_is_counted_on_independent_values(
     table = cal.compute("percentile_99", format=format)
     found = qc.onnx.find_saturation(model, cal, table, weight_strategy=strategy)["mm"]
     coded = weight_codes(weights, True, strategy)
-    codes, steps = coded.codes.astype(np.int64), steps_of(coded, weights)
+    codes, steps = coded.codes.astype(np.int64), column_scales(coded, weights)
     unsigned = table["x"].quantize(x).astype(np.int64) + (
         128 if format == "int8" else 0
     )
@@ -133,7 +133,7 @@ def pair_by_pair(shares: Any, codes: Any, unit: Any) -> tuple[float, float]:
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 24])
 def test_the_estimate_is_the_sum_over_all_pairs(rows: int) -> None:
-    """With the ends of int8 among the weights, -128 too, and pairs of either sign."""
+    """The weights include both ends of int8, also -128, and pairs of either sign."""
     rng = np.random.default_rng(rows)
     codes = rng.choice(
         np.array([-128, -127, -90, -65, -64, -1, 0, 1, 64, 65, 100, 127], np.int8),
@@ -142,7 +142,7 @@ def test_the_estimate_is_the_sum_over_all_pairs(rows: int) -> None:
     shares = rng.random(256) ** 4
     shares /= shares.sum()
     unit = rng.random(9)
-    found = overflow(shares, codes, unit)
+    found = pair_overflow(shares, codes, unit)
     expected = pair_by_pair(shares, codes, unit)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     assert (found[0] > 0) == (rows > 1)
@@ -150,7 +150,7 @@ def test_the_estimate_is_the_sum_over_all_pairs(rows: int) -> None:
 
 @pytest.mark.parametrize("zero", [0, 3, 200])
 def test_the_loss_of_rounding_is_that_of_independent_codes(zero: int) -> None:
-    """By all combinations of codes of three weights; errors of one sign add up."""
+    """Over all combinations of codes of three weights; errors of one sign add up."""
     rng = np.random.default_rng(zero)
     shares = np.zeros(256)
     shares[[0, 3, 90, 200, 255]] = rng.random(5)
@@ -164,11 +164,11 @@ def test_the_loss_of_rounding_is_that_of_independent_codes(zero: int) -> None:
     chance = shares[draws].prod(axis=1)
     lost = ((draws - zero) @ (codes - weights.astype(np.float64)) * unit) ** 2
     want = float((chance @ lost).mean())
-    found = rounding(shares, zero, weights, codes, unit)
+    found = rounding_error(shares, zero, weights, codes, unit)
     assert found == pytest.approx(want, rel=1e-5)
 
 
-def test_the_price_of_the_bit_is_what_rounding_adds() -> None:
+def test_the_cost_of_the_bit_is_the_added_rounding_error() -> None:
     rng = np.random.default_rng(4)
     weights = rng.uniform(-1, 1, (256, 64)).astype(np.float32)
     x = rng.standard_normal((2000, 256)).astype(np.float32)
@@ -181,7 +181,7 @@ def test_the_price_of_the_bit_is_what_rounding_adds() -> None:
         step = np.abs(weights).max(axis=0) / levels
         rounded = np.rint(weights / step) * step
         errors.append(float(((x @ (rounded - weights)) ** 2).mean()))
-    # The data are random.
+    # The data are random, so the estimate is not exact.
     np.testing.assert_allclose(found.rounding, errors[1] - errors[0], rtol=0.05)
 
 
@@ -195,13 +195,13 @@ def test_shares_of_codes_are_those_of_the_codes_themselves() -> None:
         want = np.bincount(codes, minlength=256) / x.size
         assert zero == params.zero_point + (128 if format == "int8" else 0)
         assert shares.sum() == pytest.approx(1)
-        # Within a bin of the histogram, 0.4 %, values may lie on either side of a boundary.
+        # Values in one bin of the histogram, 0.4 % wide, may lie on both sides of a boundary.
         np.testing.assert_allclose(np.cumsum(shares), np.cumsum(want), atol=2e-3)
 
 
 @pytest.mark.model
 def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
-    """Counted on the real activations of other lines, node by node."""
+    """Overflows are counted on the activations of other lines, node by node."""
     path = MODELS["pp-ocr-rec"].fetch()
     cal = qc.onnx.observe(path, LineSamples(render_lines(6, split="calibration")))
     table = cal.compute("mse", format="uint8")
@@ -226,7 +226,7 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
             rows = codes.reshape(-1, codes.shape[-1])
         rows = rows[rng.permutation(len(rows))[:48]]
         coded = weight_codes(weights, per_channel=True)
-        integers, steps = coded.codes.astype(np.int64), steps_of(coded, weights)
+        integers, steps = coded.codes.astype(np.int64), column_scales(coded, weights)
         total, saturated = kernels.pair_sums(rows, integers)
         unit = steps * params.scale
         lost = (rows.astype(np.int64) @ integers - total) * unit
@@ -236,14 +236,14 @@ def test_the_estimate_finds_the_nodes_of_a_network_that_overflow() -> None:
     needed = {n for n, s in found.items() if s.needs_bit}
     clear = {n for n, ratio in price.items() if ratio > 10}
     assert len(clear) >= 2
-    # Neighbours are not independent and lines differ: near the border either may be right.
+    # Neighbors are not independent, and lines differ. Near the limit both choices are right.
     assert clear <= needed <= {n for n, ratio in price.items() if ratio > 0.1}
     for name, (share, _) in counted.items():
         if share > 1e-3:
             assert share / 4 < found[name].share < share * 4, name
 
 
-def test_only_the_named_nodes_lose_a_bit(tmp_path: Path) -> None:
+def test_only_the_named_nodes_take_7_bits(tmp_path: Path) -> None:
     for per_channel in (True, False):
         model = models.conv_net()
         model.graph.node[0].name, model.graph.node[2].name = "first", "last"
@@ -265,7 +265,7 @@ def test_only_the_named_nodes_lose_a_bit(tmp_path: Path) -> None:
         assert scales == (((4,), (2,)) if per_channel else ((), ()))
 
 
-def test_gemm_and_matmul_lose_a_bit_by_their_own_channels(tmp_path: Path) -> None:
+def test_gemm_and_matmul_take_7_bits_by_channel(tmp_path: Path) -> None:
     for model, name in (
         (models.gemm_net(models.random(5)), "gemm"),
         (models.gemm_net(models.random(5), transB=1), "gemm"),
@@ -281,7 +281,7 @@ def test_gemm_and_matmul_lose_a_bit_by_their_own_channels(tmp_path: Path) -> Non
         assert numpy_helper.to_array(tensors["w_scale"]).shape == (5,)
 
 
-def test_quantize_takes_the_bit_only_where_the_target_needs_it(tmp_path: Path) -> None:
+def test_quantize_takes_7_bits_only_where_the_target_needs_them(tmp_path: Path) -> None:
     weights = np.full((64, 8), 0.01, np.float32)
     weights[0] = 1.0
     hot = np.full((64, 8), 1.0, np.float32)
@@ -323,14 +323,14 @@ def test_the_target_decides_and_not_this_machine(
         assert why in bits.reason
 
 
-def test_wrong_choices_are_told(tmp_path: Path) -> None:
+def test_wrong_values_of_reduce_range_are_reported(tmp_path: Path) -> None:
     model = models.gemm_net(models.random(5))
     cal = qc.onnx.observe(model, [{"x": models.random(9, 8)}])
     table = cal.compute("mse", format="uint8")
     path = tmp_path / "out.onnx"
     with pytest.raises(qc.CalibrationError, match="Known: auto, vnni, no-vnni, arm"):
         qc.onnx.write(model, path, table, cpu="sparc")
-    with pytest.raises(qc.CalibrationError, match="'Gemm_7', which is no quantised"):
+    with pytest.raises(qc.CalibrationError, match="'Gemm_7', which is no quantized"):
         qc.onnx.write(model, path, table, reduce_range=["Gemm_7"])
     with pytest.raises(qc.CalibrationError, match=r"find_saturation finds"):
         qc.onnx.write(model, path, table, reduce_range="nodes", cpu="no-vnni")

@@ -1,4 +1,4 @@
-"""One matrix that several nodes read is stored once, and never beside a larger file."""
+"""A matrix that several nodes read is stored once, and the file never grows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def embedding() -> onnx.NodeProto:
 
 
 def head(kind: str) -> list[onnx.NodeProto]:
-    """Return what computes one value a row of the table."""
+    """Return the nodes that compute one value for each row of the table."""
     if kind == "gemm":
         return [node("Gemm", ["e", "w"], ["y"], "head", transB=1)]
     turn = node("Transpose", ["w"], ["t"], "turn", perm=[1, 0])
@@ -43,13 +43,13 @@ def head(kind: str) -> list[onnx.NodeProto]:
 
 
 def tied(kind: str) -> onnx.ModelProto:
-    """An embedding whose table is the matrix of the head, too."""
+    """An embedding whose table is also the matrix of the head."""
     y = models.value("y", ["b", ROWS])
     return models.build([embedding(), *head(kind)], [ids()], [y], {"w": table()})
 
 
 def side() -> onnx.ModelProto:
-    """A Gather and a MatMul that read one matrix as it is."""
+    """A Gather and a MatMul that read one untransposed matrix."""
     nodes = [embedding(), node("MatMul", ["x", "w"], ["y"], "head")]
     outputs = [models.value("e", ["b", WIDTH]), models.value("y", ["n", WIDTH])]
     inputs = [ids(), models.value("x", ["n", ROWS])]
@@ -103,7 +103,7 @@ def stock(
     *,
     per_channel: bool,
 ) -> int:
-    """Write with onnxruntime's own quantizer; return the size."""
+    """Write with onnxruntime's quantizer; return the size."""
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -113,7 +113,7 @@ def stock(
             return next(self.left, None)
 
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # it would be left without its weights
+    copy.CopyFrom(model)  # the quantizer removes the weights of its input
     logging.disable(logging.WARNING)
     try:
         quantization.quantize_static(copy, str(path), Reader(), per_channel=per_channel)
@@ -123,7 +123,7 @@ def stock(
 
 
 def worst(model: onnx.ModelProto, path: Path, feeds: list[dict[str, Any]]) -> float:
-    """Return the least signal to noise of all outputs, with integer kernels and not."""
+    """Return the minimum SQNR of all outputs, with and without integer kernels."""
     found = []
     for exact in (True, False):
         session = models.session(str(path), exact=exact)
@@ -149,7 +149,7 @@ def codes(path: Path) -> list[str]:
 
 
 def kernels(path: Path) -> set[str]:
-    """Return the operators of the graph that onnxruntime makes of a file."""
+    """Return the operators of the graph after onnxruntime's optimizations."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(path.with_suffix(".optimized"))
@@ -180,7 +180,9 @@ def test_a_matrix_that_two_nodes_read_is_stored_once(name: str, tmp_path: Path) 
     assert size < 0.3 * model.ByteSize()
     peer = tmp_path / "stock.onnx"
     assert size <= 1.05 * stock(model, peer, feeds, per_channel=True)
-    stock(model, peer, feeds, per_channel=False)  # by channel some of these do not run
+    stock(
+        model, peer, feeds, per_channel=False
+    )  # with scales by channel some of these do not run
     assert worst(model, path, feeds) > worst(model, peer, feeds) - 0.5
     found = kernels(path)
     assert any(k.startswith(kernel) or k == "MatMulIntegerToFloat" for k in found)
@@ -197,7 +199,7 @@ def test_tied_weights_give_the_same_bytes_each_time(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("weight", ["int8", "uint8", "int4", "uint4"])
 @pytest.mark.parametrize("name", MODELS)
 def test_tied_weights_without_data(name: str, weight: str, tmp_path: Path) -> None:
-    """With 4 bits a table has 8-bit rows of its own: no Gather reads 4-bit codes."""
+    """With 4-bit weights a table has separate 8-bit rows: no Gather reads 4-bit codes."""
     model, path = MODELS[name][0], tmp_path / "q.onnx"
     result = qc.onnx.quantize(
         model, path, activation_type="none", weight_type=weight, progress=False
@@ -228,7 +230,7 @@ def test_tied_weights_of_a_constant_node(
 def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -> None:
     """Codes beside the float table would only make the file larger."""
     model, path = tied("matmul"), tmp_path / "q.onnx"
-    with pytest.raises(qc.CalibrationError, match=r"read in float, too .'w'"):
+    with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
         qc.onnx.quantize(model, path, samples(model), exclude=["emb"], progress=False)
     other = numpy_helper.from_array(models.random(ROWS, ROWS), "v")
     model.graph.initializer.append(other)
@@ -239,12 +241,12 @@ def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -
             model, path, samples(model), exclude=["emb"], progress=False
         )
         assert path.stat().st_size <= model.ByteSize() + 1024
-        if weights:  # the other's savings pay for the codes
+        if weights:  # the other weight saves more than the codes take
             assert result.quantized_nodes == {"MatMul": 2}
             assert len(codes(path)) == 2
         else:
             assert result.quantized_nodes == {"MatMul": 1}
-            reason = "with a weight that is read in float, too ('w')"
+            reason = "with a weight that is also read in float ('w')"
             assert result.left_in_float == {reason: 1}
             assert codes(path) == ["w"]
         assert worst(model, path, samples(model)) > 15
@@ -254,7 +256,7 @@ def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -
 
 
 def half_excluded() -> onnx.ModelProto:
-    """A head that stays in float, with the table of "emb", and a product that does not."""
+    """A head in float that shares the table of "emb", and a product with codes."""
     model = tied("matmul")
     model.graph.initializer.append(numpy_helper.from_array(models.random(ROWS, 8), "v"))
     model.graph.node.append(node("MatMul", ["y", "v"], ["z"], "last"))
@@ -276,7 +278,7 @@ def half_excluded() -> onnx.ModelProto:
     ids=str,
 )
 @pytest.mark.parametrize("before", [False, True])
-def test_a_rule_for_what_size_leaves_in_float_is_no_mistake(
+def test_a_rule_for_a_node_left_in_float_by_size_is_accepted(
     before: bool, rules: dict[str, Any], tmp_path: Path
 ) -> None:
     """The result is the same as without the rule, and reports why the node is in float."""
@@ -294,13 +296,13 @@ def test_a_rule_for_what_size_leaves_in_float_is_no_mistake(
             progress=False,
             **how,
         )
-        reason = "with a weight that is read in float, too ('w')"
+        reason = "with a weight that is also read in float ('w')"
         assert result.left_in_float == {reason: 1}
         found[name] = path.read_bytes()
     assert found["plain"] == found["ruled"]
 
 
-def test_a_rule_for_what_size_leaves_in_float_decides_for_nothing_else(
+def test_a_rule_for_a_node_left_in_float_by_size_applies_to_no_other(
     tmp_path: Path,
 ) -> None:
     model, path = half_excluded(), tmp_path / "q.onnx"
@@ -321,7 +323,7 @@ def test_a_rule_for_what_size_leaves_in_float_decides_for_nothing_else(
 
 
 def branches(count: int, weight: np.ndarray[Any, Any]) -> onnx.ModelProto:
-    """A chain of If whose branches all multiply by one matrix from outside."""
+    """A chain of If whose branches all multiply by one matrix of the main graph."""
 
     def branch(name: str, before: str, factor: int) -> onnx.GraphProto:
         options = {"transB": 1} if factor else {}
@@ -367,7 +369,7 @@ def test_codes_lie_in_each_branch_where_no_kernel_reads_the_other_input(
 def test_branches_whose_codes_cannot_lie_outside_stay_within_the_bytes(
     tmp_path: Path,
 ) -> None:
-    """Without rounded inputs onnxruntime wants codes in the graph that reads them."""
+    """Without rounded inputs onnxruntime needs codes in the graph that reads them."""
     model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
     qc.onnx.quantize(model, path, activation_type="none", progress=False)
     assert len(codes(path)) == 2
@@ -378,7 +380,7 @@ def test_branches_whose_codes_cannot_lie_outside_stay_within_the_bytes(
 
 
 def test_a_node_that_stays_in_float_reads_the_one_float_copy(tmp_path: Path) -> None:
-    """The branch that no sample takes reads a Transpose that was computed before."""
+    """The branch that no sample takes reads the output of an earlier Transpose."""
     inner = [
         node("Relu", ["x"], ["r"], "relu"),
         node("MatMul", ["r", "t"], ["a"], "never"),
@@ -402,14 +404,14 @@ def test_a_node_that_stays_in_float_reads_the_one_float_copy(tmp_path: Path) -> 
     assert result.quantized_nodes == {"MatMul": 1}
     assert sorted(codes(path)) == ["v_quantized", "w"]
     assert worst(model, path, feeds) > 30
-    (feed, *_) = samples(model)  # that branch is exact
+    (feed, *_) = samples(model)  # that branch stays in float
     for exact in (True, False):
         found = models.session(str(path), exact=exact).run(None, feed)
         want = models.session(model, exact=exact).run(None, feed)
         np.testing.assert_array_equal(found[0], want[0])
 
 
-def test_all_readers_take_7_bits_where_one_needs_them(tmp_path: Path) -> None:
+def test_all_readers_take_7_bits_if_one_needs_them(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["h"], "one"),
         node("MatMul", ["h", "w"], ["y"], "two"),
@@ -424,10 +426,10 @@ def test_all_readers_take_7_bits_where_one_needs_them(tmp_path: Path) -> None:
     assert codes(path) == ["w_quantized"]
 
 
-def test_a_weight_with_a_batch_norm_of_its_own_stays_tied_to_nothing(
+def test_a_weight_with_a_folded_batch_norm_is_no_longer_tied(
     tmp_path: Path,
 ) -> None:
-    """Folding changes the kernel of one Conv and not what it was a copy of."""
+    """Folding changes the kernel of one Conv, but not the weight that it shared."""
     norm = {
         name: np.abs(models.random(4, seed=k)) + 0.5 for k, name in enumerate("gsmv")
     }
@@ -449,7 +451,7 @@ def test_a_weight_with_a_batch_norm_of_its_own_stays_tied_to_nothing(
 
 
 def test_a_large_bias_fits_at_the_scale_of_each_tied_weight(tmp_path: Path) -> None:
-    """Weights are next to nothing beside it: their scale must grow, of both alike."""
+    """Both weights are tiny compared with the bias, so both scales must grow."""
     model = alphas()
     (weight, bias) = (numpy_helper.to_array(t) for t in model.graph.initializer)
     for tensor, array in zip(
@@ -501,7 +503,7 @@ def test_blocks_of_4_bits_along_different_axes_are_stored_apart(tmp_path: Path) 
     assert worst(model, path, samples(model)) > 14
 
 
-def test_a_negative_alpha_takes_codes_of_its_own(tmp_path: Path) -> None:
+def test_a_negative_alpha_takes_separate_codes(tmp_path: Path) -> None:
     model, path = alphas(), tmp_path / "q.onnx"
     model.graph.node[0].attribute[0].f = -0.3
     result = qc.onnx.quantize(model, path, samples(model), cpu="vnni", progress=False)
@@ -514,5 +516,5 @@ def test_a_negative_alpha_takes_codes_of_its_own(tmp_path: Path) -> None:
     ]
     weights = {"w": models.random(WIDTH, WIDTH)}
     only = models.build(nodes, [models.value("x", ["n", WIDTH])], [square], weights)
-    with pytest.raises(qc.CalibrationError, match=r"read in float, too .'w'"):
+    with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
         qc.onnx.quantize(only, path, samples(only), progress=False)

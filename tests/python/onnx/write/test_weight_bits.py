@@ -1,4 +1,4 @@
-"""The weight bits that `quantize` takes for CPUs without VNNI, against a simulation of both.
+"""The weight bits that `quantize` takes for CPUs without VNNI, against a simulation.
 
 What counts is the output of the node as such a CPU computes it: with 8-bit weights and
 saturating sums of pairs, and with 7-bit weights.
@@ -41,7 +41,7 @@ def flat(x: Array) -> list[Array]:
 
 
 def windows(x: Array, groups: int = 1) -> list[Array]:
-    """Rows of a 2 x 2 Conv, positions outside, channels of one group inside."""
+    """Rows of a 2 x 2 Conv: positions first, then the channels of one group."""
     node = helper.make_node("Conv", [], [])
     return [kernels.columns(part, node, (2, 2)) for part in np.split(x, groups, axis=1)]
 
@@ -147,7 +147,7 @@ def two_values(name: str, w: Array) -> None:
 
 
 def calm(name: str, w: Array) -> None:
-    """Values of either sign, mostly small: hardly a pair overflows."""
+    """Values of either sign, mostly small: few pairs overflow."""
     w[...] = np.random.default_rng(3).standard_t(3, w.shape)
 
 
@@ -196,12 +196,12 @@ def test_the_bits_are_those_with_the_better_output(
             progress=False,
         )
         found[reduce] = signal_to_noise(name, model, path, x)
-    # Where both are about as good, an estimate may take either.
+    # If both are equally good, the estimate may choose either.
     assert found["auto"] >= max(found.values()) - 0.5, found
 
 
-def test_a_dead_channel_does_not_decide(tmp_path: Path) -> None:
-    """It has no scale of its own, so whatever stands there must not count."""
+def test_a_dead_channel_does_not_affect_the_choice(tmp_path: Path) -> None:
+    """It has no scale of a weight, so its value must not count."""
     weights = large((32, 8))
     weights[:, 3] = 0
     node = helper.make_node("Gemm", ["x", "w"], ["y"], "n")
@@ -222,8 +222,8 @@ def test_a_dead_channel_does_not_decide(tmp_path: Path) -> None:
         assert 8 * one == pytest.approx(7 * same)
 
 
-def test_a_node_without_overflow_keeps_its_bit() -> None:
-    """Also where its weights happen to lie nearer to the codes of 7 bits."""
+def test_a_node_without_overflow_keeps_8_bits() -> None:
+    """Also if its weights happen to lie nearer to the 7-bit codes."""
     for error, rounding, needed in (
         *((0.0, 1.0, False), (0.0, 0.0, False), (0.0, -1.0, False)),
         *((1.0, -1.0, True), (1.0, 0.0, True), (1.0, 2.0, False)),
@@ -232,7 +232,7 @@ def test_a_node_without_overflow_keeps_its_bit() -> None:
 
 
 def test_only_8_bit_codes_on_both_sides_are_estimated(tmp_path: Path) -> None:
-    """Nodes of other formats take other kernels, so they need no bit."""
+    """Nodes with other formats have other kernels, which do not overflow."""
     node = helper.make_node("MatMul", ["x", "w"], ["y"], "n")
     inputs, outputs = [models.value("x", ["m", 32])], [models.value("y", ["m", 8])]
     model = models.build([node], inputs, outputs, {"w": large((32, 8))})
@@ -250,7 +250,7 @@ def test_only_8_bit_codes_on_both_sides_are_estimated(tmp_path: Path) -> None:
         assert bits in result.reduce_range_reason
 
 
-def test_conv_transpose_has_no_integer_kernel_and_keeps_its_bit(tmp_path: Path) -> None:
+def test_conv_transpose_has_no_integer_kernel_and_keeps_8_bits(tmp_path: Path) -> None:
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], "n")
     shape = models.value("x", [1, 4, 5, 5]), models.value("y", [1, 6, 7, 7])
     model = models.build([node], shape[:1], shape[1:], {"w": large((4, 6, 3, 3))})

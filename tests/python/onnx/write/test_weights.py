@@ -1,4 +1,4 @@
-"""Weights: codes, scales and blocks, against numpy and what onnxruntime makes of them."""
+"""Weights: codes, scales and blocks, against numpy and onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from onnx import helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._model.model import opset_of
-from quantcal.onnx._write.weight_quantization import code, code_blocks, tensor_of
+from quantcal.onnx._write.weight_quantization import (
+    codes_to_tensor,
+    quantize_blocks,
+    quantize_weight,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +36,7 @@ def matmul(k: int = 64, n: int = 24, **more: Any) -> onnx.ModelProto:
 
 
 def decoded(path: Path, name: str) -> Array:
-    """What onnxruntime's DequantizeLinear gives for a weight."""
+    """The weight after onnxruntime's DequantizeLinear."""
     model = onnx.load(path)
     (node,) = [n for n in model.graph.node if n.input[0] == f"{name}_quantized"]
     found = [t for t in model.graph.initializer if t.name in node.input]
@@ -46,7 +50,7 @@ def decoded(path: Path, name: str) -> Array:
 
 
 def by_hand(w: Array, format: str, axis: int | None) -> Array:
-    """The oracle: fake quantisation from the extremes, in numpy alone."""
+    """The oracle: fake quantization from the extremes, in numpy alone."""
     axes = None if axis is None else tuple(k for k in range(w.ndim) if k != axis)
     if format.startswith("u"):
         most = 2 ** int(format[4:]) - 1
@@ -78,7 +82,7 @@ def by_hand(w: Array, format: str, axis: int | None) -> Array:
         *("float8_e4m3fn", "float8_e5m2"),
     ],
 )
-def test_every_weight_format_decodes_to_the_fake_quantised_weight(
+def test_every_weight_format_dequantizes_to_the_fake_quantized_weight(
     tmp_path: Path, format: str, per_channel: bool
 ) -> None:
     path = tmp_path / "q.onnx"
@@ -104,12 +108,12 @@ def test_every_weight_format_decodes_to_the_fake_quantised_weight(
 @pytest.mark.parametrize("format", ["int4", "uint4"])
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize(("rows_", "axis"), [(64, 0), (72, 0), (64, 1)])
-def test_blocks_are_coded_each_with_a_scale_of_its_own(
+def test_each_block_has_its_scale(
     format: str, size: int, rows_: int, axis: int
 ) -> None:
     w = models.random(rows_, 10) * np.exp(models.random(rows_, 1, seed=3))
     given = w if axis == 0 else np.ascontiguousarray(w.T)
-    found = code_blocks(given, format, "minmax", axis, size)
+    found = quantize_blocks(given, format, "minmax", axis, size)
     scale, codes = found.scale, found.codes.astype(np.float32)
     zero = found.zero_point
     if axis == 1:
@@ -140,7 +144,7 @@ def test_four_bits_in_blocks_run_in_onnxruntime(tmp_path: Path) -> None:
     assert len(stored.raw_data) == 64 * 24 // 2
 
 
-def test_a_gemm_has_its_blocks_along_the_axis_that_is_summed_over(
+def test_blocks_of_a_gemm_lie_along_the_axis_of_the_sum(
     tmp_path: Path,
 ) -> None:
     for transposed in (0, 1):
@@ -174,7 +178,7 @@ def test_the_search_is_no_worse_than_any_of_many_ranges(
         axes = None if axis is None else 1 - axis
         return np.square(params.fake_quantize(w) - w).sum(axis=axes, dtype=np.float64)
 
-    found = code(w, format, "mse", axis)
+    found = quantize_weight(w, format, "mse", axis)
     scale = found.scale if axis is None else np.expand_dims(found.scale, 1 - axis)
     got = np.square(found.codes.astype(np.float32) * scale - w)
     got = got.sum(axis=None if axis is None else 1 - axis, dtype=np.float64)
@@ -186,7 +190,7 @@ def test_the_search_is_no_worse_than_any_of_many_ranges(
             best,
             error(qc.QuantParams.from_range(-high, high, format=format, axis=axis)),
         )
-    # Values are uniform in bins of 0.2 %, which leaves about 1 % of the error.
+    # The search takes values as uniform in bins of 0.2 %: about 1 % of the error.
     assert np.all(got <= 1.01 * best)
 
 
@@ -194,7 +198,7 @@ def test_searched_blocks_have_less_error_than_unclipped_ones() -> None:
     w = np.random.default_rng(5).standard_t(3, (256, 32)).astype(np.float32)
 
     def error(strategy: str) -> float:
-        found = code_blocks(w, "int4", strategy, 0, 32)
+        found = quantize_blocks(w, "int4", strategy, 0, 32)
         real = found.codes.astype(np.float32) * np.repeat(found.scale, 32, axis=0)
         return float(np.square(real - w).sum())
 
@@ -203,13 +207,13 @@ def test_searched_blocks_have_less_error_than_unclipped_ones() -> None:
 
 def test_codes_are_packed_as_onnx_unpacks_them() -> None:
     codes = np.array([[1, -8, 7], [0, -1, 3], [5, 5, 5]], np.int8)
-    unpacked = numpy_helper.to_array(tensor_of(codes, "int4", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(codes, "int4", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.int8), codes)
     unsigned = np.array([[0, 15, 7, 8, 1]], np.uint8)
-    unpacked = numpy_helper.to_array(tensor_of(unsigned, "uint4", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(unsigned, "uint4", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.uint8), unsigned)
     floats = np.array([0.5, -448, 3], ml_dtypes.float8_e4m3fn)
-    unpacked = numpy_helper.to_array(tensor_of(floats, "float8_e4m3fn", "t"))
+    unpacked = numpy_helper.to_array(codes_to_tensor(floats, "float8_e4m3fn", "t"))
     np.testing.assert_array_equal(unpacked.astype(np.float32), [0.5, -448, 3])
 
 
@@ -234,8 +238,8 @@ def test_formats_of_single_weights(tmp_path: Path) -> None:
         qc.onnx.quantize(model, path, rows(32), weight_formats={"w3": "int4"})
 
 
-def test_a_bias_fits_32_bits_beside_weights_next_to_nothing(tmp_path: Path) -> None:
-    """Its scale is the product of two others, which may be tiny."""
+def test_a_bias_fits_32_bits_beside_tiny_weights(tmp_path: Path) -> None:
+    """Its scale is the product of two scales, which may be tiny."""
     bias = np.full(5, 1e6, np.float32)
     model = models.gemm_net(bias)
     model.graph.initializer[0].CopyFrom(
@@ -249,7 +253,7 @@ def test_a_bias_fits_32_bits_beside_weights_next_to_nothing(tmp_path: Path) -> N
 
 
 def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> None:
-    """A depthwise Conv with a dead channel, one of zeros, and one whose bias just fits."""
+    """A depthwise Conv with a dead channel, a channel of zeros, and a bias that just fits."""
     w, bias = models.random(8, 1, 3, 3), models.random(8, seed=1)
     w[2] *= 1e-15
     w[4] = 0
@@ -273,7 +277,7 @@ def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> 
                     assert models.signal_to_noise(want, got) > 30
     raised, plain = found
     changed = raised["w_scale"] != plain["w_scale"]
-    # Any scale is right for the zeros; the one taken codes the bias most exactly.
+    # Any scale represents zeros. The chosen one represents the bias most accurately.
     assert list(changed.nonzero()[0]) == [2, 4]
     assert raised["w_scale"][4] < plain["w_scale"][4]
     same = ~changed

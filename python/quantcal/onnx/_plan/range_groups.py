@@ -1,14 +1,14 @@
-"""Tensors that have one range by construction: who carries whose values.
+"""Groups of tensors that share a range because one contains the values of the others.
 
-What reshapes, moves or selects values makes no new ones: the tensor behind a Reshape,
-Transpose, Slice or MaxPool has the range of the tensor before it, and rounding it again
-with the same scale changes nothing. Three relations are used:
+Reshape, Transpose, Slice and MaxPool move or select values and make no new ones. The output
+can have the range of the input, and rounding it again with the same scale changes nothing.
+There are three relations:
 
-* what only moves or selects values, or changes nothing, takes the range of the quantised
-  tensor it comes from, and need not be observed;
-* the inputs of a Concat, where all are quantised, and its output have one range, that of
-  the output, which holds all their values;
-* what only a ReLU or a Clip from 0 on reads has the range of what that lets through.
+* The output of such a node takes the range of the quantized tensor it comes from, and is not
+  observed. The same holds for nodes that change nothing.
+* The output of a Concat contains the values of all inputs. If all inputs are quantized, they
+  take the range of the output.
+* A tensor that only a ReLU or a Clip with minimum 0 reads takes the range of its output.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _MOVING = frozenset(
 )
 
 
-class Sharing:
-    """The groups of tensors that share a range, and which of each must be observed.
+class RangeGroups:
+    """The groups of tensors that share a range, and which of them must be observed.
 
     Parameters
     ----------
     graph : GraphProto
-        Names mean one value in the whole model.
+        The main graph. Names are unique in the whole model.
     sites : iterable of str
-        The tensors that are quantised, in the order of the graph.
+        The tensors that are quantized, in the order of the graph.
     constants : set of str
     gates : mapping of str to str
-        Tensor → what the ReLU or Clip from 0 on that alone reads it gives.
+        Tensor → output of the ReLU or Clip with minimum 0 that is its only reader.
     removed : mapping of str to str
         Output → input of nodes that change nothing.
     """
@@ -70,7 +70,7 @@ class Sharing:
                 self._join(name, let_through)
 
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """Return, for each quantised tensor, those whose values give its range."""
+        """Return, for each quantized tensor, those from whose values its range is computed."""
         groups: dict[str, list[str]] = {}
         for name in {**self._sites, **self._leader}:
             members = groups.setdefault(self._lead(name), [])
@@ -81,7 +81,7 @@ class Sharing:
     def _moved_from(
         self, name: str, allowed: Callable[[onnx.NodeProto], bool]
     ) -> str | None:
-        """Return the quantised tensor upstream that holds all values of this one."""
+        """Return the quantized tensor upstream that contains all values of this one."""
         while source := self._moved_directly_from(name, allowed):
             if source in self._sites:
                 return source
@@ -99,7 +99,7 @@ class Sharing:
         return str(node.input[0])
 
     def _concat(self, name: str, constants: set[str]) -> None:
-        """Join the inputs of a Concat with its output, where all are quantised."""
+        """Join the inputs of a Concat with its output if all are quantized."""
         node = self._maker.get(name)
         if node is None or operator_of(node) != "Concat":
             return
@@ -114,7 +114,7 @@ class Sharing:
                     self._join(root, name)
 
     def _join(self, covered: str, by: str) -> None:
-        """Put two tensors into one group; the values of the first are in the second."""
+        """Put two tensors into one group; the second contains the values of the first."""
         first, second = self._lead(covered), self._lead(by)
         if covered == by or covered in self._covered or first == second:
             return
@@ -129,5 +129,5 @@ class Sharing:
 
 
 def _keeps_all(node: onnx.NodeProto) -> bool:
-    """Whether all values of a moving node's input are in its output."""
+    """Whether a moving node's output contains all values of its input."""
     return operator_of(node) not in {"Split", "Slice", "Gather", "MaxPool"}

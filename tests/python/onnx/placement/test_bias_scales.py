@@ -1,4 +1,4 @@
-"""What is added to products keeps its precision, whatever the weights are."""
+"""Biases keep their precision, whatever the weights are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS = [
 
 
 def product(operator: str, weight: float, bias: float) -> onnx.ModelProto:
-    """A product whose second channel has the weights 0 or next to it."""
+    """A product whose second channel has weights that are 0 or tiny."""
     shape: list[int | str] = ["n", 6]
     w = models.random(6, 4)
     w[:, 1] = weight
@@ -43,10 +43,10 @@ def product(operator: str, weight: float, bias: float) -> onnx.ModelProto:
 @pytest.mark.parametrize("weight", [0, 1e-40, 1e-30])
 @pytest.mark.parametrize(("target", "activation"), FORMATS)
 @pytest.mark.parametrize("operator", ["Gemm", "MatMul", "Conv"])
-def test_a_bias_beside_weights_of_nothing_is_kept(
+def test_a_bias_with_tiny_weights_keeps_its_precision(
     tmp_path: Path, operator: str, target: str, activation: str, weight: float
 ) -> None:
-    """The scale of such weights is arbitrary, and that of the bias a multiple of it."""
+    """The scale of such weights is arbitrary, and the scale of the bias is a multiple."""
     for size, bias in ((1e5, 1e-2), (1e-3, 1e3), (1.0, 0.25)):
         model = product(operator, weight, bias)
         shape = (8, 6, 5) if operator == "Conv" else (8, 6)
@@ -65,12 +65,14 @@ def test_a_bias_beside_weights_of_nothing_is_kept(
         for exact in (True, False):
             (y,) = models.session(str(path), exact=exact).run(None, {"x": draws[0]})
             if operator == "Conv" and target == "onnxruntime" and "int" in activation:
-                continue  # its result is rounded, by a scale of all channels
+                continue  # its result is rounded, with one scale for all channels
             np.testing.assert_allclose(y[:, 1], bias, rtol=1e-3)
 
 
 @pytest.mark.parametrize("activation", ["uint8", "float8_e4m3fn"])
-def test_biases_beside_blocks_stay_as_they_are(tmp_path: Path, activation: str) -> None:
+def test_biases_with_weights_in_blocks_stay_in_float(
+    tmp_path: Path, activation: str
+) -> None:
     model, path = product("Gemm", 0, 0.25), tmp_path / "q.onnx"
     feeds = [{"x": models.random(8, 6, seed=seed)} for seed in range(4)]
     qc.onnx.quantize(
@@ -87,7 +89,7 @@ def test_biases_beside_blocks_stay_as_they_are(tmp_path: Path, activation: str) 
 
 @pytest.mark.parametrize("size", [(5,), (1,), (3, 5)])
 @pytest.mark.parametrize("weight", [1, 0])
-def test_one_product_is_added_to_many_values(
+def test_many_values_can_be_added_to_one_product(
     tmp_path: Path, weight: float, size: tuple[int, ...]
 ) -> None:
     """A matrix of one column has one scale, whatever its product is added to."""

@@ -1,9 +1,9 @@
-"""Constants that cannot be coded, and the chosen nodes that stay in float because of them.
+"""Constants that cannot be quantized, and the chosen nodes that stay in float because of them.
 
-No scale holds an infinity, NaN, or a value that stands for an infinity (a mask of -3.4e38)
-beside others. Coded all the same, an added mask of -inf would become 0 and let through
-what it hides. The rounding of what the node writes would lose such values, too, so that the
-whole node stays as it is.
+No scale represents an infinity or NaN beside finite values, nor a mask of -3.4e38, which
+stands for an infinity. If an added mask of -inf were quantized, it would become 0 and no
+longer hide anything. Rounding the node's output would lose such values too, so the whole
+node stays in float.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import (
-    ALIKE,
-    BIASED,
-    coded_inputs,
-    has_uncoded,
-    rounds_constants,
-)
 from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.options import Options
+from quantcal.onnx._plan.weight_inputs import (
+    ALIKE,
+    BIASED,
+    is_unsupported_weight,
+    rounds_constants,
+    weight_positions,
+)
 
 if TYPE_CHECKING:
     import onnx
 
 LARGEST = 1e30
-"""The largest magnitude of a constant that is coded.
+"""The largest magnitude of a constant that is quantized.
 
-Products of two such scales overflow float32 soon after; no trained weight comes near.
+No trained weight comes near it. Products of two much larger scales overflow float32.
 """
 
 
-def uncodable(
+def find_unquantizable(
     graph: onnx.GraphProto,
     chosen: set[str],
     options: Options,
@@ -46,32 +46,32 @@ def uncodable(
     *,
     external: bool = True,
 ) -> dict[str, str]:
-    """Return the chosen nodes that must stay in float, and why: name → reason.
+    """Return the chosen nodes that must stay in float: name → reason.
 
     Parameters
     ----------
     graph : GraphProto
-        With computed constants folded, so that weights are initializers.
+        The graph after constant folding, so that weights are initializers.
     chosen : set of str
-        Names of the nodes to be quantized.
+        Names of the nodes to quantize.
     options : Options
     folder : Path, optional
-        Where external data lies. Each constant is read once.
+        The folder of external data. Each constant is read once.
     external : bool
-        Whether the values of external data count.
+        Whether external data is read and checked.
     """
-    looked = _Constants(graph, options, Weights(graph, folder), external)
+    constants = _Constants(graph, options, Weights(graph, folder), external)
     found: dict[str, str] = {}
     for node in all_nodes(graph):
         for index in range(len(node.input) if node.name in chosen else 0):
-            reason = looked.why_not(node, index)
+            reason = constants.why_not(node, index)
             if reason is not None:
                 found.setdefault(node.name, reason)
     return found
 
 
 class _Constants:
-    """The constants of a graph, each looked at once."""
+    """The constants of a graph; each is scanned once."""
 
     def __init__(
         self,
@@ -92,14 +92,14 @@ class _Constants:
         }
 
     def why_not(self, node: onnx.NodeProto, index: int) -> str | None:
-        """Return why an input cannot be coded; None when it can, or is not."""
+        """Return why an input cannot be quantized; None if it can, or if it never is."""
         name, weights = node.input[index], self._weights
         if not weights.is_float(name):
-            coded = index in coded_inputs(node) and operator_of(node) not in ALIKE
+            coded = index in weight_positions(node) and operator_of(node) not in ALIKE
             computed = coded and name in self._computed
             return f"with weights that are computed ({name!r})" if computed else None
         size = math.prod(weights.shape(name))
-        if has_uncoded(node, index, size):
+        if is_unsupported_weight(node, index, size):
             return f"with weights that cannot be coded ({name!r})"
         unread = not self._external and is_external(weights.found[name])
         if not size or unread or not _is_rounded(node, index, self._options):
@@ -111,23 +111,23 @@ class _Constants:
 
 
 def _is_rounded(node: onnx.NodeProto, index: int, options: Options) -> bool:
-    """Whether a constant is coded, or reaches a tensor that is rounded."""
-    if index in coded_inputs(node):
+    """Whether a constant is quantized, or affects a tensor that is rounded."""
+    if index in weight_positions(node):
         return True
     if operator_of(node) in BIASED and index == 2:
-        # Elsewhere biases stay in float, and so does what the node writes.
+        # Other targets and formats leave biases and the outputs of these nodes in float.
         rounds = options.target == "onnxruntime" and not options.weights_only
         return rounds and not is_float(options.activation_type)
     return rounds_constants(node) and not options.weights_only
 
 
 def _largest(array: NDArray[Any]) -> float:
-    """Return the largest magnitude, NaN where there is one."""
+    """Return the largest magnitude; NaN if any value is NaN."""
     return float(max(abs(float(array.min())), abs(float(array.max()))))
 
 
 def _beyond(value: float) -> str | None:
-    """Return what a constant has that cannot be coded; None when all of it can."""
+    """Return what a constant has that cannot be quantized; None if nothing."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -136,7 +136,7 @@ def _beyond(value: float) -> str | None:
 
 
 def _factor(node: onnx.NodeProto) -> float:
-    """Return what a Gemm multiplies its operands by, at most; at least 1."""
+    """Return the largest factor of a Gemm's operands, at least 1."""
     if operator_of(node) != "Gemm":
         return 1.0
     factors = (attribute(node, name, 1.0) for name in ("alpha", "beta"))

@@ -1,4 +1,4 @@
-"""A node is called quantized only if something that it reads or writes has codes."""
+"""A node counts as quantized only if something that it reads or writes has codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REASON = "without a tensor to round or a weight to code"
 
 
 @pytest.mark.parametrize("operator", ["Clip", "Reshape", "Squeeze", "Split"])
-def test_a_limit_or_a_shape_is_no_weight(tmp_path: Path, operator: str) -> None:
+def test_limits_and_shapes_are_not_weights(tmp_path: Path, operator: str) -> None:
     net = Net((4, 1, 16))
     h = net.matmul("x")
     if operator == "Clip":
@@ -38,7 +38,7 @@ def test_a_limit_or_a_shape_is_no_weight(tmp_path: Path, operator: str) -> None:
     assert sum(result.left_in_float.values()) == 1
 
 
-def test_a_node_that_reads_no_floats_and_is_not_rounded_behind_stays_in_float(
+def test_a_node_without_float_inputs_and_rounded_outputs_stays_in_float(
     tmp_path: Path,
 ) -> None:
     net = Net((4, 16))

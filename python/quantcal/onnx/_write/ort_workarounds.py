@@ -1,14 +1,14 @@
-"""Forms of a quantized graph that onnxruntime 1.32 cannot load, and the forms that it can.
+"""Workarounds for quantized graphs that onnxruntime 1.32 cannot load.
 
-Its optimizer moves roundings, and two of its rewritings end in an error instead of a session:
+Its optimizer moves QuantizeLinear nodes, and two of its rewrites fail with an error:
 
-* From opset 21 on it marks the QuantizeLinear nodes that it adds behind a Transpose or
-  Reshape with the signed type. On x86 it then makes the codes unsigned, but not the mark.
-  Where the graph rounds behind the node itself, by the same grid, it adds none.
-* It merges a Clip into the QuantizeLinear behind it, and knows no small floats there. A
-  Max and a Min compute the same.
+* It adds QuantizeLinear nodes after a Transpose or Reshape, with the signed type as an
+  attribute from opset 21 on. On x86 it then changes the codes to unsigned, but not the
+  attribute. It adds no such node where the graph already rounds there with the same grid.
+* It merges a Clip into the QuantizeLinear after it, which fails for small floats. A Max and
+  a Min compute the same.
 
-Neither form changes a value.
+Neither workaround changes a value.
 """
 
 from __future__ import annotations
@@ -26,32 +26,34 @@ if TYPE_CHECKING:
 
     Nodes = list[onnx.NodeProto]
 
+# The first opset whose QuantizeLinear has the attribute for the type of the codes.
 _FIRST_MARKED = 21
+# After these onnxruntime adds a QuantizeLinear.
 _ADDED_BEHIND = frozenset(
     {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool"}
 )
-# onnxruntime removes these, or moves the DequantizeLinear behind them.
+# onnxruntime removes these, or moves the DequantizeLinear to after them.
 _SEEN_THROUGH = frozenset(
     {"Identity", "Dropout", "Flatten", "Gather", "Expand", "Split"}
 )
 
 
-def marks_signs(proto: onnx.ModelProto) -> bool:
-    """Whether onnxruntime marks signed codes in a model, and cannot load it then."""
+def marks_signed_codes(proto: onnx.ModelProto) -> bool:
+    """Whether onnxruntime adds signed QuantizeLinear nodes that it cannot load."""
     return opset_of(proto) >= _FIRST_MARKED
 
 
 def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
-    """Bring a quantized model into the forms that onnxruntime loads, in place.
+    """Change a quantized model to forms that onnxruntime loads, in place.
 
     Parameters
     ----------
     proto : ModelProto
     name : callable
-        Returns a name like the given one that is free.
+        Returns an unused name like the given one.
     """
     zeros = _Zeros(proto)
-    marked = marks_signs(proto)
+    marked = marks_signed_codes(proto)
     for graph in scopes(proto.graph):
         nodes = list(graph.node)
         if marked:
@@ -84,13 +86,13 @@ class _Zeros:
 def _round_behind(
     graph: onnx.GraphProto, nodes: Nodes, zeros: _Zeros, name: Callable[[str], str]
 ) -> Iterator[onnx.NodeProto]:
-    """Round signed codes again behind what moves them, by the same grid.
+    """Round signed codes again after nodes that move them, with the same grid.
 
-    What is computed of constants alone needs that not: onnxruntime computes it at once.
+    Nodes of constants do not need it: onnxruntime folds these before it moves anything.
     """
     import onnx
 
-    grids: dict[str, list[str]] = {}  # of decoded tensors, moved ones too
+    grids: dict[str, list[str]] = {}  # of dequantized tensors, also after moves
     float_readers = {value.name for value in graph.output}
     constants = set(zeros.constants)
     for node in nodes:

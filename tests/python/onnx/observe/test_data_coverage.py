@@ -24,10 +24,10 @@ STAGES = ["main", "inside"]
 
 
 def stages(where: str) -> onnx.ModelProto:
-    """A MatMul, and a second stage on those rows of what it gives that `keep` selects.
+    """A MatMul, and a second stage on the rows of its output that `keep` selects.
 
-    `times` makes NaN or infinities of them. The second stage lies in the main graph or in
-    a branch.
+    `times` can turn them into NaN or infinities. The second stage lies in the main graph
+    or in a branch.
     """
     second = [
         helper.make_node("Compress", ["h", "keep"], ["rows"], "select", axis=0),
@@ -96,7 +96,7 @@ def test_nodes_without_values_stay_in_float_and_are_counted(
     assert result.quantized_nodes == {"MatMul": 1}
     assert result.left_in_float == expected(where, cause)
     assert next(iter(result.left_in_float)) in result.summary()
-    # Rows that are there after all are as good as the first stage.
+    # If there are rows later, they are as accurate as the first stage.
     found = models.session(model).run(["z", "h"], feed(""))
     got = models.session(str(path)).run(["z", "h"], feed(""))
     first = models.signal_to_noise(found[1], got[1])
@@ -109,10 +109,10 @@ def test_nodes_without_values_stay_in_float_and_are_counted(
 @pytest.mark.filterwarnings("ignore:.*no finite value:UserWarning")
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.parametrize("where", STAGES)
-def test_what_was_seen_before_leaves_the_same_nodes(
+def test_earlier_histograms_leave_the_same_nodes_in_float(
     where: str, cause: str, tmp_path: Path
 ) -> None:
-    """Histograms, of all tensors too, tables, and both from files by the command."""
+    """Histograms, also of all tensors, and tables, both from files by the command."""
     model, data = stages(where), samples(cause)
     names = ("direct.onnx", "again.onnx", "model.onnx", "stats.qcal", "table.json")
     direct, again, source, stats, table = (tmp_path / name for name in names)
@@ -142,7 +142,7 @@ def test_what_was_seen_before_leaves_the_same_nodes(
 
 
 def test_values_in_a_single_sample_suffice(tmp_path: Path) -> None:
-    """Each half of the samples is one: the other has no range, which is no agreement."""
+    """Each half has one sample. One half has no range, so the halves do not agree."""
     result = qc.onnx.quantize(
         stages("main"), tmp_path / "q.onnx", [feed("empty"), feed("")], progress=False
     )
@@ -189,7 +189,7 @@ def test_an_error_names_the_tensors_when_nothing_is_left(
     ],
     ids=str,
 )
-def test_rules_for_what_has_no_values_are_no_mistake(
+def test_rules_for_tensors_without_values_are_accepted(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     result = qc.onnx.quantize(
@@ -198,7 +198,7 @@ def test_rules_for_what_has_no_values_are_no_mistake(
     assert result.quantized_nodes == {"MatMul": 1}
 
 
-def test_what_overflows_in_every_sample_has_no_values(tmp_path: Path) -> None:
+def test_tensors_that_overflow_in_every_sample_have_no_range(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "mm"),
         helper.make_node("Relu", ["h"], ["r"], "relu"),
@@ -212,14 +212,14 @@ def test_what_overflows_in_every_sample_has_no_values(tmp_path: Path) -> None:
     result = qc.onnx.quantize(model, path, big, progress=False)
     assert result.quantized_nodes == {"MatMul": 1}
     assert result.left_in_float == {CAUSES["infinite"]: 1}
-    # A Relu that reads codes wants the first product rounded, too.
+    # A Relu that reads codes needs the first product rounded, too.
     with pytest.raises(qc.CalibrationError, match=r"in any sample: (h, )?r\."):
         qc.onnx.quantize(model, path, big, op_types=["MatMul", "Relu"], progress=False)
 
 
 def test_tensorrt_does_not_round_a_shortcut_without_values(tmp_path: Path) -> None:
     model, path = models.residual(gated=True), tmp_path / "q.onnx"
-    # Sigmoid gives finite values, its logarithm here none.
+    # Sigmoid gives finite values; the square root of -1 gives none.
     node = model.graph.node[2]
     assert node.op_type == "Sigmoid"
     node.op_type = "Sqrt"

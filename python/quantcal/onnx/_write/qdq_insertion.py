@@ -1,7 +1,7 @@
-"""Rewriting a prepared graph: Q/DQ pairs around chosen nodes, codes in place of weights.
+"""Insert Q/DQ pairs around the chosen nodes, and replace their weights by codes.
 
-A pair on a tensor lies in the graph of its readers, so that onnxruntime can take it into
-their kernels; so do the codes of weights. Names follow onnxruntime's quantizer:
+A pair on a tensor lies in the graph of its readers, and so do the codes of weights:
+onnxruntime fuses only what lies in one graph. Names follow onnxruntime's quantizer:
 ``x_QuantizeLinear_Output``, ``w_quantized``, ``w_scale``.
 """
 
@@ -20,8 +20,9 @@ from quantcal.onnx._graph.tied_weights import compute_from_root
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._plan.cpu import WeightBits
 from quantcal.onnx._write.clip_forms import in_other_form
-from quantcal.onnx._write.loadable import make_loadable
-from quantcal.onnx._write.weight_nodes import Constants, Scope, WeightNodes
+from quantcal.onnx._write.initializers import Initializers
+from quantcal.onnx._write.ort_workarounds import make_loadable
+from quantcal.onnx._write.weight_nodes import Scope, WeightNodes
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.prepare import Prepared
 
 
-# Behind these onnxruntime moves a DequantizeLinear; an Identity goes before that.
+# onnxruntime moves a DequantizeLinear to after these nodes; it removes an Identity earlier.
 _MOVED_BEHIND = frozenset(
     {
         *("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "MaxPool"),
@@ -40,30 +41,30 @@ _MOVED_BEHIND = frozenset(
 )
 
 
-def rewrite(
+def insert_qdq(
     prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
 ) -> tuple[onnx.ModelProto, Counter[str]]:
-    """Return a quantised copy of the prepared model.
+    """Return a quantized copy of the prepared model, and the formats of its weights.
 
     Parameters
     ----------
     prepared : Prepared
     ranges : mapping of str to QuantParams
-        Of all tensors that the plan rounds.
+        The ranges of all tensors that the plan rounds.
     bits : WeightBits
         Which nodes store 8-bit weights with 7 bits.
 
     Returns
     -------
     tuple of (ModelProto, Counter)
-        And how many weights took which format.
+        The model, and format → number of weights.
     """
     import onnx
 
     proto = onnx.ModelProto()
     proto.CopyFrom(prepared.proto)
     sort_nodes(proto.graph)
-    work = _Rewriter(prepared, proto, ranges, bits)
+    work = _QdqInserter(prepared, proto, ranges, bits)
     work.scope(proto.graph, {})
     make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
@@ -73,8 +74,8 @@ def rewrite(
     return proto, work.weights
 
 
-class _Rewriter:
-    """One rewriting, from the outermost graph inwards."""
+class _QdqInserter:
+    """Rewrites one model, from the main graph inwards."""
 
     def __init__(
         self,
@@ -86,25 +87,25 @@ class _Rewriter:
         self._plan = prepared.plan
         self._ranges = ranges
         self._graph = proto.graph
-        self._constants = Constants(proto.graph)
+        self._initializers = Initializers(proto.graph)
         self._weights = WeightNodes(
-            prepared, proto.graph, self._constants, ranges, bits
+            prepared, proto.graph, self._initializers, ranges, bits
         )
         self._grids: dict[str, list[str]] = {}
         self._again: dict[str, str] = {}
 
     @property
     def weights(self) -> Counter[str]:
-        """How many weights took which format."""
+        """Format → number of weights."""
         return self._weights.formats
 
     def scope(self, graph: onnx.GraphProto, around: Mapping[str, str]) -> None:
         """Rewrite one graph, and those inside it.
 
-        ``around`` says what is read instead of a tensor, inside this graph too.
+        ``around`` maps tensors of the outer graphs to what is read instead of them.
         """
         names = dict(around)
-        pairs: dict[str, str] = {}  # what only some nodes read rounded
+        pairs: dict[str, str] = {}  # tensors that only some nodes read rounded
         outputs = {value.name for value in graph.output}
         scope = Scope(graph)
         nodes = scope.nodes
@@ -150,10 +151,10 @@ class _Rewriter:
     def _rounds(
         self, node: onnx.NodeProto, name: str, around: Mapping[str, str]
     ) -> bool:
-        """Whether a node takes a rounded tensor from a pair of its own graph.
+        """Whether a node reads a rounded tensor through a pair in its graph.
 
-        What is rounded where it is made needs none, unless it comes from outside:
-        kernels do not look there.
+        A tensor that is rounded after its producer needs no second pair, unless the
+        producer lies in an outer graph: onnxruntime does not fuse across graphs.
         """
         readers = self._plan.sites.get(name, frozenset())
         if readers is None:
@@ -168,9 +169,9 @@ class _Rewriter:
     ) -> dict[str, str]:
         """Return what subgraphs read in place of rounded tensors that were moved.
 
-        onnxruntime moves a DequantizeLinear behind a Transpose or Reshape, and aborts
-        where only a subgraph reads the result. A second rounding by the same grid stops
-        that, and changes nothing.
+        onnxruntime moves a DequantizeLinear to after a Transpose or Reshape, and aborts
+        if only a subgraph reads the result. A second rounding with the same grid prevents
+        that, and changes no value.
         """
         captured = captured_by(node)
         if not captured:
@@ -187,8 +188,8 @@ class _Rewriter:
         return again
 
     def name(self, base: str) -> str:
-        """Return ``base``, or a name like it that is free."""
-        return self._constants.name(base)
+        """Return ``base``, or an unused name like it."""
+        return self._initializers.name(base)
 
     def _pair(
         self,
@@ -198,7 +199,7 @@ class _Rewriter:
         *,
         keep: bool = False,
     ) -> str:
-        """Append Q and DQ of a tensor; return what DQ gives (``name`` itself if kept)."""
+        """Append Q and DQ of a tensor; return the output of DQ (``name`` itself if kept)."""
         if name not in self._grids:
             self._grids[name] = self._grid(name)
         return self._append_pair(nodes, name, source, self._grids[name], keep=keep)
@@ -226,19 +227,19 @@ class _Rewriter:
         return real
 
     def _grid(self, name: str) -> list[str]:
-        """Store scale and zero point of an activation; return their names."""
+        """Store the scale and zero point of an activation; return their names."""
         params = self._ranges[name]
         scale = np.asarray(params.scale, dtype=np.float32)
         zero = np.asarray(params.zero_point).astype(QuantFormat(params.format).storage)
-        return self._constants.grid(self._graph, name, scale, zero, params.format)
+        return self._initializers.grid(self._graph, name, scale, zero, params.format)
 
 
 def _moved_grid(name: str, maker: Mapping[str, onnx.NodeProto]) -> list[str]:
-    """Return scale and zero point of a rounded tensor that was moved; else nothing."""
+    """Return the scale and zero point of a rounded tensor that was moved; else nothing."""
     node, moved = maker.get(name), False
     while node is not None and operator_of(node) in _MOVED_BEHIND:
         node, moved = maker.get(node.input[0]), True
     if node is None or not moved or node.op_type != "DequantizeLinear":
         return []
-    rounded = node.input[0] in maker  # and no constant
+    rounded = node.input[0] in maker  # not a constant
     return list(node.input[1:]) if rounded else []

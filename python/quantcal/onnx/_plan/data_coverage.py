@@ -1,6 +1,6 @@
-"""Which tensors have values to choose a range from, and why the others have none.
+"""Which tensors the calibration data covers, and why the others have no range.
 
-A tensor without a finite value has no range: what a strategy makes of nothing is made up.
+A tensor without a finite value has no range: any range would be invented.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ NEVER_RAN = "never reached by the calibration data"
 EMPTY = f"{NEVER_RAN}: always empty"
 NOT_FINITE = f"{NEVER_RAN}: only NaN or infinities"
 
-Reached = Mapping[str, str | None]
-"""Tensor → None when it has finite values, else why it has none."""
+Coverage = Mapping[str, str | None]
+"""Tensor → None if it has finite values, else the reason why it has none."""
 
 
-def in_histograms(calibrator: Calibrator) -> dict[str, str | None]:
-    """Return what is known of the tensors that were observed."""
+def histogram_coverage(calibrator: Calibrator) -> dict[str, str | None]:
+    """Return the coverage of the tensors in histograms."""
     histograms = ((name, calibrator[name]) for name in calibrator)
     return {name: _reason(h.count, h.min) for name, h in histograms}
 
 
-def in_table(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
-    """Return what a table tells of its tensors; without a report they count as reached."""
+def table_coverage(table: Mapping[str, QuantParams]) -> dict[str, str | None]:
+    """Return the coverage of the tensors in a table; without a report they count as covered."""
     report = table.report if isinstance(table, CalibrationTable) else {}
     return {
         name: _reason(report[name].count, report[name].min) if name in report else None

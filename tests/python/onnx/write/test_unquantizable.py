@@ -1,4 +1,4 @@
-"""Constants that no code can hold keep their node in float, and it is counted with them."""
+"""Constants that no code can represent keep their node in float, which is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx._write.weight_quantization import code, code_blocks
+from quantcal.onnx._write.weight_quantization import quantize_blocks, quantize_weight
 
 node = helper.make_node
 WIDTH = 16
@@ -32,7 +32,7 @@ def spoilt(value: float, *shape: int, seed: int = 1) -> np.ndarray[Any, Any]:
 def network(
     nodes: list[onnx.NodeProto], weights: models.Arrays, flags: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """A MatMul that can be quantised, and what follows it: [any, 16] → [any, 16]."""
+    """A MatMul that can be quantized, and nodes after it: [any, 16] → [any, 16]."""
     first = node("MatMul", ["x", "w"], ["h"], "first")
     x, y = models.value("x", ["n", WIDTH]), models.value("y", ["n", WIDTH])
     inputs = [x] + [models.value(name, [], TensorProto.BOOL) for name in flags]
@@ -46,7 +46,7 @@ def feeds(count: int = 3) -> list[dict[str, Any]]:
 
 
 def assert_same_special(model: onnx.ModelProto, path: Path) -> None:
-    """Infinities and NaN are where the float model has them; the rest is near."""
+    """Infinities and NaN are where the float model has them; other values are close."""
     for exact in (True, False):
         for feed in feeds():
             (want,) = models.session(model, exact=True).run(None, feed)
@@ -61,7 +61,7 @@ def assert_same_special(model: onnx.ModelProto, path: Path) -> None:
 def assert_computes_as_before(
     written: onnx.ModelProto, odd: onnx.NodeProto, weights: models.Arrays
 ) -> None:
-    """The node gives what it gives alone, of what it reads: to the bit."""
+    """The node computes from its inputs what it computes alone, to the bit."""
     (left,) = [n for n in written.graph.node if n.name == "odd"]
     (at,) = [i for i, name in enumerate(odd.input) if name == "h"]
     for feed in feeds():
@@ -94,7 +94,7 @@ KINDS = {
 @pytest.mark.parametrize("from_constant", [False, True])
 @pytest.mark.parametrize("value", CASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constant_that_cannot_be_coded_keeps_its_node_in_float(
+def test_a_constant_that_cannot_be_quantized_keeps_its_node_in_float(
     kind: str, value: float, from_constant: bool, tmp_path: Path
 ) -> None:
     odd, shape = KINDS[kind]
@@ -143,10 +143,10 @@ def test_a_mask_of_infinities_lets_nothing_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [{"activation_type": "none"}, {"target": "tensorrt"}]
 )
-def test_a_float_bias_with_infinities_leaves_its_node_quantised(
+def test_a_float_bias_with_infinities_leaves_its_node_quantized(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Weight-only models and TensorRT keep biases in float, and do not round behind."""
+    """Weight-only models and TensorRT keep biases in float and do not round the sum."""
     nodes = [node("Gemm", ["h", "v", "k"], ["y"], "odd")]
     weights = {"v": models.random(WIDTH, WIDTH, seed=2), "k": spoilt(-INF, WIDTH)}
     model, path = network(nodes, weights), tmp_path / "q.onnx"
@@ -158,7 +158,7 @@ def test_a_float_bias_with_infinities_leaves_its_node_quantised(
 
 @pytest.mark.parametrize("weight", ["int8", "int4", "float8_e4m3fn"])
 @pytest.mark.parametrize("value", CASES)
-def test_weights_alone_that_cannot_be_coded_stay_in_float(
+def test_weights_that_cannot_be_quantized_stay_in_float_without_activations(
     value: float, weight: str, tmp_path: Path
 ) -> None:
     nodes = [node("MatMul", ["h", "k"], ["y"], "odd")]
@@ -196,7 +196,7 @@ def test_a_conv_with_a_batch_norm_without_an_end_stays_in_float(tmp_path: Path) 
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(model, path, samples, progress=False)
     assert result.quantized_nodes == {"Conv": 1}
-    # What the second Conv gives is never finite.
+    # The output of the second Conv is never finite.
     reason = "never reached by the calibration data: only NaN or infinities"
     assert result.left_in_float == {reason: 1}
     (got,) = models.session(str(path)).run(["n"], samples[0])
@@ -213,7 +213,7 @@ def test_a_factor_that_makes_a_weight_infinite_keeps_its_node_in_float(
     assert result.left_in_float == {"with values beyond 1e+30 in 'k'": 1}
 
 
-def test_constants_inside_subgraphs_that_cannot_be_coded(tmp_path: Path) -> None:
+def test_constants_inside_subgraphs_that_cannot_be_quantized(tmp_path: Path) -> None:
     def branch(name: str, weight: np.ndarray[Any, Any]) -> onnx.GraphProto:
         inner = node("MatMul", ["h", f"{name}_w"], [name], f"{name}_matmul")
         made = numpy_helper.from_array(weight, f"{name}_w")
@@ -243,16 +243,16 @@ def test_a_model_of_nothing_else_is_refused_by_the_name_of_the_constant() -> Non
 
 
 @pytest.mark.parametrize("value", [INF, -INF, NAN])
-def test_coding_such_a_weight_is_refused(value: float) -> None:
+def test_quantizing_such_a_weight_is_refused(value: float) -> None:
     weight = spoilt(value, 32, 32)
     with pytest.raises(qc.CalibrationError, match="infinities or NaN"):
-        code(weight, "int8", "minmax", 0)
+        quantize_weight(weight, "int8", "minmax", 0)
     with pytest.raises(qc.CalibrationError, match="infinities or NaN"):
-        code_blocks(weight, "int4", "minmax", 0, 32)
+        quantize_blocks(weight, "int4", "minmax", 0, 32)
 
 
-def test_ordinary_constants_of_such_operators_are_coded(tmp_path: Path) -> None:
-    """The bound is far from what networks hold: a mask of -10,000 is coded."""
+def test_ordinary_constants_of_such_operators_are_quantized(tmp_path: Path) -> None:
+    """The limit is far from values in networks: a mask of -10,000 is quantized."""
     mask = np.where(np.arange(WIDTH) < 12, 0, -1e4).astype(np.float32)
     nodes = [
         node("Add", ["h", "m"], ["a"], "add"),
@@ -273,7 +273,7 @@ def test_ordinary_constants_of_such_operators_are_coded(tmp_path: Path) -> None:
     assert not {"m", "k", "w"} & set(floats)
 
 
-def test_tables_and_recurrent_weights_that_cannot_be_coded(tmp_path: Path) -> None:
+def test_tables_and_recurrent_weights_that_cannot_be_quantized(tmp_path: Path) -> None:
     nodes = [
         node("Gather", ["t", "i"], ["g"], "rows"),
         node("LSTM", ["s", "p", "r"], ["z"], "lstm", hidden_size=4),
@@ -309,7 +309,7 @@ def test_tables_and_recurrent_weights_that_cannot_be_coded(tmp_path: Path) -> No
 
 
 def test_a_table_of_ranges_serves_a_model_with_such_a_constant(tmp_path: Path) -> None:
-    """What observing saw of the node that stays in float is not needed."""
+    """The ranges of the node that stays in float are not needed."""
     mask = np.where(np.arange(WIDTH) < 4, 0, -INF).astype(np.float32)
     nodes = [
         node("Add", ["h", "mask"], ["m"], "masked"),

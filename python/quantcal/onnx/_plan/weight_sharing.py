@@ -1,8 +1,8 @@
-"""Which codes each reader of a weight takes: one stored copy for all that can share it.
+"""Plan which codes each reader of a weight takes: readers share one stored copy if possible.
 
-Readers share the codes of a weight when they want them in one format along one axis.
-Where they want different axes (a Gemm with transB beside a MatMul), one scale serves both,
-since a second copy would double the codes. A Gather can follow any axis, so it takes the
+Readers share the codes of a weight if they need one format and one axis of scales. If they
+need different axes, as a Gemm with transB and a MatMul do, the weight gets a single scale,
+since a second copy would double the codes. A Gather works with any axis, so it takes the
 codes that a quantized node has of its table.
 """
 
@@ -17,17 +17,17 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie, tie_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import (
-    ALIKE,
-    BIASED,
-    channel_axis,
-    coded_inputs,
-    factor_axis,
-)
 from quantcal.onnx._plan.names import matches, rule_for
 from quantcal.onnx._plan.option_values import is_float
 from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.weight_uses import Key, Place, Use
+from quantcal.onnx._plan.weight_inputs import (
+    ALIKE,
+    BIASED,
+    channel_axis,
+    factor_axis,
+    weight_positions,
+)
+from quantcal.onnx._plan.weight_uses import NodeInput, WeightKey, WeightUse
 
 if TYPE_CHECKING:
     import onnx
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.cpu import WeightBits
 
 ROWS = "int8"
-"""The format of a table's rows where that of the weights is none that Gather reads."""
+"""The format of a table's rows if Gather cannot read the format of the weights."""
 
 
-def uses(
+def plan_weight_uses(
     graph: onnx.GraphProto,
     nodes: Collection[str],
     ties: Mapping[str, Tie],
     options: Options,
     bits: WeightBits,
-) -> dict[Place, Use]:
-    """Return which inputs read codes, and which.
+) -> dict[NodeInput, WeightUse]:
+    """Return the inputs that read codes, and the codes that each reads.
 
     Parameters
     ----------
     graph : GraphProto
-        The prepared one.
+        The prepared graph.
     nodes : collection of str
         The chosen nodes.
     ties : mapping of str to Tie
@@ -60,16 +60,16 @@ def uses(
 
     Returns
     -------
-    dict of (str, int) to Use
-        By name of the node and position of the input, in the order of the graph. Gather
-        nodes that were not chosen are among them when their table is coded anyway and
-        nothing but such nodes would read it in float.
+    dict of (str, int) to WeightUse
+        By node name and position of the input, in the order of the graph. It includes Gather
+        nodes that were not chosen, if another node reads codes of their table and no other
+        kind of node reads it in float.
     """
     return _Readers(graph, nodes, ties, options, bits).uses()
 
 
 class _Readers:
-    """The readers of all weights, to be brought to as few keys as possible."""
+    """Assigns all readers of weights to as few stored copies as possible."""
 
     def __init__(
         self,
@@ -88,30 +88,31 @@ class _Readers:
         self._nodes = {node.name: node for node in all_nodes(graph)}
         self._chosen = [n for n in self._nodes.values() if n.name in nodes]
 
-    def uses(self) -> dict[Place, Use]:
+    def uses(self) -> dict[NodeInput, WeightUse]:
         tables = self._tables()
         self._lay_out([node for node, _ in tables])
-        found: dict[Place, Use] = {}
+        found: dict[NodeInput, WeightUse] = {}
         for node in self._chosen:
-            for index in coded_inputs(node):
+            for index in weight_positions(node):
                 if self._weights.is_float(node.input[index]):
                     found[node.name, index] = self._wanted(node, index)
         found = _one_axis(_one_width(found, self._nodes), self._nodes)
         self._share_rows(found, tables)
         return {place: found[place] for place in self._places() if place in found}
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[NodeInput]:
         return [(n.name, i) for n in self._nodes.values() for i in range(len(n.input))]
 
     def _lay_out(self, tables: list[onnx.NodeProto]) -> None:
         """Choose the order of axes in which each root is stored.
 
-        That of a table, since codes are gathered before they are decoded; else that of
-        the root where it is read as it is; else that of its first reader.
+        A table decides first, since its codes are gathered before they are dequantized.
+        Otherwise the root is stored untransposed if some node reads it so, else in the
+        order of its first reader.
         """
         perms: dict[str, list[tuple[int, ...]]] = {}
         for node in (*tables, *self._chosen):
-            for index in coded_inputs(node):
+            for index in weight_positions(node):
                 name = node.input[index]
                 if self._weights.is_float(name):
                     tie = tie_of(self._ties, name)
@@ -123,8 +124,8 @@ class _Readers:
             keep = root in fixed or plain not in found
             self._first[root] = found[0] if keep else plain
 
-    def _wanted(self, node: onnx.NodeProto, index: int) -> Use:
-        """Return what a chosen node would take if it were the only reader."""
+    def _wanted(self, node: onnx.NodeProto, index: int) -> WeightUse:
+        """Return what a chosen node would read if it were the only reader."""
         name, options = node.input[index], self._options
         operator = operator_of(node)
         shape = self._weights.shape(name)
@@ -151,25 +152,25 @@ class _Readers:
             and few
         ):
             use = self._use(name, 1 - axis, format)
-            if use.perm:  # blocks of one order of axes are none in another
-                key = Key(name, 1 - axis, format, options.block_size, alone=True)
-                return Use(key, name)
+            if use.perm:  # blocks along an axis do not survive a transposition
+                key = WeightKey(name, 1 - axis, format, options.block_size, alone=True)
+                return WeightUse(key, name)
             key = replace(use.key, block_size=options.block_size)
             return replace(use, key=key)
         return self._use(name, axis, format)
 
-    def _use(self, name: str, axis: int, format: str) -> Use:
-        """Return a use of a constant along one of its own axes."""
+    def _use(self, name: str, axis: int, format: str) -> WeightUse:
+        """Return a use of a constant with scales along one of its axes."""
         tie = tie_of(self._ties, name)
-        if tie.factor <= 0:  # no scale is negative
-            return Use(Key(name, axis, format, alone=True), name)
+        if tie.factor <= 0:  # a scale cannot be negative
+            return WeightUse(WeightKey(name, axis, format, alone=True), name)
         order = tie.order(len(self._weights.shape(name)))
         first = self._first[tie.root]
         perm = tuple(first.index(axis) for axis in order)
         stored = perm[axis] if axis >= 0 else -1
         plain = perm == tuple(range(len(perm)))
-        key = Key(tie.root, stored, format)
-        return Use(key, name, () if plain else perm, tie.factor)
+        key = WeightKey(tie.root, stored, format)
+        return WeightUse(key, name, () if plain else perm, tie.factor)
 
     def _tables(self) -> list[tuple[onnx.NodeProto, bool]]:
         """Return the Gather nodes of constant tables, and whether they are chosen."""
@@ -184,10 +185,12 @@ class _Readers:
         ]
 
     def _share_rows(
-        self, found: dict[Place, Use], tables: list[tuple[onnx.NodeProto, bool]]
+        self,
+        found: dict[NodeInput, WeightUse],
+        tables: list[tuple[onnx.NodeProto, bool]],
     ) -> None:
-        """Let Gather nodes take the codes that other nodes have of their tables."""
-        readers: dict[str, list[Use]] = {}
+        """Let Gather nodes read the codes that other nodes have of their tables."""
+        readers: dict[str, list[WeightUse]] = {}
         for (name, _), use in found.items():
             if operator_of(self._nodes[name]) != "Gather":
                 root = tie_of(self._ties, use.name).root
@@ -206,13 +209,15 @@ class _Readers:
             format = ROWS if not chosen else found[node.name, 0].key.format
             use = self._use(name, axis, format)
             if use.perm and not chosen:
-                continue  # its rows could only be gathered from the decoded table
+                continue  # its rows could only be gathered after dequantizing all
             found[node.name, 0] = replace(use, key=same[0]) if same else use
 
     def _float_roots(
-        self, found: Mapping[Place, Use], tables: list[tuple[onnx.NodeProto, bool]]
+        self,
+        found: Mapping[NodeInput, WeightUse],
+        tables: list[tuple[onnx.NodeProto, bool]],
     ) -> set[str]:
-        """Return the roots that a node reads in float that can read nothing else."""
+        """Return the roots that some node can only read in float."""
         able = {(node.name, 0) for node, _ in tables} | found.keys()
         kept = {
             node.input[index]
@@ -225,14 +230,14 @@ class _Readers:
 
 
 def _gatherable(format: str) -> bool:
-    """Whether onnxruntime's Gather reads such codes: whole bytes of integers."""
+    """Whether onnxruntime's Gather reads such codes: integers of whole bytes."""
     return not is_float(format) and QuantFormat(format).bits > 4
 
 
 def _as_first_factor(format: str, activation: str) -> str:
-    """Return a format that a kernel multiplies by codes of activations, in this order.
+    """Return a format for a first factor that a kernel multiplies by an activation.
 
-    There is none for signed times unsigned codes.
+    No kernel multiplies signed by unsigned codes.
     """
     signed = format in ("int8", "int7") and activation == "uint8"
     return "uint8" if signed else format
@@ -243,9 +248,9 @@ def _narrow(format: str) -> str:
 
 
 def _one_width(
-    found: dict[Place, Use], nodes: Mapping[str, onnx.NodeProto]
-) -> dict[Place, Use]:
-    """Let all readers take 7 bits where one needs them: both are stored in bytes."""
+    found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
+) -> dict[NodeInput, WeightUse]:
+    """Let all readers of a weight take 7 bits if one does: both widths fill a byte."""
     narrow = {
         use.key.root for use in found.values() if use.key.format in ("int7", "uint7")
     }
@@ -258,9 +263,9 @@ def _one_width(
 
 
 def _one_axis(
-    found: dict[Place, Use], nodes: Mapping[str, onnx.NodeProto]
-) -> dict[Place, Use]:
-    """Let readers that want one format along different axes share one scale."""
+    found: dict[NodeInput, WeightUse], nodes: Mapping[str, onnx.NodeProto]
+) -> dict[NodeInput, WeightUse]:
+    """Let readers that need one format with different axes share a single scale."""
     axes: dict[tuple[str, str], set[int]] = {}
     for place, use in found.items():
         if not use.key.block_size and _sums(nodes[place[0]]):
@@ -276,5 +281,5 @@ def _one_axis(
 
 
 def _sums(node: onnx.NodeProto) -> bool:
-    """Whether a node is no Gather, which follows the others."""
+    """Whether a node is not a Gather, which reads the codes of others."""
     return operator_of(node) != "Gather"

@@ -1,8 +1,9 @@
 """Which inputs of an operator are weights that are stored as codes, and their channels.
 
-Every input can follow a DequantizeLinear node; these are the ones for which it pays. The
-constants of other operators (the slope of a PRelu, the scale of a LayerNormalization) are
-vectors: rounding them saves nothing, so a chosen node that has them stays in float.
+Any constant input could be stored as codes; for these inputs it saves memory or time. The
+constants of other operators are vectors, such as the slope of a PRelu or the scale of a
+LayerNormalization. Rounding them saves nothing, so a chosen node with such constants stays
+in float.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     import onnx
 
 BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-"""Operators whose third input is a bias, which takes the scale of the sums."""
+"""Operators whose third input is a bias, which takes the scale of the products."""
 
 ALIKE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Where", "Concat", "Max", "Min", "Sum", "Mean"}
 )
-"""Operators whose kernels want all inputs in one format: constants as activations."""
+"""Operators whose kernels need all inputs in one format: constants like activations."""
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _WEIGHTS = {
@@ -33,14 +34,14 @@ _WEIGHTS = {
     "Gather": (0,),
     "com.microsoft.Attention": (1,),
 }
-# Inputs that set a limit or a size; they are no data, and none is rounded.
+# Operators whose other inputs are limits or sizes, not data. These are never rounded.
 _LIMITS = frozenset({"Clip", "Resize", "Upsample", "Dropout"})
-# A scale of 4 bytes for fewer values than this costs more than it gains.
+# Rows with fewer values share one scale: 4 bytes for each row would cost too much.
 _ROW = 16
 
 
-def coded_inputs(node: onnx.NodeProto) -> tuple[int, ...]:
-    """Return the positions of the inputs that are coded when they are constant."""
+def weight_positions(node: onnx.NodeProto) -> tuple[int, ...]:
+    """Return the positions of the inputs that are stored as codes when they are constant."""
     operator = operator_of(node)
     if operator in ALIKE or operator == "Einsum":
         return tuple(range(len(node.input)))
@@ -48,10 +49,10 @@ def coded_inputs(node: onnx.NodeProto) -> tuple[int, ...]:
     return tuple(i for i in listed if i < len(node.input) and node.input[i])
 
 
-def has_uncoded(node: onnx.NodeProto, index: int, values: int) -> bool:
-    """Whether a constant input is a weight that cannot be coded.
+def is_unsupported_weight(node: onnx.NodeProto, index: int, values: int) -> bool:
+    """Whether a constant input is a weight that cannot be stored as codes.
 
-    ``values`` is how many it has: single ones are parameters.
+    ``values`` is the number of its values: a single value is a parameter, not a weight.
     """
     operator = operator_of(node)
     known = operator in ALIKE or operator in _WEIGHTS or operator == "Einsum"
@@ -59,18 +60,17 @@ def has_uncoded(node: onnx.NodeProto, index: int, values: int) -> bool:
 
 
 def rounds_constants(node: onnx.NodeProto) -> bool:
-    """Whether what a node's other constants hold reaches a rounded tensor."""
+    """Whether the values of a node's other constants affect a rounded tensor."""
     operator = operator_of(node)
     known = operator in _WEIGHTS or operator == "Einsum" or operator in _LIMITS
     return not known
 
 
-def only_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:
-    """Whether a node's weights are coded and its activations stay in float.
+def is_weight_only(node: onnx.NodeProto, constants: Collection[str]) -> bool:
+    """Whether a node's weights are stored as codes and its activations stay in float.
 
-    No kernel of these operators computes on integers, so that rounding what they read
-    and write would lose accuracy for nothing. A Gather moves codes as well as floats, but
-    of a constant table it need not.
+    These operators have no integer kernel, so rounding their activations would only lose
+    accuracy. A Gather can move codes, but the rows of a constant table need no rounding.
     """
     operator = operator_of(node)
     if operator == "Gather":
@@ -81,7 +81,7 @@ def only_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:
 def channel_axis(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> int:
     """Return the axis of a weight that has one scale for each index, -1 for one scale.
 
-    Kernels take the scales out of the sums, so that it must be an axis of the outputs.
+    Kernels apply scales to the finished sums, so it must be an axis of the output.
     """
     operator, rank = operator_of(node), len(shape)
     if operator == "Gather":
@@ -95,8 +95,8 @@ def channel_axis(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> in
     if operator == "Einsum":
         return _einsum_axis(node, index)
     if operator == "MatMul":
-        # A constant first input and a vector have only the axis that is summed over,
-        # and kernels refuse one scale a column for stacks of matrices.
+        # A vector has only the axis of the sum, and a constant first input has no columns
+        # of the output. Kernels refuse scales by column for stacks of matrices.
         return 1 if (index, rank) == (1, 2) else -1
     if index != 1 or operator in ALIKE:
         return -1
@@ -106,8 +106,8 @@ def channel_axis(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> in
 def factor_axis(node: onnx.NodeProto, index: int, rank: int) -> int:
     """Return the axis of a factor that has one scale for each row or column of the result.
 
-    That is for formats without an integer kernel, which asks for one scale in other
-    places than the columns of a matrix.
+    It is for formats without an integer kernel. An integer kernel takes several scales only
+    for the columns of a matrix.
     """
     if rank < 2:
         return -1
@@ -116,7 +116,7 @@ def factor_axis(node: onnx.NodeProto, index: int, rank: int) -> int:
 
 
 def _einsum_axis(node: onnx.NodeProto, index: int) -> int:
-    """Return the last axis that only this operand has and the result keeps."""
+    """Return the last axis that only this operand and the result have."""
     equation = attribute(node, "equation", b"")
     text = equation.decode() if isinstance(equation, bytes) else str(equation)
     given, _, result = text.replace(" ", "").partition("->")

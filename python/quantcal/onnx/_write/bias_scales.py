@@ -1,8 +1,9 @@
-"""Scales of weights that what is added to their products asks for: biases, and constant sums.
+"""Scales of weights with which biases fit into 32 bits.
 
-A bias takes 32 bits at the scale of the products. Where weights are next to nothing beside
-it, their scale is raised until the bias fits. Where they are nothing, any scale is right
-for them, and the bias alone decides.
+A bias is stored in 32 bits at the scale of the products, and so is the constant that an Add
+after a MatMul adds. If weights are tiny compared with the bias, as those of pruned channels
+are, the bias overflows. Then the scale of the weights is raised until the bias fits. If all
+weights of a channel are zero, any scale represents them, so the bias alone decides.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.coded_inputs import BIASED
-from quantcal.onnx._plan.weight_uses import Key, Place, Use
+from quantcal.onnx._plan.weight_inputs import BIASED
+from quantcal.onnx._plan.weight_uses import NodeInput, WeightKey, WeightUse
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:
@@ -25,36 +26,36 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.plan import Plan
 
 BIAS_MAX = float(2**30)
-"""The largest code of a bias: half of what 32 bits hold, as products are added to it."""
+"""The largest code of a bias: half of the range of 32 bits, since products are added to it."""
 
-Scales: TypeAlias = dict[Key, NDArray[np.float32]]
+Scales: TypeAlias = dict[WeightKey, NDArray[np.float32]]
 _TINY, _LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
-def scales_for_addends(
+def scales_for_biases(
     graph: onnx.GraphProto,
     plan: Plan,
-    uses: Mapping[Place, Use],
+    uses: Mapping[NodeInput, WeightUse],
     ranges: Mapping[str, QuantParams],
     weights: Weights,
 ) -> tuple[Scales, Scales]:
-    """Return by key the least scales of weights, and the scales of weights that are zero.
+    """Return by key the minimum scales of weights, and the scales of weights that are zero.
 
-    The first matter for biases only: what is added to a MatMul stays apart where it does
-    not fit. onnxruntime makes biases integers by itself, too, whatever the format of the
+    Minimum scales serve biases only: the constant of an Add stays in float if it does not
+    fit. onnxruntime converts float biases to integers by itself, whatever the format of the
     weights, and lets them overflow.
 
     Parameters
     ----------
     graph : GraphProto
-        The prepared one.
+        The prepared graph.
     plan : Plan
-    uses : mapping of (str, int) to Use
+    uses : mapping of (str, int) to WeightUse
     ranges : mapping of str to QuantParams
         Of activations.
     weights : Weights
     """
-    units: dict[Key, float] = {}
+    units: dict[WeightKey, float] = {}
     for use in uses.values():
         units.setdefault(use.key, use.factor)
     least: Scales = {}
@@ -64,7 +65,7 @@ def scales_for_addends(
         if data not in plan.sites or place not in uses or not weights.is_float(name):
             continue
         use = uses[place]
-        if use.key.block_size:  # whose products have no one scale
+        if use.key.block_size:  # the products of a channel have several scales
             continue
         unit = float(np.float32(ranges[data].scale)) * use.factor / units[use.key]
         floor = _floor(weights.array(name), unit, use, weights)
@@ -77,7 +78,7 @@ def scales_for_addends(
 def _addends(
     graph: onnx.GraphProto, plan: Plan
 ) -> Iterator[tuple[onnx.NodeProto, str, bool]]:
-    """Yield chosen nodes, what is added to their products, and whether it is a bias."""
+    """Yield chosen nodes, the constant added to their products, and whether it is a bias."""
     nodes = {node.name: node for node in all_nodes(graph)}
     for node in nodes.values():
         if node.name in plan.nodes and operator_of(node) in BIASED:
@@ -87,7 +88,7 @@ def _addends(
 
 
 def _floor(
-    addend: NDArray[np.float32], unit: float, use: Use, weights: Weights
+    addend: NDArray[np.float32], unit: float, use: WeightUse, weights: Weights
 ) -> NDArray[np.float32]:
     """Return the scale at which the largest value added in each channel still fits."""
     size = np.abs(addend.astype(np.float64))
@@ -98,7 +99,7 @@ def _floor(
         use.perm.index(use.key.axis) if use.perm and use.key.axis >= 0 else use.key.axis
     )
     channels = 1 if axis < 0 else weights.shape(use.name)[axis]
-    if channels == 1:  # one product may be added to many values
+    if channels == 1:  # many values may be added to one product
         largest = largest.max(keepdims=True)
     elif largest.size == 1:
         largest = np.repeat(largest, channels)
@@ -106,13 +107,13 @@ def _floor(
     return floor
 
 
-def with_zero_scales(
+def replace_zero_scales(
     array: NDArray[np.float32],
     scale: NDArray[np.float32],
     axis: int | None,
     zero: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Return the scales of a weight, those of channels without a value replaced."""
+    """Return the scales of a weight; channels of zeros take the scale that their bias needs."""
     others = tuple(k for k in range(array.ndim) if k != axis)
     empty = ~array.any(axis=None if axis is None else others)
     if axis is None:
