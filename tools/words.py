@@ -23,23 +23,6 @@ QUOTING = (
     "tools/language/phrases.py",
     "tools/language/spelling.py",
 )
-# Still to be read: "x/" is all below a folder, "x/*" the files in it. Remove an entry when
-# its words are in order, and this constant when it is empty. `--summary` says when.
-UNREAD: tuple[str, ...] = (
-    "python/quantcal/onnx/_plan/placement.py",
-    "src/*",
-    "src/channels/",
-    "src/float/",
-    "src/format/",
-    "src/histogram/",
-    "src/observer/",
-    "src/python/",
-    "src/search/",
-    "src/simd/",
-    "src/wire/",
-    "tests/python/docs/",
-    "tests/rust/",
-)
 
 
 def find_texts(root: Path) -> Iterator[Path]:
@@ -54,17 +37,6 @@ def find_texts(root: Path) -> Iterator[Path]:
             yield path
 
 
-def is_unread(path: str) -> bool:
-    """Whether a file is still to be read."""
-    return any(_covers(entry, path) for entry in UNREAD)
-
-
-def _covers(entry: str, path: str) -> bool:
-    if entry.endswith("/"):
-        return path.startswith(entry)
-    return path == entry or f"{PurePosixPath(path).parent.as_posix()}/*" == entry
-
-
 def summarize(paths: list[str], findings: list[Finding]) -> Iterator[str]:
     """Yield the number of findings of each kind by folder, as lines."""
     counts = Counter((_folder(f.path), f.kind) for f in findings)
@@ -75,10 +47,6 @@ def summarize(paths: list[str], findings: list[Finding]) -> Iterator[str]:
         yield f"{folder:{width}}  files {files[folder]:3d}  {'  '.join(numbers)}"
     totals = [f"{kind} {sum(f.kind == kind for f in findings):4d}" for kind in KINDS]
     yield f"{'all':{width}}  files {len(paths):3d}  {'  '.join(totals)}"
-    for entry in UNREAD:
-        covered = [path for path in paths if _covers(entry, path)]
-        if covered and not any(_covers(entry, finding.path) for finding in findings):
-            yield f"{entry} has no findings: remove it from UNREAD"
 
 
 def _folder(path: str) -> str:
@@ -90,18 +58,12 @@ def main() -> int:
     """Check the tree; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--all", action="store_true", help="read the unread files too")
     parser.add_argument(
         "--summary", action="store_true", help="count all findings by folder"
     )
     options = parser.parse_args()
     root = options.root.resolve()
-    everything = options.all or options.summary
-    paths = [
-        path
-        for path in find_texts(root)
-        if everything or not is_unread(relative(path, root))
-    ]
+    paths = list(find_texts(root))
     findings = [
         finding
         for path in paths

@@ -5,8 +5,8 @@
 //! one page.
 //!
 //! Counters have eight bits, so a page takes 256 bytes at 8 mantissa bits. Thousands of tensors
-//! keep nearly all counts below 256, and fresh memory is expensive: touching a page of 4 KiB for
-//! the first time takes 2.6 µs, a third of the time to count 16,384 values. A tensor of 1,024
+//! keep nearly all counts below 256. Fresh memory is expensive: touching a page of 4 KiB for the
+//! first time takes 2.6 µs. That is a third of the time to count 16,384 values. A tensor of 1,024
 //! values takes 7 KB; with 32-bit counters it took 34 KB. `overflow` holds what exceeds eight bits.
 //!
 //! Bins that come from a file are kept as a list where pages would take more memory. One bin of

@@ -69,7 +69,7 @@ impl Cost {
                 let x = 0.5 * (a + b);
                 self.power((x - nearest(x).clamp(low, high)).abs())
             } else {
-                // Neighbouring segments share an end.
+                // Neighboring segments share an end.
                 let at_a = if a == end { at_end } else { self.integral(a, low, high) };
                 (end, at_end) = (b, self.integral(b, low, high));
                 (at_end - at_a) / width

@@ -59,7 +59,7 @@ def test_grouped_attention_is_attention_by_its_definition() -> None:
 
 
 def turned(x: Any, position: int) -> Any:
-    """Rotate each neighbouring pair by position * 10000^(-2 i / width)."""
+    """Rotate each neighboring pair by position * 10000^(-2 i / width)."""
     out = np.empty_like(x)
     for i in range(len(x) // 2):
         angle = position * 1e4 ** (-2 * i / len(x))

@@ -113,7 +113,7 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert qc.__version__ == importlib.metadata.version("quantcal")
 
 
-def test_the_compiled_part_is_optimised() -> None:
+def test_the_compiled_part_is_optimized() -> None:
     from quantcal import _core
 
     assert _core.DEBUG_BUILD is False

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import words
 from language.findings import check_file
 from language.spelling import american
 from paths import ROOT
@@ -243,17 +242,10 @@ def test_the_command_fails_with_findings_and_passes_without(tmp_path: Path) -> N
     )
     assert "phrase    1" in run(tmp_path, "--summary").stdout
     (tmp_path / "CONTRIBUTING.md").write_text("You are right.\n", "utf-8")
-    done = run(tmp_path, "--all")
+    done = run(tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_unread_files_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "UNREAD", ("docs/", "src/*", "README.md"))
-    unread = ["docs/a/b.md", "src/lib.rs", "README.md"]
-    read = ["src/float/mod.rs", "docs.md", "benches/README.md"]
-    assert [path for path in unread + read if words.is_unread(path)] == unread
-
-
-def test_the_words_of_what_has_been_read_are_in_order() -> None:
+def test_the_words_of_the_project_are_in_order() -> None:
     done = run(ROOT)
     assert (done.returncode, done.stdout) == (0, "")

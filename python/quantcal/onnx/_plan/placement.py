@@ -1,16 +1,16 @@
-"""Where activations are rounded: a QuantizeLinear/DequantizeLinear pair on which tensors.
+"""Where activations are rounded: which tensors get a QuantizeLinear/DequantizeLinear pair.
 
-For onnxruntime, on what its integer kernels read, and on results only where the kernel
-returns codes (:mod:`quantcal.onnx._plan.kernels`). So a MatMul or Gemm is not rounded behind,
-unless a quantized node reads its result as it is, if only after onnxruntime has removed
-what stands between, such as an Identity. A ReLU behind a Conv is left to the
-rounding, which cuts off below zero by itself where codes are unsigned. With
-``placement="stock"`` every result is rounded, as onnxruntime's own quantizer does.
+For onnxruntime, the inputs of its integer kernels are rounded. Results are rounded only where
+the kernel returns codes (:mod:`quantcal.onnx._plan.kernels`). So the result of a MatMul or Gemm
+stays in float, unless a quantized node reads it directly. Nodes that onnxruntime removes, such
+as an Identity, do not count as readers. A ReLU behind a Conv is left to the rounding: unsigned
+codes end at zero. ``placement="stock"`` rounds every result, as onnxruntime's own quantizer
+does.
 
-For TensorRT, as NVIDIA's documentation recommends ("Explicit Quantization", Q/DQ
-placement): on all inputs of the chosen nodes, not on their outputs, since bias, ReLU and
-residual sum are fused into the node and want its sums unrounded; and on the other input
-of a sum that a Conv alone feeds, so that the sum is fused too.
+For TensorRT, the rules are NVIDIA's ("Explicit Quantization", Q/DQ placement). All inputs of
+the chosen nodes are rounded. Their outputs are not: bias, ReLU and residual sum are fused into
+the node, which needs the sums unrounded. If only a Conv feeds one input of a sum, the other
+input is rounded, so that the sum is fused too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from quantcal.onnx._plan.weight_inputs import is_weight_only
 if TYPE_CHECKING:
     import onnx
 
-# Inputs beyond these are biases, which are quantised with the other inputs' scales.
+# Inputs beyond these are biases, which are quantized with the other inputs' scales.
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 _FUSED_SUMS = frozenset({"Conv", "ConvTranspose"})
 
