@@ -182,7 +182,7 @@ def test_signed_codes_keep_their_kernels_too(
     net = Net((8, 16))
     model = net.model(*readers(net, clipped(net, net.matmul("x"))))
     model.opset_import[0].version = opset
-    check(net, model, tmp_path / "q.onnx", activation="int8")
+    check(net, model, tmp_path / "q.onnx", activation_type="int8")
 
 
 @pytest.mark.parametrize("name", [*CLIPS, *OTHERS])

@@ -39,7 +39,7 @@ def test_signed_codes_are_multiplied_in_integers_where_one_node_reads_them(
     tmp_path: Path, form: Callable[[Net], list[str]], shape: Shape
 ) -> None:
     net = Net(shape)
-    check(net, net.model(*form(net)), tmp_path / "q.onnx", activation="int8")
+    check(net, net.model(*form(net)), tmp_path / "q.onnx", activation_type="int8")
 
 
 def transposed(net: Net) -> str:
