@@ -228,12 +228,15 @@ def outputs(
 def decibels(want: Outputs, got: Outputs) -> dict[str, float]:
     """Return the signal to noise ratio of each output; NaN where values were lost.
 
-    Values that are not finite in the float model are left out.
+    Values that are not finite in the float model are left out, and so is a sample for which
+    it returns NaN. Such a model overflows, and the order of its sums decides which values do.
     """
     found = {}
     for name, arrays in want.items():
         signal = noise = 0.0
         for first, second in zip(arrays, got[name], strict=True):
+            if np.isnan(first).any():
+                continue
             finite = np.isfinite(first)
             a, b = first[finite].astype(np.float64), second[finite].astype(np.float64)
             if not np.isfinite(b).all():
