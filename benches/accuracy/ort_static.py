@@ -17,7 +17,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 
 from quantcal.onnx._model.model import load_model
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.plan import OP_TYPES
 from quantcal.onnx._plan.prepare import prepare
 

@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime as ort
 
 from benches.harness.process import DOCS
-from quantcal.onnx._plan.cpu import weight_bits
+from quantcal.onnx._options.cpu import weight_bits
 
 PAGE = DOCS / "measurements" / "accuracy.md"
 """The page that is written."""

@@ -25,7 +25,7 @@ from benches.accuracy import file_types, speech
 from benches.harness import machine, networks
 from benches.harness.process import DOCS
 from quantcal.demo import LineSamples, render_lines
-from quantcal.onnx._plan.cpu import weight_bits
+from quantcal.onnx._options.cpu import weight_bits
 from tests.models import MODELS
 from tests.models.export import LENGTH, onnx_file
 

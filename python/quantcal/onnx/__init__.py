@@ -10,9 +10,9 @@ from __future__ import annotations
 from quantcal.onnx._graph.inputs import InputSpec
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
+from quantcal.onnx._options.config import read_config
+from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
-from quantcal.onnx._plan.config import read_config
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate

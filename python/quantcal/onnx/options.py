@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantcal.onnx._plan.option_info import OptionFlag, OptionInfo
-from quantcal.onnx._plan.quantize_options import PANELS, QuantizeOptions
+from quantcal.onnx._options.info import OptionFlag, OptionInfo
+from quantcal.onnx._options.quantize_options import PANELS, QuantizeOptions
 
 __all__ = ["PANELS", "OptionFlag", "OptionInfo", "QuantizeOptions"]

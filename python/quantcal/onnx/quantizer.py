@@ -20,13 +20,13 @@ from quantcal.onnx._observe.calibration_run import (
 )
 from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
 from quantcal.onnx._observe.recording import empty_calibrator
-from quantcal.onnx._plan.config import config_text
-from quantcal.onnx._plan.cpu import WeightBits, with_reduced_nodes
-from quantcal.onnx._plan.keywords import takes_options, with_changes
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.config import config_text
+from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
+from quantcal.onnx._options.keywords import takes_options, with_changes
+from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
+from quantcal.onnx._options.recorded_formats import activation_from_histograms
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
-from quantcal.onnx._plan.quantize_options import QuantizeKeywords, QuantizeOptions
-from quantcal.onnx._plan.recorded_formats import activation_from_histograms
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation

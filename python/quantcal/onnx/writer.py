@@ -19,15 +19,18 @@ from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._model.model import load_light
-from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._options.cpu import WeightBits
+from quantcal.onnx._options.keywords import takes_options, with_changes
+from quantcal.onnx._options.quantize_options import QuantizeOptions, WriteKeywords
+from quantcal.onnx._options.recorded_formats import (
+    activation_from_table,
+    format_mismatch,
+)
+from quantcal.onnx._options.resolved import Options, opset_for
+from quantcal.onnx._options.values import ACTIVATIONS
 from quantcal.onnx._plan.data_coverage import table_coverage
-from quantcal.onnx._plan.keywords import takes_options, with_changes
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.option_values import ACTIVATIONS
-from quantcal.onnx._plan.options import Options, opset_for
 from quantcal.onnx._plan.prepare import Prepared, prepare
-from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
-from quantcal.onnx._plan.recorded_formats import activation_from_table, format_mismatch
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save

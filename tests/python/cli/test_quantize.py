@@ -14,7 +14,7 @@ from onnx import helper
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run_in_terminal, save_model, save_samples
-from quantcal.onnx._plan.cpu import weight_bits
+from quantcal.onnx._options.cpu import weight_bits
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ MEMORY = """
 import sys
 import quantcal as qc
 from quantcal.onnx.result import peak_memory
-import quantcal.onnx._plan.config
+import quantcal.onnx._options.config
 before = peak_memory()
 try:
     qc.onnx.read_config(sys.argv[1])

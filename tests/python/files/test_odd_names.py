@@ -18,7 +18,7 @@ import onnx_models as models
 import quantcal as qc
 from cli_runs import environment, save_model, save_samples
 from quantcal.exporters import export, ncnn, onnxruntime, plain, tensorrt
-from quantcal.onnx._plan.config import save_config
+from quantcal.onnx._options.config import save_config
 
 HALF = "\ud800"
 BYTE = "\udcff"  # how Python calls the byte 0xff in a file's name

@@ -17,7 +17,7 @@ import onnx_models as models
 import quantcal as qc
 from cli_runs import call, save_model, save_samples
 from quantcal.exporters import export, tensorrt
-from quantcal.onnx._plan.config import save_config
+from quantcal.onnx._options.config import save_config
 from quantcal.onnx._write import output
 
 FEEDS = [{"x": models.random(1, 3, 9, 12)}]

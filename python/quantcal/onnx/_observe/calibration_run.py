@@ -12,10 +12,10 @@ from quantcal.onnx._check.equivalence import check_on_random_inputs, first_sampl
 from quantcal.onnx._observe.ranges import compute_ranges, share_histograms
 from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph
+from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
 from quantcal.onnx._plan.prepare import Prepared
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable

@@ -12,11 +12,11 @@ from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.ranges import share_histograms
 from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
 from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
-from quantcal.onnx._plan.keywords import takes_options, with_changes
-from quantcal.onnx._plan.names import rule_for
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.keywords import takes_options, with_changes
+from quantcal.onnx._options.names import rule_for
+from quantcal.onnx._options.quantize_options import ObserveKeywords, QuantizeOptions
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import prepare
-from quantcal.onnx._plan.quantize_options import ObserveKeywords, QuantizeOptions
 from quantcal.onnx._runtime.child_process import shared_child
 
 if TYPE_CHECKING:

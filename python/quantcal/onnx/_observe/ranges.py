@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantcal._compute import compute_params
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.onnx._plan.names import resolve_node_rules
+from quantcal.onnx._options.names import resolve_node_rules
 from quantcal.onnx._plan.plan import Plan
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy

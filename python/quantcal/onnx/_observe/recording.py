@@ -25,7 +25,7 @@ from quantcal.onnx._observe.checkpoint import Checkpoint, CheckpointKeeper
 from quantcal.onnx._observe.graph_outputs import GraphOutputsObserver
 from quantcal.onnx._observe.in_graph import InGraphObserver
 from quantcal.onnx._observe.select_tensors import ObservedGraph
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._runtime.session import Workspace

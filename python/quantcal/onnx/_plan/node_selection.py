@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._plan.names import matches, near
-from quantcal.onnx._plan.option_values import OP_TYPES
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.names import matches, near
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import OP_TYPES
 
 if TYPE_CHECKING:
     import onnx

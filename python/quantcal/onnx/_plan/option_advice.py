@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal.onnx._plan.option_values import ACTIVATIONS, PLACEMENTS, is_float
-from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.recorded_formats import activation_formats_of
+from quantcal.onnx._options.recorded_formats import activation_formats_of
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import ACTIVATIONS, PLACEMENTS, is_float
 from quantcal.onnx._plan.weight_budget import plan_within
 
 if TYPE_CHECKING:

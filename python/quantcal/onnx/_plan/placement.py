@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.weights import Weights, uses_of
+from quantcal.onnx._options.names import rule_for
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.clips import Clipping, find_clips
 from quantcal.onnx._plan.kernels import (
     FLOAT_RESULT,
@@ -29,8 +31,6 @@ from quantcal.onnx._plan.kernels import (
     reads_codes,
     removed_nodes,
 )
-from quantcal.onnx._plan.names import rule_for
-from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.range_groups import RangeGroups
 from quantcal.onnx._plan.sums import find_sums
 from quantcal.onnx._plan.weight_inputs import is_weight_only

@@ -22,12 +22,12 @@ from quantcal.onnx._graph.nonstandard_operators import (
 )
 from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.tied_weights import Tie
+from quantcal.onnx._options.names import check_rules
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import OP_TYPES
 from quantcal.onnx._plan.clips import Clipping
 from quantcal.onnx._plan.kernels import reads_codes
-from quantcal.onnx._plan.names import check_rules
 from quantcal.onnx._plan.node_selection import why_excluded
-from quantcal.onnx._plan.option_values import OP_TYPES
-from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.placement import Placement, needed
 from quantcal.onnx._plan.sums import Sum
 from quantcal.onnx._plan.weight_inputs import ALIKE, is_weight_only, weight_positions

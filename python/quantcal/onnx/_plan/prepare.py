@@ -29,12 +29,12 @@ from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._model.opset import convert_opset
+from quantcal.onnx._options.names import near
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.data_coverage import NEVER_RAN, Coverage
 from quantcal.onnx._plan.fold import fold_batch_norms, fold_constants
-from quantcal.onnx._plan.names import near
 from quantcal.onnx._plan.node_selection import check_names, why_excluded
 from quantcal.onnx._plan.operands import normalize_operands
-from quantcal.onnx._plan.options import Options
 from quantcal.onnx._plan.plan import Plan, PlanRequest
 from quantcal.onnx._plan.unquantizable import find_unquantizable
 from quantcal.onnx._plan.weight_budget import plan_within

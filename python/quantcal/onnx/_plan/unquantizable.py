@@ -18,8 +18,8 @@ from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.option_values import is_float
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import is_float
 from quantcal.onnx._plan.weight_inputs import (
     ALIKE,
     BIASED,

@@ -17,8 +17,8 @@ from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie
-from quantcal.onnx._plan.cpu import WeightBits
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.cpu import WeightBits
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.plan import Plan, PlanRequest, make_plan
 from quantcal.onnx._plan.weight_sharing import plan_weight_uses
 from quantcal.onnx._plan.weight_uses import (

@@ -17,9 +17,9 @@ from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie, tie_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.names import matches, rule_for
-from quantcal.onnx._plan.option_values import is_float
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.names import matches, rule_for
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import is_float
 from quantcal.onnx._plan.weight_inputs import (
     ALIKE,
     BIASED,
@@ -32,7 +32,7 @@ from quantcal.onnx._plan.weight_uses import NodeInput, WeightKey, WeightUse
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._plan.cpu import WeightBits
+    from quantcal.onnx._options.cpu import WeightBits
 
 ROWS = "int8"
 """The format of a table's rows if Gather cannot read the format of the weights."""

@@ -18,7 +18,7 @@ from quantcal.onnx._graph.external_data import embed_weights
 from quantcal.onnx._graph.graph import captured_by, operator_of, sort_nodes, subgraphs
 from quantcal.onnx._graph.tied_weights import compute_from_root
 from quantcal.onnx._graph.weights import drop_unread, uses_of
-from quantcal.onnx._plan.cpu import WeightBits
+from quantcal.onnx._options.cpu import WeightBits
 from quantcal.onnx._write.clip_forms import in_other_form
 from quantcal.onnx._write.initializers import Initializers
 from quantcal.onnx._write.ort_workarounds import make_loadable

@@ -28,11 +28,11 @@ from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._model.model import load_light
-from quantcal.onnx._plan.keywords import takes_options, with_changes
-from quantcal.onnx._plan.names import rule_for
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.keywords import takes_options, with_changes
+from quantcal.onnx._options.names import rule_for
+from quantcal.onnx._options.quantize_options import QuantizeOptions, WriteKeywords
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
-from quantcal.onnx._plan.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.pair_sums import (
     Floats,

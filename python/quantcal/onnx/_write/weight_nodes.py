@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.graph import all_nodes, operator_of
 from quantcal.onnx._graph.weights import Weights
-from quantcal.onnx._plan.cpu import WeightBits
-from quantcal.onnx._plan.option_values import is_float
+from quantcal.onnx._options.cpu import WeightBits
+from quantcal.onnx._options.values import is_float
 from quantcal.onnx._plan.sums import Sum
 from quantcal.onnx._plan.weight_inputs import BIASED
 from quantcal.onnx._plan.weight_sharing import plan_weight_uses

@@ -16,7 +16,7 @@ from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.onnx._plan.option_values import is_float
+from quantcal.onnx._options.values import is_float
 from quantcal.params import QuantParams
 
 if TYPE_CHECKING:

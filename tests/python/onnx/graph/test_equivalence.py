@@ -18,8 +18,8 @@ from quantcal.onnx._check.rounding import describe, is_rounding
 from quantcal.onnx._model import opset
 from quantcal.onnx._model.converter_workarounds import HiddenNodes
 from quantcal.onnx._model.model import LoadedModel
+from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan import prepare as preparing
-from quantcal.onnx._plan.options import Options
 
 SHAPE = (1, 3, 6, 8)
 

@@ -13,8 +13,8 @@ import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes, tensors_of
 from quantcal.onnx._model.model import LoadedModel, opset_of
-from quantcal.onnx._plan.option_values import OP_TYPES
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import OP_TYPES
 from quantcal.onnx._plan.prepare import Prepared, prepare
 
 

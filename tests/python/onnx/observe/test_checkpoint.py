@@ -18,7 +18,7 @@ from cli_runs import call, run, save_model
 from quantcal.cli import checkpoints
 from quantcal.onnx._observe import in_graph
 from quantcal.onnx._observe.in_graph import InGraphObserver
-from quantcal.onnx._plan.quantize_options import ObserverName
+from quantcal.onnx._options.quantize_options import ObserverName
 
 
 @pytest.fixture

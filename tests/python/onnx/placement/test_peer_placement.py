@@ -20,8 +20,8 @@ import quantcal as qc
 from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.scopes import scopes
 from quantcal.onnx._model.model import load_model
-from quantcal.onnx._plan.option_values import OP_TYPES
-from quantcal.onnx._plan.options import Options
+from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.values import OP_TYPES
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from tests.models import MODELS
 from tests.models.export import missing_packages, onnx_file

@@ -12,7 +12,7 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, save_model, save_samples
-from quantcal.onnx._plan.config import KEYS
+from quantcal.onnx._options.config import KEYS
 
 EVERYTHING = """\
 target = "onnxruntime"

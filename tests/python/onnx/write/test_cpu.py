@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import quantcal as qc
-from quantcal.onnx._plan import cpu
+from quantcal.onnx._options import cpu
 
 
 @pytest.mark.parametrize(

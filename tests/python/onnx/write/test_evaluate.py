@@ -15,7 +15,7 @@ from onnx import helper
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run_in_terminal, save_model, save_samples
-from quantcal.onnx._plan import cpu
+from quantcal.onnx._options import cpu
 
 FEEDS = [{"x": models.random(2, 8, seed=seed)} for seed in range(4)]
 NO_VNNI = cpu.weight_bits().reduce and cpu.cpu_flags() is not None

@@ -12,9 +12,9 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx import QuantizeOptions
-from quantcal.onnx._plan.config import KEYS
-from quantcal.onnx._plan.keywords import names
-from quantcal.onnx._plan.quantize_options import (
+from quantcal.onnx._options.config import KEYS
+from quantcal.onnx._options.keywords import names
+from quantcal.onnx._options.quantize_options import (
     ObserveKeywords,
     QuantizeKeywords,
     WriteKeywords,

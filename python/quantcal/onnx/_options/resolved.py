@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from quantcal.formats import QuantFormat
-from quantcal.onnx._plan.cpu import WeightBits, weight_bits
-from quantcal.onnx._plan.option_values import (
+from quantcal.onnx._options.cpu import WeightBits, weight_bits
+from quantcal.onnx._options.quantize_options import QuantizeOptions
+from quantcal.onnx._options.values import (
     ACTIVATIONS,
     NONE,
     default_strategy,
     default_weight,
     is_float,
 )
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
 
 _OPSETS = ((4, 21), (8, 13), (16, 21))  # bits of integers → first opset that has them
 _FLOAT8 = 19

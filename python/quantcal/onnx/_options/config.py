@@ -13,10 +13,10 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
-from quantcal.onnx._plan.names import near
-from quantcal.onnx._plan.option_info import BOOL, INT, LIST, TABLE, TEXT
-from quantcal.onnx._plan.options import Options
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._options.info import BOOL, INT, LIST, TABLE, TEXT
+from quantcal.onnx._options.names import near
+from quantcal.onnx._options.quantize_options import QuantizeOptions
+from quantcal.onnx._options.resolved import Options
 from quantcal.strategies.policy import Policy
 from quantcal.strategies.policy_file import load_toml, rules_of, to_toml
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from quantcal.onnx._plan.quantize_options import QuantizeOptions
+from quantcal.onnx._options.quantize_options import QuantizeOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ docstrings of ``quantize``, ``observe`` and ``write``, the keys of a TOML file, 
 flags of the command line with their help.
 
 The functions take the options as plain keywords. ``**changes: Unpack[…]`` lets type
-checkers and editors know each keyword. :func:`quantcal.onnx._plan.keywords.takes_options`
+checkers and editors know each keyword. :func:`quantcal.onnx._options.keywords.takes_options`
 puts them into ``help()`` and ``inspect.signature``. A type checker reads no metadata,
 so the keyword classes below repeat names and types, and nothing else; a test compares
 them with the fields.
@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 from quantcal.calibrator import OnNonfinite
-from quantcal.onnx._plan.cpu import CPUS
-from quantcal.onnx._plan.option_info import (
+from quantcal.onnx._options.cpu import CPUS
+from quantcal.onnx._options.info import (
     BOOL,
     INT,
     LIST,
@@ -30,7 +30,7 @@ from quantcal.onnx._plan.option_info import (
     info_of,
     option,
 )
-from quantcal.onnx._plan.option_values import (
+from quantcal.onnx._options.values import (
     ACTIVATIONS,
     BLOCK_SIZE,
     MAX_MEMORY,

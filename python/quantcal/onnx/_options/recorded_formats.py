@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
-from quantcal.onnx._plan.option_values import (
+from quantcal.onnx._options.values import (
     ACTIVATIONS,
     NONE,
     check_known,

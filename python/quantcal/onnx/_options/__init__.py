@@ -1,0 +1,1 @@
+"""What a user may choose for a quantized model: checked, with defaults, in files and flags."""
