@@ -454,10 +454,10 @@ class Calibrator:
         Parameters
         ----------
         strategy
-            A name ("minmax", "percentile_99.9", "kl", "mse", "entropy", "aciq", "hybrid") or
-            a strategy object. For several strategies, a mapping of name patterns to these, of
-            which the first match counts. Or a `Policy`, the name of one ("llm_layers"), or the
-            `Path` of a policy file.
+            A name, such as "mse" or "percentile_99.9", or a strategy object;
+            `quantcal.strategies.names()` lists the names. For several strategies, a mapping
+            of name patterns to these, of which the first match counts. Or a `Policy`, the
+            name of one ("llm_layers"), or the `Path` of a policy file.
         format
             A name such as "int8", "uint4" or "float8_e4m3fn", or a `QuantFormat`. None, the
             default, takes for each tensor the format that it was observed for (`formats`),

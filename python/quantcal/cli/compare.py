@@ -31,10 +31,6 @@ from quantcal.comparison.score import HIGHER_IS_BETTER
 from quantcal.report import columns
 from quantcal.report.picture import save_comparison
 
-_RANK = {"zero point": 9, "scale": 8, "cosine": 7, "entropy / bit": 6, "time / ms": 5}
-_RANK |= {"KL / nat": 4, "worst tensor": 4, "to zero": 3, "MSE": 2, "low": 1, "high": 1}
-"""What a narrow terminal leaves out first."""
-
 
 class Sort(str, Enum):
     """Orders of the strategies."""
@@ -198,7 +194,7 @@ def _table(heading: str, parts: Sequence[columns.Column], out: Any) -> Table:
     names, *others = parts
     return tensor_table(
         names.cells,
-        [Column(c.heading, c.cells, c.left, _RANK.get(c.heading, 0)) for c in others],
+        [Column(c.heading, c.cells, c.left, c.rank) for c in others],
         out,
         heading=heading,
     )

@@ -24,9 +24,6 @@ from quantcal.cli.rules import parse_strategy
 from quantcal.report import columns
 from quantcal.stability import TOLERANCE, check_stability
 
-# What a narrow terminal leaves out first.
-_RANK = {"first half": 1, "second half": 2, "difference": 0, "loss": 0}
-
 
 def stability(
     first: Annotated[
@@ -84,7 +81,5 @@ def stability(
     print_facts(out, facts)
     out.print()
     names, *parts = columns.of_stability(found[:limit])
-    shown = [
-        Column(part.heading, part.cells, rank=_RANK[part.heading]) for part in parts
-    ]
+    shown = [Column(part.heading, part.cells, rank=part.rank) for part in parts]
     show(out, tensor_table(names.cells, shown, out))

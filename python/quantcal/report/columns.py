@@ -1,4 +1,7 @@
-"""The columns of tables of strategies and tensors, for text and HTML."""
+"""The columns of tables of strategies and tensors, for the terminal, text and HTML.
+
+Each column has its rank here, which decides what a narrow terminal leaves out.
+"""
 
 from __future__ import annotations
 
@@ -16,55 +19,71 @@ from quantcal.stability import TensorStability
 
 
 class Column(NamedTuple):
-    """A heading and one cell per row; text is aligned left, numbers right."""
+    """A column of a table.
+
+    Parameters
+    ----------
+    heading
+        Its title.
+    cells
+        One per row.
+    rank
+        Columns with the highest rank are left out first when the terminal is too narrow. Those
+        with 0 always stay.
+    left
+        Whether it is text, which starts on the left; numbers end on the right.
+    """
 
     heading: str
     cells: list[str]
+    rank: int
     left: bool = False
 
 
 def of_scores(rows: Sequence[Score], *, by_tensor: bool = False) -> list[Column]:
     """Return the figures of strategies; `by_tensor` names the tensor of each row."""
-    columns = [Column("strategy", [row.strategy for row in rows], left=True)]
+    columns = [Column("strategy", [row.strategy for row in rows], 0, left=True)]
     if by_tensor:
-        columns.insert(0, Column("tensor", [row.tensor for row in rows], left=True))
+        columns.insert(0, Column("tensor", [row.tensor for row in rows], 0, left=True))
     params = [row.params for row in rows]
 
-    def number(heading: str, figure: str, format: Callable[[float], str]) -> None:
+    def number(
+        heading: str, rank: int, figure: str, format: Callable[[float], str]
+    ) -> None:
         cells = [format(getattr(r, figure)) if r.has(figure) else NONE for r in rows]
-        columns.append(Column(heading, cells))
+        columns.append(Column(heading, cells, rank))
 
-    for heading in ("low", "high", "scale"):
+    for heading, rank in (("low", 1), ("high", 1), ("scale", 8)):
         cells = [NONE if p is None else spread(getattr(p, heading)) for p in params]
-        columns.append(Column(heading, cells))
+        columns.append(Column(heading, cells, rank))
     if any(p is not None and np.any(p.zero_point) for p in params):
         cells = [NONE if p is None else spread(p.zero_point) for p in params]
-        columns.append(Column("zero point", cells))
-    number("clipped", "clipped", share)
-    number("to zero", "rounded_to_zero", share)
-    number("MSE", "mse", real)
-    number("SQNR", "sqnr_db", decibels)
-    number("cosine", "cosine", lambda x: f"{x:.6f}")
-    number("KL / nat", "divergence", real)
-    number("entropy / bit", "code_entropy", lambda x: f"{x:.2f}")
-    number("time / ms", "seconds", lambda x: f"{1000 * x:.2f}")
+        columns.append(Column("zero point", cells, 9))
+    number("clipped", 0, "clipped", share)
+    number("to zero", 3, "rounded_to_zero", share)
+    number("MSE", 2, "mse", real)
+    number("SQNR", 0, "sqnr_db", decibels)
+    number("cosine", 7, "cosine", lambda x: f"{x:.6f}")
+    number("KL / nat", 4, "divergence", real)
+    number("entropy / bit", 6, "code_entropy", lambda x: f"{x:.2f}")
+    number("time / ms", 5, "seconds", lambda x: f"{1000 * x:.2f}")
     return columns
 
 
 def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
     """Return the figures of strategies over many tensors."""
     columns = [
-        Column("strategy", [row.strategy for row in rows], left=True),
-        Column("median SQNR", [_decibels(row.median_sqnr_db) for row in rows]),
-        Column("min SQNR", [_decibels(row.min_sqnr_db) for row in rows]),
-        Column("best for", [str(row.best) for row in rows]),
-        Column("time / ms", [f"{1000 * row.seconds:.1f}" for row in rows]),
+        Column("strategy", [row.strategy for row in rows], 0, left=True),
+        Column("median SQNR", [_decibels(row.median_sqnr_db) for row in rows], 0),
+        Column("min SQNR", [_decibels(row.min_sqnr_db) for row in rows], 0),
+        Column("best for", [str(row.best) for row in rows], 0),
+        Column("time / ms", [f"{1000 * row.seconds:.1f}" for row in rows], 5),
     ]
     if any(row.failed for row in rows):
         cells = [str(row.failed) for row in rows]
-        columns.insert(4, Column("not for", cells))
+        columns.insert(4, Column("not for", cells, 0))
     columns.append(
-        Column("worst tensor", [row.worst or NONE for row in rows], left=True)
+        Column("worst tensor", [row.worst or NONE for row in rows], 4, left=True)
     )
     return columns
 
@@ -72,11 +91,13 @@ def of_summary(rows: Sequence[StrategySummary]) -> list[Column]:
 def of_stability(rows: Sequence[TensorStability]) -> list[Column]:
     """Return the differences between two halves of the data."""
     return [
-        Column("tensor", [row.name for row in rows], left=True),
-        Column("first half", [_range(row.first) for row in rows]),
-        Column("second half", [_range(row.second) for row in rows]),
-        Column("difference", [_finite(row.difference, share) for row in rows]),
-        Column("loss", [_finite(row.loss_db, lambda x: f"{x:.2f} dB") for row in rows]),
+        Column("tensor", [row.name for row in rows], 0, left=True),
+        Column("first half", [_range(row.first) for row in rows], 1),
+        Column("second half", [_range(row.second) for row in rows], 2),
+        Column("difference", [_finite(row.difference, share) for row in rows], 0),
+        Column(
+            "loss", [_finite(row.loss_db, lambda x: f"{x:.2f} dB") for row in rows], 0
+        ),
     ]
 
 

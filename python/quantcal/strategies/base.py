@@ -32,8 +32,9 @@ class Strategy(Protocol):
 class UsesObservations(Protocol):
     """A strategy that uses the extremes of each observation.
 
-    These are not kept by channel, so such a strategy is refused there. If it has an attribute
-    `needs_observations` that is false, its `range` is called instead.
+    `range_of` is called for each tensor that was observed as a whole. The extremes are not kept
+    by channel, so the strategy is refused there, unless an attribute `needs_observations` is
+    false. Then `range` is called for each channel.
     """
 
     def range_of(self, stats: TensorStats, format: QuantFormat) -> tuple[float, float]:

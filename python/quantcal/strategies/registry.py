@@ -50,6 +50,15 @@ def names() -> list[str]:
     return [*_BY_NAME, "percentile_<number>"]
 
 
+def plain_names() -> list[str]:
+    """Return the first name of each strategy that needs no options."""
+    first: dict[Callable[..., Strategy], str] = {}
+    for name, factory in _BY_NAME.items():
+        if not _required(factory):
+            first.setdefault(factory, name)
+    return list(first.values())
+
+
 def factories() -> dict[str, Callable[..., Strategy]]:
     """Return the factories of strategies, by name."""
     return dict(_BY_NAME)
@@ -150,17 +159,22 @@ def _create(
         if wanted:
             msg = f'Strategy "{name}": {option} is {shown(value)}, but it must be {wanted}.'
             raise TypeError(msg)
-    missing = [
-        option
-        for option, field in known.items()
-        if option not in options
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
+    missing = [option for option in _required(factory) if option not in options]
     if missing:
         msg = f'Strategy "{name}" needs {" and ".join(missing)}.'
         raise CalibrationError(msg)
     return factory(**options)
+
+
+def _required(factory: Callable[..., Strategy]) -> list[str]:
+    """Return the options of a strategy that have no default."""
+    known: dict[str, Any] = getattr(factory, "__dataclass_fields__", {})
+    return [
+        option
+        for option, field in known.items()
+        if field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
 
 
 def _mistyped(field: dataclasses.Field[Any], value: Any) -> str | None:

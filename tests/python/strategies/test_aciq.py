@@ -206,9 +206,10 @@ def test_the_figures_of_the_closed_form_are_true() -> None:
         p = qc.calibrate(x, strategy, format=f"int{bits}")
         return oracles.norm(x, 2, p.format, p.scale, p.zero_point)
 
-    for bits, closed, minimum, times, on_a_grid in (
-        (4, 1.33, 2.56, 6.9, 5.0),
-        (8, 1.88, 3.92, 188, 191),
+    # At 8 bits, eight draws of a million values gave 170 to 191 times.
+    for bits, closed, minimum, times, on_a_grid, scatter in (
+        (4, 1.33, 2.56, 6.9, 5.0, 0.02),
+        (8, 1.88, 3.92, 188, 180, 0.065),
     ):
         for figure in (f"{closed} std", f"{minimum} std", f"{times}", f"{on_a_grid}"):
             assert figure in text
@@ -219,5 +220,4 @@ def test_the_figures_of_the_closed_form_are_true() -> None:
         assert ratio == pytest.approx(times, rel=5e-3)
         form = qc.ACIQ("gauss", "closed_form")
         found = measured(form, bits) / measured(qc.MSE(), bits)
-        # What a million values scatter.
-        assert found == pytest.approx(on_a_grid, rel=0.02)
+        assert found == pytest.approx(on_a_grid, rel=scatter)

@@ -15,10 +15,10 @@ from quantcal.onnx._graph.scopes import inferred_types, scopes, unify_names
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, model_inputs
 from quantcal.onnx._plan.prepare import declared_types
-from quantcal.onnx._runtime.memory_groups import ITEM_BYTES
+from quantcal.onnx._runtime.memory_groups import OBSERVABLE
 from quantcal.onnx._runtime.session import Workspace
 
-KINDS = ", ".join(kind.removeprefix("tensor(").rstrip(")") for kind in ITEM_BYTES)
+KINDS = ", ".join(kind.removeprefix("tensor(").rstrip(")") for kind in OBSERVABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def find_tensors(loaded: LoadedModel, tensors: str | Iterable[str]) -> ObservedG
         names = [
             name
             for name in known
-            if types.get(name) in ITEM_BYTES and name not in constants
+            if types.get(name) in OBSERVABLE and name not in constants
         ]
         if not names:
             _refuse_integers(loaded.label, types, [n for n in known if n in types])
@@ -116,7 +116,7 @@ def _check_tensor(
         raise CalibrationError(
             f"{label} has no tensor {name!r}. Near names: {', '.join(near)}."
         )
-    if types.get(name) not in ITEM_BYTES:
+    if types.get(name) not in OBSERVABLE:
         raise CalibrationError(
             f"{name!r} has the type {types.get(name, 'unknown')}; only {KINDS} "
             "tensors can be observed."

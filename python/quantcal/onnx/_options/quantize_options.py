@@ -41,6 +41,8 @@ from quantcal.onnx._options.values import (
     check_values,
 )
 from quantcal.strategies.policy import StrategyLike
+from quantcal.strategies.presets import NAMED
+from quantcal.strategies.registry import plain_names
 
 ObserverName = Literal["auto", "in_graph", "outputs"]
 
@@ -84,9 +86,9 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--strategy",
             RANGES,
-            "How ranges are chosen: mse, minmax, percentile_99.99 (or any number, in "
-            "percent), percentile_adaptive, kl, entropy, aciq, hybrid, softmax; llm_layers, "
-            "by kind of transformer layer; or a policy file, .toml or .json. "
+            f"How ranges are chosen: {', '.join(plain_names())}; percentile_99.9, or any "
+            f"other number of percent; a named policy ({', '.join(NAMED)}); or a policy "
+            "file, .toml or .json. "
             "PATTERN=NAME is for the tensors whose names match, such as '*attn*=minmax' or "
             "'re:layers[.]0[.]=minmax'. 'node:*attn*=minmax' is for what such nodes read and "
             "write. Repeat it: the first match counts, and a plain name or a file "

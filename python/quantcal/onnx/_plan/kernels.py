@@ -39,7 +39,8 @@ _CODED_RESULT = frozenset(
         *("Sigmoid", "Softmax", "LeakyRelu", "AveragePool", "GlobalAveragePool"),
     }
 )
-# They move or select codes as they do floats. A Relu or Clip before a rounding is left to it.
+# They move or select codes as they do floats. A Relu or Clip does so where unsigned codes
+# behind it start at zero: their rounding clips the same values, and onnxruntime removes it.
 _MOVES = frozenset(
     {
         *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"),

@@ -3,9 +3,9 @@
 For onnxruntime, the inputs of its integer kernels are rounded. Results are rounded only where
 the kernel returns codes (:mod:`quantcal.onnx._plan.kernels`). So the result of a MatMul or Gemm
 stays in float, unless a quantized node reads it directly. Nodes that onnxruntime removes, such
-as an Identity, do not count as readers. A ReLU behind a Conv is left to the rounding: unsigned
-codes end at zero. ``placement="stock"`` rounds every result, as onnxruntime's own quantizer
-does.
+as an Identity, do not count as readers. With unsigned codes, the result of a Conv is rounded
+behind its ReLU: codes that start at zero clip as the ReLU does, so onnxruntime removes it.
+``placement="stock"`` rounds every result, as onnxruntime's own quantizer does.
 
 For TensorRT, the rules are NVIDIA's ("Explicit Quantization", Q/DQ placement). All inputs of
 the chosen nodes are rounded. Their outputs are not: bias, ReLU and residual sum are fused into
@@ -89,11 +89,14 @@ class Placement:
         self._options = options
         self._used = uses_of(graph)
         self._weights = Weights(graph)
+        # For each rounded tensor, the nodes that read it rounded. The others read it in float.
         self._readers: dict[str, set[str]] = {}
-        self._written: set[str] = set()
+        # Those that all of their readers read rounded.
+        self._rounded_for_all: set[str] = set()
+        # The quantized nodes that read or make each rounded tensor; their rules are for it.
         self._beside: dict[str, list[str]] = {}
         self.formats: dict[str, str] = {}
-        self._gates = self._find_gates()
+        self._zero_clips = self._find_zero_clips()
         self._removed = removed_nodes(graph, nodes, ranks, self._weights)
         self._behind: dict[str, list[str]] = {}
         for name, source in self._removed.items():
@@ -122,7 +125,7 @@ class Placement:
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return the tensors to observe for each that is rounded."""
         sharing = RangeGroups(
-            self._graph, self.sites, self._constants, self._gates, self._removed
+            self._graph, self.sites, self._constants, self._zero_clips, self._removed
         )
         return sharing.sources()
 
@@ -136,11 +139,11 @@ class Placement:
             if minimal and not reads_codes(operator):
                 continue
             for name in _read(node):
-                self._site(name, node.name).add(node.name)
+                self._add_site(name, node.name).add(node.name)
             if minimal and not needs_rounded_result(operator):
                 continue
             if self._options.rounds_outputs:
-                self._write(node.output, node.name)
+                self._round_for_all(node.output, node.name)
         if minimal:
             for node in chosen:
                 if operator_of(node) in FLOAT_RESULT:
@@ -150,11 +153,11 @@ class Placement:
         else:
             self._add_residuals()
 
-    def _write(self, names: Iterable[str], node: str) -> None:
-        """Round what a node makes, for all that read it."""
+    def _round_for_all(self, names: Iterable[str], node: str) -> None:
+        """Round these tensors beside a node, for all of their readers."""
         for name in names:
-            self._site(name, node)
-            self._written.add(name)
+            self._add_site(name, node)
+            self._rounded_for_all.add(name)
 
     def _round_if_read(self, node: onnx.NodeProto) -> None:
         """Round a float result for all readers if a quantized node is among them.
@@ -163,8 +166,8 @@ class Placement:
         no integer kernel at all.
         """
         for name in self._results(node):
-            if any(self._readers.get(same) for same in self._same(name)):
-                self._write([self._last(name)], node.name)
+            if any(self._readers.get(same) for same in self._aliases(name)):
+                self._round_for_all([self._last(name)], node.name)
 
     def _find_clips(self) -> dict[str, Clipping]:
         products = {}
@@ -174,8 +177,10 @@ class Placement:
             formats = [self.formats[name] for name in _read(node) if name in self.sites]
             if not formats or not all(map(has_integer_sums, formats)):
                 continue
-            same = {same for made in self._products(node) for same in self._same(made)}
-            if not same & self._written:
+            same = {
+                same for made in self._products(node) for same in self._aliases(made)
+            }
+            if not same & self._rounded_for_all:
                 products[node.name] = same
         return find_clips(
             self._graph, products, self.sites, self._removed, self._weights
@@ -193,7 +198,7 @@ class Placement:
         if node.name in self._added:
             yield self._added[node.name]
 
-    def _same(self, name: str) -> Iterator[str]:
+    def _aliases(self, name: str) -> Iterator[str]:
         """Yield a tensor, and those that are the same one to onnxruntime."""
         waiting = [name]
         while waiting:
@@ -206,13 +211,14 @@ class Placement:
             (name,) = self._behind[name]
         return name
 
-    def _site(self, name: str, node: str) -> set[str]:
+    def _add_site(self, name: str, node: str) -> set[str]:
+        """Round a tensor beside a node. Return the readers of the rounded tensor, to add to."""
         beside = self._beside.setdefault(name, [])
         if node not in beside:
             beside.append(node)
         return self._readers.setdefault(name, set())
 
-    def _find_gates(self) -> dict[str, str]:
+    def _find_zero_clips(self) -> dict[str, str]:
         """Return tensor → output of the ReLU or Clip from 0 on that alone reads it."""
         return {
             node.input[0]: node.output[0]
@@ -238,16 +244,16 @@ class Placement:
             for node in all_nodes(self._graph)
             if operator_of(node) == "Relu"
         }
-        for before, behind in self._gates.items():
-            if before not in self._written or chosen.get(before, True):
+        for before, behind in self._zero_clips.items():
+            if before not in self._rounded_for_all or chosen.get(before, True):
                 continue
             makers = self._beside[before]
             beside = self._beside.setdefault(behind, [])
             beside += [name for name in makers if name not in beside]
             if self._format(behind).startswith("u"):
                 self._readers.setdefault(behind, set())
-                self._written.add(behind)
-                self._written.discard(before)
+                self._rounded_for_all.add(behind)
+                self._rounded_for_all.discard(before)
                 del self._readers[before]
 
     def _add_residuals(self) -> None:
@@ -270,7 +276,7 @@ class Placement:
             first, second = node.input
             if first != second and (fused(first) or fused(second)):
                 other = second if fused(first) else first
-                self._site(other, node.name).add(node.name)
+                self._add_site(other, node.name).add(node.name)
 
     def _format(self, name: str) -> str:
         if name not in self.formats:
@@ -289,7 +295,9 @@ class Placement:
             order += [value.name for value in scope.input]
             order += [name for node in scope.node for name in node.output]
         return {
-            name: None if name in self._written else frozenset(self._readers[name])
+            name: None
+            if name in self._rounded_for_all
+            else frozenset(self._readers[name])
             for name in dict.fromkeys(order)
             if name in self._readers and name in self._floats
         }

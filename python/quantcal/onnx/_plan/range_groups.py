@@ -40,7 +40,7 @@ class RangeGroups:
     sites : iterable of str
         The tensors that are quantized, in the order of the graph.
     constants : set of str
-    gates : mapping of str to str
+    zero_clips : mapping of str to str
         Tensor → output of the ReLU or Clip with minimum 0 that is its only reader.
     removed : mapping of str to str
         Output → input of nodes that change nothing.
@@ -51,7 +51,7 @@ class RangeGroups:
         graph: onnx.GraphProto,
         sites: Iterable[str],
         constants: set[str],
-        gates: Mapping[str, str],
+        zero_clips: Mapping[str, str],
         removed: Mapping[str, str],
     ) -> None:
         self._removed = removed
@@ -65,7 +65,7 @@ class RangeGroups:
                 self._join(name, source)
         for name in self._sites:
             self._concat(name, constants)
-        for name, let_through in gates.items():
+        for name, let_through in zero_clips.items():
             if name in self._sites:
                 self._join(name, let_through)
 

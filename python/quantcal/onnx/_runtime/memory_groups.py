@@ -22,12 +22,13 @@ from quantcal.onnx._runtime.session import Workspace
 if TYPE_CHECKING:
     import onnxruntime
 
-ITEM_BYTES = {
+OBSERVABLE = {
     "tensor(float16)": 2,
     "tensor(bfloat16)": 2,
     "tensor(float)": 4,
     "tensor(double)": 8,
 }
+"""The element types that can be observed, by onnxruntime's names: bytes of a value."""
 
 
 class GroupedRun:
@@ -97,7 +98,7 @@ class GroupedRun:
         session, names = self._shapes
         shapes = run(session, list(names), feed, where)
         for name, shape in zip(names.values(), shapes, strict=True):
-            size = math.prod(map(int, shape)) * ITEM_BYTES.get(self._types[name], 8)
+            size = math.prod(map(int, shape)) * OBSERVABLE.get(self._types[name], 8)
             self._sizes[name] = max(size, self._sizes.get(name, 0))
 
     def _shape_session(self) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
