@@ -1,6 +1,6 @@
 //! Counting a block: picks the key, removes zeros, and runs the pipeline on the widest vectors.
 //!
-//! A sample of each block shows mode often codes repeat. If they do, four subhistograms take turns,
+//! A sample of each block shows how often codes repeat. If they do, four subhistograms take turns,
 //! and a step of equal codes is counted at once. Where a fifth of the sample is zeros, as after a
 //! `ReLU`, the zeros are removed first: float32 with half zeros 0.466 → 0.304 ns a value.
 
@@ -19,7 +19,7 @@ use crate::{
 
 impl Subhistograms {
     /// Counts a block of values and adds its extremes to `seen`. With `checked`, every counter that
-    /// wraps is listed. Returns mode many zeros were removed, which are in no counter.
+    /// wraps is listed. Returns how many zeros were removed; no counter has them.
     pub(crate) fn count<T: Element>(
         &mut self,
         block: &[T],

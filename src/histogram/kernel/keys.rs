@@ -117,8 +117,8 @@ impl<T: Element> BinKey for FloatKey<T> {
         let bits = four.map(|x| u64::from(x.to_f32().to_bits()));
         let (a, b) = (simd::opaque(bits[0] | bits[1] << 32), simd::opaque(bits[2] | bits[3] << 32));
         let low = |pair: u64| (pair as u32 >> self.shift) as usize & self.mask;
-        let overflow = |pair: u64| (pair >> (32 + self.shift)) as usize & self.mask;
-        [low(a), overflow(a), low(b), overflow(b)]
+        let high = |pair: u64| (pair >> (32 + self.shift)) as usize & self.mask;
+        [low(a), high(a), low(b), high(b)]
     }
 
     #[inline(always)]
