@@ -14,18 +14,17 @@ pub const BLOCK: usize = 2048;
 pub trait Element: Copy + Send + Sync + 'static {
     /// Default mantissa bits of a histogram of this type: all of them for 16-bit types, so that
     /// every value has its own bin; 8 otherwise.
+    ///
+    /// They lie between [`MIN_MANTISSA_BITS`](super::MIN_MANTISSA_BITS) and
+    /// [`MAX_MANTISSA_BITS`](super::MAX_MANTISSA_BITS); recording a type with others does not
+    /// compile. A histogram without a fixed resolution takes the minimum over the types that it
+    /// records. So a type with few bits also coarsens the values of all others.
     const MANTISSA_BITS: u32;
     /// Mantissa bits of the type; a histogram of that many loses nothing.
     const ALL_MANTISSA_BITS: u32;
 
     /// Number of values of the exponent field.
     const OCTAVES: usize = 256;
-
-    /// The values themselves, if they are `f32`.
-    fn as_f32(values: &[Self]) -> Option<&[f32]> {
-        let _ = values;
-        None
-    }
 
     /// The bits of the values, if the type has 16.
     fn bits(values: &[Self]) -> Option<&[u16]> {
@@ -54,10 +53,6 @@ pub(crate) fn are_finite<T: Element>(values: &[T]) -> bool {
 impl Element for f32 {
     const MANTISSA_BITS: u32 = 8;
     const ALL_MANTISSA_BITS: u32 = 23;
-
-    fn as_f32(values: &[Self]) -> Option<&[f32]> {
-        Some(values)
-    }
 
     fn of_bits(_: u16) -> Self {
         0.0

@@ -85,7 +85,7 @@ impl Histogram {
 
     /// Prepares for elements of type `T`: coarsens to their resolution unless it is fixed.
     pub(super) fn settle<T: Element>(&mut self) -> Layout {
-        let native = Layout::of(T::MANTISSA_BITS);
+        let native = Layout::native::<T>();
         if !self.fixed {
             self.coarsen_to(native);
         }
