@@ -59,6 +59,7 @@ impl Subhistograms {
         seen: &mut Summary,
     ) -> u64 {
         let shift = 23 - space.mantissa_bits;
+        // The mask is 0 because a search for zeros makes no codes.
         if !has_many_zeros(FloatKey::new(shift, 0), block) {
             let count = CountFloats { values: block, shift, checked, scratch: self };
             seen.merge(&simd::dispatch(count));

@@ -109,6 +109,9 @@ impl Histogram {
 }
 
 /// The layout's code of a float16 subnormal: that of number k is the code of k · 2^-24.
+///
+/// Float16 is the only type whose codes have an offset, so its smallest subnormal, 2^-24, is written
+/// out. Another type with fewer than 256 octaves needs its own.
 fn subnormal(layout: Layout, code: usize, space: CodeSpace) -> usize {
     let first_negative = space.octaves << space.mantissa_bits;
     let magnitude = (code % first_negative) as f32 * f32::from_bits((127 - 24) << 23);
