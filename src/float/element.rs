@@ -3,9 +3,9 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-/// Elements of a block: 8 KiB of `f32`, well inside a first-level cache of 32 KiB, with room for
-/// the counters beside it.
-pub const BLOCK: usize = 2048;
+/// Elements that are widened together: 8 KiB of `f32`, well inside a first-level cache of 32 KiB,
+/// with room for the counters beside it.
+pub const WIDEN_BLOCK: usize = 2048;
 
 /// A float that can be observed.
 ///
@@ -40,14 +40,14 @@ pub trait Element: Copy + Send + Sync + 'static {
 
     /// Returns `values` as `f32`; uses `buffer` only if they are not `f32` already. `values` must
     /// not be longer than the buffer.
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32];
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32];
 }
 
 /// Whether all values are finite.
 pub(crate) fn are_finite<T: Element>(values: &[T]) -> bool {
-    let mut buffer = [0.0; BLOCK];
+    let mut buffer = [0.0; WIDEN_BLOCK];
     let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
-    values.chunks(BLOCK).all(|block| finite(T::widen(block, &mut buffer)))
+    values.chunks(WIDEN_BLOCK).all(|block| finite(T::widen(block, &mut buffer)))
 }
 
 impl Element for f32 {
@@ -63,7 +63,7 @@ impl Element for f32 {
         self
     }
 
-    fn widen<'a>(values: &'a [Self], _: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], _: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         values
     }
 }
@@ -82,7 +82,7 @@ impl Element for f64 {
     }
 
     /// Rounds to nearest. A value beyond `f32` becomes ±inf and is counted as such.
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, &v) in out.iter_mut().zip(values) {
             *o = v as f32;
@@ -114,7 +114,7 @@ impl Element for f16 {
         f32::from_bits(magnitude.to_bits() | non_finite | (bits & 0x8000) << 16)
     }
 
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         values.convert_to_f32_slice(out);
         out
@@ -138,7 +138,7 @@ impl Element for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, v) in out.iter_mut().zip(values) {
             *o = Element::to_f32(*v);

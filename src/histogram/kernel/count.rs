@@ -13,7 +13,7 @@ use super::{
     scratch::Subhistograms,
 };
 use crate::{
-    float::{BLOCK, Element, Layout},
+    float::{Element, Layout, WIDEN_BLOCK},
     simd,
 };
 
@@ -66,8 +66,8 @@ impl Subhistograms {
             return 0;
         }
         let mut nonzero = std::mem::take(&mut self.nonzero);
-        let (mut len, mut buffer) = (0, [0.0; BLOCK]);
-        for part in block.chunks(BLOCK) {
+        let (mut len, mut buffer) = (0, [0.0; WIDEN_BLOCK]);
+        for part in block.chunks(WIDEN_BLOCK) {
             len += simd::without_zeros(T::widen(part, &mut buffer), &mut nonzero, len);
         }
         let count = CountFloats { values: &nonzero[..len], shift, checked, scratch: self };
@@ -202,7 +202,7 @@ mod tests {
         let space = CodeSpace::of::<T>(layout);
         let (mut seen, mut scratch, mut out) = (Summary::new(), Subhistograms::new(), 0);
         scratch.prepare(space);
-        for block in values.chunks(BLOCK) {
+        for block in values.chunks(WIDEN_BLOCK) {
             out += count(&mut scratch, block, space, checked, &mut seen);
         }
         let Subhistograms { counters, wrapped, used, .. } = scratch;
@@ -231,7 +231,7 @@ mod tests {
         }
         let shift = 23 - space.mantissa_bits;
         if has_many_zeros(FloatKey::new(shift, 0), block) {
-            let mut nonzero = T::widen(block, &mut [0.0; BLOCK]).to_vec();
+            let mut nonzero = T::widen(block, &mut [0.0; WIDEN_BLOCK]).to_vec();
             nonzero.retain(|&x| x != 0.0);
             seen.merge(&CountFloats { values: &nonzero, shift, checked, scratch }.run());
             let zeros = (block.len() - nonzero.len()) as u64;
