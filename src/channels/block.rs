@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::{
     Histogram,
-    float::{BLOCK, Element},
+    float::{Element, WIDEN_BLOCK},
     histogram::Interleaved,
     shape::Shape,
 };
@@ -73,7 +73,7 @@ impl<T: Element> Data<'_, T> {
         tile.resize(histograms.len() * stride, 0.0);
         let mut staged = Staged::new();
         let width = histograms.len() * inner;
-        let step = (BLOCK / width).max(STAGED);
+        let step = (WIDEN_BLOCK / width).max(STAGED);
         for start in rows.clone().step_by(together) {
             let rows = start..(start + together).min(rows.end);
             for at in rows.clone().step_by(step) {
@@ -92,13 +92,13 @@ impl<T: Element> Data<'_, T> {
 
 /// Some rows of a block as contiguous `f32`.
 struct Staged {
-    buffer: [f32; BLOCK],
+    buffer: [f32; WIDEN_BLOCK],
     rows: Vec<f32>,
 }
 
 impl Staged {
     fn new() -> Self {
-        Self { buffer: [0.0; BLOCK], rows: Vec::new() }
+        Self { buffer: [0.0; WIDEN_BLOCK], rows: Vec::new() }
     }
 
     /// The `width` elements from `first` on of each row. Rows are `stride` elements apart.
@@ -110,12 +110,12 @@ impl Staged {
         first: usize,
         width: usize,
     ) -> &'a [f32] {
-        if width == stride && rows.len() * stride <= BLOCK {
+        if width == stride && rows.len() * stride <= WIDEN_BLOCK {
             return T::widen(&values[rows.start * stride..rows.end * stride], &mut self.buffer);
         }
         self.rows.clear();
         for row in rows {
-            for block in values[row * stride + first..][..width].chunks(BLOCK) {
+            for block in values[row * stride + first..][..width].chunks(WIDEN_BLOCK) {
                 self.rows.extend_from_slice(T::widen(block, &mut self.buffer));
             }
         }

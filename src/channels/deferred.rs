@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::ChannelStats;
 use crate::{
     error::{Error, Result},
-    float::{BLOCK, Element},
+    float::{Element, WIDEN_BLOCK},
     shape::Shape,
     simd,
 };
@@ -47,9 +47,9 @@ impl DeferredStats {
             return self.settled().observe(values, shape);
         }
         let mut copy = Vec::with_capacity(values.len());
-        let mut buffer = [0.0; BLOCK];
+        let mut buffer = [0.0; WIDEN_BLOCK];
         simd::with_denormals(|| {
-            for block in values.chunks(BLOCK) {
+            for block in values.chunks(WIDEN_BLOCK) {
                 copy.extend_from_slice(T::widen(block, &mut buffer));
             }
         });

@@ -3,7 +3,7 @@
 use super::ChannelStats;
 use crate::{
     Histogram,
-    float::{BLOCK, Element, are_finite},
+    float::{Element, WIDEN_BLOCK, are_finite},
     parallel,
     shape::Shape,
 };
@@ -18,7 +18,7 @@ impl ChannelStats {
     /// If `values` does not have as many elements as `shape`.
     pub fn non_finite<T: Element>(values: &[T], shape: Shape) -> Option<NonFiniteChannels> {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
-        let blocks = values.chunks(8 * BLOCK);
+        let blocks = values.chunks(8 * WIDEN_BLOCK);
         let finite = |all: &mut bool, block: &[T]| *all = *all && are_finite(block);
         if !parallel::fold(values.len() >= PARALLEL, blocks, || true, finite).contains(&false) {
             return None;

@@ -91,7 +91,7 @@ impl ChannelStats {
         assert_eq!(values.len(), shape.len(), "the shape is that of the values");
         self.check(self.axis, shape.channels)?;
         self.check_room(values.len() as u64, 1)?;
-        self.settle(shape.channels)?;
+        self.set_channels(shape.channels)?;
         self.observations += 1;
         if !values.is_empty() {
             simd::with_denormals(|| self.record(&Data { values, shape }));
@@ -131,7 +131,7 @@ impl ChannelStats {
     }
 
     /// Sets the number of channels if there are none yet; refuses another number.
-    fn settle(&mut self, channels: usize) -> Result<()> {
+    fn set_channels(&mut self, channels: usize) -> Result<()> {
         self.check(self.axis, channels)?;
         if self.channels.is_empty() {
             self.channels = vec![self.template.clone(); channels];
@@ -148,7 +148,7 @@ impl ChannelStats {
         self.check(other.axis, other.channels.len())?;
         self.check_room(other.count(), other.observations)?;
         if !other.channels.is_empty() {
-            self.settle(other.channels.len())?;
+            self.set_channels(other.channels.len())?;
         }
         self.template.add(&other.template);
         let channels = &mut self.channels;

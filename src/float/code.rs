@@ -9,6 +9,7 @@
 //! The code of a negative value is that of its magnitude with the sign bit on top, so codes fall as
 //! negative values rise. Infinities and NaN have codes above all finite ones of their sign.
 
+use super::Element;
 use crate::error::{Error, Result};
 
 /// Coarsest resolution: 8 bins an octave.
@@ -38,7 +39,18 @@ impl Layout {
         }
     }
 
-    /// The layout of an element type, whose mantissa bits are within the limits.
+    /// The layout of an element type. Its mantissa bits are checked when it is compiled.
+    pub(crate) fn native<T: Element>() -> Self {
+        const {
+            assert!(
+                T::MANTISSA_BITS >= MIN_MANTISSA_BITS && T::MANTISSA_BITS <= MAX_MANTISSA_BITS,
+                "Element::MANTISSA_BITS must be 3 to 12"
+            );
+        }
+        Self { mantissa_bits: T::MANTISSA_BITS }
+    }
+
+    /// The layout with mantissa bits that are known to be within the limits.
     pub(crate) fn of(mantissa_bits: u32) -> Self {
         debug_assert!((MIN_MANTISSA_BITS..=MAX_MANTISSA_BITS).contains(&mantissa_bits));
         Self { mantissa_bits }

@@ -3,9 +3,9 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-/// Elements of a block: 8 KiB of `f32`, well inside a first-level cache of 32 KiB, with room for
-/// the counters beside it.
-pub const BLOCK: usize = 2048;
+/// Elements that are widened together: 8 KiB of `f32`, well inside a first-level cache of 32 KiB,
+/// with room for the counters beside it.
+pub const WIDEN_BLOCK: usize = 2048;
 
 /// A float that can be observed.
 ///
@@ -14,18 +14,17 @@ pub const BLOCK: usize = 2048;
 pub trait Element: Copy + Send + Sync + 'static {
     /// Default mantissa bits of a histogram of this type: all of them for 16-bit types, so that
     /// every value has its own bin; 8 otherwise.
+    ///
+    /// They lie between [`MIN_MANTISSA_BITS`](super::MIN_MANTISSA_BITS) and
+    /// [`MAX_MANTISSA_BITS`](super::MAX_MANTISSA_BITS); recording a type with others does not
+    /// compile. A histogram without a fixed resolution takes the minimum over the types that it
+    /// records. So a type with few bits also coarsens the values of all others.
     const MANTISSA_BITS: u32;
     /// Mantissa bits of the type; a histogram of that many loses nothing.
     const ALL_MANTISSA_BITS: u32;
 
     /// Number of values of the exponent field.
     const OCTAVES: usize = 256;
-
-    /// The values themselves, if they are `f32`.
-    fn as_f32(values: &[Self]) -> Option<&[f32]> {
-        let _ = values;
-        None
-    }
 
     /// The bits of the values, if the type has 16.
     fn bits(values: &[Self]) -> Option<&[u16]> {
@@ -41,23 +40,19 @@ pub trait Element: Copy + Send + Sync + 'static {
 
     /// Returns `values` as `f32`; uses `buffer` only if they are not `f32` already. `values` must
     /// not be longer than the buffer.
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32];
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32];
 }
 
 /// Whether all values are finite.
 pub(crate) fn are_finite<T: Element>(values: &[T]) -> bool {
-    let mut buffer = [0.0; BLOCK];
+    let mut buffer = [0.0; WIDEN_BLOCK];
     let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
-    values.chunks(BLOCK).all(|block| finite(T::widen(block, &mut buffer)))
+    values.chunks(WIDEN_BLOCK).all(|block| finite(T::widen(block, &mut buffer)))
 }
 
 impl Element for f32 {
     const MANTISSA_BITS: u32 = 8;
     const ALL_MANTISSA_BITS: u32 = 23;
-
-    fn as_f32(values: &[Self]) -> Option<&[f32]> {
-        Some(values)
-    }
 
     fn of_bits(_: u16) -> Self {
         0.0
@@ -68,7 +63,7 @@ impl Element for f32 {
         self
     }
 
-    fn widen<'a>(values: &'a [Self], _: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], _: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         values
     }
 }
@@ -87,7 +82,7 @@ impl Element for f64 {
     }
 
     /// Rounds to nearest. A value beyond `f32` becomes ±inf and is counted as such.
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, &v) in out.iter_mut().zip(values) {
             *o = v as f32;
@@ -119,7 +114,7 @@ impl Element for f16 {
         f32::from_bits(magnitude.to_bits() | non_finite | (bits & 0x8000) << 16)
     }
 
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         values.convert_to_f32_slice(out);
         out
@@ -143,7 +138,7 @@ impl Element for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    fn widen<'a>(values: &'a [Self], buffer: &'a mut [f32; WIDEN_BLOCK]) -> &'a [f32] {
         let out = &mut buffer[..values.len()];
         for (o, v) in out.iter_mut().zip(values) {
             *o = Element::to_f32(*v);

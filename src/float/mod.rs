@@ -4,6 +4,6 @@ mod code;
 mod element;
 
 pub use code::{Layout, MAX_MANTISSA_BITS, MIN_MANTISSA_BITS};
-pub use element::{BLOCK, Element};
+pub use element::{Element, WIDEN_BLOCK};
 
 pub(crate) use element::are_finite;

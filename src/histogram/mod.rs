@@ -41,7 +41,7 @@ pub(crate) use record::Interleaved;
 use self::store::Pages;
 use crate::{
     error::{Error, Result},
-    float::{Element, Layout},
+    float::Layout,
     simd,
 };
 
@@ -269,7 +269,7 @@ impl Histogram {
 
     /// The layout; that of `f32` while the resolution is unknown.
     pub(crate) fn layout(&self) -> Layout {
-        self.pages.as_ref().map_or(Layout::of(f32::MANTISSA_BITS), Pages::layout)
+        self.pages.as_ref().map_or(Layout::native::<f32>(), Pages::layout)
     }
 }
 

@@ -250,7 +250,7 @@ impl<'a> Tensor<'a> {
     }
 
     /// The elements as `T`; the caller has checked that this is their type.
-    fn slice<T: Float>(&self) -> OrtResult<&'a [T]> {
+    fn slice<T: AnyBitPattern>(&self) -> OrtResult<&'a [T]> {
         let memory: *const T = self.memory.cast();
         if self.count == 0 {
             return Ok(&[]);
@@ -282,11 +282,11 @@ impl<'a> Tensor<'a> {
 }
 
 /// The types of [`Elements`]. Every bit pattern is a value of them.
-trait Float {}
-impl Float for f16 {}
-impl Float for bf16 {}
-impl Float for f32 {}
-impl Float for f64 {}
+trait AnyBitPattern {}
+impl AnyBitPattern for f16 {}
+impl AnyBitPattern for bf16 {}
+impl AnyBitPattern for f32 {}
+impl AnyBitPattern for f64 {}
 
 #[cfg(test)]
 mod tests {

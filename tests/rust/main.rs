@@ -8,7 +8,7 @@ mod channels;
 mod data;
 mod density;
 mod divergence;
-mod float;
+mod float_format;
 mod format;
 mod histogram;
 mod laws;

@@ -1,6 +1,6 @@
 //! Counting a block: picks the key, removes zeros, and runs the pipeline on the widest vectors.
 //!
-//! A sample of each block shows mode often codes repeat. If they do, four subhistograms take turns,
+//! A sample of each block shows how often codes repeat. If they do, four subhistograms take turns,
 //! and a step of equal codes is counted at once. Where a fifth of the sample is zeros, as after a
 //! `ReLU`, the zeros are removed first: float32 with half zeros 0.466 → 0.304 ns a value.
 
@@ -13,13 +13,13 @@ use super::{
     scratch::Subhistograms,
 };
 use crate::{
-    float::{BLOCK, Element, Layout},
+    float::{Element, Layout, WIDEN_BLOCK},
     simd,
 };
 
 impl Subhistograms {
     /// Counts a block of values and adds its extremes to `seen`. With `checked`, every counter that
-    /// wraps is listed. Returns mode many zeros were removed, which are in no counter.
+    /// wraps is listed. Returns how many zeros were removed; no counter has them.
     pub(crate) fn count<T: Element>(
         &mut self,
         block: &[T],
@@ -59,14 +59,15 @@ impl Subhistograms {
         seen: &mut Summary,
     ) -> u64 {
         let shift = 23 - space.mantissa_bits;
+        // The mask is 0 because a search for zeros makes no codes.
         if !has_many_zeros(FloatKey::new(shift, 0), block) {
             let count = CountFloats { values: block, shift, checked, scratch: self };
             seen.merge(&simd::dispatch(count));
             return 0;
         }
         let mut nonzero = std::mem::take(&mut self.nonzero);
-        let (mut len, mut buffer) = (0, [0.0; BLOCK]);
-        for part in block.chunks(BLOCK) {
+        let (mut len, mut buffer) = (0, [0.0; WIDEN_BLOCK]);
+        for part in block.chunks(WIDEN_BLOCK) {
             len += simd::without_zeros(T::widen(part, &mut buffer), &mut nonzero, len);
         }
         let count = CountFloats { values: &nonzero[..len], shift, checked, scratch: self };
@@ -201,7 +202,7 @@ mod tests {
         let space = CodeSpace::of::<T>(layout);
         let (mut seen, mut scratch, mut out) = (Summary::new(), Subhistograms::new(), 0);
         scratch.prepare(space);
-        for block in values.chunks(BLOCK) {
+        for block in values.chunks(WIDEN_BLOCK) {
             out += count(&mut scratch, block, space, checked, &mut seen);
         }
         let Subhistograms { counters, wrapped, used, .. } = scratch;
@@ -230,7 +231,7 @@ mod tests {
         }
         let shift = 23 - space.mantissa_bits;
         if has_many_zeros(FloatKey::new(shift, 0), block) {
-            let mut nonzero = T::widen(block, &mut [0.0; BLOCK]).to_vec();
+            let mut nonzero = T::widen(block, &mut [0.0; WIDEN_BLOCK]).to_vec();
             nonzero.retain(|&x| x != 0.0);
             seen.merge(&CountFloats { values: &nonzero, shift, checked, scratch }.run());
             let zeros = (block.len() - nonzero.len()) as u64;

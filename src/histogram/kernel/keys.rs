@@ -26,12 +26,16 @@ pub(super) trait BinKey: Copy {
 
     fn no_extremes(self) -> Self::Extremes;
     fn no_diff(self) -> Self::Diff;
+    /// Adds a value to the extremes of its lane.
     fn scan(self, value: Self::Value, lane: usize, found: &mut Self::Extremes);
     fn compare(self, value: Self::Value, with: Self::Value, lane: usize, diff: &mut Self::Diff);
     /// Whether all compared values have the same code.
     fn is_same_code(self, diff: &Self::Diff) -> bool;
     fn is_zero(self, value: Self::Value) -> bool;
+    /// The code of a value: the index of its counter in a table.
     fn code(self, value: Self::Value) -> usize;
+    /// The codes of four values, as [`code`](Self::code) gives them. It is separate because the
+    /// fastest instructions for several values differ by type.
     fn codes(self, four: &[Self::Value; 4]) -> [usize; 4];
     /// How often a sampled value has the code of the next value, or of the one after that.
     fn repeats(self, sample: &[Self::Value; SAMPLE + 2]) -> u32;
@@ -50,6 +54,8 @@ pub(super) struct FloatKey<T> {
 }
 
 impl<T> FloatKey<T> {
+    /// The mask matters only to codes as indices. Zeros are found without it, so a key that only
+    /// looks for them may have the mask 0.
     #[inline(always)]
     pub(super) fn new(shift: u32, mask: usize) -> Self {
         Self { shift, mask, of: PhantomData }
@@ -117,8 +123,8 @@ impl<T: Element> BinKey for FloatKey<T> {
         let bits = four.map(|x| u64::from(x.to_f32().to_bits()));
         let (a, b) = (simd::opaque(bits[0] | bits[1] << 32), simd::opaque(bits[2] | bits[3] << 32));
         let low = |pair: u64| (pair as u32 >> self.shift) as usize & self.mask;
-        let overflow = |pair: u64| (pair >> (32 + self.shift)) as usize & self.mask;
-        [low(a), overflow(a), low(b), overflow(b)]
+        let high = |pair: u64| (pair >> (32 + self.shift)) as usize & self.mask;
+        [low(a), high(a), low(b), high(b)]
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use super::keys::{BinKey, PLACES, SAMPLE};
 
-/// Whether more than 5 % of the sampled codes equal one of the two before them.
+/// Whether the comparisons of each sampled code with the two after it find more than 5 % equal.
 ///
 /// An increment waits for the previous increment of the same counter, so repeated codes need
 /// several subhistograms. N(0, 1) repeats 1 % of its codes even at 5 mantissa bits; a mask, runs of

@@ -28,7 +28,7 @@ use crate::histogram::{
     kernel::{CodeSpace, NonFiniteCounts, Subhistograms, Summary, drops_nothing},
 };
 use crate::{
-    float::{BLOCK, Element, Layout},
+    float::{Element, Layout, WIDEN_BLOCK},
     simd,
 };
 
@@ -37,7 +37,7 @@ pub(super) const CHUNK: usize = 1 << 20;
 
 /// Elements that are sampled and counted as one block. Blocks of 32,768 took 0.326 ns a value where
 /// those of 8192 took 0.350.
-const SAMPLED: usize = 16 * BLOCK;
+const SAMPLE_BLOCK: usize = 16 * WIDEN_BLOCK;
 
 thread_local! {
     /// All zero between uses.
@@ -57,7 +57,7 @@ pub(super) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    /// `layout` is that of the histogram, [settled](Histogram::settle) for the values.
+    /// `layout` is that of the histogram, [coarsened](Histogram::coarsen_for) for the values.
     pub(super) fn of(histogram: &'a mut Histogram, layout: Layout) -> Self {
         let exact = histogram.exact;
         Self { whole: Mutex::new((histogram, Summary::new())), layout, exact }
@@ -118,7 +118,7 @@ impl CountedChunk {
         scratch: &mut Subhistograms,
     ) -> Option<Self> {
         let (mut seen, mut zeros) = (Summary::new(), 0);
-        for block in chunk.chunks(SAMPLED) {
+        for block in chunk.chunks(SAMPLE_BLOCK) {
             zeros += scratch.count(block, space, checked, &mut seen);
             exact = exact && drops_nothing(block, layout);
         }
@@ -136,9 +136,9 @@ impl CountedChunk {
         };
         let mut non_finite = NonFiniteCounts::default();
         if occupied.non_finite {
-            let (zeros, mut buffer) = (seen.zeros, [0.0; BLOCK]);
+            let (zeros, mut buffer) = (seen.zeros, [0.0; WIDEN_BLOCK]);
             seen = Summary::new();
-            for block in chunk.chunks(BLOCK) {
+            for block in chunk.chunks(WIDEN_BLOCK) {
                 non_finite.count(T::widen(block, &mut buffer), &mut seen);
             }
             debug_assert_eq!(seen.zeros, zeros, "zeros are finite");
@@ -164,8 +164,8 @@ fn count_tiny<T: Element>(chunk: &[T], layout: Layout, mut left: u64) -> [u64; 2
     const FEW: usize = 16; // are tested together, since most groups have none
     let beyond = (1u32 << layout.shift()) - 1;
     let is_tiny = |x: &f32| x.abs().to_bits().wrapping_sub(1) < beyond;
-    let (mut tiny, mut buffer) = ([0; 2], [0.0; BLOCK]);
-    for block in chunk.chunks(BLOCK) {
+    let (mut tiny, mut buffer) = ([0; 2], [0.0; WIDEN_BLOCK]);
+    for block in chunk.chunks(WIDEN_BLOCK) {
         if left == 0 {
             break;
         }
@@ -196,7 +196,7 @@ impl Histogram {
         parts: &[&[T]],
         share_out: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<Option<(f32, f32)>, E> {
-        let layout = self.settle::<T>();
+        let layout = self.coarsen_for::<T>();
         let chunks = Chunks::of(self, layout);
         share_out(&|part| {
             simd::with_denormals(|| {

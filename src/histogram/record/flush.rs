@@ -109,6 +109,9 @@ impl Histogram {
 }
 
 /// The layout's code of a float16 subnormal: that of number k is the code of k · 2^-24.
+///
+/// Float16 is the only type whose codes have an offset, so its smallest subnormal, 2^-24, is written
+/// out. Another type with fewer than 256 octaves needs its own.
 fn subnormal(layout: Layout, code: usize, space: CodeSpace) -> usize {
     let first_negative = space.octaves << space.mantissa_bits;
     let magnitude = (code % first_negative) as f32 * f32::from_bits((127 - 24) << 23);
@@ -118,7 +121,7 @@ fn subnormal(layout: Layout, code: usize, space: CodeSpace) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::float::BLOCK;
+    use crate::float::WIDEN_BLOCK;
 
     #[test]
     fn all_counted_values_are_found_whatever_the_scan_saw() {
@@ -127,7 +130,7 @@ mod tests {
         let space = CodeSpace::of::<f32>(layout);
         let mut scratch = Subhistograms::new();
         scratch.prepare(space);
-        for block in values.chunks(BLOCK) {
+        for block in values.chunks(WIDEN_BLOCK) {
             scratch.count(block, space, true, &mut Summary::new());
         }
         for (min, max) in [(-2.0, 1.0), (0.0, 0.0), (f32::MIN, f32::MAX), (1e-45, 1e-45)] {

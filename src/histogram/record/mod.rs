@@ -21,7 +21,7 @@ use super::{
     store::Pages,
 };
 use crate::{
-    float::{BLOCK, Element, Layout},
+    float::{Element, Layout, WIDEN_BLOCK},
     parallel, simd,
 };
 
@@ -55,11 +55,11 @@ impl Histogram {
     }
 
     fn record_all<T: Element>(&mut self, values: &[T]) -> Option<(f32, f32)> {
-        let layout = self.settle::<T>();
+        let layout = self.coarsen_for::<T>();
         let mut seen = Summary::new();
         if values.len() < SMALL * layout.bins_per_octave() {
-            let mut buffer = [0.0; BLOCK];
-            for block in values.chunks(BLOCK) {
+            let mut buffer = [0.0; WIDEN_BLOCK];
+            for block in values.chunks(WIDEN_BLOCK) {
                 seen.merge(&self.record_small(T::widen(block, &mut buffer)));
             }
             return seen.extremes();
@@ -84,8 +84,8 @@ impl Histogram {
     }
 
     /// Prepares for elements of type `T`: coarsens to their resolution unless it is fixed.
-    pub(super) fn settle<T: Element>(&mut self) -> Layout {
-        let native = Layout::of(T::MANTISSA_BITS);
+    pub(super) fn coarsen_for<T: Element>(&mut self) -> Layout {
+        let native = Layout::native::<T>();
         if !self.fixed {
             self.coarsen_to(native);
         }
