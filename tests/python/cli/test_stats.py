@@ -292,7 +292,7 @@ def test_power_of_two_scales_are_written(tmp_path: Path) -> None:
 def test_the_help_names_the_strategies_that_exist(command: str) -> None:
     shown = unboxed(run(command, "--help", COLUMNS="200").out)
     for name in names():
-        if name not in ("percentile", "kl_divergence", "max_entropy", "fixed"):
+        if name not in ("kl_divergence", "max_entropy", "fixed"):
             text = name.replace(
                 "<number>", "99.99"
             )  # the others are aliases or need options

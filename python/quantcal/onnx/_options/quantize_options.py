@@ -86,7 +86,7 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--strategy",
             RANGES,
-            f"How ranges are chosen: {', '.join(plain_names())}; percentile_99.9, or any "
+            f"How ranges are chosen: {', '.join(plain_names())}; percentile_99.99, or any "
             f"other number of percent; a named policy ({', '.join(NAMED)}); or a policy "
             "file, .toml or .json. "
             "PATTERN=NAME is for the tensors whose names match, such as '*attn*=minmax' or "
