@@ -19,7 +19,7 @@ from quantcal.onnx._observe.calibration_run import (
     run_samples,
 )
 from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
-from quantcal.onnx._observe.recording import empty_calibrator
+from quantcal.onnx._observe.recording import check_given, empty_calibrator
 from quantcal.onnx._options.config import config_text
 from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.keywords import takes_options, with_changes
@@ -116,6 +116,7 @@ def quantize(
     ...     )
     """
     asked = with_changes("quantize", QuantizeKeywords, options, changes)
+    check_given(calibrator, checkpoint)
     place = check_output(model, output, samples, *policy_files(asked.strategy))
     chosen = _filled(asked, calibrator)
     bits = _first_bits(chosen)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.onnx_checker import check_validity
 from quantcal.onnx._graph.graph import all_nodes, operator_of
@@ -143,6 +144,11 @@ def write(
     """
     asked = with_changes("write", WriteKeywords, options, changes)
     place = check_output(model, output)
+    if not isinstance(table, Mapping):
+        raise CalibrationError(
+            f"table is {shown(table)}. Give a CalibrationTable, such as that of "
+            "Calibrator.compute, or a mapping of tensor names to QuantParams."
+        )
     formats = {name: params.format for name, params in table.items()}
     activation = activation_from_table(formats, asked.target)
     asked = replace(asked, activation_type=activation, activation_formats=None)

@@ -9,6 +9,7 @@ part, so the samples since the last checkpoint are lost. So they are when the pr
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 import threading
@@ -64,8 +65,13 @@ class Checkpoint:
     complete: int | None = field(default=None, init=False)
     _written: Path | None = field(default=None, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+
     @classmethod
-    def resume(cls, path: Path, output: Path) -> tuple[Calibrator, Checkpoint]:
+    def resume(
+        cls, path: str | os.PathLike[str], output: str | os.PathLike[str]
+    ) -> tuple[Calibrator, Checkpoint]:
         """Load the checkpoint of an earlier run, to continue after its samples.
 
         Raises
@@ -73,14 +79,15 @@ class Checkpoint:
         CalibrationError
             If the file cannot be read, or its name lacks the number of samples.
         """
+        path = Path(path)
         number = _NUMBER.search(path.name)
         if number is None:
             raise CalibrationError(
                 f"{path}: its name does not say how many samples it holds, as "
-                f"{cls(output).path(57).name} does. To add the histograms of other "
+                f"{cls(Path(output)).path(57).name} does. To add the histograms of other "
                 "samples, observe those and use quantcal merge."
             )
-        return load(path), cls(output, int(number[1]))
+        return load(path), cls(Path(output), int(number[1]))
 
     def done(self, samples: int) -> None:
         """Note that all samples have run, and how many there are."""

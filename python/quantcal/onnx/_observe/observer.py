@@ -10,7 +10,12 @@ from quantcal.onnx._check.equivalence import first_sample_check
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.ranges import share_histograms
-from quantcal.onnx._observe.recording import RecordingTask, empty_calibrator, record
+from quantcal.onnx._observe.recording import (
+    RecordingTask,
+    check_given,
+    empty_calibrator,
+    record,
+)
 from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.names import rule_for
@@ -88,6 +93,7 @@ def observe(
     >>> cal = qc.onnx.observe("model.onnx", [{"x": batch} for batch in batches])
     >>> table = cal.compute("mse")
     """
+    check_given(calibrator, checkpoint)
     loaded = load_light(model)
     asked = with_changes("observe", ObserveKeywords, options, changes)
     chosen = Options.of(asked)

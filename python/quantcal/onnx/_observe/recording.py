@@ -87,6 +87,20 @@ class RecordingTask:
     check: Callable[[Feed, str], None] | None = None
 
 
+def check_given(calibrator: object, checkpoint: object) -> None:
+    """Refuse what is not a calibrator, or not a checkpoint, before anything runs."""
+    if calibrator is not None and not isinstance(calibrator, Calibrator):
+        raise CalibrationError(
+            f"calibrator is {shown(calibrator)}. Give a Calibrator, such as that of "
+            "quantcal.load."
+        )
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise CalibrationError(
+            f"checkpoint is {shown(checkpoint)}. Give a quantcal.onnx.Checkpoint, made "
+            "with the path of the output."
+        )
+
+
 def empty_calibrator(
     calibrator: Calibrator | None, mantissa_bits: int | None, on_nonfinite: OnNonfinite
 ) -> Calibrator:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -96,7 +99,15 @@ def with_changes(
     known = names(keywords)
     for name in changes:
         if name not in known:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+            close = difflib.get_close_matches(name, known, n=2)
+            meant = f". Did you mean {' or '.join(close)}?" if close else ""
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument {name!r}{meant}"
+            )
     if options is None:
         return QuantizeOptions(**changes)
+    if not isinstance(options, QuantizeOptions):
+        raise CalibrationError(
+            f"options is {shown(options)}. Give a QuantizeOptions, or each option by name."
+        )
     return replace(options, **changes)

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
-from quantcal.calibrator import OnNonfinite
+from quantcal.calibrator import Calibrator, OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
     BOOL,
@@ -38,6 +38,7 @@ from quantcal.onnx._options.values import (
     OP_TYPES,
     PLACEMENTS,
     WEIGHT_STRATEGIES,
+    check_names,
     check_values,
 )
 from quantcal.strategies.policy import StrategyLike
@@ -386,11 +387,13 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         for name in ("op_types", "include", "exclude"):
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, check_names(name, getattr(self, name)))
         if not isinstance(self.reduce_range, (bool, str)):
-            object.__setattr__(self, "reduce_range", tuple(sorted(self.reduce_range)))
+            nodes = check_names("reduce_range", self.reduce_range)
+            object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
+        Calibrator(
+            mantissa_bits=self.mantissa_bits, on_nonfinite=self.on_nonfinite
+        )  # checks them
         check_values({name: getattr(self, name) for name in self.describe()})
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
+from quantcal.onnx._options.cpu import weight_bits
 
 OP_TYPES = ("Conv", "MatMul", "Gemm")
 """The operators that are quantized by default: where the arithmetic is."""
@@ -76,6 +77,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     CalibrationError
         Names the option, its value and what is known.
     """
+    _check_kinds(values)
     target = values["target"]
     check_known("target", target, ACTIVATIONS)
     activation = values["activation_type"]
@@ -90,21 +92,48 @@ def check_values(values: Mapping[str, Any]) -> None:
         check_known("weight_strategy", values["weight_strategy"], WEIGHT_STRATEGIES)
     _check_block_size(values["block_size"])
     _check_placement(target, values["placement"])
-    for name in ("op_types", "include", "exclude"):
-        if isinstance(values[name], str):
-            raise CalibrationError(
-                f"{name} is the string {values[name]!r}. Give a list."
-            )
     rounded = [each for each in ACTIVATIONS[target] if each != NONE]
     _check_formats(values, "activation_formats", rounded)
     _check_formats(values, "weight_formats", WEIGHTS[target])
     weights = [weight, *(values["weight_formats"] or {}).values()]
     _check_weight_only(target, activation, weights)
     check_known("observer", values["observer"], OBSERVERS)
-    if values["max_memory"] <= 0:
+    weight_bits(values["reduce_range"], weight, values["cpu"])
+
+
+def check_names(option: str, value: Any) -> tuple[str, ...]:
+    """Return a collection of names as a tuple; refuse anything else."""
+    if isinstance(value, str):
+        raise CalibrationError(f"{option} is the string {value!r}. Give a list.")
+    if not isinstance(value, Iterable):
+        raise CalibrationError(f"{option} is {shown(value)}. Give a list of names.")
+    found = tuple(value)
+    for name in found:
+        if not isinstance(name, str):
+            raise CalibrationError(f"{option} holds {shown(name)}. Give names as text.")
+    return found
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Refuse values of another kind, which would otherwise be taken for something else."""
+    for name in ("per_channel", "check_stability"):
+        if not isinstance(values[name], bool):
+            raise CalibrationError(
+                f"{name} is {shown(values[name])}. Give True or False."
+            )
+    for name in ("activation_formats", "weight_formats"):
+        if not isinstance(values[name] or {}, Mapping):
+            raise CalibrationError(
+                f"{name} is {shown(values[name])}. Give a mapping of patterns to formats, "
+                'such as {"*head*": "int8"}.'
+            )
+    memory = values["max_memory"]
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory <= 0:
         raise CalibrationError(
-            f"max_memory is {shown(values['max_memory'])} bytes. Give 1 or more."
+            f"max_memory is {shown(memory)}. Give a number of bytes, 1 or more."
         )
+    if values["providers"] is not None:
+        check_names("providers", values["providers"])
 
 
 def check_known(

@@ -92,7 +92,7 @@ def test_options_are_checked_when_they_are_made_and_cannot_change() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("target='tensorflow' is not known", {"target": "tensorflow"}),
         ("observer='outside' is not known", {"observer": "outside"}),
-        ("max_memory is 0 bytes", {"max_memory": 0}),
+        ("max_memory is 0", {"max_memory": 0}),
         ("include is the string 'Conv_0'", {"include": "Conv_0"}),
         ("have one placement", {"target": "tensorrt", "placement": "stock"}),
         ("int4 weights with float", {"target": "tensorrt", "weight_type": "int4"}),
@@ -117,3 +117,64 @@ def test_all_choices_are_accepted_and_described() -> None:
         for choice in info.choices:
             made = QuantizeOptions(**{name: choice})  # type: ignore[arg-type]
             assert getattr(made, name) == choice
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"per_channel": "no"}, "per_channel is 'no'. Give True or False"),
+    ({"check_stability": 0}, "check_stability is 0. Give True or False"),
+    ({"activation_formats": "int8"}, "activation_formats is 'int8'. Give a mapping"),
+    ({"weight_formats": ["int8"]}, "weight_formats is .*Give a mapping"),
+    ({"max_memory": "1GB"}, "max_memory is '1GB'. Give a number of bytes"),
+    ({"max_memory": 0}, "max_memory is 0. Give a number of bytes"),
+    ({"reduce_range": None}, "reduce_range is None. Give a list of names"),
+    ({"reduce_range": [3]}, "reduce_range holds 3. Give names as text"),
+    ({"reduce_range": "maybe"}, "reduce_range is 'maybe'"),
+    ({"cpu": "zz"}, "cpu='zz' is not known"),
+    ({"include": None}, "include is None. Give a list of names"),
+    ({"op_types": "Conv"}, "op_types is the string 'Conv'. Give a list"),
+    ({"providers": "CPUExecutionProvider"}, "providers is the string .*Give a list"),
+    ({"mantissa_bits": 99}, "mantissa_bits"),
+    ({"on_nonfinite": "stop"}, "on_nonfinite is 'stop'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_a_value_of_another_kind_is_refused_when_the_options_are_made(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(qc.CalibrationError, match=message):
+        QuantizeOptions(**changes)
+
+
+def test_what_is_no_options_calibrator_checkpoint_or_table_is_refused(
+    tmp_path: Path,
+) -> None:
+    model, output = models.conv_net(), tmp_path / "q.onnx"
+    quantize: Any = qc.onnx.quantize
+    for name in ("options", "calibrator", "checkpoint"):
+        with pytest.raises(qc.CalibrationError, match=f"{name} is 'x'. Give a"):
+            quantize(model, output, samples(), progress=False, **{name: "x"})
+    with pytest.raises(qc.CalibrationError, match="checkpoint is 1"):
+        qc.onnx.observe(model, samples(), checkpoint=1)  # type: ignore[arg-type]
+    with pytest.raises(qc.CalibrationError, match="table is 1"):
+        qc.onnx.write(model, output, 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Did you mean activation_t"):
+        quantize(model, output, samples(), activation_typ="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_takes_its_path_as_text(tmp_path: Path) -> None:
+    def some() -> Any:
+        yield from samples()
+        raise ValueError("boom")
+
+    kept = qc.onnx.Checkpoint(str(tmp_path / "s.qcal"))  # type: ignore[arg-type]
+    with (
+        pytest.raises(ValueError, match="boom"),
+        pytest.warns(UserWarning, match="first 2 samples"),
+    ):
+        qc.onnx.observe(models.conv_net(), some(), checkpoint=kept)
+    (file,) = tmp_path.iterdir()
+    assert file.name == "s.qcal.first-2.qcal"
+    found, _ = qc.onnx.Checkpoint.resume(str(file), str(tmp_path / "s.qcal"))
+    assert len(found) > 0
