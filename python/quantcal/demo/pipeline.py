@@ -19,7 +19,7 @@ from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
 from quantcal.demo.ocr import RECOGNIZER, LineSamples, evaluate
 from quantcal.demo.result import DemoResult, StrategyResult, environment
 from quantcal.onnx import find_saturation, observe, write
-from quantcal.onnx._options.cpu import weight_bits
+from quantcal.onnx.options import weight_bits
 from quantcal.onnx.result import peak_memory
 from quantcal.table import CalibrationTable
 

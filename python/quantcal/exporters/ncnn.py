@@ -18,9 +18,9 @@ from quantcal import _core
 from quantcal._io.files import Used, write_text
 from quantcal._names import check_name
 from quantcal.exporters.tensorrt import largest
-from quantcal.onnx._graph.attributes import attribute
-from quantcal.onnx._graph.graph import operator_of
-from quantcal.onnx._graph.nonstandard_operators import (
+from quantcal.onnx.graphs import (
+    attribute,
+    operator_of,
     standard_operator,
     why_nonstandard,
 )
@@ -29,7 +29,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._model.model import Model
+    from quantcal.onnx.graphs import Model
 
 # The size of the reader's buffer for a name, in bytes.
 _NAME_LENGTH = 255
@@ -93,10 +93,7 @@ def read_layers(model: Model) -> tuple[dict[str, Layer], dict[str, str]]:
     CalibrationError
         If the model cannot be read.
     """
-    from quantcal.onnx._graph.constants import stored_tensors
-    from quantcal.onnx._graph.graph import all_nodes
-    from quantcal.onnx._graph.scopes import unify_names
-    from quantcal.onnx._model.model import load_model
+    from quantcal.onnx.graphs import all_nodes, load_model, stored_tensors, unify_names
 
     graph = load_model(model).proto.graph
     unify_names(graph)

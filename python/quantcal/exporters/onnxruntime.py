@@ -55,7 +55,7 @@ def tensors_data(
     ImportError
         If onnxruntime or onnx is missing; says how to install them.
     """
-    from quantcal.onnx._model._optional import require
+    from quantcal.onnx.graphs import require
 
     require()
     from onnxruntime.quantization import calibrate
@@ -184,7 +184,7 @@ def write_tensorrt_table(table: Mapping[str, QuantParams], folder: str | Path) -
     ImportError
         If onnxruntime is missing; says how to install it.
     """
-    from quantcal.onnx._model._optional import require
+    from quantcal.onnx.graphs import require
 
     require()
     from onnxruntime.quantization.calibrate import TensorData

@@ -11,13 +11,13 @@ from quantcal import _core
 from quantcal._io.files import check_target
 from quantcal._text import shown
 from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
-from quantcal.onnx._check.files_in_use import RunFiles
-from quantcal.onnx._plan.data_coverage import table_coverage
+from quantcal.onnx.files import RunFiles
+from quantcal.onnx.graphs import table_coverage
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx._model.model import Model
+    from quantcal.onnx.graphs import Model
 
 Table = Mapping[str, QuantParams]
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
 
 
+__all__ = ["FileCheck", "RunFiles"]
+
+
 class FileCheck:
     """Knows what a run reads, and refuses outputs that would replace it.
 

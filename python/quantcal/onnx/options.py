@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from quantcal.onnx._options.cpu import weight_bits
 from quantcal.onnx._options.info import OptionFlag, OptionInfo
 from quantcal.onnx._options.quantize_options import PANELS, QuantizeOptions
 
-__all__ = ["PANELS", "OptionFlag", "OptionInfo", "QuantizeOptions"]
+__all__ = ["PANELS", "OptionFlag", "OptionInfo", "QuantizeOptions", "weight_bits"]

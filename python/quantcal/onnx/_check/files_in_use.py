@@ -54,7 +54,7 @@ def _of_model(model: Model | None) -> Iterator[Used]:
 
 def _weight_files(path: Path) -> list[Path]:
     """Return the files of a model's external data; none if it is not a model."""
-    from quantcal.onnx._model._optional import require
+    from quantcal.onnx._model.optional import require
 
     require()
     import onnx

@@ -21,9 +21,9 @@ from quantcal.onnx._graph.external_data import (
 )
 from quantcal.onnx._graph.graph import STANDARD_DOMAINS
 from quantcal.onnx._graph.inputs import InputSpec
-from quantcal.onnx._model._optional import require
 from quantcal.onnx._model.model_proto import read_proto
 from quantcal.onnx._model.normalize import normalize_model
+from quantcal.onnx._model.optional import require
 from quantcal.onnx._model.weight_files import locate_weights
 
 if TYPE_CHECKING:

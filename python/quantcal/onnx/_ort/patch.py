@@ -15,7 +15,7 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._process.forks import new_lock
 from quantcal._text import shown
-from quantcal.onnx._model._optional import require
+from quantcal.onnx._model.optional import require
 from quantcal.onnx._ort.calibrators import DEFAULT_BINS, subclasses
 
 _LOCK = new_lock()
