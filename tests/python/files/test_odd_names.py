@@ -26,7 +26,7 @@ BYTE = "\udcff"  # how Python calls the byte 0xff in a file's name
 FEEDS = [{"x": models.random(1, 3, 9, 12)}]
 PARAMS = qc.QuantParams.from_range(-1, 1)
 ODD = {HALF: PARAMS}
-TOLD = qc.CalibrationTable({"x": dataclasses.replace(PARAMS, strategy=HALF)})
+TABLE = qc.CalibrationTable({"x": dataclasses.replace(PARAMS, strategy=HALF)})
 
 
 def layers(name: str) -> dict[str, ncnn.Layer]:
@@ -41,9 +41,9 @@ def calibrator() -> qc.Calibrator:
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "csv": lambda path: plain.write_csv(ODD, path),
-    "csv, strategy": lambda path: plain.write_csv(TOLD, path),
+    "csv, strategy": lambda path: plain.write_csv(TABLE, path),
     "json": lambda path: plain.write_json(ODD, path),
-    "table, strategy": TOLD.save,
+    "table, strategy": TABLE.save,
     "export": lambda path: export(ODD, "csv", path),
     "onnxruntime": lambda path: onnxruntime.write_cache(ODD, path),
     "provider": lambda path: onnxruntime.write_tensorrt_table(ODD, path.parent),
@@ -71,7 +71,7 @@ def test_half_a_surrogate_pair_in_a_file_is_reported(
 
 PATHS: dict[str, Callable[[str], Any]] = {
     "histograms": lambda path: calibrator().save(path),
-    "table": TOLD.save,
+    "table": TABLE.save,
     "load": qc.load,
     "load a table": qc.CalibrationTable.load,
     "load a policy": lambda path: qc.Policy.load(f"{path}.toml"),

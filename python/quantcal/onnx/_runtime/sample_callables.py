@@ -30,9 +30,9 @@ def load_callable(spec: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module runs: anything may happen
-        told = str(error) if isinstance(error, ImportError) else _told(error)
+        reason = str(error) if isinstance(error, ImportError) else _describe(error)
         raise CalibrationError(
-            f"Cannot import {module_name!r} of {spec!r}: {told}"
+            f"Cannot import {module_name!r} of {spec!r}: {reason}"
         ) from error
     function: Callable[..., Any] | None = getattr(module, name, None)
     if function is None or not callable(function):
@@ -67,13 +67,13 @@ def samples_of(spec: str) -> Callable[[], Iterator[tuple[str, object]]]:
             raise
         except Exception as error:  # the user's code
             raise CalibrationError(
-                f"sample {index} ({spec}) could not be made: {_told(error)}"
+                f"sample {index} ({spec}) could not be made: {_describe(error)}"
             ) from error
 
     return start
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Return what went wrong in somebody else's code, and in which line of which file."""
     text = f"{type(error).__name__}: {error}"
     frames = traceback.extract_tb(error.__traceback__)
