@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from fuzz import cases, judge, workers
-from fuzz.judge import Finding
+from fuzz.judge import Finding, decibels
 
 SEED, GRAPHS = 7_000_000, 24
 
@@ -74,3 +74,17 @@ def test_refusals_are_judged(message: str, kind: str) -> None:
     graph = onnx.helper.make_graph([node], "small", [], [])
     model = onnx.helper.make_model(graph)
     assert judge._refusal(model, message).kind == kind
+
+
+def test_the_judge_measures_noise_and_finds_lost_values() -> None:
+    want = {"y": [np.array([3.0, 4.0]), np.array([0.0, -np.inf])]}
+    near = {"y": [np.array([3.0, 4.5]), np.array([0.0, -np.inf])]}
+    assert decibels(want, near)["y"] == pytest.approx(20)  # 25 to 0.25
+    lost = {"y": [np.array([3.0, np.nan]), np.array([0.0, -np.inf])]}
+    assert np.isnan(decibels(want, lost)["y"])
+
+
+def test_the_judge_leaves_out_only_samples_on_which_the_float_model_gives_nan() -> None:
+    want = {"y": [np.array([3.0, 4.0]), np.array([1.0, np.nan])]}
+    got = {"y": [np.array([3.0, 4.5]), np.array([np.inf, np.nan])]}
+    assert decibels(want, got)["y"] == pytest.approx(20)
