@@ -12,6 +12,9 @@ from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._choose.candidates import find_auto
+from quantcal.onnx._choose.choice import Choice
+from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -28,11 +31,13 @@ from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.writer import write_prepared
 from quantcal.stability import Stability
+from quantcal.strategies.auto import FOLDS
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
@@ -132,6 +137,7 @@ def quantize(
         if samples is None:
             run = reuse_histograms(prepared, calibrator)
         else:
+            auto = find_auto(policy)
             run = run_samples(
                 prepared,
                 samples,
@@ -140,6 +146,7 @@ def quantize(
                 new,
                 checkpoint=checkpoint,
                 progress=progress,
+                kept=KeptSamples(FOLDS, auto.samples) if auto else None,
             )
         observed = time.perf_counter()
         found = _choose(run, policy, bits)
@@ -172,7 +179,14 @@ def quantize(
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(found.table),
         stability=found.stability,
-        config=_config(planned, given, model, new, found.bits),
+        choice=found.choice,
+        config=_config(
+            planned,
+            given if found.choice is None else found.choice.policy,
+            model,
+            new,
+            found.bits,
+        ),
     )
 
 
@@ -185,6 +199,7 @@ class _Found:
     run: CalibrationRun | None = None
     table: CalibrationTable = field(default_factory=lambda: CalibrationTable({}))
     stability: Stability | None = None
+    choice: Choice | None = None
 
 
 def _filled(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
@@ -206,6 +221,9 @@ def _first_bits(options: Options) -> WeightBits:
 def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
     """Choose all ranges, and the nodes that take 7-bit weights."""
     prepared = run.prepared
+    choice = choose_ranges(run, policy, bits)
+    if choice is not None:
+        policy = choice.policy
     table = compute_ranges(run.calibrator, policy, prepared)
     stability = run.stability(policy, table)
     if bits.undecided:
@@ -213,7 +231,7 @@ def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
         bits = with_reduced_nodes(
             bits, [name for name, s in found.items() if s.needs_bit]
         )
-    return _Found(prepared, bits, run, table, stability)
+    return _Found(prepared, bits, run, table, stability, choice)
 
 
 def _config(

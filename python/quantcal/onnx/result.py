@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
+from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._write.float_weights import describe_float_weights
 from quantcal.stability import Stability
 from quantcal.table import CalibrationTable
@@ -65,6 +66,9 @@ class QuantizeResult:
     stability
         How far the ranges of two halves of the samples differ; None when fewer than two
         samples ran.
+    choice
+        What ``strategy="auto"`` chose, over what and by how much; None with other
+        strategies, and with histograms alone.
     config
         The options as TOML, which :func:`quantcal.onnx.read_config` reads from a file;
         None when a strategy is the caller's own object, which no text can hold.
@@ -89,6 +93,7 @@ class QuantizeResult:
     peak_memory: int | None
     widest_clipped: tuple[ClippedTensor, ...]
     stability: Stability | None = field(repr=False)
+    choice: Choice | None = field(repr=False)
     config: str | None = field(repr=False)
 
     @property
@@ -107,6 +112,7 @@ class QuantizeResult:
             ("written", str(self.output)),
             ("samples", str(self.samples)),
             ("tensors observed", str(self.tensors_observed)),
+            *(self.choice.rows() if self.choice else ()),
             ("quantized", _counts(self.quantized_nodes)),
             *left_rows(self.left_in_float, self.float_weights, self.model_bytes),
             ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),

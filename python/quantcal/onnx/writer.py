@@ -183,7 +183,8 @@ def write_prepared(
     ranges = _needed_ranges(prepared, table)
     bits = bits or prepared.options.bits()
     check_reducible(prepared, bits.nodes)
-    proto, weights = insert_qdq(prepared, ranges, bits)
+    inserted = insert_qdq(prepared, ranges, bits)
+    proto = inserted.proto
     floats = count_float_weights(proto.graph)
     if prepared.options.target == "onnxruntime":
         gather_codes(proto.graph)
@@ -199,7 +200,7 @@ def write_prepared(
         left_in_float=dict(prepared.plan.left_in_float.most_common()),
         weight_bits=bits.bits,
         weight_bits_reason=bits.reason,
-        weight_formats=dict(weights.most_common()),
+        weight_formats=dict(inserted.weights.most_common()),
         float_weights=floats,
         model_bytes=size,
     )

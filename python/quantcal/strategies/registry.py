@@ -11,6 +11,7 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.strategies.aciq import ACIQ
+from quantcal.strategies.auto import Auto
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.entropy import MaxEntropy
 from quantcal.strategies.fixed import Fixed, softmax
@@ -26,6 +27,7 @@ def _adaptive() -> Percentile:
 
 
 _BY_NAME: dict[str, Callable[..., Strategy]] = {
+    "auto": Auto,
     "minmax": MinMax,
     "percentile": Percentile,
     "percentile_adaptive": _adaptive,

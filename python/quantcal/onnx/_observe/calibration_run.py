@@ -23,6 +23,7 @@ from quantcal.table import CalibrationTable
 if TYPE_CHECKING:
     from quantcal.onnx._graph.inputs import Sample
     from quantcal.onnx._observe.checkpoint import Checkpoint
+    from quantcal.onnx._runtime.kept_samples import KeptSamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,28 @@ class CalibrationRun:
         The number of samples that ran.
     first
         The first sample. Without samples it is random input, if the model accepts that.
-    halves
-        Histograms of the even and of the odd samples; empty when they were not separated.
+    parts
+        Histograms of the folds: of the samples that took turns, two or :data:`FOLDS`.
+        Empty when they were not separated.
+    kept
+        The samples on which strategies can be tried, if any were kept.
+    earlier
+        The histograms that a given calibrator had before, if ``kept``.
     """
 
     calibrator: Calibrator
     prepared: Prepared
     samples: int = 0
     first: Sample | None = None
-    halves: tuple[Calibrator, ...] = ()
+    parts: tuple[Calibrator, ...] = ()
+    kept: KeptSamples | None = None
+    earlier: Calibrator | None = None
 
     def stability(self, policy: Policy, table: CalibrationTable) -> Stability | None:
         """Return how far the halves agree; None when they were not separated."""
-        if not self.halves:
+        if not self.parts:
             return None
-        first, second = self.halves
+        first, second = (sum(self.parts[turn::2]) for turn in range(2))
         one, other = (
             compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)
@@ -74,6 +82,7 @@ def run_samples(
     *,
     checkpoint: Checkpoint | None,
     progress: bool,
+    kept: KeptSamples | None = None,
 ) -> CalibrationRun:
     """Run the samples and record the tensors that the plan needs.
 
@@ -92,8 +101,11 @@ def run_samples(
         Where the histograms are saved in case the samples end early.
     progress
         Whether to show a bar.
+    kept
+        Where samples are kept for trials; their folds are recorded separately.
     """
     plan = prepared.plan
+    earlier = None if kept is None or calibrator is None else calibrator + new
     task = RecordingTask(
         ObservedGraph(prepared.converted, prepared.types, plan.observed),
         plan,
@@ -101,14 +113,14 @@ def run_samples(
         calibrator,
         checkpoint,
         first_sample_check(prepared),
+        None if kept is None else kept.add,
     )
-    calibrators = [new]
-    if options.check_stability:
-        calibrators.append(empty_calibrator(new, None, "ignore"))
+    turns = kept.folds if kept is not None else 2 if options.check_stability else 1
+    calibrators = [new, *(empty_calibrator(new, None, "ignore") for _ in range(1, turns))]
     done = record(task, samples, options, calibrators, progress=progress)
     reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(
-        done.calibrator, reached, done.samples, done.first, done.parts
+        done.calibrator, reached, done.samples, done.first, done.parts, kept, earlier
     )
 
 

@@ -77,6 +77,8 @@ class RecordingTask:
     check
         Gets the first sample and its name, and may raise. It is called before any sample
         is recorded, even if an earlier run recorded the first one.
+    keep
+        Gets the number of each sample and the sample, after it was recorded.
     """
 
     source: ObservedGraph
@@ -85,6 +87,7 @@ class RecordingTask:
     calibrator: Calibrator | None = None
     checkpoint: Checkpoint | None = None
     check: Callable[[Feed, str], None] | None = None
+    keep: Callable[[int, Feed], None] | None = None
 
 
 def check_given(calibrator: object, checkpoint: object) -> None:
@@ -212,10 +215,13 @@ def _run(
             left = keeper.remaining(feeds())
             for feed in track(left, total=checked.count, show=progress):
                 where = f"sample {keeper.samples}"
+                number = keeper.samples
                 with keeper.sample():
-                    turn = keeper.samples % len(calibrators)
+                    turn = number % len(calibrators)
                     _record_inputs(feed, given, calibrators[turn], where)
                     observer.observe(feed, where, turn)
+                if task.keep is not None:
+                    task.keep(number, feed)
         observer.finish()
     if not keeper.samples:
         raise CalibrationError(

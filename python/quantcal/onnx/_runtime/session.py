@@ -96,6 +96,8 @@ class Workspace:
         *,
         prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
         taps: tuple[int, int] | None = None,
+        optimize: bool = False,
+        config: Mapping[str, str] | None = None,
     ) -> onnxruntime.InferenceSession:
         """Open a session of a variant of the model.
 
@@ -107,6 +109,8 @@ class Workspace:
             Changes the session options.
         taps : tuple of (int, int), optional
             The identifier of a set of recorders for ``quantcal::Observe``, and their count.
+        optimize, config
+            As for :func:`open_session`.
         """
         import onnx
 
@@ -115,16 +119,30 @@ class Workspace:
         change(proto)
         content = proto.SerializeToString()
         # onnxruntime refuses links and absolute paths to weights, but has this option.
-        config = {} if self._weights is None else {FOLDER_KEY: str(self._weights)}
+        config = dict(config or {})
+        if self._weights is not None:
+            config[FOLDER_KEY] = str(self._weights)
         source: str | bytes = content
         if self._weights is None:
             source = self._path()
             with working():
                 Path(source).write_bytes(content)
         if not self._opened:
-            load_in_child(source, self.label, self.providers, config=config, taps=taps)
+            load_in_child(
+                source,
+                self.label,
+                self.providers,
+                optimize=optimize,
+                config=config,
+                taps=taps,
+            )
         session = open_session(
-            source, self.label, self.providers, config=config, prepare=prepare
+            source,
+            self.label,
+            self.providers,
+            optimize=optimize,
+            config=config,
+            prepare=prepare,
         )
         self._opened = True
         return session

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +42,32 @@ _MOVED_BEHIND = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """A model with Q/DQ pairs.
+
+    Attributes
+    ----------
+    proto : ModelProto
+    weights : Counter of str
+        Format → number of weights.
+    grids : dict of str to tuple of str
+        Activation → the names of the scale and the zero point that its pairs read.
+    """
+
+    proto: onnx.ModelProto
+    weights: Counter[str]
+    grids: dict[str, tuple[str, ...]]
+
+
 def insert_qdq(
-    prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
-) -> tuple[onnx.ModelProto, Counter[str]]:
-    """Return a quantized copy of the prepared model, and the formats of its weights.
+    prepared: Prepared,
+    ranges: Mapping[str, QuantParams],
+    bits: WeightBits,
+    *,
+    float_weights: bool = False,
+) -> Insertion:
+    """Return a quantized copy of the prepared model.
 
     Parameters
     ----------
@@ -53,25 +76,26 @@ def insert_qdq(
         The ranges of all tensors that the plan rounds.
     bits : WeightBits
         Which nodes store 8-bit weights with 7 bits.
+    float_weights : bool
+        Leave weights and biases in float, and round activations only.
 
     Returns
     -------
-    tuple of (ModelProto, Counter)
-        The model, and format → number of weights.
+    Insertion
     """
     import onnx
 
     proto = onnx.ModelProto()
     proto.CopyFrom(prepared.proto)
     sort_nodes(proto.graph)
-    work = _QdqInserter(prepared, proto, ranges, bits)
+    work = _QdqInserter(prepared, proto, ranges, bits, float_weights=float_weights)
     work.scope(proto.graph, {})
     make_loadable(proto, work.name)
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
     compute_from_root(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:
         embed_weights(proto, prepared.converted.folder)  # what stays in float
-    return proto, work.weights
+    return Insertion(proto, work.weights, work.grids)
 
 
 class _QdqInserter:
@@ -83,6 +107,8 @@ class _QdqInserter:
         proto: onnx.ModelProto,
         ranges: Mapping[str, QuantParams],
         bits: WeightBits,
+        *,
+        float_weights: bool,
     ) -> None:
         self._plan = prepared.plan
         self._ranges = ranges
@@ -91,6 +117,7 @@ class _QdqInserter:
         self._weights = WeightNodes(
             prepared, proto.graph, self._initializers, ranges, bits
         )
+        self._float_weights = float_weights
         self._grids: dict[str, list[str]] = {}
         self._again: dict[str, str] = {}
 
@@ -98,6 +125,11 @@ class _QdqInserter:
     def weights(self) -> Counter[str]:
         """Format → number of weights."""
         return self._weights.formats
+
+    @property
+    def grids(self) -> dict[str, tuple[str, ...]]:
+        """Activation → the names of its scale and zero point."""
+        return {name: tuple(grid) for name, grid in self._grids.items()}
 
     def scope(self, graph: onnx.GraphProto, around: Mapping[str, str]) -> None:
         """Rewrite one graph, and those inside it.
@@ -119,9 +151,10 @@ class _QdqInserter:
                     node.input[index] = pairs[name]
                 elif name in names:
                     node.input[index] = names[name]
-            self._weights.decode(node, scope)
-            if node.name in self._plan.sums:
-                self._weights.decode_sum(node, self._plan.sums[node.name], scope)
+            if not self._float_weights:
+                self._weights.decode(node, scope)
+                if node.name in self._plan.sums:
+                    self._weights.decode_sum(node, self._plan.sums[node.name], scope)
             nodes.extend(self._kept_apart(node))
             for index, name in enumerate(node.output):
                 if self._plan.sites.get(name, frozenset()) is not None:

@@ -1,0 +1,1 @@
+"""Choosing by trials: strategies, and the tensors that lose most."""

@@ -1,0 +1,53 @@
+"""The strategies that are tried, and policies that say which tensor takes which."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping
+
+from quantcal.strategies.auto import Auto
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.kl import KL
+from quantcal.strategies.minmax import MinMax
+from quantcal.strategies.mse import MSE
+from quantcal.strategies.percentile import Percentile
+from quantcal.strategies.policy import Policy
+
+CANDIDATES: tuple[Strategy, ...] = (
+    MSE(),
+    MinMax(),
+    Percentile(99.999),
+    Percentile(99.99),
+    MSE(p=3),
+    KL(),
+)
+"""In the order in which equal losses are decided. Each is best on some network, measured
+on docs/measurements/choosing.md's models."""
+
+
+def find_auto(policy: Policy) -> Auto | None:
+    """Return the first Auto of a policy; None when it has none."""
+    return next((s for _, s in policy.rules if isinstance(s, Auto)), None)
+
+
+def replace_auto(policy: Policy, strategy: Strategy) -> Policy:
+    """Return the policy with a strategy in place of every Auto."""
+    return Policy(
+        [(text, strategy if isinstance(s, Auto) else s) for text, s in policy.rules]
+    )
+
+
+def with_tensors(policy: Policy, chosen: Mapping[str, Strategy]) -> Policy:
+    """Return the policy with rules for single tensors before all others."""
+    if not chosen:
+        return policy
+    rules = Policy([(pattern_of(name), each) for name, each in chosen.items()])
+    return rules + policy
+
+
+def pattern_of(name: str) -> str:
+    """Return the pattern that matches one name only."""
+    if name.startswith(("re:", "layer:", "node:")):
+        return f"re:^{re.escape(name)}$"
+    return glob.escape(name)

@@ -1,0 +1,217 @@
+"""The work of ``strategy="auto"``: compare whole strategies, then improve the worst tensors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quantcal.onnx._choose.candidates import (
+    CANDIDATES,
+    find_auto,
+    replace_auto,
+    with_tensors,
+)
+from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
+from quantcal.onnx._choose.folds import Folds
+from quantcal.onnx._choose.improve import Improvement, improve
+from quantcal.onnx._choose.pick import compare
+from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
+from quantcal.onnx._observe.calibration_run import CalibrationRun
+from quantcal.onnx._observe.ranges import compute_ranges
+from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
+from quantcal.onnx._trial.judge import Judge
+from quantcal.onnx._trial.metric_judge import MetricJudge
+from quantcal.onnx._trial.trial_session import Grids, TrialSession, without
+from quantcal.onnx._trial.trials import Trials, float_outputs
+from quantcal.strategies.auto import Auto
+from quantcal.strategies.base import Strategy
+from quantcal.strategies.policy import Policy
+
+if TYPE_CHECKING:
+    from quantcal.onnx._runtime.kept_samples import KeptSamples
+
+# Runs of samples after the comparison of whole strategies, for each sample. The worst
+# tensors are found with a third of them.
+_RUNS = 24
+_SUSPECT_RUNS = 8
+_SUSPECT_SAMPLES = 16
+_WORTH_NAMING = 0.1  # of the largest loss of a single tensor
+_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a choice starts from."""
+
+    run: CalibrationRun
+    policy: Policy
+    auto: Auto
+    bits: WeightBits
+    samples: KeptSamples
+    folds: Folds
+
+
+def choose_ranges(
+    run: CalibrationRun,
+    policy: Policy,
+    bits: WeightBits,
+    report: Callable[[str], None] = lambda _: None,
+) -> Choice | None:
+    """Choose the strategies of all tensors whose rule is ``auto``.
+
+    Parameters
+    ----------
+    run : CalibrationRun
+        With the samples that were kept for trials.
+    policy : Policy
+    bits : WeightBits
+    report : callable
+        Gets the name of each step when it begins.
+
+    Returns
+    -------
+    Choice, optional
+        None when there is nothing to choose or no sample to try on.
+    """
+    auto = find_auto(policy)
+    if auto is None or run.kept is None or not len(run.kept):
+        return None
+    started = time.perf_counter()
+    folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
+    bits = with_reduced_nodes(bits, []) if bits.undecided else bits
+    task = _Task(run, policy, auto, bits, run.kept, folds)
+    with ExitStack() as stack:
+        choice = _choose(task, stack, report)
+    return _timed(choice, time.perf_counter() - started)
+
+
+def _choose(
+    task: _Task, stack: ExitStack, report: Callable[[str], None]
+) -> Choice:
+    policies = {str(each): replace_auto(task.policy, each) for each in CANDIDATES}
+    report("Running the float model")
+    session = stack.enter_context(_open(task, float_weights=False))
+    judge = _judge(task, session)
+    stack.callback(judge.close)
+    float_outputs(task.run.prepared, task.samples, judge)
+    trials = Trials(session, task.samples, judge)
+    report("Comparing strategies")
+    grids = {name: task.folds.grids(each, session) for name, each in policies.items()}
+    losses, damages = compare(trials, grids)
+    best = losses[0].strategy
+    finalists = {name: grids[name] for name in damages}
+    loss = losses[0].loss
+    choice = Choice(
+        policies[best],
+        best,
+        tuple(losses),
+        judge.measures,
+        len(task.samples),
+        task.samples.folds if task.run.parts else 1,
+        loss=loss,
+        runs=trials.runs,
+    )
+    limit = task.auto.time
+    until = None if limit is None else time.monotonic() + limit
+    if loss == 0 or limit == 0 or not task.run.parts:
+        return choice
+    report("Looking for the worst tensors")
+    suspects = _suspects(task, session, judge, grids[best], trials)
+    report("Improving their ranges")
+    current, improved = improve(
+        trials, best, finalists, suspects, runs=_RUNS * len(task.samples), until=until
+    )
+    return _finish(task, trials, choice, current, improved, suspects)
+
+
+def _open(task: _Task, *, float_weights: bool) -> TrialSession:
+    """Open a session; biases are coded with the ranges of least squared error."""
+    prepared = task.run.prepared
+    base = replace_auto(task.policy, CANDIDATES[0])
+    ranges = compute_ranges(task.run.calibrator, base, prepared)
+    return TrialSession(prepared, ranges, task.bits, float_weights=float_weights)
+
+
+def _judge(task: _Task, session: TrialSession) -> Judge:
+    if task.auto.metric is None:
+        return Judge(session.outputs)
+    return MetricJudge(session.outputs, task.auto.metric, task.samples)
+
+
+def _suspects(
+    task: _Task,
+    session: TrialSession,
+    judge: Judge,
+    grids: Sequence[Grids],
+    trials: Trials,
+) -> list[Suspects]:
+    """Find the worst tensors on samples that propose; weights are in float."""
+    with _open(task, float_weights=True) as alone:
+        other = Trials(alone, task.samples, judge)
+        samples = other.of_folds([0, 2])
+        step = max(1, len(samples) // _SUSPECT_SAMPLES)
+        found = find_suspects(
+            other,
+            grids,
+            samples[::step],
+            runs=_SUSPECT_RUNS * len(task.samples),
+        )
+    trials.runs += other.runs
+    return found
+
+
+def _finish(
+    task: _Task,
+    trials: Trials,
+    choice: Choice,
+    current: Sequence[Grids],
+    improved: Sequence[Improvement],
+    suspects: Sequence[Suspects],
+) -> Choice:
+    names = trials.session.tensors
+    by_name: Mapping[str, Strategy] = {str(each): each for each in CANDIDATES}
+    chosen: dict[str, Strategy] = {}
+    for change in improved:
+        chosen |= {names[row]: by_name[change.strategy] for row in change.rows}
+    assigned, _ = task.policy.assign(names) if names else ({}, ())
+    chosen = {n: s for n, s in chosen.items() if isinstance(assigned[n][1], Auto)}
+    changes = tuple(
+        Change(tuple(names[r] for r in c.rows), c.strategy, c.before, c.after)
+        for c in improved
+    )
+    loss = choice.loss
+    if changes:
+        loss = trials.loss(current, trials.indices)
+    single = [each for each in suspects if len(each.rows) == 1]
+    worst = tuple(TensorLoss(names[each.rows[0]], each.loss) for each in single[:10])
+    in_float: tuple[str, ...] = ()
+    without_worst = None
+    if worst:
+        least = _WORTH_NAMING * worst[0].loss
+        rows = [e.rows[0] for e in single[:_NAMED] if e.loss >= least]
+        in_float = tuple(names[row] for row in rows)
+        grids = [without(each, rows) for each in current]
+        without_worst = trials.loss(grids, trials.indices)
+    return Choice(
+        with_tensors(choice.policy, chosen),
+        choice.strategy,
+        choice.losses,
+        choice.measures,
+        choice.samples,
+        choice.folds,
+        changes,
+        loss,
+        worst,
+        without_worst,
+        in_float,
+        runs=trials.runs,
+    )
+
+
+def _timed(choice: Choice, seconds: float) -> Choice:
+    from dataclasses import replace
+
+    return replace(choice, seconds=seconds)

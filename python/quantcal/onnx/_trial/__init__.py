@@ -1,0 +1,1 @@
+"""Trials: one open session that computes a quantized model with any ranges."""
