@@ -15,6 +15,7 @@ from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
+from quantcal.onnx.advisor import advise
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
 from quantcal.onnx.files import FileCheck
 from quantcal.onnx.output_error import OutputError
@@ -36,6 +37,7 @@ __all__ = [
     "Samples",
     "Saturation",
     "WriteResult",
+    "advise",
     "evaluate",
     "find_saturation",
     "load_samples",

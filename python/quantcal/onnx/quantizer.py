@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.choose_ranges import choose_ranges
+from quantcal.onnx._choose.start import filled_options, first_bits
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -27,7 +28,6 @@ from quantcal.onnx._options.config import config_text
 from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
-from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
@@ -123,8 +123,8 @@ def quantize(
     asked = with_changes("quantize", QuantizeKeywords, options, changes)
     check_given(calibrator, checkpoint)
     place = check_output(model, output, samples, *policy_files(asked.strategy))
-    chosen = _filled(asked, calibrator)
-    bits = _first_bits(chosen)
+    chosen = filled_options(asked, calibrator)
+    bits = first_bits(chosen)
     given = Policy.of(asked.strategy)
     started = time.perf_counter()
     prepared = prepare(load_light(model), chosen)
@@ -200,22 +200,6 @@ class _Found:
     table: CalibrationTable = field(default_factory=lambda: CalibrationTable({}))
     stability: Stability | None = None
     choice: Choice | None = None
-
-
-def _filled(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
-    """Fill in all defaults: those of the histograms, else those of the target."""
-    known: dict[str, str] = {}
-    if asked.activation_type is None and not asked.activation_formats:
-        activation, known = activation_from_histograms(calibrator, asked.target)
-        asked = replace(asked, activation_type=activation)
-    return Options.of(asked, known)
-
-
-def _first_bits(options: Options) -> WeightBits:
-    """Return the bits of weights; the nodes are undecided where histograms decide."""
-    if options.reduce_range == "auto":
-        options = replace(options, reduce_range="nodes")
-    return options.bits()
 
 
 def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:

@@ -19,9 +19,10 @@ from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.improve import Improvement, improve
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
+from quantcal.onnx._choose.start import trial_bits
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
-from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
+from quantcal.onnx._options.cpu import WeightBits
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.metric_judge import MetricJudge
 from quantcal.onnx._trial.trial_session import Grids, TrialSession, without
@@ -81,8 +82,7 @@ def choose_ranges(
         return None
     started = time.perf_counter()
     folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
-    bits = with_reduced_nodes(bits, []) if bits.undecided else bits
-    task = _Task(run, policy, auto, bits, run.kept, folds)
+    task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
     with ExitStack() as stack:
         choice = _choose(task, stack, report)
     return _timed(choice, time.perf_counter() - started)

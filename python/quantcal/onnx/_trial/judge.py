@@ -118,6 +118,21 @@ class Judge:
             if kind
         }
 
+    def sample_loss(self, damage: Floats) -> float:
+        """Return the loss of one sample; the mean over samples is about the loss of all.
+
+        Parameters
+        ----------
+        damage : float64 array, shape (outputs,)
+        """
+        below = self.scale.mean(axis=0)
+        found = [
+            _ratio(float(a), float(b))
+            for kind, a, b in zip(self._kinds, damage, below, strict=True)
+            if kind
+        ]
+        return max(found, default=0.0)
+
     def close(self) -> None:
         """Delete the reference."""
         self._reference.close()

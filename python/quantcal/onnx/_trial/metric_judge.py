@@ -64,6 +64,10 @@ class MetricJudge(Judge):
         outputs = super().loss(damage[:, :-1], samples)
         return float(damage[:, -1].mean()) + _TIE * min(outputs, 1.0)
 
+    def sample_loss(self, damage: Floats) -> float:
+        """Return the drop of one sample."""
+        return float(damage[-1]) + _TIE * min(super().sample_loss(damage[:-1]), 1.0)
+
     def _measure(self, sample: int, outputs: Sequence[Any], model: str) -> float:
         where = self._samples.where(sample)
         try:

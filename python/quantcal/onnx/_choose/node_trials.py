@@ -1,0 +1,48 @@
+"""Trials in which some nodes stay in float: which activations are then still rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from quantcal._core import CalibrationError
+from quantcal.onnx._plan.weight_budget import plan_within
+
+if TYPE_CHECKING:
+    from quantcal.onnx._plan.plan import Plan
+    from quantcal.onnx._plan.prepare import Prepared
+
+IN_FLOAT = "left in float by a trial"
+
+
+class NodePlans:
+    """Plans of the same model with fewer nodes, each made once.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._plans: dict[frozenset[str], Plan | None] = {frozenset(): prepared.plan}
+
+    def without(self, nodes: Collection[str]) -> Plan | None:
+        """Return the plan with these nodes in float; None when no other node is left."""
+        key = frozenset(nodes)
+        if key not in self._plans:
+            request = self._prepared.request()
+            held = {**request.unsupported, **dict.fromkeys(sorted(key), IN_FLOAT)}
+            request = replace(request, unsupported=held, without=request.without or ())
+            try:
+                self._plans[key] = plan_within(request)
+            except CalibrationError:  # nothing is left
+                self._plans[key] = None
+        return self._plans[key]
+
+    def rounded(self, nodes: Collection[str]) -> frozenset[str]:
+        """Return the activations that are rounded if only these nodes are quantized."""
+        others = self._prepared.plan.nodes.keys() - set(nodes)
+        plan = self.without(others)
+        return frozenset() if plan is None else frozenset(plan.sites)

@@ -1,0 +1,302 @@
+"""Advice on accuracy: the nodes that lose it, why, and what helps, measured on the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantcal._core import CalibrationError
+from quantcal.advice.diagnosis import diagnose
+from quantcal.advice.progress import count_runs
+from quantcal.advice.result import Advice, GuiltyTensor
+from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
+from quantcal.onnx._choose.choose_ranges import choose_ranges
+from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
+from quantcal.onnx._choose.float_budget import FloatBudget
+from quantcal.onnx._choose.folds import Folds
+from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.start import Started, start, trial_bits
+from quantcal.onnx._observe.ranges import compute_ranges
+from quantcal.onnx._options.keywords import takes_options, with_changes
+from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
+from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._trial.judge import Judge
+from quantcal.onnx._trial.metric_judge import MetricJudge
+from quantcal.onnx._trial.trial_session import Grids, TrialSession
+from quantcal.onnx._trial.trials import Trials, float_outputs
+from quantcal.strategies.auto import FOLDS
+from quantcal.strategies.policy import Policy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from quantcal.onnx._model.model import Model
+    from quantcal.onnx._plan.plan import Plan
+
+SAMPLES = 32
+"""Half of them proposes what stays in float, the other half confirms it."""
+
+_EXPLAINED = 4  # tensors on which remedies are tried
+_NAMED = 8  # nodes whose tensors are measured alone
+_WIDE = {"uint8": "uint16", "int8": "int16"}
+
+
+@takes_options(QuantizeKeywords)
+@shared_child()
+def advise(
+    model: Model,
+    samples: object,
+    *,
+    keep_float: int | None = None,
+    budget: float | str | None = None,
+    budget_of: str = "nodes",
+    metric: Callable[..., Any] | str | None = None,
+    most_samples: int = SAMPLES,
+    time_limit: float | None = None,
+    progress: bool = True,
+    options: QuantizeOptions | None = None,
+    **changes: Unpack[QuantizeKeywords],
+) -> Advice:
+    """Find the nodes whose quantization costs most, say why, and what to do.
+
+    Nodes are quantized alone, groups first, all else in float. The guilty ones are then
+    left in float step by step, with everything else quantized. One half of the samples
+    proposes a step and the other half must confirm it. At last the joint set is measured
+    on a model that is planned anew. Remedies are tried, not guessed.
+
+    Parameters
+    ----------
+    model
+        As for :func:`quantcal.onnx.quantize`. It is not changed.
+    samples
+        Calibration samples, as for :func:`quantcal.onnx.quantize`. They give the ranges:
+        those of a sample come from the other folds.
+    keep_float
+        The largest number of nodes to leave in float. By default 5 % of them, at least one.
+    budget
+        The largest share to leave in float: 0.05 or ``"5%"``.
+    budget_of
+        What the share is of: ``"nodes"`` (default) or ``"weights"`` (their elements).
+    metric
+        Your measure, as for :func:`quantcal.onnx.evaluate`; more is better. By default
+        the loss of the outputs counts: squared error over variance, or KL for
+        probabilities.
+    most_samples
+        The number of samples to try on, spread evenly over all. Default 32: single
+        nodes differ by factors, so few samples rank them.
+    time_limit
+        Seconds for the search. Afterwards the best set so far is returned, with a note.
+    progress
+        Show bars on stderr when it is a terminal and rich is installed.
+    options
+        All options as one object; the keywords below replace its fields.
+    <options>
+
+    Returns
+    -------
+    Advice
+        ``advice.exclude`` is for ``exclude=`` of :func:`quantcal.onnx.quantize`.
+
+    Raises
+    ------
+    CalibrationError
+        As :func:`quantcal.onnx.quantize`; when there are fewer than two samples, or an
+        option is not understood.
+
+    Examples
+    --------
+    >>> advice = qc.onnx.advise("model.onnx", "calibration/")
+    >>> print(advice.summary())
+    >>> result = qc.onnx.quantize(
+    ...     "model.onnx", "model.int8.onnx", "calibration/", exclude=advice.exclude
+    ... )
+    """
+    asked = with_changes("advise", QuantizeKeywords, options, changes)
+    if asked.activation_type == "none":
+        raise CalibrationError(
+            'advise() looks at activations, and activation_type is "none". Leave it out.'
+        )
+    kept = KeptSamples(FOLDS, most_samples)
+    begun = start(model, samples, asked, kept, progress=progress)
+    if len(kept) < 2:
+        raise CalibrationError(
+            f"There {'is 1 sample' if len(kept) else 'are no samples'}, but advice needs "
+            "two or more: one half proposes and the other confirms. 32 are good."
+        )
+    limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
+    begun = _without_auto(begun, metric)
+    with ExitStack() as stack, count_runs("Advising", show=progress) as on_run:
+        work = _Work.of(begun, kept, metric, stack)
+        return work.advice(limits, time_limit, on_run)
+
+
+def _without_auto(begun: Started, metric: Any) -> Started:
+    """Return the start with the best fixed strategy in place of ``auto``."""
+    auto = find_auto(begun.policy)
+    if auto is None:
+        return begun
+    quick = replace(auto, time=0, metric=metric or auto.metric)
+    choice = choose_ranges(begun.run, replace_auto(begun.policy, quick), begun.bits)
+    policy = choice.policy if choice else replace_auto(begun.policy, CANDIDATES[0])
+    return replace(begun, policy=policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Everything that a search needs."""
+
+    begun: Started
+    folds: Folds
+    judge: Judge
+    trials: Trials  # weights in float
+    whole: Trials  # weights quantized
+    stack: ExitStack
+
+    @classmethod
+    def of(
+        cls, begun: Started, kept: KeptSamples, metric: Any, stack: ExitStack
+    ) -> _Work:
+        run = begun.run
+        alone = stack.enter_context(_open(begun, run.prepared, float_weights=True))
+        whole = stack.enter_context(_open(begun, run.prepared, float_weights=False))
+        if metric is None:
+            judge = Judge(whole.outputs)
+        else:
+            judge = MetricJudge(whole.outputs, metric, kept)
+        stack.callback(judge.close)
+        float_outputs(run.prepared, kept, judge)
+        folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
+        trials, joint = Trials(alone, kept, judge), Trials(whole, kept, judge)
+        return cls(begun, folds, judge, trials, joint, stack)
+
+    def advice(
+        self,
+        limits: FloatBudget,
+        time_limit: float | None,
+        on_run: Callable[[], object],
+    ) -> Advice:
+        """Search, measure the joint set, and explain."""
+        begun, plan = self.begun, self.begun.run.prepared.plan
+        session = self.trials.session
+        grids = self.folds.grids(begun.policy, session)
+        variants = self._variants()
+        search = CulpritSearch(
+            self.trials, NodePlans(begun.run.prepared), grids, variants
+        )
+        choice = search.nodes(
+            plan,
+            keep=limits.keep,
+            allowed=limits.allows,
+            time_limit=time_limit,
+            on_run=on_run,
+        )
+        tensors, remedies = search.tensors(
+            list(choice.alone)[:_NAMED],
+            plan,
+            ranges=[str(each) for each in CANDIDATES],
+            others=[name for name in variants if name.endswith("bits")],
+            most=_EXPLAINED,
+            time_limit=time_limit,
+            on_run=on_run,
+        )
+        found = Culprits(choice, tensors, remedies)
+        return self._result(found, limits, grids)
+
+    def _variants(self) -> dict[str, Sequence[Grids]]:
+        """Return other grids: of each candidate, and of 16 bits where the target has them."""
+        prepared, session = self.begun.run.prepared, self.trials.session
+        made: dict[str, Sequence[Grids]] = {
+            str(each): self.folds.grids(Policy({"*": each}), session)
+            for each in CANDIDATES
+        }
+        formats = prepared.plan.formats
+        if prepared.options.target == "onnxruntime" and {*formats.values()} <= {*_WIDE}:
+            wide = {name: _WIDE[format] for name, format in formats.items()}
+            other = replace(prepared, plan=replace(prepared.plan, formats=wide))
+            run = self.begun.run
+            folds = Folds(other, run.calibrator, run.parts, run.earlier)
+            made["16 bits"] = folds.grids(Policy({"*": "minmax"}), session)
+        return made
+
+    def _result(
+        self, found: Culprits, limits: FloatBudget, grids: Sequence[Grids]
+    ) -> Advice:
+        prepared, policy = self.begun.run.prepared, self.begun.policy
+        confirming = list(range(1, len(self.trials.samples), 2))
+        loss = self.whole.loss(grids, confirming)
+        exclude = found.choice.kept
+        after, notes = loss, []
+        if exclude:
+            after = self._measured(exclude, confirming)
+            if after >= loss:
+                notes.append(
+                    f"{len(exclude)} nodes in float helped activations alone, but not the "
+                    "model with quantized weights, so they are not advised"
+                )
+                exclude, after = (), loss
+        weights = self.whole.loss([np.zeros_like(grids[0])], confirming)
+        if loss and weights > 0.5 * loss:
+            notes.append(
+                f"weights alone make {weights / loss:.0%} of the loss: float activations "
+                "cannot help much"
+            )
+        if not found.choice.finished:
+            notes.append("the time limit ended the search early")
+        table = compute_ranges(self.begun.run.calibrator, policy, prepared)
+        joint = self.trials.loss(grids, list(range(0, len(self.trials.samples), 2)))
+        tensors = tuple(
+            GuiltyTensor(
+                name,
+                self._nodes_of(prepared.plan, name),
+                alone,
+                alone / joint if joint else 0.0,
+                diagnose(
+                    self.begun.run.calibrator.stats(name),
+                    table[name],
+                    samples=self.begun.run.samples,
+                ),
+                found.remedies.get(name, ()),
+            )
+            for name, alone in found.tensors.items()
+        )
+        return Advice(
+            loss,
+            after,
+            exclude,
+            tensors,
+            len(confirming),
+            {kind: limits.share_of(exclude, kind) for kind in limits.sizes},
+            ", ".join(dict.fromkeys(self.judge.measures.values())),
+            tuple(notes),
+        )
+
+    def _measured(self, exclude: Sequence[str], samples: Sequence[int]) -> float:
+        """Return the loss of a model that is planned anew without these nodes."""
+        run = self.begun.run
+        plan = NodePlans(run.prepared).without(exclude)
+        if plan is None:
+            return 0.0
+        prepared = replace(run.prepared, plan=plan)
+        with _open(self.begun, prepared, float_weights=False) as session:
+            trials = Trials(session, self.trials.samples, self.judge)
+            folds = Folds(prepared, run.calibrator, run.parts, run.earlier)
+            return trials.loss(folds.grids(self.begun.policy, session), samples)
+
+    @staticmethod
+    def _nodes_of(plan: Plan, name: str) -> tuple[str, ...]:
+        return tuple(plan.beside.get(name, ()))
+
+
+def _open(begun: Started, prepared: Prepared, *, float_weights: bool) -> TrialSession:
+    table = compute_ranges(begun.run.calibrator, begun.policy, prepared)
+    ranges = {name: table[name] for name in prepared.plan.tensors}
+    bits = trial_bits(begun.bits)
+    return TrialSession(prepared, ranges, bits, float_weights=float_weights)
+
+
