@@ -79,10 +79,13 @@ class QuantizeOptions:
     """
 
     strategy: StrategyLike = option(
-        "mse",
+        "auto",
         "How ranges are chosen, as for ``Calibrator.compute``: a name, a strategy object, "
         "``{pattern: strategy}``, a ``Policy``, or the path of a policy file. A pattern "
-        "``node:…`` means the tensors that the matching nodes read or write.",
+        "``node:…`` means the tensors that the matching nodes read or write. "
+        '``"auto"`` (default) tries strategies on the samples and takes what the outputs '
+        "lose least by; :class:`quantcal.Auto` has its options. No other strategy is best "
+        "for all models.",
         toml=TEXT,
         flag=OptionFlag(
             "--strategy",
@@ -94,7 +97,7 @@ class QuantizeOptions:
             "'re:layers[.]0[.]=minmax'. 'node:*attn*=minmax' is for what such nodes read and "
             "write. Repeat it: the first match counts, and a plain name or a file "
             "decides for the rest.",
-            "mse, which clips only where it lowers the error",
+            "auto, which tries the others on the samples",
             metavar="RULE",
             short="-s",
             repeated=True,

@@ -6,7 +6,8 @@ So 0 is the float model and 1 is useless, for every output of every model.
 
 For probabilities and logits of classes the damage is the divergence KL(float‖quantized) of
 each row. Below it stands the divergence from the mean distribution, which is the mutual
-information of input and class. The worst output counts.
+information of input and class. Whole numbers, such as labels, count by how many differ, if
+there is no other output. The worst output counts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ Floats = NDArray[np.float64]
 Metric = Callable[[int, Feed, dict[str, Any]], Any]
 """Called with a sample's number, its inputs and the outputs; more is better."""
 
+_ROWS = ("probabilities", "logits")
+_AVERAGED = ("values", *_ROWS)
+_MEASURES = {
+    "values": "squared error",
+    "probabilities": "KL",
+    "logits": "KL",
+    "labels": "disagreement",
+}
 _TINY = 1e-12  # smaller probabilities count as this one
 _SUM = 1e-3  # how far a sum of probabilities may be from 1
 _LOGITS = re.compile("logit", re.IGNORECASE)
@@ -55,14 +64,18 @@ class Judge:
 
     def settle(self) -> None:
         """Compute what the float model's outputs vary, when all have been added."""
-        self._kinds = [self._kind(index) for index in range(len(self.names))]
+        kinds = [self._kind(index) for index in range(len(self.names))]
+        # The class that a model names is what its scores say, more coarsely.
+        if set(kinds) & {"values", *_ROWS}:
+            kinds = ["" if kind == "labels" else kind for kind in kinds]
+        self._kinds = kinds
         means = [self._mean(index, kind) for index, kind in enumerate(self._kinds)]
         rows = []
         for sample in range(len(self._reference)):
             values = self._reference[sample]
             rows.append(
                 [
-                    _damage(kind, value, mean)
+                    _variation(kind, value, mean)
                     for kind, value, mean in zip(
                         self._kinds, values, means, strict=True
                     )
@@ -72,10 +85,9 @@ class Judge:
 
     @property
     def measures(self) -> dict[str, str]:
-        """Output → "squared error" or "KL", for the outputs that are compared."""
-        texts = {"probabilities": "KL", "logits": "KL", "values": "squared error"}
+        """Output → how its loss is measured, for the outputs that are compared."""
         return {
-            name: texts[kind]
+            name: _MEASURES[kind]
             for name, kind in zip(self.names, self._kinds, strict=True)
             if kind
         }
@@ -138,54 +150,75 @@ class Judge:
         self._reference.close()
 
     def _kind(self, index: int) -> str:
-        """Return what an output is: "probabilities", "logits", "values" or ""."""
-        kind = "probabilities"
+        """Return what an output is: a kind, or "" if nothing of it can be compared."""
+        kinds = set()
         for sample in range(len(self._reference)):
-            value = self._reference[sample][index]
-            if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
-                return ""
-            if value.ndim < 2 or value.shape[-1] < 2:
-                kind = "values"
-            elif value.size and kind == "probabilities":
-                rows = value.astype(np.float64)
-                sums = rows.sum(axis=-1)
-                if not ((rows >= 0).all() and np.allclose(sums, 1, atol=_SUM)):
-                    kind = "values"
-            if kind == "values":
-                logits = _LOGITS.search(self.names[index]) and value.ndim >= 2
-                return "logits" if logits and value.shape[-1] > 1 else "values"
-        return kind
+            kinds.add(_kind_of(self._reference[sample][index], self.names[index]))
+        return kinds.pop() if len(kinds) == 1 else "values" if "values" in kinds else ""
 
     def _mean(self, index: int, kind: str) -> Any:
+        """Return the mean of an output's values or rows over all samples."""
         total: Any = 0.0
         count = 0
-        for sample in range(len(self._reference)):
+        for sample in range(len(self._reference)) if kind in _AVERAGED else ():
             value = self._reference[sample][index]
-            if not kind:
-                return None
             if kind == "values":
-                finite = value[np.isfinite(value.astype(np.float64))]
-                total, count = total + finite.astype(np.float64).sum(), count + finite.size
+                finite = np.asarray(value, np.float64)
+                finite = finite[np.isfinite(finite)]
+                total, count = total + finite.sum(), count + finite.size
             else:
                 rows = _rows(kind, value)
                 total, count = total + rows.sum(axis=0), count + len(rows)
         return total / max(count, 1)
 
 
+def _kind_of(value: Any, name: str) -> str:
+    if not isinstance(value, np.ndarray):
+        return ""  # sequences and maps
+    if value.dtype.kind in "biu":
+        return "labels"
+    if value.dtype.kind not in "fV":
+        return ""  # text
+    if value.ndim < 2 or value.shape[-1] < 2:
+        return "values"
+    rows = np.asarray(value, np.float64)
+    if (rows >= 0).all() and (rows <= 1 + _SUM).all():
+        if value.size and np.allclose(rows.sum(axis=-1), 1, atol=_SUM):
+            return "probabilities"
+    elif _LOGITS.search(name) and np.isfinite(rows).all():
+        return "logits"
+    return "values"
+
+
 def _damage(kind: str, want: Any, got: Any) -> float:
-    if not kind:
-        return 0.0
     if kind == "values":
-        x = np.asarray(want, np.float64)
-        y = np.asarray(got, np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, x - y)
-            total = float(np.square(error).sum())
-        return total if np.isfinite(total) else np.inf
-    p = _rows(kind, want)
-    q = p if got is want else np.asarray(got, np.float64)
-    if q.ndim != 1 and got is not want:
-        q = _rows(kind, got)
+        return _squared_error(want, got)
+    if kind == "labels":
+        return float(np.not_equal(want, got).sum())
+    return _divergence(_rows(kind, want), _rows(kind, got)) if kind else 0.0
+
+
+def _variation(kind: str, want: Any, mean: Any) -> float:
+    """Return the damage of a model that always gives the mean."""
+    if kind == "values":
+        return _squared_error(want, mean)
+    if kind == "labels":
+        return float(np.size(want))
+    return _divergence(_rows(kind, want), mean[None]) if kind else 0.0
+
+
+def _squared_error(want: Any, got: Any) -> float:
+    """Return the error of all elements that are finite in the float model."""
+    x = np.asarray(want, np.float64)
+    finite = np.isfinite(x)
+    x, y = x[finite], np.broadcast_to(np.asarray(got, np.float64), x.shape)[finite]
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = float(np.square(x - y).sum())
+    return total if np.isfinite(total) else np.inf
+
+
+def _divergence(p: Floats, q: Floats) -> float:
+    """Return KL(p‖q) of all rows together, in nats."""
     q = np.maximum(np.nan_to_num(q, nan=0.0), _TINY)
     q = q / q.sum(axis=-1, keepdims=True)
     terms = p * (np.log(np.maximum(p, _TINY)) - np.log(q))
@@ -196,11 +229,11 @@ def _rows(kind: str, value: Any) -> Floats:
     """Return probabilities, a row for each distribution."""
     rows = np.asarray(value, np.float64).reshape(-1, np.shape(value)[-1])
     if kind == "probabilities":
-        rows = np.maximum(rows, 0.0)
-        return np.asarray(rows, np.float64)
+        return np.maximum(rows, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         powers = np.exp(rows - rows.max(axis=-1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
+        found: Floats = powers / powers.sum(axis=-1, keepdims=True)
+    return found
 
 
 def _ratio(damage: float, scale: float) -> float:

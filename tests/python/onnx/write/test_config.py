@@ -167,6 +167,7 @@ def test_the_command_writes_the_file_beside_its_output_and_repeats_the_run(
         model,
         expected,
         data,
+        strategy="mse",
         activation_formats={"x": "int8"},
         weight_formats={"node:Conv_0": "uint8"},
         progress=False,

@@ -80,7 +80,9 @@ def test_an_object_and_keywords_give_the_same_model(tmp_path: Path) -> None:
 
 
 def test_one_object_serves_all_three_functions(tmp_path: Path) -> None:
-    options = QuantizeOptions(activation_type="int8", weight_type="uint8", max_memory=9)
+    options = QuantizeOptions(
+        strategy="mse", activation_type="int8", weight_type="uint8", max_memory=9
+    )
     model, whole, steps = models.conv_net(), tmp_path / "a.onnx", tmp_path / "b.onnx"
     qc.onnx.quantize(model, whole, samples(), progress=False, options=options)
     calibrator = qc.onnx.observe(model, samples(), options=options)

@@ -284,7 +284,10 @@ def test_a_rule_for_a_node_left_in_float_by_size_is_accepted(
     """The result is the same as without the rule, and reports why the node is in float."""
     model, found = half_excluded(), dict[str, bytes]()
     cal = qc.onnx.observe(model, samples(model), exclude=["emb"])
-    cases: dict[str, dict[str, Any]] = {"plain": {}, "ruled": rules}
+    cases: dict[str, dict[str, Any]] = {
+        "plain": {"strategy": "mse"},
+        "ruled": {"strategy": "mse", **rules},
+    }
     for name, how in cases.items():
         path = tmp_path / name
         result = qc.onnx.quantize(
