@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from quantcal._core import __version__
+from quantcal.cli.advise import advise
 from quantcal.cli.compare import compare
 from quantcal.cli.compute import compute
 from quantcal.cli.demo import demo
@@ -18,6 +19,7 @@ from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
 from quantcal.cli.stability import stability
+from quantcal.cli.tune import tune
 
 app = typer.Typer(
     name="quantcal",
@@ -68,6 +70,8 @@ def _root(
 for command in (
     quantize,
     evaluate,
+    advise,
+    tune,
     observe,
     inspect,
     compare,

@@ -21,6 +21,8 @@ from quantcal.onnx.files import FileCheck
 from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import ClippedTensor, QuantizeResult
+from quantcal.onnx.tune_result import TuneResult
+from quantcal.onnx.tuner import tune
 from quantcal.onnx.writer import WriteResult, write
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "QuantizeResult",
     "Samples",
     "Saturation",
+    "TuneResult",
     "WriteResult",
     "advise",
     "evaluate",
@@ -45,5 +48,6 @@ __all__ = [
     "patch_onnxruntime",
     "quantize",
     "read_config",
+    "tune",
     "write",
 ]

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from quantcal._core import CalibrationError
 from quantcal.advice.diagnosis import diagnose
 from quantcal.advice.progress import count_runs
@@ -18,18 +16,17 @@ from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
+from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.start import Started, start, trial_bits
+from quantcal.onnx._choose.start import Started, start
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
-from quantcal.onnx._plan.prepare import Prepared
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.judge import Judge
-from quantcal.onnx._trial.metric_judge import MetricJudge
-from quantcal.onnx._trial.trial_session import Grids, TrialSession
-from quantcal.onnx._trial.trials import Trials, float_outputs
+from quantcal.onnx._trial.trial_session import Grids
+from quantcal.onnx._trial.trials import Trials
 from quantcal.strategies.auto import FOLDS
 from quantcal.strategies.policy import Policy
 
@@ -44,6 +41,7 @@ SAMPLES = 32
 
 _EXPLAINED = 4  # tensors on which remedies are tried
 _NAMED = 8  # nodes whose tensors are measured alone
+_MOST = 0.5  # a larger share of the loss by weights gives a note
 _WIDE = {"uint8": "uint16", "int8": "int16"}
 
 
@@ -130,13 +128,13 @@ def advise(
             "two or more: one half proposes and the other confirms. 32 are good."
         )
     limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
-    begun = _without_auto(begun, metric)
+    begun = without_auto(begun, metric)
     with ExitStack() as stack, count_runs("Advising", show=progress) as on_run:
         work = _Work.of(begun, kept, metric, stack)
         return work.advice(limits, time_limit, on_run)
 
 
-def _without_auto(begun: Started, metric: Any) -> Started:
+def without_auto(begun: Started, metric: Any) -> Started:
     """Return the start with the best fixed strategy in place of ``auto``."""
     auto = find_auto(begun.policy)
     if auto is None:
@@ -155,25 +153,18 @@ class _Work:
     folds: Folds
     judge: Judge
     trials: Trials  # weights in float
-    whole: Trials  # weights quantized
-    stack: ExitStack
+    joint: JointTrials
 
     @classmethod
     def of(
         cls, begun: Started, kept: KeptSamples, metric: Any, stack: ExitStack
     ) -> _Work:
         run = begun.run
-        alone = stack.enter_context(_open(begun, run.prepared, float_weights=True))
-        whole = stack.enter_context(_open(begun, run.prepared, float_weights=False))
-        if metric is None:
-            judge = Judge(whole.outputs)
-        else:
-            judge = MetricJudge(whole.outputs, metric, kept)
-        stack.callback(judge.close)
-        float_outputs(run.prepared, kept, judge)
+        alone = stack.enter_context(open_trial(begun, run.prepared, float_weights=True))
+        judge = open_judge(begun, kept, metric, stack)
         folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
-        trials, joint = Trials(alone, kept, judge), Trials(whole, kept, judge)
-        return cls(begun, folds, judge, trials, joint, stack)
+        joint = JointTrials(begun, kept, judge, folded=True)
+        return cls(begun, folds, judge, Trials(alone, kept, judge), joint)
 
     def advice(
         self,
@@ -229,19 +220,19 @@ class _Work:
     ) -> Advice:
         prepared, policy = self.begun.run.prepared, self.begun.policy
         confirming = list(range(1, len(self.trials.samples), 2))
-        loss = self.whole.loss(grids, confirming)
+        loss = self.joint.loss((), confirming)
         exclude = found.choice.kept
         after, notes = loss, []
         if exclude:
-            after = self._measured(exclude, confirming)
+            after = self.joint.loss(exclude, confirming)
             if after >= loss:
                 notes.append(
                     f"{len(exclude)} nodes in float helped activations alone, but not the "
                     "model with quantized weights, so they are not advised"
                 )
                 exclude, after = (), loss
-        weights = self.whole.loss([np.zeros_like(grids[0])], confirming)
-        if loss and weights > 0.5 * loss:
+        weights = self._loss_of_weights(confirming)
+        if loss and weights > _MOST * loss:
             notes.append(
                 f"weights alone make {weights / loss:.0%} of the loss: float activations "
                 "cannot help much"
@@ -276,27 +267,14 @@ class _Work:
             tuple(notes),
         )
 
-    def _measured(self, exclude: Sequence[str], samples: Sequence[int]) -> float:
-        """Return the loss of a model that is planned anew without these nodes."""
-        run = self.begun.run
-        plan = NodePlans(run.prepared).without(exclude)
-        if plan is None:
-            return 0.0
-        prepared = replace(run.prepared, plan=plan)
-        with _open(self.begun, prepared, float_weights=False) as session:
+    def _loss_of_weights(self, samples: Sequence[int]) -> float:
+        """Return the loss with all activations in float."""
+        prepared = self.begun.run.prepared
+        with open_trial(self.begun, prepared, float_weights=False) as session:
             trials = Trials(session, self.trials.samples, self.judge)
-            folds = Folds(prepared, run.calibrator, run.parts, run.earlier)
-            return trials.loss(folds.grids(self.begun.policy, session), samples)
+            return trials.loss([session.grids({})], samples)
 
     @staticmethod
     def _nodes_of(plan: Plan, name: str) -> tuple[str, ...]:
         return tuple(plan.beside.get(name, ()))
-
-
-def _open(begun: Started, prepared: Prepared, *, float_weights: bool) -> TrialSession:
-    table = compute_ranges(begun.run.calibrator, begun.policy, prepared)
-    ranges = {name: table[name] for name in prepared.plan.tensors}
-    bits = trial_bits(begun.bits)
-    return TrialSession(prepared, ranges, bits, float_weights=float_weights)
-
 

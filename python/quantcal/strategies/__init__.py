@@ -1,6 +1,7 @@
 """Strategies: each computes a range from a histogram and a format. One file per strategy."""
 
 from quantcal.strategies.aciq import ACIQ
+from quantcal.strategies.auto import Auto
 from quantcal.strategies.base import Explains, Strategy, UsesObservations
 from quantcal.strategies.entropy import MaxEntropy
 from quantcal.strategies.fixed import Fixed
@@ -16,6 +17,7 @@ __all__ = [
     "ACIQ",
     "KL",
     "MSE",
+    "Auto",
     "Explains",
     "Fixed",
     "Hybrid",

@@ -45,6 +45,11 @@ def show(out: Console, renderable: RenderableType) -> None:
     out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
 
 
+def show_text(out: Console, lines: str) -> None:
+    """Print plain text; a pipe gets whole lines."""
+    out.print(Text(lines), soft_wrap=not out.file.isatty())
+
+
 def say_error(message: str) -> None:
     """Print an error in red, as one line where its width is not limited."""
     _say(f"error: {message}", "red")

@@ -50,6 +50,9 @@ def print_result(
         facts["tensors observed"] = str(result.tensors_observed)
     else:
         facts["histograms"] = str(source)
+    if result.choice is not None:
+        for name, line in result.choice.rows():
+            facts[name] = f"{facts[name]}; {line}" if name in facts else line
     facts |= _written(result)
     if result.stability is not None:
         facts["two halves"] = result.stability.summary()

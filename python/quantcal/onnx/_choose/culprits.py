@@ -16,6 +16,8 @@ from quantcal.advice.search import (
     LossMeter,
     OutOfTimeError,
     choose_float,
+    find_guilty,
+    group_by_block,
 )
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._trial.trial_session import Grids
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.plan import Plan
     from quantcal.onnx._trial.trials import Trials
 
+_CUT = 0.01  # of the whole loss: groups that lose less are not divided
 _TENSORS = 24  # activations that are measured alone, of the worst nodes
 
 
@@ -82,11 +85,32 @@ class CulpritSearch:
         on_run: Callable[[], object],
     ) -> Choice:
         """Choose nodes to leave in float, at most ``keep`` and as ``allowed``."""
-        rounding = {name for beside in plan.beside.values() for name in beside}
-        names = [name for name in plan.nodes if name in rounding]
+        names = self._rounding_nodes(plan)
         meter = LossMeter(self._of_nodes, time_limit=time_limit, on_run=on_run)
         halves = Halves.of(len(self._trials.samples))
         return choose_float(meter, names, halves, keep=keep, allowed=allowed)
+
+    def ranking(
+        self, plan: Plan, *, time_limit: float | None, on_run: Callable[[], object]
+    ) -> list[str]:
+        """Return the nodes that lose most alone, worst first."""
+        meter = LossMeter(self._of_nodes, time_limit=time_limit, on_run=on_run)
+        halves = Halves.of(len(self._trials.samples))
+        names = self._rounding_nodes(plan)
+        try:
+            cut = _CUT * meter(names, halves.proposing)
+        except OutOfTimeError:
+            return []
+        alone, _ = find_guilty(
+            meter, group_by_block(names), halves.proposing, wanted=len(names), cut=cut
+        )
+        return sorted(alone, key=lambda name: -alone[name])
+
+    @staticmethod
+    def _rounding_nodes(plan: Plan) -> list[str]:
+        """Return the nodes beside a rounded activation, in the order of the graph."""
+        rounding = {name for beside in plan.beside.values() for name in beside}
+        return [name for name in plan.nodes if name in rounding]
 
     def tensors(
         self,

@@ -7,7 +7,8 @@ not change the result, such as memory and progress, and no paths.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,31 @@ def config_text(
         lines += ["", "[[rules]]", f"pattern = {to_toml(pattern)}"]
         lines += [f"{key} = {to_toml(value)}" for key, value in entry.items()]
     return "\n".join(lines) + "\n"
+
+
+def save_options(
+    path: str | os.PathLike[str], options: QuantizeOptions, exclude: Sequence[str]
+) -> None:
+    """Write options for a run that leaves more nodes in float, atomically.
+
+    Parameters
+    ----------
+    path
+    options
+        Those of the earlier run.
+    exclude
+        Names of nodes, in addition to those of ``options``.
+
+    Raises
+    ------
+    CalibrationError
+        When a strategy is the caller's own object, or the file cannot be written.
+    """
+    names = tuple(dict.fromkeys((*options.exclude, *exclude)))
+    filled = replace(Options.of(options), exclude=names)
+    top = "To apply it: quantcal quantize MODEL -o OUT --samples SAMPLES --config THIS"
+    text = config_text(filled, Policy.of(options.strategy), {}, {"": top})
+    write_text(Path(path), text)
 
 
 def _value(value: Any) -> str:

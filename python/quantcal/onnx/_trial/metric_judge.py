@@ -68,6 +68,15 @@ class MetricJudge(Judge):
         """Return the drop of one sample."""
         return float(damage[-1]) + _TIE * min(super().sample_loss(damage[:-1]), 1.0)
 
+    def float_mean(self, samples: Sequence[int]) -> float:
+        """Return the mean of the float model's metric."""
+        return float(np.mean([self._float[sample] for sample in samples]))
+
+    @staticmethod
+    def mean_drop(damage: Floats) -> float:
+        """Return what the metric's mean drops, from rows that :meth:`damage` returned."""
+        return float(damage[:, -1].mean()) if len(damage) else 0.0
+
     def _measure(self, sample: int, outputs: Sequence[Any], model: str) -> float:
         where = self._samples.where(sample)
         try:

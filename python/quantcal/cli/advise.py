@@ -1,0 +1,129 @@
+"""`quantcal advise`: which nodes lose accuracy, why, and what helps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantcal.cli.durations import parse_seconds
+from quantcal.cli.flags import Flags, takes_flags
+from quantcal.cli.observe import OBSERVE_FLAGS
+from quantcal.cli.options import JsonOption, ModelArgument, SamplesOption
+from quantcal.cli.output.console import show_text, stdout
+from quantcal.onnx import FileCheck, QuantizeOptions
+from quantcal.onnx import advise as advise_model
+from quantcal.onnx.options import save_options
+
+_FLAGS = (
+    *OBSERVE_FLAGS,
+    "strategy",
+    "weight_type",
+    "weight_strategy",
+    "block_size",
+    "per_channel",
+)
+
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="MODULE:CALLABLE",
+        show_default="the loss of the outputs",
+        help="Your measure of quality, more is better. It is called with a sample's number, "
+        "its {input: array} and {output: array}, and returns a number.",
+    ),
+]
+TimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="TIME",
+        show_default="no limit",
+        help="Stop the search after this time, such as 90s or 10m, with the best so far.",
+    ),
+]
+
+
+@takes_flags(*_FLAGS)
+def advise(
+    model: ModelArgument,
+    *,
+    samples: SamplesOption,
+    keep_float: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-float",
+            metavar="N",
+            min=0,
+            show_default="5 % of the nodes, at least 1",
+            help="Leave at most N nodes in float.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SHARE",
+            show_default="none",
+            help="Leave at most this share in float, such as 5%.",
+        ),
+    ] = None,
+    budget_of: Annotated[
+        str,
+        typer.Option(
+            "--budget-of",
+            metavar="WHAT",
+            help="What --budget is a share of: 'nodes' or 'weights' (their elements).",
+        ),
+    ] = "nodes",
+    metric: MetricOption = None,
+    time: TimeOption = None,
+    flags: Flags,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="not written",
+            help="Write the options with the advised nodes as exclude (.toml), for "
+            "`quantcal quantize --config FILE`.",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Find the nodes whose quantization costs most, say why, and what helps.
+
+    Quantizes nodes alone, all else in float, and leaves the guilty ones in float
+    step by step. Half of the samples propose a step, the other half confirm it.
+
+    Examples:
+      $ quantcal advise model.onnx --samples calibration/
+      $ quantcal advise model.onnx --samples calibration/ --keep-float 2 -o keep.toml
+      $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/ \\
+          --config keep.toml
+    """
+    options = QuantizeOptions(**flags.values())
+    if output is not None:
+        FileCheck(model, [samples]).check(output)
+    advice = advise_model(
+        model,
+        samples,
+        keep_float=keep_float,
+        budget=budget,
+        budget_of=budget_of,
+        metric=metric,
+        time_limit=parse_seconds(time, "--time"),
+        options=options,
+    )
+    if output is not None:
+        save_options(output, options, advice.exclude)
+    if json_:
+        print(json.dumps(advice.to_dict(), indent=1, ensure_ascii=False))
+        return
+    show_text(stdout(), advice.summary())
+    if output is not None:
+        show_text(stdout(), f"written: {output}")

@@ -1,0 +1,38 @@
+"""Samples that decide nothing: every fifth one is kept apart, to check the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._runtime.samples import Samples
+
+PERIOD = 5
+"""A fifth: enough to check, and most samples still decide."""
+
+
+class HeldOut:
+    """An iterable of the samples that decide; the others are kept.
+
+    Parameters
+    ----------
+    samples : Samples
+    most : int
+        The number of samples to keep at most.
+    """
+
+    def __init__(self, samples: Samples, most: int) -> None:
+        self._samples = samples
+        self.kept = KeptSamples(1, most)
+
+    def __iter__(self) -> Iterator[Feed]:
+        for number, feed in enumerate(self._samples):
+            if number % PERIOD == PERIOD - 1:
+                self.kept.add(number // PERIOD, feed)
+            else:
+                yield feed
+
+    def __len__(self) -> int:
+        count = len(self._samples)
+        return count - count // PERIOD

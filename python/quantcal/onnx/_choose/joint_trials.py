@@ -1,0 +1,104 @@
+"""Losses of models in which some nodes stay in float, each planned anew and measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from quantcal._core import CalibrationError
+from quantcal.onnx._choose.folds import Folds
+from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.start import Started, trial_bits
+from quantcal.onnx._observe.ranges import compute_ranges
+from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._trial.judge import Floats, Judge
+from quantcal.onnx._trial.metric_judge import MetricJudge
+from quantcal.onnx._trial.trial_session import TrialSession
+from quantcal.onnx._trial.trials import Trials, float_outputs
+
+
+def open_trial(
+    begun: Started, prepared: Prepared, *, float_weights: bool
+) -> TrialSession:
+    """Open a trial session with the ranges of all samples."""
+    table = compute_ranges(begun.run.calibrator, begun.policy, prepared)
+    ranges = {name: table[name] for name in prepared.plan.tensors}
+    bits = trial_bits(begun.bits)
+    return TrialSession(prepared, ranges, bits, float_weights=float_weights)
+
+
+def open_judge(
+    begun: Started,
+    samples: KeptSamples,
+    metric: Callable[..., Any] | str | None,
+    stack: ExitStack,
+) -> Judge:
+    """Return a judge that knows the float model's outputs of these samples."""
+    names = [value.name for value in begun.run.prepared.converted.proto.graph.output]
+    judge = Judge(names) if metric is None else MetricJudge(names, metric, samples)
+    stack.callback(judge.close)
+    float_outputs(begun.run.prepared, samples, judge)
+    return judge
+
+
+class JointTrials:
+    """Measures whole models with quantized weights.
+
+    Parameters
+    ----------
+    begun : Started
+    samples : KeptSamples
+    judge : Judge
+        Of these samples.
+    folded : bool
+        Whether the samples also gave the ranges. Each is then measured with the ranges of
+        the other folds.
+    """
+
+    def __init__(
+        self, begun: Started, samples: KeptSamples, judge: Judge, *, folded: bool
+    ) -> None:
+        self._begun = begun
+        self._samples = samples
+        self._judge = judge
+        self._parts = begun.run.parts if folded else ()
+        self._plans = NodePlans(begun.run.prepared)
+        self._known: dict[frozenset[str], Floats] = {}
+
+    @property
+    def indices(self) -> list[int]:
+        """All samples."""
+        return list(range(len(self._samples)))
+
+    def damage(self, exclude: Collection[str]) -> Floats:
+        """Return the damage of all samples with these nodes in float.
+
+        Returns
+        -------
+        float64 array, shape (samples, outputs)
+        """
+        key = frozenset(exclude)
+        if key not in self._known:
+            self._known[key] = self._measure(key)
+        return self._known[key]
+
+    def loss(self, exclude: Collection[str], samples: Collection[int]) -> float:
+        """Return the loss on some of the samples."""
+        chosen = list(samples)
+        return self._judge.loss(self.damage(exclude)[chosen], chosen)
+
+    def _measure(self, exclude: frozenset[str]) -> Floats:
+        run, policy = self._begun.run, self._begun.policy
+        plan = self._plans.without(exclude)
+        if plan is None:
+            raise CalibrationError(
+                "No node would be quantized any more: all are left in float."
+            )
+        prepared = replace(run.prepared, plan=plan)
+        with open_trial(self._begun, prepared, float_weights=False) as session:
+            trials = Trials(session, self._samples, self._judge)
+            folds = Folds(prepared, run.calibrator, self._parts, run.earlier)
+            return trials.damage(folds.grids(policy, session), trials.indices)

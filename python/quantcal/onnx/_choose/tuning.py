@@ -1,0 +1,101 @@
+"""The search of `tune`: which nodes must stay in float for a promise to be kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from quantcal.onnx._choose.joint_trials import JointTrials
+from quantcal.onnx._choose.promise import Promise
+
+
+@dataclass(frozen=True, slots=True)
+class TunePoint:
+    """A model that was tried.
+
+    Attributes
+    ----------
+    exclude
+        The nodes in float.
+    drop
+        What it loses on the samples that decide.
+    latency_ms
+        Its time for a sample, estimated from the times of nodes; None without them.
+    """
+
+    exclude: tuple[str, ...]
+    drop: float
+    latency_ms: float | None
+
+
+@dataclass(slots=True)
+class TuneSearch:
+    """Finds the fewest nodes in float that keep a promise.
+
+    Parameters
+    ----------
+    trials
+        On the samples that decide.
+    promise
+    latency
+        Returns the estimated time with some nodes in float.
+    until
+        The time of ``time.monotonic`` at which to stop; None for no limit.
+    on_trial
+        Called after each model.
+    """
+
+    trials: JointTrials
+    promise: Promise
+    latency: Callable[[Collection[str]], float | None]
+    until: float | None = None
+    on_trial: Callable[[], object] = lambda: None
+    points: list[TunePoint] = field(default_factory=list)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return self.until is not None and time.monotonic() >= self.until
+
+    def drop(self, exclude: Collection[str]) -> float:
+        """Return what a model loses, and note it."""
+        names = tuple(exclude)
+        known = [p for p in self.points if set(p.exclude) == set(names)]
+        if known:
+            return known[0].drop
+        damage = self.trials.damage(names)
+        drop = self.promise.drop(damage, self.trials.indices)
+        self.points.append(TunePoint(names, drop, self.latency(names)))
+        self.on_trial()
+        return drop
+
+    def search(self, order: Sequence[str]) -> tuple[str, ...]:
+        """Return nodes to leave in float, from an order of nodes, the guiltiest first.
+
+        The shortest beginning of the order that keeps the promise is found by doubling
+        and bisection. Then each of its nodes is put back into integers, the least guilty
+        first, if the promise is still kept. Without success, the best model is returned.
+        """
+        low, high = -1, 0  # the promise is broken with the first `low` nodes
+        limit = len(order) - 1  # one node must stay quantized
+        while not self.promise.is_kept(self.drop(order[:high])):
+            if high >= limit or self.is_late:
+                return min(self.points, key=lambda point: point.drop).exclude
+            low, high = high, min(max(1, 2 * high), limit)
+        while high - low > 1 and not self.is_late:
+            middle = (low + high) // 2
+            if self.promise.is_kept(self.drop(order[:middle])):
+                high = middle
+            else:
+                low = middle
+        return self._put_back(list(order[:high]))
+
+    def _put_back(self, exclude: list[str]) -> tuple[str, ...]:
+        for name in list(reversed(exclude)):
+            if self.is_late:
+                break
+            fewer = [other for other in exclude if other != name]
+            if self.promise.is_kept(self.drop(fewer)):
+                exclude = fewer
+        return tuple(exclude)
