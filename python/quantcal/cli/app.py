@@ -18,6 +18,7 @@ from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
 from quantcal.cli.stability import stability
+from quantcal.cli.times import times
 
 app = typer.Typer(
     name="quantcal",
@@ -68,6 +69,7 @@ def _root(
 for command in (
     quantize,
     evaluate,
+    times,
     observe,
     inspect,
     compare,
