@@ -20,7 +20,8 @@ from quantcal.onnx import FileCheck, NodeTime, NodeTimes, measure_times
 def times(
     float_model: ModelArgument,
     quantized: Annotated[
-        Path, typer.Argument(metavar="QUANTIZED", help="Its quantized copy.")
+        Path,
+        typer.Argument(metavar="QUANTIZED", help="Its quantized copy, of any tool."),
     ],
     *,
     samples: Annotated[

@@ -125,7 +125,7 @@ def _by_products(nodes: frozenset[str], group: list[str], graph: FloatGraph) -> 
 
 
 class _Neighbors:
-    """The kernels beside conversions, over further conversions."""
+    """The kernels beside conversions, over further conversions and what moves codes."""
 
     def __init__(
         self, kernels: Mapping[str, Kernel], claims: Claims, preferred: frozenset[str]
@@ -150,7 +150,8 @@ class _Neighbors:
                 seen.add(other)
                 if self._claims.get(other):
                     found.add(other)
-                else:
+                # Codes are made for what computes on them, behind a Transpose too.
+                if not self._claims.get(other) or self._kernels[other].moves_codes:
                     waiting.append(other)
         for wanted in (self._is_special, self._is_preferred):
             if chosen := sorted(filter(wanted, found)):

@@ -20,7 +20,13 @@ Claims = dict[str, frozenset[str]]
 """Kernel → the nodes of the float model that it computes; none for added kernels."""
 
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
-_BOUNDS = ("Relu", "Clip", "Min", "Max")
+
+# A rounding does the work of these.
+_BOUNDS = frozenset({"Relu", "Clip", "Min", "Max"})
+# Kernels of products compute these on their results.
+_EPILOGUES = _BOUNDS | {
+    *("Add", "BatchNormalization", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid"),
+}
 
 
 class FloatGraph:
@@ -103,9 +109,13 @@ class _Groups:
             if each in self._products:
                 self._products.add(first)
 
+    def has_product(self, name: str) -> bool:
+        """Whether a node's group has a product."""
+        return self.first(name) in self._products
+
     def join_if_alone(self, one: str, other: str) -> None:
         """Join unless both groups have a product."""
-        if not {self.first(one), self.first(other)} <= self._products:
+        if not (self.has_product(one) and self.has_product(other)):
             self.join(one, other)
 
 
@@ -113,8 +123,9 @@ def group_nodes(graph: FloatGraph, *models: Claims) -> dict[str, str]:
     """Return node → the first node of its group.
 
     Nodes of one kernel, in either model, are one group. A node that has a kernel in one
-    model only joins the product that it bounds, because a rounding does that work. Other
-    such nodes join the single kernel that reads them. Two products are never joined so.
+    model only is inside another kernel of the other model, but nothing says in which. An
+    Add, a Relu and the like join the product before them, others the single kernel that
+    reads them. Two products are never joined so.
     """
     groups = _Groups(graph)
     for claims in models:
@@ -123,16 +134,27 @@ def group_nodes(graph: FloatGraph, *models: Claims) -> dict[str, str]:
             for other in others:
                 groups.join(first, other)
     claimed = [frozenset[str]().union(*claims.values()) for claims in models]
-    lone = frozenset[str]().union(*claimed) - frozenset(graph.order).intersection(
-        *claimed
-    )
-    for name in sorted(lone, key=graph.order.__getitem__, reverse=True):
-        if graph.is_product(name):
-            continue
-        around = graph.after[name]
-        if graph.operators[name] in _BOUNDS:
-            around = [n for n in graph.before[name] if graph.is_product(n)] or around
-        ends = {groups.first(each) for each in around} - {groups.first(name)}
+    everywhere = frozenset(graph.order).intersection(*claimed)
+    lone = frozenset[str]().union(*claimed) - everywhere
+    ordered = [name for name in graph.order if name in lone]
+    rest = [name for name in ordered if not graph.is_product(name)]
+    rest = [name for name in rest if not _join_before(name, graph, groups)]
+    for name in reversed(rest):
+        ends = {groups.first(each) for each in graph.after[name]} - {groups.first(name)}
         if len(ends) == 1:
             groups.join_if_alone(name, ends.pop())
     return {name: groups.first(name) for name in graph.order}
+
+
+def _join_before(name: str, graph: FloatGraph, groups: _Groups) -> bool:
+    """Join a node to what it completes: a product, or what only it bounds."""
+    kind = graph.operators[name]
+    before = [each for each in graph.before[name] if graph.after[each] == [name]]
+    products = [each for each in before if groups.has_product(each)]
+    if kind in _EPILOGUES and products:
+        before = products
+    elif kind not in _BOUNDS or not before:
+        return False
+    # Of two products, onnxruntime adds to the later one.
+    groups.join_if_alone(name, max(before, key=graph.order.__getitem__))
+    return True

@@ -29,12 +29,31 @@ _SUFFIXES = (
 _PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
 _ON_CODES = ("QLinear", "com.microsoft.QLinear", "com.microsoft.QGemm", "MatMulInteger")
 
-# Operators of which onnxruntime has kernels on codes.
+_WEIGHTED = _PRODUCTS | {
+    *("ConvTranspose", "Gather", "LSTM", "GRU", "RNN", "Einsum"),
+    "com.microsoft.Attention",
+}
+
+# Operators that only move values. Their codes serve other nodes.
+_MOVING = frozenset(
+    {
+        *(
+            "Reshape",
+            "Transpose",
+            "Squeeze",
+            "Unsqueeze",
+            "Flatten",
+            "Expand",
+            "Identity",
+        ),
+        *("Slice", "Split", "MaxPool", "Resize", "DepthToSpace", "SpaceToDepth", "Pad"),
+    }
+)
+
+# Operators of which onnxruntime has kernels that compute on codes.
 _HAVE_KERNELS = _PRODUCTS | {
-    *("Add", "Mul", "Concat", "Where", "Sigmoid", "Softmax", "LeakyRelu"),
-    *("AveragePool", "GlobalAveragePool", "Reshape", "Transpose", "MaxPool", "Resize"),
-    *("Squeeze", "Unsqueeze", "Slice", "Split", "Flatten", "Gather", "Clip", "Relu"),
-    *("Pad", "DepthToSpace", "SpaceToDepth", "ReduceMean", "Expand"),
+    *("Add", "Mul", "Concat", "Where", "Sigmoid", "Softmax", "LeakyRelu", "Gather"),
+    *("AveragePool", "GlobalAveragePool", "ReduceMean"),
 }
 
 
@@ -48,9 +67,8 @@ class Match:
         For each node of the quantized model, in order, the name of the float node; None for
         Q/DQ nodes and others that have none.
     quantized : dict of str to str
-        Float nodes that read codes in the quantized model: name → why onnxruntime may have no
-        integer kernel for it, as far as the graph shows; ``""`` where nothing speaks
-        against one.
+        Float nodes that compute on codes in the quantized model: name → why the graph does
+        not let onnxruntime take an integer kernel. ``""`` where it does.
     """
 
     names: tuple[str | None, ...]
@@ -95,17 +113,20 @@ def match_nodes(first: onnx.GraphProto, second: onnx.GraphProto, label: str) -> 
         for node in nodes
     ]
     _from_readers(nodes, found)
-    if not any(found):
-        raise CalibrationError(
-            f"{label} has no node in common with the float model, by the names of nodes and "
-            "tensors. Give a model and its quantized copy."
-        )
     reader = _Codes(second, nodes)
-    quantized = {
-        name: why
-        for node, name in zip(nodes, found, strict=True)
-        if name is not None and (why := reader.why_float(node)) is not None
-    }
+    kinds = {str(node.name): str(node.op_type) for node in floats}
+    quantized: dict[str, str] = {}
+    is_copy = False
+    for node, name in zip(nodes, found, strict=True):
+        why = reader.why_float(node)
+        if name is not None and why is not None:
+            quantized[name] = why
+            is_copy |= str(node.op_type).endswith(kinds[name])
+    if not is_copy:
+        raise CalibrationError(
+            f"{label} has no quantized node in common with the float model, by the names of "
+            "nodes and tensors. Give a model and its quantized copy."
+        )
     return Match(tuple(found), quantized)
 
 
@@ -166,16 +187,23 @@ class _Codes:
             for name in node.output
             if name
         )
-        on_codes = "codes" in sources and "float" not in sources
-        if "code weights" not in sources:
-            chosen = on_codes and (rounded or kind in _PRODUCTS)
-            if not chosen or _is_conversion(node):
-                return None
+        # Constants of an Add behind a MatMul may have codes that no kernel reads.
+        weights = "code weights" in sources and kind in _WEIGHTED
+        chosen = weights or (self._reads_codes(node) and (rounded or kind in _PRODUCTS))
+        if not chosen or kind in CONVERSIONS or kind in _MOVING:
+            return None
         if kind not in _HAVE_KERNELS:
             return f"onnxruntime has no integer kernel for {kind}"
         if "codes" not in sources:
             return "its input is float, only its weights have codes"
         return "its result is not rounded" if kind == "Conv" and not rounded else ""
+
+    def _reads_codes(self, node: onnx.NodeProto) -> bool:
+        """Whether all that a node computes on has codes; a bias or a condition need not."""
+        kind, inputs = operator_of(node), list(node.input)
+        read = inputs[:2] if kind in _PRODUCTS else inputs[kind == "Where" :]
+        sources = {self._source(name) for name in read if name}
+        return "codes" in sources and sources <= {"codes", "code weights"}
 
     def _source(self, name: str) -> str:
         """Return what an input is: "constant", "code weights", "codes" or "float"."""

@@ -79,8 +79,10 @@ def measure_times(
     --------
     >>> result = qc.onnx.quantize("model.onnx", "int8.onnx", "calibration/")
     >>> times = qc.onnx.measure_times("model.onnx", "int8.onnx", "calibration/", rounds=3)
-    >>> times.not_faster()  # doctest: +SKIP
-    ('depthwise_1', 'depthwise_4')
+    >>> times.nodes["Conv_0"].kernel
+    'QLinearConv'
+    >>> set(times.not_faster()) <= {"Conv_0", "Conv_2"}
+    True
     """
     check_number("rounds", rounds, 3)
     check_number("max_samples", max_samples, 1)

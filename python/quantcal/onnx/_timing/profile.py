@@ -66,7 +66,12 @@ class Kernel:
     @property
     def is_integer(self) -> bool:
         """Whether it computes on codes."""
-        return self.on_codes or self.op_type.startswith(_INTEGER)
+        return self.op_type.startswith(_INTEGER)
+
+    @property
+    def moves_codes(self) -> bool:
+        """Whether it moves codes without computing, as a Transpose of them."""
+        return self.on_codes and not self.is_integer and not self.is_conversion
 
     @property
     def is_conversion(self) -> bool:

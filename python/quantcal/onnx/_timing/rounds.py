@@ -189,9 +189,10 @@ class _Table:
 
 
 def _kernels(claims: Claims, name: str, fused: Sequence[str]) -> list[str]:
-    """Return the kernels of a node; those of its group if it has none."""
+    """Return the kernels of a node and of those fused with it; its own come first."""
     own = [kernel for kernel, nodes in claims.items() if name in nodes]
-    return own or [k for k, nodes in claims.items() if nodes.intersection(fused)]
+    more = [kernel for kernel, nodes in claims.items() if nodes.intersection(fused)]
+    return list(dict.fromkeys([*own, *more]))
 
 
 def _label(
@@ -204,7 +205,8 @@ def _label(
 def _integer_kernels(
     kernels: Mapping[str, Kernel], claims: Claims, name: str, fused: Sequence[str]
 ) -> bool:
-    return any(kernels[k].is_integer for k in _kernels(claims, name, fused))
+    found = [kernels[k] for k in _kernels(claims, name, fused)]
+    return any(kernel.is_integer or kernel.moves_codes for kernel in found)
 
 
 def _reason(

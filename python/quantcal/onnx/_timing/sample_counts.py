@@ -55,7 +55,7 @@ def count_multiply_adds(
     Examples
     --------
     >>> qc.onnx.count_multiply_adds("model.onnx", "calibration/")
-    {'Conv_0': 11664, 'Conv_2': 864}
+    {'Conv_0': 7560, 'Conv_2': 560}
     """
     check_number("max_samples", max_samples, 1)
     loaded = with_unique_names(load_light(model))
