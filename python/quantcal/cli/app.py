@@ -20,6 +20,7 @@ from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
 from quantcal.cli.stability import stability
 from quantcal.cli.tune import tune
+from quantcal.cli.times import times
 
 app = typer.Typer(
     name="quantcal",
@@ -72,6 +73,7 @@ for command in (
     evaluate,
     advise,
     tune,
+    times,
     observe,
     inspect,
     compare,

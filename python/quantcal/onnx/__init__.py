@@ -14,6 +14,10 @@ from quantcal.onnx._options.config import read_config
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._runtime.samples import Samples, load_samples
+from quantcal.onnx._timing.machine import Machine
+from quantcal.onnx._timing.measure import measure_times
+from quantcal.onnx._timing.node_times import Latency, NodeTime, NodeTimes
+from quantcal.onnx._timing.sample_counts import count_multiply_adds
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.advisor import advise
 from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
@@ -31,7 +35,11 @@ __all__ = [
     "Evaluation",
     "FileCheck",
     "InputSpec",
+    "Latency",
+    "Machine",
     "MetricMean",
+    "NodeTime",
+    "NodeTimes",
     "OutputError",
     "Patch",
     "QuantizeOptions",
@@ -41,9 +49,11 @@ __all__ = [
     "TuneResult",
     "WriteResult",
     "advise",
+    "count_multiply_adds",
     "evaluate",
     "find_saturation",
     "load_samples",
+    "measure_times",
     "observe",
     "patch_onnxruntime",
     "quantize",

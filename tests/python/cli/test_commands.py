@@ -30,7 +30,9 @@ from cli_runs import (
 from quantcal.cli import main, stats_run
 from quantcal.cli.app import app
 
-COMMANDS = ("quantize", "observe", "inspect", "compare", "compute", "merge", "demo")
+COMMANDS = (
+    *("quantize", "times", "observe", "inspect", "compare", "compute", "merge", "demo"),
+)
 
 
 def test_the_version_is_the_packages() -> None:

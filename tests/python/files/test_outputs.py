@@ -43,10 +43,15 @@ def plot(path: Path) -> None:
 
 TABLE = calibrator().compute("minmax")
 
+LATENCY = qc.onnx.Latency(1.0, 0.0)
+MACHINE = qc.onnx.Machine("arm", "a", 1, 1, "1.32.0")
+TIMES = qc.onnx.NodeTimes({}, LATENCY, LATENCY, 0.5, 0.0, 0.0, 1, 3, MACHINE)
+
 WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "model": ("q.onnx", quantize),
     "histograms": ("s.qcal", lambda path: calibrator().save(path)),
     "table": ("t.json", TABLE.save),
+    "times": ("n.json", TIMES.save),
     "policy": ("p.toml", lambda path: qc.Policy({"*": "kl"}).save(path)),
     "config": ("c.toml", lambda path: save_config("a = 1\n", path)),
     "csv": ("t.csv", lambda path: export(TABLE, "csv", path)),

@@ -89,6 +89,35 @@ def _macos_flags() -> frozenset[str] | None:
     return frozenset(done.stdout.lower().split()) or None
 
 
+def cpu_kind(cpu: str = "auto") -> str:
+    """Return the kind of a processor: "vnni", "no-vnni", "arm", or "unknown".
+
+    Parameters
+    ----------
+    cpu : str
+        One of :data:`CPUS`; ``"auto"`` is this one.
+
+    Raises
+    ------
+    CalibrationError
+        When ``cpu`` has another value.
+    """
+    _check_cpu(cpu)
+    machine, flags = _machine_of(cpu)
+    if machine in _ARM:
+        return "arm"
+    if machine not in _X86 or flags is None:
+        return "unknown"
+    return "vnni" if _VNNI & flags else "no-vnni"
+
+
+def _check_cpu(cpu: str) -> None:
+    if cpu not in CPUS:
+        raise CalibrationError(
+            f"cpu={shown(cpu)} is not known. Known: {', '.join(CPUS)}."
+        )
+
+
 def weight_bits(
     reduce_range: bool | str | Collection[str] = "auto",
     weight: str = "int8",
@@ -117,10 +146,7 @@ def weight_bits(
     CalibrationError
         When ``reduce_range`` or ``cpu`` has another value.
     """
-    if cpu not in CPUS:
-        raise CalibrationError(
-            f"cpu={shown(cpu)} is not known. Known: {', '.join(CPUS)}."
-        )
+    _check_cpu(cpu)
     if isinstance(reduce_range, bool):
         return WeightBits(reduce_range, "as asked for with reduce_range")
     if not isinstance(reduce_range, str):

@@ -1,0 +1,1 @@
+"""What integers gain on this machine: times of nodes, in float and as integer kernels."""
