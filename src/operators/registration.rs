@@ -61,7 +61,7 @@ pub(super) unsafe extern "system" fn RegisterCustomOps(
     // SAFETY: the runtime passes its own base, which returns the table of a version or null.
     let table_of = |version| unsafe { Runtime::of(((*base).GetApi)(version)) };
     match table_of(API) {
-        Some(runtime) => runtime.guard("quantcal: ", || register(runtime, options)),
+        Some(runtime) => runtime.guard(format_args!("quantcal: "), || register(runtime, options)),
         // The first functions of the table are the same in every version.
         None => table_of(1).map_or_else(OrtStatusPtr::default, |old| {
             old.error("quantcal's operators need onnxruntime 1.18 or later")

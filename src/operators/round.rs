@@ -23,7 +23,7 @@ use super::{
 
 const POSITION: &CStr = c"position";
 
-/// Fewest elements for each thread.
+/// Fewest elements for each thread: some 8 µs of work, as the division takes 0.25 ns an element.
 const SHARE: usize = 1 << 15;
 
 /// The operator of one node.

@@ -113,16 +113,14 @@ mod tests {
     /// The code of ONNX's definition, one case at a time, in integers from the rounding on.
     fn naive(x: f32, scale: f32, zero_point: i32, (lowest, highest): (i32, i32)) -> f32 {
         let steps = f64::from(x / scale);
-        let code = if steps.is_nan() {
-            lowest
-        } else if steps < f64::from(lowest - zero_point) {
+        let code = if steps.is_nan() || steps < f64::from(lowest - zero_point) {
             lowest
         } else if steps > f64::from(highest - zero_point) {
             highest
         } else {
             let below = steps.floor();
             let up = match steps - below {
-                half if half == 0.5 => below as i64 % 2 != 0,
+                0.5 => below as i64 % 2 != 0,
                 rest => rest > 0.5,
             };
             below as i32 + i32::from(up) + zero_point
@@ -150,7 +148,7 @@ mod tests {
         values.extend([f32::MIN, tiny, -tiny, 0.0, -0.0, -0.25, 0.499_999_97, -0.499_999_97]);
         values.extend((-600..600).map(|half| half as f32 / 2.0));
         for format in FORMATS {
-            for zero_point in [format.0, (format.0 + format.1) / 2, format.1] {
+            for zero_point in [format.0, format.0.midpoint(format.1), format.1] {
                 for scale in [1.0, 0.5, 0.1, tiny, f32::MIN_POSITIVE, 1e30, f32::MAX] {
                     let scaled: Vec<f32> = values.iter().map(|x| x * scale).collect();
                     check(&values, scale, zero_point, format);

@@ -6,6 +6,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_void},
+    fmt,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr, slice,
@@ -70,7 +71,11 @@ impl Runtime {
     }
 
     /// The status of `work`. A panic becomes an error, too. `subject` begins the message.
-    pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtStatusPtr {
+    pub(super) fn guard(
+        self,
+        subject: fmt::Arguments<'_>,
+        work: impl FnOnce() -> OrtResult<()>,
+    ) -> OrtStatusPtr {
         match catch(subject, work) {
             Ok(()) => OrtStatusPtr::default(),
             Err(message) => self.error(&message),
@@ -79,7 +84,7 @@ impl Runtime {
 }
 
 /// The result of `work`. A panic becomes an error, too. `subject` begins the message.
-fn catch(subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtResult<()> {
+fn catch(subject: fmt::Arguments<'_>, work: impl FnOnce() -> OrtResult<()>) -> OrtResult<()> {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -393,10 +398,13 @@ mod tests {
             (&|| panic_any(7), "panic"),
         ];
         for (work, text) in panics {
-            assert_eq!(catch("Tensor \"x\": ", work), Err(format!("{defect}{text}")));
+            assert_eq!(catch(format_args!("Tensor \"x\": "), work), Err(format!("{defect}{text}")));
         }
         let refused = || Err("it has no value".into());
-        assert_eq!(catch("Tensor \"x\": ", refused), Err("Tensor \"x\": it has no value".into()));
-        assert_eq!(catch("Tensor \"x\": ", || Ok(())), Ok(()));
+        assert_eq!(
+            catch(format_args!("Tensor \"x\": "), refused),
+            Err("Tensor \"x\": it has no value".into())
+        );
+        assert_eq!(catch(format_args!("Tensor \"x\": "), || Ok(())), Ok(()));
     }
 }

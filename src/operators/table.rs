@@ -93,7 +93,7 @@ unsafe extern "system" fn create<T: Operator>(
 ) -> OrtStatusPtr {
     // SAFETY: the runtime passes its own table.
     let Some(runtime) = (unsafe { Runtime::of(api) }) else { return OrtStatusPtr::default() };
-    runtime.guard(&format!("quantcal::{}: ", T::NAME.to_string_lossy()), || {
+    runtime.guard(format_args!("quantcal::{}: ", T::NAME.to_string_lossy()), || {
         // SAFETY: the runtime passes `info` for this creation.
         let operator = T::new(&unsafe { Node::new(runtime, info) })?;
         let made = Box::new(Kernel { runtime, operator });
@@ -110,7 +110,7 @@ unsafe extern "system" fn compute<T: Operator>(
     // SAFETY: it is a kernel of `create`, alive until `destroy`. Several threads may call at once;
     // they only share it.
     let Kernel { runtime, operator } = unsafe { &*kernel.cast::<Kernel<T>>() };
-    runtime.guard(&format!("Tensor \"{}\": ", operator.tensor()), || {
+    runtime.guard(format_args!("Tensor \"{}\": ", operator.tensor()), || {
         // SAFETY: the runtime passes the context for this call.
         operator.compute(&mut unsafe { Call::new(*runtime, context) })
     })
