@@ -50,8 +50,8 @@
 //! * [`channels`]: statistics by channel, and the same with a deferred first observation
 //! * [`wire`]: the checked format of files, pickles and messages
 //! * [`search`]: the methods that choose a range
-//! * `observer` (feature `onnxruntime`): an operator that records the tensors of a model while ONNX
-//!   Runtime runs it
+//! * `operators` (feature `onnxruntime`): operators that record or round the tensors of a model while
+//!   ONNX Runtime runs it
 //! * `python` (feature `python`): the Python bindings, which compute nothing
 #![cfg_attr(not(feature = "python"), deny(unsafe_code))]
 
@@ -63,7 +63,7 @@ pub mod fork;
 pub mod format;
 pub mod histogram;
 #[cfg(feature = "onnxruntime")]
-pub mod observer;
+pub mod operators;
 pub mod parallel;
 pub mod search;
 pub mod shape;

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use super::tensor::TensorStats;
-use crate::observer::{Tap, Taps as Core};
+use crate::operators::{Tap, Taps as Core};
 
 /// Statistics for the `quantcal::Observe` nodes of a session that will be opened.
 #[pyclass(module = "quantcal._core", frozen)]

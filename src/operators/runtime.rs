@@ -1,15 +1,20 @@
-//! Safe wrappers of the part of ONNX Runtime's C interface that the operator needs.
+//! Safe wrappers of the part of ONNX Runtime's C interface that the operators need.
 //!
 //! Each C function returns a status, which is null on success. Here it becomes a `Result` whose
 //! error is the message of the runtime.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, CString, c_void},
+    ffi::{CStr, CString, c_char, c_void},
+    fmt,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr, slice,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use half::{bf16, f16};
@@ -66,39 +71,77 @@ impl Runtime {
     }
 
     /// The status of `work`. A panic becomes an error, too. `subject` begins the message.
-    pub(super) fn guard(self, subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtStatusPtr {
+    pub(super) fn guard(
+        self,
+        subject: fmt::Arguments<'_>,
+        work: impl FnOnce() -> OrtResult<()>,
+    ) -> OrtStatusPtr {
         match catch(subject, work) {
             Ok(()) => OrtStatusPtr::default(),
             Err(message) => self.error(&message),
         }
     }
-
-    /// An integer attribute of a node.
-    ///
-    /// # Safety
-    /// `info` comes from the runtime for the creation of an operator.
-    pub(super) unsafe fn attribute(
-        self,
-        info: *const OrtKernelInfo,
-        name: &CStr,
-    ) -> OrtResult<i64> {
-        let mut value = 0;
-        // SAFETY: the pointers are valid while an operator is created.
-        let status =
-            unsafe { (self.api.KernelInfoGetAttribute_int64)(info, name.as_ptr(), &raw mut value) };
-        self.check(status)?;
-        Ok(value)
-    }
 }
 
 /// The result of `work`. A panic becomes an error, too. `subject` begins the message.
-fn catch(subject: &str, work: impl FnOnce() -> OrtResult<()>) -> OrtResult<()> {
+fn catch(subject: fmt::Arguments<'_>, work: impl FnOnce() -> OrtResult<()>) -> OrtResult<()> {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Err(format!("a defect in quantcal, please report it: {}", text.unwrap_or("panic")))
     });
     result.map_err(|message| format!("{subject}{message}"))
+}
+
+/// How many threads may share work, when each is to get `least` elements or more.
+pub(super) fn shares(elements: usize, least: usize) -> usize {
+    static THREADS: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    (*THREADS).min(elements / least)
+}
+
+/// A node of a graph, while its operator is created.
+pub(super) struct Node<'a> {
+    runtime: Runtime,
+    info: *const OrtKernelInfo,
+    lasts: PhantomData<&'a ()>,
+}
+
+impl Node<'_> {
+    /// The node with this information.
+    ///
+    /// # Safety
+    /// `info` comes from the runtime for a creation that lasts as long as this value.
+    pub(super) unsafe fn new(runtime: Runtime, info: *const OrtKernelInfo) -> Self {
+        Self { runtime, info, lasts: PhantomData }
+    }
+
+    /// An integer attribute.
+    pub(super) fn integer(&self, name: &CStr) -> OrtResult<i64> {
+        let api = self.runtime.api;
+        let mut value = 0;
+        // SAFETY: the pointers are valid while an operator is created.
+        let status =
+            unsafe { (api.KernelInfoGetAttribute_int64)(self.info, name.as_ptr(), &raw mut value) };
+        self.runtime.check(status)?;
+        Ok(value)
+    }
+
+    /// The name of the first output.
+    pub(super) fn output_name(&self) -> OrtResult<String> {
+        let get = |place: *mut c_char, size: &mut usize| {
+            // SAFETY: the place is null, which asks for the size, or has room for this size.
+            let status =
+                unsafe { (self.runtime.api.KernelInfo_GetOutputName)(self.info, 0, place, size) };
+            self.runtime.check(status)
+        };
+        let mut size = 0;
+        get(ptr::null_mut(), &mut size)?;
+        let mut name = vec![0u8; size];
+        get(name.as_mut_ptr().cast(), &mut size)?;
+        let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+        Ok(name.to_string_lossy().into_owned())
+    }
 }
 
 /// One call of an operator.
@@ -108,7 +151,7 @@ pub(super) struct Call<'a> {
     lasts: PhantomData<&'a ()>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// A call with this context.
     ///
     /// # Safety
@@ -117,12 +160,12 @@ impl Call<'_> {
         Self { runtime, context, lasts: PhantomData }
     }
 
-    /// The first input.
-    pub(super) fn input(&self) -> OrtResult<Tensor<'_>> {
+    /// The input with this number.
+    pub(super) fn input(&self, index: usize) -> OrtResult<Tensor<'_>> {
         let mut value: *const OrtValue = ptr::null();
         let api = self.runtime.api;
         // SAFETY: the context is valid while the call lasts.
-        let status = unsafe { (api.KernelContext_GetInput)(self.context, 0, &raw mut value) };
+        let status = unsafe { (api.KernelContext_GetInput)(self.context, index, &raw mut value) };
         self.runtime.check(status)?;
         self.tensor(value.cast_mut())
     }
@@ -139,6 +182,27 @@ impl Call<'_> {
         };
         self.runtime.check(status)?;
         self.memory(value)
+    }
+
+    /// The elements of the first input, which are `f32`, and the place of the first output, which
+    /// has the same sizes.
+    pub(super) fn floats(&mut self) -> OrtResult<Floats<'_>> {
+        let input = self.input(0)?;
+        let from = input.f32s()?;
+        let output: *mut f32 = self.output(input.sizes())?.cast();
+        if input.count == 0 {
+            return Ok(Floats::Same(&mut []));
+        }
+        if output.is_null() || !output.is_aligned() {
+            return Err("its output does not begin at a whole element".into());
+        }
+        // SAFETY: the output has the sizes of the input, and this call alone writes to it. It is
+        // the input, whose slice is not used any more then, or it does not overlap it.
+        let to = unsafe { slice::from_raw_parts_mut(output, input.count) };
+        if ptr::eq(output, input.memory.cast()) {
+            return Ok(Floats::Same(to));
+        }
+        Ok(Floats::Apart { from, to })
     }
 
     fn memory(&self, value: *mut OrtValue) -> OrtResult<*mut c_void> {
@@ -182,8 +246,23 @@ impl Call<'_> {
         Ok(Tensor { kind, sizes, count, memory, call: PhantomData })
     }
 
-    /// Calls `work` with each number below `shares`, on the threads of the runtime.
-    pub(super) fn share_out(&self, shares: usize, work: &(dyn Fn(usize) + Sync)) -> OrtResult<()> {
+    /// The threads of the runtime.
+    pub(super) fn threads(&self) -> Threads<'a> {
+        Threads { runtime: self.runtime, context: self.context, lasts: PhantomData }
+    }
+}
+
+/// The threads of the runtime, while a call lasts.
+#[derive(Clone, Copy)]
+pub(super) struct Threads<'a> {
+    runtime: Runtime,
+    context: *mut OrtKernelContext,
+    lasts: PhantomData<&'a ()>,
+}
+
+impl Threads<'_> {
+    /// Calls `work` with each number below `shares`, on any of the threads.
+    pub(super) fn share_out(self, shares: usize, work: &(dyn Fn(usize) + Sync)) -> OrtResult<()> {
         struct Job<'a> {
             work: &'a (dyn Fn(usize) + Sync),
             panicked: AtomicBool,
@@ -222,6 +301,14 @@ pub(super) struct Tensor<'a> {
     call: PhantomData<&'a ()>,
 }
 
+/// The elements of an input and of the output of the same sizes.
+pub(super) enum Floats<'a> {
+    /// the output is the input
+    Same(&'a mut [f32]),
+    /// the output is elsewhere
+    Apart { from: &'a [f32], to: &'a mut [f32] },
+}
+
 /// The elements of a tensor.
 pub(super) enum Elements<'a> {
     F16(&'a [f16]),
@@ -247,6 +334,14 @@ impl<'a> Tensor<'a> {
                 ));
             }
         })
+    }
+
+    /// The elements, which must be `f32`.
+    pub(super) fn f32s(&self) -> OrtResult<&'a [f32]> {
+        match self.kind {
+            1 => self.slice(),
+            kind => Err(format!("elements are of kind {kind}; only float is rounded")),
+        }
     }
 
     /// The elements as `T`; the caller has checked that this is their type.
@@ -303,10 +398,13 @@ mod tests {
             (&|| panic_any(7), "panic"),
         ];
         for (work, text) in panics {
-            assert_eq!(catch("Tensor \"x\": ", work), Err(format!("{defect}{text}")));
+            assert_eq!(catch(format_args!("Tensor \"x\": "), work), Err(format!("{defect}{text}")));
         }
         let refused = || Err("it has no value".into());
-        assert_eq!(catch("Tensor \"x\": ", refused), Err("Tensor \"x\": it has no value".into()));
-        assert_eq!(catch("Tensor \"x\": ", || Ok(())), Ok(()));
+        assert_eq!(
+            catch(format_args!("Tensor \"x\": "), refused),
+            Err("Tensor \"x\": it has no value".into())
+        );
+        assert_eq!(catch(format_args!("Tensor \"x\": "), || Ok(())), Ok(()));
     }
 }
