@@ -41,6 +41,9 @@ OUTLIER_CHANNEL = 8.0
 """A channel with this many times the median channel's maximum is an outlier. It takes 3 of
 8 bits from the median channel. Channels of like distributions differ by less than 2."""
 
+MOST = 0.9
+"""The share of a channel's values that is compared where a few massive values set maxima."""
+
 FEW_CHANNELS = 1 / 16
 """Outliers are at most this share of the channels, or one. If more channels are large, the
 median is no measure of the others."""
@@ -161,10 +164,8 @@ def diagnose(
     found = [_dense_near_zero(binned, params), _clipping(binned)]
     if params.axis is None:
         # Either of the first two explains a long tail.
-        tail = (
-            _massive_activation(binned, params),
-            _outlier_channels(of_channels),
-        )
+        massive = _massive_activation(binned, params)
+        tail = massive, _outlier_channels(of_channels, massive is not None)
         if not any(tail):
             found.append(_long_tail(histogram, binned))
         found += [*tail, _few_samples(seen, params, samples)]
@@ -203,10 +204,13 @@ def _massive_activation(binned: BinnedValues, params: QuantParams) -> Diagnosis 
     return Diagnosis("massive activation", largest / bulk, text)
 
 
-def _outlier_channels(channels: ChannelStats | None) -> Diagnosis | None:
+def _outlier_channels(channels: ChannelStats | None, massive: bool) -> Diagnosis | None:
     if channels is None or len(channels) < 2:
         return None
     largest = np.fmax(np.abs(channels.min), np.abs(channels.max)).astype(np.float64)
+    if massive:  # A channel with a few massive values is none for all other values.
+        each = (channels.channel(k) for k in range(len(channels)))
+        largest = np.array([c.abs_quantile(MOST) or 0.0 for c in each])
     known = np.nan_to_num(largest)
     median = float(np.median(known))
     if not median:

@@ -175,11 +175,14 @@ def _figure(value: float) -> str:
 
 
 def _percent(change: float) -> str:
-    """Return a relative change with its sign, such as −88 %."""
+    """Return a relative change with its sign, such as −88 %, cut to a tenth of a percent.
+
+    Only a loss that vanishes is −100 %.
+    """
     if math.isnan(change):
         return NONE
-    sign = "−" if change < 0 else "+"
-    return f"{sign}{100 * abs(change):.3g} %"
+    percent = math.floor(1000 * abs(change) + 1e-6) / 10
+    return f"{'−' if change < 0 else '+'}{percent:,.6g} %"
 
 
 def _plain(value: Any) -> Any:

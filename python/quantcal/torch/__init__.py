@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from quantcal._process import imports
 
 if TYPE_CHECKING:
+    from quantcal.torch.advisor import advise
     from quantcal.torch.compressed_tensors import write_compressed_tensors
     from quantcal.torch.fake_quantization import fake_quantize
     from quantcal.torch.observation import observe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Observer",
     "PerChannelObserver",
+    "advise",
     "attach_observer",
     "fake_quantize",
     "observe",
@@ -39,6 +41,7 @@ __all__ = [
 _MODULES = {
     "Observer": "observers",
     "PerChannelObserver": "observers",
+    "advise": "advisor",
     "attach_observer": "qconfig",
     "fake_quantize": "fake_quantization",
     "observe": "observation",

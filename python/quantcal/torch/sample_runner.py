@@ -24,7 +24,7 @@ Sample: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]] | Callable[[Any], An
 """Positional and keyword arguments of a forward pass, or a callable that runs the model."""
 
 
-def _as_sample(given: Any) -> Sample:
+def as_sample(given: Any) -> Sample:
     """Return a user's sample in one form; see `smoothquant` for those it takes."""
     if callable(given) and not isinstance(given, torch.Tensor):
         return given  # type: ignore[no-any-return]
@@ -44,7 +44,7 @@ def make_runner(
         If no sample is given, and the calibrator holds none.
     """
     if sample is not None:
-        return SampleRunner(model, root, _as_sample(sample))
+        return SampleRunner(model, root, as_sample(sample))
     observed = calibrator.sample if isinstance(calibrator, DeviceCalibrator) else None
     if observed is None:
         msg = (
@@ -103,7 +103,7 @@ class SampleRunner:
             If the model fails on the sample, or its output holds no tensor.
         """
         model, sample = self._model, self._sample
-        with run_uncompiled(self._given), _evaluation_mode(model), torch.no_grad():
+        with run_uncompiled(self._given), evaluation_mode(model), torch.no_grad():
             try:
                 if callable(sample):
                     output = sample(model)
@@ -130,7 +130,7 @@ class SampleRunner:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode; restore modes, buffers and random numbers."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [

@@ -151,6 +151,13 @@ def test_alike_many_and_slightly_larger_channels_are_no_outliers() -> None:
     assert outliers(large_channels(gauss(), *range(20))) is None
 
 
+def test_massive_values_make_no_outlier_channels() -> None:
+    assert outliers(massive(gauss())) is None
+    report = outliers(massive(large_channels(gauss(), 7)))
+    assert report is not None
+    assert report.text.startswith("1 of 100 channels (7) reach ")
+
+
 def test_channels_are_read_from_statistics_too() -> None:
     arrays = large_channels(gauss(), 7)
     stats = observed(arrays, axis=-1).stats("x")

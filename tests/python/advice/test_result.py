@@ -61,6 +61,11 @@ def test_one_name_and_none_have_their_own_words() -> None:
     ]
 
 
+def test_only_a_loss_that_vanishes_is_minus_100_percent() -> None:
+    for after, text in ((0.0, "−100 %"), (0.0001, "−99.9 %"), (1.5, "+200 %")):
+        assert f"float: {text} of the loss" in advice(loss_after=after).summary()
+
+
 def test_long_lists_are_cut() -> None:
     names = tuple(f"n{i}" for i in range(12))
     tensors = tuple(GuiltyTensor(n, (n,), 0.1, 0.1) for n in names)

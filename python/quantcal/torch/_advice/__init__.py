@@ -1,0 +1,1 @@
+"""Parts of `advise`: inputs of several modules, runs with some quantized, reasons."""
