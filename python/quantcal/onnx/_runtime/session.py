@@ -98,6 +98,7 @@ class Workspace:
         taps: tuple[int, int] | None = None,
         optimize: bool = False,
         config: Mapping[str, str] | None = None,
+        disabled: Iterable[str] = (),
     ) -> onnxruntime.InferenceSession:
         """Open a session of a variant of the model.
 
@@ -109,7 +110,7 @@ class Workspace:
             Changes the session options.
         taps : tuple of (int, int), optional
             The identifier of a set of recorders for ``quantcal::Observe``, and their count.
-        optimize, config
+        optimize, config, disabled
             As for :func:`open_session`.
         """
         import onnx
@@ -143,6 +144,7 @@ class Workspace:
             optimize=optimize,
             config=config,
             prepare=prepare,
+            disabled=disabled,
         )
         self._opened = True
         return session
@@ -177,10 +179,12 @@ def open_session(
     optimize: bool = False,
     config: Mapping[str, str] | None = None,
     prepare: Callable[[onnxruntime.SessionOptions], None] | None = None,
+    disabled: Iterable[str] = (),
 ) -> onnxruntime.InferenceSession:
     """Open a session that keeps no memory between runs.
 
     Graph optimizations are off by default, because they remove or change tensors.
+    ``disabled`` names those that stay off with ``optimize``.
 
     Raises
     ------
@@ -205,7 +209,12 @@ def open_session(
     if prepare is not None:
         prepare(options)
     try:
-        return ort.InferenceSession(model, options, providers=list(providers))
+        return ort.InferenceSession(
+            model,
+            options,
+            providers=list(providers),
+            disabled_optimizers=list(disabled),
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base
         reason = str(error)
         if isinstance(model, str):

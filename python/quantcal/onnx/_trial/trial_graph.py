@@ -50,8 +50,8 @@ _OWN_MEMORY = frozenset(
     {
         *("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Sub", "Mul", "Div"),
         *("Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "Erf", "Gelu"),
-        *("HardSigmoid", "HardSwish", "Softmax", "LayerNormalization", "Concat"),
-        *("GlobalAveragePool", "AveragePool", "MaxPool", "ReduceMean", "Resize"),
+        *("HardSigmoid", "HardSwish", "Softmax", "LayerNormalization"),
+        *("GlobalAveragePool", "AveragePool", "MaxPool"),
         *("BatchNormalization", "InstanceNormalization", "ThresholdedRelu"),
     }
 )
@@ -82,7 +82,11 @@ class TrialGraph:
 
 
 def make_trial_graph(
-    inserted: Insertion, formats: Mapping[str, str], *, operators: bool
+    inserted: Insertion,
+    formats: Mapping[str, str],
+    ranks: Mapping[str, int],
+    *,
+    operators: bool,
 ) -> TrialGraph:
     """Replace the pairs of activations.
 
@@ -92,6 +96,8 @@ def make_trial_graph(
         The model with pairs; it is changed.
     formats : mapping of str to str
         Activation → its format.
+    ranks : mapping of str to int
+        Of activations, where known.
     operators : bool
         Whether quantcal's operators may be used. Small floats always take the plain form.
     """
@@ -100,11 +106,23 @@ def make_trial_graph(
     proto = inserted.proto
     tensors = tuple(inserted.grids)
     rows = {inserted.grids[name][0]: row for row, name in enumerate(tensors)}
-    work = _PairReplacer(proto.graph, rows, [formats[n] for n in tensors], operators)
+    kinds = [formats[name] for name in tensors]
+    work = _PairReplacer(proto.graph, rows, kinds, operators=operators)
     work.replace(proto.graph)
-    shape = [max(len(tensors), 1), 4]
+    # onnxruntime infers no shapes behind operators of ours, and some of its optimizations
+    # need the rank. Without it the kernels would differ from those of the written model.
+    for real, row in work.made:
+        if tensors[row] in ranks:
+            shape = [None] * ranks[tensors[row]]
+            value = onnx.helper.make_tensor_value_info(
+                real, onnx.TensorProto.FLOAT, shape
+            )
+            proto.graph.value_info.append(value)
+    rows_and_columns = [max(len(tensors), 1), 4]
     proto.graph.input.append(
-        onnx.helper.make_tensor_value_info(GRIDS, onnx.TensorProto.FLOAT, shape)
+        onnx.helper.make_tensor_value_info(
+            GRIDS, onnx.TensorProto.FLOAT, rows_and_columns
+        )
     )
     proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     return TrialGraph(proto, tensors)
@@ -122,6 +140,11 @@ class _PairReplacer:
     formats : sequence of str
         Of each row.
     operators : bool
+
+    Attributes
+    ----------
+    made : list of (str, int)
+        The outputs of the pairs, and their rows.
     """
 
     def __init__(
@@ -129,11 +152,13 @@ class _PairReplacer:
         graph: onnx.GraphProto,
         rows: Mapping[str, int],
         formats: list[str],
+        *,
         operators: bool,
     ) -> None:
         self._rows = rows
         self._formats = formats
         self._operators = operators
+        self.made: list[tuple[str, int]] = []
         self._taken = names_of(graph)
         self._reads: Counter[str] = Counter()
         for node in all_nodes(graph):
@@ -165,6 +190,7 @@ class _PairReplacer:
     ) -> list[onnx.NodeProto]:
         import onnx
 
+        self.made.append((real, row))
         if not self._operators or is_float(self._formats[row]):
             return self._plain_pair(source, real, row)
         alone = self._reads[source] == 1 and maker is not None

@@ -35,6 +35,9 @@ Grids = NDArray[np.float32]
 
 # As evaluation computes Q/DQ nodes: as they are written.
 _EXACT = {"session.disable_quant_qdq": "1"}
+# These may give a tensor that is rounded in place to other readers too. Neither changes a
+# result: one computes equal nodes once, the other removes additions of zero and the like.
+_DISABLED = ("CommonSubexpressionElimination", "NoopElimination")
 
 
 class TrialSession:
@@ -97,8 +100,8 @@ class TrialSession:
         inserted = insert_qdq(
             self._prepared, self._ranges, self._bits, float_weights=self._float_weights
         )
-        formats = self._prepared.plan.formats
-        return make_trial_graph(inserted, formats, operators=operators)
+        formats, ranks = self._prepared.plan.formats, self._prepared.ranks
+        return make_trial_graph(inserted, formats, ranks, operators=operators)
 
     def _open(
         self, graph: TrialGraph
@@ -114,6 +117,7 @@ class TrialSession:
                 taps=(0, 0),
                 optimize=True,
                 config=_EXACT,
+                disabled=_DISABLED,
             )
         except BaseException:
             work.__exit__()

@@ -1,14 +1,17 @@
-"""Workarounds for quantized graphs that onnxruntime 1.32 cannot load.
+"""Workarounds for quantized graphs that onnxruntime 1.32 cannot load or computes wrongly.
 
-Its optimizer moves QuantizeLinear nodes, and two of its rewrites fail with an error:
+Its optimizer moves QuantizeLinear nodes. Two of its rewrites fail with an error, and one
+changes results:
 
 * It adds QuantizeLinear nodes after a Transpose or Reshape, with the signed type as an
   attribute from opset 21 on. On x86 it then changes the codes to unsigned, but not the
   attribute. It adds no such node where the graph already rounds there with the same grid.
 * It merges a Clip into the QuantizeLinear after it, which fails for small floats. A Max and
   a Min compute the same.
+* It removes a Relu before the QuantizeLinear of small floats, whose zero point it takes for
+  the lowest code. They have negative codes. A ThresholdedRelu computes the same and stays.
 
-Neither workaround changes a value.
+No workaround changes a value.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ def marks_signed_codes(proto: onnx.ModelProto) -> bool:
     return opset_of(proto) >= _FIRST_MARKED
 
 
-def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
+def make_loadable(
+    proto: onnx.ModelProto, name: Callable[[str], str], *, relus: bool
+) -> None:
     """Change a quantized model to forms that onnxruntime loads, in place.
 
     Parameters
@@ -51,14 +56,18 @@ def make_loadable(proto: onnx.ModelProto, name: Callable[[str], str]) -> None:
     proto : ModelProto
     name : callable
         Returns an unused name like the given one.
+    relus : bool
+        Whether a Relu may be written in another form. TensorRT takes a Relu into the node
+        before it.
     """
+    kinds = ("Relu", "Clip") if relus else ("Clip",)
     zeros = _Zeros(proto)
     marked = marks_signed_codes(proto)
     for graph in scopes(proto.graph):
         nodes = list(graph.node)
         if marked:
             nodes = list(_round_behind(graph, nodes, zeros, name))
-        nodes = list(_without_clips(nodes, zeros.small_floats, name))
+        nodes = list(_without_clips(nodes, zeros.small_floats, name, kinds))
         if marked or zeros.small_floats:
             del graph.node[:]
             graph.node.extend(nodes)
@@ -131,15 +140,18 @@ def _round_behind(
 
 
 def _without_clips(
-    nodes: Nodes, small_floats: set[str], name: Callable[[str], str]
+    nodes: Nodes,
+    small_floats: set[str],
+    name: Callable[[str], str],
+    kinds: tuple[str, ...],
 ) -> Iterator[onnx.NodeProto]:
-    """Write a Clip as Max and Min in graphs whose activations are small floats."""
+    """Write Relu and Clip in other forms where activations are small floats."""
     rounded = any(
         operator_of(node) == "QuantizeLinear" and small_floats & {*node.input[2:]}
         for node in nodes
     )
     for node in nodes:
-        if rounded and operator_of(node) == "Clip":
+        if rounded and operator_of(node) in kinds:
             yield from in_other_form(node, name)
         else:
             yield node
