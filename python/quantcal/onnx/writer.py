@@ -31,7 +31,7 @@ from quantcal.onnx._options.resolved import Options, opset_for
 from quantcal.onnx._options.values import ACTIVATIONS
 from quantcal.onnx._plan.data_coverage import table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save

@@ -14,7 +14,7 @@ from quantcal.strategies.base import Strategy
 from quantcal.strategies.patterns import Pattern
 from quantcal.strategies.presets import NAMED
 from quantcal.strategies.registry import resolve, strategy_of
-from quantcal.strategies.serialize import serialize
+from quantcal.strategies.serialize import serialize_strategy
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (
@@ -221,7 +221,7 @@ class Policy:
         written = {}
         for text, strategy in self._rules:
             try:
-                written[text] = serialize(strategy)
+                written[text] = serialize_strategy(strategy)
             except CalibrationError as error:
                 msg = f'Rule "{text}": {error}'
                 raise CalibrationError(msg) from error

@@ -15,7 +15,7 @@ from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._plan.preparation import Prepared
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable

@@ -21,7 +21,7 @@ from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.names import rule_for
 from quantcal.onnx._options.quantize_options import ObserveKeywords, QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._runtime.child_process import shared_child
 
 if TYPE_CHECKING:

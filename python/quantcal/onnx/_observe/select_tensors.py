@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import constants_of, tensors_of
-from quantcal.onnx._graph.scopes import inferred_types, scopes, unify_names
+from quantcal.onnx._graph.nested_scopes import inferred_types, scopes, unify_names
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, model_inputs
-from quantcal.onnx._plan.prepare import declared_types
+from quantcal.onnx._plan.preparation import declared_types
 from quantcal.onnx._runtime.memory_groups import OBSERVABLE
 from quantcal.onnx._runtime.session import Workspace
 
