@@ -45,3 +45,7 @@ __all__ = [
     "read_config",
     "write",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
