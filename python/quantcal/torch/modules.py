@@ -143,7 +143,7 @@ def _patterns(patterns: Patterns, word: str) -> list[Pattern] | None:
     if patterns is None:
         return None
     whole = isinstance(patterns, str) or not isinstance(patterns, Iterable)
-    texts = [patterns] if whole else list(patterns)
+    texts: list[Any] = [patterns] if whole else list(patterns)
     for text in texts:
         if not isinstance(text, str):
             msg = f"{word} must be patterns of module paths, not {shown(text, 60)}"

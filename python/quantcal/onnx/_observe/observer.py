@@ -41,7 +41,7 @@ def observe(
     tensors: str | Iterable[str] | None = None,
     calibrator: Calibrator | None = None,
     checkpoint: Checkpoint | None = None,
-    progress: bool = False,
+    progress: bool = True,
     options: QuantizeOptions | None = None,
     **changes: Unpack[ObserveKeywords],
 ) -> Calibrator:
