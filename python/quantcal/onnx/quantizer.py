@@ -28,6 +28,7 @@ from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.providers import check_providers
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -117,6 +118,7 @@ def quantize(
     """
     asked = with_changes("quantize", QuantizeKeywords, options, changes)
     check_given(calibrator, checkpoint)
+    check_providers(asked.providers)
     place = check_output(model, output, samples, *policy_files(asked.strategy))
     chosen = _filled(asked, calibrator)
     bits = _first_bits(chosen)

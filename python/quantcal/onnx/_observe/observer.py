@@ -23,6 +23,7 @@ from quantcal.onnx._options.quantize_options import ObserveKeywords, QuantizeOpt
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.providers import check_providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -96,6 +97,7 @@ def observe(
     check_given(calibrator, checkpoint)
     loaded = load_light(model)
     asked = with_changes("observe", ObserveKeywords, options, changes)
+    check_providers(asked.providers)
     chosen = Options.of(asked)
     plan = check = None
     if tensors is None:

@@ -382,7 +382,9 @@ class QuantizeOptions:
         ),
     )
     providers: Sequence[str] | None = option(
-        None, "onnxruntime execution providers; the CPU by default."
+        None,
+        "onnxruntime execution providers; the CPU by default. One that is not available is "
+        "refused, as onnxruntime would use the CPU instead.",
     )
 
     def __post_init__(self) -> None:
