@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
@@ -20,12 +18,12 @@ from quantcal.onnx._observe.calibration_run import (
 )
 from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
 from quantcal.onnx._observe.recording import check_given, empty_calibrator
-from quantcal.onnx._options.config import config_text
 from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
+from quantcal.onnx._options.run_text import text_of_run
 from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.providers import check_providers
@@ -174,7 +172,7 @@ def quantize(
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(found.table),
         stability=found.stability,
-        config=_config(planned, given, model, new, found.bits),
+        config=text_of_run(planned, model, found.bits, given, new),
     )
 
 
@@ -216,30 +214,3 @@ def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
             bits, [name for name, s in found.items() if s.needs_bit]
         )
     return _Found(prepared, bits, run, table, stability)
-
-
-def _config(
-    options: Options,
-    policy: Policy,
-    model: Model,
-    used: Calibrator,
-    bits: WeightBits,
-) -> str | None:
-    """Return the text that repeats the run; None for strategies that no text can hold."""
-    import onnx
-    import onnxruntime
-
-    name = Path(model).name if isinstance(model, (str, os.PathLike)) else "a model"
-    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
-    top = (
-        f"How {name} was quantized, by quantcal {__version__} with {versions}.\n"
-        "To repeat it: quantcal quantize MODEL -o OUT --samples SAMPLES --config THIS"
-    )
-    more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
-    remarks = {"": top}
-    if options.reduce_range in ("auto", "nodes"):
-        remarks["reduce_range"] = f"chosen: {bits.reason}"
-    try:
-        return config_text(options.settled(bits), policy, more, remarks)
-    except CalibrationError:
-        return None

@@ -131,10 +131,13 @@ class Checkpoint:
         assert number is not None
         count = int(number[1])
         which = "sample" if count == 1 else f"{count} samples"
-        return (
-            f"The histograms of the first {which} are kept in "
-            f"{self._written}; --resume {self._written} continues after them."
-        )
+        kept = f"The histograms of the first {which} are kept in {self._written}"
+        return f"{kept}; {self.advice(self._written)}."
+
+    def advice(self, file: Path) -> str:
+        """Return how to continue with a file, as the end of a sentence."""
+        paths = ", ".join(repr(str(path)) for path in (file, self.output))
+        return f"quantcal.onnx.Checkpoint.resume({paths}) continues after them"
 
     def path(self, samples: int) -> Path:
         """Return the file for that number of samples."""
