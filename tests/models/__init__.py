@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from quantcal.demo.fetch import Member
+from quantcal.demo.members import Member
 from quantcal.demo.ocr import RECOGNIZER
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
 from quantcal._process.signals import INTERRUPTED
 from quantcal.cli.output.console import say_error, stderr
+from quantcal.cli.usage import UsageError, reword
 
 
 class CommandError(Exception):
@@ -70,6 +71,9 @@ class Commands(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except UsageError as error:  # typer prints it with the usage
+            reword(error)
+            raise
         except BrokenPipeError:  # `quantcal … | head`: typer ends quietly
             raise
         except KeyboardInterrupt as error:

@@ -88,7 +88,7 @@ def evaluate(
     *,
     metric: Metric | str | None = None,
     arithmetics: Sequence[str] = ARITHMETICS,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Evaluation:
     """Run samples through a float model and its quantized copy, and compare all outputs.
 
@@ -108,6 +108,7 @@ def evaluate(
     arithmetics
         ``"exact"`` computes Q/DQ nodes as written (session option
         ``session.disable_quant_qdq``), ``"native"`` with this machine's kernels. Default: both.
+        One name may stand without a list.
     progress
         Show a bar on stderr when it is a terminal and rich is installed.
 
@@ -128,6 +129,8 @@ def evaluate(
     >>> found.outputs["y"]["exact"].sqnr_db > 20
     True
     """
+    if isinstance(arithmetics, str):
+        arithmetics = [arithmetics]
     unknown = [name for name in arithmetics if name not in ARITHMETICS]
     if unknown or not arithmetics:
         raise CalibrationError(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
@@ -24,14 +22,15 @@ from quantcal.onnx._observe.calibration_run import (
 )
 from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
 from quantcal.onnx._observe.recording import check_given, empty_calibrator
-from quantcal.onnx._options.config import config_text
 from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._options.run_text import text_of_run
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._runtime.providers import check_providers
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -122,6 +121,7 @@ def quantize(
     """
     asked = with_changes("quantize", QuantizeKeywords, options, changes)
     check_given(calibrator, checkpoint)
+    check_providers(asked.providers)
     place = check_output(model, output, samples, *policy_files(asked.strategy))
     chosen = filled_options(asked, calibrator)
     bits = first_bits(chosen)
@@ -180,13 +180,7 @@ def quantize(
         widest_clipped=widest_clipped(found.table),
         stability=found.stability,
         choice=found.choice,
-        config=_config(
-            planned,
-            given if found.choice is None else found.choice.policy,
-            model,
-            new,
-            found.bits,
-        ),
+        config=_config(planned, given, model, new, found),
     )
 
 
@@ -219,27 +213,11 @@ def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
 
 
 def _config(
-    options: Options,
-    policy: Policy,
-    model: Model,
-    used: Calibrator,
-    bits: WeightBits,
+    options: Options, given: Policy, model: Model, used: Calibrator, found: _Found
 ) -> str | None:
-    """Return the text that repeats the run; None for strategies that no text can hold."""
-    import onnx
-    import onnxruntime
-
-    name = Path(model).name if isinstance(model, (str, os.PathLike)) else "a model"
-    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
-    top = (
-        f"How {name} was quantized, by quantcal {__version__} with {versions}.\n"
-        "To repeat it: quantcal quantize MODEL -o OUT --samples SAMPLES --config THIS"
-    )
-    more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
-    remarks = {"": top}
-    if options.reduce_range in ("auto", "nodes"):
-        remarks["reduce_range"] = f"chosen: {bits.reason}"
-    try:
-        return config_text(options.settled(bits), policy, more, remarks)
-    except CalibrationError:
-        return None
+    """Return the text that repeats the run, with the strategies that were chosen."""
+    choice = found.choice
+    if choice is None:
+        return text_of_run(options, model, found.bits, given, used)
+    note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
+    return text_of_run(options, model, found.bits, choice.policy, used, note)

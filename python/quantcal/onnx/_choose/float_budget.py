@@ -14,7 +14,7 @@ from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._plan.weight_inputs import weight_positions
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 COUNTED = ("nodes", "weights")
 """What a share may be of, the default first."""

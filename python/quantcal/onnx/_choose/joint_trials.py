@@ -12,7 +12,7 @@ from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.start import Started, trial_bits
 from quantcal.onnx._observe.ranges import compute_ranges
-from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._plan.preparation import Prepared
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.judge import Floats, Judge
 from quantcal.onnx._trial.metric_judge import MetricJudge

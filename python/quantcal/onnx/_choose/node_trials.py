@@ -11,7 +11,7 @@ from quantcal.onnx._plan.weight_budget import plan_within
 
 if TYPE_CHECKING:
     from quantcal.onnx._plan.plan import Plan
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 IN_FLOAT = "left in float by a trial"
 

@@ -15,7 +15,7 @@ from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._plan.preparation import Prepared
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
@@ -116,7 +116,10 @@ def run_samples(
         None if kept is None else kept.add,
     )
     turns = kept.folds if kept is not None else 2 if options.check_stability else 1
-    calibrators = [new, *(empty_calibrator(new, None, "ignore") for _ in range(1, turns))]
+    calibrators = [
+        new,
+        *(empty_calibrator(new, None, "ignore") for _ in range(1, turns)),
+    ]
     done = record(task, samples, options, calibrators, progress=progress)
     reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(

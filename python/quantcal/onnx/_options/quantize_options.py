@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
+from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator, OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
@@ -94,14 +95,14 @@ class QuantizeOptions:
             f"other number of percent; a named policy ({', '.join(NAMED)}); or a policy "
             "file, .toml or .json. "
             "PATTERN=NAME is for the tensors whose names match, such as '*attn*=minmax' or "
-            "'re:layers[.]0[.]=minmax'. 'node:*attn*=minmax' is for what such nodes read and "
-            "write. Repeat it: the first match counts, and a plain name or a file "
-            "decides for the rest.",
+            "'re:layers[.]0[.]=minmax'. Repeat it: the first match counts, and a plain name "
+            "or a file decides for the rest.",
             "auto, which tries the others on the samples",
             metavar="RULE",
             short="-s",
             repeated=True,
             rules="strategy",
+            for_models="'node:*attn*=minmax' is for what such nodes read and write.",
         ),
     )
     target: str = option(
@@ -228,8 +229,10 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--reduce-range",
             WEIGHTS,
-            "7-bit weights. 'auto' takes them for onnxruntime when the CPU has no VNNI, in "
-            "the nodes whose 8-bit sums would overflow; 'yes' takes them in all nodes.",
+            "7-bit weights, for onnxruntime on a CPU without VNNI, where 8-bit sums overflow. "
+            "'nodes' takes them in the nodes where the histograms show a loss by overflow. "
+            "'auto' does the same, but with a table, which cannot show it, in all nodes. "
+            "'yes' takes them in all nodes on any CPU, 'no' in none.",
             "auto",
             words={"auto": "auto", "nodes": "nodes", "yes": True, "no": False},
         ),
@@ -243,7 +246,8 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--cpu",
             WEIGHTS,
-            "Where onnxruntime will run the model, which decides --reduce-range auto.",
+            "Where onnxruntime will run the model, which decides --reduce-range auto and "
+            "nodes: 'vnni' and 'arm' need no 7-bit weights.",
             "auto: this machine",
         ),
     )
@@ -346,9 +350,9 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--max-memory",
             OBSERVING,
-            "Megabytes that the observed tensors of one sample may take together. Beyond, "
-            "the model runs several times on each sample, with a group of tensors each "
-            "time.",
+            "For --observer outputs: megabytes that the observed tensors of one sample may "
+            "take together. Beyond, the model runs several times on each sample, with a "
+            "group of tensors each time. 'in_graph' keeps no tensors and needs no limit.",
             "1074: 1 GiB, which a laptop can spare",
             metavar="MB",
             unit=_MEGABYTE,
@@ -385,12 +389,19 @@ class QuantizeOptions:
         ),
     )
     providers: Sequence[str] | None = option(
-        None, "onnxruntime execution providers; the CPU by default."
+        None,
+        "onnxruntime execution providers; the CPU by default. One that is not available is "
+        "refused, as onnxruntime would use the CPU instead.",
     )
 
     def __post_init__(self) -> None:
         for name in ("op_types", "include", "exclude"):
             object.__setattr__(self, name, check_names(name, getattr(self, name)))
+        if not self.op_types:
+            raise CalibrationError(
+                "op_types is empty, so nothing would be quantized. Name operator types, such "
+                f"as {OP_TYPES[0]}, or leave it out."
+            )
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))

@@ -135,9 +135,9 @@ class Options(QuantizeOptions):
         )
 
     def settled(self, bits: WeightBits) -> Options:
-        """Return the same with the answer in place of the question."""
+        """Return the same with the bits that were chosen, which no longer depend on the CPU."""
         nodes = tuple(sorted(bits.nodes))
-        return replace(self, reduce_range=nodes or bits.reduce, cpu="auto")
+        return replace(self, reduce_range=nodes or bits.reduce)
 
 
 def opset_for(formats: Iterable[str]) -> int:

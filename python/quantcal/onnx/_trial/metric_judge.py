@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.sample_callables import load_callable
 from quantcal.onnx._trial.judge import Floats, Judge
-from quantcal.onnx._runtime.kept_samples import KeptSamples
 
 # A metric such as right or wrong is often equal. Then the loss of the outputs decides, up to
 # a thousandth of the metric.

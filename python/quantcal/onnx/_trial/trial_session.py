@@ -28,7 +28,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnxruntime
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 Grids = NDArray[np.float32]
 """Shape (activations, 4): scale, zero point, lowest and highest code of each."""

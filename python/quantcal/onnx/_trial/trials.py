@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.session import Workspace
 from quantcal.onnx._trial.judge import Judge
-from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.trial_session import Grids, TrialSession
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 Floats = NDArray[np.float64]
 
@@ -127,5 +127,3 @@ def interval(
         losses.append(judge.loss(damage[drawn], numbers[drawn]))
     low, high = np.quantile(losses, (0.025, 0.975), method="nearest")
     return float(low), float(high)
-
-

@@ -29,7 +29,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 # onnxruntime moves a DequantizeLinear to after these nodes; it removes an Identity earlier.
@@ -90,9 +90,7 @@ def insert_qdq(
     sort_nodes(proto.graph)
     work = _QdqInserter(prepared, proto, ranges, bits, float_weights=float_weights)
     work.scope(proto.graph, {})
-    make_loadable(
-        proto, work.name, relus=prepared.options.target == "onnxruntime"
-    )
+    make_loadable(proto, work.name, relus=prepared.options.target == "onnxruntime")
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
     compute_from_root(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:

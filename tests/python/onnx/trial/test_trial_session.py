@@ -18,7 +18,7 @@ from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.cpu import WeightBits
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._trial.trial_session import TrialSession, only, without
 from quantcal.strategies import Policy
 
@@ -41,7 +41,9 @@ def feeds(model: onnx.ModelProto, count: int = 5) -> list[dict[str, Any]]:
         feed: dict[str, Any] = {}
         for value in model.graph.input:
             kind = value.type.tensor_type
-            shape = [d.dim_value or (1, 3, 6, 6)[i] for i, d in enumerate(kind.shape.dim)]
+            shape = [
+                d.dim_value or (1, 3, 6, 6)[i] for i, d in enumerate(kind.shape.dim)
+            ]
             if kind.elem_type == onnx.TensorProto.BOOL:
                 feed[value.name] = np.array(number % 2 == 0).reshape(shape)
             else:

@@ -134,6 +134,17 @@ def test_a_callers_metric_is_averaged_for_each_model() -> None:
     assert got.margin == pytest.approx(want, rel=1e-3)
 
 
+def test_one_arithmetic_may_stand_without_a_list() -> None:
+    first, second = softmax_net(), softmax_net(1.3)
+    for name in ("exact", "native"):
+        found = qc.onnx.evaluate(first, second, FEEDS, arithmetics=name)
+        listed = qc.onnx.evaluate(first, second, FEEDS, arithmetics=[name])
+        assert found.outputs == listed.outputs
+        assert set(found.outputs["z"]) == {name}
+    with pytest.raises(qc.CalibrationError, match=r"arithmetics is \['fast'\]"):
+        qc.onnx.evaluate(first, second, FEEDS, arithmetics="fast")
+
+
 def test_wrong_arguments_are_reported(tmp_path: Path) -> None:
     evaluate = qc.onnx.evaluate
     other = models.gemm_net(models.random(5))

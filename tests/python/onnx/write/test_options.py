@@ -55,6 +55,11 @@ def test_signature_and_docstring_show_each_option(function: Any) -> None:
             assert f" {each.name} {known[each.name].doc}" in text
 
 
+def test_a_bar_is_shown_by_default_wherever_samples_run() -> None:
+    for function in (qc.onnx.quantize, qc.onnx.observe, qc.onnx.evaluate):
+        assert inspect.signature(function).parameters["progress"].default is True
+
+
 def test_an_unknown_keyword_is_a_type_error(tmp_path: Path) -> None:
     message = "quantize.. got an unexpected keyword argument 'weight_typ'"
     options: Any = {"weight_typ": "int4"}
