@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from quantcal.calibrator import Calibrator
@@ -13,6 +13,7 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.choose_ranges import choose_ranges
+from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.start import filled_options, first_bits
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
@@ -202,6 +203,8 @@ def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
     choice = choose_ranges(run, policy, bits)
     if choice is not None:
         policy = choice.policy
+        prepared = leave_in_float(prepared, choice.exclude)
+        run = replace(run, prepared=prepared)
     table = compute_ranges(run.calibrator, policy, prepared)
     stability = run.stability(policy, table)
     if bits.undecided:
@@ -220,4 +223,6 @@ def _config(
     if choice is None:
         return text_of_run(options, model, found.bits, given, used)
     note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
+    exclude = tuple(dict.fromkeys((*options.exclude, *choice.exclude)))
+    options = replace(options, exclude=exclude)
     return text_of_run(options, model, found.bits, choice.policy, used, note)

@@ -60,6 +60,13 @@ class Choice:
         The number of samples on which strategies were tried.
     folds
         The number of folds. 1 means that the same samples decided ranges and judged them.
+    exclude
+        Last nodes, such as those of logits, that are left in float: small ones whose
+        rounded result costs much.
+    loss_before_exclude
+        The loss without ``exclude``.
+    loss_excluded
+        The loss with ``exclude``, on the same samples.
     changes
         Other strategies for single tensors.
     loss
@@ -82,6 +89,9 @@ class Choice:
     measures: dict[str, str]
     samples: int
     folds: int
+    exclude: tuple[str, ...] = ()
+    loss_before_exclude: float = float("nan")
+    loss_excluded: float = float("nan")
     changes: tuple[Change, ...] = ()
     loss: float = float("nan")
     worst: tuple[TensorLoss, ...] = ()
@@ -103,6 +113,17 @@ class Choice:
         others = [f"{e.strategy} {percent(e.loss)}" for e in self.losses[1:]]
         if others:
             rows.append(("others lose", ", ".join(others)))
+        if self.exclude:
+            before, after = (
+                percent(self.loss_before_exclude),
+                percent(self.loss_excluded),
+            )
+            rows.append(
+                (
+                    "last nodes",
+                    f"{some(self.exclude)} in float: loss {before} → {after}",
+                )
+            )
         for change in self.changes:
             rows.append(
                 (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal.onnx._choose.candidates import (
@@ -17,12 +17,17 @@ from quantcal.onnx._choose.candidates import (
 from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.improve import Improvement, improve
+from quantcal.onnx._choose.joint_trials import JointTrials
+from quantcal.onnx._choose.last_nodes import last_nodes
+from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
-from quantcal.onnx._choose.start import trial_bits
+from quantcal.onnx._choose.start import Started, trial_bits
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.cpu import WeightBits
+from quantcal.onnx._timing.sample_counts import mean_counts
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.metric_judge import MetricJudge
 from quantcal.onnx._trial.trial_session import Grids, TrialSession, without
@@ -41,6 +46,7 @@ _SUSPECT_RUNS = 8
 _SUSPECT_SAMPLES = 16
 _WORTH_NAMING = 0.1  # of the largest loss of a single tensor
 _NAMED = 4
+_CLEARLY = 0.1  # last nodes in float must lower the loss by a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def choose_ranges(
     task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
     with ExitStack() as stack:
         choice = _choose(task, stack, report)
-    return _timed(choice, time.perf_counter() - started)
+    return replace(choice, seconds=time.perf_counter() - started)
 
 
 def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Choice:
@@ -116,6 +122,15 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     until = None if limit is None else time.monotonic() + limit
     if loss == 0 or limit == 0 or not task.run.parts:
         return choice
+    report("Trying the last nodes in float")
+    choice = _without_last(task, choice, judge)
+    if choice.exclude:
+        plan = NodePlans(task.run.prepared).without(choice.exclude)
+        assert plan is not None
+        gone = [n for n in session.tensors if n not in plan.sites]
+        rows = session.rows(gone)
+        grids = {n: [without(g, rows) for g in each] for n, each in grids.items()}
+        finalists = {name: grids[name] for name in damages}
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
     report("Improving their ranges")
@@ -123,6 +138,31 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         trials, best, finalists, suspects, runs=_RUNS * len(task.samples), until=until
     )
     return _finish(task, trials, choice, current, improved, suspects)
+
+
+def _without_last(task: _Task, choice: Choice, judge: Judge) -> Choice:
+    """Return the choice with last nodes in float, if that lowers the loss clearly.
+
+    The structure of the model proposes it, not a sample, so all samples may judge.
+    """
+    run = task.run
+    sample = Sample(task.samples.feed(0), task.samples.where(0))
+    exclude = last_nodes(run.prepared, mean_counts(run.prepared.converted, [sample]))
+    if not exclude:
+        return choice
+    begun = Started(run, choice.policy, task.bits)
+    joint = JointTrials(begun, task.samples, judge, folded=True)
+    after = joint.loss(exclude, joint.indices)
+    if after > choice.loss * (1 - _CLEARLY):
+        return choice
+    return replace(
+        choice,
+        exclude=exclude,
+        loss_before_exclude=choice.loss,
+        loss_excluded=after,
+        loss=after,
+        runs=choice.runs + len(joint.indices),
+    )
 
 
 def _open(task: _Task, *, float_weights: bool) -> TrialSession:
@@ -193,23 +233,13 @@ def _finish(
         in_float = tuple(names[row] for row in rows)
         grids = [without(each, rows) for each in current]
         without_worst = trials.loss(grids, trials.indices)
-    return Choice(
-        with_tensors(choice.policy, chosen),
-        choice.strategy,
-        choice.losses,
-        choice.measures,
-        choice.samples,
-        choice.folds,
-        changes,
-        loss,
-        worst,
-        without_worst,
-        in_float,
-        runs=trials.runs,
+    return replace(
+        choice,
+        policy=with_tensors(choice.policy, chosen),
+        changes=changes,
+        loss=loss,
+        worst=worst,
+        loss_without_worst=without_worst,
+        in_float=in_float,
+        runs=choice.runs + trials.runs,
     )
-
-
-def _timed(choice: Choice, seconds: float) -> Choice:
-    from dataclasses import replace
-
-    return replace(choice, seconds=seconds)

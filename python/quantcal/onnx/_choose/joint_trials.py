@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
-from quantcal._core import CalibrationError
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.start import Started, trial_bits
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._plan.preparation import Prepared
@@ -65,7 +63,6 @@ class JointTrials:
         self._samples = samples
         self._judge = judge
         self._parts = begun.run.parts if folded else ()
-        self._plans = NodePlans(begun.run.prepared)
         self._known: dict[frozenset[str], Floats] = {}
 
     @property
@@ -92,12 +89,7 @@ class JointTrials:
 
     def _measure(self, exclude: frozenset[str]) -> Floats:
         run, policy = self._begun.run, self._begun.policy
-        plan = self._plans.without(exclude)
-        if plan is None:
-            raise CalibrationError(
-                "No node would be quantized any more: all are left in float."
-            )
-        prepared = replace(run.prepared, plan=plan)
+        prepared = leave_in_float(run.prepared, exclude)
         with open_trial(self._begun, prepared, float_weights=False) as session:
             trials = Trials(session, self._samples, self._judge)
             folds = Folds(prepared, run.calibrator, self._parts, run.earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ class CalibrationRun:
         """Return how far the halves agree; None when they were not separated."""
         if not self.parts:
             return None
-        first, second = (sum(self.parts[turn::2]) for turn in range(2))
+        first, second = (merged(self.parts[turn::2]) for turn in range(2))
         one, other = (
             compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)
@@ -71,6 +72,15 @@ class CalibrationRun:
             {n: table[n] for n in {**one, **other} if reached[n] is None}
         )
         return Stability.of((first, second), (one, other), covered)
+
+
+def merged(parts: Sequence[Calibrator]) -> Calibrator:
+    """Return the sum of calibrators with equal settings; at least one."""
+    first = parts[0]
+    total = empty_calibrator(first, None, "ignore")
+    for part in parts:
+        total.merge(part)
+    return total
 
 
 def run_samples(

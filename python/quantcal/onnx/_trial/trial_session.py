@@ -129,7 +129,8 @@ class TrialSession:
         rows = [
             grid_of(ranges[name]) if name in ranges else OFF for name in self.tensors
         ]
-        return np.stack([*rows, OFF])[: max(len(rows), 1)]
+        grids: Grids = np.stack([*rows, OFF])[: max(len(rows), 1)]
+        return grids
 
     def rows(self, names: Iterable[str]) -> list[int]:
         """Return the rows of activations."""
