@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quantcal.cli.errors import LIMIT_BROKEN
 from quantcal.cli.options import JsonOption, ModelArgument
 from quantcal.cli.output import text
-from quantcal.cli.output.console import say_warning, show, stdout
+from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
+from quantcal.cli.output.layers import Sort, layer_table
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
@@ -35,14 +37,47 @@ def evaluate(
             "calibration.",
         ),
     ],
-    labels: Annotated[
+    metric: Annotated[
         str | None,
         typer.Option(
-            "--labels",
-            metavar="python:MODULE:CALLABLE",
+            "--metric",
+            metavar="MODULE:CALLABLE",
             show_default="none",
             help="Your metric, called with a sample's number, its {input: array} and "
             "{output: array}; it returns a number, or {name: number}. Means are shown.",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Show the error at every quantized node, accumulated and of the node "
+            "alone. Takes about three times as long.",
+        ),
+    ] = False,
+    sort: Annotated[
+        Sort,
+        typer.Option("--sort", help="The order of layers: of the graph, or by size."),
+    ] = Sort.GRAPH,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(
+            "--min-sqnr",
+            metavar="DB",
+            show_default="none",
+            help="Exit with 3 if an output has a lower SQNR, in any arithmetic.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            show_default="none",
+            help="Exit with 3 if a metric's mean falls by more than this share of the float "
+            "model's. Without a metric, if more of the top-1 answers differ.",
         ),
     ] = None,
     json_: JsonOption = False,
@@ -50,40 +85,62 @@ def evaluate(
     """Compare a quantized model's outputs with the float model's.
 
     Runs in exact arithmetic, which shows the error of the ranges, and natively,
-    which adds that of this machine's kernels. Warns when the two differ.
+    which adds that of this machine's kernels. Warns when the two differ. With
+    --layers it names the layers that lose most.
 
     Examples:
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/
+      $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ --layers
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
-          --labels python:mytask:is_right
+          --metric mytask:is_right --max-drop 1
     """
     found = evaluate_models(
-        float_model, quantized, samples, metric=labels, progress=True
+        float_model, quantized, samples, metric=metric, layers=layers, progress=True
     )
+    failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
     for message in found.warnings:
         say_warning(message)
     if json_:
-        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-        return
+        content = {**found.to_dict(), "failures": list(failed)}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        _print(found, sort)
+    for line in failed:
+        say_failure(line)
+    if failed:
+        raise typer.Exit(LIMIT_BROKEN)
+
+
+def _print(found: Evaluation, sort: Sort) -> None:
     out = stdout()
     facts = {"samples": str(found.samples), "outputs": str(len(found.outputs))}
+    if found.layers:
+        facts["layers"] = str(len(found.layers))
     print_facts(out, facts)
     out.print()
     show(out, _outputs(found))
     if found.metrics:
         out.print()
         _print_metrics(out, found)
+    if found.layers:
+        out.print()
+        show(out, layer_table(sort.order(found.layers), out))
+    if found.verdicts:
+        out.print()
+    for verdict in found.verdicts:
+        out.print(Text(verdict), soft_wrap=not out.file.isatty())
 
 
 def _outputs(found: Evaluation) -> Table:
-    columns = ("SQNR", "cosine", "max error", "KL", "top-1")
-    table = _table("output", "arithmetic", *columns)
+    headings = ("SQNR", "loss", "cosine", "max error", "KL", "top-1")
+    table = _table("output", "arithmetic", *headings)
     for name, by in found.outputs.items():
         for arithmetic, a in by.items():
             table.add_row(
                 Text(name),
                 arithmetic,
                 text.NONE if a.sqnr_db is None else text.decibels(a.sqnr_db),
+                text.real(a.loss),
                 text.NONE if a.cosine is None else f"{a.cosine:.6f}",
                 text.real(a.max_error),
                 text.real(a.kl),

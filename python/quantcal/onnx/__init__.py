@@ -15,11 +15,13 @@ from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._ort.patch import Patch, patch_onnxruntime
 from quantcal.onnx._runtime.samples import Samples, load_samples
 from quantcal.onnx._write.saturation import Saturation, find_saturation
-from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
+from quantcal.onnx.evaluation import Evaluation, evaluate
 from quantcal.onnx.files import FileCheck
+from quantcal.onnx.layer_error import LayerError
 from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import ClippedTensor, QuantizeResult
+from quantcal.onnx.verdict import MetricMean
 from quantcal.onnx.writer import WriteResult, write
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Evaluation",
     "FileCheck",
     "InputSpec",
+    "LayerError",
     "MetricMean",
     "OutputError",
     "Patch",

@@ -57,6 +57,7 @@ def test_the_figures_are_those_of_the_plain_formulas() -> None:
     assert z.cosine == pytest.approx((x * y).sum() / size)
     assert z.max_error == pytest.approx(np.abs(x - y).max())
     assert z.kl is None
+    assert z.loss == pytest.approx(((x - y) ** 2).sum() / ((x - x.mean()) ** 2).sum())
     assert z.top1 == (x.argmax(1) == y.argmax(1)).mean()
     p, q = values["p"]
     kl = (p * np.log(p / q)).sum(axis=1).mean()
@@ -167,7 +168,7 @@ def test_the_command_shows_what_the_function_finds(
         made,
         "--samples",
         data,
-        "--labels",
+        "--metric",
         "python:mine:mean",
     ]
     done = call(*arguments, "--json")
@@ -182,6 +183,8 @@ def test_the_command_shows_what_the_function_finds(
     assert all(word in shown for word in ("exact", "native", "top-1", "metric"))
     lines = run_in_terminal(80, "evaluate", model, made, "--samples", data)
     assert max(len(line) for line in lines if "Evaluating" not in line) <= 80
+    short = call(*arguments[:-1], "mine:mean", "--json")
+    assert json.loads(short.out) == content
     assert "no callable" in call(*arguments[:-1], "python:mine:missing").error_text()
 
 
