@@ -263,7 +263,7 @@ class _Run:
             outputs=outputs,
             metrics=metrics,
             layers=layers,
-            verdicts=judge(outputs, layers),
+            verdicts=judge(outputs, layers, asked=self._layers is not None),
             warnings=tuple(filter(None, all_warnings)),
         )
 

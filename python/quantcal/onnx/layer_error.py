@@ -1,21 +1,22 @@
 """The error at every layer of a quantized model, one sample at a time.
 
-Up to four graphs run on each sample, with the tensors of a group of layers as outputs: the
-float model, the quantized one as written, its fused graph with this machine's kernels, and
-each layer alone on the float model's tensors.
+Up to four graphs run on each sample, with the tensors of a group of layers as outputs. They
+are the float model, the quantized one as written, and its fused graph with this machine's
+kernels. The fourth has each layer alone, on the float model's tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcal._text import plural
-from quantcal.onnx._graph.graph import operator_of, tensors_of
+from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.nonstandard_operators import dequantizes
 from quantcal.onnx._graph.scopes import name_nodes
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, load_light, model_inputs
@@ -119,6 +120,7 @@ class LayerRun:
         self._float, self._quantized = Workspace(source), Workspace(other)
         self._types = _float_types(source, self._float)
         graph = other.proto.graph
+        self._inside = _decoding(all_nodes(graph)) - _decoding(graph.node)
         types = self._quantized.types(tensors_of(graph)) | declared_types(graph)
         makers = {n: operator_of(k) for k in source.proto.graph.node for n in k.output}
         known = {name: makers.get(name, "") for name in self._types}
@@ -185,10 +187,15 @@ class LayerRun:
     def notes(self) -> list[str]:
         """Return what is missing or doubtful in the figures, a sentence each."""
         notes = list(self._warnings)
-        if not self.layers:
+        if self._inside:
             notes.append(
-                "there is no layer to compare: no node of the second model's main graph "
-                "reads codes through DequantizeLinear and has a counterpart in the first"
+                f"{plural(self._inside, 'node')} inside If, Loop or Scan read codes and are "
+                "not compared, because tensors there cannot be outputs of a model"
+            )
+        elif not self.layers:
+            notes.append(
+                "there is no layer to compare: no node of the second model reads codes "
+                "through DequantizeLinear and has a counterpart in the first"
             )
         if self._uncompared:
             shown = ", ".join(map(repr, self._uncompared[:5]))
@@ -279,6 +286,17 @@ class LayerRun:
                     f"computes another {name!r} than the model "
                     f"({same.result().sqnr_db:.1f} dB on {where})"
                 )
+
+
+def _decoding(nodes: Iterable[onnx.NodeProto]) -> int:
+    """Return how many nodes read a result of DequantizeLinear."""
+    nodes = list(nodes)
+    decoded = {node.output[0] for node in nodes if dequantizes(node)}
+    return sum(
+        not decoded.isdisjoint(node.input)
+        for node in nodes
+        if node.op_type != "QuantizeLinear"
+    )
 
 
 def _float_types(loaded: LoadedModel, work: Workspace) -> dict[str, str]:

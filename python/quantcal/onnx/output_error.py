@@ -38,11 +38,11 @@ class OutputError:
         not negative, and of sum 1.
     top1
         The share of places along the last axis with the same largest element, where that
-        axis counts classes. It has two or more elements, the same number in all samples, and
-        the output is one of these: probabilities; an output with "logit" in its name; a
-        matrix [N, C] whose rows do not all have length 1, as embeddings have. So it is None
-        for sequences and maps of real values. For whole numbers and booleans it is the share
-        of equal elements.
+        axis counts classes. It must have two or more elements, the same number in all
+        samples. The output must be one of these: probabilities; an output with "logit" in
+        its name; a matrix [N, C] whose rows do not all have length 1, as embeddings have.
+        So it is None for sequences and maps of real values. For whole numbers and booleans
+        it is the share of equal elements.
     """
 
     sqnr_db: float | None = None

@@ -57,9 +57,19 @@ class MetricMean:
     margin: float
 
 
-def judge(outputs: Outputs, layers: Sequence[LayerError]) -> tuple[str, ...]:
-    """Return a sentence for each output, and for the layers that lose most."""
-    hint = "" if layers else " Find the layer with layers=True (--layers)."
+def judge(
+    outputs: Outputs, layers: Sequence[LayerError], *, asked: bool
+) -> tuple[str, ...]:
+    """Return a sentence for each output, and for the layers that lose most.
+
+    Parameters
+    ----------
+    outputs, layers
+        The errors.
+    asked
+        Whether layers were asked for. If not, a wrong output recommends it.
+    """
+    hint = "" if asked else " Find the layer with layers=True (--layers)."
     found = [_judge_output(name, by, hint) for name, by in outputs.items()]
     found += [_error_source(layers), _largest_own(layers), _first_native(layers)]
     return tuple(text for text in found if text)
