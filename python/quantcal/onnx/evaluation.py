@@ -14,6 +14,7 @@ from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import LoadedModel, load_model, model_inputs
+from quantcal.onnx._options.cpu import weight_bits
 from quantcal.onnx._options.values import MAX_MEMORY
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.memory_groups import run
@@ -96,6 +97,7 @@ class Evaluation:
 
         Examples
         --------
+        >>> result = qc.onnx.quantize("model.onnx", "int8.onnx", "calibration/")
         >>> found = qc.onnx.evaluate("model.onnx", "int8.onnx", "calibration/")
         >>> found.check(min_sqnr=20)
         ()
@@ -354,10 +356,20 @@ def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ..
         if losses:
             found.append(
                 f"this machine's kernels lose accuracy that the ranges keep, at {name!r}: "
-                f"{', '.join(losses)}. Without VNNI 8-bit sums overflow. Quantize "
-                'with reduce_range="nodes"'
+                f"{', '.join(losses)}. {_remedy()}"
             )
     return tuple(found)
+
+
+def _remedy() -> str:
+    """Return what to do about a loss by this machine's kernels."""
+    bits = weight_bits()
+    if bits.reduce:
+        return 'Without VNNI 8-bit sums overflow. Quantize with reduce_range="nodes"'
+    return (
+        f"Sums do not overflow here ({bits.reason}): other roundings are amplified. See "
+        "whether more samples show it too"
+    )
 
 
 def _plain(value: Any) -> Any:

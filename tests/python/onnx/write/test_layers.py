@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -448,3 +449,25 @@ def test_the_command_shows_the_layers(tmp_path: Path) -> None:
     assert (places[0] < places[1]) == (owns[0] > owns[1])
     lines = run_in_terminal(80, *arguments)
     assert max(len(line) for line in lines if "Evaluating" not in line) <= 80
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_every_quantized_node_of_the_text_recognizer_is_compared(
+    kind: str, tmp_path: Path
+) -> None:
+    from tests.models import MODELS
+
+    model, path = MODELS["pp-ocr-rec"].fetch(), tmp_path / "q.onnx"
+    feeds = [{"x": models.random(1, 3, 48, 96, seed=seed)} for seed in range(2)]
+    result = qc.onnx.quantize(model, path, feeds, activation_type=kind, progress=False)
+    found = qc.onnx.evaluate(model, path, feeds[:1], layers=True)
+    words = ("counterpart", "doubtful", "no layer")
+    assert not any(word in text for text in found.warnings for word in words)
+    counted = Counter(layer.operator for layer in found.layers)
+    assert counted["Conv"] == result.quantized_nodes["Conv"] == 38
+    assert counted["MatMul"] == result.quantized_nodes["MatMul"] == 13
+    for layer in found.layers:
+        if layer.operator in ("Conv", "MatMul"):
+            assert set(layer.errors) == {"exact", "native"}, layer
+            assert layer.own is not None
