@@ -367,8 +367,8 @@ def _remedy() -> str:
     if bits.reduce:
         return 'Without VNNI 8-bit sums overflow. Quantize with reduce_range="nodes"'
     return (
-        f"Sums do not overflow here ({bits.reason}): other roundings are amplified. See "
-        "whether more samples show it too"
+        f"Sums do not overflow here ({bits.reason}). A kernel rounds its activations, as "
+        "MatMulNBits does, or small differences are amplified. See where with layers=True"
     )
 
 

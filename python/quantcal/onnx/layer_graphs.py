@@ -167,7 +167,7 @@ class NativeTaps:
                 return Tap(name)
         node = self._nodes.get(layer.node)
         place = None if node is None else _SCALES.get(operator_of(node))
-        if node is None or place is None:
+        if node is None or place is None or len(node.input) < place + 2:
             return None
         inputs = [node.output[0], node.input[place], node.input[place + 1]]
         return self._decode(index, None, inputs)

@@ -67,6 +67,12 @@ def loss(want: list[Array], got: list[Array]) -> float:
     return float(((x - y) ** 2).sum() / ((x - x.mean()) ** 2).sum())
 
 
+def assert_all_compared(found: qc.onnx.Evaluation) -> None:
+    """No warning is about layers; that kernels lose accuracy may be right."""
+    words = ("counterpart", "doubtful", "no layer", "inside If")
+    assert not any(word in text for text in found.warnings for word in words)
+
+
 def test_the_accumulated_error_is_that_of_the_tensor_that_is_read(
     tmp_path: Path,
 ) -> None:
@@ -325,6 +331,62 @@ def test_a_matmul_and_the_add_of_a_constant_are_one_layer(tmp_path: Path) -> Non
         assert layer.own.sqnr_db > 25
 
 
+WEIGHTS = {
+    "int4": {"activation_type": "none", "weight_type": "int4"},
+    "int8": {"activation_type": "none"},
+    "float8": {"activation_type": "float8_e4m3fn", "weight_type": "float8_e4m3fn"},
+    "int16": {"activation_type": "int16"},
+}
+
+
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_other_formats_have_layers_too(form: str, tmp_path: Path) -> None:
+    net = fused_kernels.Net((2, 6, 64))
+    first = net.matmul("x", 64, 64)
+    made = net.matmul(net.add("Tanh", first), 64, 32)
+    model, path = net.model(made), tmp_path / "q.onnx"
+    options = WEIGHTS[form]
+    samples = None if options["activation_type"] == "none" else net.feeds()
+    qc.onnx.quantize(model, path, samples, progress=False, **options)
+    found = qc.onnx.evaluate(model, path, net.feeds(), layers=True)
+    assert_all_compared(found)
+    assert [layer.tensor for layer in found.layers] == ["t0", "t2"]
+    last = found.layers[-1]
+    for arithmetic, error in last.errors.items():
+        whole = found.outputs[made][arithmetic]
+        assert error.loss == pytest.approx(whole.loss, rel=1e-4)
+    assert set(last.errors) == {"exact", "native"}
+    assert all(layer.own is not None for layer in found.layers)
+
+
+def test_a_gemm_has_native_figures_with_and_without_codes(tmp_path: Path) -> None:
+    weights = {
+        "w0": models.random(8, 8),
+        "b0": models.random(8, seed=1),
+        "w1": models.random(8, 5, seed=2),
+        "b1": models.random(5, seed=3),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w0", "b0"], ["h"], "g0"),
+        helper.make_node("Relu", ["h"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w1", "b1"], ["y"], "g1"),
+    ]
+    model = models.build(
+        nodes, [models.value("x", ["n", 8])], [models.value("y", ["n", 5])], weights
+    )
+    feeds = [{"x": models.random(4, 8, seed=seed)} for seed in range(3)]
+    path = tmp_path / "q.onnx"
+    qc.onnx.quantize(model, path, feeds, progress=False)
+    assert fused_kernels.kernels(path)["QGemm"] == 2
+    found = qc.onnx.evaluate(model, path, feeds, layers=True)
+    assert [layer.tensor for layer in found.layers] == ["r", "y"]
+    for layer in found.layers:
+        assert set(layer.errors) == {"exact", "native"}
+    whole = found.outputs["y"]["native"]
+    assert found.layers[1].errors["native"].loss == pytest.approx(whole.loss, rel=1e-5)
+    assert whole.top1 is not None  # a matrix [N, C]
+
+
 def test_picked_codes_of_a_table_are_a_layer(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gather", ["table", "x"], ["e"], "embed"),
@@ -359,7 +421,8 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self.left, None)
 
 
-@pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8])
+# Below opset 21, codes of 16 bits are in onnxruntime's own domain.
+@pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8, QuantType.QUInt16])
 def test_models_of_onnxruntimes_quantizer_have_layers(
     kind: Any, tmp_path: Path
 ) -> None:
@@ -462,8 +525,7 @@ def test_every_quantized_node_of_the_text_recognizer_is_compared(
     feeds = [{"x": models.random(1, 3, 48, 96, seed=seed)} for seed in range(2)]
     result = qc.onnx.quantize(model, path, feeds, activation_type=kind, progress=False)
     found = qc.onnx.evaluate(model, path, feeds[:1], layers=True)
-    words = ("counterpart", "doubtful", "no layer")
-    assert not any(word in text for text in found.warnings for word in words)
+    assert_all_compared(found)
     counted = Counter(layer.operator for layer in found.layers)
     assert counted["Conv"] == result.quantized_nodes["Conv"] == 38
     assert counted["MatMul"] == result.quantized_nodes["MatMul"] == 13
