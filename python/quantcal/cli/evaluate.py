@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,7 @@ from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.layers import Sort, layer_table
+from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
@@ -118,10 +119,10 @@ def _print(found: Evaluation, sort: Sort) -> None:
         facts["layers"] = str(len(found.layers))
     print_facts(out, facts)
     out.print()
-    show(out, _outputs(found))
+    show(out, _outputs(found, out))
     if found.metrics:
         out.print()
-        _print_metrics(out, found)
+        show(out, _metrics(found, out))
     if found.layers:
         out.print()
         show(out, layer_table(sort.order(found.layers), out))
@@ -131,38 +132,44 @@ def _print(found: Evaluation, sort: Sort) -> None:
         out.print(Text(verdict), soft_wrap=not out.file.isatty())
 
 
-def _outputs(found: Evaluation) -> Table:
-    headings = ("SQNR", "loss", "cosine", "max error", "KL", "top-1")
-    table = _table("output", "arithmetic", *headings)
-    for name, by in found.outputs.items():
-        for arithmetic, a in by.items():
-            table.add_row(
-                Text(name),
-                arithmetic,
-                text.NONE if a.sqnr_db is None else text.decibels(a.sqnr_db),
-                text.real(a.loss),
-                text.NONE if a.cosine is None else f"{a.cosine:.6f}",
-                text.real(a.max_error),
-                text.real(a.kl),
-                text.NONE if a.top1 is None else text.share(a.top1),
-            )
-    return table
+def _outputs(found: Evaluation, out: Console) -> Table:
+    rows = [
+        (name, arithmetic, error)
+        for name, by in found.outputs.items()
+        for arithmetic, error in by.items()
+    ]
+    errors = [error for _, _, error in rows]
+
+    def cells(figure: str, write: Callable[[float], str]) -> list[str]:
+        values = [getattr(error, figure) for error in errors]
+        return [text.NONE if value is None else write(value) for value in values]
+
+    columns = [
+        Column("arithmetic", [arithmetic for _, arithmetic, _ in rows], left=True),
+        Column("SQNR", cells("sqnr_db", text.decibels)),
+        Column("loss", cells("loss", text.real), rank=1),
+        Column("cosine", cells("cosine", "{:.6f}".format), rank=4),
+        Column("max error", cells("max_error", text.real), rank=2),
+        Column("KL", cells("kl", text.real), rank=3),
+        Column("top-1", cells("top1", text.share)),
+    ]
+    return tensor_table([name for name, _, _ in rows], columns, out, heading="output")
 
 
-def _print_metrics(out: Console, found: Evaluation) -> None:
+def _metrics(found: Evaluation, out: Console) -> Table:
     models = list(next(iter(found.metrics.values())))
-    table = _table("metric (mean ± 95 %)", *models)
-    for name, by in found.metrics.items():
-        cells = [f"{m.mean:.4g} ± {m.margin:.2g}" for m in by.values()]
-        table.add_row(Text(name), *cells)
-    show(out, table)
-
-
-def _table(first: str, *others: str) -> Table:
-    options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False}
-    table = Table(**options, pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
-    for heading in others:
-        left = heading == "arithmetic"
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    return table
+    columns = [
+        Column(
+            model,
+            [
+                f"{by[model].mean:.4g} ± {by[model].margin:.2g}"
+                if model in by
+                else text.NONE
+                for by in found.metrics.values()
+            ],
+        )
+        for model in models
+    ]
+    return tensor_table(
+        list(found.metrics), columns, out, heading="metric (mean ± 95 %)"
+    )

@@ -257,15 +257,16 @@ class _Run:
         metrics = {
             n: {m: _mean(v) for m, v in by.items()} for n, by in self._measured.items()
         }
+        asked = self._layers is not None
         layers = self._layers.result() if self._layers is not None else ()
         more = self._layers.notes() if self._layers is not None else ()
-        all_warnings = [*warnings, *_warnings(outputs), *more]
+        all_warnings = [*warnings, *_warnings(outputs, asked=asked), *more]
         return Evaluation(
             samples=self._count,
             outputs=outputs,
             metrics=metrics,
             layers=layers,
-            verdicts=judge(outputs, layers, asked=self._layers is not None),
+            verdicts=judge(outputs, layers, asked=asked),
             warnings=tuple(filter(None, all_warnings)),
         )
 
@@ -341,7 +342,9 @@ def _mean(values: list[float]) -> MetricMean:
     return MetricMean(float(array.mean()), 1.96 * spread)
 
 
-def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ...]:
+def _warnings(
+    outputs: Mapping[str, Mapping[str, OutputError]], *, asked: bool
+) -> tuple[str, ...]:
     """Name the outputs that lose accuracy by this machine's kernels, and the remedy."""
     found = []
     for name, by in outputs.items():
@@ -356,19 +359,23 @@ def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ..
         if losses:
             found.append(
                 f"this machine's kernels lose accuracy that the ranges keep, at {name!r}: "
-                f"{', '.join(losses)}. {_remedy()}"
+                f"{', '.join(losses)}. {_remedy(asked)}"
             )
     return tuple(found)
 
 
-def _remedy() -> str:
-    """Return what to do about a loss by this machine's kernels."""
+def _remedy(asked: bool) -> str:
+    """Return what to do about a loss by this machine's kernels.
+
+    ``asked`` says whether layers are compared already.
+    """
     bits = weight_bits()
     if bits.reduce:
         return 'Without VNNI 8-bit sums overflow. Quantize with reduce_range="nodes"'
     return (
         f"Sums do not overflow here ({bits.reason}). A kernel rounds its activations, as "
-        "MatMulNBits does, or small differences are amplified. See where with layers=True"
+        "MatMulNBits does, or small differences are amplified"
+        + ("" if asked else ". See where with layers=True (--layers)")
     )
 
 

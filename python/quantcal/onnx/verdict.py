@@ -156,11 +156,11 @@ def _limits(error: OutputError, grade: int) -> str:
     """Return the limits that the figures of an output miss."""
     missed = []
     for (figure, wrong, good), write in zip(
-        _figures(error), ("{:.0f} dB", "{:.0%}"), strict=True
+        _figures(error), (decibels, share), strict=True
     ):
         limit = good if grade else wrong
         if figure is not None and figure < limit:
-            missed.append(write.format(limit))
+            missed.append(write(limit))
     return " and ".join(missed) + (" or more" if grade else "")
 
 
