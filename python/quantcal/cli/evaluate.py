@@ -53,7 +53,7 @@ def evaluate(
         typer.Option(
             "--layers",
             help="Show the error at every quantized node, accumulated and of the node "
-            "alone. Takes about three times as long.",
+            "alone. Takes several times as long.",
         ),
     ] = False,
     sort: Annotated[

@@ -150,7 +150,8 @@ def evaluate(
         ``session.disable_quant_qdq``), ``"native"`` with this machine's kernels. Default: both.
     layers
         Compare the result of every quantized node too, and run each node alone on the float
-        model's tensors. Each sample then runs through about three models more.
+        model's tensors. Each sample then runs through up to four graphs more, most of them
+        without optimizations.
     max_memory
         With ``layers``: bytes that the compared tensors of one sample may take together,
         1 GiB by default. When they take more, the models run several times on each sample.
