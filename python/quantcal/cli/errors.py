@@ -20,6 +20,12 @@ from quantcal._process.signals import INTERRUPTED
 from quantcal.cli.output.console import say_error, stderr
 from quantcal.cli.usage import UsageError, reword
 
+LIMIT_BROKEN = 3
+"""The exit code of a run that worked, but whose result breaks a limit of the caller.
+
+Neither an error (1) nor wrong usage (2), so that a script can tell them apart.
+"""
+
 
 class CommandError(Exception):
     """An error whose message a command prints as it is; it may have several lines."""

@@ -10,6 +10,7 @@ import typer
 
 from quantcal.cli.advise import MetricOption, TimeOption
 from quantcal.cli.durations import parse_seconds
+from quantcal.cli.errors import LIMIT_BROKEN
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import KEEP, JsonOption, ModelArgument, SamplesOption
@@ -28,8 +29,6 @@ _FLAGS = (
     "reduce_range",
     "cpu",
 )
-BROKEN = 3
-"""The exit code when the model does not keep the promise."""
 
 
 @takes_flags(*_FLAGS)
@@ -106,4 +105,4 @@ def tune(
     else:
         show_text(stdout(), result.summary())
     if not result.kept:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(LIMIT_BROKEN)
