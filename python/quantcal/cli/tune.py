@@ -73,8 +73,8 @@ def tune(
 ) -> None:
     """Write the fastest model that keeps a promise about accuracy.
 
-    Chooses strategies and the nodes that stay in float. Every fifth sample decides
-    nothing; the promise is checked on these. The exit code is 3 if it is broken.
+    Chooses strategies and the nodes that stay in float. Every fifth sample is kept
+    apart, and the promise is checked on these. The exit code is 3 if it is broken.
 
     Examples:
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/

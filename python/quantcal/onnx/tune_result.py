@@ -30,13 +30,13 @@ class TuneResult:
     drop_deciding
         What the model loses on the samples that decided, in exact arithmetic.
     drop
-        The same on samples that decided nothing.
+        The same on samples that were kept apart.
     samples_deciding, samples
         The numbers of these samples.
     measure
         What the drop is of: "squared error", "KL" or "metric".
     evaluation
-        Of the written file on the samples that decided nothing, exact and native apart.
+        Of the written file on the samples that were kept apart, exact and native apart.
     float_latency, integer_latency
         Times of the float model and of the written one on this machine.
     points
@@ -64,7 +64,7 @@ class TuneResult:
 
     @property
     def kept(self) -> bool:
-        """Whether the model keeps the promise on samples that decided nothing."""
+        """Whether the model keeps the promise on the samples that were kept apart."""
         return self.drop <= self.max_drop
 
     def summary(self) -> str:
@@ -75,7 +75,7 @@ class TuneResult:
             (
                 "promise",
                 f"{verdict}: drop {percent(self.drop)} of {percent(self.max_drop)} allowed "
-                f"({self.measure}), on {self.samples} samples that decided nothing",
+                f"({self.measure}), on {self.samples} samples that were kept apart",
             ),
             (
                 "deciding",

@@ -65,7 +65,7 @@ def tune(
 
     Starts from the best strategy. Nodes that integers do not make faster stay in float
     first, then the guiltiest, as few as keep the promise. Each is then put back into
-    integers if the promise allows. Every fifth sample is kept apart and decides nothing.
+    integers if the promise allows. Every fifth sample is kept apart for the check.
     The promise is checked on these samples at last.
 
     Parameters

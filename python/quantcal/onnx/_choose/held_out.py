@@ -1,4 +1,4 @@
-"""Samples that decide nothing: every fifth one is kept apart, to check the result."""
+"""Every fifth sample is kept apart, to check the result."""
 
 from __future__ import annotations
 
