@@ -11,14 +11,14 @@ from quantcal._core import CalibrationError
 from quantcal.advice.diagnosis import diagnose
 from quantcal.advice.progress import count_runs
 from quantcal.advice.result import Advice, GuiltyTensor
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
-from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.start import Started, start
+from quantcal.onnx._choose.started_run import Started, start
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions

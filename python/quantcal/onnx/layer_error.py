@@ -16,11 +16,11 @@ import numpy as np
 from quantcal._text import plural
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.inputs import Feed
+from quantcal.onnx._graph.nested_scopes import name_nodes
 from quantcal.onnx._graph.nonstandard_operators import dequantizes
-from quantcal.onnx._graph.scopes import name_nodes
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, load_light, model_inputs
-from quantcal.onnx._plan.prepare import declared_types
+from quantcal.onnx._plan.preparation import declared_types
 from quantcal.onnx._runtime.memory_groups import OBSERVABLE, GroupedRun, run
 from quantcal.onnx._runtime.plain_session import save_fused
 from quantcal.onnx._runtime.session import Workspace

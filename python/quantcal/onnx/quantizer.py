@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
-from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.node_trials import leave_in_float
-from quantcal.onnx._choose.start import filled_options, first_bits
+from quantcal.onnx._choose.started_run import filled_options, first_bits
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,

@@ -13,7 +13,7 @@ from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
-from quantcal.onnx._choose.choose_ranges import choose_ranges
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.culprits import CulpritSearch
 from quantcal.onnx._choose.float_budget import parse_share
 from quantcal.onnx._choose.folds import Folds
@@ -21,7 +21,7 @@ from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.promise import Promise
-from quantcal.onnx._choose.start import Started, start
+from quantcal.onnx._choose.started_run import Started, start
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._model.model import load_model, model_inputs
 from quantcal.onnx._options.keywords import takes_options, with_changes

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.node_trials import leave_in_float
-from quantcal.onnx._choose.start import Started, trial_bits
+from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._plan.preparation import Prepared
 from quantcal.onnx._runtime.kept_samples import KeptSamples

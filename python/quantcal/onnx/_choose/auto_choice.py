@@ -16,13 +16,13 @@ from quantcal.onnx._choose.candidates import (
 )
 from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.improve import Improvement, improve
+from quantcal.onnx._choose.improvement import Improvement, improve
 from quantcal.onnx._choose.joint_trials import JointTrials
-from quantcal.onnx._choose.last_nodes import last_nodes
 from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
-from quantcal.onnx._choose.start import Started, trial_bits
+from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
