@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,17 +14,21 @@ from quantcal.advice.progress import count_runs
 from quantcal.advice.result import Advice, GuiltyTensor
 from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
+from quantcal.onnx._choose.choice import some
 from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.started_run import Started, start
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._timing.node_times import NodeTimes
+from quantcal.onnx._timing.sample_counts import mean_counts
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
     from quantcal.onnx._model.model import Model
     from quantcal.onnx._plan.plan import Plan
+    from quantcal.onnx._plan.preparation import Prepared
 
 SAMPLES = 32
 """Half of them proposes what stays in float, the other half confirms it."""
@@ -55,6 +61,7 @@ def advise(
     budget: float | str | None = None,
     budget_of: str = "nodes",
     metric: Callable[..., Any] | str | None = None,
+    times: NodeTimes | str | os.PathLike[str] | None = None,
     most_samples: int = SAMPLES,
     time_limit: float | None = None,
     progress: bool = True,
@@ -80,11 +87,16 @@ def advise(
     budget
         The largest share to leave in float: 0.05 or ``"5%"``.
     budget_of
-        What the share is of: ``"nodes"`` (default) or ``"weights"`` (their elements).
+        What the share is of: ``"nodes"`` (default), ``"weights"`` (their elements) or
+        ``"multiply-adds"``.
     metric
         Your measure, as for :func:`quantcal.onnx.evaluate`; more is better. By default
         the loss of the outputs counts: squared error over variance, or KL for
         probabilities.
+    times
+        Times of nodes that :func:`quantcal.onnx.measure_times` found on the machine that
+        deploys, or their file. Nodes that integers do not make faster are then named:
+        leaving them in float costs no time.
     most_samples
         The number of samples to try on, spread evenly over all. Default 32: single
         nodes differ by factors, so few samples rank them.
@@ -120,6 +132,7 @@ def advise(
         raise CalibrationError(
             'advise() looks at activations, and activation_type is "none". Leave it out.'
         )
+    known = None if times is None else NodeTimes.of(times)
     kept = KeptSamples(FOLDS, most_samples)
     begun = start(model, samples, asked, kept, progress=progress)
     if len(kept) < 2:
@@ -127,11 +140,28 @@ def advise(
             f"There {'is 1 sample' if len(kept) else 'are no samples'}, but advice needs "
             "two or more: one half proposes and the other confirms. 32 are good."
         )
-    limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
+    sample = Sample(kept.feed(0), kept.where(0))
+    prepared = begun.run.prepared
+    counts = mean_counts(prepared.converted, [sample])
+    limits = FloatBudget.of(prepared, keep_float, budget, budget_of, counts)
     begun = without_auto(begun, metric)
     with ExitStack() as stack, count_runs("Advising", show=progress) as on_run:
         work = _Work.of(begun, kept, metric, stack)
-        return work.advice(limits, time_limit, on_run)
+        advice = work.advice(limits, time_limit, on_run)
+    if known is None:
+        return advice
+    return replace(advice, notes=(*advice.notes, *_free(known, prepared)))
+
+
+def _free(times: NodeTimes, prepared: Prepared) -> list[str]:
+    """Return a note on the nodes that are no faster as integers."""
+    free = tuple(name for name in times.not_faster() if name in prepared.plan.nodes)
+    if not free:
+        return []
+    return [
+        f"integers do not make {len(free)} of {len(prepared.plan.nodes)} nodes faster on "
+        f"{times.machine.name}, so in float they cost no time: {some(free)}"
+    ]
 
 
 def without_auto(begun: Started, metric: Any) -> Started:

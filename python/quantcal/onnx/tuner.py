@@ -110,11 +110,7 @@ def tune(
     asked = with_changes("tune", QuantizeKeywords, options, changes)
     allowed = parse_share(max_drop)
     check_output(model, output, samples, *policy_files(asked.strategy))
-    known = (
-        times
-        if times is None or isinstance(times, NodeTimes)
-        else NodeTimes.load(times)
-    )
+    known = None if times is None else NodeTimes.of(times)
     until = None if time_limit is None else time.monotonic() + time_limit
     inputs = model_inputs(load_model(model, weights=False).proto)
     held = HeldOut(as_samples(samples, inputs), SAMPLES)
