@@ -124,6 +124,8 @@ def _values(name: str, raw: Any) -> Iterator[tuple[str, Any]]:
             yield name, plain
         if rules:
             yield flag.rules, rules
+    elif flag.repeated and _KNOWN[name].choices:
+        yield name, [each for text in raw for each in text.split(",")]
     elif isinstance(raw, Enum):
         yield name, flag.words[raw.value] if flag.words else raw.value
     elif flag.unit != 1:

@@ -12,6 +12,7 @@ from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._correct.corrections import Corrections
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -122,7 +123,8 @@ def quantize(
     bits = _first_bits(chosen)
     given = Policy.of(asked.strategy)
     started = time.perf_counter()
-    prepared = prepare(load_light(model), chosen)
+    corrections = Corrections(load_light(model), chosen, samples, calibrator)
+    prepared = prepare(corrections.loaded, chosen)
     # Before the samples run, which may take long. A calibrator may know more tensors.
     policy = resolve_policy(given, prepared, calibrator or ())
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
@@ -134,7 +136,7 @@ def quantize(
         else:
             run = run_samples(
                 prepared,
-                samples,
+                corrections.samples,
                 asked,
                 calibrator,
                 new,
@@ -145,7 +147,7 @@ def quantize(
         found = _choose(run, policy, bits)
         computed = time.perf_counter()
     written = write_prepared(
-        found.prepared,
+        corrections.biases(found.prepared, found.table, found.bits),
         place,
         found.table,
         bits=found.bits,
@@ -171,6 +173,7 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(found.table),
+        corrections=tuple(corrections.done),
         stability=found.stability,
         config=_config(planned, given, model, new, found.bits),
     )
