@@ -134,4 +134,5 @@ def _keeps_kernel(node: onnx.NodeProto, prepared: Prepared) -> bool:
     )
     clipped = any(clip.product == node.name for clip in plan.clips.values())
     free = not summed and not clipped and node.output[0] not in plan.sites
-    return prepared.options.minimal and free
+    options = prepared.options
+    return options.weights_only or (options.minimal and free)
