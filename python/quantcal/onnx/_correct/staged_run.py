@@ -166,7 +166,7 @@ class StagedRun:
             if node.name in self._probes:
                 at[self._probes[node.name].shift] = number + 1
                 stages[number].probes.append(node.name)
-        last = max(index for index, stage in enumerate(stages) if stage.probes)
+        last = max((i for i, stage in enumerate(stages) if stage.probes), default=-1)
         stages = stages[: last + 1]
         for number, stage in enumerate(stages):
             self._connect(number, stage, stages, at, set(probes))

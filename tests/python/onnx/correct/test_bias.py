@@ -13,7 +13,7 @@ from onnx import helper
 
 import onnx_models as models
 import quantcal as qc
-from correction_models import conv_pair, image_model, images, node, rows_model
+from correction_models import image_model, images, node, rows_model
 from fused_kernels import INTEGER, kernels
 from quantcal import CalibrationError
 from quantcal.onnx._correct import staged_run
@@ -245,15 +245,14 @@ def test_nodes_inside_a_subgraph_are_skipped(tmp_path: Path) -> None:
 
 def test_a_captured_tensor_is_shifted_for_its_subgraph(tmp_path: Path) -> None:
     """A branch reads a product, and a Conv behind it is measured with the shift."""
-    model = conv_pair(bias=False)
+    model = chain(bias=False)
     branches = [
-        helper.make_graph([node(kind, ["c"], [n])], n, [], [models.value(n, None)])
-        for kind, n in (("Identity", "i"), ("Neg", "j"))
+        helper.make_graph([node(kind, ["c1"], [n])], n, [], [models.value(n, None)])
+        for kind, n in (("Relu", "i"), ("Neg", "j"))
     ]
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
-    old = model.graph.node[1]
-    old.CopyFrom(
-        node("If", ["yes"], ["a"], then_branch=branches[0], else_branch=branches[1])
+    model.graph.node[1].CopyFrom(
+        node("If", ["yes"], ["r1"], then_branch=branches[0], else_branch=branches[1])
     )
     path = tmp_path / "q.onnx"
     quantized(model, path, images(4), "bias")

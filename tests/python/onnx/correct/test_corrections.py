@@ -159,7 +159,7 @@ def test_float_activations_are_not_smoothed(tmp_path: Path) -> None:
     assert [len(each.changed) for each in result.corrections] == [1, 3]
 
 
-@pytest.mark.parametrize("value", [["equalise"], "bias", 3, [1]])
+@pytest.mark.parametrize("value", [["equal"], "bias", 3, [1]])
 def test_unknown_corrections_are_refused(value: Any) -> None:
     with pytest.raises(CalibrationError, match="corrections"):
         qc.onnx.QuantizeOptions(corrections=value)
