@@ -127,6 +127,8 @@ def _values(name: str, raw: Any) -> Iterator[tuple[str, Any]]:
         # Both, so that the flag replaces all that a file says about these formats.
         yield name, plain
         yield flag.rules, rules or None
+    elif flag.repeated and _KNOWN[name].choices:
+        yield name, [each for text in raw for each in text.split(",")]
     elif isinstance(raw, Enum):
         yield name, flag.words[raw.value] if flag.words else raw.value
     elif flag.unit != 1:

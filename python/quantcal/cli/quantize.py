@@ -39,6 +39,7 @@ _FLAGS = (
     "per_channel",
     "reduce_range",
     "cpu",
+    "corrections",
     "check_stability",
 )
 _SETTINGS = ("mantissa_bits", "on_nonfinite")  # those of histograms

@@ -7,6 +7,7 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
+from quantcal.onnx._correct.report import CorrectedNodes, Correction
 from quantcal.onnx._graph.inputs import InputSpec
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
@@ -34,6 +35,8 @@ from quantcal.onnx.writer import WriteResult, write
 __all__ = [
     "Checkpoint",
     "ClippedTensor",
+    "CorrectedNodes",
+    "Correction",
     "Evaluation",
     "FileCheck",
     "InputSpec",

@@ -15,6 +15,7 @@ from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.started_run import filled_options, first_bits
+from quantcal.onnx._correct.corrections import Corrections
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -128,7 +129,8 @@ def quantize(
     bits = first_bits(chosen)
     given = Policy.of(asked.strategy)
     started = time.perf_counter()
-    prepared = prepare(load_light(model), chosen)
+    corrections = Corrections(load_light(model), chosen, samples, calibrator)
+    prepared = prepare(corrections.loaded, chosen)
     # Before the samples run, which may take long. A calibrator may know more tensors.
     policy = resolve_policy(given, prepared, calibrator or ())
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
@@ -141,7 +143,7 @@ def quantize(
             auto = find_auto(policy)
             run = run_samples(
                 prepared,
-                samples,
+                corrections.samples,
                 asked,
                 calibrator,
                 new,
@@ -153,7 +155,7 @@ def quantize(
         found = _choose(run, policy, bits)
         computed = time.perf_counter()
     written = write_prepared(
-        found.prepared,
+        corrections.biases(found.prepared, found.table, found.bits),
         place,
         found.table,
         bits=found.bits,
@@ -179,6 +181,7 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(found.table),
+        corrections=tuple(corrections.done),
         stability=found.stability,
         choice=found.choice,
         config=_config(planned, given, model, new, found),

@@ -34,6 +34,7 @@ from quantcal.onnx._options.info import (
 from quantcal.onnx._options.values import (
     ACTIVATIONS,
     BLOCK_SIZE,
+    CORRECTIONS,
     MAX_MEMORY,
     OBSERVERS,
     OP_TYPES,
@@ -310,6 +311,28 @@ class QuantizeOptions:
             repeated=True,
         ),
     )
+    corrections: Sequence[str] = option(
+        (),
+        "Corrections of the model, done in this order. "
+        '``"equalize"`` gives the channels between two layers equal ranges '
+        '(cross-layer equalization). ``"smooth"`` moves outliers of activations behind '
+        'norms into weights (SmoothQuant). ``"bias"`` takes the mean error of each '
+        "channel out of the biases, measured on the samples. All need samples that can be "
+        "read again; the first two take no histograms of an earlier run.",
+        toml=LIST,
+        choices=CORRECTIONS,
+        flag=OptionFlag(
+            "--correct",
+            WEIGHTS,
+            "Corrections of the model, such as 'equalize,bias'. 'equalize': equal ranges "
+            "for the channels between two layers. 'smooth': outliers of activations behind "
+            "norms move into weights (SmoothQuant). 'bias': biases take the mean error of "
+            "each channel. The samples are read again for each.",
+            "none",
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
     check_stability: bool = option(
         True,
         "Keep a second histogram of every second sample, and report how far the ranges of "
@@ -402,6 +425,10 @@ class QuantizeOptions:
                 "op_types is empty, so nothing would be quantized. Name operator types, such "
                 f"as {OP_TYPES[0]}, or leave it out."
             )
+        asked = check_names("corrections", self.corrections)
+        ordered = [name for name in CORRECTIONS if name in asked]
+        ordered += [name for name in asked if name not in CORRECTIONS]  # refused below
+        object.__setattr__(self, "corrections", tuple(ordered))
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
@@ -455,4 +482,5 @@ class QuantizeKeywords(ObserveKeywords, WriteKeywords, total=False):
     """Keywords of :func:`quantcal.onnx.quantize`."""
 
     strategy: StrategyLike
+    corrections: Sequence[str]
     check_stability: bool

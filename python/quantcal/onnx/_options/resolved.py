@@ -39,6 +39,7 @@ class Options(QuantizeOptions):
     op_types: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

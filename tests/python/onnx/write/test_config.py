@@ -27,6 +27,7 @@ cpu = "no-vnni"
 op_types = ["Conv"]
 include = ["Conv_*"]
 exclude = []
+corrections = ["bias"]
 mantissa_bits = 6
 on_nonfinite = "raise"
 
