@@ -15,8 +15,9 @@ from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.started_run import filled_options, first_bits
+from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES
 from quantcal.onnx._correct.corrections import Corrections
-from quantcal.onnx._model.model import load_light
+from quantcal.onnx._model.model import load_light, model_inputs
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
     reuse_histograms,
@@ -31,8 +32,9 @@ from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._options.run_text import text_of_run
 from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
-from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._runtime.kept_samples import FirstSamples, KeptSamples
 from quantcal.onnx._runtime.providers import check_providers
+from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -136,11 +138,13 @@ def quantize(
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
     observed = computed = time.perf_counter()
     found = _Found(prepared, bits)
+    auto = find_auto(policy)
+    biased = "bias" in chosen.corrections
+    first = FirstSamples(BIAS_SAMPLES if auto or biased else 0)
     if not chosen.weights_only:
         if samples is None:
             run = reuse_histograms(prepared, calibrator)
         else:
-            auto = find_auto(policy)
             run = run_samples(
                 prepared,
                 corrections.samples,
@@ -150,12 +154,21 @@ def quantize(
                 checkpoint=checkpoint,
                 progress=progress,
                 kept=KeptSamples(FOLDS, auto.samples) if auto else None,
+                keep=first.add,
             )
         observed = time.perf_counter()
         found = _choose(run, policy, bits)
         computed = time.perf_counter()
+    elif biased:
+        first.fill(
+            as_samples(corrections.samples, model_inputs(prepared.converted.proto))
+        )
+    final = found.prepared
+    if biased or (found.choice is not None and found.choice.biases is not None):
+        final = corrections.biases(final, found.table, found.bits, first)
+    first.close()
     written = write_prepared(
-        corrections.biases(found.prepared, found.table, found.bits),
+        final,
         place,
         found.table,
         bits=found.bits,
@@ -227,5 +240,7 @@ def _config(
         return text_of_run(options, model, found.bits, given, used)
     note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
     exclude = tuple(dict.fromkeys((*options.exclude, *choice.exclude)))
-    options = replace(options, exclude=exclude)
+    made = () if choice.biases is None else ("bias",)
+    both = tuple(dict.fromkeys((*options.corrections, *made)))
+    options = replace(options, exclude=exclude, corrections=both)
     return text_of_run(options, model, found.bits, choice.policy, used, note)

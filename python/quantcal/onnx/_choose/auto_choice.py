@@ -18,11 +18,12 @@ from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.improvement import Improvement, improve
 from quantcal.onnx._choose.joint_trials import JointTrials
-from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
 from quantcal.onnx._choose.started_run import Started, trial_bits
+from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
@@ -137,7 +138,36 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     current, improved = improve(
         trials, best, finalists, suspects, runs=_RUNS * len(task.samples), until=until
     )
-    return _finish(task, trials, choice, current, improved, suspects)
+    choice = _finish(task, trials, choice, current, improved, suspects)
+    report("Trying corrected biases")
+    return _with_biases(task, choice, judge)
+
+
+def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
+    """Return the choice with corrected biases, if that helps samples that they do not know.
+
+    Half of the samples measure the shifts, and the other half judges.
+    """
+    run, samples = task.run, task.samples
+    folds = range(samples.folds)
+    begun = Started(run, choice.policy, task.bits)
+    prepared = leave_in_float(run.prepared, choice.exclude)
+    joint = JointTrials(begun, samples, judge, folded=True)
+    proposing = [i for i in joint.indices if samples.fold(i) in folds[::2]]
+    confirming = [i for i in joint.indices if samples.fold(i) in folds[1::2]]
+    if "bias" in prepared.options.corrections or not proposing or not confirming:
+        return choice
+    table = compute_ranges(run.calibrator, choice.policy, prepared)
+    ranges = {name: table[name] for name in prepared.plan.tensors}
+    feeds = [samples.feed(index) for index in proposing[:BIAS_SAMPLES]]
+    changed, _ = correct_biases(prepared, ranges, task.bits, feeds)
+    before = joint.loss(choice.exclude, confirming)
+    after = joint.loss_of(changed, confirming)
+    runs = choice.runs + len(feeds) + 2 * len(confirming)
+    choice = replace(choice, runs=runs)
+    if after > before * (1 - _CLEARLY):
+        return choice
+    return replace(choice, biases=(before, after))
 
 
 def _without_last(task: _Task, choice: Choice, judge: Judge) -> Choice:

@@ -69,6 +69,9 @@ class Choice:
         The loss with ``exclude``, on the same samples.
     changes
         Other strategies for single tensors.
+    biases
+        The loss without and with corrected biases, on samples that the shifts do not
+        know; None where correcting them does not help.
     loss
         With all changes, on the samples of ``losses``. These proposed or confirmed each
         change, so it is a little too good.
@@ -94,6 +97,7 @@ class Choice:
     loss_excluded: float = float("nan")
     changes: tuple[Change, ...] = ()
     loss: float = float("nan")
+    biases: tuple[float, float] | None = None
     worst: tuple[TensorLoss, ...] = ()
     loss_without_worst: float | None = None
     in_float: tuple[str, ...] = ()
@@ -132,6 +136,9 @@ class Choice:
                     f"{percent(change.before)} → {percent(change.after)}",
                 )
             )
+        if self.biases is not None:
+            before, after = map(percent, self.biases)
+            rows.append(("biases", f"corrected: loss {before} → {after}"))
         if self.loss_without_worst is not None and self.loss > 0:
             less = 1 - self.loss_without_worst / self.loss
             rows.append(

@@ -87,10 +87,18 @@ class JointTrials:
         chosen = list(samples)
         return self._judge.loss(self.damage(exclude)[chosen], chosen)
 
+    def loss_of(self, prepared: Prepared, samples: Collection[int]) -> float:
+        """Return the loss of a changed model on some of the samples."""
+        chosen = list(samples)
+        return self._judge.loss(self._damage(prepared, chosen), chosen)
+
     def _measure(self, exclude: frozenset[str]) -> Floats:
+        prepared = leave_in_float(self._begun.run.prepared, exclude)
+        return self._damage(prepared, self.indices)
+
+    def _damage(self, prepared: Prepared, samples: list[int]) -> Floats:
         run, policy = self._begun.run, self._begun.policy
-        prepared = leave_in_float(run.prepared, exclude)
         with open_trial(self._begun, prepared, float_weights=False) as session:
             trials = Trials(session, self._samples, self._judge)
             folds = Folds(prepared, run.calibrator, self._parts, run.earlier)
-            return trials.damage(folds.grids(policy, session), trials.indices)
+            return trials.damage(folds.grids(policy, session), samples)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.preparation import Prepared
     from quantcal.params import QuantParams
 
-# The mean of more samples hardly differs, and their tensors are in memory together.
-_SAMPLES = 64
+BIAS_SAMPLES = 64
+"""The mean of more samples hardly differs, and their tensors are in memory together."""
 
 
 def correct_biases(
@@ -78,7 +78,7 @@ def correct_biases(
     targets, skipped = find_targets(prepared, weights)
     if not targets:
         return prepared, Correction("bias", (), skipped)
-    feeds = list(islice(samples, _SAMPLES))
+    feeds = list(islice(samples, BIAS_SAMPLES))
     if not feeds:
         raise CalibrationError(
             'There are no samples for the correction "bias". Give samples that can be '
@@ -116,7 +116,7 @@ def _measure(
     before = replace(prepared.converted, proto=prepared.proto)
     with Workspace(before) as work:
         wanted = float_means(work, targets, samples)
-    coded, _ = insert_qdq(prepared, ranges, bits)
+    coded = insert_qdq(prepared, ranges, bits).proto
     with Workspace(LoadedModel(coded, f"the quantized copy of {label}")) as work:
         staged = StagedRun(work, targets)
         return staged(samples, wanted) if staged.can_run else {}

@@ -6,7 +6,7 @@ those of the scaled one. Biases are corrected when the ranges are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
@@ -20,6 +20,7 @@ from quantcal.onnx._runtime.samples import Samples, as_samples
 if TYPE_CHECKING:
     from collections.abc import Sized
 
+    from quantcal.onnx._graph.inputs import Feed
     from quantcal.onnx._options.cpu import WeightBits
     from quantcal.onnx._options.resolved import Options
     from quantcal.onnx._plan.preparation import Prepared
@@ -69,6 +70,10 @@ class Corrections:
         if not self._asked:
             return
         _check_histograms(self._asked, calibrator)
+        if samples is None:
+            self._refuse_without_samples()
+        if self._asked == ("bias",):
+            return
         feeds = self._rewindable(samples)
         if "equalize" in self._asked:
             self.loaded, made = equalize(self.loaded, feeds)
@@ -86,11 +91,6 @@ class Corrections:
     def _rewindable(self, samples: object) -> Samples:
         """Return the samples, which every correction reads from the first."""
         listed = ", ".join(self._asked)
-        if samples is None:
-            raise CalibrationError(
-                f"The corrections {listed} need samples, and there are none. Give samples, "
-                "or leave out corrections= (--correct)."
-            )
         feeds = as_samples(samples, model_inputs(self.loaded.proto))
         if not feeds.rewindable:
             raise CalibrationError(
@@ -100,14 +100,29 @@ class Corrections:
         self.samples = feeds
         return feeds
 
+    def _refuse_without_samples(self) -> None:
+        raise CalibrationError(
+            f"The corrections {', '.join(self._asked)} need samples, and there are none. "
+            "Give samples, or leave out corrections= (--correct)."
+        )
+
     def biases(
-        self, prepared: Prepared, ranges: Mapping[str, QuantParams], bits: WeightBits
+        self,
+        prepared: Prepared,
+        ranges: Mapping[str, QuantParams],
+        bits: WeightBits,
+        samples: Iterable[Feed],
     ) -> Prepared:
-        """Return the prepared model with corrected biases, if that was asked for."""
-        if "bias" not in self._asked:
-            return prepared
-        feeds = self._rewindable(self.samples)
-        changed, made = correct_biases(prepared, ranges, bits, feeds)
+        """Return the prepared model with corrected biases.
+
+        Parameters
+        ----------
+        prepared, ranges, bits
+            As for :func:`correct_biases`.
+        samples : iterable of feed
+            The first samples of the calibration.
+        """
+        changed, made = correct_biases(prepared, ranges, bits, samples)
         self.done.append(made)
         return changed
 
