@@ -93,8 +93,8 @@ can be smoothed.
 
 Bias correction nearly doubles the loss of MiniLM with the default strategy, mse, which clips.
 With minmax it lowers it from 0.0148 to 0.0115 (8 samples to calibrate, 8 to judge; with
-mse there 0.0136 to 0.0225; one run). With mse the mean errors of the channels fell, too, to about a
-third. Why the loss rises was not found. The batches have no padding.
+mse there 0.0136 to 0.0225; one run). With mse the mean errors of the channels fell too,
+to about a third. Why the loss rises was not found. The batches have no padding.
 
 Earlier runs chose the form of two corrections, on the same judged samples as these tables or on
 more of them. So the tables are no independent test of that choice.
