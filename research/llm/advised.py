@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
         samples,
         exclude="lm_head",
         calibrator=cal,
+        strategy=options.strategy,
         format="uint8",
         keep_float=options.keep,
         remedies=options.remedies,
@@ -58,7 +59,9 @@ def run(options: argparse.Namespace) -> None:
     path = options.output / "advice.json"
     path.write_text(json.dumps(advice.to_dict(), indent=1), "utf-8")
     evaluation = [read(t, options.windows) for t in texts.evaluation_texts()]
-    print("\n".join(measured(Chain(model), cal, advice, evaluation, options.output)))
+    table = cal.compute(options.strategy, format="uint8")
+    lines = measured(Chain(model), table, advice, evaluation, options.output)
+    print("\n".join(lines))
 
 
 def observed(model: torch.nn.Module, calibration: Tensor) -> qc.Calibrator:
@@ -78,13 +81,12 @@ def alternating(texts: Sequence[Tensor], each: int, tokens: int) -> list[Tensor]
 
 def measured(
     chain: Chain,
-    cal: qc.Calibrator,
+    table: qc.CalibrationTable,
     advice: Advice,
     evaluation: Sequence[Tensor],
     output: Path,
 ) -> list[str]:
     """Return the lines of a table: perplexities with inputs of each set in float."""
-    table = cal.compute("mse", format="uint8")
     table_of = {name: table[name] for name in chain.names}
     lost = [name for name in most_lost(table) if name in table_of]
     advised = [name for name in chain.names if name in advice.exclude]
