@@ -277,4 +277,3 @@ class _Work:
     @staticmethod
     def _nodes_of(plan: Plan, name: str) -> tuple[str, ...]:
         return tuple(plan.beside.get(name, ()))
-

@@ -7,4 +7,11 @@ from quantcal.onnx._options.cpu import weight_bits
 from quantcal.onnx._options.info import OptionFlag, OptionInfo
 from quantcal.onnx._options.quantize_options import PANELS, QuantizeOptions
 
-__all__ = ["PANELS", "OptionFlag", "OptionInfo", "QuantizeOptions", "save_options", "weight_bits"]
+__all__ = [
+    "PANELS",
+    "OptionFlag",
+    "OptionInfo",
+    "QuantizeOptions",
+    "save_options",
+    "weight_bits",
+]

@@ -110,7 +110,11 @@ def tune(
     asked = with_changes("tune", QuantizeKeywords, options, changes)
     allowed = parse_share(max_drop)
     check_output(model, output, samples, *policy_files(asked.strategy))
-    known = times if times is None or isinstance(times, NodeTimes) else NodeTimes.load(times)
+    known = (
+        times
+        if times is None or isinstance(times, NodeTimes)
+        else NodeTimes.load(times)
+    )
     until = None if time_limit is None else time.monotonic() + time_limit
     inputs = model_inputs(load_model(model, weights=False).proto)
     held = HeldOut(as_samples(samples, inputs), SAMPLES)
@@ -135,8 +139,14 @@ def tune(
             until,
             on_run,
         )
-        free = [name for name in known.not_faster() if name in begun.run.prepared.plan.nodes]
-        ranked = [] if search.promise.is_kept(search.drop(())) else _ranked(begun, search, kept, on_run)
+        free = [
+            name for name in known.not_faster() if name in begun.run.prepared.plan.nodes
+        ]
+        ranked = (
+            []
+            if search.promise.is_kept(search.drop(()))
+            else _ranked(begun, search, kept, on_run)
+        )
         order = [*free, *(name for name in ranked if name not in free)]
         exclude = search.search(order)
         checker = Promise(open_judge(begun, held.kept, metric, stack), allowed)
@@ -222,5 +232,3 @@ def _ranked(
         alone = found.ranking(prepared.plan, time_limit=limit, on_run=on_run)
     rest = [name for name in prepared.plan.nodes if name not in alone]
     return [*alone, *rest]
-
-

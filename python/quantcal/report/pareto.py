@@ -106,7 +106,9 @@ def save_pareto(figure: Figure, path: Path) -> None:
     write_bytes(path, drawn.getvalue())
 
 
-def _panel(ax: Axes, points: Sequence[tuple[Any, float]], chosen: tuple[Any, float]) -> None:
+def _panel(
+    ax: Axes, points: Sequence[tuple[Any, float]], chosen: tuple[Any, float]
+) -> None:
     """Draw points, the front that no other point beats, and the chosen one."""
     ax.plot(
         [x for x, _ in points],
@@ -117,7 +119,12 @@ def _panel(ax: Axes, points: Sequence[tuple[Any, float]], chosen: tuple[Any, flo
         label="tried",
     )
     front = _front(points)
-    ax.plot([x for x, _ in front], [y for _, y in front], color=canvas.STRATEGY, label="best")
+    ax.plot(
+        [x for x, _ in front],
+        [y for _, y in front],
+        color=canvas.STRATEGY,
+        label="best",
+    )
     if chosen[0] is not None:
         ax.plot([chosen[0]], [chosen[1]], "D", color=canvas.CHOSEN, label="written")
     ax.legend(fontsize=canvas.SMALL, frameon=False)

@@ -57,7 +57,9 @@ class Auto:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             msg = f"samples is {shown(count)}, but it must be a whole number, 1 or more"
             raise CalibrationError(msg)
-        if not (self.metric is None or isinstance(self.metric, str) or callable(self.metric)):
+        if not (
+            self.metric is None or isinstance(self.metric, str) or callable(self.metric)
+        ):
             msg = f'metric is {shown(self.metric)}. Give a callable or "python:module:callable"'
             raise CalibrationError(msg)
         seconds = self.time

@@ -88,9 +88,7 @@ def choose_ranges(
     return _timed(choice, time.perf_counter() - started)
 
 
-def _choose(
-    task: _Task, stack: ExitStack, report: Callable[[str], None]
-) -> Choice:
+def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Choice:
     policies = {str(each): replace_auto(task.policy, each) for each in CANDIDATES}
     report("Running the float model")
     session = stack.enter_context(_open(task, float_weights=False))

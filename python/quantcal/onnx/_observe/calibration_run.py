@@ -116,7 +116,10 @@ def run_samples(
         None if kept is None else kept.add,
     )
     turns = kept.folds if kept is not None else 2 if options.check_stability else 1
-    calibrators = [new, *(empty_calibrator(new, None, "ignore") for _ in range(1, turns))]
+    calibrators = [
+        new,
+        *(empty_calibrator(new, None, "ignore") for _ in range(1, turns)),
+    ]
     done = record(task, samples, options, calibrators, progress=progress)
     reached = prepared.drop_uncovered(histogram_coverage(done.calibrator))
     return CalibrationRun(

@@ -127,5 +127,3 @@ def interval(
         losses.append(judge.loss(damage[drawn], numbers[drawn]))
     low, high = np.quantile(losses, (0.025, 0.975), method="nearest")
     return float(low), float(high)
-
-

@@ -90,9 +90,7 @@ def insert_qdq(
     sort_nodes(proto.graph)
     work = _QdqInserter(prepared, proto, ranges, bits, float_weights=float_weights)
     work.scope(proto.graph, {})
-    make_loadable(
-        proto, work.name, relus=prepared.options.target == "onnxruntime"
-    )
+    make_loadable(proto, work.name, relus=prepared.options.target == "onnxruntime")
     drop_unread(proto.graph, uses_of(prepared.proto.graph))
     compute_from_root(proto.graph, prepared.ties)
     if prepared.converted.folder is not None:

@@ -41,7 +41,9 @@ def feeds(model: onnx.ModelProto, count: int = 5) -> list[dict[str, Any]]:
         feed: dict[str, Any] = {}
         for value in model.graph.input:
             kind = value.type.tensor_type
-            shape = [d.dim_value or (1, 3, 6, 6)[i] for i, d in enumerate(kind.shape.dim)]
+            shape = [
+                d.dim_value or (1, 3, 6, 6)[i] for i, d in enumerate(kind.shape.dim)
+            ]
             if kind.elem_type == onnx.TensorProto.BOOL:
                 feed[value.name] = np.array(number % 2 == 0).reshape(shape)
             else:
