@@ -19,8 +19,8 @@ from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
 from quantcal.cli.stability import stability
-from quantcal.cli.tune import tune
 from quantcal.cli.times import times
+from quantcal.cli.tune import tune
 
 app = typer.Typer(
     name="quantcal",

@@ -17,6 +17,7 @@ from quantcal.cli.output.console import show_text, stdout
 from quantcal.cli.quantize import OutputOption
 from quantcal.onnx import FileCheck, QuantizeOptions
 from quantcal.onnx import tune as tune_model
+from quantcal.report.pareto import check_picture, save_pareto
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -74,19 +75,21 @@ def tune(
 ) -> None:
     """Write the fastest model that keeps a promise about accuracy.
 
-    Chooses strategies and the nodes that stay in float. Every fifth sample decides
-    nothing; the promise is checked on these. The exit code is 3 if it is broken.
+    Chooses strategies and the nodes that stay in float. Every fifth sample is held
+    out, and the promise is checked on these. The exit code is 3 if it is broken.
 
     Examples:
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/ \\
-          --max-drop 0.5% --metric mytask:is_right --time 10m --picture tried.png
+          --max-drop 0.5% --metric python:mytask:is_right \\
+          --time 10m --picture tried.png
     """
     options = QuantizeOptions(**flags.values())
     files = FileCheck(model, [samples, times])
-    for path in (output, picture):
-        if path is not None:
-            files.check(path)
+    files.check(output)
+    if picture is not None:
+        files.check(picture)
+        check_picture(picture)
     result = tune_model(
         model,
         output,
@@ -98,8 +101,6 @@ def tune(
         options=options,
     )
     if picture is not None:
-        from quantcal.report.pareto import save_pareto
-
         save_pareto(result.plot(), picture)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))

@@ -18,12 +18,14 @@ from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.start import Started, start
+from quantcal.onnx._choose.start import Started, refuse_weights_only, start
+from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._timing.sample_counts import check_number
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
@@ -86,8 +88,8 @@ def advise(
         the loss of the outputs counts: squared error over variance, or KL for
         probabilities.
     most_samples
-        The number of samples to try on, spread evenly over all. Default 32: single
-        nodes differ by factors, so few samples rank them.
+        The number of samples to try on, spread evenly over all; fewer than 8 count as 8.
+        Default 32: single nodes differ by factors, so few samples rank them.
     time_limit
         Seconds for the search. Afterwards the best set so far is returned, with a note.
     progress
@@ -116,22 +118,36 @@ def advise(
     ... )
     """
     asked = with_changes("advise", QuantizeKeywords, options, changes)
-    if asked.activation_type == "none":
-        raise CalibrationError(
-            'advise() looks at activations, and activation_type is "none". Leave it out.'
-        )
-    kept = KeptSamples(FOLDS, most_samples)
+    refuse_weights_only("advise", asked)
+    FloatBudget.check(keep_float, budget, budget_of)
+    check_number("most_samples", most_samples, 2)
+    end_of(time_limit)
+    with ExitStack() as stack:
+        kept = KeptSamples(FOLDS, most_samples)
+        stack.callback(kept.close)
+        begun = _begin(model, samples, asked, kept, progress=progress)
+        limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
+        begun = without_auto(begun, metric)
+        on_run = stack.enter_context(count_runs("Advising", show=progress))
+        work = _Work.of(begun, kept, metric, stack)
+        return work.advice(limits, end_of(time_limit), on_run)
+
+
+def _begin(
+    model: Model,
+    samples: object,
+    asked: QuantizeOptions,
+    kept: KeptSamples,
+    *,
+    progress: bool,
+) -> Started:
     begun = start(model, samples, asked, kept, progress=progress)
     if len(kept) < 2:
         raise CalibrationError(
             f"There {'is 1 sample' if len(kept) else 'are no samples'}, but advice needs "
             "two or more: one half proposes and the other confirms. 32 are good."
         )
-    limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
-    begun = without_auto(begun, metric)
-    with ExitStack() as stack, count_runs("Advising", show=progress) as on_run:
-        work = _Work.of(begun, kept, metric, stack)
-        return work.advice(limits, time_limit, on_run)
+    return begun
 
 
 def without_auto(begun: Started, metric: Any) -> Started:
@@ -169,7 +185,7 @@ class _Work:
     def advice(
         self,
         limits: FloatBudget,
-        time_limit: float | None,
+        until: float | None,
         on_run: Callable[[], object],
     ) -> Advice:
         """Search, measure the joint set, and explain."""
@@ -184,7 +200,7 @@ class _Work:
             plan,
             keep=limits.keep,
             allowed=limits.allows,
-            time_limit=time_limit,
+            time_limit=time_left(until),
             on_run=on_run,
         )
         tensors, remedies = search.tensors(
@@ -193,7 +209,7 @@ class _Work:
             ranges=[str(each) for each in CANDIDATES],
             others=[name for name in variants if name.endswith("bits")],
             most=_EXPLAINED,
-            time_limit=time_limit,
+            time_limit=time_left(until),
             on_run=on_run,
         )
         found = Culprits(choice, tensors, remedies)

@@ -86,6 +86,22 @@ def draw_pareto(
     return figure
 
 
+def check_picture(path: Path) -> None:
+    """Check that a picture can be written there, before the work that it shows.
+
+    Raises
+    ------
+    CalibrationError
+        If the suffix is not known.
+    ImportError
+        If matplotlib is missing.
+    """
+    canvas.require()
+    from matplotlib.figure import Figure
+
+    _kind_of(path, Figure())
+
+
 def save_pareto(figure: Figure, path: Path) -> None:
     """Write the picture; the suffix of the path is its format.
 
@@ -94,6 +110,13 @@ def save_pareto(figure: Figure, path: Path) -> None:
     CalibrationError
         If the suffix is not known, or the file cannot be written.
     """
+    kind = _kind_of(path, figure)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format=kind)
+    write_bytes(path, drawn.getvalue())
+
+
+def _kind_of(path: Path, figure: Figure) -> str:
     kinds = sorted(figure.canvas.get_supported_filetypes())
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
@@ -101,9 +124,7 @@ def save_pareto(figure: Figure, path: Path) -> None:
         raise CalibrationError(
             f'{path}: a picture cannot end in "{path.suffix}"; take one of {endings}'
         )
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=150, format=kind)
-    write_bytes(path, drawn.getvalue())
+    return kind
 
 
 def _panel(

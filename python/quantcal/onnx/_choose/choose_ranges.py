@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal.onnx._choose.candidates import (
@@ -32,6 +32,7 @@ from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
+    from quantcal.onnx._plan.plan import Plan
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
 # Runs of samples after the comparison of whole strategies, for each sample. The worst
@@ -85,7 +86,7 @@ def choose_ranges(
     task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
     with ExitStack() as stack:
         choice = _choose(task, stack, report)
-    return _timed(choice, time.perf_counter() - started)
+    return replace(choice, seconds=time.perf_counter() - started)
 
 
 def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Choice:
@@ -119,8 +120,9 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
     report("Improving their ranges")
+    several = _with_partners(suspects, session.tensors, task.run.prepared.plan)
     current, improved = improve(
-        trials, best, finalists, suspects, runs=_RUNS * len(task.samples), until=until
+        trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
     )
     return _finish(task, trials, choice, current, improved, suspects)
 
@@ -161,6 +163,21 @@ def _suspects(
     return found
 
 
+def _with_partners(
+    suspects: Sequence[Suspects], names: Sequence[str], plan: Plan
+) -> list[Suspects]:
+    """Add the tensors that share a range with each; one strategy decides for all of them."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, name in enumerate(names):
+        groups.setdefault(plan.sources[name], []).append(row)
+    found: dict[tuple[int, ...], Suspects] = {}
+    for each in suspects:
+        rows = {row for name in each.rows for row in groups[plan.sources[names[name]]]}
+        whole = tuple(sorted(rows))
+        found.setdefault(whole, Suspects(whole, each.loss))
+    return list(found.values())
+
+
 def _finish(
     task: _Task,
     trials: Trials,
@@ -171,45 +188,34 @@ def _finish(
 ) -> Choice:
     names = trials.session.tensors
     by_name: Mapping[str, Strategy] = {str(each): each for each in CANDIDATES}
+    assigned, _ = task.policy.assign(task.run.calibrator)
+    changes = []
     chosen: dict[str, Strategy] = {}
-    for change in improved:
-        chosen |= {names[row]: by_name[change.strategy] for row in change.rows}
-    assigned, _ = task.policy.assign(names) if names else ({}, ())
-    chosen = {n: s for n, s in chosen.items() if isinstance(assigned[n][1], Auto)}
-    changes = tuple(
-        Change(tuple(names[r] for r in c.rows), c.strategy, c.before, c.after)
-        for c in improved
-    )
+    for each in improved:
+        # Other strategies that the caller gave are not replaced.
+        free = [names[r] for r in each.rows if isinstance(assigned[names[r]][1], Auto)]
+        changes.append(Change(tuple(free), each.strategy, each.before, each.after))
+        chosen |= dict.fromkeys(free, by_name[each.strategy])
     loss = choice.loss
     if changes:
         loss = trials.loss(current, trials.indices)
-    single = [each for each in suspects if len(each.rows) == 1]
-    worst = tuple(TensorLoss(names[each.rows[0]], each.loss) for each in single[:10])
+    single = [s for s in suspects if len(s.rows) == 1]
+    worst = tuple(TensorLoss(names[s.rows[0]], s.loss) for s in single[:10])
     in_float: tuple[str, ...] = ()
     without_worst = None
     if worst:
         least = _WORTH_NAMING * worst[0].loss
-        rows = [e.rows[0] for e in single[:_NAMED] if e.loss >= least]
+        rows = [s.rows[0] for s in single[:_NAMED] if s.loss >= least]
         in_float = tuple(names[row] for row in rows)
         grids = [without(each, rows) for each in current]
         without_worst = trials.loss(grids, trials.indices)
-    return Choice(
-        with_tensors(choice.policy, chosen),
-        choice.strategy,
-        choice.losses,
-        choice.measures,
-        choice.samples,
-        choice.folds,
-        changes,
-        loss,
-        worst,
-        without_worst,
-        in_float,
+    return replace(
+        choice,
+        policy=with_tensors(choice.policy, chosen),
+        changes=tuple(changes),
+        loss=loss,
+        worst=worst,
+        loss_without_worst=without_worst,
+        in_float=in_float,
         runs=trials.runs,
     )
-
-
-def _timed(choice: Choice, seconds: float) -> Choice:
-    from dataclasses import replace
-
-    return replace(choice, seconds=seconds)

@@ -9,6 +9,7 @@ a ranking is right even where the whole quantized model has collapsed.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,4 +80,4 @@ def _parts(rows: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
     """Divide rows into neighbors of the graph."""
     count = min(count, len(rows))
     ends = [len(rows) * part // count for part in range(count + 1)] if count else []
-    return [rows[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [rows[a:b] for a, b in itertools.pairwise(ends)]

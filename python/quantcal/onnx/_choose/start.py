@@ -1,10 +1,11 @@
-"""The first steps of a run that chooses: fill in options, prepare the model, run the samples."""
+"""The first steps of a run that chooses: options, the prepared model, and the samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import CalibrationRun, run_samples
@@ -20,6 +21,21 @@ from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
+
+
+def refuse_weights_only(function: str, asked: QuantizeOptions) -> None:
+    """Refuse a run without activations.
+
+    Raises
+    ------
+    CalibrationError
+        When they stay in float.
+    """
+    if asked.activation_type == "none":
+        raise CalibrationError(
+            f'{function}() looks at activations, and activation_type is "none". '
+            "Leave it out."
+        )
 
 
 def filled_options(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
@@ -54,6 +70,7 @@ class Started:
     policy
         The strategies, with tensors in place of nodes.
     bits
+        Of weights.
     """
 
     run: CalibrationRun

@@ -44,6 +44,10 @@ class TuneSearch:
         The time of ``time.monotonic`` at which to stop; None for no limit.
     on_trial
         Called after each model.
+    points
+        The models that were tried.
+    ended_early
+        Whether the time ended the search.
     """
 
     trials: JointTrials
@@ -52,11 +56,14 @@ class TuneSearch:
     until: float | None = None
     on_trial: Callable[[], object] = lambda: None
     points: list[TunePoint] = field(default_factory=list)
+    ended_early: bool = False
 
     @property
     def is_late(self) -> bool:
-        """Whether the time is over."""
-        return self.until is not None and time.monotonic() >= self.until
+        """Whether the time is over; asked only where something is left to try."""
+        if self.until is not None and time.monotonic() >= self.until:
+            self.ended_early = True
+        return self.ended_early
 
     def drop(self, exclude: Collection[str]) -> float:
         """Return what a model loses, and note it."""
@@ -78,7 +85,9 @@ class TuneSearch:
         first, if the promise is still kept. Without success, the best model is returned.
         """
         low, high = -1, 0  # the promise is broken with the first `low` nodes
-        limit = len(order) - 1  # one node must stay quantized
+        limit = max(len(order) - 1, 0)  # one node must stay quantized
+        while limit and not self.trials.can_exclude(order[:limit]):
+            limit -= 1
         while not self.promise.is_kept(self.drop(order[:high])):
             if high >= limit or self.is_late:
                 return min(self.points, key=lambda point: point.drop).exclude

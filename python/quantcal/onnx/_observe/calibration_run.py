@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
@@ -61,7 +62,7 @@ class CalibrationRun:
         """Return how far the halves agree; None when they were not separated."""
         if not self.parts:
             return None
-        first, second = (sum(self.parts[turn::2]) for turn in range(2))
+        first, second = (reduce(operator.add, self.parts[turn::2]) for turn in range(2))
         one, other = (
             compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)

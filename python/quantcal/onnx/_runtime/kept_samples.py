@@ -7,6 +7,8 @@ consecutive samples is dropped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._runtime.array_store import MEMORY, ArrayStore
 
@@ -22,10 +24,19 @@ class KeptSamples:
         Number of samples to keep at most; at least two groups of k.
     memory : int
         Bytes that stay in memory; the rest goes to disk.
+    number_of : callable
+        From the number of a sample here to the caller's, if others stand between them.
     """
 
-    def __init__(self, folds: int, most: int, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        folds: int,
+        most: int,
+        memory: int = MEMORY,
+        number_of: Callable[[int], int] = lambda number: number,
+    ) -> None:
         self.folds = folds
+        self._number_of = number_of
         self._most = max(most, 2 * folds)
         self._stride = 1
         self._numbers: list[int] = []
@@ -62,7 +73,11 @@ class KeptSamples:
 
     def where(self, index: int) -> str:
         """Return the name of a kept sample in errors."""
-        return f"sample {self._numbers[index]}"
+        return f"sample {self.number(index)}"
+
+    def number(self, index: int) -> int:
+        """Return the number of a kept sample among all that the caller gave."""
+        return self._number_of(self._numbers[index])
 
     def fold(self, index: int) -> int:
         """Return the fold of a kept sample."""

@@ -142,7 +142,7 @@ class TrialSession:
 
 def without(grids: Grids, rows: Sequence[int]) -> Grids:
     """Return the grids with some activations in float."""
-    changed = grids.copy()
+    changed: Grids = grids.copy()
     changed[list(rows)] = OFF
     return changed
 

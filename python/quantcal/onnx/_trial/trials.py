@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.memory_groups import run
 from quantcal.onnx._runtime.session import Workspace
 from quantcal.onnx._trial.judge import Judge
-from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.trial_session import Grids, TrialSession
 
 if TYPE_CHECKING:
