@@ -27,6 +27,7 @@ from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._timing.sample_counts import check_number
 from quantcal.onnx._trial.judge import Judge
+from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
 from quantcal.strategies.auto import FOLDS
@@ -118,6 +119,7 @@ def advise(
     ... )
     """
     asked = with_changes("advise", QuantizeKeywords, options, changes)
+    metric = None if metric is None else load_metric(metric)
     refuse_weights_only("advise", asked)
     FloatBudget.check(keep_float, budget, budget_of)
     check_number("most_samples", most_samples, 2)

@@ -15,7 +15,7 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.choose_ranges import choose_ranges
-from quantcal.onnx._choose.start import filled_options, first_bits
+from quantcal.onnx._choose.start import filled_options, first_bits, kept_for
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
@@ -31,13 +31,11 @@ from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOp
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
-from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.writer import write_prepared
 from quantcal.stability import Stability
-from quantcal.strategies.auto import FOLDS
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
@@ -137,7 +135,6 @@ def quantize(
         if samples is None:
             run = reuse_histograms(prepared, calibrator)
         else:
-            auto = find_auto(policy)
             run = run_samples(
                 prepared,
                 samples,
@@ -146,10 +143,10 @@ def quantize(
                 new,
                 checkpoint=checkpoint,
                 progress=progress,
-                kept=KeptSamples(FOLDS, auto.samples) if auto else None,
+                kept=kept_for(find_auto(policy)),
             )
         observed = time.perf_counter()
-        found = _choose(run, policy, bits)
+        found = _choose(run, policy, bits, halves=asked.check_stability)
         computed = time.perf_counter()
     written = write_prepared(
         found.prepared,
@@ -202,14 +199,16 @@ class _Found:
     choice: Choice | None = None
 
 
-def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
+def _choose(
+    run: CalibrationRun, policy: Policy, bits: WeightBits, *, halves: bool
+) -> _Found:
     """Choose all ranges, and the nodes that take 7-bit weights."""
     prepared = run.prepared
     choice = choose_ranges(run, policy, bits)
     if choice is not None:
         policy = choice.policy
     table = compute_ranges(run.calibrator, policy, prepared)
-    stability = run.stability(policy, table)
+    stability = run.stability(policy, table) if halves else None
     if bits.undecided:
         found = estimate_saturation(prepared, run.calibrator, table)
         bits = with_reduced_nodes(

@@ -32,6 +32,7 @@ from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._timing.measure import measure_times
 from quantcal.onnx._timing.node_times import NodeTimes
+from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trials import Trials
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx.evaluation import evaluate
@@ -65,10 +66,10 @@ def tune(
 ) -> TuneResult:
     """Write the fastest model that keeps a promise about accuracy.
 
-    Starts from the best strategy. Nodes that integers do not make faster stay in float
-    first, then the guiltiest, as few as keep the promise. Each is then put back into
-    integers if the promise allows. Every fifth sample is held out of the search. The promise
-    is checked on these samples at last.
+    Starts from the best strategy. If that breaks the promise, nodes that integers do not
+    make faster stay in float first, then the guiltiest, as few as keep the promise. Each
+    guilty one is then put back into integers if the promise allows. Every fifth sample is
+    held out of the search. The promise is checked on these samples at last.
 
     Parameters
     ----------
@@ -111,6 +112,7 @@ def tune(
     """
     asked = with_changes("tune", QuantizeKeywords, options, changes)
     allowed = parse_share(max_drop)
+    metric = None if metric is None else load_metric(metric)
     refuse_weights_only("tune", asked)
     until = end_of(time_limit)
     check_output(model, output, samples, *policy_files(asked.strategy))
@@ -198,7 +200,7 @@ def _search(
     ranked: list[str] = []
     if not search.promise.is_kept(search.drop(())):
         ranked = _ranked(begun, search, task.kept, on_run)
-    exclude = search.search([*free, *(name for name in ranked if name not in free)])
+    exclude = search.search(free, ranked)
     checker = Promise(open_judge(begun, task.held, task.metric, stack), task.max_drop)
     checked = JointTrials(begun, task.held, checker.judge, folded=False)
     drop = checker.drop(checked.damage(exclude), checked.indices)
@@ -218,7 +220,7 @@ def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneRe
     native = evaluate(task.model, output, few)
     final = measure_times(task.model, output, few[:_TIMED_SAMPLES], rounds=5)
     return TuneResult(
-        written,
+        replace(written, samples=task.begun.run.samples),
         found.exclude,
         task.max_drop,
         found.drop_deciding,

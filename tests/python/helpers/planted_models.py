@@ -47,6 +47,4 @@ def feeds(count: int, *, seed: int = 1, rows: int = 4) -> Feeds:
     """Return random inputs of an :func:`mlp`."""
     rng = np.random.default_rng(seed)
     shape = (rows, WIDTH)
-    return [
-        {"x": rng.standard_normal(shape).astype(np.float32)} for _ in range(count)
-    ]
+    return [{"x": rng.standard_normal(shape).astype(np.float32)} for _ in range(count)]

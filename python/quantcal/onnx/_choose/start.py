@@ -17,6 +17,8 @@ from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.prepare import prepare
 from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._trial.metric_judge import load_metric
+from quantcal.strategies.auto import FOLDS, Auto
 from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
@@ -45,6 +47,21 @@ def filled_options(asked: QuantizeOptions, calibrator: Calibrator | None) -> Opt
         activation, known = activation_from_histograms(calibrator, asked.target)
         asked = replace(asked, activation_type=activation)
     return Options.of(asked, known)
+
+
+def kept_for(auto: Auto | None) -> KeptSamples | None:
+    """Return where the samples for ``auto`` are kept; None without it.
+
+    Raises
+    ------
+    CalibrationError
+        When its metric cannot be imported, before the samples run.
+    """
+    if auto is None:
+        return None
+    if auto.metric is not None:
+        load_metric(auto.metric)
+    return KeptSamples(FOLDS, auto.samples)
 
 
 def first_bits(options: Options) -> WeightBits:

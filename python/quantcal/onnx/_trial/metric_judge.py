@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.sample_callables import load_callable
 from quantcal.onnx._trial.judge import Floats, Judge
@@ -17,6 +18,23 @@ from quantcal.onnx._trial.judge import Floats, Judge
 # A metric such as right or wrong is often equal. Then the loss of the outputs decides, up to
 # a thousandth of the metric.
 _TIE = 1e-3
+
+
+def load_metric(metric: Callable[..., Any] | str) -> Callable[..., Any]:
+    """Return a metric that is given as a callable or by its name.
+
+    Raises
+    ------
+    CalibrationError
+        When it is neither, or cannot be imported.
+    """
+    if isinstance(metric, str):
+        return load_callable(metric)
+    if not callable(metric):
+        raise CalibrationError(
+            f'metric is {shown(metric)}. Give a callable, or "python:module:callable".'
+        )
+    return metric
 
 
 class MetricJudge(Judge):
@@ -39,7 +57,7 @@ class MetricJudge(Judge):
         samples: KeptSamples,
     ) -> None:
         super().__init__(names)
-        self._metric = load_callable(metric) if isinstance(metric, str) else metric
+        self._metric = load_metric(metric)
         self._samples = samples
         self._float: list[float] = []
 
