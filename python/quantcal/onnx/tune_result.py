@@ -102,7 +102,8 @@ class TuneResult:
                     "to do better",
                     "give more samples, or allow a larger drop"
                     if self.drop_deciding <= self.max_drop
-                    else "no set of nodes in float keeps the promise; allow a larger drop",
+                    else "no set that was tried keeps the promise; allow "
+                    + ("a larger drop" if self.in_time else "more time"),
                 )
             )
         if not self.in_time:

@@ -12,7 +12,7 @@ from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
-from quantcal.onnx._choose.candidates import find_auto, replace_auto
+from quantcal.onnx._choose.candidates import find_auto, replace_auto, without_rules
 from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.culprits import CulpritSearch
 from quantcal.onnx._choose.float_budget import parse_share
@@ -128,7 +128,7 @@ def tune(
         stack.callback(held.kept.close)
         stack.callback(kept.close)
         begun = start(model, held, asked, kept, progress=progress)
-        if not len(held.kept) or len(kept) < FOLDS:
+        if len(held.kept) < 2:
             raise CalibrationError(
                 f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
                 f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
@@ -209,12 +209,19 @@ def _search(
 
 def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneResult:
     """Write the model, and measure it as it will run."""
+    prepared = task.begun.run.prepared
+    plan = NodePlans(prepared).without(found.exclude) or prepared.plan
+    gone = {*prepared.plan.tensors} - {*plan.tensors}
     exclude = tuple(dict.fromkeys((*task.asked.exclude, *found.exclude)))
     written = quantize(
         task.model,
         output,
         calibrator=task.begun.run.calibrator,
-        options=replace(task.fixed, exclude=exclude),
+        options=replace(
+            task.asked,
+            strategy=without_rules(task.begun.policy, gone),
+            exclude=exclude,
+        ),
     )
     few = [task.held.feed(index) for index in range(len(task.held))]
     native = evaluate(task.model, output, few)

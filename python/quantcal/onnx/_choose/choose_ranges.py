@@ -18,7 +18,7 @@ from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.improve import Improvement, improve
 from quantcal.onnx._choose.pick import compare
-from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
+from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
 from quantcal.onnx._choose.start import trial_bits
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
@@ -32,7 +32,6 @@ from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.plan import Plan
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
 # Runs of samples after the comparison of whole strategies, for each sample. The worst
@@ -120,7 +119,8 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
     report("Improving their ranges")
-    several = _with_partners(suspects, session.tensors, task.run.prepared.plan)
+    sources = task.run.prepared.plan.sources
+    several = with_partners(suspects, session.tensors, sources)
     current, improved = improve(
         trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
     )
@@ -161,21 +161,6 @@ def _suspects(
         )
     trials.runs += other.runs
     return found
-
-
-def _with_partners(
-    suspects: Sequence[Suspects], names: Sequence[str], plan: Plan
-) -> list[Suspects]:
-    """Add the tensors that share a range with each; one strategy decides for all of them."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for row, name in enumerate(names):
-        groups.setdefault(plan.sources[name], []).append(row)
-    found: dict[tuple[int, ...], Suspects] = {}
-    for each in suspects:
-        rows = {row for name in each.rows for row in groups[plan.sources[names[name]]]}
-        whole = tuple(sorted(rows))
-        found.setdefault(whole, Suspects(whole, each.loss))
-    return list(found.values())
 
 
 def _finish(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from quantcal.onnx._trial.trial_session import Grids, only
@@ -74,6 +74,32 @@ def find_suspects(
         for part in _parts(group, 2):
             heapq.heappush(waiting, (-measure(part), part))
     return sorted(done, key=lambda each: (-each.loss, each.rows))
+
+
+def with_partners(
+    suspects: Sequence[Suspects],
+    names: Sequence[str],
+    sources: Mapping[str, tuple[str, ...]],
+) -> list[Suspects]:
+    """Add the tensors that share a range with each; one strategy decides for all of them.
+
+    Parameters
+    ----------
+    suspects : sequence of Suspects
+    names : sequence of str
+        The tensor of each row.
+    sources : mapping of str to tuple of str
+        Tensor → the tensors from whose values its range is computed.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, name in enumerate(names):
+        groups.setdefault(sources[name], []).append(row)
+    found: dict[tuple[int, ...], Suspects] = {}
+    for each in suspects:
+        whole = {row for one in each.rows for row in groups[sources[names[one]]]}
+        rows = tuple(sorted(whole))
+        found.setdefault(rows, Suspects(rows, each.loss))
+    return list(found.values())
 
 
 def _parts(rows: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
