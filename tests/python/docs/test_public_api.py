@@ -21,6 +21,7 @@ OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"
 
 NAMES = {
     "ACIQ",
+    "Auto",
     "KL",
     "MSE",
     "CalibrationError",
