@@ -6,7 +6,7 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from quantcal.demo.fetch import Member, fetch_all
+from quantcal.demo.members import Member, fetch_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

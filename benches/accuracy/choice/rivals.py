@@ -22,7 +22,7 @@ from benches.accuracy import ort_static
 from benches.accuracy.collection.case import Feed
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 
 VARIABLE = "QUANTCAL_ONNXSIM"
 _SCRIPT = Path(__file__).with_name("onnxsim_script.py")

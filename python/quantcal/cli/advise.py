@@ -30,7 +30,7 @@ MetricOption = Annotated[
     str | None,
     typer.Option(
         "--metric",
-        metavar="MODULE:CALLABLE",
+        metavar="python:MODULE:CALLABLE",
         show_default="the loss of the outputs",
         help="Your measure of quality, more is better. It is called with a sample's number, "
         "its {input: array} and {output: array}, and returns a number.",

@@ -10,7 +10,6 @@ import typer
 
 from quantcal.cli.advise import MetricOption, TimeOption
 from quantcal.cli.durations import parse_seconds
-from quantcal.cli.errors import LIMIT_BROKEN
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import KEEP, JsonOption, ModelArgument, SamplesOption
@@ -18,6 +17,7 @@ from quantcal.cli.output.console import show_text, stdout
 from quantcal.cli.quantize import OutputOption
 from quantcal.onnx import FileCheck, QuantizeOptions
 from quantcal.onnx import tune as tune_model
+from quantcal.report.pareto import check_picture, save_pareto
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -29,6 +29,8 @@ _FLAGS = (
     "reduce_range",
     "cpu",
 )
+BROKEN = 3
+"""The exit code when the model does not keep the promise."""
 
 
 @takes_flags(*_FLAGS)
@@ -73,19 +75,21 @@ def tune(
 ) -> None:
     """Write the fastest model that keeps a promise about accuracy.
 
-    Chooses strategies and the nodes that stay in float. Every fifth sample is kept
-    apart, and the promise is checked on these. The exit code is 3 if it is broken.
+    Chooses strategies and the nodes that stay in float. Every fifth sample is held
+    out, and the promise is checked on these. The exit code is 3 if it is broken.
 
     Examples:
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/ \\
-          --max-drop 0.5% --metric mytask:is_right --time 10m --picture tried.png
+          --max-drop 0.5% --metric python:mytask:is_right \\
+          --time 10m --picture tried.png
     """
     options = QuantizeOptions(**flags.values())
     files = FileCheck(model, [samples, times])
-    for path in (output, picture):
-        if path is not None:
-            files.check(path)
+    files.check(output)
+    if picture is not None:
+        files.check(picture)
+        check_picture(picture)
     result = tune_model(
         model,
         output,
@@ -97,12 +101,10 @@ def tune(
         options=options,
     )
     if picture is not None:
-        from quantcal.report.pareto import save_pareto
-
         save_pareto(result.plot(), picture)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     else:
         show_text(stdout(), result.summary())
     if not result.kept:
-        raise typer.Exit(LIMIT_BROKEN)
+        raise typer.Exit(BROKEN)

@@ -20,7 +20,8 @@ from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.started_run import Started, start
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
@@ -28,8 +29,9 @@ from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOp
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._timing.node_times import NodeTimes
-from quantcal.onnx._timing.sample_counts import mean_counts
+from quantcal.onnx._timing.sample_counts import check_number, mean_counts
 from quantcal.onnx._trial.judge import Judge
+from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
 from quantcal.strategies.auto import FOLDS
@@ -98,8 +100,8 @@ def advise(
         deploys, or their file. Nodes that integers do not make faster are then named:
         leaving them in float costs no time.
     most_samples
-        The number of samples to try on, spread evenly over all. Default 32: single
-        nodes differ by factors, so few samples rank them.
+        The number of samples to try on, spread evenly over all; fewer than 8 count as 8.
+        Default 32: single nodes differ by factors, so few samples rank them.
     time_limit
         Seconds for the search. Afterwards the best set so far is returned, with a note.
     progress
@@ -128,29 +130,44 @@ def advise(
     ... )
     """
     asked = with_changes("advise", QuantizeKeywords, options, changes)
-    if asked.activation_type == "none":
-        raise CalibrationError(
-            'advise() looks at activations, and activation_type is "none". Leave it out.'
-        )
+    metric = None if metric is None else load_metric(metric)
+    refuse_weights_only("advise", asked)
+    FloatBudget.check(keep_float, budget, budget_of)
+    check_number("most_samples", most_samples, 2)
+    end_of(time_limit)
     known = None if times is None else NodeTimes.of(times)
-    kept = KeptSamples(FOLDS, most_samples)
+    with ExitStack() as stack:
+        kept = KeptSamples(FOLDS, most_samples)
+        stack.callback(kept.close)
+        begun = _begin(model, samples, asked, kept, progress=progress)
+        prepared = begun.run.prepared
+        sample = Sample(kept.feed(0), kept.where(0))
+        counts = mean_counts(prepared.converted, [sample])
+        limits = FloatBudget.of(prepared, keep_float, budget, budget_of, counts)
+        begun = without_auto(begun, metric)
+        on_run = stack.enter_context(count_runs("Advising", show=progress))
+        work = _Work.of(begun, kept, metric, stack)
+        advice = work.advice(limits, end_of(time_limit), on_run)
+    if known is None:
+        return advice
+    return replace(advice, notes=(*advice.notes, *_free(known, prepared)))
+
+
+def _begin(
+    model: Model,
+    samples: object,
+    asked: QuantizeOptions,
+    kept: KeptSamples,
+    *,
+    progress: bool,
+) -> Started:
     begun = start(model, samples, asked, kept, progress=progress)
     if len(kept) < 2:
         raise CalibrationError(
             f"There {'is 1 sample' if len(kept) else 'are no samples'}, but advice needs "
             "two or more: one half proposes and the other confirms. 32 are good."
         )
-    sample = Sample(kept.feed(0), kept.where(0))
-    prepared = begun.run.prepared
-    counts = mean_counts(prepared.converted, [sample])
-    limits = FloatBudget.of(prepared, keep_float, budget, budget_of, counts)
-    begun = without_auto(begun, metric)
-    with ExitStack() as stack, count_runs("Advising", show=progress) as on_run:
-        work = _Work.of(begun, kept, metric, stack)
-        advice = work.advice(limits, time_limit, on_run)
-    if known is None:
-        return advice
-    return replace(advice, notes=(*advice.notes, *_free(known, prepared)))
+    return begun
 
 
 def _free(times: NodeTimes, prepared: Prepared) -> list[str]:
@@ -199,7 +216,7 @@ class _Work:
     def advice(
         self,
         limits: FloatBudget,
-        time_limit: float | None,
+        until: float | None,
         on_run: Callable[[], object],
     ) -> Advice:
         """Search, measure the joint set, and explain."""
@@ -214,7 +231,7 @@ class _Work:
             plan,
             keep=limits.keep,
             allowed=limits.allows,
-            time_limit=time_limit,
+            time_limit=time_left(until),
             on_run=on_run,
         )
         tensors, remedies = search.tensors(
@@ -223,7 +240,7 @@ class _Work:
             ranges=[str(each) for each in CANDIDATES],
             others=[name for name in variants if name.endswith("bits")],
             most=_EXPLAINED,
-            time_limit=time_limit,
+            time_limit=time_left(until),
             on_run=on_run,
         )
         found = Culprits(choice, tensors, remedies)

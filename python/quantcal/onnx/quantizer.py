@@ -14,7 +14,7 @@ from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.node_trials import leave_in_float
-from quantcal.onnx._choose.started_run import filled_options, first_bits
+from quantcal.onnx._choose.started_run import filled_options, first_bits, kept_for
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES
 from quantcal.onnx._correct.corrections import Corrections
 from quantcal.onnx._model.model import load_light, model_inputs
@@ -32,7 +32,7 @@ from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._options.run_text import text_of_run
 from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
-from quantcal.onnx._runtime.kept_samples import FirstSamples, KeptSamples
+from quantcal.onnx._runtime.kept_samples import FirstSamples
 from quantcal.onnx._runtime.providers import check_providers
 from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._write.output import check_output
@@ -40,7 +40,6 @@ from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
 from quantcal.onnx.writer import write_prepared
 from quantcal.stability import Stability
-from quantcal.strategies.auto import FOLDS
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
@@ -153,11 +152,11 @@ def quantize(
                 new,
                 checkpoint=checkpoint,
                 progress=progress,
-                kept=KeptSamples(FOLDS, auto.samples) if auto else None,
+                kept=kept_for(auto),
                 keep=first.add,
             )
         observed = time.perf_counter()
-        found = _choose(run, policy, bits)
+        found = _choose(run, policy, bits, halves=asked.check_stability)
         computed = time.perf_counter()
     elif biased:
         first.fill(
@@ -213,7 +212,9 @@ class _Found:
     choice: Choice | None = None
 
 
-def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
+def _choose(
+    run: CalibrationRun, policy: Policy, bits: WeightBits, *, halves: bool
+) -> _Found:
     """Choose all ranges, and the nodes that take 7-bit weights."""
     prepared = run.prepared
     choice = choose_ranges(run, policy, bits)
@@ -222,7 +223,7 @@ def _choose(run: CalibrationRun, policy: Policy, bits: WeightBits) -> _Found:
         prepared = leave_in_float(prepared, choice.exclude)
         run = replace(run, prepared=prepared)
     table = compute_ranges(run.calibrator, policy, prepared)
-    stability = run.stability(policy, table)
+    stability = run.stability(policy, table) if halves else None
     if bits.undecided:
         found = estimate_saturation(prepared, run.calibrator, table)
         bits = with_reduced_nodes(

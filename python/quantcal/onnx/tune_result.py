@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from quantcal._text import plural
 from quantcal.onnx._choose.choice import percent, some
 from quantcal.onnx._choose.tuning import TunePoint
 from quantcal.onnx._timing.node_times import Latency
@@ -28,15 +29,15 @@ class TuneResult:
     max_drop
         The promise.
     drop_deciding
-        What the model loses on the samples that decided, in exact arithmetic.
+        What the model loses on the deciding samples, in exact arithmetic.
     drop
-        The same on samples that were kept apart.
+        The same on held-out samples.
     samples_deciding, samples
         The numbers of these samples.
     measure
         What the drop is of: "squared error", "KL" or "metric".
     evaluation
-        Of the written file on the samples that were kept apart, exact and native apart.
+        Of the written file on the held-out samples, exact and native apart.
     float_latency, integer_latency
         Times of the float model and of the written one on this machine.
     points
@@ -64,7 +65,7 @@ class TuneResult:
 
     @property
     def kept(self) -> bool:
-        """Whether the model keeps the promise on the samples that were kept apart."""
+        """Whether the model keeps the promise on held-out samples."""
         return self.drop <= self.max_drop
 
     def summary(self) -> str:
@@ -75,15 +76,16 @@ class TuneResult:
             (
                 "promise",
                 f"{verdict}: drop {percent(self.drop)} of {percent(self.max_drop)} allowed "
-                f"({self.measure}), on {self.samples} samples that were kept apart",
+                f"({self.measure}), on {plural(self.samples, 'held-out sample')}",
             ),
             (
                 "deciding",
-                f"drop {percent(self.drop_deciding)} on {self.samples_deciding} samples",
+                f"drop {percent(self.drop_deciding)} on "
+                f"{plural(self.samples_deciding, 'sample')}",
             ),
             (
                 "in float",
-                f"{len(self.exclude)} nodes: {some(self.exclude)}"
+                f"{plural(len(self.exclude), 'node')}: {some(self.exclude)}"
                 if self.exclude
                 else "no node of the chosen types",
             ),
@@ -100,7 +102,8 @@ class TuneResult:
                     "to do better",
                     "give more samples, or allow a larger drop"
                     if self.drop_deciding <= self.max_drop
-                    else "no set of nodes in float keeps the promise; allow a larger drop",
+                    else "no set that was tried keeps the promise; allow "
+                    + ("a larger drop" if self.in_time else "more time"),
                 )
             )
         if not self.in_time:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
@@ -14,14 +13,16 @@ from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
+from quantcal.onnx._choose.candidates import find_auto, replace_auto, without_rules
 from quantcal.onnx._choose.culprits import CulpritSearch
 from quantcal.onnx._choose.float_budget import parse_share
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
-from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.promise import Promise
-from quantcal.onnx._choose.started_run import Started, start
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._model.model import load_model, model_inputs
 from quantcal.onnx._options.keywords import takes_options, with_changes
@@ -31,6 +32,7 @@ from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._timing.measure import measure_times
 from quantcal.onnx._timing.node_times import NodeTimes
+from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trials import Trials
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx.evaluation import evaluate
@@ -63,10 +65,10 @@ def tune(
 ) -> TuneResult:
     """Write the fastest model that keeps a promise about accuracy.
 
-    Starts from the best strategy. Nodes that integers do not make faster stay in float
-    first, then the guiltiest, as few as keep the promise. Each is then put back into
-    integers if the promise allows. Every fifth sample is kept apart for the check.
-    The promise is checked on these samples at last.
+    Starts from the best strategy. If that breaks the promise, nodes that integers do not
+    make faster stay in float first, then the guiltiest, as few as keep the promise. Each
+    guilty one is then put back into integers if the promise allows. Every fifth sample is
+    held out of the search. The promise is checked on these samples at last.
 
     Parameters
     ----------
@@ -109,94 +111,158 @@ def tune(
     """
     asked = with_changes("tune", QuantizeKeywords, options, changes)
     allowed = parse_share(max_drop)
+    metric = None if metric is None else load_metric(metric)
+    refuse_weights_only("tune", asked)
+    until = end_of(time_limit)
     check_output(model, output, samples, *policy_files(asked.strategy))
     known = None if times is None else NodeTimes.of(times)
-    until = None if time_limit is None else time.monotonic() + time_limit
     inputs = model_inputs(load_model(model, weights=False).proto)
-    held = HeldOut(as_samples(samples, inputs), SAMPLES)
-    kept = KeptSamples(FOLDS, SAMPLES)
-    begun = start(model, held, asked, kept, progress=progress)
-    if not len(held.kept) or len(kept) < FOLDS:
-        raise CalibrationError(
-            f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
-            f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
-        )
-    choice = choose_ranges(begun.run, begun.policy, begun.bits)
-    if choice is not None:
-        begun = replace(begun, policy=choice.policy)
-    with ExitStack() as stack, count_runs("Tuning", show=progress) as on_run:
-        judge = open_judge(begun, kept, metric, stack)
-        known = known or _times(model, begun, asked, kept)
-        estimate = _estimate(known)
-        search = TuneSearch(
-            JointTrials(begun, kept, judge, folded=True),
-            Promise(judge, allowed),
-            estimate,
-            until,
-            on_run,
-        )
-        free = [
-            name for name in known.not_faster() if name in begun.run.prepared.plan.nodes
-        ]
-        ranked = (
-            []
-            if search.promise.is_kept(search.drop(()))
-            else _ranked(begun, search, kept, on_run)
-        )
-        order = [*free, *(name for name in ranked if name not in free)]
-        exclude = search.search(order)
-        checker = Promise(open_judge(begun, held.kept, metric, stack), allowed)
-        checked = JointTrials(begun, held.kept, checker.judge, folded=False)
-        drop = checker.drop(checked.damage(exclude), checked.indices)
+    with ExitStack() as stack:
+        held = HeldOut(as_samples(samples, inputs), SAMPLES)
+        kept = KeptSamples(FOLDS, SAMPLES, number_of=held.deciding)
+        stack.callback(held.kept.close)
+        stack.callback(kept.close)
+        begun = start(model, held, asked, kept, progress=progress)
+        if len(held.kept) < 2:
+            raise CalibrationError(
+                f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
+                f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
+            )
+        begun, asked = _with_choice(begun, asked, metric)
+        task = _Task(model, asked, begun, kept, held.kept, metric, allowed, until)
+        on_run = stack.enter_context(count_runs("Tuning", show=progress))
+        return _write(task, output, _search(task, known, stack, on_run))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is tuned, and on which samples."""
+
+    model: Model
+    asked: QuantizeOptions
+    begun: Started
+    kept: KeptSamples
+    held: KeptSamples
+    metric: Callable[..., Any] | str | None
+    max_drop: float
+    until: float | None
+
+    @property
+    def fixed(self) -> QuantizeOptions:
+        """The options, with the chosen strategies."""
+        return replace(self.asked, strategy=self.begun.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The nodes in float, those that integers do not make faster, and the drops."""
+
+    exclude: tuple[str, ...]
+    free: tuple[str, ...]
+    drop_deciding: float
+    drop: float
+    search: TuneSearch
+
+
+def _with_choice(
+    begun: Started, asked: QuantizeOptions, metric: Callable[..., Any] | str | None
+) -> tuple[Started, QuantizeOptions]:
+    """Put in place of ``auto`` the best strategies, and leave what it leaves in float."""
+    policy, auto = begun.policy, find_auto(begun.policy)
+    if auto is not None and metric is not None:
+        policy = replace_auto(policy, replace(auto, metric=metric))
+    choice = choose_ranges(begun.run, policy, begun.bits)
+    if choice is None:
+        return begun, asked
+    prepared = leave_in_float(begun.run.prepared, choice.exclude)
+    run = replace(begun.run, prepared=prepared)
+    exclude = tuple(dict.fromkeys((*asked.exclude, *choice.exclude)))
+    return replace(begun, run=run, policy=choice.policy), replace(
+        asked, exclude=exclude
+    )
+
+
+def _search(
+    task: _Task,
+    known: NodeTimes | None,
+    stack: ExitStack,
+    on_run: Callable[[], object],
+) -> _Found:
+    """Find the nodes to leave in float, and check the promise on the held-out samples."""
+    begun = task.begun
+    judge = open_judge(begun, task.kept, task.metric, stack)
+    known = known or _times(task)
+    search = TuneSearch(
+        JointTrials(begun, task.kept, judge, folded=True),
+        Promise(judge, task.max_drop),
+        _estimate(known),
+        task.until,
+        on_run,
+    )
+    nodes = begun.run.prepared.plan.nodes
+    free = tuple(name for name in known.not_faster() if name in nodes)
+    ranked: list[str] = []
+    if not search.promise.is_kept(search.drop(())):
+        ranked = _ranked(begun, search, task.kept, on_run)
+    exclude = search.search(free, ranked)
+    checker = Promise(open_judge(begun, task.held, task.metric, stack), task.max_drop)
+    checked = JointTrials(begun, task.held, checker.judge, folded=False)
+    drop = checker.drop(checked.damage(exclude), checked.indices)
+    return _Found(exclude, free, search.drop(exclude), drop, search)
+
+
+def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneResult:
+    """Write the model, and measure it as it will run."""
+    prepared = task.begun.run.prepared
+    plan = NodePlans(prepared).without(found.exclude) or prepared.plan
+    gone = {*prepared.plan.tensors} - {*plan.tensors}
+    exclude = tuple(dict.fromkeys((*task.asked.exclude, *found.exclude)))
     written = quantize(
-        model,
+        task.model,
         output,
-        calibrator=begun.run.calibrator,
+        calibrator=task.begun.run.calibrator,
         options=replace(
-            asked,
-            strategy=begun.policy,
-            exclude=tuple(dict.fromkeys((*asked.exclude, *exclude))),
+            task.asked,
+            strategy=without_rules(task.begun.policy, gone),
+            exclude=exclude,
         ),
     )
-    few = [held.kept.feed(index) for index in range(len(held.kept))]
-    native = evaluate(model, output, few)
-    final = measure_times(model, output, few[:_TIMED_SAMPLES], rounds=5)
-    held.kept.close()
-    kept.close()
+    few = [task.held.feed(index) for index in range(len(task.held))]
+    native = evaluate(task.model, output, few)
+    final = measure_times(task.model, output, few[:_TIMED_SAMPLES], rounds=5)
     return TuneResult(
-        written,
-        exclude,
-        allowed,
-        search.drop(exclude),
-        drop,
-        len(kept),
+        replace(written, samples=task.begun.run.samples),
+        found.exclude,
+        task.max_drop,
+        found.drop_deciding,
+        found.drop,
+        len(task.kept),
         len(few),
-        search.promise.measure,
+        found.search.promise.measure,
         native,
         final.float_latency,
         final.integer_latency,
-        tuple(search.points),
-        free=tuple(free),
-        in_time=not search.is_late,
+        tuple(found.search.points),
+        free=found.free,
+        in_time=not found.search.ended_early,
     )
 
 
-def _times(
-    model: Model, begun: Started, asked: QuantizeOptions, kept: KeptSamples
-) -> NodeTimes:
+def _times(task: _Task) -> NodeTimes:
     """Measure the times of nodes with all of them quantized."""
     with working():
         folder = TemporaryFolder()
     try:
         path = folder.path / "all.onnx"
         quantize(
-            model,
+            task.model,
             path,
-            calibrator=begun.run.calibrator,
-            options=replace(asked, strategy=begun.policy),
+            calibrator=task.begun.run.calibrator,
+            options=task.fixed,
         )
-        few = [kept.feed(index) for index in range(min(_TIMED_SAMPLES, len(kept)))]
-        return measure_times(model, path, few)
+        few = min(_TIMED_SAMPLES, len(task.kept))
+        samples = [task.kept.feed(index) for index in range(few)]
+        return measure_times(task.model, path, samples)
     finally:
         folder.close()
 
@@ -224,7 +290,7 @@ def _ranked(
         folds = Folds(prepared, run.calibrator, run.parts, run.earlier)
         grids = folds.grids(begun.policy, session)
         found = CulpritSearch(trials, NodePlans(prepared), grids, {})
-        limit = None if search.until is None else search.until - time.monotonic()
+        limit = time_left(search.until)
         alone = found.ranking(prepared.plan, time_limit=limit, on_run=on_run)
     rest = [name for name in prepared.plan.nodes if name not in alone]
     return [*alone, *rest]

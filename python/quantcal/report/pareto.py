@@ -48,12 +48,16 @@ def draw_pareto(
     """
     canvas.require()
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     timed = [point for point in points if point[2] is not None]
     figure = Figure(figsize=(9.0 if timed else 5.0, 3.6), layout="constrained")
     panels = list(figure.subplots(1, 2 if timed else 1, squeeze=False)[0])
     _panel(panels[-1], [(p[0], p[1]) for p in points], (chosen[0], chosen[1]))
     panels[-1].set_xlabel("nodes in float")
+    panels[-1].set_xlim(-0.5, max(point[0] for point in points) + 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].legend(fontsize=canvas.SMALL, frameon=False)
     if timed:
         _panel(panels[0], [(p[2], p[1]) for p in timed], (chosen[2], chosen[1]))
         panels[0].set_xlabel("milliseconds a sample (estimated)")
@@ -61,17 +65,20 @@ def draw_pareto(
             panels[0].axvline(float_ms, color=canvas.EDGE, linestyle=":")
             panels[0].annotate(
                 "float model",
-                (float_ms, 1.0),
+                (float_ms, 0.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(-3, -10),
+                xytext=(-3, 4),
                 textcoords="offset points",
                 ha="right",
+                va="bottom",
+                rotation=90,
                 fontsize=canvas.SMALL,
                 color=canvas.TEXT,
             )
     for panel in panels:
         panel.axhline(max_drop, color=canvas.CHOSEN, linestyle="--", linewidth=1)
-        if any(point[1] > 0 for point in points):
+        # A logarithm shows no drop of 0, nor a metric that is better than in float.
+        if all(point[1] > 0 for point in points):
             panel.set_yscale("log")
     panels[0].set_ylabel(f"drop ({measure})")
     panels[0].annotate(
@@ -86,6 +93,22 @@ def draw_pareto(
     return figure
 
 
+def check_picture(path: Path) -> None:
+    """Check that a picture can be written there, before the work that it shows.
+
+    Raises
+    ------
+    CalibrationError
+        If the suffix is not known.
+    ImportError
+        If matplotlib is missing.
+    """
+    canvas.require()
+    from matplotlib.figure import Figure
+
+    _kind_of(path, Figure())
+
+
 def save_pareto(figure: Figure, path: Path) -> None:
     """Write the picture; the suffix of the path is its format.
 
@@ -94,6 +117,13 @@ def save_pareto(figure: Figure, path: Path) -> None:
     CalibrationError
         If the suffix is not known, or the file cannot be written.
     """
+    kind = _kind_of(path, figure)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format=kind)
+    write_bytes(path, drawn.getvalue())
+
+
+def _kind_of(path: Path, figure: Figure) -> str:
     kinds = sorted(figure.canvas.get_supported_filetypes())
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
@@ -101,9 +131,7 @@ def save_pareto(figure: Figure, path: Path) -> None:
         raise CalibrationError(
             f'{path}: a picture cannot end in "{path.suffix}"; take one of {endings}'
         )
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=150, format=kind)
-    write_bytes(path, drawn.getvalue())
+    return kind
 
 
 def _panel(
@@ -123,11 +151,11 @@ def _panel(
         [x for x, _ in front],
         [y for _, y in front],
         color=canvas.STRATEGY,
+        drawstyle="steps-post",
         label="best",
     )
     if chosen[0] is not None:
         ax.plot([chosen[0]], [chosen[1]], "D", color=canvas.CHOSEN, label="written")
-    ax.legend(fontsize=canvas.SMALL, frameon=False)
     ax.grid(color=canvas.GUIDE)
     ax.set_axisbelow(True)
 

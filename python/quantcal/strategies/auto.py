@@ -32,8 +32,8 @@ class Auto:
     Parameters
     ----------
     samples
-        The number of samples to try strategies on at most, spread evenly over all. More
-        take longer and separate strategies better.
+        The number of samples to try strategies on at most, spread evenly over all. Fewer
+        than 8 count as 8. More take longer and separate strategies better.
     metric
         Your measure of quality, where the loss of the outputs is not what counts: a
         callable as for :func:`quantcal.onnx.evaluate`, or its name as

@@ -58,7 +58,10 @@ def test_the_model_is_the_librarys(
     assert facts["weights"].endswith(f": {result.reduce_range_reason}")
     if keep:
         # The histograms give the same ranges again.
-        strategy = options.get("strategy", "mse")
+        strategy = options.get("strategy")
+        if strategy is None:
+            assert result.choice is not None
+            strategy = result.choice.policy
         activation = options.get("activation_type", "uint8")
         assert qc.load(stats).compute(strategy, format=activation) == result.table
 
@@ -83,7 +86,7 @@ def test_the_summary_tells_what_is_in_the_file(tmp_path: Path) -> None:
 def test_tables_and_histograms_are_kept_on_request(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made = [tmp_path / name for name in ("m.onnx", "s.qcal", "t.json")]
-    keep = ["--save-stats", made[1], "--save-table", made[2]]
+    keep = ["-s", "mse", "--save-stats", made[1], "--save-table", made[2]]
     done = call("quantize", model, "-o", made[0], "--samples", data, *keep)
     config = tmp_path / "m.quantcal.toml"
     assert done.facts["also written"] == f"{config}, {made[1]}, {made[2]}"

@@ -71,7 +71,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     onnx.save(onnx_models.conv_net(), "model.onnx")
     Path("calibration").mkdir()
     Path("model.int8.quantcal.toml").write_text('strategy = "minmax"\n', "utf-8")
-    batches = [onnx_models.random(1, 3, 9, 12, seed=seed) for seed in range(4)]
+    batches = [onnx_models.random(1, 3, 9, 12, seed=seed) for seed in range(10)]
     for i, batch in enumerate(batches):
         np.savez(f"calibration/{i}.npz", x=batch)
     return {"np": np, "qc": qc, "batches": batches}

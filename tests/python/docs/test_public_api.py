@@ -22,6 +22,7 @@ OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"
 
 NAMES = {
     "ACIQ",
+    "Auto",
     "KL",
     "MSE",
     "CalibrationError",

@@ -136,6 +136,7 @@ def test_kl_resolution_is_an_option() -> None:
 
 
 NAMES: dict[str, qc.Strategy] = {
+    "auto": qc.Auto(),
     "minmax": qc.MinMax(),
     "percentile": qc.Percentile(99.99),
     "percentile_99.9": qc.Percentile(99.9),
@@ -188,6 +189,7 @@ def test_the_name_in_the_table_makes_the_same_strategy_again() -> None:
 
 def test_all_known_names_are_listed() -> None:
     assert set(names()) == {
+        "auto",
         "minmax",
         "percentile",
         "percentile_adaptive",

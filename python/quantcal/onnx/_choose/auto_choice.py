@@ -21,7 +21,7 @@ from quantcal.onnx._choose.joint_trials import JointTrials
 from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.pick import compare
-from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
+from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
 from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
@@ -135,8 +135,10 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
     report("Improving their ranges")
+    sources = task.run.prepared.plan.sources
+    several = with_partners(suspects, session.tensors, sources)
     current, improved = improve(
-        trials, best, finalists, suspects, runs=_RUNS * len(task.samples), until=until
+        trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
     )
     choice = _finish(task, trials, choice, current, improved, suspects)
     report("Trying corrected biases")
@@ -241,32 +243,31 @@ def _finish(
 ) -> Choice:
     names = trials.session.tensors
     by_name: Mapping[str, Strategy] = {str(each): each for each in CANDIDATES}
+    assigned, _ = task.policy.assign(task.run.calibrator)
+    changes = []
     chosen: dict[str, Strategy] = {}
-    for change in improved:
-        chosen |= {names[row]: by_name[change.strategy] for row in change.rows}
-    assigned, _ = task.policy.assign(names) if names else ({}, ())
-    chosen = {n: s for n, s in chosen.items() if isinstance(assigned[n][1], Auto)}
-    changes = tuple(
-        Change(tuple(names[r] for r in c.rows), c.strategy, c.before, c.after)
-        for c in improved
-    )
+    for each in improved:
+        # Other strategies that the caller gave are not replaced.
+        free = [names[r] for r in each.rows if isinstance(assigned[names[r]][1], Auto)]
+        changes.append(Change(tuple(free), each.strategy, each.before, each.after))
+        chosen |= dict.fromkeys(free, by_name[each.strategy])
     loss = choice.loss
     if changes:
         loss = trials.loss(current, trials.indices)
-    single = [each for each in suspects if len(each.rows) == 1]
-    worst = tuple(TensorLoss(names[each.rows[0]], each.loss) for each in single[:10])
+    single = [s for s in suspects if len(s.rows) == 1]
+    worst = tuple(TensorLoss(names[s.rows[0]], s.loss) for s in single[:10])
     in_float: tuple[str, ...] = ()
     without_worst = None
     if worst:
         least = _WORTH_NAMING * worst[0].loss
-        rows = [e.rows[0] for e in single[:_NAMED] if e.loss >= least]
+        rows = [s.rows[0] for s in single[:_NAMED] if s.loss >= least]
         in_float = tuple(names[row] for row in rows)
         grids = [without(each, rows) for each in current]
         without_worst = trials.loss(grids, trials.indices)
     return replace(
         choice,
         policy=with_tensors(choice.policy, chosen),
-        changes=changes,
+        changes=tuple(changes),
         loss=loss,
         worst=worst,
         loss_without_worst=without_worst,

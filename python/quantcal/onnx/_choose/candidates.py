@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from quantcal.strategies.auto import Auto
 from quantcal.strategies.base import Strategy
@@ -44,6 +44,13 @@ def with_tensors(policy: Policy, chosen: Mapping[str, Strategy]) -> Policy:
         return policy
     rules = Policy([(pattern_of(name), each) for name, each in chosen.items()])
     return rules + policy
+
+
+def without_rules(policy: Policy, names: Collection[str]) -> Policy:
+    """Return the policy without rules for these tensors alone, which no longer exist."""
+    gone = {*names, *map(pattern_of, names)}
+    left = [(text, each) for text, each in policy.rules if text not in gone]
+    return policy if len(left) == len(policy.rules) else Policy(left)
 
 
 def pattern_of(name: str) -> str:

@@ -52,7 +52,7 @@ class Choice:
     strategy
         The best strategy for all tensors together.
     losses
-        Of all candidates, smallest first.
+        Of all candidates. Those that ran all samples come first, the smallest before all.
     measures
         Output → how its loss is measured: "squared error", "KL", "disagreement" or
         "metric".

@@ -44,18 +44,9 @@ class FloatBudget:
     share: float
     keep: int
 
-    @classmethod
-    def of(
-        cls,
-        prepared: Prepared,
-        keep_float: int | None,
-        budget: float | str | None,
-        counted: str,
-        counts: Mapping[str, int],
-    ) -> FloatBudget:
-        """Check what a caller allows; by default a twentieth of the nodes, and at least one.
-
-        ``counts`` has the multiply-adds of nodes.
+    @staticmethod
+    def check(keep_float: int | None, budget: float | str | None, counted: str) -> None:
+        """Check what a caller allows, before anything runs.
 
         Raises
         ------
@@ -66,12 +57,34 @@ class FloatBudget:
             raise CalibrationError(
                 f"budget_of is {shown(counted)}. Give one of {', '.join(COUNTED)}."
             )
-        sizes = _sizes(prepared, counts)
-        total = len(sizes["nodes"])
         if keep_float is not None and not _is_count(keep_float):
             raise CalibrationError(
                 f"keep_float is {shown(keep_float)}. Give a number of nodes, 0 or more."
             )
+        if budget is not None:
+            parse_share(budget)
+
+    @classmethod
+    def of(
+        cls,
+        prepared: Prepared,
+        keep_float: int | None,
+        budget: float | str | None,
+        counted: str,
+        counts: Mapping[str, int],
+    ) -> FloatBudget:
+        """Apply what a caller allows; by default a twentieth of the nodes, at least one.
+
+        ``counts`` has the multiply-adds of nodes.
+
+        Raises
+        ------
+        CalibrationError
+            As :meth:`check`.
+        """
+        cls.check(keep_float, budget, counted)
+        sizes = _sizes(prepared, counts)
+        total = len(sizes["nodes"])
         if budget is None and keep_float is not None:
             return cls(sizes, counted, 1.0, min(keep_float, total))
         share = DEFAULT if budget is None else parse_share(budget)

@@ -1,4 +1,4 @@
-"""Every fifth sample is kept apart, to check the result."""
+"""Held-out samples: every fifth one is kept apart, to check the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ class HeldOut:
 
     def __init__(self, samples: Samples, most: int) -> None:
         self._samples = samples
-        self.kept = KeptSamples(1, most)
+        self.kept = KeptSamples(
+            1, most, number_of=lambda number: number * PERIOD + PERIOD - 1
+        )
+
+    @staticmethod
+    def deciding(number: int) -> int:
+        """Return the number among all samples of one that is not held out."""
+        return number + number // (PERIOD - 1)
 
     def __iter__(self) -> Iterator[Feed]:
         for number, feed in enumerate(self._samples):

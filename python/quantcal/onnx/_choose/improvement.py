@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,15 +90,22 @@ def improve(
             continue
         name = min(tried, key=lambda each: tried[each][1])
         made, loss = tried[name]
-        if loss > now * (1 - _GAIN):
+        if not _gains(now, loss):
             continue
         left -= len(confirm)
         damage = trials.damage(made, confirm)
         before, after = (trials.judge.loss(d, confirm) for d in (sure, damage))
-        if after <= before * (1 - _GAIN):
+        if _gains(before, after):
             changes.append(Improvement(suspect.rows, name, before, after))
             current, now, sure = made, loss, damage
     return current, changes
+
+
+def _gains(before: float, after: float) -> bool:
+    """Whether a loss falls by more than noise; that of a metric may be below zero."""
+    if not math.isfinite(before):
+        return after < before
+    return after < before and after <= before - _GAIN * abs(before)
 
 
 def _different(

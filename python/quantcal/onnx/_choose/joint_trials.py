@@ -70,6 +70,10 @@ class JointTrials:
         """All samples."""
         return list(range(len(self._samples)))
 
+    def can_exclude(self, exclude: Collection[str]) -> bool:
+        """Whether a node is still quantized with these in float."""
+        return self._plans.without(exclude) is not None
+
     def damage(self, exclude: Collection[str]) -> Floats:
         """Return the damage of all samples with these nodes in float.
 

@@ -13,7 +13,6 @@ from quantcal.onnx._trial.trials import Trials, interval
 
 _FIRST = 4  # a quarter of the samples sorts out what is hopeless
 _FEWEST = 8  # samples of the first round
-_HOPELESS = 3.0  # times the loss of the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,9 @@ class StrategyLoss:
 def compare(
     trials: Trials, grids: Mapping[str, Sequence[Grids]]
 ) -> tuple[list[StrategyLoss], dict[str, NDArray[np.float64]]]:
-    """Return the losses of candidates, smallest first, and the damage of the finalists.
+    """Return the losses of candidates, and the damage of the finalists.
+
+    The finalists ran all samples. They come first, the smallest loss before all others.
 
     Parameters
     ----------
@@ -55,10 +56,10 @@ def compare(
     losses = {name: trials.judge.loss(damage, first) for name, damage in early.items()}
     best = min(losses.values())
     found, damages = [], {}
-    for name, damage in early.items():
-        samples = first
-        if losses[name] <= _HOPELESS * best and rest:
-            damage = np.concatenate([damage, trials.damage(grids[name], rest)])
+    for name, begun in early.items():
+        damage, samples = begun, first
+        if rest and not trials.judge.is_hopeless(losses[name], best):
+            damage = np.concatenate([begun, trials.damage(grids[name], rest)])
             samples = [*first, *rest]
         if len(samples) == len(trials.samples):
             damages[name] = damage

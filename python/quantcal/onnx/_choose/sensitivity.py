@@ -9,7 +9,8 @@ a ranking is right even where the whole quantized model has collapsed.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from quantcal.onnx._trial.trial_session import Grids, only
@@ -75,8 +76,34 @@ def find_suspects(
     return sorted(done, key=lambda each: (-each.loss, each.rows))
 
 
+def with_partners(
+    suspects: Sequence[Suspects],
+    names: Sequence[str],
+    sources: Mapping[str, tuple[str, ...]],
+) -> list[Suspects]:
+    """Add the tensors that share a range with each; one strategy decides for all of them.
+
+    Parameters
+    ----------
+    suspects : sequence of Suspects
+    names : sequence of str
+        The tensor of each row.
+    sources : mapping of str to tuple of str
+        Tensor → the tensors from whose values its range is computed.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, name in enumerate(names):
+        groups.setdefault(sources[name], []).append(row)
+    found: dict[tuple[int, ...], Suspects] = {}
+    for each in suspects:
+        whole = {row for one in each.rows for row in groups[sources[names[one]]]}
+        rows = tuple(sorted(whole))
+        found.setdefault(rows, Suspects(rows, each.loss))
+    return list(found.values())
+
+
 def _parts(rows: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
     """Divide rows into neighbors of the graph."""
     count = min(count, len(rows))
     ends = [len(rows) * part // count for part in range(count + 1)] if count else []
-    return [rows[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [rows[a:b] for a, b in itertools.pairwise(ends)]

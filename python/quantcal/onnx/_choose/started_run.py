@@ -1,10 +1,11 @@
-"""The first steps of a run that chooses: fill in options, prepare the model, run the samples."""
+"""The first steps of a run that chooses: options, the prepared model, and the samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import CalibrationRun, run_samples
@@ -16,10 +17,27 @@ from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._runtime.kept_samples import KeptSamples
+from quantcal.onnx._trial.metric_judge import load_metric
+from quantcal.strategies.auto import FOLDS, Auto
 from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
+
+
+def refuse_weights_only(function: str, asked: QuantizeOptions) -> None:
+    """Refuse a run without activations.
+
+    Raises
+    ------
+    CalibrationError
+        When they stay in float.
+    """
+    if asked.activation_type == "none":
+        raise CalibrationError(
+            f'{function}() looks at activations, and activation_type is "none". '
+            "Leave it out."
+        )
 
 
 def filled_options(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
@@ -29,6 +47,21 @@ def filled_options(asked: QuantizeOptions, calibrator: Calibrator | None) -> Opt
         activation, known = activation_from_histograms(calibrator, asked.target)
         asked = replace(asked, activation_type=activation)
     return Options.of(asked, known)
+
+
+def kept_for(auto: Auto | None) -> KeptSamples | None:
+    """Return where the samples for ``auto`` are kept; None without it.
+
+    Raises
+    ------
+    CalibrationError
+        When its metric cannot be imported, before the samples run.
+    """
+    if auto is None:
+        return None
+    if auto.metric is not None:
+        load_metric(auto.metric)
+    return KeptSamples(FOLDS, auto.samples)
 
 
 def first_bits(options: Options) -> WeightBits:
@@ -54,6 +87,7 @@ class Started:
     policy
         The strategies, with tensors in place of nodes.
     bits
+        Of weights.
     """
 
     run: CalibrationRun

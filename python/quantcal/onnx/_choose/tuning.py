@@ -44,6 +44,10 @@ class TuneSearch:
         The time of ``time.monotonic`` at which to stop; None for no limit.
     on_trial
         Called after each model.
+    points
+        The models that were tried.
+    ended_early
+        Whether the time ended the search.
     """
 
     trials: JointTrials
@@ -52,11 +56,14 @@ class TuneSearch:
     until: float | None = None
     on_trial: Callable[[], object] = lambda: None
     points: list[TunePoint] = field(default_factory=list)
+    ended_early: bool = False
 
     @property
     def is_late(self) -> bool:
-        """Whether the time is over."""
-        return self.until is not None and time.monotonic() >= self.until
+        """Whether the time is over; asked only where something is left to try."""
+        if self.until is not None and time.monotonic() >= self.until:
+            self.ended_early = True
+        return self.ended_early
 
     def drop(self, exclude: Collection[str]) -> float:
         """Return what a model loses, and note it."""
@@ -70,15 +77,25 @@ class TuneSearch:
         self.on_trial()
         return drop
 
-    def search(self, order: Sequence[str]) -> tuple[str, ...]:
-        """Return nodes to leave in float, from an order of nodes, the guiltiest first.
+    def search(self, free: Sequence[str], ranked: Sequence[str]) -> tuple[str, ...]:
+        """Return nodes to leave in float.
 
         The shortest beginning of the order that keeps the promise is found by doubling
-        and bisection. Then each of its nodes is put back into integers, the least guilty
+        and bisection. Then each guilty node is put back into integers, the least guilty
         first, if the promise is still kept. Without success, the best model is returned.
+
+        Parameters
+        ----------
+        free : sequence of str
+            Nodes that integers do not make faster. They come first and stay.
+        ranked : sequence of str
+            The nodes, the guiltiest first.
         """
+        order = [*free, *(name for name in ranked if name not in free)]
         low, high = -1, 0  # the promise is broken with the first `low` nodes
-        limit = len(order) - 1  # one node must stay quantized
+        limit = max(len(order) - 1, 0)  # one node must stay quantized
+        while limit and not self.trials.can_exclude(order[:limit]):
+            limit -= 1
         while not self.promise.is_kept(self.drop(order[:high])):
             if high >= limit or self.is_late:
                 return min(self.points, key=lambda point: point.drop).exclude
@@ -89,10 +106,10 @@ class TuneSearch:
                 high = middle
             else:
                 low = middle
-        return self._put_back(list(order[:high]))
+        return self._put_back(list(order[:high]), len(free))
 
-    def _put_back(self, exclude: list[str]) -> tuple[str, ...]:
-        for name in list(reversed(exclude)):
+    def _put_back(self, exclude: list[str], free: int) -> tuple[str, ...]:
+        for name in list(reversed(exclude[free:])):
             if self.is_late:
                 break
             fewer = [other for other in exclude if other != name]

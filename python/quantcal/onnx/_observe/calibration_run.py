@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
@@ -62,7 +63,7 @@ class CalibrationRun:
         """Return how far the halves agree; None when they were not separated."""
         if not self.parts:
             return None
-        first, second = (merged(self.parts[turn::2]) for turn in range(2))
+        first, second = (reduce(operator.add, self.parts[turn::2]) for turn in range(2))
         one, other = (
             compute_ranges(half, policy, self.prepared, among=self.calibrator)
             for half in (first, second)
@@ -72,15 +73,6 @@ class CalibrationRun:
             {n: table[n] for n in {**one, **other} if reached[n] is None}
         )
         return Stability.of((first, second), (one, other), covered)
-
-
-def merged(parts: Sequence[Calibrator]) -> Calibrator:
-    """Return the sum of calibrators with equal settings; at least one."""
-    first = parts[0]
-    total = empty_calibrator(first, None, "ignore")
-    for part in parts:
-        total.merge(part)
-    return total
 
 
 def run_samples(

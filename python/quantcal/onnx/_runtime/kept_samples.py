@@ -7,7 +7,7 @@ consecutive samples is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from quantcal.onnx._graph.inputs import Feed
@@ -25,10 +25,19 @@ class KeptSamples:
         Number of samples to keep at most; at least two groups of k.
     memory : int
         Bytes that stay in memory; the rest goes to disk.
+    number_of : callable
+        From the number of a sample here to the caller's, if others stand between them.
     """
 
-    def __init__(self, folds: int, most: int, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        folds: int,
+        most: int,
+        memory: int = MEMORY,
+        number_of: Callable[[int], int] = lambda number: number,
+    ) -> None:
         self.folds = folds
+        self._number_of = number_of
         self._most = max(most, 2 * folds)
         self._stride = 1
         self._numbers: list[int] = []
@@ -65,7 +74,11 @@ class KeptSamples:
 
     def where(self, index: int) -> str:
         """Return the name of a kept sample in errors."""
-        return f"sample {self._numbers[index]}"
+        return f"sample {self.number(index)}"
+
+    def number(self, index: int) -> int:
+        """Return the number of a kept sample among all that the caller gave."""
+        return self._number_of(self._numbers[index])
 
     def fold(self, index: int) -> int:
         """Return the fold of a kept sample."""

@@ -6,7 +6,8 @@ So 0 is the float model and 1 is useless, for every output of every model.
 
 For probabilities and logits of classes the damage is the divergence KL(float‖quantized) of
 each row. Below it stands the divergence from the mean distribution, which is the mutual
-information of input and class. Whole numbers, such as labels, count by how many differ, if
+information of input and class. Such an output has its classes in the last dimension, as
+many in every sample. Whole numbers, such as labels, count by how many differ, if
 there is no other output. The worst output counts.
 """
 
@@ -36,6 +37,7 @@ _MEASURES = {
     "labels": "disagreement",
 }
 _TINY = 1e-12  # smaller probabilities count as this one
+_HOPELESS = 3.0  # times the loss of the best
 _SUM = 1e-3  # how far a sum of probabilities may be from 1
 _LOGITS = re.compile("logit", re.IGNORECASE)
 
@@ -96,11 +98,14 @@ class Judge:
         """Return the damage of one sample, by output; infinite when it is not finite."""
         wanted = self._reference[sample]
         found = []
-        for kind, want, got in zip(self._kinds, wanted, outputs, strict=True):
+        for name, kind, want, got in zip(
+            self.names, self._kinds, wanted, outputs, strict=True
+        ):
             if kind and np.shape(want) != np.shape(got):
                 raise CalibrationError(
-                    f"An output has shape {list(np.shape(want))} in the float model, but "
-                    f"{list(np.shape(got))} in the quantized one."
+                    f"Output {name!r} has shape {list(np.shape(want))} in the float model, "
+                    f"but {list(np.shape(got))} in the quantized one. Both need the same "
+                    "to be compared."
                 )
             found.append(_damage(kind, want, got))
         return np.array(found, np.float64)
@@ -130,6 +135,10 @@ class Judge:
             if kind
         }
 
+    def is_hopeless(self, loss: float, best: float) -> bool:
+        """Whether a loss on a few samples shows that more need not run."""
+        return loss > _HOPELESS * best
+
     def sample_loss(self, damage: Floats) -> float:
         """Return the loss of one sample; the mean over samples is about the loss of all.
 
@@ -151,10 +160,16 @@ class Judge:
 
     def _kind(self, index: int) -> str:
         """Return what an output is: a kind, or "" if nothing of it can be compared."""
-        kinds = set()
+        kinds, widths = set(), set()
         for sample in range(len(self._reference)):
-            kinds.add(_kind_of(self._reference[sample][index], self.names[index]))
-        return kinds.pop() if len(kinds) == 1 else "values" if "values" in kinds else ""
+            value = self._reference[sample][index]
+            if isinstance(value, np.ndarray) and not value.size:
+                continue  # says nothing, and loses nothing
+            kinds.add(_kind_of(value, self.names[index]))
+            widths.add(np.shape(value)[-1:])
+        kind = kinds.pop() if len(kinds) == 1 else "values" if kinds else ""
+        # Without the same classes in all samples there is no mean distribution.
+        return "values" if kind in _ROWS and len(widths) > 1 else kind
 
     def _mean(self, index: int, kind: str) -> Any:
         """Return the mean of an output's values or rows over all samples."""
@@ -173,21 +188,19 @@ class Judge:
 
 
 def _kind_of(value: Any, name: str) -> str:
-    if not isinstance(value, np.ndarray):
-        return ""  # sequences and maps
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufV":
+        return ""  # sequences, maps and text
     if value.dtype.kind in "biu":
         return "labels"
-    if value.dtype.kind not in "fV":
-        return ""  # text
     if value.ndim < 2 or value.shape[-1] < 2:
         return "values"
     rows = np.asarray(value, np.float64)
-    if (rows >= 0).all() and (rows <= 1 + _SUM).all():
-        if value.size and np.allclose(rows.sum(axis=-1), 1, atol=_SUM):
-            return "probabilities"
-    elif _LOGITS.search(name) and np.isfinite(rows).all():
-        return "logits"
-    return "values"
+    sums = rows.sum(axis=-1)
+    if ((rows >= 0) & (rows <= 1 + _SUM)).all() and np.allclose(sums, 1, atol=_SUM):
+        return "probabilities"
+    # The classes of an image's pixels are in the second dimension.
+    named = _LOGITS.search(name) and value.ndim < 4
+    return "logits" if named and np.isfinite(rows).all() else "values"
 
 
 def _damage(kind: str, want: Any, got: Any) -> float:
@@ -195,7 +208,11 @@ def _damage(kind: str, want: Any, got: Any) -> float:
         return _squared_error(want, got)
     if kind == "labels":
         return float(np.not_equal(want, got).sum())
-    return _divergence(_rows(kind, want), _rows(kind, got)) if kind else 0.0
+    if not kind:
+        return 0.0
+    if not np.isfinite(np.asarray(got, np.float64)).all():
+        return np.inf
+    return _divergence(_rows(kind, want), _rows(kind, got))
 
 
 def _variation(kind: str, want: Any, mean: Any) -> float:
@@ -219,25 +236,24 @@ def _squared_error(want: Any, got: Any) -> float:
 
 def _divergence(p: Floats, q: Floats) -> float:
     """Return KL(p‖q) of all rows together, in nats."""
-    q = np.maximum(np.nan_to_num(q, nan=0.0), _TINY)
-    q = q / q.sum(axis=-1, keepdims=True)
-    terms = p * (np.log(np.maximum(p, _TINY)) - np.log(q))
-    return max(float(terms.sum()), 0.0)
+    return max(float((p * (np.log(p) - np.log(q))).sum()), 0.0)
 
 
 def _rows(kind: str, value: Any) -> Floats:
-    """Return probabilities, a row for each distribution."""
+    """Return positive probabilities of sum 1, a row for each distribution."""
+    if not np.size(value):
+        return np.zeros((0, 1))
     rows = np.asarray(value, np.float64).reshape(-1, np.shape(value)[-1])
-    if kind == "probabilities":
-        return np.maximum(rows, 0.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        powers = np.exp(rows - rows.max(axis=-1, keepdims=True))
-        found: Floats = powers / powers.sum(axis=-1, keepdims=True)
+    if kind == "logits":
+        rows = np.exp(rows - rows.max(axis=-1, keepdims=True))
+        rows = rows / rows.sum(axis=-1, keepdims=True)
+    rows = np.maximum(rows, _TINY)
+    found: Floats = rows / rows.sum(axis=-1, keepdims=True)
     return found
 
 
 def _ratio(damage: float, scale: float) -> float:
     """Return damage by scale; an output that never varies loses all by any damage."""
-    if scale > 0:
-        return damage / scale
-    return 0.0 if damage == 0 else float("inf")
+    if damage == 0:
+        return 0.0
+    return damage / scale if scale > 0 and np.isfinite(damage) else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._runtime.sample_callables import load_callable
 from quantcal.onnx._trial.judge import Floats, Judge
@@ -16,6 +18,23 @@ from quantcal.onnx._trial.judge import Floats, Judge
 # A metric such as right or wrong is often equal. Then the loss of the outputs decides, up to
 # a thousandth of the metric.
 _TIE = 1e-3
+
+
+def load_metric(metric: Callable[..., Any] | str) -> Callable[..., Any]:
+    """Return a metric that is given as a callable or by its name.
+
+    Raises
+    ------
+    CalibrationError
+        When it is neither, or cannot be imported.
+    """
+    if isinstance(metric, str):
+        return load_callable(metric)
+    if not callable(metric):
+        raise CalibrationError(
+            f'metric is {shown(metric)}. Give a callable, or "python:module:callable".'
+        )
+    return metric
 
 
 class MetricJudge(Judge):
@@ -38,7 +57,7 @@ class MetricJudge(Judge):
         samples: KeptSamples,
     ) -> None:
         super().__init__(names)
-        self._metric = load_callable(metric) if isinstance(metric, str) else metric
+        self._metric = load_metric(metric)
         self._samples = samples
         self._float: list[float] = []
 
@@ -49,12 +68,20 @@ class MetricJudge(Judge):
 
     def add(self, outputs: list[Any]) -> None:
         """Add the float model's outputs of the next sample."""
-        self._float.append(self._measure(len(self._float), outputs, "float"))
+        number = len(self._float)
+        found = self._measure(number, outputs, "float")
+        if not math.isfinite(found):
+            raise CalibrationError(
+                f"{self._samples.where(number)}: the metric of the float model is {found}. "
+                "It must be finite."
+            )
+        self._float.append(found)
         super().add(outputs)
 
     def damage(self, sample: int, outputs: Sequence[Any]) -> Floats:
         """Return the damage by output, and in the last place what the metric drops."""
         drop = self._float[sample] - self._measure(sample, outputs, "quantized")
+        drop = drop if math.isfinite(drop) else math.inf
         return np.append(super().damage(sample, outputs), drop)
 
     def loss(self, damage: Floats, samples: Sequence[int] | NDArray[Any]) -> float:
@@ -63,6 +90,10 @@ class MetricJudge(Judge):
             return 0.0
         outputs = super().loss(damage[:, :-1], samples)
         return float(damage[:, -1].mean()) + _TIE * min(outputs, 1.0)
+
+    def is_hopeless(self, loss: float, best: float) -> bool:
+        """Never: a metric of a few samples is coarse, and may be better than in float."""
+        return False
 
     def sample_loss(self, damage: Floats) -> float:
         """Return the drop of one sample."""
@@ -81,7 +112,8 @@ class MetricJudge(Judge):
         where = self._samples.where(sample)
         try:
             named = dict(zip(self.names, outputs, strict=True))
-            made = self._metric(sample, self._samples.feed(sample), named)
+            feed = self._samples.feed(sample)
+            made = self._metric(self._samples.number(sample), feed, named)
             first = next(iter(made.values())) if isinstance(made, Mapping) else made
             return float(first)
         except Exception as error:  # the caller's code
