@@ -18,10 +18,10 @@ from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.improvement import Improvement, improve
 from quantcal.onnx._choose.joint_trials import JointTrials
-from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
-from quantcal.onnx._choose.output_nodes import last_nodes
+from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
+from quantcal.onnx._choose.small_nodes import CLEARLY, find_small_nodes
 from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
@@ -47,7 +47,6 @@ _SUSPECT_RUNS = 8
 _SUSPECT_SAMPLES = 16
 _WORTH_NAMING = 0.1  # of the largest loss of a single tensor
 _NAMED = 4
-_CLEARLY = 0.1  # last nodes in float must lower the loss by a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,13 @@ class _Task:
     bits: WeightBits
     samples: KeptSamples
     folds: Folds
+
+    @property
+    def halves(self) -> tuple[list[int], list[int]]:
+        """The samples that propose changes, of the even folds, and those that confirm."""
+        every = range(len(self.samples))
+        even = [i for i in every if self.samples.fold(i) % 2 == 0]
+        return even, [i for i in every if self.samples.fold(i) % 2]
 
 
 def choose_ranges(
@@ -123,17 +129,16 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     until = None if limit is None else time.monotonic() + limit
     if loss == 0 or limit == 0 or not task.run.parts:
         return choice
-    report("Trying the last nodes in float")
-    choice = _without_last(task, choice, judge)
-    if choice.exclude:
-        plan = NodePlans(task.run.prepared).without(choice.exclude)
-        assert plan is not None
-        gone = [n for n in session.tensors if n not in plan.sites]
-        rows = session.rows(gone)
-        grids = {n: [without(g, rows) for g in each] for n, each in grids.items()}
-        finalists = {name: grids[name] for name in damages}
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
+    report("Trying small nodes in float")
+    choice = _without_small(task, choice, judge, suspects)
+    if choice.exclude:
+        prepared = leave_in_float(task.run.prepared, choice.exclude)
+        rows = session.rows(set(session.tensors) - set(prepared.plan.sites))
+        grids = {n: [without(g, rows) for g in each] for n, each in grids.items()}
+        finalists = {name: grids[name] for name in damages}
+        suspects = [each for each in suspects if not set(each.rows) & set(rows)]
     report("Improving their ranges")
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
@@ -151,12 +156,10 @@ def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
     Half of the samples measure the shifts, and the other half judges.
     """
     run, samples = task.run, task.samples
-    folds = range(samples.folds)
     begun = Started(run, choice.policy, task.bits)
     prepared = leave_in_float(run.prepared, choice.exclude)
     joint = JointTrials(begun, samples, judge, folded=True)
-    proposing = [i for i in joint.indices if samples.fold(i) in folds[::2]]
-    confirming = [i for i in joint.indices if samples.fold(i) in folds[1::2]]
+    proposing, confirming = task.halves
     if "bias" in prepared.options.corrections or not proposing or not confirming:
         return choice
     table = compute_ranges(run.calibrator, choice.policy, prepared)
@@ -167,33 +170,35 @@ def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
     after = joint.loss_of(changed, confirming)
     runs = choice.runs + len(feeds) + 2 * len(confirming)
     choice = replace(choice, runs=runs)
-    if after > before * (1 - _CLEARLY):
+    if after > before * (1 - CLEARLY):
         return choice
     return replace(choice, biases=(before, after))
 
 
-def _without_last(task: _Task, choice: Choice, judge: Judge) -> Choice:
-    """Return the choice with last nodes in float, if that lowers the loss clearly.
-
-    The structure of the model proposes it, not a sample, so all samples may judge.
-    """
-    run = task.run
-    sample = Sample(task.samples.feed(0), task.samples.where(0))
-    exclude = last_nodes(run.prepared, mean_counts(run.prepared.converted, [sample]))
-    if not exclude:
+def _without_small(
+    task: _Task, choice: Choice, judge: Judge, suspects: Sequence[Suspects]
+) -> Choice:
+    """Return the choice with small nodes in float, where that lowers the loss clearly."""
+    run, share = task.run, task.auto.float_share
+    if not share:
         return choice
+    sample = Sample(task.samples.feed(0), task.samples.where(0))
+    counts = mean_counts(run.prepared.converted, [sample])
     begun = Started(run, choice.policy, task.bits)
     joint = JointTrials(begun, task.samples, judge, folded=True)
-    after = joint.loss(exclude, joint.indices)
-    if after > choice.loss * (1 - _CLEARLY):
+    names = run.prepared.plan.tensors
+    found = find_small_nodes(
+        run.prepared, joint, task.halves, suspects, names, counts, share
+    )
+    choice = replace(choice, runs=choice.runs + joint.runs)
+    if not found.exclude:
         return choice
     return replace(
         choice,
-        exclude=exclude,
-        loss_before_exclude=choice.loss,
-        loss_excluded=after,
-        loss=after,
-        runs=choice.runs + len(joint.indices),
+        exclude=found.exclude,
+        loss_before_exclude=found.before,
+        loss_excluded=found.after,
+        loss=joint.loss(found.exclude, joint.indices),
     )
 
 

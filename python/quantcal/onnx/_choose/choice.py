@@ -61,10 +61,9 @@ class Choice:
     folds
         The number of folds. 1 means that the same samples decided ranges and judged them.
     exclude
-        Last nodes, such as those of logits, that are left in float: small ones whose
-        rounded result costs much.
+        Small nodes that are left in float because their rounding costs much.
     loss_before_exclude
-        The loss without ``exclude``.
+        The loss without ``exclude``, on samples that did not propose it.
     loss_excluded
         The loss with ``exclude``, on the same samples.
     changes
@@ -124,8 +123,8 @@ class Choice:
             )
             rows.append(
                 (
-                    "last nodes",
-                    f"{some(self.exclude)} in float: loss {before} → {after}",
+                    "left in float",
+                    f"{some(self.exclude)}: loss {before} → {after}",
                 )
             )
         for change in self.changes:

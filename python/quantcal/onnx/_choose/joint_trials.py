@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.node_trials import leave_in_float
+from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._plan.preparation import Prepared
@@ -54,6 +54,11 @@ class JointTrials:
     folded : bool
         Whether the samples also gave the ranges. Each is then measured with the ranges of
         the other folds.
+
+    Attributes
+    ----------
+    runs : int
+        The number of samples that ran so far.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class JointTrials:
         self._judge = judge
         self._parts = begun.run.parts if folded else ()
         self._known: dict[frozenset[str], Floats] = {}
+        self.runs = 0
 
     @property
     def indices(self) -> list[int]:
@@ -72,7 +78,7 @@ class JointTrials:
 
     def can_exclude(self, exclude: Collection[str]) -> bool:
         """Whether a node is still quantized with these in float."""
-        return self._plans.without(exclude) is not None
+        return NodePlans(self._begun.run.prepared).without(exclude) is not None
 
     def damage(self, exclude: Collection[str]) -> Floats:
         """Return the damage of all samples with these nodes in float.
@@ -104,5 +110,6 @@ class JointTrials:
         run, policy = self._begun.run, self._begun.policy
         with open_trial(self._begun, prepared, float_weights=False) as session:
             trials = Trials(session, self._samples, self._judge)
+            self.runs += len(samples)
             folds = Folds(prepared, run.calibrator, self._parts, run.earlier)
             return trials.damage(folds.grids(policy, session), samples)

@@ -17,25 +17,9 @@ if TYPE_CHECKING:
 
     from quantcal.onnx._plan.preparation import Prepared
 
-SHARE = 0.03
-"""The largest share of the multiply-adds that last nodes may have together."""
 
-
-def last_nodes(prepared: Prepared, counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the small quantized nodes from whose rounded result no other is computed.
-
-    Parameters
-    ----------
-    prepared : Prepared
-    counts : mapping of str to int
-        Node → its multiply-adds.
-
-    Returns
-    -------
-    tuple of str
-        In the order of the graph; none if together they are not small, or nothing else
-        would be quantized.
-    """
+def last_nodes(prepared: Prepared) -> tuple[str, ...]:
+    """Return the quantized nodes from whose rounded result no other is computed."""
     plan = prepared.plan
     made: dict[str, str] = {}
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -49,10 +33,7 @@ def last_nodes(prepared: Prepared, counts: Mapping[str, int]) -> tuple[str, ...]
             # A tensor that is rounded behind a ReLU is made by no quantized node.
             own = made.get(name, "")
             found += [own] if own in plan.nodes else plan.beside[name]
-    last = tuple(dict.fromkeys(found))
-    total = sum(counts.get(name, 0) for name in plan.nodes)
-    small = sum(counts.get(name, 0) for name in last) <= SHARE * total
-    return last if small and len(last) < len(plan.nodes) else ()
+    return tuple(dict.fromkeys(found))
 
 
 def _is_read_on(
