@@ -19,7 +19,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_stat
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._plan.plan import OP_TYPES
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 
 # The package has a function of the same name in its place.
 module = importlib.import_module("onnxruntime.quantization.quantize")

@@ -22,6 +22,7 @@ import onnxruntime as ort
 
 import quantcal as qc
 from benches.accuracy import file_types, speech
+from benches.accuracy.collection import drawings
 from benches.harness import machine, networks
 from benches.harness.process import DOCS
 from quantcal.demo import LineSamples, render_lines
@@ -54,19 +55,7 @@ def _lines() -> list[Feed]:
 
 
 def _pages() -> list[Feed]:
-    """Return pages of drawn lines, as the detector sees them."""
-    rows = [
-        feed["x"][0] for feed in LineSamples(render_lines(512, split="calibration"))
-    ]
-    pages = []
-    for first in range(0, len(rows) - 8, 8):
-        page = np.ones((1, 3, 480, 640), np.float32)
-        for index, row in enumerate(rows[first : first + 8]):
-            width = min(row.shape[2], 600)
-            top = 12 + 58 * index
-            page[0, :, top : top + 48, 20 : 20 + width] = row[:, :, :width]
-        pages.append({"x": page})
-    return pages[:24]
+    return [{"x": page} for page in drawings.pages_of_lines(24, "calibration")]
 
 
 def _files() -> list[Feed]:

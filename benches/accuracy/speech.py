@@ -50,7 +50,8 @@ def correct(session: Any, chosen: list[Scene]) -> list[np.ndarray[Any, Any]]:
     ]
 
 
-def _scene(rng: np.random.Generator) -> Scene:
+def recording(rng: np.random.Generator) -> tuple[Any, Any]:
+    """Return the sound of a scene, in -1 to 1, and whether each frame of it is speech."""
     parts: list[Any] = []
     for _ in range(4):
         parts += [np.zeros(int(rng.uniform(0.4, 1.5) * RATE)), _utterance(rng)]
@@ -60,7 +61,11 @@ def _scene(rng: np.random.Generator) -> Scene:
     speech = power > power.max() * 10 ** (-_FLOOR_DB / 10)
     level = np.sqrt(power[speech].mean() * 10 ** (-rng.uniform(5, 25) / 10))
     sound = (clean + level * _noise(rng, len(clean))) * rng.uniform(0.1, 0.9)
-    sound = sound.astype(np.float32)
+    return sound.astype(np.float32), speech
+
+
+def _scene(rng: np.random.Generator) -> Scene:
+    sound, speech = recording(rng)
     before = np.concatenate([np.zeros(_CONTEXT, np.float32), sound])
     starts = np.arange(0, len(sound), FRAME)[:, None]
     frames = before[starts + np.arange(_CONTEXT + FRAME)]

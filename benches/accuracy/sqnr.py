@@ -14,7 +14,7 @@ import numpy as np
 
 import quantcal as qc
 from benches.harness.process import DOCS
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 from quantcal.demo import SEED
 
 PAGE = DOCS / "reference" / "strategies.md"

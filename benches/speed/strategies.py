@@ -7,7 +7,7 @@ from benches.harness.figures import Sheet
 from benches.harness.shapes import gauss
 from benches.harness.timing import interleave
 from benches.harness.yardsticks import ARITHMETIC, logs
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 
 TARGETS = {
     "kl, int8": 1.0,

@@ -54,7 +54,7 @@ def _opened(
     from quantcal.onnx._observe.in_graph import InGraphObserver
     from quantcal.onnx._observe.select_tensors import ObservedGraph, find_tensors
     from quantcal.onnx._options.resolved import Options
-    from quantcal.onnx._plan.prepare import prepare
+    from quantcal.onnx._plan.preparation import prepare
     from quantcal.onnx._runtime.session import Workspace
 
     loaded = load_model(path)

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from quantcal import exporters as exporters
     from quantcal import onnx as onnx
     from quantcal import torch as torch
-    from quantcal.comparison.compare import compare
+    from quantcal.comparison.api import compare
     from quantcal.comparison.comparison import Comparison
     from quantcal.stability import Stability, check_stability
 
@@ -121,7 +121,7 @@ if _core.DEBUG_BUILD:
 _LATE = {
     "Comparison": "comparison.comparison",
     "Stability": "stability",
-    "compare": "comparison.compare",
+    "compare": "comparison.api",
     "check_stability": "stability",
 }
 

@@ -36,11 +36,19 @@ def as_number(field: str, value: object) -> float | int:
     if isinstance(value, np.floating):
         return float(value)
     check_kind(field, value, (float, int))
-    try:
-        float(value)  # type: ignore[arg-type]
-    except OverflowError:
-        raise CalibrationError(f"{field} is too large for a float") from None
+    check_float(field, value)
     return value  # type: ignore[return-value]
+
+
+def check_float(field: str, value: object) -> None:
+    """Refuse a whole number that no float can hold. Other values are not checked."""
+    if not isinstance(value, int):
+        return
+    try:
+        float(value)
+    except OverflowError:
+        msg = f"{field} is {shown(value)}, which exceeds the range of a float"
+        raise CalibrationError(msg) from None
 
 
 def as_int32(field: str, value: object) -> int:

@@ -46,7 +46,7 @@ def share(part: float) -> str:
 
 def decibels(value: float) -> str:
     """Return a signal-to-noise ratio."""
-    return "exact" if math.isinf(value) else f"{value:.1f} dB"
+    return "exact" if value == math.inf else f"{value:.1f} dB"
 
 
 def amount(count: int) -> str:

@@ -17,6 +17,7 @@ from quantcal._param_checks import (
     as_channel_array,
     as_int32,
     as_number,
+    check_float,
     check_kind,
     range_fault,
 )
@@ -145,6 +146,8 @@ class QuantParams:
         format = QuantFormat.of(format, symmetric, power_of_two)
         grid: tuple[Any, Any, Any, Any]
         if axis is None:
+            check_float("low", low)
+            check_float("high", high)
             grid = _core.grid(format, low, high)  # type: ignore[arg-type]
         else:
             lows, highs = as_channel_array("low", low), as_channel_array("high", high)

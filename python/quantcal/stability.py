@@ -17,6 +17,7 @@ import numpy as np
 from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
 from quantcal._empty_warnings import warn_of_empty
+from quantcal._param_checks import as_number
 from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
@@ -115,8 +116,15 @@ class Stability(Sequence[TensorStability]):
         return statistics.median(found) if found else 0.0
 
     def beyond(self, tolerance: float = TOLERANCE) -> list[str]:
-        """Return the names of the tensors that differ by more than this share of a range."""
-        return [t.name for t in self._tensors if t.difference > tolerance]
+        """Return the names of the tensors that differ by more than this share of a range.
+
+        Raises
+        ------
+        CalibrationError
+            If the tolerance is no number.
+        """
+        limit = as_number("tolerance", tolerance)
+        return [t.name for t in self._tensors if t.difference > limit]
 
     def summary(self, tolerance: float = TOLERANCE) -> str:
         """Return the differences as one line of text."""

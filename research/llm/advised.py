@@ -36,7 +36,10 @@ def run(options: argparse.Namespace) -> None:
     each = options.samples // 2
     read_too = -(-each * options.tokens // WINDOW)
     of_texts = [read(t, CALIBRATION + read_too) for t in texts.calibration_texts()]
-    cal = observed(model, torch.cat([w[:CALIBRATION] for w in of_texts]))
+    stored = options.output / "observed.qcal"
+    if not stored.is_file():
+        observed(model, torch.cat([w[:CALIBRATION] for w in of_texts])).save(stored)
+    cal = qc.load(stored)
     samples = alternating([w[CALIBRATION:] for w in of_texts], each, options.tokens)
     started = time.perf_counter()
     advice = qc.torch.advise(
@@ -44,17 +47,21 @@ def run(options: argparse.Namespace) -> None:
         samples,
         exclude="lm_head",
         calibrator=cal,
+        strategy=options.strategy,
         format="uint8",
         keep_float=options.keep,
         remedies=options.remedies,
+        time_limit=None if options.minutes is None else 60 * options.minutes,
         progress=True,
     )
-    print(advice.summary())
-    print(f"\nadvise took {time.perf_counter() - started:.0f} s")
+    print(advice.summary(), flush=True)
+    print(f"\nadvise took {time.perf_counter() - started:.0f} s", flush=True)
     path = options.output / "advice.json"
     path.write_text(json.dumps(advice.to_dict(), indent=1), "utf-8")
     evaluation = [read(t, options.windows) for t in texts.evaluation_texts()]
-    print("\n".join(measured(Chain(model), cal, advice, evaluation, options.output)))
+    table = cal.compute(options.strategy, format="uint8")
+    lines = measured(Chain(model), table, advice, evaluation, options.output)
+    print("\n".join(lines))
 
 
 def observed(model: torch.nn.Module, calibration: Tensor) -> qc.Calibrator:
@@ -74,13 +81,12 @@ def alternating(texts: Sequence[Tensor], each: int, tokens: int) -> list[Tensor]
 
 def measured(
     chain: Chain,
-    cal: qc.Calibrator,
+    table: qc.CalibrationTable,
     advice: Advice,
     evaluation: Sequence[Tensor],
     output: Path,
 ) -> list[str]:
     """Return the lines of a table: perplexities with inputs of each set in float."""
-    table = cal.compute("mse", format="uint8")
     table_of = {name: table[name] for name in chain.names}
     lost = [name for name in most_lost(table) if name in table_of]
     advised = [name for name in chain.names if name in advice.exclude]

@@ -2,8 +2,9 @@
 
     python -m research.llm.float_inputs --output llm-advice
 
-Ranges are those of the perplexity experiment: MSE, uint8, on the same windows. `advise` reads
-other windows of the calibration texts. The perplexity is measured on the evaluation texts.
+Ranges are those of the perplexity experiment, by default MSE, on the same windows. `advise`
+quantizes the inputs of all linear layers in the blocks, and reads other windows of the
+calibration texts. The perplexity is measured on the evaluation texts.
 Prints a table in Markdown for docs/measurements/llm.md, and writes the advice as JSON.
 """
 
@@ -34,6 +35,7 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("llm-advice"), help="a folder for results")
+    add("--strategy", default="mse", help="how ranges are chosen (default: mse)")
     add("--samples", type=int, default=8, help="samples for advise (default: 8)")
     add("--tokens", type=int, default=256, help="tokens of a sample (default: 256)")
     add("--keep", type=int, default=4, help="inputs in float (default: 4)")
@@ -43,6 +45,7 @@ def arguments() -> argparse.Namespace:
         default=16,
         help="windows of 512 tokens of each evaluation text (default: 16)",
     )
+    add("--minutes", type=float, help="time limit of advise (default: none)")
     add("--remedies", action="store_true", help="try other ranges and 16 bits too")
     return parser.parse_args()
 

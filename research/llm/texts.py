@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantcal.demo.fetch import cache_folder
+from quantcal.demo.members import cache_folder
 
 INSTALLED = Path("/usr/share/games/fortunes")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import quantcal as qc
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 
 FORMATS = ("int8", "uint8", "int4", "float8_e4m3fn")
 SIZE = 30_000

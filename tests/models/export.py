@@ -1,6 +1,6 @@
 """ONNX files of the registry's models, exported by torch where a package has none.
 
-`python -m tests.models.export minilm FILE` (or `smollm2`) writes one. `onnx_file` runs that
+`python -m tests.models.export NAME FILE` writes one, of the names in `EXPORTS`. `onnx_file` runs that
 in a child process, so that its caller never loads torch.
 """
 
@@ -93,8 +93,96 @@ def export_smollm2(path: Path) -> None:
     )
 
 
-EXPORTS = {"minilm": export_minilm, "smollm2": export_smollm2}
+def export_mtcnn(path: Path) -> None:
+    """Write the last network of the face detector MTCNN: face, box and five landmarks.
+
+    The modules and their order are those of the package facenet-pytorch, whose state they
+    load. See Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded
+    Convolutional Networks", 2016.
+    """
+    import torch
+    from torch import nn
+
+    class Output(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = (3, 32, 64, 64, 128)
+            for i, size in enumerate((3, 3, 3, 2)):
+                convolution = nn.Conv2d(widths[i], widths[i + 1], size)
+                self.add_module(f"conv{i + 1}", convolution)
+                self.add_module(f"prelu{i + 1}", nn.PReLU(widths[i + 1]))
+            self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
+            self.dense6_1, self.dense6_2 = nn.Linear(256, 2), nn.Linear(256, 4)
+            self.dense6_3 = nn.Linear(256, 10)
+
+        def forward(self, x: Any) -> Any:
+            for i, size in enumerate((3, 3, 2, 0)):
+                x = self.get_submodule(f"conv{i + 1}")(x)
+                x = self.get_submodule(f"prelu{i + 1}")(x)
+                if size:
+                    x = nn.functional.max_pool2d(x, size, 2, ceil_mode=True)
+            x = self.prelu5(self.dense5(x.permute(0, 3, 2, 1).flatten(1)))
+            return self.dense6_1(x).softmax(1), self.dense6_2(x), self.dense6_3(x)
+
+    model = Output().eval()
+    state = torch.load(MODELS["mtcnn-onet"].fetch(), weights_only=True)
+    model.load_state_dict(state)
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 3, 48, 48),),
+        str(path),
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=["face", "box", "landmarks"],
+        dynamic_axes={"image": {0: "batch"}},
+    )
+
+
+def export_resemblyzer(path: Path) -> None:
+    """Write the speaker encoder: three LSTM layers over 40 mel bands, and a linear layer.
+
+    See Wan et al., "Generalized End-to-End Loss for Speaker Verification", 2018.
+    """
+    import torch
+    from torch import nn
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+            self.linear = nn.Linear(256, 256)
+
+        def forward(self, bands: Any) -> Any:
+            _, (last, _) = self.lstm(bands)
+            vector = self.linear(last[-1]).relu()
+            return vector / vector.norm(dim=1, keepdim=True)
+
+    model = Encoder().eval()
+    # The weights were saved on a GPU.
+    file = MODELS["resemblyzer"].fetch()
+    kept = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
+    model.load_state_dict({name: kept[name] for name in model.state_dict()})
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 160, 40),),
+        str(path),
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=["bands"],
+        output_names=["vector"],
+    )
+
+
+EXPORTS = {
+    "minilm": export_minilm,
+    "mtcnn-onet": export_mtcnn,
+    "resemblyzer": export_resemblyzer,
+    "smollm2": export_smollm2,
+}
 NEEDED = {
+    "mtcnn-onet": ("torch",),
+    "resemblyzer": ("torch",),
     "minilm": ("torch", "safetensors", "tokenizers"),
     "smollm2": ("torch", "gguf", "tokenizers"),
 }

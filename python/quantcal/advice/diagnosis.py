@@ -295,7 +295,9 @@ def _few_samples(
     if seen.observations == 1:
         if samples is not None:  # of several samples at once
             return None
-        return Diagnosis("too few samples", 1.0, "the range comes from a single sample")
+        return Diagnosis(
+            "too few samples", 1.0, "the range comes from a single observation"
+        )
     number = seen.observations if samples is None else samples
     text = (
         f"the second half of {plural(number, 'sample')} adds {share(growth)} of the range; "

@@ -22,8 +22,9 @@ up or cancel, so the tensor that costs most alone is not always the best to leav
 CANDIDATES = 12
 """Tensors that are sought at least; more if more may stay in float."""
 
-CUT = 0.002
-"""A group that alone makes less than this share of the whole loss is not divided further."""
+CUT = 0.01
+"""A group that alone makes less than a hundredth of the whole loss is not divided further, as
+no step may gain less (`MIN_GAIN`)."""
 
 MIN_GAIN = 0.01
 """A step must remove a hundredth of the loss on the confirming samples."""
@@ -112,6 +113,11 @@ class Halves:
     proposing: tuple[int, ...]
     confirming: tuple[int, ...]
 
+    @property
+    def screening(self) -> tuple[int, ...]:
+        """Half of those that propose: enough to rank tensors that are measured again later."""
+        return self.proposing[: max(1, len(self.proposing) // 2)]
+
     @classmethod
     def of(cls, samples: int) -> Halves:
         """Divide samples by turns, so that both halves are alike; needs 2 or more."""
@@ -129,7 +135,9 @@ class Choice:
     kept
         In the order in which they were chosen.
     alone
-        The losses of single tensors on the proposing samples, the largest first.
+        The losses of single tensors on the screening samples, the largest first.
+    loss_screened
+        The loss with everything quantized on the same samples.
     finished
         Whether the search ended by itself, not by the time limit.
     """
@@ -138,6 +146,7 @@ class Choice:
     loss_after: float
     kept: tuple[str, ...] = ()
     alone: dict[str, float] = field(default_factory=dict)
+    loss_screened: float = 0.0
     finished: bool = True
 
 
@@ -238,10 +247,11 @@ def choose_float(
     loss = meter(names, halves.confirming, within=math.inf)
     groups = group_by_block(names)
     wanted = min(max(CANDIDATES, 2 * keep), len(names))
+    screened = meter(names, halves.screening, within=math.inf)
     alone, finished = find_guilty(
-        meter, groups, halves.proposing, wanted=wanted, cut=CUT * proposed
+        meter, groups, halves.screening, wanted=wanted, cut=CUT * screened
     )
-    choice = Choice(loss, loss, (), alone, finished)
+    choice = Choice(loss, loss, (), alone, screened, finished)
     gains = dict(alone)
     rejected = 0
     while len(choice.kept) < keep and rejected <= REJECTIONS:

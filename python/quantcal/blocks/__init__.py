@@ -27,3 +27,7 @@ from quantcal.blocks.statistics import BlockStatistics
 from quantcal.blocks.tensor import BlockTensor
 
 __all__ = ["MXFP4", "MXFP8", "NVFP4", "BlockFormat", "BlockStatistics", "BlockTensor"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

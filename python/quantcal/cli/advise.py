@@ -76,11 +76,22 @@ def advise(
         typer.Option(
             "--budget-of",
             metavar="WHAT",
-            help="What --budget is a share of: 'nodes' or 'weights' (their elements).",
+            help="What --budget is a share of: 'nodes', 'weights' (their elements) or "
+            "'multiply-adds'.",
         ),
     ] = "nodes",
     metric: MetricOption = None,
     time: TimeOption = None,
+    times: Annotated[
+        Path | None,
+        typer.Option(
+            "--times",
+            metavar="FILE",
+            show_default="none",
+            help="Times of nodes from `quantcal times`, on the machine that deploys. Nodes "
+            "that integers do not make faster are named.",
+        ),
+    ] = None,
     flags: Flags,
     output: Annotated[
         Path | None,
@@ -116,6 +127,7 @@ def advise(
         budget=budget,
         budget_of=budget_of,
         metric=metric,
+        times=times,
         time_limit=parse_seconds(time, "--time"),
         options=options,
     )

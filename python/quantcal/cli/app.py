@@ -63,7 +63,8 @@ def _root(
       $ quantcal compute stats.qcal -o table.json
       $ quantcal quantize model.onnx -o model.int8.onnx --from table.json
 
-    Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 a limit of evaluate broken,
+    130 interrupted.
     """
 
 

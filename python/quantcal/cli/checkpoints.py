@@ -15,6 +15,14 @@ from quantcal.cli.output.console import say_warning
 from quantcal.onnx import Checkpoint
 
 
+class FlagCheckpoint(Checkpoint):
+    """A checkpoint of a command: its messages name the flag that resumes it."""
+
+    def advice(self, file: Path) -> str:
+        """Return how to continue with a file."""
+        return f"--resume {file} continues after them"
+
+
 def open_checkpoint(
     resume: Path | None, output: Path, settings: Mapping[str, object]
 ) -> tuple[Calibrator | None, Checkpoint]:
@@ -23,7 +31,7 @@ def open_checkpoint(
     `settings` are flags that a resumed run cannot have.
     """
     if resume is None:
-        checkpoint = Checkpoint(output)
+        checkpoint = FlagCheckpoint(output)
         for file in checkpoint.found()[-1:]:
             say_warning(
                 f"{file} is left from a run that ended early. --resume {file} would "
@@ -31,7 +39,7 @@ def open_checkpoint(
             )
         return None, checkpoint
     refuse(settings, "the histograms in --resume have their settings")
-    return Checkpoint.resume(resume, output)
+    return FlagCheckpoint.resume(resume, output)
 
 
 def keep_all(
@@ -73,5 +81,5 @@ def refuse(given: Mapping[str, object], reason: str) -> None:
     for name, value in given.items():
         if value is not None:
             raise typer.BadParameter(
-                f"It has no effect: {reason}.", param_hint=f"'{name}'"
+                f"It has no effect: {reason}. Leave it out.", param_hint=f"'{name}'"
             )

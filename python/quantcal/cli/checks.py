@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,30 @@ def check_outputs(
     for path in given:
         files.check(path)
     refuse_same([output, weights, *given])
+
+
+@contextmanager
+def naming(config: Path | None, options: Collection[str]) -> Iterator[None]:
+    """Name the file of options in errors about what it says.
+
+    Such an error begins with the name of the option, as when no node has a given name.
+
+    Parameters
+    ----------
+    config
+        The file; None if there is none.
+    options
+        What the file says, and no flag replaces.
+
+    Raises
+    ------
+    CalibrationError
+        The same error, with the file in front.
+    """
+    try:
+        yield
+    except CalibrationError as error:
+        first = re.match(r"\w+", str(error))
+        if config is None or first is None or first[0] not in options:
+            raise
+        raise CalibrationError(f"{config}: {error}") from error

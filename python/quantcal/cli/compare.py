@@ -25,7 +25,7 @@ from quantcal.cli.output.console import show, stdout
 from quantcal.cli.output.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.stats_run import StatsRun
-from quantcal.comparison.compare import compare as compare_strategies
+from quantcal.comparison.api import compare as compare_strategies
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import HIGHER_IS_BETTER
 from quantcal.report import columns

@@ -18,6 +18,13 @@ from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
 from quantcal._process.signals import INTERRUPTED
 from quantcal.cli.output.console import say_error, stderr
+from quantcal.cli.usage import UsageError, reword
+
+LIMIT_BROKEN = 3
+"""The exit code of a run that worked, but whose result breaks a limit of the caller.
+
+Neither an error (1) nor wrong usage (2), so that a script can tell them apart.
+"""
 
 
 class CommandError(Exception):
@@ -70,6 +77,9 @@ class Commands(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except UsageError as error:  # typer prints it with the usage
+            reword(error)
+            raise
         except BrokenPipeError:  # `quantcal … | head`: typer ends quietly
             raise
         except KeyboardInterrupt as error:

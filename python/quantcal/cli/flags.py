@@ -82,16 +82,20 @@ def flag_of(name: str) -> OptionFlag:
     return flag
 
 
-def option_of(name: str) -> Any:
-    """Return what typer needs to know of the flag of an option."""
+def option_of(name: str, *, model: bool = True) -> Any:
+    """Return what typer needs to know of the flag of an option.
+
+    `model` says whether the command reads a model.
+    """
     flag = flag_of(name)
+    more = f" {flag.for_models}" if model and flag.for_models else ""
     return typer.Option(
         flag.name,
         *([flag.short] if flag.short else []),
         metavar=flag.metavar,
         rich_help_panel=flag.panel,
         show_default=flag.shown,
-        help=flag.help,
+        help=f"{flag.help}{more}",
         min=flag.minimum,
         max=flag.maximum,
     )
@@ -120,10 +124,11 @@ def _values(name: str, raw: Any) -> Iterator[tuple[str, Any]]:
         yield name, parse_strategy(raw)
     elif flag.rules is not None:
         plain, rules = parse_rules(raw, flag.name, "format")
-        if plain is not None:
-            yield name, plain
-        if rules:
-            yield flag.rules, rules
+        # Both, so that the flag replaces all that a file says about these formats.
+        yield name, plain
+        yield flag.rules, rules or None
+    elif flag.repeated and _KNOWN[name].choices:
+        yield name, [each for text in raw for each in text.split(",")]
     elif isinstance(raw, Enum):
         yield name, flag.words[raw.value] if flag.words else raw.value
     elif flag.unit != 1:

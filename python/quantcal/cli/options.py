@@ -36,7 +36,7 @@ SAMPLES_HELP = (
 SamplesOption = Annotated[
     str, typer.Option("--samples", metavar="PATH", help=SAMPLES_HELP)
 ]
-StrategyOption = Annotated[list[str] | None, option_of("strategy")]
+StrategyOption = Annotated[list[str] | None, option_of("strategy", model=False)]
 ResumeOption = Annotated[
     Path | None,
     typer.Option(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from quantcal._io.files import write_text
 from quantcal.calibrator import Calibrator
 from quantcal.cli.checkpoints import keep_all, open_checkpoint, refuse
 from quantcal.cli.checks import (
@@ -15,6 +17,7 @@ from quantcal.cli.checks import (
     check_outputs,
     check_sources,
     config_beside,
+    naming,
 )
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
@@ -36,9 +39,12 @@ _FLAGS = (
     "per_channel",
     "reduce_range",
     "cpu",
+    "corrections",
     "check_stability",
 )
 _SETTINGS = ("mantissa_bits", "on_nonfinite")  # those of histograms
+# Only when samples run.
+_OF_SAMPLES = (*_SETTINGS, "observer", "max_memory", "check_stability")
 
 OutputOption = Annotated[
     Path,
@@ -78,8 +84,8 @@ ConfigOption = Annotated[
         metavar="FILE",
         show_default="none",
         help="Take the options from this TOML file, such as a run writes beside its "
-        "output. Options given here replace those of the file, and so do rules: they are "
-        "not mixed.",
+        "output. An option given here replaces that of the file as a whole, with its rules: "
+        "--weight-type int8 leaves none of the file's formats of weights.",
     ),
 ]
 SaveConfigOption = Annotated[
@@ -88,7 +94,7 @@ SaveConfigOption = Annotated[
         "--save-config/--no-save-config",
         rich_help_panel=KEEP,
         help="Write the options beside the output (OUT with .quantcal.toml), for "
-        "--config: the same file and samples give the same bytes.",
+        "--config: the same file and samples, or table, give the same bytes.",
     ),
 ]
 SaveStatsOption = Annotated[
@@ -146,46 +152,48 @@ def quantize(
       $ quantcal quantize model.onnx -o model.p99.onnx --from stats.qcal \\
           -s percentile_99.99
     """
-    values: dict[str, Any] = read_config(config) if config else {}
-    values |= flags.values()
+    filed: dict[str, Any] = read_config(config) if config else {}
+    given = flags.values()
+    values = filed | given
     options = QuantizeOptions(**values)
     check_sources(samples, from_, options)
+    made = {"--save-stats": save_stats, "--resume": resume}
+    others = {"--samples": samples, "--from": from_, "--save-table": save_table}
+    _refuse_unused(flags, options, made, others)
     beside = config_beside(output, config) if save_config else None
     strategies = flags.raw("strategy")["--strategy"] or ()
     files = FileCheck(model, [samples, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
     Policy.of(options.strategy)  # an unknown name is refused before the samples run
-    settings = flags.raw(*_SETTINGS)
     checkpoint: Checkpoint | None = None
+    earlier: Calibrator | None = None
+    of_file = naming(config, filed.keys() - given.keys())
     if from_ is not None:
-        observing = {"--save-stats": save_stats, "--resume": resume}
-        refuse(settings | observing, "the histograms in --from were made earlier")
         known = load_either(from_)
         if isinstance(known, CalibrationTable):
-            choosing = flags.raw("strategy", "activation_type")
-            choosing["--save-table"] = save_table
-            refuse(choosing, "the table in --from has its ranges; give histograms")
-            _check_table_options(options)
-            written = write(model, output, known, options=options)
-            print_written(written, model, from_)
+            _refuse_choosing(flags, options, save_table)
+            with of_file:
+                _write_table(model, output, from_, known, options, beside)
             return
-        earlier: Calibrator | None = known
+        earlier = known
     else:
+        settings = flags.raw(*_SETTINGS)
         earlier, checkpoint = open_checkpoint(resume, output, settings)
     configured = {name: values.pop(name, None) for name in _SETTINGS}
     calibrator = calibrator_for(
         earlier, from_ or resume, configured, complete=from_ is not None
     )
     try:
-        result = quantize_model(
-            model,
-            output,
-            samples,
-            calibrator=calibrator,
-            checkpoint=checkpoint,
-            options=QuantizeOptions(**values),
-        )
+        with of_file:
+            result = quantize_model(
+                model,
+                output,
+                samples,
+                calibrator=calibrator,
+                checkpoint=checkpoint,
+                options=QuantizeOptions(**values),
+            )
         check()  # files may have changed while the samples ran
         if save_stats is not None and len(calibrator):
             calibrator.save(save_stats)
@@ -196,16 +204,56 @@ def quantize(
         checkpoint.remove()
     if save_table is not None:
         result.table.save(save_table)
-    kept = [path for path in (save_stats, save_table) if path]
-    if beside is not None and result.config is not None:
-        result.save_config(beside)
-        kept.insert(0, beside)
+    written = beside if result.config is not None else None
+    if written is not None:
+        result.save_config(written)
+    kept = [path for path in (written, save_stats, save_table) if path]
     warn_of_unused_rules(result.table)
     print_result(result, model, source=from_, kept=kept)
 
 
-def _check_table_options(options: QuantizeOptions) -> None:
+def _write_table(
+    model: Path,
+    output: Path,
+    source: Path,
+    table: CalibrationTable,
+    options: QuantizeOptions,
+    beside: Path | None,
+) -> None:
+    """Write a model with the ranges of a table, and its options."""
+    written = write(model, output, table, options=options)
+    kept = []
+    if beside is not None and written.config is not None:
+        write_text(beside, written.config)
+        kept.append(beside)
+    print_written(written, model, source, kept=kept)
+
+
+def _refuse_unused(
+    flags: Flags,
+    options: QuantizeOptions,
+    made: Mapping[str, object],
+    others: Mapping[str, object],
+) -> None:
+    """Refuse flags without effect: those of samples where no sample runs.
+
+    `made` are flags of what only a run makes, `others` those of sources and of ranges.
+    """
+    observing = {**flags.raw(*_OF_SAMPLES), **made}
+    if options.activation_type == "none":
+        unused = {**others, **observing, **flags.raw("strategy")}
+        refuse(unused, "activations stay in float, so that no sample runs")
+    if others["--from"] is not None:
+        refuse(observing, "the histograms or ranges in --from were made earlier")
+
+
+def _refuse_choosing(
+    flags: Flags, options: QuantizeOptions, save_table: Path | None
+) -> None:
     """Refuse what the ranges of a table cannot decide."""
+    choosing = flags.raw("strategy", "activation_type")
+    choosing["--save-table"] = save_table
+    refuse(choosing, "the table in --from has its ranges; give histograms")
     if options.reduce_range == "nodes":
         raise typer.BadParameter(
             "A table does not say which nodes need it. Give --from the histograms "

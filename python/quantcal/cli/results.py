@@ -15,9 +15,12 @@ def load_either(file: Path) -> Calibrator | CalibrationTable:
 
     Raises
     ------
+    CommandError
+        If it is a model.
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    _refuse_model(file)
     return CalibrationTable.load(file) if _is_table(file) else load(file)
 
 
@@ -27,10 +30,11 @@ def load_stats(file: Path) -> Calibrator:
     Raises
     ------
     CommandError
-        If the file holds a table.
+        If the file holds a table, or is a model.
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    _refuse_model(file)
     if _is_table(file):
         raise CommandError(
             f"{file} holds a table, not histograms. "
@@ -45,16 +49,27 @@ def load_table(file: Path) -> CalibrationTable:
     Raises
     ------
     CommandError
-        If the file holds histograms.
+        If the file holds histograms, or is a model.
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    _refuse_model(file)
     if _begins_with(file, b"QCAL"):
         raise CommandError(
             f"{file} holds histograms, not a table. "
             f"`quantcal compute {file} -o table.json` makes one."
         )
     return CalibrationTable.load(file)
+
+
+def _refuse_model(file: Path) -> None:
+    """Refuse an ONNX model, and name the command that makes histograms of it."""
+    ours = _is_table(file) or _begins_with(file, b"QCAL")
+    if file.suffix.lower() == ".onnx" and file.is_file() and not ours:
+        raise CommandError(
+            f"{file} is a model, not a file of histograms or ranges. `quantcal observe {file} "
+            "-o stats.qcal --samples SAMPLES` makes histograms with it."
+        )
 
 
 def _is_table(file: Path) -> bool:

@@ -141,7 +141,7 @@ class StrategySummary:
     seconds: float
 
 
-def score(
+def score_tensor(
     tensor: str,
     params: QuantParams,
     report: TensorReport,

@@ -26,3 +26,7 @@ __all__ = [
     "onnxruntime_entropy",
     "onnxruntime_percentile",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

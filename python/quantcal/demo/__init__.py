@@ -9,8 +9,8 @@ another model, use :func:`quantcal.onnx.quantize`.
 from __future__ import annotations
 
 from quantcal.demo.errors import DemoError
-from quantcal.demo.fetch import cache_folder, fetch
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
+from quantcal.demo.members import cache_folder, fetch
 from quantcal.demo.ocr import RECOGNIZER, Accuracy, LineSamples, evaluate
 from quantcal.demo.pipeline import STRATEGIES, run
 from quantcal.demo.report import show
@@ -34,3 +34,7 @@ __all__ = [
     "run",
     "show",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

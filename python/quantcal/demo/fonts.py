@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from quantcal.demo.fetch import fetch_all
+from quantcal.demo.members import fetch_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from quantcal.demo.fetch import Member
+from quantcal.demo.members import Member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,3 +18,7 @@ __all__ = [
     "plain",
     "tensorrt",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

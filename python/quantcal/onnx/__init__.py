@@ -7,6 +7,7 @@ onnx and onnxruntime are imported when a function needs them, not before.
 
 from __future__ import annotations
 
+from quantcal.onnx._correct.report import CorrectedNodes, Correction
 from quantcal.onnx._graph.inputs import InputSpec
 from quantcal.onnx._observe.checkpoint import Checkpoint
 from quantcal.onnx._observe.observer import observe
@@ -20,22 +21,27 @@ from quantcal.onnx._timing.node_times import Latency, NodeTime, NodeTimes
 from quantcal.onnx._timing.sample_counts import count_multiply_adds
 from quantcal.onnx._write.saturation import Saturation, find_saturation
 from quantcal.onnx.advisor import advise
-from quantcal.onnx.evaluation import Evaluation, MetricMean, evaluate
+from quantcal.onnx.evaluation import Evaluation, evaluate
 from quantcal.onnx.files import FileCheck
+from quantcal.onnx.layer_error import LayerError
 from quantcal.onnx.output_error import OutputError
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.result import ClippedTensor, QuantizeResult
 from quantcal.onnx.tune_result import TuneResult
 from quantcal.onnx.tuner import tune
+from quantcal.onnx.verdict import MetricMean
 from quantcal.onnx.writer import WriteResult, write
 
 __all__ = [
     "Checkpoint",
     "ClippedTensor",
+    "CorrectedNodes",
+    "Correction",
     "Evaluation",
     "FileCheck",
     "InputSpec",
     "Latency",
+    "LayerError",
     "Machine",
     "MetricMean",
     "NodeTime",
@@ -61,3 +67,7 @@ __all__ = [
     "tune",
     "write",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,21 +12,24 @@ from quantcal._core import CalibrationError
 from quantcal.advice.diagnosis import diagnose
 from quantcal.advice.progress import count_runs
 from quantcal.advice.result import Advice, GuiltyTensor
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
-from quantcal.onnx._choose.choose_ranges import choose_ranges
+from quantcal.onnx._choose.choice import some
 from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.start import Started, refuse_weights_only, start
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
 from quantcal.onnx._choose.time_limit import end_of, time_left
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.kept_samples import KeptSamples
-from quantcal.onnx._timing.sample_counts import check_number
+from quantcal.onnx._timing.node_times import NodeTimes
+from quantcal.onnx._timing.sample_counts import check_number, mean_counts
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trial_session import Grids
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
     from quantcal.onnx._model.model import Model
     from quantcal.onnx._plan.plan import Plan
+    from quantcal.onnx._plan.preparation import Prepared
 
 SAMPLES = 32
 """Half of them proposes what stays in float, the other half confirms it."""
@@ -58,6 +63,7 @@ def advise(
     budget: float | str | None = None,
     budget_of: str = "nodes",
     metric: Callable[..., Any] | str | None = None,
+    times: NodeTimes | str | os.PathLike[str] | None = None,
     most_samples: int = SAMPLES,
     time_limit: float | None = None,
     progress: bool = True,
@@ -83,11 +89,16 @@ def advise(
     budget
         The largest share to leave in float: 0.05 or ``"5%"``.
     budget_of
-        What the share is of: ``"nodes"`` (default) or ``"weights"`` (their elements).
+        What the share is of: ``"nodes"`` (default), ``"weights"`` (their elements) or
+        ``"multiply-adds"``.
     metric
         Your measure, as for :func:`quantcal.onnx.evaluate`; more is better. By default
         the loss of the outputs counts: squared error over variance, or KL for
         probabilities.
+    times
+        Times of nodes that :func:`quantcal.onnx.measure_times` found on the machine that
+        deploys, or their file. Nodes that integers do not make faster are then named:
+        leaving them in float costs no time.
     most_samples
         The number of samples to try on, spread evenly over all; fewer than 8 count as 8.
         Default 32: single nodes differ by factors, so few samples rank them.
@@ -124,15 +135,22 @@ def advise(
     FloatBudget.check(keep_float, budget, budget_of)
     check_number("most_samples", most_samples, 2)
     end_of(time_limit)
+    known = None if times is None else NodeTimes.of(times)
     with ExitStack() as stack:
         kept = KeptSamples(FOLDS, most_samples)
         stack.callback(kept.close)
         begun = _begin(model, samples, asked, kept, progress=progress)
-        limits = FloatBudget.of(begun.run.prepared, keep_float, budget, budget_of)
+        prepared = begun.run.prepared
+        sample = Sample(kept.feed(0), kept.where(0))
+        counts = mean_counts(prepared.converted, [sample])
+        limits = FloatBudget.of(prepared, keep_float, budget, budget_of, counts)
         begun = without_auto(begun, metric)
         on_run = stack.enter_context(count_runs("Advising", show=progress))
         work = _Work.of(begun, kept, metric, stack)
-        return work.advice(limits, end_of(time_limit), on_run)
+        advice = work.advice(limits, end_of(time_limit), on_run)
+    if known is None:
+        return advice
+    return replace(advice, notes=(*advice.notes, *_free(known, prepared)))
 
 
 def _begin(
@@ -150,6 +168,17 @@ def _begin(
             "two or more: one half proposes and the other confirms. 32 are good."
         )
     return begun
+
+
+def _free(times: NodeTimes, prepared: Prepared) -> list[str]:
+    """Return a note on the nodes that are no faster as integers."""
+    free = tuple(name for name in times.not_faster() if name in prepared.plan.nodes)
+    if not free:
+        return []
+    return [
+        f"integers do not make {len(free)} of {len(prepared.plan.nodes)} nodes faster on "
+        f"{times.machine.name}, so in float they cost no time: {some(free)}"
+    ]
 
 
 def without_auto(begun: Started, metric: Any) -> Started:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal._io.files import is_text
+from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import LoadedModel, load_model, model_inputs
-from quantcal.onnx._runtime.child_process import load_in_child, shared_child
+from quantcal.onnx._options.cpu import weight_bits
+from quantcal.onnx._options.values import MAX_MEMORY
+from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._runtime.memory_groups import run
+from quantcal.onnx._runtime.plain_session import open_plain
 from quantcal.onnx._runtime.progress import track
 from quantcal.onnx._runtime.sample_callables import load_callable
 from quantcal.onnx._runtime.samples import as_samples
-from quantcal.onnx._runtime.session import FOLDER_KEY
+from quantcal.onnx.layer_error import LayerError, LayerRun
 from quantcal.onnx.output_error import Comparison, OutputError
+from quantcal.onnx.verdict import MetricMean, failures, judge
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,24 +38,8 @@ ARITHMETICS = ("exact", "native")
 """As the Q/DQ nodes are written, or as onnxruntime's kernels on this machine compute."""
 
 _DECIBEL = 1.0  # a larger loss by the kernels gives a warning
-_PROVIDERS = ["CPUExecutionProvider"]
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
 _SHARE = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class MetricMean:
-    """The mean of a caller's metric.
-
-    Attributes
-    ----------
-    mean
-        Over all samples.
-    margin
-        Half of its 95 % interval, 1.96 standard errors; NaN for a single sample.
-    """
-
-    mean: float
-    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +54,62 @@ class Evaluation:
         Output → arithmetic (``"exact"``, ``"native"``) → its error against the float model.
     metrics
         Metric → model (``"float"``, ``"exact"``, ``"native"``) → its mean; empty without one.
+    layers
+        The error at every quantized node of the main graph, in graph order; empty unless
+        asked for.
+    verdicts
+        Sentences about the outputs: good, check or wrong. An output is good from 20 dB SQNR
+        and 99 % equal answers on, and wrong below 10 dB or 90 %. With layers, also which
+        layer loses most.
     warnings
-        Where native arithmetic loses accuracy that exact arithmetic keeps.
+        Where native arithmetic loses accuracy that exact arithmetic keeps, and arguments
+        that look swapped.
     """
 
     samples: int
     outputs: dict[str, dict[str, OutputError]]
     metrics: dict[str, dict[str, MetricMean]]
+    layers: tuple[LayerError, ...]
+    verdicts: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def check(
+        self, *, min_sqnr: float | None = None, max_drop: float | None = None
+    ) -> tuple[str, ...]:
+        """Return the limits that do not hold, a line each; nothing if all do.
+
+        Every arithmetic that ran counts.
+
+        Parameters
+        ----------
+        min_sqnr
+            The SQNR that every output of floats has at least, in dB.
+        max_drop
+            The accuracy that may be lost, in percent. With a metric, each mean may be lower
+            than the float model's by this share of it; a metric is higher where it is
+            better. Without one, this share of the top-1 answers may differ. That bounds the
+            loss, because each changed answer loses at most one right one.
+
+        Raises
+        ------
+        CalibrationError
+            When there is nothing that the limit applies to, or it is not such a number.
+
+        Examples
+        --------
+        >>> result = qc.onnx.quantize("model.onnx", "int8.onnx", "calibration/")
+        >>> found = qc.onnx.evaluate("model.onnx", "int8.onnx", "calibration/")
+        >>> found.check(min_sqnr=20)
+        ()
+        """
+        return failures(self.outputs, self.metrics, min_sqnr, max_drop)
+
+    def ranked_layers(self, arithmetic: str = "exact") -> list[LayerError]:
+        """Return the layers by their accumulated loss, the largest first."""
+        return sorted(
+            (layer for layer in self.layers if arithmetic in layer.errors),
+            key=lambda layer: -(layer.errors[arithmetic].loss or 0),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures for JSON: None stands for NaN, and for infinities strings."""
@@ -88,7 +125,9 @@ def evaluate(
     *,
     metric: Metric | str | None = None,
     arithmetics: Sequence[str] = ARITHMETICS,
-    progress: bool = False,
+    layers: bool = False,
+    max_memory: int = MAX_MEMORY,
+    progress: bool = True,
 ) -> Evaluation:
     """Run samples through a float model and its quantized copy, and compare all outputs.
 
@@ -101,13 +140,22 @@ def evaluate(
     samples
         As for :func:`quantcal.onnx.observe`.
     metric
-        Your measure: a callable, or its name as ``"python:module:callable"``. It is called
-        with the sample's number, its inputs, and the outputs of one model, the last two as
-        ``{name: array}``. It returns a number such as 1 for right and 0 for wrong, or
-        several as ``{name: number}``. Means are reported for each model.
+        Your measure: a callable, or its name as ``"module:callable"``, with or without
+        ``"python:"`` before it. It is called with the sample's number, its inputs, and the
+        outputs of one model, the last two as ``{name: array}``. It returns a number such as
+        1 for right and 0 for wrong, or several as ``{name: number}``. Means are reported for
+        each model.
     arithmetics
         ``"exact"`` computes Q/DQ nodes as written (session option
         ``session.disable_quant_qdq``), ``"native"`` with this machine's kernels. Default: both.
+        One name may stand without a list.
+    layers
+        Compare the result of every quantized node too, and run each node alone on the float
+        model's tensors. Each sample then runs through up to four graphs more, most of them
+        without optimizations.
+    max_memory
+        With ``layers``: bytes that the compared tensors of one sample may take together,
+        1 GiB by default. When they take more, the models run several times on each sample.
     progress
         Show a bar on stderr when it is a terminal and rich is installed.
 
@@ -128,6 +176,8 @@ def evaluate(
     >>> found.outputs["y"]["exact"].sqnr_db > 20
     True
     """
+    if isinstance(arithmetics, str):
+        arithmetics = [arithmetics]
     unknown = [name for name in arithmetics if name not in ARITHMETICS]
     if unknown or not arithmetics:
         raise CalibrationError(
@@ -135,60 +185,113 @@ def evaluate(
             f"{', '.join(ARITHMETICS)}."
         )
     if isinstance(metric, str):
-        metric = load_callable(metric)
+        metric = _load_metric(metric)
     loaded = load_model(float_model, weights=False)
     feeds = as_samples(samples, model_inputs(loaded.proto))
-    reference = _open(loaded, exact=False)
-    loaded = load_model(quantized, weights=False)
-    others = {name: _open(loaded, exact=name == "exact") for name in arithmetics}
-    del loaded  # sessions have their own copies
+    reference = open_plain(loaded, exact=False)
+    other = load_model(quantized, weights=False)
+    others = {name: open_plain(other, exact=name == "exact") for name in arithmetics}
+    warnings = [_swapped(loaded, other)]
+    del loaded, other  # sessions have their own copies
     names = [value.name for value in reference.get_outputs()]
     _check_outputs(names, next(iter(others.values())))
-    compared = {name: {a: Comparison() for a in others} for name in names}
-    measured: dict[str, dict[str, list[float]]] = {}
-    count = 0
-    for feed in track(feeds, total=feeds.count, show=progress, label="Evaluating"):
+    with ExitStack() as stack:
+        run_layers = None
+        if layers:
+            run_layers = LayerRun(float_model, quantized, arithmetics, max_memory)
+            stack.enter_context(run_layers)
+        work = _Run(reference, others, names, metric, run_layers)
+        for feed in track(feeds, total=feeds.count, show=progress, label="Evaluating"):
+            work.add(feed)
+        return work.result(warnings)
+
+
+class _Run:
+    """Runs samples through all sessions, and compares what they return."""
+
+    def __init__(
+        self,
+        reference: onnxruntime.InferenceSession,
+        others: dict[str, onnxruntime.InferenceSession],
+        names: list[str],
+        metric: Metric | None,
+        layers: LayerRun | None,
+    ) -> None:
+        self._reference = reference
+        self._others = others
+        self._names = names
+        self._metric = metric
+        self._layers = layers
+        self._compared = {n: {a: Comparison(n) for a in others} for n in names}
+        self._measured: dict[str, dict[str, list[float]]] = {}
+        self._count = 0
+
+    def add(self, feed: Feed) -> None:
+        """Run one sample."""
+        count, names = self._count, self._names
         where = f"sample {count}"
-        wanted = run(reference, names, feed, where)
-        _measure(metric, count, feed, names, wanted, "float", measured)
-        for arithmetic, session in others.items():
+        wanted = run(self._reference, names, feed, where)
+        _measure(self._metric, count, feed, names, wanted, "float", self._measured)
+        native = None
+        for arithmetic, session in self._others.items():
             found = run(session, names, feed, where)
             for name, want, got in zip(names, wanted, found, strict=True):
-                _compare(compared[name][arithmetic], want, got, f"{where}: {name!r}")
-            _measure(metric, count, feed, names, found, arithmetic, measured)
-        count += 1
-    if not count:
-        raise CalibrationError(
-            "There are no samples to compare the models on. Give one or more."
+                _compare(
+                    self._compared[name][arithmetic], want, got, f"{where}: {name!r}"
+                )
+            _measure(
+                self._metric, count, feed, names, found, arithmetic, self._measured
+            )
+            if arithmetic == "native":
+                native = dict(zip(names, found, strict=True))
+        if self._layers is not None:
+            self._layers.add(feed, where, native)
+        self._count += 1
+
+    def result(self, warnings: Sequence[str]) -> Evaluation:
+        """Return the figures of all samples."""
+        if not self._count:
+            raise CalibrationError(
+                "There are no samples to compare the models on. Give one or more."
+            )
+        outputs = {
+            n: {a: c.result() for a, c in by.items()}
+            for n, by in self._compared.items()
+        }
+        metrics = {
+            n: {m: _mean(v) for m, v in by.items()} for n, by in self._measured.items()
+        }
+        asked = self._layers is not None
+        layers = self._layers.result() if self._layers is not None else ()
+        more = self._layers.notes() if self._layers is not None else ()
+        all_warnings = [*warnings, *_warnings(outputs, asked=asked), *more]
+        return Evaluation(
+            samples=self._count,
+            outputs=outputs,
+            metrics=metrics,
+            layers=layers,
+            verdicts=judge(outputs, layers, asked=asked),
+            warnings=tuple(filter(None, all_warnings)),
         )
-    outputs = {n: {a: c.result() for a, c in by.items()} for n, by in compared.items()}
-    metrics = {n: {m: _mean(v) for m, v in by.items()} for n, by in measured.items()}
-    return Evaluation(count, outputs, metrics, _warnings(outputs))
 
 
-def _open(loaded: LoadedModel, *, exact: bool) -> onnxruntime.InferenceSession:
-    """Open a session with all optimizations, as an application would."""
-    import onnxruntime as ort
+def _load_metric(name: str) -> Metric:
+    """Import a metric; ``python:`` before its module may be left out."""
+    return load_callable(name if name.count(":") > 1 else f"python:{name}")
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    config = {"session.disable_quant_qdq": "1"} if exact else {}
-    source: str | bytes
-    if loaded.file is not None and is_text(loaded.file):
-        source = str(loaded.file)
-    else:  # onnxruntime takes no path that is not UTF-8
-        source = loaded.proto.SerializeToString()
-        if loaded.folder is not None:
-            config[FOLDER_KEY] = str(loaded.folder)
-    load_in_child(source, loaded.label, _PROVIDERS, optimize=True, config=config)
-    for key, value in config.items():
-        options.add_session_config_entry(key, value)
-    try:
-        return ort.InferenceSession(source, options, providers=_PROVIDERS)
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise CalibrationError(
-            f"onnxruntime cannot load {loaded.label}: {error}"
-        ) from error
+
+def _swapped(first: LoadedModel, second: LoadedModel) -> str:
+    """Return a warning if only the first model has Q/DQ nodes, else an empty string."""
+    numbers = [
+        sum(node.op_type in _QDQ for node in all_nodes(model.proto.graph))
+        for model in (first, second)
+    ]
+    if not numbers[0] or numbers[1]:
+        return ""
+    return (
+        f"the models look swapped: {first.label} has {numbers[0]} QuantizeLinear and "
+        f"DequantizeLinear nodes, {second.label} has none. Give the float model first"
+    )
 
 
 def _check_outputs(names: list[str], session: onnxruntime.InferenceSession) -> None:
@@ -243,7 +346,9 @@ def _mean(values: list[float]) -> MetricMean:
     return MetricMean(float(array.mean()), 1.96 * spread)
 
 
-def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ...]:
+def _warnings(
+    outputs: Mapping[str, Mapping[str, OutputError]], *, asked: bool
+) -> tuple[str, ...]:
     """Name the outputs that lose accuracy by this machine's kernels, and the remedy."""
     found = []
     for name, by in outputs.items():
@@ -258,10 +363,24 @@ def _warnings(outputs: Mapping[str, Mapping[str, OutputError]]) -> tuple[str, ..
         if losses:
             found.append(
                 f"this machine's kernels lose accuracy that the ranges keep, at {name!r}: "
-                f"{', '.join(losses)}. Without VNNI 8-bit sums overflow. Quantize "
-                'with reduce_range="nodes"'
+                f"{', '.join(losses)}. {_remedy(asked)}"
             )
     return tuple(found)
+
+
+def _remedy(asked: bool) -> str:
+    """Return what to do about a loss by this machine's kernels.
+
+    ``asked`` says whether layers are compared already.
+    """
+    bits = weight_bits()
+    if bits.reduce:
+        return 'Without VNNI 8-bit sums overflow. Quantize with reduce_range="nodes"'
+    return (
+        f"Sums do not overflow here ({bits.reason}). A kernel rounds its activations, as "
+        "MatMulNBits does, or small differences are amplified"
+        + ("" if asked else ". See where with layers=True (--layers)")
+    )
 
 
 def _plain(value: Any) -> Any:

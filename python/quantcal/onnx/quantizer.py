@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from quantcal._core import CalibrationError, __version__
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.choice import Choice
-from quantcal.onnx._choose.choose_ranges import choose_ranges
-from quantcal.onnx._choose.start import filled_options, first_bits, kept_for
-from quantcal.onnx._model.model import load_light
+from quantcal.onnx._choose.node_trials import leave_in_float
+from quantcal.onnx._choose.started_run import filled_options, first_bits, kept_for
+from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES
+from quantcal.onnx._correct.corrections import Corrections
+from quantcal.onnx._model.model import load_light, model_inputs
 from quantcal.onnx._observe.calibration_run import (
     CalibrationRun,
     reuse_histograms,
@@ -24,13 +25,16 @@ from quantcal.onnx._observe.calibration_run import (
 )
 from quantcal.onnx._observe.ranges import compute_ranges, resolve_policy
 from quantcal.onnx._observe.recording import check_given, empty_calibrator
-from quantcal.onnx._options.config import config_text
 from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.quantize_options import QuantizeKeywords, QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._options.run_text import text_of_run
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.kept_samples import FirstSamples
+from quantcal.onnx._runtime.providers import check_providers
+from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._write.output import check_output
 from quantcal.onnx._write.saturation import estimate_saturation
 from quantcal.onnx.result import QuantizeResult, peak_memory, widest_clipped
@@ -120,36 +124,50 @@ def quantize(
     """
     asked = with_changes("quantize", QuantizeKeywords, options, changes)
     check_given(calibrator, checkpoint)
+    check_providers(asked.providers)
     place = check_output(model, output, samples, *policy_files(asked.strategy))
     chosen = filled_options(asked, calibrator)
     bits = first_bits(chosen)
     given = Policy.of(asked.strategy)
     started = time.perf_counter()
-    prepared = prepare(load_light(model), chosen)
+    corrections = Corrections(load_light(model), chosen, samples, calibrator)
+    prepared = prepare(corrections.loaded, chosen)
     # Before the samples run, which may take long. A calibrator may know more tensors.
     policy = resolve_policy(given, prepared, calibrator or ())
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
     observed = computed = time.perf_counter()
     found = _Found(prepared, bits)
+    auto = find_auto(policy)
+    biased = "bias" in chosen.corrections
+    first = FirstSamples(BIAS_SAMPLES if auto or biased else 0)
     if not chosen.weights_only:
         if samples is None:
             run = reuse_histograms(prepared, calibrator)
         else:
             run = run_samples(
                 prepared,
-                samples,
+                corrections.samples,
                 asked,
                 calibrator,
                 new,
                 checkpoint=checkpoint,
                 progress=progress,
-                kept=kept_for(find_auto(policy)),
+                kept=kept_for(auto),
+                keep=first.add,
             )
         observed = time.perf_counter()
         found = _choose(run, policy, bits, halves=asked.check_stability)
         computed = time.perf_counter()
+    elif biased:
+        first.fill(
+            as_samples(corrections.samples, model_inputs(prepared.converted.proto))
+        )
+    final = found.prepared
+    if biased or (found.choice is not None and found.choice.biases is not None):
+        final = corrections.biases(final, found.table, found.bits, first)
+    first.close()
     written = write_prepared(
-        found.prepared,
+        final,
         place,
         found.table,
         bits=found.bits,
@@ -175,15 +193,10 @@ def quantize(
         seconds_write=time.perf_counter() - computed,
         peak_memory=peak_memory(),
         widest_clipped=widest_clipped(found.table),
+        corrections=tuple(corrections.done),
         stability=found.stability,
         choice=found.choice,
-        config=_config(
-            planned,
-            given if found.choice is None else found.choice.policy,
-            model,
-            new,
-            found.bits,
-        ),
+        config=_config(planned, given, model, new, found),
     )
 
 
@@ -207,6 +220,8 @@ def _choose(
     choice = choose_ranges(run, policy, bits)
     if choice is not None:
         policy = choice.policy
+        prepared = leave_in_float(prepared, choice.exclude)
+        run = replace(run, prepared=prepared)
     table = compute_ranges(run.calibrator, policy, prepared)
     stability = run.stability(policy, table) if halves else None
     if bits.undecided:
@@ -218,27 +233,15 @@ def _choose(
 
 
 def _config(
-    options: Options,
-    policy: Policy,
-    model: Model,
-    used: Calibrator,
-    bits: WeightBits,
+    options: Options, given: Policy, model: Model, used: Calibrator, found: _Found
 ) -> str | None:
-    """Return the text that repeats the run; None for strategies that no text can hold."""
-    import onnx
-    import onnxruntime
-
-    name = Path(model).name if isinstance(model, (str, os.PathLike)) else "a model"
-    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
-    top = (
-        f"How {name} was quantized, by quantcal {__version__} with {versions}.\n"
-        "To repeat it: quantcal quantize MODEL -o OUT --samples SAMPLES --config THIS"
-    )
-    more = {"mantissa_bits": used.mantissa_bits, "on_nonfinite": used.on_nonfinite}
-    remarks = {"": top}
-    if options.reduce_range in ("auto", "nodes"):
-        remarks["reduce_range"] = f"chosen: {bits.reason}"
-    try:
-        return config_text(options.settled(bits), policy, more, remarks)
-    except CalibrationError:
-        return None
+    """Return the text that repeats the run, with the strategies that were chosen."""
+    choice = found.choice
+    if choice is None:
+        return text_of_run(options, model, found.bits, given, used)
+    note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
+    exclude = tuple(dict.fromkeys((*options.exclude, *choice.exclude)))
+    made = () if choice.biases is None else ("bias",)
+    both = tuple(dict.fromkeys((*options.corrections, *made)))
+    options = replace(options, exclude=exclude, corrections=both)
+    return text_of_run(options, model, found.bits, choice.policy, used, note)

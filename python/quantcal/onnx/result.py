@@ -11,6 +11,7 @@ from pathlib import Path
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
 from quantcal.onnx._choose.choice import Choice
+from quantcal.onnx._correct.report import Correction
 from quantcal.onnx._write.float_weights import describe_float_weights
 from quantcal.stability import Stability
 from quantcal.table import CalibrationTable
@@ -63,6 +64,8 @@ class QuantizeResult:
         The largest resident size of this process so far, in bytes; None where unknown.
     widest_clipped
         The tensors that lose the largest share of values, at most five, largest first.
+    corrections
+        What each correction did that was asked for.
     stability
         How far the ranges of two halves of the samples differ; None when fewer than two
         samples ran.
@@ -92,6 +95,7 @@ class QuantizeResult:
     seconds_write: float
     peak_memory: int | None
     widest_clipped: tuple[ClippedTensor, ...]
+    corrections: tuple[Correction, ...]
     stability: Stability | None = field(repr=False)
     choice: Choice | None = field(repr=False)
     config: str | None = field(repr=False)
@@ -117,6 +121,7 @@ class QuantizeResult:
             *left_rows(self.left_in_float, self.float_weights, self.model_bytes),
             ("Q / DQ nodes", f"{self.quantize_nodes} / {self.dequantize_nodes}"),
             ("weights", self.weights),
+            *(("corrected", each.summary()) for each in self.corrections),
             (
                 "seconds",
                 f"{self.seconds:.1f} (observe {self.seconds_observe:.1f}, compute "

@@ -12,16 +12,16 @@ from quantcal._core import CalibrationError
 from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto, replace_auto, without_rules
-from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.culprits import CulpritSearch
 from quantcal.onnx._choose.float_budget import parse_share
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
-from quantcal.onnx._choose.node_trials import NodePlans
+from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.promise import Promise
-from quantcal.onnx._choose.start import Started, refuse_weights_only, start
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
 from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._model.model import load_model, model_inputs
@@ -39,7 +39,6 @@ from quantcal.onnx.evaluation import evaluate
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.tune_result import TuneResult
 from quantcal.strategies.auto import FOLDS, SAMPLES
-from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -116,11 +115,7 @@ def tune(
     refuse_weights_only("tune", asked)
     until = end_of(time_limit)
     check_output(model, output, samples, *policy_files(asked.strategy))
-    known = (
-        times
-        if times is None or isinstance(times, NodeTimes)
-        else NodeTimes.load(times)
-    )
+    known = None if times is None else NodeTimes.of(times)
     inputs = model_inputs(load_model(model, weights=False).proto)
     with ExitStack() as stack:
         held = HeldOut(as_samples(samples, inputs), SAMPLES)
@@ -133,7 +128,7 @@ def tune(
                 f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
                 f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
             )
-        begun = replace(begun, policy=_best_policy(begun, metric))
+        begun, asked = _with_choice(begun, asked, metric)
         task = _Task(model, asked, begun, kept, held.kept, metric, allowed, until)
         on_run = stack.enter_context(count_runs("Tuning", show=progress))
         return _write(task, output, _search(task, known, stack, on_run))
@@ -169,13 +164,22 @@ class _Found:
     search: TuneSearch
 
 
-def _best_policy(begun: Started, metric: Callable[..., Any] | str | None) -> Policy:
-    """Return the policy with the best strategies in place of ``auto``."""
+def _with_choice(
+    begun: Started, asked: QuantizeOptions, metric: Callable[..., Any] | str | None
+) -> tuple[Started, QuantizeOptions]:
+    """Put in place of ``auto`` the best strategies, and leave what it leaves in float."""
     policy, auto = begun.policy, find_auto(begun.policy)
     if auto is not None and metric is not None:
         policy = replace_auto(policy, replace(auto, metric=metric))
     choice = choose_ranges(begun.run, policy, begun.bits)
-    return policy if choice is None else choice.policy
+    if choice is None:
+        return begun, asked
+    prepared = leave_in_float(begun.run.prepared, choice.exclude)
+    run = replace(begun.run, prepared=prepared)
+    exclude = tuple(dict.fromkeys((*asked.exclude, *choice.exclude)))
+    return replace(begun, run=run, policy=choice.policy), replace(
+        asked, exclude=exclude
+    )
 
 
 def _search(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +28,11 @@ from quantcal.onnx._options.recorded_formats import (
     format_mismatch,
 )
 from quantcal.onnx._options.resolved import Options, opset_for
+from quantcal.onnx._options.run_text import text_of_run
 from quantcal.onnx._options.values import ACTIVATIONS
 from quantcal.onnx._plan.data_coverage import table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.float_weights import count_float_weights
 from quantcal.onnx._write.output import Output, check_output, save
@@ -75,6 +76,9 @@ class WriteResult:
         float, largest first. Nodes that were not chosen count too.
     model_bytes
         Size of the model, with the weights that lie beside it.
+    config
+        The options as TOML, which :func:`quantcal.onnx.read_config` reads from a file. It has
+        no strategy: the ranges are those of the table.
     """
 
     output: Path
@@ -87,6 +91,7 @@ class WriteResult:
     weight_formats: dict[str, int]
     float_weights: dict[str, int]
     model_bytes: int
+    config: str | None = field(default=None, repr=False)
 
     @property
     def weights(self) -> str:
@@ -153,7 +158,8 @@ def write(
     activation = activation_from_table(formats, asked.target)
     asked = replace(asked, activation_type=activation, activation_formats=None)
     chosen = Options.of(asked, formats)
-    if chosen.bits().undecided:
+    bits = chosen.bits()
+    if bits.undecided:
         raise CalibrationError(
             'reduce_range="nodes" needs the histograms, which write() does not have. '
             "Give the names that quantcal.onnx.find_saturation finds."
@@ -165,7 +171,9 @@ def write(
         table_coverage(table), "The table has no range", suggest
     )
     sample = check_on_random_inputs(prepared)
-    return write_prepared(prepared, place, table, sample=sample)
+    written = write_prepared(prepared, place, table, bits=bits, sample=sample)
+    planned = chosen.planned(prepared.plan.formats)
+    return replace(written, config=text_of_run(planned, model, bits))
 
 
 def write_prepared(

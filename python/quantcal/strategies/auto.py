@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 FOLDS = 4
 SAMPLES = 128
-"""Three quarters of these decide each range, and all of them judge it. On six networks the
-interval of a loss from 128 samples is a tenth of the difference between strategies."""
+"""Three quarters of these decide each range, and all of them judge it. Trials take time in
+proportion."""
+FLOAT_SHARE = 0.03
+"""Time that hardly shows, and enough for logits, masks, and first layers."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Auto:
         Your measure of quality, where the loss of the outputs is not what counts: a
         callable as for :func:`quantcal.onnx.evaluate`, or its name as
         ``"python:module:callable"``. More is better.
+    float_share
+        The share of the multiply-adds that may stay in float, 0 to 1. A small node, such
+        as that of the logits, stays there if that lowers the loss by a tenth. 0 for none.
     time
         Seconds for everything that follows the comparison of whole strategies; None for
         no limit. With a limit the result may differ from machine to machine.
@@ -53,6 +58,7 @@ class Auto:
 
     samples: int = SAMPLES
     metric: str | Callable[..., Any] | None = None
+    float_share: float = FLOAT_SHARE
     time: float | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +70,11 @@ class Auto:
             self.metric is None or isinstance(self.metric, str) or callable(self.metric)
         ):
             msg = f'metric is {shown(self.metric)}. Give a callable or "python:module:callable"'
+            raise CalibrationError(msg)
+        part = self.float_share
+        number = isinstance(part, (int, float)) and not isinstance(part, bool)
+        if not (number and 0 <= part <= 1):
+            msg = f"float_share is {shown(part)}, but it must be a share from 0 to 1"
             raise CalibrationError(msg)
         seconds = self.time
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from quantcal._core import CalibrationError
 from quantcal.strategies.layers import KINDS, layer_kind
 
+NODE = "node:"
+"""Begins a pattern of nodes. Only rules for a model have them, as they need its graph."""
+
 _GLOB = frozenset("*?[")
 _REGEX = "re:"
 _LAYER = "layer:"

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from quantcal._core import CalibrationError
 from quantcal._text import plural, shown
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.patterns import Pattern
+from quantcal.strategies.patterns import NODE, Pattern
 from quantcal.strategies.presets import NAMED
 from quantcal.strategies.registry import resolve, strategy_of
-from quantcal.strategies.serialize import serialize
+from quantcal.strategies.serialize import serialize_strategy
 
 Rule: TypeAlias = tuple[str, Strategy]
 StrategyLike: TypeAlias = (
@@ -221,7 +221,7 @@ class Policy:
         written = {}
         for text, strategy in self._rules:
             try:
-                written[text] = serialize(strategy)
+                written[text] = serialize_strategy(strategy)
             except CalibrationError as error:
                 msg = f'Rule "{text}": {error}'
                 raise CalibrationError(msg) from error
@@ -293,11 +293,15 @@ class Policy:
         Raises
         ------
         CalibrationError
-            If a rule is for a plain name that was never observed, or tensors match no rule;
-            the message names them.
+            If a rule is for a plain name that was never observed, or for nodes, or if tensors
+            match no rule; the message names them.
         """
         observed = dict.fromkeys(names)
         for pattern in self._patterns:
+            if pattern.text.startswith(NODE) and not any(
+                map(pattern.matches, observed)
+            ):
+                raise CalibrationError(_without_model(pattern.text))
             if pattern.plain and pattern.text not in observed:
                 raise CalibrationError(unknown_name(pattern.text, observed))
         rules: dict[str, Rule] = {}
@@ -323,6 +327,13 @@ class Policy:
         head = "tensor" if len(names) == 1 else f"{len(names)} tensors:"
         patterns = _quoted([text for text, _ in self._rules])
         return f'No rule matches {head} {_quoted(names)} (rules: {patterns}); add a rule "*".'
+
+
+def _without_model(text: str) -> str:
+    return (
+        f'The rule "{text}" is for nodes, which only a model has. Give it to '
+        "quantcal.onnx.quantize (quantcal quantize), or name tensors here."
+    )
 
 
 def unknown_name(name: object, observed: Iterable[str]) -> str:

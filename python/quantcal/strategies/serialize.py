@@ -11,7 +11,7 @@ from quantcal.strategies.percentile import Percentile
 from quantcal.strategies.registry import factories, names, resolve
 
 
-def serialize(strategy: Strategy) -> str | dict[str, Any]:
+def serialize_strategy(strategy: Strategy) -> str | dict[str, Any]:
     """Return a strategy's name, or its name and options: {"strategy": "kl", "num_bins": 512}.
 
     Raises

@@ -133,17 +133,12 @@ def advise(
     table = calibrator.compute(strategy, format=format, symmetric=symmetric, **options)
     known, notes = _with_ranges(shared, table)
     tables = {s.name: _of_modules(s, table) for s in known}
+    first = _tensors_of(given[0])
     trial = TrialRuns(
-        model,
-        root,
-        runners,
-        tables,
-        weights=weights,
-        loss=loss,
-        inputs=_tensors_of(given[0]),
+        model, root, runners, tables, weights=weights, loss=loss, inputs=first
     )
     halves = Halves.of(len(given))
-    with count_runs("Advising", show=progress) as step:
+    with count_runs("Advising", show=progress) as step, evaluation_mode(root):
         meter = LossMeter(trial, time_limit=time_limit, on_run=step)
         choice = choose_float(
             meter,
@@ -153,21 +148,12 @@ def advise(
             allowed=lambda kept: _fits(kept, known, budget),
         )
         evidence = Evidence(
-            model,
-            by_path,
-            runners,
-            calibrator,
-            table,
-            weights,
-            trial,
-            meter,
-            halves,
+            model, by_path, runners, calibrator, weights, trial, meter, halves
         )
-        with evaluation_mode(root):
-            tensors, tried = evidence.tensors(known, choice, remedies=remedies)
-    if not (choice.finished and tried):
+        tensors, in_time = evidence.tensors(known, choice, remedies=remedies)
+    if not (choice.finished and in_time):
         notes.append(f"the time limit of {time_limit:g} s ended the search")
-    if len(choice.kept) == keep_float and choice.loss_after:
+    if keep_float and len(choice.kept) == keep_float and choice.loss_after:
         notes.append(f"keep_float={keep_float} ended the choice; more may gain more")
     return Advice(
         loss=choice.loss,

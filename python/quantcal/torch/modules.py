@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from quantcal._core import CalibrationError
+from quantcal._text import shown
 from quantcal.strategies.patterns import Pattern
 
 OBSERVED_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -141,10 +142,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _patterns(patterns: Patterns, word: str) -> list[Pattern] | None:
     if patterns is None:
         return None
-    texts = [patterns] if isinstance(patterns, str) else list(patterns)
+    whole = isinstance(patterns, str) or not isinstance(patterns, Iterable)
+    texts: list[Any] = [patterns] if whole else list(patterns)
     for text in texts:
         if not isinstance(text, str):
-            msg = f"{word} must be patterns of module paths, not {text!r:.60}"
+            msg = f"{word} must be patterns of module paths, not {shown(text, 60)}"
             raise TypeError(msg)
     return [Pattern(text) for text in texts]
 

@@ -22,6 +22,12 @@ from quantcal.torch.modules import (
     select_modules,
     unwrap,
 )
+from quantcal.torch.observe_checks import (
+    check_axis,
+    check_calibrator,
+    check_flags,
+    check_types,
+)
 from quantcal.torch.position_masks import Mask, PositionMasks
 from quantcal.torch.recorder import Recorder
 from quantcal.torch.tensor_values import check_readable
@@ -109,7 +115,8 @@ def observe(
         or has no values. Meta and fake tensors have none, nor do those inside
         torch.func.vmap, grad and jvp, and torch.export. The error names the tensor.
     CalibrationError
-        If patterns match nothing, the model is TorchScript, or a mask does not fit.
+        If patterns match nothing, the model is TorchScript, or a mask does not fit. If an
+        axis is no whole number, or another argument is of the wrong kind.
 
     Warns
     -----
@@ -130,8 +137,15 @@ def observe(
     >>> cal["0"].count, cal["0"].max
     (32, 1.0)
     """
+    axis = check_axis("axis", axis)
+    weight_axis = check_axis("weight_axis", weight_axis)
+    flags = {"inputs": inputs, "outputs": outputs, "weights": weights}
+    more = {"merge_calls": merge_calls, "record_skipped": record_skipped}
+    check_flags(flags | more)
+    check_calibrator(calibrator)
+    types = check_types(modules)
     root = unwrap(model)
-    chosen = select_modules(modules_by_path(root), include, exclude, tuple(modules))
+    chosen = select_modules(modules_by_path(root), include, exclude, types)
     positions = PositionMasks(root, mask, skip_positions, record_skipped)
     if axis is not None and axis >= 0 and mask is not None:
         msg = (

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._smoothquant import ALPHAS, expected_errors, smoothing_scale
 from quantcal._text import shown
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
-from quantcal.torch.expected_error import expected_errors
 from quantcal.torch.group_checks import (
     check_modules,
     check_trace,
@@ -40,9 +40,6 @@ from quantcal.torch.modules import check_outside_blocks, modules_by_path, unwrap
 from quantcal.torch.output_check import OutputCheck
 from quantcal.torch.reader_trace import ReaderTrace
 from quantcal.torch.sample_runner import SampleRunner, make_runner
-
-ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))
-"""The exponents that a search tries: 0 to 1 in steps of 0.05."""
 
 
 @dataclass(frozen=True)
@@ -283,23 +280,6 @@ def _plan(
     best = int(found.argmin())
     errors = dict(zip(ALPHAS, found.tolist(), strict=True))
     return Smoothing(group, ALPHAS[best], scales[best], errors)
-
-
-def smoothing_scale(
-    act_max: NDArray[np.float64], weight_max: NDArray[np.float64], alpha: float
-) -> NDArray[np.float32]:
-    """Return max|x_c|^alpha / max|W_c|^(1 - alpha) for each channel, float32.
-
-    Channels without activations or without weights keep the scale 1, since scaling gains
-    nothing there. The scales are divided by their geometric mean. This changes neither the
-    quantized model nor the float one, and keeps the size of folded weights.
-    """
-    used = (act_max > 0) & (weight_max > 0)
-    scale = np.ones(len(act_max))
-    if used.any():
-        logs = alpha * np.log(act_max[used]) - (1 - alpha) * np.log(weight_max[used])
-        scale[used] = np.exp(logs - logs.mean())
-    return scale.astype(np.float32)
 
 
 def _input_stats(

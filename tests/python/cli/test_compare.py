@@ -11,7 +11,7 @@ import pytest
 
 import quantcal as qc
 from cli_runs import call, run_in_terminal, run_without, save_stats
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 
 NAMES = [str(strategy) for strategy in STRATEGIES]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
 def test_processes_that_fetch_at_once_agree(cache):
     write_wheel(cache / "wheels", {FAKE[2]: CONTENT})
     code = (
-        "import sys; from quantcal.demo.fetch import fetch;"
+        "import sys; from quantcal.demo.members import fetch;"
         f"print(fetch(*{FAKE!r}, sha256={SHA256!r}))"
     )
     command = [sys.executable, "-c", code]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,10 @@ from cli_runs import (
     save_model,
     save_samples,
     save_stats,
+    unboxed,
 )
 from quantcal.cli.flags import Flags
 from quantcal.strategies import names
-
-
-def unboxed(text: str) -> str:
-    """Return the words in a box, as one line."""
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", plain(text)).split())
 
 
 def inspect_json(path: Path, *arguments: object) -> list[dict[str, Any]]:

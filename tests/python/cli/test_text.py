@@ -12,7 +12,7 @@ from rich.console import Console
 
 import quantcal as qc
 from quantcal.cli.output import text
-from quantcal.cli.output.sparkline import sparkline
+from quantcal.cli.output.sparkline import draw_sparkline
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.rules import parse_strategy
 
@@ -20,7 +20,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def drawn(values: list[float], width: int = 20) -> str:
-    return sparkline(qc.Histogram().observe(np.array(values, np.float32)), width)
+    return draw_sparkline(qc.Histogram().observe(np.array(values, np.float32)), width)
 
 
 def test_an_outlier_is_a_crumb_far_from_a_block() -> None:
@@ -46,7 +46,7 @@ def test_extreme_floats_have_their_places() -> None:
 
 def test_terminals_without_blocks_get_ascii() -> None:
     h = qc.Histogram().observe(np.array([0.0] * 1000 + [9.0], np.float32))
-    assert sparkline(h, 4, ascii_only=True) == "@  ."
+    assert draw_sparkline(h, 4, ascii_only=True) == "@  ."
 
 
 @given(
@@ -56,7 +56,7 @@ def test_terminals_without_blocks_get_ascii() -> None:
 def test_heights_rise_with_numpys_counts(numbers: list[int], width: int) -> None:
     """Small integers are exact in float16, so numpy counts the same bins."""
     values = np.array(numbers, np.float16)
-    line = sparkline(qc.Histogram().observe(values), width)
+    line = draw_sparkline(qc.Histogram().observe(values), width)
     if values.min() == values.max():
         assert line == "█"
         return

@@ -18,7 +18,7 @@ from quantcal.compat import (
     onnxruntime_entropy,
 )
 from quantcal.exporters import onnxruntime
-from quantcal.onnx import QuantizeOptions
+from quantcal.onnx import Checkpoint, QuantizeOptions
 
 HUGE = 10**400
 ODD = {  # as JSON writes them
@@ -185,6 +185,42 @@ def seen() -> qc.Calibrator:
     cal = qc.Calibrator()
     cal.observe("x", X, axis=1)
     return cal
+
+
+BEYOND: dict[str, Callable[[Any], Any]] = {
+    "low is {}": lambda n: qc.QuantParams.from_range(n, 1.0),
+    "high is {}": lambda n: qc.QuantParams.from_range(0, n),
+    "low is {}, which": lambda n: qc.QuantParams(
+        scale=1.0, zero_point=0, low=n, high=1.0, format="int8", symmetric=True
+    ),
+    "tolerance is {}": lambda n: qc.check_stability(seen(), seen()).summary(n),
+    "tolerance is {}, which": lambda n: qc.check_stability(seen(), seen()).beyond(n),
+    "seconds is {}": lambda n: Checkpoint("x", seconds=n),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("text", BEYOND)
+@pytest.mark.parametrize(
+    "number", [10**400, -(10**400), 10**5000, -(10**5000)], ids=int.bit_length
+)
+def test_a_number_beyond_floats_is_refused_by_name(number: int, text: str) -> None:
+    with pytest.raises(qc.CalibrationError) as caught:
+        BEYOND[text](number)
+    sign = "a negative" if number < 0 else "a"
+    bits = f"{sign} number of {number.bit_length()} bits"
+    assert text.format(bits) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.5, "3", None, [10**5000]])
+def test_a_checkpoint_takes_a_number_of_samples(value: Any) -> None:
+    with pytest.raises(qc.CalibrationError, match=r"samples is .* Give a whole number"):
+        Checkpoint("x", samples=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-1, True, float("nan"), "3", None])
+def test_a_checkpoint_takes_a_number_of_seconds(value: Any) -> None:
+    with pytest.raises(qc.CalibrationError, match="seconds is "):
+        Checkpoint("x", seconds=value)  # type: ignore[arg-type]
 
 
 LONG: dict[str, Callable[[Any], Any]] = {

@@ -343,7 +343,9 @@ def test_numpys_numbers_are_pythons() -> None:
 @pytest.mark.parametrize("field", ["scale", "low", "high"])
 def test_whole_numbers_beyond_any_float_are_refused(field: str) -> None:
     fields = qc.QuantParams.from_range(-1, 1).to_dict()
-    with pytest.raises(qc.CalibrationError, match=f"{field} is too large"):
+    with pytest.raises(
+        qc.CalibrationError, match=f"{field} is a .* exceeds the range of a float"
+    ):
         qc.QuantParams(**{**fields, field: 10**400})
     with pytest.raises(qc.CalibrationError, match=f"zero_point is {2**70}"):
         qc.QuantParams(**{**fields, "zero_point": 2**70})

@@ -212,10 +212,31 @@ def test_laws_are_broken_on_this_tree(tables: dict[str, list[Any]]) -> None:
         "no import circle": 1,
         "no import of quantcal itself inside": 1,
         "at most 27 code files in a folder": 1,
+        "no function named like its module": 0,
         "README.md of at most 130 lines": 0,
         "ARCHITECTURE.md of at most 150 lines": 0,
         "benches/README.md of at most 100 lines": 0,
     }
+
+
+def test_functions_that_hide_a_module_are_found(tmp_path: Path) -> None:
+    files = {
+        "fetch.py": "def fetch(): ...\ndef other(): ...",
+        "room/__init__.py": "from quantcal.fetch import other\nfrom . import part",
+        "room/other.py": "class other: ...",
+        "room/part.py": "def whole():\n    from quantcal.fetch import fetch as part",
+        "cli/show.py": "def show(): ...",
+        "cli/output/line.py": "def line(): ...",
+    }
+    for name, text in files.items():
+        path = tmp_path / "python" / "quantcal" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    assert sorted(LAWS["no function named like its module"](Tree(tmp_path))) == [
+        "python/quantcal/cli/output/line.py:1 line",
+        "python/quantcal/fetch.py:1 fetch",
+        "python/quantcal/room/__init__.py:1 quantcal.fetch.other (top)",
+    ]
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -109,7 +109,7 @@ def test_without_quotations_docstrings_take_their_place(
         texts.labeled_quotations(1)
 
 
-@pytest.mark.parametrize("script", ["perplexity", "sentence_encoder"])
+@pytest.mark.parametrize("script", ["perplexity", "sentence_encoder", "float_inputs"])
 def test_the_experiments_say_what_they_do(script: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"research.llm.{script}", "--help"],

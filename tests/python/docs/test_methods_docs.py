@@ -8,7 +8,7 @@ import pytest
 
 import quantcal as qc
 from benches.accuracy import sqnr
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 from quantcal.strategies.registry import factories
 
 DOC = sqnr.PAGE.read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -100,6 +101,14 @@ def test_the_public_names_are_these() -> None:
     assert qc.__all__ == sorted(qc.__all__, key=lambda name: (not name.isupper(), name))
     assert set(dir(qc)) == NAMES | SUBMODULES | {"__version__"}
     assert all(hasattr(qc, name) for name in dir(qc))
+
+
+@pytest.mark.parametrize("name", sorted(SUBMODULES | {"strategies"}))
+def test_a_submodule_lists_its_public_names_only(name: str) -> None:
+    module = importlib.import_module(f"quantcal.{name}")
+    assert dir(module) == sorted(module.__all__)
+    code = f"import quantcal.{name} as m; assert dir(m) == sorted(m.__all__)"
+    output_of(code)  # also before any of it is used
 
 
 def test_an_unknown_attribute_is_refused_as_pythons_own() -> None:

@@ -13,7 +13,7 @@ import onnx
 from quantcal.onnx._choose.candidates import CANDIDATES
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import open_judge, open_trial
-from quantcal.onnx._choose.start import Started, start
+from quantcal.onnx._choose.started_run import Started, start
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.judge import Floats, Judge

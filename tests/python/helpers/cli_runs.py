@@ -125,6 +125,11 @@ def plain(text: str) -> str:
     return _ANSI.sub("", text)
 
 
+def unboxed(text: str) -> str:
+    """Return the words in a box, as one line."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", plain(text)).split())
+
+
 def save_model(folder: Path, model: onnx.ModelProto | None = None) -> Path:
     """Write a small model: two Conv and a Relu unless another is given."""
     path = folder / "model.onnx"

@@ -12,7 +12,7 @@ import pytest
 
 import quantcal as qc
 from paths import ROOT
-from quantcal.comparison.compare import STRATEGIES
+from quantcal.comparison.api import STRATEGIES
 from quantcal.comparison.score import (
     FIGURES,
     HIGHER_IS_BETTER,

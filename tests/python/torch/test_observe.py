@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -107,6 +108,52 @@ def test_the_results_of_the_model_do_not_change() -> None:
         found = model(x)
     assert torch.equal(found, wanted)
     assert torch.equal(torch.autograd.grad(found.sum(), x)[0], gradient)
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("axis", "x", "axis is 'x'. Give the number of an axis"),
+    ("axis", 1.5, "axis is 1.5. Give the number of an axis"),
+    ("axis", True, "axis is True. Give the number of an axis"),
+    ("axis", [10**5000], "axis is a list that holds a number of too many digits"),
+    ("weight_axis", "x", "weight_axis is 'x'. Give the number of an axis"),
+    ("inputs", "no", "inputs is 'no'. Give True or False"),
+    ("outputs", 3, "outputs is 3. Give True or False"),
+    ("merge_calls", None, "merge_calls is None. Give True or False"),
+    ("calibrator", 3, "calibrator is 3. Give a quantcal.Calibrator"),
+    ("modules", nn.Linear, "Give types of modules, such as"),
+    ("modules", ["Linear"], "modules is \\['Linear'\\]. Give types of modules"),
+    ("modules", (), "Give types of modules"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), WRONG)
+def test_an_argument_of_another_kind_is_refused_before_any_hook(
+    option: str, value: Any, message: str
+) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    with (
+        pytest.raises(qc.CalibrationError, match=message),
+        qc.torch.observe(model, **{"weights": True, option: value}),
+    ):
+        pass
+    assert not model[0]._forward_pre_hooks
+
+
+@pytest.mark.parametrize("option", ["include", "exclude"])
+def test_patterns_that_are_no_text_are_refused(option: str) -> None:
+    for value in (3, [3]):
+        with (
+            pytest.raises(TypeError, match=f"{option} must be patterns .* not 3"),
+            qc.torch.observe(nn.Linear(4, 4), **{option: value}),  # type: ignore[arg-type]
+        ):
+            pass
+
+
+def test_an_axis_may_be_a_number_of_numpy() -> None:
+    model = nn.Linear(4, 4)
+    with qc.torch.observe(model, axis=np.int64(-1)) as cal:  # type: ignore[arg-type]
+        model(torch.ones(2, 4))
+    assert cal.axis("Linear") == -1
 
 
 def test_no_module_is_refused() -> None:

@@ -55,6 +55,11 @@ def say_error(message: str) -> None:
     _say(f"error: {message}", "red")
 
 
+def say_failure(message: str) -> None:
+    """Print in red which promise does not hold."""
+    _say(f"failed: {message}", "red")
+
+
 def say_warning(message: str) -> None:
     """Print a warning in yellow."""
     _say(f"warning: {message}", "yellow")

@@ -18,7 +18,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = ".:-=+*#@"
 
 
-def sparkline(
+def draw_sparkline(
     histogram: Histogram, width: int = 20, *, ascii_only: bool = False
 ) -> str:
     """Return the distribution of a histogram's finite values.

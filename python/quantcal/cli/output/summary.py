@@ -45,7 +45,9 @@ def print_result(
         f"compute {result.seconds_compute:.1f} s, write {result.seconds_write:.1f} s"
     )
     facts = {"written": _sizes(result.output, model)}
-    if source is None:
+    if source is None and not result.tensors_observed:
+        facts["samples"] = "none needed"
+    elif source is None:
         facts["samples"] = str(result.samples)
         facts["tensors observed"] = str(result.tensors_observed)
     else:
@@ -62,10 +64,13 @@ def print_result(
     if result.peak_memory is not None:
         facts["peak memory"] = text.size(result.peak_memory)
     print_facts(stdout(), facts)
-    print_most_affected(result.table)
+    if len(result.table):
+        print_most_affected(result.table)
 
 
-def print_written(written: WriteResult, model: Path, source: Path) -> None:
+def print_written(
+    written: WriteResult, model: Path, source: Path, *, kept: Sequence[Path] = ()
+) -> None:
     """Print what was written with the ranges of a table.
 
     Parameters
@@ -76,9 +81,14 @@ def print_written(written: WriteResult, model: Path, source: Path) -> None:
         The model that was quantized.
     source
         The file of the table.
+    kept
+        Other files that were written.
     """
     facts = {"written": _sizes(written.output, model), "ranges": str(source)}
-    print_facts(stdout(), facts | _written(written))
+    facts |= _written(written)
+    if kept:
+        facts["also written"] = ", ".join(map(str, kept))
+    print_facts(stdout(), facts)
 
 
 def print_most_affected(table: CalibrationTable) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from quantcal.calibrator import Calibrator
 from quantcal.cli.output import text
 from quantcal.cli.output.records import Record
-from quantcal.cli.output.sparkline import sparkline
+from quantcal.cli.output.sparkline import draw_sparkline
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.params import QuantParams
 from quantcal.report.columns import spread
@@ -29,7 +29,7 @@ def histograms(
     """Return the table of histograms that fits a console."""
 
     def drawn(name: str) -> Text:
-        line = sparkline(
+        line = draw_sparkline(
             calibrator[name],
             20 if out.width >= _WIDE else 14,
             ascii_only=out.options.ascii_only,

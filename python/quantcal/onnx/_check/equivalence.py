@@ -26,7 +26,7 @@ from quantcal.onnx._runtime.session import Workspace
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
     Array = np.ndarray[Any, Any]
 

@@ -60,8 +60,17 @@ class Choice:
         The number of samples on which strategies were tried.
     folds
         The number of folds. 1 means that the same samples decided ranges and judged them.
+    exclude
+        Small nodes that are left in float because their rounding costs much.
+    loss_before_exclude
+        The loss without ``exclude``, on samples that did not propose it.
+    loss_excluded
+        The loss with ``exclude``, on the same samples.
     changes
         Other strategies for single tensors.
+    biases
+        The loss without and with corrected biases, on samples that the shifts do not
+        know; None where correcting them does not help.
     loss
         With all changes, on the samples of ``losses``. These proposed or confirmed each
         change, so it is a little too good.
@@ -82,8 +91,12 @@ class Choice:
     measures: dict[str, str]
     samples: int
     folds: int
+    exclude: tuple[str, ...] = ()
+    loss_before_exclude: float = float("nan")
+    loss_excluded: float = float("nan")
     changes: tuple[Change, ...] = ()
     loss: float = float("nan")
+    biases: tuple[float, float] | None = None
     worst: tuple[TensorLoss, ...] = ()
     loss_without_worst: float | None = None
     in_float: tuple[str, ...] = ()
@@ -107,6 +120,17 @@ class Choice:
         others = [f"{e.strategy} {figure(e.loss)}" for e in self.losses[1:]]
         if others:
             rows.append(("others lose", ", ".join(others)))
+        if self.exclude:
+            before, after = (
+                percent(self.loss_before_exclude),
+                percent(self.loss_excluded),
+            )
+            rows.append(
+                (
+                    "left in float",
+                    f"{some(self.exclude)}: loss {before} → {after}",
+                )
+            )
         for change in self.changes:
             rows.append(
                 (
@@ -115,6 +139,9 @@ class Choice:
                     f"{figure(change.before)} → {figure(change.after)}",
                 )
             )
+        if self.biases is not None:
+            before, after = map(percent, self.biases)
+            rows.append(("biases", f"corrected: loss {before} → {after}"))
         if self.loss_without_worst is not None and self.loss > 0:
             less = 1 - self.loss_without_worst / self.loss
             rows.append(

@@ -14,9 +14,9 @@ from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._plan.weight_inputs import weight_positions
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
-COUNTED = ("nodes", "weights")
+COUNTED = ("nodes", "weights", "multiply-adds")
 """What a share may be of, the default first."""
 
 DEFAULT = 0.05
@@ -71,8 +71,11 @@ class FloatBudget:
         keep_float: int | None,
         budget: float | str | None,
         counted: str,
+        counts: Mapping[str, int],
     ) -> FloatBudget:
         """Apply what a caller allows; by default a twentieth of the nodes, at least one.
+
+        ``counts`` has the multiply-adds of nodes.
 
         Raises
         ------
@@ -80,7 +83,7 @@ class FloatBudget:
             As :meth:`check`.
         """
         cls.check(keep_float, budget, counted)
-        sizes = _sizes(prepared)
+        sizes = _sizes(prepared, counts)
         total = len(sizes["nodes"])
         if budget is None and keep_float is not None:
             return cls(sizes, counted, 1.0, min(keep_float, total))
@@ -126,7 +129,9 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _sizes(prepared: Prepared) -> dict[str, dict[str, float]]:
+def _sizes(
+    prepared: Prepared, counts: Mapping[str, int]
+) -> dict[str, dict[str, float]]:
     graph, chosen = prepared.proto.graph, prepared.plan.nodes
     elements = {
         name: float(math.prod(tensor.dims))
@@ -137,4 +142,9 @@ def _sizes(prepared: Prepared) -> dict[str, dict[str, float]]:
         if node.name in weights:
             read = [node.input[index] for index in weight_positions(node)]
             weights[node.name] = sum(elements.get(name, 0.0) for name in read)
-    return {"nodes": dict.fromkeys(chosen, 1.0), "weights": weights}
+    adds = {name: float(counts.get(name, 0)) for name in chosen}
+    return {
+        "nodes": dict.fromkeys(chosen, 1.0),
+        "weights": weights,
+        "multiply-adds": adds,
+    }

@@ -11,7 +11,7 @@ from quantcal.onnx._trial.trial_session import Grids, TrialSession
 from quantcal.strategies.policy import Policy
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 class Folds:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
-from quantcal._core import CalibrationError
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.start import Started, trial_bits
+from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
+from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._observe.ranges import compute_ranges
-from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._plan.preparation import Prepared
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.judge import Floats, Judge
 from quantcal.onnx._trial.metric_judge import MetricJudge
@@ -56,6 +54,11 @@ class JointTrials:
     folded : bool
         Whether the samples also gave the ranges. Each is then measured with the ranges of
         the other folds.
+
+    Attributes
+    ----------
+    runs : int
+        The number of samples that ran so far.
     """
 
     def __init__(
@@ -65,8 +68,8 @@ class JointTrials:
         self._samples = samples
         self._judge = judge
         self._parts = begun.run.parts if folded else ()
-        self._plans = NodePlans(begun.run.prepared)
         self._known: dict[frozenset[str], Floats] = {}
+        self.runs = 0
 
     @property
     def indices(self) -> list[int]:
@@ -75,7 +78,7 @@ class JointTrials:
 
     def can_exclude(self, exclude: Collection[str]) -> bool:
         """Whether a node is still quantized with these in float."""
-        return self._plans.without(exclude) is not None
+        return NodePlans(self._begun.run.prepared).without(exclude) is not None
 
     def damage(self, exclude: Collection[str]) -> Floats:
         """Return the damage of all samples with these nodes in float.
@@ -94,15 +97,19 @@ class JointTrials:
         chosen = list(samples)
         return self._judge.loss(self.damage(exclude)[chosen], chosen)
 
+    def loss_of(self, prepared: Prepared, samples: Collection[int]) -> float:
+        """Return the loss of a changed model on some of the samples."""
+        chosen = list(samples)
+        return self._judge.loss(self._damage(prepared, chosen), chosen)
+
     def _measure(self, exclude: frozenset[str]) -> Floats:
+        prepared = leave_in_float(self._begun.run.prepared, exclude)
+        return self._damage(prepared, self.indices)
+
+    def _damage(self, prepared: Prepared, samples: list[int]) -> Floats:
         run, policy = self._begun.run, self._begun.policy
-        plan = self._plans.without(exclude)
-        if plan is None:
-            raise CalibrationError(
-                "No node would be quantized any more: all are left in float."
-            )
-        prepared = replace(run.prepared, plan=plan)
         with open_trial(self._begun, prepared, float_weights=False) as session:
             trials = Trials(session, self._samples, self._judge)
+            self.runs += len(samples)
             folds = Folds(prepared, run.calibrator, self._parts, run.earlier)
-            return trials.damage(folds.grids(policy, session), trials.indices)
+            return trials.damage(folds.grids(policy, session), samples)

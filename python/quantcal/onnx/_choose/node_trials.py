@@ -11,9 +11,21 @@ from quantcal.onnx._plan.weight_budget import plan_within
 
 if TYPE_CHECKING:
     from quantcal.onnx._plan.plan import Plan
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
-IN_FLOAT = "left in float by a trial"
+IN_FLOAT = "in float because of their loss"
+
+
+def leave_in_float(prepared: Prepared, nodes: Collection[str]) -> Prepared:
+    """Return the model with a plan without these nodes."""
+    if not nodes:
+        return prepared
+    plan = NodePlans(prepared).without(nodes)
+    if plan is None:
+        raise CalibrationError(
+            "No node would be quantized any more: all are left in float."
+        )
+    return replace(prepared, plan=plan)
 
 
 class NodePlans:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantcal.onnx._graph.graph import operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 
 if TYPE_CHECKING:
     import onnx

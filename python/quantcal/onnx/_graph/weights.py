@@ -11,7 +11,7 @@ import numpy as np
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import names_of, unique_name
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 
 if TYPE_CHECKING:
     import onnx

@@ -23,7 +23,7 @@ from quantcal.onnx._graph.graph import (
     operator_of,
     subgraphs,
 )
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._model.opset_rewrites import REWRITES, OldNode
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Loading an ONNX model, and reading its inputs and opset.
 
-Steps that are specific to quantization are in :mod:`quantcal.onnx._plan.prepare`.
+Steps that are specific to quantization are in :mod:`quantcal.onnx._plan.preparation`.
 """
 
 from __future__ import annotations

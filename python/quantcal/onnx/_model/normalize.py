@@ -16,7 +16,7 @@ import numpy as np
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.external_data import values_of
 from quantcal.onnx._graph.graph import STANDARD_DOMAINS, operator_of, subgraphs
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 
 if TYPE_CHECKING:
     import onnx

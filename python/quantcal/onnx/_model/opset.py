@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.external_data import external_tensors
-from quantcal.onnx._graph.scopes import name_nodes
+from quantcal.onnx._graph.nested_scopes import name_nodes
 from quantcal.onnx._model.converter_workarounds import (
     check_convertible,
     explain_failure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING
@@ -16,13 +17,13 @@ from quantcal.onnx._observe.select_tensors import ObservedGraph
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._plan.data_coverage import histogram_coverage, table_coverage
 from quantcal.onnx._plan.option_advice import suggest_options
-from quantcal.onnx._plan.prepare import Prepared
+from quantcal.onnx._plan.preparation import Prepared
 from quantcal.stability import Stability
 from quantcal.strategies.policy import Policy
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from quantcal.onnx._graph.inputs import Sample
+    from quantcal.onnx._graph.inputs import Feed, Sample
     from quantcal.onnx._observe.checkpoint import Checkpoint
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
@@ -84,6 +85,7 @@ def run_samples(
     checkpoint: Checkpoint | None,
     progress: bool,
     kept: KeptSamples | None = None,
+    keep: Callable[[int, Feed], None] | None = None,
 ) -> CalibrationRun:
     """Run the samples and record the tensors that the plan needs.
 
@@ -104,6 +106,8 @@ def run_samples(
         Whether to show a bar.
     kept
         Where samples are kept for trials; their folds are recorded separately.
+    keep
+        Also gets the number of each sample and the sample.
     """
     plan = prepared.plan
     earlier = None if kept is None or calibrator is None else calibrator + new
@@ -114,7 +118,7 @@ def run_samples(
         calibrator,
         checkpoint,
         first_sample_check(prepared),
-        None if kept is None else kept.add,
+        _both(None if kept is None else kept.add, keep),
     )
     turns = kept.folds if kept is not None else 2 if options.check_stability else 1
     calibrators = [
@@ -126,6 +130,18 @@ def run_samples(
     return CalibrationRun(
         done.calibrator, reached, done.samples, done.first, done.parts, kept, earlier
     )
+
+
+def _both(
+    first: Callable[[int, Feed], None] | None,
+    second: Callable[[int, Feed], None] | None,
+) -> Callable[[int, Feed], None]:
+    def keep(number: int, feed: Feed) -> None:
+        for each in (first, second):
+            if each is not None:
+                each(number, feed)
+
+    return keep
 
 
 def reuse_histograms(

@@ -23,10 +23,12 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._load import load
+from quantcal._param_checks import as_number
 from quantcal._process.signals import SIGNALS
-from quantcal._text import plural
+from quantcal._text import plural, shown
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.inputs import Feed
+from quantcal.strategies.checks import as_whole
 
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")
 
@@ -57,6 +59,11 @@ class Checkpoint:
     ----------
     complete : int, optional
         The number of samples, once all have run.
+
+    Raises
+    ------
+    CalibrationError
+        If a number is negative or not a number.
     """
 
     output: Path
@@ -67,6 +74,15 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         self.output = Path(self.output)
+        samples = as_whole(self.samples)
+        if samples is None or samples < 0:
+            raise CalibrationError(
+                f"samples is {shown(self.samples)}. Give a whole number, 0 or more."
+            )
+        seconds = as_number("seconds", self.seconds)
+        if not seconds >= 0:
+            raise CalibrationError(f"seconds is {seconds}. Give 0 or more.")
+        self.samples, self.seconds = samples, float(seconds)
 
     @classmethod
     def resume(
@@ -115,10 +131,13 @@ class Checkpoint:
         assert number is not None
         count = int(number[1])
         which = "sample" if count == 1 else f"{count} samples"
-        return (
-            f"The histograms of the first {which} are kept in "
-            f"{self._written}; --resume {self._written} continues after them."
-        )
+        kept = f"The histograms of the first {which} are kept in {self._written}"
+        return f"{kept}; {self.advice(self._written)}."
+
+    def advice(self, file: Path) -> str:
+        """Return how to continue with a file, as the end of a sentence."""
+        paths = ", ".join(repr(str(path)) for path in (file, self.output))
+        return f"quantcal.onnx.Checkpoint.resume({paths}) continues after them"
 
     def path(self, samples: int) -> Path:
         """Return the file for that number of samples."""

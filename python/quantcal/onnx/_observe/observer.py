@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import first_sample_check
 from quantcal.onnx._model.model import load_light
@@ -21,13 +22,16 @@ from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.names import rule_for
 from quantcal.onnx._options.quantize_options import ObserveKeywords, QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._options.values import check_names
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._runtime.child_process import shared_child
+from quantcal.onnx._runtime.providers import check_providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from quantcal.onnx._model.model import Model
+    from quantcal.onnx._plan.plan import Plan
 
 __all__ = ["observe"]
 
@@ -41,7 +45,7 @@ def observe(
     tensors: str | Iterable[str] | None = None,
     calibrator: Calibrator | None = None,
     checkpoint: Checkpoint | None = None,
-    progress: bool = False,
+    progress: bool = True,
     options: QuantizeOptions | None = None,
     **changes: Unpack[ObserveKeywords],
 ) -> Calibrator:
@@ -94,13 +98,16 @@ def observe(
     >>> table = cal.compute("mse")
     """
     check_given(calibrator, checkpoint)
+    tensors = _names(tensors)
     loaded = load_light(model)
     asked = with_changes("observe", ObserveKeywords, options, changes)
+    check_providers(asked.providers)
     chosen = Options.of(asked)
     plan = check = None
     if tensors is None:
         prepared = prepare(loaded, chosen, external=False)
         plan = prepared.plan
+        _check_observed(plan, chosen, loaded.label)
         source = ObservedGraph(prepared.converted, prepared.types, plan.observed)
         check = first_sample_check(prepared)
         del prepared  # only the check holds the weights now, and it frees them
@@ -120,3 +127,29 @@ def observe(
     new = empty_calibrator(calibrator, asked.mantissa_bits, asked.on_nonfinite)
     task = RecordingTask(source, plan, named, calibrator, checkpoint, check)
     return record(task, samples, asked, [new], progress=progress).calibrator
+
+
+def _names(tensors: str | Iterable[str] | None) -> str | tuple[str, ...] | None:
+    """Return what to observe; refuse no tensors."""
+    if tensors is None or isinstance(tensors, str):
+        return tensors
+    names = check_names("tensors", tensors)
+    if not names:
+        raise CalibrationError(
+            'tensors is empty, so there is nothing to observe. Name tensors, or give "all", '
+            "or leave it out."
+        )
+    return names
+
+
+def _check_observed(plan: Plan, options: Options, label: str) -> None:
+    """Refuse a plan that needs no histogram, before any sample runs."""
+    if plan.observed:
+        return
+    reason = f"the chosen nodes of {label} only have their weights quantized"
+    if options.weights_only:
+        reason = 'activation_type="none" (--activation-type none) leaves them in float'
+    raise CalibrationError(
+        f"There are no activations to observe: {reason}. Quantize without samples, or name "
+        "tensors (tensors=, --tensor)."
+    )

@@ -16,7 +16,7 @@ from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 def share_histograms(observed: Calibrator, plan: Plan) -> Calibrator:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import constants_of, tensors_of
-from quantcal.onnx._graph.scopes import inferred_types, scopes, unify_names
+from quantcal.onnx._graph.nested_scopes import inferred_types, scopes, unify_names
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import LoadedModel, model_inputs
-from quantcal.onnx._plan.prepare import declared_types
+from quantcal.onnx._options.names import near
+from quantcal.onnx._plan.preparation import declared_types
 from quantcal.onnx._runtime.memory_groups import OBSERVABLE
 from quantcal.onnx._runtime.session import Workspace
 
@@ -112,10 +112,7 @@ def _check_tensor(
             "can be observed."
         )
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:10]
-        raise CalibrationError(
-            f"{label} has no tensor {name!r}. Near names: {', '.join(near)}."
-        )
+        raise CalibrationError(f"{label} has no tensor {name!r}. {near(name, known)}")
     if types.get(name) not in OBSERVABLE:
         raise CalibrationError(
             f"{name!r} has the type {types.get(name, 'unknown')}; only {KINDS} "

@@ -1,7 +1,8 @@
 """A run's options in a TOML file: written for reproduction, read to repeat the run.
 
 The same file, model and samples give the same bytes. The file holds no option that does
-not change the result, such as memory and progress, and no paths.
+not change the result, such as memory and progress, and no paths. It must be valid alone, so
+that each error names it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _RULES = "a list of rules, each with a pattern and a strategy"
 _KINDS = {
     name: info.toml for name, info in QuantizeOptions.describe().items() if info.toml
 }
+_OF_THE_CALL = QuantizeOptions.describe().keys() - _KINDS.keys()
 _TABLES = [name for name, kinds in _KINDS.items() if TABLE in kinds]
 # In TOML, tables stand behind everything else.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -45,12 +47,14 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         ``strategy`` to ``on_nonfinite`` without ``check_stability``, ``observer`` and
         ``max_memory``. ``activation_formats`` and ``weight_formats`` are tables.
         ``rules`` may stand for ``strategy``, as in a policy file. What is missing keeps
-        its default.
+        its default. The result is a dict, in which a value replaces one option:
+        ``weight_type`` leaves ``weight_formats`` as they are.
 
     Raises
     ------
     CalibrationError
-        When it cannot be read, or a key or its type is wrong; lists near keys.
+        When it cannot be read, or a key or a value is wrong; names the file, and lists near
+        keys.
 
     Examples
     --------
@@ -59,6 +63,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     content = load_toml(path)
     for key, value in content.items():
+        if key in _OF_THE_CALL:
+            raise CalibrationError(f"{path}: {_of_the_call(key)}")
         if key not in KEYS:
             raise CalibrationError(
                 f'{path}: key "{key:.50}" is not known. {near(key, KEYS)}'
@@ -68,18 +74,30 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise CalibrationError(
                 f"{path}: {key} must be {' or '.join(kinds)}, not {value!r:.60}"
             )
-    if "rules" in content:
-        if "strategy" in content:
-            raise CalibrationError(
-                f'{path}: there are "strategy" and "rules". Give one; a rule for "*" '
-                "decides for the rest."
-            )
-        rules = {"rules": content.pop("rules")}
-        try:
+    if "rules" in content and "strategy" in content:
+        raise CalibrationError(
+            f'{path}: there are "strategy" and "rules". Give one; a rule for "*" '
+            "decides for the rest."
+        )
+    try:
+        if "rules" in content:
+            rules = {"rules": content.pop("rules")}
             content["strategy"] = Policy(rules_of(rules, "TOML"))
-        except CalibrationError as error:
-            raise CalibrationError(f"{path}: {error}") from error
+        options = QuantizeOptions(**content)
+        Policy.of(options.strategy)  # an unknown name is refused here
+    except CalibrationError as error:
+        raise CalibrationError(f"{path}: {error}") from error
     return content
+
+
+def _of_the_call(key: str) -> str:
+    """Return why an option is no key of a file, and where it is given."""
+    flag = QuantizeOptions.describe()[key].flag
+    where = f"{key}= of the call" + (f" ({flag.name})" if flag else "")
+    return (
+        f'"{key}" is an option of a call, as it does not change the model. Leave it out of '
+        f"the file and give it by {where}."
+    )
 
 
 def _is(value: object, kind: str) -> bool:
@@ -100,7 +118,7 @@ def _is(value: object, kind: str) -> bool:
 
 def config_text(
     options: Options,
-    policy: Policy,
+    policy: Policy | None,
     more: Mapping[str, Any],
     remarks: Mapping[str, str],
 ) -> str:
@@ -111,7 +129,7 @@ def config_text(
     options
         With ``reduce_range`` settled, as another machine might choose another value.
     policy
-        As it was given, with ``node:`` patterns.
+        As it was given, with ``node:`` patterns; None leaves the strategies out.
     more
         Values of keys that replace those of the options; None leaves a key out.
     remarks
@@ -125,7 +143,7 @@ def config_text(
     values = {name: getattr(options, name) for name in _KINDS if name != "strategy"}
     values |= more
     tables = {name: values.pop(name) for name in _TABLES}
-    rules = policy.to_dict()
+    rules = policy.to_dict() if policy is not None else {}
     if list(rules) == ["*"] and isinstance(rules["*"], str):
         values["strategy"], rules = rules["*"], {}
     lines = [f"# {line}" for line in remarks.get("", "").splitlines()]

@@ -44,6 +44,8 @@ class OptionFlag:
         The value is multiplied by it.
     minimum, maximum
         Limits of a number.
+    for_models
+        More of the help, for commands that read a model.
     """
 
     name: str
@@ -58,6 +60,7 @@ class OptionFlag:
     unit: int = 1
     minimum: int | None = None
     maximum: int | None = None
+    for_models: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,8 @@ from typing import TypeVar
 
 from quantcal._core import CalibrationError
 from quantcal.strategies.base import Strategy
-from quantcal.strategies.patterns import Pattern
+from quantcal.strategies.patterns import NODE, Pattern
 from quantcal.strategies.policy import Policy
-
-NODE = "node:"
 
 _T = TypeVar("_T")
 
@@ -29,9 +27,13 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 def near(name: str, names: Iterable[str], *, lead: str = "It has") -> str:
     """Return a sentence with names that resemble a missing one, else with the first names.
 
+    Without names it says that there are none.
+
     ``lead`` begins the sentence with the first names.
     """
     known = sorted(set(names))
+    if not known:
+        return "There are none."
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
     if close:
         return f"Near names: {', '.join(close)}."

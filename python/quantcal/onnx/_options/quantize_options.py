@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
+from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator, OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
@@ -33,6 +34,7 @@ from quantcal.onnx._options.info import (
 from quantcal.onnx._options.values import (
     ACTIVATIONS,
     BLOCK_SIZE,
+    CORRECTIONS,
     MAX_MEMORY,
     OBSERVERS,
     OP_TYPES,
@@ -94,14 +96,14 @@ class QuantizeOptions:
             f"other number of percent; a named policy ({', '.join(NAMED)}); or a policy "
             "file, .toml or .json. "
             "PATTERN=NAME is for the tensors whose names match, such as '*attn*=minmax' or "
-            "'re:layers[.]0[.]=minmax'. 'node:*attn*=minmax' is for what such nodes read and "
-            "write. Repeat it: the first match counts, and a plain name or a file "
-            "decides for the rest.",
+            "'re:layers[.]0[.]=minmax'. Repeat it: the first match counts, and a plain name "
+            "or a file decides for the rest.",
             "auto, which tries the others on the samples",
             metavar="RULE",
             short="-s",
             repeated=True,
             rules="strategy",
+            for_models="'node:*attn*=minmax' is for what such nodes read and write.",
         ),
     )
     target: str = option(
@@ -228,8 +230,10 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--reduce-range",
             WEIGHTS,
-            "7-bit weights. 'auto' takes them for onnxruntime when the CPU has no VNNI, in "
-            "the nodes whose 8-bit sums would overflow; 'yes' takes them in all nodes.",
+            "7-bit weights, for onnxruntime on a CPU without VNNI, where 8-bit sums overflow. "
+            "'nodes' takes them in the nodes where the histograms show a loss by overflow. "
+            "'auto' does the same, but with a table, which cannot show it, in all nodes. "
+            "'yes' takes them in all nodes on any CPU, 'no' in none.",
             "auto",
             words={"auto": "auto", "nodes": "nodes", "yes": True, "no": False},
         ),
@@ -243,7 +247,8 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--cpu",
             WEIGHTS,
-            "Where onnxruntime will run the model, which decides --reduce-range auto.",
+            "Where onnxruntime will run the model, which decides --reduce-range auto and "
+            "nodes: 'vnni' and 'arm' need no 7-bit weights.",
             "auto: this machine",
         ),
     )
@@ -306,6 +311,28 @@ class QuantizeOptions:
             repeated=True,
         ),
     )
+    corrections: Sequence[str] = option(
+        (),
+        "Corrections of the model, done in this order. "
+        '``"equalize"`` gives the channels between two layers equal ranges '
+        '(cross-layer equalization). ``"smooth"`` moves outliers of activations behind '
+        'norms into weights (SmoothQuant). ``"bias"`` takes the mean error of each '
+        "channel out of the biases, measured on the samples. All need samples that can be "
+        "read again; the first two take no histograms of an earlier run.",
+        toml=LIST,
+        choices=CORRECTIONS,
+        flag=OptionFlag(
+            "--correct",
+            WEIGHTS,
+            "Corrections of the model, such as 'equalize,bias'. 'equalize': equal ranges "
+            "for the channels between two layers. 'smooth': outliers of activations behind "
+            "norms move into weights (SmoothQuant). 'bias': biases take the mean error of "
+            "each channel. The samples are read again for each.",
+            "none",
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
     check_stability: bool = option(
         True,
         "Keep a second histogram of every second sample, and report how far the ranges of "
@@ -346,9 +373,9 @@ class QuantizeOptions:
         flag=OptionFlag(
             "--max-memory",
             OBSERVING,
-            "Megabytes that the observed tensors of one sample may take together. Beyond, "
-            "the model runs several times on each sample, with a group of tensors each "
-            "time.",
+            "For --observer outputs: megabytes that the observed tensors of one sample may "
+            "take together. Beyond, the model runs several times on each sample, with a "
+            "group of tensors each time. 'in_graph' keeps no tensors and needs no limit.",
             "1074: 1 GiB, which a laptop can spare",
             metavar="MB",
             unit=_MEGABYTE,
@@ -385,12 +412,23 @@ class QuantizeOptions:
         ),
     )
     providers: Sequence[str] | None = option(
-        None, "onnxruntime execution providers; the CPU by default."
+        None,
+        "onnxruntime execution providers; the CPU by default. One that is not available is "
+        "refused, as onnxruntime would use the CPU instead.",
     )
 
     def __post_init__(self) -> None:
         for name in ("op_types", "include", "exclude"):
             object.__setattr__(self, name, check_names(name, getattr(self, name)))
+        if not self.op_types:
+            raise CalibrationError(
+                "op_types is empty, so nothing would be quantized. Name operator types, such "
+                f"as {OP_TYPES[0]}, or leave it out."
+            )
+        asked = check_names("corrections", self.corrections)
+        ordered = [name for name in CORRECTIONS if name in asked]
+        ordered += [name for name in asked if name not in CORRECTIONS]  # refused below
+        object.__setattr__(self, "corrections", tuple(ordered))
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
@@ -444,4 +482,5 @@ class QuantizeKeywords(ObserveKeywords, WriteKeywords, total=False):
     """Keywords of :func:`quantcal.onnx.quantize`."""
 
     strategy: StrategyLike
+    corrections: Sequence[str]
     check_stability: bool

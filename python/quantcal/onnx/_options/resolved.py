@@ -39,6 +39,7 @@ class Options(QuantizeOptions):
     op_types: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,9 +136,9 @@ class Options(QuantizeOptions):
         )
 
     def settled(self, bits: WeightBits) -> Options:
-        """Return the same with the answer in place of the question."""
+        """Return the same with the bits that were chosen, which no longer depend on the CPU."""
         nodes = tuple(sorted(bits.nodes))
-        return replace(self, reduce_range=nodes or bits.reduce, cpu="auto")
+        return replace(self, reduce_range=nodes or bits.reduce)
 
 
 def opset_for(formats: Iterable[str]) -> int:

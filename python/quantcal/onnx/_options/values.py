@@ -46,6 +46,9 @@ PLACEMENTS = ("minimal", "stock")
 OBSERVERS = ("auto", "in_graph", "outputs")
 """How tensors are observed, the default first."""
 
+CORRECTIONS = ("equalize", "smooth", "bias")
+"""Corrections of a model, in the order in which they are done."""
+
 MAX_MEMORY = 1 << 30
 """1 GiB: a laptop can spare it, and most models of vision and text fit in one group."""
 
@@ -98,6 +101,8 @@ def check_values(values: Mapping[str, Any]) -> None:
     weights = [weight, *(values["weight_formats"] or {}).values()]
     _check_weight_only(target, activation, weights)
     check_known("observer", values["observer"], OBSERVERS)
+    for name in values["corrections"]:
+        check_known("corrections", name, CORRECTIONS)
     weight_bits(values["reduce_range"], weight, values["cpu"])
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.weights import Weights
 from quantcal.onnx._plan.kernels import has_integer_sums
 from quantcal.params import QuantParams

@@ -1,6 +1,6 @@
 """Fold constants and BatchNormalization; the float model's results stay the same.
 
-:mod:`quantcal.onnx._plan.prepare` says why each is needed. Both functions take the names of
+:mod:`quantcal.onnx._plan.preparation` says why each is needed. Both functions take the names of
 the nodes that may be changed.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal.onnx._graph.graph import constants_of, inputs_of, operator_of
+from quantcal.onnx._graph.nested_scopes import remove_nodes, scopes
 from quantcal.onnx._graph.nonstandard_operators import dequantizes
-from quantcal.onnx._graph.scopes import remove_nodes, scopes
 from quantcal.onnx._graph.tied_weights import Tie, find_ties
 from quantcal.onnx._graph.weights import Weights, uses_of
 from quantcal.onnx._model.model import LoadedModel

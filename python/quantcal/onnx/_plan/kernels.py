@@ -24,7 +24,7 @@ from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.external_data import is_external
 from quantcal.onnx._graph.graph import operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.weights import Weights
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Normalize the weights and biases of a node to the form that is quantized correctly.
 
-The float model's results stay the same. :mod:`quantcal.onnx._plan.prepare` calls this.
+The float model's results stay the same. :mod:`quantcal.onnx._plan.preparation` calls this.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from quantcal.onnx._options.values import ACTIVATIONS, PLACEMENTS, is_float
 from quantcal.onnx._plan.weight_budget import plan_within
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 def suggest_options(

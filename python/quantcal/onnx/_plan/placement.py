@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.weights import Weights, uses_of
 from quantcal.onnx._options.names import rule_for
 from quantcal.onnx._options.resolved import Options

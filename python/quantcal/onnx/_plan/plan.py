@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
+from quantcal.onnx._graph.nested_scopes import owners
 from quantcal.onnx._graph.nonstandard_operators import (
     dequantizes,
     standard_operator,
     why_nonstandard,
 )
-from quantcal.onnx._graph.scopes import owners
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._options.names import check_rules
 from quantcal.onnx._options.resolved import Options

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.constants import stored_tensors
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._options.cpu import WeightBits
 from quantcal.onnx._options.resolved import Options

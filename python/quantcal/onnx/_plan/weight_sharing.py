@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from quantcal.formats import QuantFormat
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie, tie_of
 from quantcal.onnx._graph.weights import Weights
 from quantcal.onnx._options.names import matches, rule_for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from quantcal.onnx._graph.graph import all_nodes, operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._graph.tied_weights import Tie, tie_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ consecutive samples is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._runtime.array_store import MEMORY, ArrayStore
@@ -82,6 +83,38 @@ class KeptSamples:
     def fold(self, index: int) -> int:
         """Return the fold of a kept sample."""
         return self._numbers[index] % self.folds
+
+    def close(self) -> None:
+        """Delete the samples."""
+        self._store.close()
+
+
+class FirstSamples:
+    """The first samples of a stream, in the order in which they came.
+
+    Parameters
+    ----------
+    most : int
+        How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._store = ArrayStore()
+
+    def add(self, _: int, feed: Feed) -> None:
+        """Keep a sample, unless there are enough."""
+        if len(self._store) < self._most:
+            self._store.append(dict(feed))
+
+    def fill(self, samples: Iterable[Feed]) -> None:
+        """Keep the first of these samples."""
+        for number, feed in enumerate(islice(samples, self._most)):
+            self.add(number, feed)
+
+    def __iter__(self) -> Iterator[Feed]:
+        for index in range(len(self._store)):
+            yield self._store[index]
 
     def close(self) -> None:
         """Delete the samples."""

@@ -8,7 +8,7 @@ frees each tensor as early as in plain inference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,16 +44,25 @@ class GroupedRun:
         The tensors to return, in graph order, with onnxruntime's types.
     max_memory : int
         The limit in bytes. A larger tensor is a group by itself.
+    sets : sequence of sequence of str, optional
+        Tensors that are needed at the same time, by default each one alone. A tensor in
+        several sets may be in several groups.
     """
 
     def __init__(
-        self, work: Workspace, types: Mapping[str, str], max_memory: int
+        self,
+        work: Workspace,
+        types: Mapping[str, str],
+        max_memory: int,
+        sets: Sequence[Sequence[str]] | None = None,
     ) -> None:
         self._work = work
         self._types = types
         self._max_memory = max_memory
         self._sizes: dict[str, int] = {}
         self._largest_input = 0
+        self._sets = [[name] for name in types] if sets is None else sets
+        self._members: list[list[int]] = []
         self._groups: list[list[str]] = []
         self._sessions: list[onnxruntime.InferenceSession] = []
         self._shapes: tuple[onnxruntime.InferenceSession, dict[str, str]] | None = None
@@ -62,6 +71,11 @@ class GroupedRun:
     def groups(self) -> int:
         """The current number of groups."""
         return len(self._groups)
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The indices of the sets in each group, since the last sample's first group."""
+        return self._members
 
     def __call__(self, feed: Feed, where: str) -> Iterator[dict[str, Any]]:
         """Yield the tensors of one sample, group by group."""
@@ -117,16 +131,20 @@ class GroupedRun:
         return self._work.open(outputs, nodes=nodes), outputs
 
     def _group(self) -> list[list[str]]:
-        groups: list[list[str]] = []
+        groups: list[dict[str, None]] = []
+        self._members = []
         room = 0
-        for name in self._types:
-            size = self._sizes[name]
-            if not groups or size > room:
-                groups.append([])
+        for index, names in enumerate(self._sets):
+            new = [n for n in dict.fromkeys(names) if not groups or n not in groups[-1]]
+            if not groups or self._bytes(new) > room:
+                groups.append({})
+                self._members.append([])
+                new = list(dict.fromkeys(names))
                 room = self._max_memory
-            groups[-1].append(name)
-            room -= size
-        return groups
+            groups[-1].update(dict.fromkeys(new))
+            self._members[-1].append(index)
+            room -= self._bytes(new)
+        return [list(group) for group in groups]
 
 
 def run(

@@ -21,7 +21,7 @@ _CALLABLE = (
 )
 
 
-def sample_files(path: Path) -> list[Path]:
+def find_sample_files(path: Path) -> list[Path]:
     """Return a file, or the files of a folder, that hold samples.
 
     Raises

@@ -18,7 +18,7 @@ import numpy as np
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.inputs import Feed, InputSpec, check_feed
 from quantcal.onnx._runtime.sample_callables import samples_of
-from quantcal.onnx._runtime.sample_files import read_sample, sample_files
+from quantcal.onnx._runtime.sample_files import find_sample_files, read_sample
 
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
@@ -105,7 +105,7 @@ def load_samples(
         return Samples(samples_of(text), specs)
     path = Path(text)
     try:
-        files = sorted(sample_files(path))
+        files = sorted(find_sample_files(path))
     except OSError as error:
         raise CalibrationError(
             f"Cannot read {path}: {error.strerror or error}."

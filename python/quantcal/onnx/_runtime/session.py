@@ -14,6 +14,7 @@ from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.onnx._graph.external_data import externalize_weights
 from quantcal.onnx._model.model import WEIGHTS_FILE, LoadedModel
 from quantcal.onnx._runtime.child_process import load_in_child
+from quantcal.onnx._runtime.providers import check_session
 
 if TYPE_CHECKING:
     import onnx
@@ -189,7 +190,8 @@ def open_session(
     Raises
     ------
     CalibrationError
-        When onnxruntime cannot load the model. Names it and gives the reason.
+        When onnxruntime cannot load the model, or would not use one of the providers. Names
+        the model and gives the reason.
     """
     import onnxruntime as ort
 
@@ -209,7 +211,7 @@ def open_session(
     if prepare is not None:
         prepare(options)
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             model,
             options,
             providers=list(providers),
@@ -220,3 +222,5 @@ def open_session(
         if isinstance(model, str):
             reason = reason.replace(model, label)
         raise CalibrationError(f"onnxruntime cannot load {label}: {reason}") from error
+    check_session(session, providers, label)
+    return session

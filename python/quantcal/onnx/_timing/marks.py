@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from quantcal.onnx._graph.graph import all_nodes, names_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +21,7 @@ class Marks:
     """Numbers the nodes of a model, its subgraphs included, in their order.
 
     A name must mean one value in the whole model
-    (:func:`quantcal.onnx._graph.scopes.unify_names`).
+    (:func:`quantcal.onnx._graph.nested_scopes.unify_names`).
 
     Parameters
     ----------

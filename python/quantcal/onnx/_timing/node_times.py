@@ -228,6 +228,11 @@ class NodeTimes:
         write_text(os.fspath(path), text_of(self.to_dict()))
 
     @classmethod
+    def of(cls, times: NodeTimes | str | os.PathLike[str]) -> NodeTimes:
+        """Return times as they are, or those of a file."""
+        return times if isinstance(times, NodeTimes) else cls.load(times)
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NodeTimes:
         """Read a file that `save` wrote, on this machine or another.
 

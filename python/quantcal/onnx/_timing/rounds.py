@@ -124,49 +124,33 @@ def compare_rounds(
     models = (first, second)
     claims = [claim_products(m.kernels, m.claims, nodes) for m in models]
     groups = group_nodes(nodes, *claims)
-    shares = [
-        share_kernels(m.kernels, c, groups, nodes, quantized)
+    one, other = (
+        _Table(m, c, share_kernels(m.kernels, c, groups, nodes, quantized))
         for m, c in zip(models, claims, strict=True)
-    ]
-    tables = [_Table(m, s) for m, s in zip(models, shares, strict=True)]
-    owners = {name for table in tables for name in table.whole}
-    owners |= {name for name, count in counts.items() if count}
+    )
+    owners = {name for name, count in counts.items() if count}
+    owners |= one.whole.keys() | other.whole.keys()
+    fused: dict[str, list[str]] = {}
+    for name, top in groups.items():
+        if name not in owners:
+            fused.setdefault(top, []).append(name)
     found = {}
     for name in sorted(owners, key=nodes.order.__getitem__):
-        fused = [
-            n for n, top in groups.items() if top == groups[name] and n not in owners
-        ]
-        labels = [
-            _label(m.kernels, c, name, fused)
-            for m, c in zip(models, claims, strict=True)
-        ]
-        is_quantized = any(each in quantized for each in (name, *fused))
-        integer = _integer_kernels(second.kernels, claims[1], name, fused)
-        reason = "" if integer else _reason(name, fused, quantized, labels[1])
-        one, other = (table.of(name) for table in tables)
-        lower, upper = np.quantile(one - other, (0.25, 0.75))
-        found[name] = NodeTime(
-            op_type=nodes.operators[name],
-            float_ms=float(np.median(one)),
-            integer_ms=float(np.median(other)),
-            conversion_ms=tables[1].conversions_of(name),
-            spread_ms=float(upper - lower) / 2,
-            rounds_won=float(np.mean(other < one)),
-            multiply_adds=counts.get(name, 0),
-            float_kernel=labels[0],
-            kernel=labels[1],
-            quantized=is_quantized,
-            reason=reason,
-            fused=tuple(fused),
-        )
-    return found, (tables[0].other, tables[1].other)
+        with_it = fused.get(groups[name], [])
+        kind, count = nodes.operators[name], counts.get(name, 0)
+        found[name] = _node_time(name, with_it, kind, count, quantized, one, other)
+    return found, (one.other, other.other)
 
 
 class _Table:
-    """The times of one model by node and round."""
+    """The times of one model by node and round, and its kernels by node."""
 
-    def __init__(self, model: ModelRounds, shares: Shares) -> None:
+    def __init__(self, model: ModelRounds, claims: Claims, shares: Shares) -> None:
         self._rounds = len(model.rounds)
+        self._kernels: dict[str, list[Kernel]] = {}
+        for kernel, nodes in claims.items():
+            for name in nodes:
+                self._kernels.setdefault(name, []).append(model.kernels[kernel])
         self.whole: dict[str, NDArray[Any]] = {}
         self._converting: dict[str, NDArray[Any]] = {}
         others = []
@@ -187,32 +171,46 @@ class _Table:
     def conversions_of(self, name: str) -> float:
         return float(np.median(self._converting.get(name, np.zeros(1))))
 
+    def kernels(self, names: Sequence[str]) -> list[Kernel]:
+        """Return the kernels of nodes, those of the first node first."""
+        return [kernel for name in names for kernel in self._kernels.get(name, ())]
 
-def _kernels(claims: Claims, name: str, fused: Sequence[str]) -> list[str]:
-    """Return the kernels of a node and of those fused with it; its own come first."""
-    own = [kernel for kernel, nodes in claims.items() if name in nodes]
-    more = [kernel for kernel, nodes in claims.items() if nodes.intersection(fused)]
-    return list(dict.fromkeys([*own, *more]))
-
-
-def _label(
-    kernels: Mapping[str, Kernel], claims: Claims, name: str, fused: Sequence[str]
-) -> str:
-    types = [kernels[k].op_type for k in _kernels(claims, name, fused)]
-    return " + ".join(dict.fromkeys(types))
+    def label(self, names: Sequence[str]) -> str:
+        return " + ".join(dict.fromkeys(k.op_type for k in self.kernels(names)))
 
 
-def _integer_kernels(
-    kernels: Mapping[str, Kernel], claims: Claims, name: str, fused: Sequence[str]
-) -> bool:
-    found = [kernels[k] for k in _kernels(claims, name, fused)]
-    return any(kernel.is_integer or kernel.moves_codes for kernel in found)
+def _node_time(
+    name: str,
+    fused: Sequence[str],
+    op_type: str,
+    count: int,
+    quantized: Mapping[str, str],
+    one: _Table,
+    other: _Table,
+) -> NodeTime:
+    together = [name, *fused]
+    first, second = one.of(name), other.of(name)
+    lower, upper = np.quantile(first - second, (0.25, 0.75))
+    kernel = other.label(together)
+    integer = any(k.is_integer or k.moves_codes for k in other.kernels(together))
+    return NodeTime(
+        op_type=op_type,
+        float_ms=float(np.median(first)),
+        integer_ms=float(np.median(second)),
+        conversion_ms=other.conversions_of(name),
+        spread_ms=float(upper - lower) / 2,
+        rounds_won=float(np.mean(second < first)),
+        multiply_adds=count,
+        float_kernel=one.label(together),
+        kernel=kernel,
+        quantized=any(each in quantized for each in together),
+        reason="" if integer else _reason(together, quantized, kernel),
+        fused=tuple(fused),
+    )
 
 
-def _reason(
-    name: str, fused: Sequence[str], quantized: Mapping[str, str], kernel: str
-) -> str:
-    for each in (name, *fused):
+def _reason(names: Sequence[str], quantized: Mapping[str, str], kernel: str) -> str:
+    for each in names:
         if each in quantized:
             if not kernel:
                 return "onnxruntime removed it"

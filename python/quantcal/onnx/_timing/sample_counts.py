@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quantcal._core import CalibrationError
 from quantcal._text import shown
 from quantcal.onnx._graph.inputs import InputSpec, Sample
-from quantcal.onnx._graph.scopes import name_nodes, unify_names
+from quantcal.onnx._graph.nested_scopes import name_nodes, unify_names
 from quantcal.onnx._model.functions import inline_functions
 from quantcal.onnx._model.model import load_light, model_inputs
 from quantcal.onnx._runtime.child_process import shared_child

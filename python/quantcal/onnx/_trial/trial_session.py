@@ -28,7 +28,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnxruntime
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 Grids = NDArray[np.float32]
 """Shape (activations, 4): scale, zero point, lowest and highest code of each."""
@@ -129,7 +129,8 @@ class TrialSession:
         rows = [
             grid_of(ranges[name]) if name in ranges else OFF for name in self.tensors
         ]
-        return np.stack([*rows, OFF])[: max(len(rows), 1)]
+        grids: Grids = np.stack([*rows, OFF])[: max(len(rows), 1)]
+        return grids
 
     def rows(self, names: Iterable[str]) -> list[int]:
         """Return the rows of activations."""

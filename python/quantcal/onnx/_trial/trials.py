@@ -17,7 +17,7 @@ from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.trial_session import Grids, TrialSession
 
 if TYPE_CHECKING:
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._text import share
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 
 if TYPE_CHECKING:
     import onnx

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from quantcal.onnx._graph.graph import inputs_of, operator_of
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._model.model import opset_of
 from quantcal.onnx._write.clip_forms import in_other_form
 

@@ -29,7 +29,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 # onnxruntime moves a DequantizeLinear to after these nodes; it removes an Identity earlier.

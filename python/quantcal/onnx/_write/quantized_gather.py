@@ -15,7 +15,7 @@ import numpy as np
 
 from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.graph import all_nodes, names_of, operator_of, unique_name
-from quantcal.onnx._graph.scopes import remove_nodes, scopes
+from quantcal.onnx._graph.nested_scopes import remove_nodes, scopes
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 
 if TYPE_CHECKING:

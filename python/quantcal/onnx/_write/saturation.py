@@ -32,7 +32,7 @@ from quantcal.onnx._options.keywords import takes_options, with_changes
 from quantcal.onnx._options.names import rule_for
 from quantcal.onnx._options.quantize_options import QuantizeOptions, WriteKeywords
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from quantcal.onnx._runtime.child_process import shared_child
 from quantcal.onnx._write.pair_sums import (
     Floats,

@@ -41,7 +41,7 @@ from quantcal.params import QuantParams
 if TYPE_CHECKING:
     import onnx
 
-    from quantcal.onnx._plan.prepare import Prepared
+    from quantcal.onnx._plan.preparation import Prepared
 
 
 @dataclass(frozen=True, slots=True)

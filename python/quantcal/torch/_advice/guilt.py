@@ -16,7 +16,6 @@ from quantcal.advice.result import GuiltyTensor, Remedy
 from quantcal.advice.search import Choice, Halves, LossMeter, OutOfTimeError
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.params import QuantParams
 from quantcal.torch._advice.shared_inputs import SharedInput
 from quantcal.torch._advice.trial_runs import TrialRuns
 from quantcal.torch.observation import observe
@@ -47,8 +46,8 @@ class Evidence:
         Its modules by path.
     runners
         One for each sample.
-    calibrator, table
-        The histograms and the ranges.
+    calibrator
+        The histograms.
     weights
         The format of the weights, or None.
     trial, meter
@@ -61,7 +60,6 @@ class Evidence:
     modules: Mapping[str, nn.Module]
     runners: Sequence[SampleRunner]
     calibrator: Calibrator
-    table: Mapping[str, QuantParams]
     weights: str | QuantFormat | None
     trial: TrialRuns
     meter: LossMeter
@@ -72,7 +70,7 @@ class Evidence:
     ) -> tuple[tuple[GuiltyTensor, ...], bool]:
         """Return the guilty inputs, and whether the time sufficed for all remedies."""
         names = list(self.trial.tables)
-        loss = self.meter(names, self.halves.proposing)
+        loss = choice.loss_screened
         by_name = {each.name: each for each in shared}
         guilty = [
             by_name[name]
@@ -135,7 +133,6 @@ class Evidence:
             params,
             channels=channels.get(name),
             weight=weight,
-            samples=len(self.runners),
         )
 
     def _remedies(self, names: Sequence[str], guilty: str) -> tuple[Remedy, ...]:

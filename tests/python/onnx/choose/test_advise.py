@@ -92,7 +92,7 @@ def test_limits_are_kept(limits: dict[str, Any], most: int) -> None:
     assert len(advice.exclude) <= most
     assert ("layer3" in advice.exclude) == (most > 0)
     shares = advice.float_share
-    assert set(shares) == {"nodes", "weights"}
+    assert set(shares) == {"nodes", "weights", "multiply-adds"}
     assert shares["nodes"] == pytest.approx(len(advice.exclude) / 6)
 
 

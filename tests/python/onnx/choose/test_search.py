@@ -12,7 +12,7 @@ import planted_models as planted
 import quantcal as qc
 from choosing import PlantedTrials, flat, opened
 from quantcal.onnx._choose.candidates import pattern_of, with_tensors
-from quantcal.onnx._choose.improve import improve
+from quantcal.onnx._choose.improvement import improve
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects
 from quantcal.onnx._trial.trials import Trials

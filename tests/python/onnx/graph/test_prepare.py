@@ -15,7 +15,7 @@ from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes, tens
 from quantcal.onnx._model.model import LoadedModel, opset_of
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._options.values import OP_TYPES
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.preparation import Prepared, prepare
 
 
 def prepared(

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import all_nodes, inputs_of, names_of
-from quantcal.onnx._graph.scopes import scopes, unify_names
+from quantcal.onnx._graph.nested_scopes import scopes, unify_names
 from tests.models import MODELS
 
 

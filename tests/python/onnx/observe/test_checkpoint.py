@@ -254,7 +254,7 @@ def test_no_checkpoint_is_left_after_the_output_is_written(
         plain(self, path)
         written.append(Path(path).name)
 
-    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "FlagCheckpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", save_and_note)
     output = tmp_path / name
     assert call(command, model, "-o", output, "--samples", data).code == 0

@@ -49,7 +49,7 @@ def test_an_error_is_reported_when_no_checkpoint_can_be_written(
 
     plain = qc.Calibrator.save
     output = tmp_path / "out.qcal"
-    monkeypatch.setattr(checkpoints, "Checkpoint", Often)
+    monkeypatch.setattr(checkpoints, "FlagCheckpoint", Often)
     monkeypatch.setattr(qc.Calibrator, "save", full)
     with pytest.warns(UserWarning, match="No checkpoint can be written"):
         done = call("observe", model, "-o", output, "--samples", data)

@@ -17,7 +17,7 @@ import quantcal as qc
 from quantcal.onnx._graph.constants import stored_tensors
 from quantcal.onnx._model.model import load_model, opset_of
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from tests.models import MODELS
 
 pytestmark = pytest.mark.model

@@ -18,11 +18,11 @@ import pytest
 import onnx_models as models
 import quantcal as qc
 from quantcal.onnx._graph.graph import all_nodes
-from quantcal.onnx._graph.scopes import scopes
+from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._options.resolved import Options
 from quantcal.onnx._options.values import OP_TYPES
-from quantcal.onnx._plan.prepare import Prepared, prepare
+from quantcal.onnx._plan.preparation import Prepared, prepare
 from tests.models import MODELS
 from tests.models.export import missing_packages, onnx_file
 

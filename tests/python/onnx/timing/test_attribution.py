@@ -249,6 +249,51 @@ def test_parts_of_an_operator_belong_to_the_kernel_that_has_its_result() -> None
     assert found == {"conv": "conv", "erf": "erf", "half": "erf", "next": "next"}
 
 
+TWO = {
+    "one": ("Conv", ["x"]),
+    "mul": ("Mul", ["one"]),
+    "two": ("Conv", ["mul"]),
+}
+
+
+def test_two_products_are_joined_by_no_guess() -> None:
+    """The Mul is in the first kernel; the other model does not say where it has gone."""
+    found = groups(
+        TWO, {"a": ["one", "mul"], "b": ["two"]}, {"a": ["one"], "b": ["two"]}
+    )
+    assert found == {"one": "one", "mul": "one", "two": "two"}
+
+
+def test_a_sum_of_two_products_belongs_to_the_later_one() -> None:
+    edges = {
+        "one": ("Conv", ["x"]),
+        "two": ("Conv", ["x"]),
+        "sum": ("Add", ["one", "two"]),
+    }
+    found = groups(
+        edges, {"a": ["one"], "b": ["two"]}, {"a": ["one"], "b": ["two"], "c": ["sum"]}
+    )
+    assert found == {"one": "one", "two": "two", "sum": "two"}
+
+
+def test_the_conv_is_found_from_a_kernel_that_is_named_after_its_relu() -> None:
+    """Both models have a kernel of the Relu's name, only one of the Conv's."""
+    kernels = [*INTEGER, Kernel("relu", "Relu", ("r",), ("r2",))]
+    claims = {**INTEGER_CLAIMS, "relu": ["relu"]}
+    first = rounds(FLOAT, FLOAT_CLAIMS, {"relu_nchwc": 9.0})
+    nodes, _ = compare(first, rounds(kernels, claims, {"conv": 2.0, "relu": 1.0}))
+    assert (nodes["conv"].float_ms, nodes["conv"].integer_ms) == (9.0, 3.0)
+    assert nodes["conv"].kernel == "QLinearConv + Relu"
+
+
+def test_a_change_of_layout_is_for_the_kernel_with_that_layout() -> None:
+    """Not for a node beside it that is quantized in the other model."""
+    first = rounds(FLOAT, FLOAT_CLAIMS, {"out": 2.0, "mul": 1.0})
+    second = rounds(INTEGER, INTEGER_CLAIMS, {"conv": 1.0})
+    nodes, _ = compare_rounds(graph(), COUNTS, {"mul": ""}, first, second)
+    assert (nodes["conv"].float_ms, nodes["mul"].float_ms) == (2.0, 1.0)
+
+
 def test_kernels_without_a_node_beside_them_are_other_time() -> None:
     first = rounds(FLOAT, FLOAT_CLAIMS, {})
     lone = [Kernel("alone", "QuantizeLinear", ("a",), ("b",))]

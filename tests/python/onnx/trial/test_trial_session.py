@@ -18,7 +18,7 @@ from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.cpu import WeightBits
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._trial.trial_session import TrialSession, only, without
 from quantcal.strategies import Policy
 

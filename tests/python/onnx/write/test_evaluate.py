@@ -15,6 +15,7 @@ from onnx import helper
 import onnx_models as models
 import quantcal as qc
 from cli_runs import call, run_in_terminal, save_model, save_samples
+from quantcal.onnx import evaluation
 from quantcal.onnx._options import cpu
 
 FEEDS = [{"x": models.random(2, 8, seed=seed)} for seed in range(4)]
@@ -57,6 +58,7 @@ def test_the_figures_are_those_of_the_plain_formulas() -> None:
     assert z.cosine == pytest.approx((x * y).sum() / size)
     assert z.max_error == pytest.approx(np.abs(x - y).max())
     assert z.kl is None
+    assert z.loss == pytest.approx(((x - y) ** 2).sum() / ((x - x.mean()) ** 2).sum())
     assert z.top1 == (x.argmax(1) == y.argmax(1)).mean()
     p, q = values["p"]
     kl = (p * np.log(p / q)).sum(axis=1).mean()
@@ -114,6 +116,30 @@ def test_overflow_in_native_arithmetic_gives_a_warning(tmp_path: Path) -> None:
     assert found.outputs["y"]["native"].sqnr_db > by["native"].sqnr_db + 10
 
 
+@pytest.mark.parametrize("vnni", [True, False])
+def test_the_remedy_of_a_loss_by_kernels_fits_the_processor(
+    vnni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_other(loaded: Any, *, exact: bool) -> Any:
+        return models.session(softmax_net() if exact else softmax_net(1.5))
+
+    opened = iter([True, True, False])  # the float model, exact, native
+    monkeypatch.setattr(
+        evaluation,
+        "open_plain",
+        lambda loaded, exact: open_other(loaded, exact=next(opened)),
+    )
+    monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(
+        cpu, "cpu_flags", lambda: frozenset({"avx_vnni"} if vnni else {"avx2"})
+    )
+    found = qc.onnx.evaluate(softmax_net(), softmax_net(), FEEDS)
+    text = found.warnings[0]
+    assert "this machine's kernels lose accuracy" in text
+    assert ("reduce_range" in text) == (not vnni)
+    assert ("Sums do not overflow here" in text) == vnni
+
+
 def test_a_callers_metric_is_averaged_for_each_model() -> None:
     seen = []
 
@@ -132,6 +158,17 @@ def test_a_callers_metric_is_averaged_for_each_model() -> None:
     assert got.mean == pytest.approx(np.mean(firsts), rel=1e-5)
     want = 1.96 * np.std(firsts, ddof=1) / 2
     assert got.margin == pytest.approx(want, rel=1e-3)
+
+
+def test_one_arithmetic_may_stand_without_a_list() -> None:
+    first, second = softmax_net(), softmax_net(1.3)
+    for name in ("exact", "native"):
+        found = qc.onnx.evaluate(first, second, FEEDS, arithmetics=name)
+        listed = qc.onnx.evaluate(first, second, FEEDS, arithmetics=[name])
+        assert found.outputs == listed.outputs
+        assert set(found.outputs["z"]) == {name}
+    with pytest.raises(qc.CalibrationError, match=r"arithmetics is \['fast'\]"):
+        qc.onnx.evaluate(first, second, FEEDS, arithmetics="fast")
 
 
 def test_wrong_arguments_are_reported(tmp_path: Path) -> None:
@@ -167,7 +204,7 @@ def test_the_command_shows_what_the_function_finds(
         made,
         "--samples",
         data,
-        "--labels",
+        "--metric",
         "python:mine:mean",
     ]
     done = call(*arguments, "--json")
@@ -182,6 +219,8 @@ def test_the_command_shows_what_the_function_finds(
     assert all(word in shown for word in ("exact", "native", "top-1", "metric"))
     lines = run_in_terminal(80, "evaluate", model, made, "--samples", data)
     assert max(len(line) for line in lines if "Evaluating" not in line) <= 80
+    short = call(*arguments[:-1], "mine:mean", "--json")
+    assert json.loads(short.out) == content
     assert "no callable" in call(*arguments[:-1], "python:mine:missing").error_text()
 
 

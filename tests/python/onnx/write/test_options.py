@@ -55,6 +55,11 @@ def test_signature_and_docstring_show_each_option(function: Any) -> None:
             assert f" {each.name} {known[each.name].doc}" in text
 
 
+def test_a_bar_is_shown_by_default_wherever_samples_run() -> None:
+    for function in (qc.onnx.quantize, qc.onnx.observe, qc.onnx.evaluate):
+        assert inspect.signature(function).parameters["progress"].default is True
+
+
 def test_an_unknown_keyword_is_a_type_error(tmp_path: Path) -> None:
     message = "quantize.. got an unexpected keyword argument 'weight_typ'"
     options: Any = {"weight_typ": "int4"}
@@ -117,8 +122,10 @@ def test_all_choices_are_accepted_and_described() -> None:
     for name, info in QuantizeOptions.describe().items():
         assert info.doc.endswith((".", ")")), name
         for choice in info.choices:
-            made = QuantizeOptions(**{name: choice})  # type: ignore[arg-type]
-            assert getattr(made, name) == choice
+            several = info.flag is not None and info.flag.repeated
+            value = (choice,) if several else choice
+            made = QuantizeOptions(**{name: value})  # type: ignore[arg-type]
+            assert getattr(made, name) == value
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -133,6 +140,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"reduce_range": "maybe"}, "reduce_range is 'maybe'"),
     ({"cpu": "zz"}, "cpu='zz' is not known"),
     ({"include": None}, "include is None. Give a list of names"),
+    ({"corrections": ["x"]}, "corrections='x' is not known.*equalize, smooth, bias"),
     ({"op_types": "Conv"}, "op_types is the string 'Conv'. Give a list"),
     ({"providers": "CPUExecutionProvider"}, "providers is the string .*Give a list"),
     ({"mantissa_bits": 99}, "mantissa_bits"),

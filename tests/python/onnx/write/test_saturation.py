@@ -18,7 +18,7 @@ from quantcal.demo import LineSamples, render_lines
 from quantcal.onnx._model.model import load_model
 from quantcal.onnx._options import cpu
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._write.pair_sums import code_shares, pair_overflow, rounding_error
 from quantcal.onnx._write.saturation import column_scales, weight_codes, weighted_nodes
 from tests.models import MODELS

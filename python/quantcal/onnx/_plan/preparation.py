@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
-from quantcal.onnx._graph.scopes import inferred_types, name_nodes, scopes, unify_names
+from quantcal.onnx._graph.nested_scopes import (
+    inferred_types,
+    name_nodes,
+    scopes,
+    unify_names,
+)
 from quantcal.onnx._graph.tied_weights import Tie
 from quantcal.onnx._graph.weights import drop_unread, uses_of
 from quantcal.onnx._model.functions import inline_functions

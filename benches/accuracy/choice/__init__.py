@@ -1,0 +1,1 @@
+"""The parts of `benches.accuracy.choosing`: methods, their loss, its page."""
