@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import onnx_models as models
 import planted_models as planted
 import quantcal as qc
+from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto
-from quantcal.onnx._choose.choose_ranges import choose_ranges
 from quantcal.onnx._choose.held_out import HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials
 from quantcal.onnx._choose.promise import Promise
