@@ -137,6 +137,24 @@ def test_earlier_histograms_belong_to_no_fold(tmp_path: Path) -> None:
     assert (result.samples, result.choice.samples, result.choice.folds) == (6, 6, 4)
 
 
+@pytest.mark.parametrize("ran", [1, 5, 9])
+def test_a_run_that_continues_tries_its_own_samples(ran: int, tmp_path: Path) -> None:
+    samples = heavy(10)
+
+    def interrupted() -> Any:
+        yield from samples[:ran]
+        raise RuntimeError("the disk is gone")
+
+    path = tmp_path / "q.onnx"
+    with pytest.warns(UserWarning, match="kept in"), pytest.raises(RuntimeError):
+        quantize(path, interrupted(), checkpoint=qc.onnx.Checkpoint(path))
+    (saved,) = tmp_path.glob("*.qcal")
+    calibrator, checkpoint = qc.onnx.Checkpoint.resume(saved, path)
+    more: Any = {"calibrator": calibrator, "checkpoint": checkpoint}
+    result = quantize(path, samples, **more)
+    assert (result.samples, result.choice.samples) == (10, 10 - ran)
+
+
 def test_a_metric_decides_and_gets_the_callers_numbers(tmp_path: Path) -> None:
     seen: set[int] = set()
     samples = heavy(40)
@@ -166,7 +184,8 @@ def test_a_metric_that_prefers_the_quantized_model(tmp_path: Path) -> None:
     choice = quantize(tmp_path / "q.onnx", heavy(20), strategy=strategy).choice
     assert choice.loss < 0
     assert all(each.samples == 20 for each in choice.losses)
-    assert choice.rows()
+    assert "drop -" in dict(choice.rows())["strategy"]
+    assert "%" not in dict(choice.rows())["strategy"]
 
 
 def test_options_of_auto(tmp_path: Path) -> None:
