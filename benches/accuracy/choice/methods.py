@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import quantcal as qc
 from benches.accuracy.choice import rivals
@@ -72,6 +73,61 @@ def strategy(chosen: str | qc.Strategy) -> Method:
     return make
 
 
+def _auto(**options: Any) -> Method:
+    """Return the method that chooses by trials."""
+
+    def make(job: Job) -> None:
+        chosen = qc.Auto(**options)
+        qc.onnx.quantize(
+            job.model, job.output, job.samples, strategy=chosen, progress=False
+        )
+
+    return make
+
+
+def _advised(**limits: Any) -> Method:
+    """Return the method that also leaves the advised nodes in float."""
+
+    def make(job: Job) -> None:
+        advice = qc.onnx.advise(job.model, job.samples, progress=False, **limits)
+        qc.onnx.quantize(
+            job.model,
+            job.output,
+            job.samples,
+            exclude=advice.exclude,
+            progress=False,
+        )
+
+    return make
+
+
+def _tuned(max_drop: str) -> Method:
+    """Return the method that keeps a promise, with as few nodes in float as it takes."""
+
+    def make(job: Job) -> None:
+        qc.onnx.tune(
+            job.model, job.output, job.samples, max_drop=max_drop, progress=False
+        )
+
+    return make
+
+
+def _corrected(name: str) -> Method:
+    """Return the method of a correction, with the strategy of least squared error."""
+
+    def make(job: Job) -> None:
+        qc.onnx.quantize(
+            job.model,
+            job.output,
+            job.samples,
+            strategy="mse",
+            corrections=[name],
+            progress=False,
+        )
+
+    return make
+
+
 def _ort(method: str) -> Method:
     return lambda job: rivals.onnxruntime(job.model, job.output, job.samples, method)
 
@@ -82,6 +138,17 @@ def _onnxsim(method: str) -> Method:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
+        "auto": _auto(),
+        "auto, nothing in float": _auto(float_share=0),
+        "auto, strategies alone": _auto(time=0),
+        "advise, 1 node": _advised(keep_float=1),
+        "advise, 2 nodes": _advised(keep_float=2),
+        "advise, 4 nodes": _advised(keep_float=4),
+        "advise, 5 % of nodes": _advised(),
+        "tune to a drop of 1 %": _tuned("1%"),
+        "mse and equalization": _corrected("equalize"),
+        "mse and SmoothQuant": _corrected("smooth"),
+        "mse and bias correction": _corrected("bias"),
         "minmax": strategy("minmax"),
         "percentile 99.999": strategy("percentile_99.999"),
         "percentile 99.99": strategy("percentile_99.99"),
@@ -104,6 +171,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 """All methods by the name of their row, quantcal's own first."""
+
+FIXED = tuple(
+    name
+    for name in METHODS
+    if not name.startswith(("auto", "advise", "tune", "mse and", "ONNX", "onnxsim"))
+)
+"""One strategy for all tensors."""
 
 SMOKE = ("minmax", "mse", "ONNX Runtime MinMax", "onnxsim auto")
 """The methods of a smoke run."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benches.accuracy.choice.methods import METHODS
+from benches.accuracy.choice.methods import FIXED, METHODS
 from benches.accuracy.collection import BUILDERS
 from benches.harness.process import DOCS
 
@@ -69,11 +69,10 @@ def _machine(facts: dict[str, Any]) -> str:
 
 def _summary(cases: dict[str, Any]) -> str:
     """Return losses of all methods on all cases, as multiples of quantcal's best."""
-    own = [m for m in METHODS if not m.startswith(("ONNX", "onnx"))]
     lines = [
         "## Loss as a multiple of the smallest",
         "",
-        "The smallest exact loss of quantcal's strategies is 1, and bold. A loss below "
+        "The smallest exact loss of one strategy for all tensors is 1, and bold. A loss below "
         f"{FLOOR:g} counts as {FLOOR:g}. *Mean* is the geometric mean over the cases that a "
         "method has, *worst* the largest. Means over different cases do not compare. A dash "
         "was not measured.",
@@ -81,7 +80,7 @@ def _summary(cases: dict[str, Any]) -> str:
         f"| method | {' | '.join(cases)} | mean | worst |",
         f"|---|{'---|' * (len(cases) + 2)}",
     ]
-    best = {name: _least(entry, own) for name, entry in cases.items()}
+    best = {name: _least(entry, FIXED) for name, entry in cases.items()}
     for method in METHODS:
         found = {n: _loss(e, method) for n, e in cases.items()}
         ratios = {n: v / best[n] for n, v in found.items() if v is not None}

@@ -19,7 +19,7 @@ from quantcal.onnx._model import opset
 from quantcal.onnx._model.converter_workarounds import HiddenNodes
 from quantcal.onnx._model.model import LoadedModel
 from quantcal.onnx._options.resolved import Options
-from quantcal.onnx._plan import prepare as preparing
+from quantcal.onnx._plan import preparation as preparing
 
 SHAPE = (1, 3, 6, 8)
 
