@@ -56,7 +56,7 @@ def draw_pareto(
     _panel(panels[-1], [(p[0], p[1]) for p in points], (chosen[0], chosen[1]))
     panels[-1].set_xlabel("nodes in float")
     panels[-1].set_xlim(-0.5, max(point[0] for point in points) + 0.5)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].legend(fontsize=canvas.SMALL, frameon=False)
     if timed:
         _panel(panels[0], [(p[2], p[1]) for p in timed], (chosen[2], chosen[1]))

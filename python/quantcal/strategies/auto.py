@@ -28,7 +28,10 @@ class Auto:
 
     :func:`quantcal.onnx.quantize` does this with the samples of the calibration. They are
     divided into folds. The ranges that a fold is judged with come from the histograms of
-    the other folds. Histograms alone cannot tell what a model loses. For them, as in
+    the other folds. A run that continues from a checkpoint tries only its own samples, and
+    may choose otherwise than a run without a break.
+
+    Histograms alone cannot tell what a model loses. For them, as in
     ``Calibrator.compute``, this is :class:`MSE`.
 
     Parameters

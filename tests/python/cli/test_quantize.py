@@ -94,7 +94,8 @@ def test_tables_and_histograms_are_kept_on_request(tmp_path: Path) -> None:
     assert table == qc.load(made[1]).compute("mse", format="uint8")
     assert set(table.report) == set(table)
     alone = tmp_path / "alone.json"
-    call("quantize", model, "-o", made[0], "--samples", data, "--save-table", alone)
+    keep = ["-s", "mse", "--save-table", alone]
+    call("quantize", model, "-o", made[0], "--samples", data, *keep)
     assert alone.read_bytes() == made[2].read_bytes()
 
 

@@ -169,9 +169,11 @@ def test_quantize_tells_of_its_halves_and_changes_nothing(
     assert list(with_halves.table) == list(without.table)
     assert with_halves.table == without.table
     assert without.stability is None
+    assert with_halves.choice is not None
     by_hand = qc.check_stability(
         qc.onnx.observe(model, feeds[::2]),
         qc.onnx.observe(model, feeds[1::2]),
+        with_halves.choice.policy,
         format="uint8",
     )
     assert with_halves.stability is not None

@@ -105,15 +105,19 @@ class Choice:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what a summary says: pairs of a key and a text."""
+        # A metric has any unit; a loss of outputs is a share.
+        measured = "metric" in self.measures.values()
+        word = "drop" if measured else "loss"
+        figure = "{:.3g}".format if measured else percent
         first = self.losses[0]
         held = (
             f"{self.samples} samples that did not decide their ranges"
             if self.folds > 1
             else f"the {self.samples} sample{'s' * (self.samples > 1)} of the calibration"
         )
-        chosen = f"{self.strategy}: loss {percent(first.loss)} on {held}"
+        chosen = f"{self.strategy}: {word} {figure(first.loss)} on {held}"
         rows = [("strategy", chosen)]
-        others = [f"{e.strategy} {percent(e.loss)}" for e in self.losses[1:]]
+        others = [f"{e.strategy} {figure(e.loss)}" for e in self.losses[1:]]
         if others:
             rows.append(("others lose", ", ".join(others)))
         if self.exclude:
@@ -131,8 +135,8 @@ class Choice:
             rows.append(
                 (
                     "changed",
-                    f"{some(change.tensors)}: {change.strategy}, loss "
-                    f"{percent(change.before)} → {percent(change.after)}",
+                    f"{some(change.tensors)}: {change.strategy}, {word} "
+                    f"{figure(change.before)} → {figure(change.after)}",
                 )
             )
         if self.biases is not None:
@@ -143,8 +147,8 @@ class Choice:
             rows.append(
                 (
                     "to do better",
-                    f"{some(self.in_float)} in float: loss "
-                    f"{percent(self.loss_without_worst)} (−{less:.0%}); "
+                    f"{some(self.in_float)} in float: {word} "
+                    f"{figure(self.loss_without_worst)} (−{less:.0%}); "
                     "`quantcal advise` finds the nodes",
                 )
             )

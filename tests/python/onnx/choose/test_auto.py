@@ -128,6 +128,7 @@ def test_histograms_alone_take_the_least_squared_error(tmp_path: Path) -> None:
     result = quantize(first, None, calibrator=calibrator)
     quantize(second, None, calibrator=calibrator, strategy="mse")
     assert result.choice is None
+    assert 'strategy = "mse"' in result.config
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -135,6 +136,24 @@ def test_earlier_histograms_belong_to_no_fold(tmp_path: Path) -> None:
     calibrator = qc.onnx.observe(MODEL, heavy(4, seed=9))
     result = quantize(tmp_path / "q.onnx", heavy(6), calibrator=calibrator)
     assert (result.samples, result.choice.samples, result.choice.folds) == (6, 6, 4)
+
+
+@pytest.mark.parametrize("ran", [1, 5, 9])
+def test_a_run_that_continues_tries_its_own_samples(ran: int, tmp_path: Path) -> None:
+    samples = heavy(10)
+
+    def interrupted() -> Any:
+        yield from samples[:ran]
+        raise RuntimeError("the disk is gone")
+
+    path = tmp_path / "q.onnx"
+    with pytest.warns(UserWarning, match="kept in"), pytest.raises(RuntimeError):
+        quantize(path, interrupted(), checkpoint=qc.onnx.Checkpoint(path))
+    (saved,) = tmp_path.glob("*.qcal")
+    calibrator, checkpoint = qc.onnx.Checkpoint.resume(saved, path)
+    more: Any = {"calibrator": calibrator, "checkpoint": checkpoint}
+    result = quantize(path, samples, **more)
+    assert (result.samples, result.choice.samples) == (10, 10 - ran)
 
 
 def test_a_metric_decides_and_gets_the_callers_numbers(tmp_path: Path) -> None:
@@ -166,7 +185,8 @@ def test_a_metric_that_prefers_the_quantized_model(tmp_path: Path) -> None:
     choice = quantize(tmp_path / "q.onnx", heavy(20), strategy=strategy).choice
     assert choice.loss < 0
     assert all(each.samples == 20 for each in choice.losses)
-    assert choice.rows()
+    assert "drop -" in dict(choice.rows())["strategy"]
+    assert "%" not in dict(choice.rows())["strategy"]
 
 
 def test_options_of_auto(tmp_path: Path) -> None:

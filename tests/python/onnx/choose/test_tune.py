@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 import onnx_models as models
 import planted_models as planted
 import quantcal as qc
+from quantcal.onnx._choose.auto_choice import choose_ranges
+from quantcal.onnx._choose.candidates import find_auto
 from quantcal.onnx._choose.held_out import HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials
 from quantcal.onnx._choose.promise import Promise
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._trial.judge import Judge
+from quantcal.strategies.policy import Policy
 
 EASY = planted.mlp(layers=3)
 GUILTY = planted.mlp(guilty=2)
@@ -129,6 +132,24 @@ def test_a_metric_gets_the_callers_numbers(tmp_path: Path) -> None:
     assert 0 < result.drop < 0.2
 
 
+def test_the_metric_chooses_the_strategy_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def choose(run: Any, policy: Policy, bits: Any) -> Any:
+        asked.append(find_auto(policy))
+        return choose_ranges(run, policy, bits)
+
+    def metric(number: int, feed: dict[str, Any], outputs: dict[str, Any]) -> float:
+        return float(outputs["y"].sum())
+
+    monkeypatch.setattr("quantcal.onnx.tuner.choose_ranges", choose)
+    options = {"metric": metric, "strategy": "auto", "max_drop": 1}
+    tune(tmp_path, EASY, planted.feeds(10), **options)
+    assert [auto.metric for auto in asked] == [metric]
+
+
 def test_no_time_writes_the_model_as_it_is(tmp_path: Path) -> None:
     result = tune(tmp_path, GUILTY, iter(planted.feeds(10)), time_limit=0)
     assert result.exclude == ()
@@ -221,7 +242,8 @@ def test_exactly_the_guilty_nodes_stay_in_float(
         Promise(judge, 0.0),
         lambda names: float(len(names)),
     )
-    names = [f"n{k}" for k in order if k != 9] + ["n9"]
+    # Without "n9" nothing else can be quantized, as with an Add beside a Conv.
+    names = [*(f"n{k}" for k in order if k != 9), "n9", "n10"]
     found = search.search([f"n{k}" for k in free], names)
     wanted = {f"n{k}" for k in guilty}
     if wanted:

@@ -86,6 +86,18 @@ def test_thinning_keeps_samples_spread_evenly_and_folds_balanced(
     kept.close()
 
 
+@given(start=st.integers(0, 30), count=st.integers(2, 300))
+def test_a_run_that_continues_has_samples_of_both_halves(
+    start: int, count: int
+) -> None:
+    kept = KeptSamples(4, 16)
+    for number in range(start, start + count):
+        kept.add(number, feed(number))
+    assert {kept.fold(index) % 2 for index in range(len(kept))} == {0, 1}
+    assert set(numbers(kept)) <= set(range(start, start + count))
+    kept.close()
+
+
 def test_one_sample_is_kept() -> None:
     kept = KeptSamples(4, 128)
     kept.add(0, feed(0))
