@@ -18,12 +18,12 @@ from quantcal.demo.errors import DemoError
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
 from quantcal.demo.ocr import RECOGNIZER, LineSamples, evaluate
 from quantcal.demo.result import DemoResult, StrategyResult, environment
-from quantcal.onnx import find_saturation, observe, write
+from quantcal.onnx import find_saturation, observe, quantize, write
 from quantcal.onnx.options import weight_bits
 from quantcal.onnx.result import peak_memory
 from quantcal.table import CalibrationTable
 
-STRATEGIES = ("minmax", "percentile_99.99", "kl", "mse")
+STRATEGIES = ("auto", "minmax", "percentile_99.99", "kl", "mse")
 """The strategies that the demo compares by default."""
 
 Say = Callable[[str], None]
@@ -52,7 +52,8 @@ def run(
         Other lines to read with every model. The default of 400 resolves differences of
         about 0.03; take 1000 or more to rank close strategies.
     strategies
-        Names that :meth:`quantcal.Calibrator.compute` knows.
+        Names that :meth:`quantcal.Calibrator.compute` knows. ``"auto"`` tries them on the
+        calibration lines, as :func:`quantcal.onnx.quantize` does.
     output
         Folder for the models ``rec.<strategy>.onnx``, their ranges
         ``rec.<strategy>.json``, the histograms ``rec.qcal``, the figures ``demo.json``
@@ -87,7 +88,9 @@ def run(
     calibrator, seconds = _observe(model, observed, folder, progress=progress)
     peaks["after observing"] = peak_memory()
     rows = tuple(
-        _quantize(model, calibrator, strategy, folder, lines=lines, say=say)
+        _choose(model, observed, folder, lines=lines, say=say)
+        if strategy == "auto"
+        else _quantize(model, calibrator, strategy, folder, lines=lines, say=say)
         for strategy in strategies
     )
     peaks["at the end"] = peak_memory()
@@ -192,6 +195,33 @@ def _narrow(model: Path, calibrator: Calibrator, table: CalibrationTable) -> lis
         return []
     found = find_saturation(model, calibrator, table)
     return [name for name, node in found.items() if node.needs_bit]
+
+
+def _choose(
+    model: Path,
+    observed: Sequence[Line],
+    folder: Path,
+    *,
+    lines: Sequence[Line],
+    say: Say,
+) -> StrategyResult:
+    """Write the INT8 model that `quantize` makes by itself, and read the lines with it."""
+    written = folder / "rec.auto.onnx"
+    say("Choosing strategies on the calibration lines")
+    done = quantize(model, written, LineSamples(observed), progress=False)
+    done.table.save(folder / "rec.auto.json")
+    if done.choice is not None:
+        for key, text in done.choice.rows():
+            say(f"{key}: {text}")
+    say("Reading the lines in INT8, auto")
+    return StrategyResult(
+        strategy="auto",
+        model=written,
+        exact=evaluate(written, lines, arithmetic="exact"),
+        native=evaluate(written, lines, arithmetic="native"),
+        search_seconds=done.seconds_observe + done.seconds_compute,
+        write_seconds=done.seconds_write,
+    )
 
 
 def _quantize(

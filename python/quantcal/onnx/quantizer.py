@@ -11,7 +11,7 @@ from quantcal.calibrator import Calibrator
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
-from quantcal.onnx._choose.candidates import find_auto
+from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.started_run import filled_options, first_bits, kept_for
@@ -238,7 +238,9 @@ def _config(
     """Return the text that repeats the run, with the strategies that were chosen."""
     choice = found.choice
     if choice is None:
-        return text_of_run(options, model, found.bits, given, used)
+        # Without samples, auto took the strategy of least squared error.
+        fixed = replace_auto(given, CANDIDATES[0])
+        return text_of_run(options, model, found.bits, fixed, used)
     note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
     exclude = tuple(dict.fromkeys((*options.exclude, *choice.exclude)))
     made = () if choice.biases is None else ("bias",)

@@ -35,6 +35,8 @@ def find_auto(policy: Policy) -> Auto | None:
 
 def replace_auto(policy: Policy, strategy: Strategy) -> Policy:
     """Return the policy with a strategy in place of every Auto."""
+    if find_auto(policy) is None:
+        return policy
     return Policy(
         [(text, strategy if isinstance(s, Auto) else s) for text, s in policy.rules]
     )

@@ -128,6 +128,7 @@ def test_histograms_alone_take_the_least_squared_error(tmp_path: Path) -> None:
     result = quantize(first, None, calibrator=calibrator)
     quantize(second, None, calibrator=calibrator, strategy="mse")
     assert result.choice is None
+    assert 'strategy = "mse"' in result.config
     assert first.read_bytes() == second.read_bytes()
 
 
