@@ -13,14 +13,24 @@ from quantcal.advice.diagnosis import diagnose
 from quantcal.advice.progress import count_runs
 from quantcal.advice.result import Advice, GuiltyTensor
 from quantcal.onnx._choose.auto_choice import choose_ranges
-from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
+from quantcal.onnx._choose.candidates import (
+    CANDIDATES,
+    find_auto,
+    pattern_of,
+    replace_auto,
+)
 from quantcal.onnx._choose.choice import some
 from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.started_run import (
+    Started,
+    refuse_corrections,
+    refuse_weights_only,
+    start,
+)
 from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.ranges import compute_ranges
@@ -132,6 +142,7 @@ def advise(
     asked = with_changes("advise", QuantizeKeywords, options, changes)
     metric = None if metric is None else load_metric(metric)
     refuse_weights_only("advise", asked)
+    refuse_corrections("advise", asked)
     FloatBudget.check(keep_float, budget, budget_of)
     check_number("most_samples", most_samples, 2)
     end_of(time_limit)
@@ -229,7 +240,7 @@ class _Work:
         )
         choice = search.nodes(
             plan,
-            keep=limits.keep,
+            keep=min(limits.keep, len(plan.nodes) - 1),
             allowed=limits.allows,
             time_limit=time_left(until),
             on_run=on_run,
@@ -279,7 +290,7 @@ class _Work:
                 )
                 exclude, after = (), loss
         weights = self._loss_of_weights(confirming)
-        if loss and weights > _MOST * loss:
+        if loss > 0 and weights > _MOST * loss:
             notes.append(
                 f"weights alone make {weights / loss:.0%} of the loss: float activations "
                 "cannot help much"
@@ -306,7 +317,7 @@ class _Work:
         return Advice(
             loss,
             after,
-            exclude,
+            tuple(map(pattern_of, exclude)),
             tensors,
             len(confirming),
             {kind: limits.share_of(exclude, kind) for kind in limits.sizes},

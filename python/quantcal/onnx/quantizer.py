@@ -13,6 +13,7 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
 from quantcal.onnx._choose.choice import Choice
+from quantcal.onnx._choose.fitting_options import fitting_options
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.started_run import filled_options, first_bits, kept_for
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES
@@ -242,8 +243,11 @@ def _config(
         fixed = replace_auto(given, CANDIDATES[0])
         return text_of_run(options, model, found.bits, fixed, used)
     note = f"Asked for: auto. Its choice is below: {choice.strategy} loses least."
-    exclude = tuple(dict.fromkeys((*options.exclude, *choice.exclude)))
     made = () if choice.biases is None else ("bias",)
     both = tuple(dict.fromkeys((*options.corrections, *made)))
-    options = replace(options, exclude=exclude, corrections=both)
-    return text_of_run(options, model, found.bits, choice.policy, used, note)
+    options = replace(options, corrections=both, strategy=choice.policy)
+    policy = choice.policy
+    if choice.exclude:
+        options = fitting_options(options, found.prepared, choice.exclude)
+        policy = Policy.of(options.strategy)
+    return text_of_run(options, model, found.bits, policy, used, note)

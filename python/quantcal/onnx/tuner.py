@@ -13,15 +13,21 @@ from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
-from quantcal.onnx._choose.candidates import find_auto, replace_auto, without_rules
+from quantcal.onnx._choose.candidates import find_auto, replace_auto
 from quantcal.onnx._choose.culprits import CulpritSearch
+from quantcal.onnx._choose.fitting_options import fitting_options
 from quantcal.onnx._choose.float_budget import parse_share
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.promise import Promise
-from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.started_run import (
+    Started,
+    refuse_corrections,
+    refuse_weights_only,
+    start,
+)
 from quantcal.onnx._choose.time_limit import end_of, time_left
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._model.model import load_model, model_inputs
@@ -113,6 +119,7 @@ def tune(
     allowed = parse_share(max_drop)
     metric = None if metric is None else load_metric(metric)
     refuse_weights_only("tune", asked)
+    refuse_corrections("tune", asked)
     until = end_of(time_limit)
     check_output(model, output, samples, *policy_files(asked.strategy))
     known = None if times is None else NodeTimes.of(times)
@@ -128,8 +135,10 @@ def tune(
                 f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
                 f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
             )
-        begun, asked = _with_choice(begun, asked, metric)
-        task = _Task(model, asked, begun, kept, held.kept, metric, allowed, until)
+        begun, small = _with_choice(begun, metric)
+        task = _Task(
+            model, asked, begun, small, kept, held.kept, metric, allowed, until
+        )
         on_run = stack.enter_context(count_runs("Tuning", show=progress))
         return _write(task, output, _search(task, known, stack, on_run))
 
@@ -141,6 +150,7 @@ class _Task:
     model: Model
     asked: QuantizeOptions
     begun: Started
+    small: tuple[str, ...]  # nodes that auto leaves in float
     kept: KeptSamples
     held: KeptSamples
     metric: Callable[..., Any] | str | None
@@ -150,7 +160,16 @@ class _Task:
     @property
     def fixed(self) -> QuantizeOptions:
         """The options, with the chosen strategies."""
-        return replace(self.asked, strategy=self.begun.policy)
+        return self.options(())
+
+    def options(self, exclude: Collection[str]) -> QuantizeOptions:
+        """Return the options of a model with more nodes in float."""
+        prepared = leave_in_float(self.begun.run.prepared, exclude)
+        return fitting_options(
+            replace(self.asked, strategy=self.begun.policy),
+            prepared,
+            (*self.small, *exclude),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +184,18 @@ class _Found:
 
 
 def _with_choice(
-    begun: Started, asked: QuantizeOptions, metric: Callable[..., Any] | str | None
-) -> tuple[Started, QuantizeOptions]:
+    begun: Started, metric: Callable[..., Any] | str | None
+) -> tuple[Started, tuple[str, ...]]:
     """Put in place of ``auto`` the best strategies, and leave what it leaves in float."""
     policy, auto = begun.policy, find_auto(begun.policy)
     if auto is not None and metric is not None:
         policy = replace_auto(policy, replace(auto, metric=metric))
     choice = choose_ranges(begun.run, policy, begun.bits)
     if choice is None:
-        return begun, asked
+        return begun, ()
     prepared = leave_in_float(begun.run.prepared, choice.exclude)
     run = replace(begun.run, prepared=prepared)
-    exclude = tuple(dict.fromkeys((*asked.exclude, *choice.exclude)))
-    return replace(begun, run=run, policy=choice.policy), replace(
-        asked, exclude=exclude
-    )
+    return replace(begun, run=run, policy=choice.policy), choice.exclude
 
 
 def _search(
@@ -213,26 +229,18 @@ def _search(
 
 def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneResult:
     """Write the model, and measure it as it will run."""
-    prepared = task.begun.run.prepared
-    plan = NodePlans(prepared).without(found.exclude) or prepared.plan
-    gone = {*prepared.plan.tensors} - {*plan.tensors}
-    exclude = tuple(dict.fromkeys((*task.asked.exclude, *found.exclude)))
     written = quantize(
         task.model,
         output,
         calibrator=task.begun.run.calibrator,
-        options=replace(
-            task.asked,
-            strategy=without_rules(task.begun.policy, gone),
-            exclude=exclude,
-        ),
+        options=task.options(found.exclude),
     )
     few = [task.held.feed(index) for index in range(len(task.held))]
     native = evaluate(task.model, output, few)
     final = measure_times(task.model, output, few[:_TIMED_SAMPLES], rounds=5)
     return TuneResult(
         replace(written, samples=task.begun.run.samples),
-        found.exclude,
+        (*task.small, *found.exclude),
         task.max_drop,
         found.drop_deciding,
         found.drop,
@@ -242,7 +250,10 @@ def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneRe
         native,
         final.float_latency,
         final.integer_latency,
-        tuple(found.search.points),
+        tuple(
+            replace(point, exclude=(*task.small, *point.exclude))
+            for point in found.search.points
+        ),
         free=found.free,
         in_time=not found.search.ended_early,
     )

@@ -16,10 +16,11 @@ from quantcal.onnx._choose.candidates import (
 )
 from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
+from quantcal.onnx._choose.gains import gains
 from quantcal.onnx._choose.improvement import Improvement, improve
 from quantcal.onnx._choose.joint_trials import JointTrials
 from quantcal.onnx._choose.node_trials import leave_in_float
-from quantcal.onnx._choose.pick import compare
+from quantcal.onnx._choose.pick import compare, settle_tie
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
 from quantcal.onnx._choose.small_nodes import CLEARLY, find_small_nodes
 from quantcal.onnx._choose.started_run import Started, trial_bits
@@ -112,6 +113,10 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Comparing strategies")
     grids = {name: task.folds.grids(each, session) for name, each in policies.items()}
     losses, damages = compare(trials, grids)
+    if task.run.parts:
+        losses = settle_tie(
+            trials, losses, damages, lambda n: task.folds.whole(policies[n], session)
+        )
     best = losses[0].strategy
     finalists = {name: grids[name] for name in damages}
     loss = losses[0].loss
@@ -131,6 +136,8 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         return choice
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
+    if _is_late(until):
+        return choice
     report("Trying small nodes in float")
     choice = _without_small(task, choice, judge, suspects)
     if choice.exclude:
@@ -146,8 +153,14 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
     )
     choice = _finish(task, trials, choice, current, improved, suspects)
+    if _is_late(until):
+        return choice
     report("Trying corrected biases")
     return _with_biases(task, choice, judge)
+
+
+def _is_late(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
 
 
 def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
@@ -170,7 +183,7 @@ def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
     after = joint.loss_of(changed, confirming)
     runs = choice.runs + len(feeds) + 2 * len(confirming)
     choice = replace(choice, runs=runs)
-    if after > before * (1 - CLEARLY):
+    if not gains(before, after, CLEARLY):
         return choice
     return replace(choice, biases=(before, after))
 

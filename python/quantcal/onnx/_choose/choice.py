@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from quantcal.onnx._choose.gains import gains
 from quantcal.onnx._choose.pick import StrategyLoss
 from quantcal.strategies.policy import Policy
+
+_WORTH_SAYING = 0.1  # what is named must lower the loss by a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +124,10 @@ class Choice:
         if others:
             rows.append(("others lose", ", ".join(others)))
         if self.exclude:
-            before, after = (
-                percent(self.loss_before_exclude),
-                percent(self.loss_excluded),
-            )
-            rows.append(
-                (
-                    "left in float",
-                    f"{some(self.exclude)}: loss {before} → {after}",
-                )
-            )
+            before = figure(self.loss_before_exclude)
+            after = figure(self.loss_excluded)
+            text = f"{some(self.exclude)} in float: {word} {before} → {after}"
+            rows.append(("small nodes", text))
         for change in self.changes:
             rows.append(
                 (
@@ -140,15 +137,16 @@ class Choice:
                 )
             )
         if self.biases is not None:
-            before, after = map(percent, self.biases)
-            rows.append(("biases", f"corrected: loss {before} → {after}"))
-        if self.loss_without_worst is not None and self.loss > 0:
-            less = 1 - self.loss_without_worst / self.loss
+            before, after = map(figure, self.biases)
+            rows.append(("biases", f"corrected: {word} {before} → {after}"))
+        rest = self.loss_without_worst
+        if rest is not None and gains(self.loss, rest, _WORTH_SAYING) and self.loss > 0:
+            less = 1 - rest / self.loss
             rows.append(
                 (
                     "to do better",
                     f"{some(self.in_float)} in float: {word} "
-                    f"{figure(self.loss_without_worst)} (−{less:.0%}); "
+                    f"{figure(rest)} (−{less:.0%}); "
                     "`quantcal advise` finds the nodes",
                 )
             )

@@ -42,6 +42,10 @@ class Folds:
             for fold in range(len(parts))
         ]
 
+    def whole(self, policy: Policy, session: TrialSession) -> Grids:
+        """Return the grids of a policy from all samples."""
+        return session.grids(compute_ranges(self._whole, policy, self._prepared))
+
     def grids(self, policy: Policy, session: TrialSession) -> list[Grids]:
         """Return the grids of a policy: for each fold, from the samples of the others.
 

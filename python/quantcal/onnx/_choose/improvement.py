@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.onnx._choose.gains import gains
 from quantcal.onnx._choose.sensitivity import Suspects
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
@@ -90,22 +90,15 @@ def improve(
             continue
         name = min(tried, key=lambda each: tried[each][1])
         made, loss = tried[name]
-        if not _gains(now, loss):
+        if not gains(now, loss, _GAIN):
             continue
         left -= len(confirm)
         damage = trials.damage(made, confirm)
         before, after = (trials.judge.loss(d, confirm) for d in (sure, damage))
-        if _gains(before, after):
+        if gains(before, after, _GAIN):
             changes.append(Improvement(suspect.rows, name, before, after))
             current, now, sure = made, loss, damage
     return current, changes
-
-
-def _gains(before: float, after: float) -> bool:
-    """Whether a loss falls by more than noise; that of a metric may be below zero."""
-    if not math.isfinite(before):
-        return after < before
-    return after < before and after <= before - _GAIN * abs(before)
 
 
 def _different(

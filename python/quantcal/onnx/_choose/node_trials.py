@@ -25,7 +25,10 @@ def leave_in_float(prepared: Prepared, nodes: Collection[str]) -> Prepared:
         raise CalibrationError(
             "No node would be quantized any more: all are left in float."
         )
-    return replace(prepared, plan=plan)
+    held = {**prepared.unsupported, **dict.fromkeys(sorted(nodes), IN_FLOAT)}
+    return replace(
+        prepared, plan=plan, unsupported=held, without=prepared.without or {}
+    )
 
 
 class NodePlans:
@@ -46,7 +49,7 @@ class NodePlans:
         if key not in self._plans:
             request = self._prepared.request()
             held = {**request.unsupported, **dict.fromkeys(sorted(key), IN_FLOAT)}
-            request = replace(request, unsupported=held, without=request.without or ())
+            request = replace(request, unsupported=held, without=request.without or {})
             try:
                 self._plans[key] = plan_within(request)
             except CalibrationError:  # nothing is left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials, interval
 
 _FIRST = 4  # a quarter of the samples sorts out what is hopeless
+_RESAMPLES = 200
+_CHANCE = 0.05  # of a tie: one in 20 sets of samples turns the order
 _FEWEST = 8  # samples of the first round
 
 
@@ -69,6 +71,64 @@ def compare(
     # Stable: equal losses stay in the order of the candidates.
     found.sort(key=lambda each: (-each.samples, each.loss))
     return found, damages
+
+
+def settle_tie(
+    trials: Trials,
+    losses: Sequence[StrategyLoss],
+    damages: Mapping[str, NDArray[np.float64]],
+    whole: Callable[[str], Grids],
+) -> list[StrategyLoss]:
+    """Return the losses with the best first, where the samples cannot separate candidates.
+
+    The widest sample is always judged with ranges that lack it. Its clipping is then in
+    every candidate's loss, and may hide how they differ. The model is written with the
+    ranges of all samples. So among equals the loss with these counts as much.
+
+    Parameters
+    ----------
+    trials : Trials
+    losses : sequence of StrategyLoss
+        Best first.
+    damages : mapping of str to float64 array
+        Of the finalists.
+    whole : callable
+        Returns the grids of a candidate from all samples.
+    """
+    best = losses[0]
+    if best.strategy not in damages:
+        return list(losses)
+    tied = [
+        each
+        for each in losses
+        if each.strategy in damages
+        and _may_be_better(trials, damages[each.strategy], damages[best.strategy])
+    ]
+    if len(tied) < 2:
+        return list(losses)
+    both = {
+        each.strategy: each.loss + trials.loss([whole(each.strategy)], trials.indices)
+        for each in tied
+    }
+    order = sorted(losses, key=lambda each: both.get(each.strategy, np.inf))
+    winner = order[0]
+    return [winner, *(each for each in losses if each is not winner)]
+
+
+def _may_be_better(
+    trials: Trials, damage: NDArray[np.float64], best: NDArray[np.float64]
+) -> bool:
+    """Whether another set of samples may turn the order, by a paired bootstrap."""
+    rng = np.random.default_rng(0)
+    numbers = np.arange(len(damage))
+    turned = 0
+    for _ in range(_RESAMPLES):
+        drawn = rng.integers(0, len(numbers), len(numbers))
+        one, other = (
+            trials.judge.loss(d[drawn], numbers[drawn]) for d in (damage, best)
+        )
+        turned += one <= other
+    return turned > _CHANCE * _RESAMPLES
 
 
 def _divide(trials: Trials) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantcal.onnx._choose.gains import gains
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
 
@@ -74,9 +75,7 @@ def find_small_nodes(
         if not trials.can_exclude(exclude):
             continue
         tried = trials.loss(exclude, proposing), trials.loss(exclude, confirming)
-        if all(
-            t <= loss * (1 - CLEARLY) for t, loss in zip(tried, losses, strict=True)
-        ):
+        if all(gains(*each, CLEARLY) for each in zip(losses, tried, strict=True)):
             chosen, losses = exclude, tried
     return SmallNodes(chosen, first, losses[1])
 

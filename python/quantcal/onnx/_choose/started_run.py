@@ -40,6 +40,22 @@ def refuse_weights_only(function: str, asked: QuantizeOptions) -> None:
         )
 
 
+def refuse_corrections(function: str, asked: QuantizeOptions) -> None:
+    """Refuse corrections where the model is tried without them.
+
+    Raises
+    ------
+    CalibrationError
+        When some are asked for.
+    """
+    if asked.corrections:
+        raise CalibrationError(
+            f"{function}() tries the model without corrections, but corrections are "
+            f"{', '.join(asked.corrections)}. Leave them out here, and give them to "
+            "quantize()."
+        )
+
+
 def filled_options(asked: QuantizeOptions, calibrator: Calibrator | None) -> Options:
     """Fill in all defaults: those of the histograms, else those of the target."""
     known: dict[str, str] = {}

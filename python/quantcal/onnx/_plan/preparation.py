@@ -72,6 +72,9 @@ class Prepared:
         Nodes whose operands cannot be quantized: name → reason.
     ties : dict of str to Tie
         Constants of ``proto`` that are derived from another one.
+    without : dict of str to str, optional
+        Tensors that cannot be rounded, because no sample gave them a range: name → reason.
+        None for the first plan, which checks the options.
     """
 
     original: LoadedModel
@@ -83,6 +86,7 @@ class Prepared:
     options: Options
     unsupported: dict[str, str]
     ties: dict[str, Tie]
+    without: dict[str, str] | None = None
 
     def request(self) -> PlanRequest:
         """Return the request from which the plan was made."""
@@ -94,6 +98,7 @@ class Prepared:
             self.options,
             self.unsupported,
             self.ties,
+            self.without,
         )
 
     def drop_uncovered(self, known: Coverage) -> Prepared:
@@ -113,7 +118,7 @@ class Prepared:
             When no node is left; the message names the tensors.
         """
         plan, unsupported = self.plan, dict(self.unsupported)
-        without: dict[str, str] = {}
+        without = dict(self.without or {})
         # A plan of fewer nodes may round other tensors, so coverage is checked again.
         while new := _without_range(plan, known):
             without |= new
@@ -132,7 +137,9 @@ class Prepared:
                     f"{error} Without a finite value in any sample: {listed}. Give "
                     "samples that reach these tensors."
                 ) from None
-        return self if plan is self.plan else replace(self, plan=plan)
+        if plan is self.plan:
+            return self
+        return replace(self, plan=plan, unsupported=unsupported, without=without)
 
     def outside(self, names: Iterable[str]) -> list[str]:
         """Return those tensors that lie in the main graph, not in a subgraph."""
