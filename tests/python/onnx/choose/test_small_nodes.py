@@ -78,7 +78,7 @@ def test_a_branch_that_no_sample_takes_stays_in_float_beside_an_excluded_node(
         {"x": models.random(4, WIDE, seed=k), "c": np.array(True)} for k in range(12)
     ]
     result = repeated(tmp_path, model, feeds)
-    assert sum(result.quantized_nodes.values()) < 4
+    assert sum(result.quantized_nodes.values()) == 5 - len(result.choice.exclude)
     assert qc.onnx.advise(model, feeds, progress=False).loss > 0
 
 
