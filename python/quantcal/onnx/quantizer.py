@@ -13,8 +13,8 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import CANDIDATES, find_auto, replace_auto
 from quantcal.onnx._choose.choice import Choice
-from quantcal.onnx._choose.fitting_options import fitting_options
 from quantcal.onnx._choose.node_trials import leave_in_float
+from quantcal.onnx._choose.repeated_options import fitting_options
 from quantcal.onnx._choose.started_run import filled_options, first_bits, kept_for
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES
 from quantcal.onnx._correct.corrections import Corrections

@@ -15,13 +15,13 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto, replace_auto
 from quantcal.onnx._choose.culprits import CulpritSearch
-from quantcal.onnx._choose.fitting_options import fitting_options
 from quantcal.onnx._choose.float_budget import parse_share
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
 from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.promise import Promise
+from quantcal.onnx._choose.repeated_options import fitting_options
 from quantcal.onnx._choose.started_run import (
     Started,
     refuse_corrections,

@@ -16,9 +16,9 @@ from quantcal.onnx._choose.candidates import (
 )
 from quantcal.onnx._choose.choice import Change, Choice, TensorLoss
 from quantcal.onnx._choose.folds import Folds
-from quantcal.onnx._choose.gains import gains
 from quantcal.onnx._choose.improvement import Improvement, improve
 from quantcal.onnx._choose.joint_trials import JointTrials
+from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.pick import compare, settle_tie
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from quantcal.onnx._choose.gains import gains
+from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.pick import StrategyLoss
 from quantcal.strategies.policy import Policy
 

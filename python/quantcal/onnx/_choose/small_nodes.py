@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quantcal.onnx._choose.gains import gains
+from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import onnx_models as models
 import planted_models as planted
 import quantcal as qc
-from quantcal.onnx._choose.gains import gains
+from quantcal.onnx._choose.loss_gains import gains
 
 FREE = qc.Auto(float_share=1.0)
 WIDE = 64
