@@ -72,7 +72,8 @@ FromOption = Annotated[
         metavar="FILE",
         show_default="none",
         help="Instead of samples: histograms (.qcal) of `quantcal observe`, `merge` or "
-        "--save-stats, which give the same model as the samples, to the byte. Or a table of "
+        "--save-stats. With a fixed strategy they give the same model as the samples, to the "
+        "byte; 'auto' needs samples and is 'mse' here. Or a table of "
         "ranges (.json) of `quantcal compute` or --save-table. A table does not say which "
         "nodes need 7-bit weights: to repeat a run exactly, give its --config too.",
     ),

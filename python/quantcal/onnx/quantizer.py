@@ -83,8 +83,9 @@ def quantize(
         Calibration samples: an iterable of ``{input name: array}``, an onnxruntime
         ``CalibrationDataReader``, ``Samples``, or a path as for
         :func:`quantcal.onnx.load_samples`. They are read once. With a ``calibrator`` that
-        has observed this model already they are not needed: no sample runs then, and the
-        model is the same, to the byte. Without samples the float forms are compared on
+        has observed this model already they are not needed: no sample runs then. With a
+        fixed strategy the model is the same, to the byte; ``"auto"`` cannot try anything
+        then and takes ``"mse"``. Without samples the float forms are compared on
         random inputs, if all inputs are floats of a fixed shape.
     calibrator
         Add the samples to this one, and choose ranges from all that it has seen. Give an

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from quantcal._core import CalibrationError
 from quantcal.onnx._choose.candidates import (
     CANDIDATES,
     find_auto,
@@ -89,7 +91,8 @@ def choose_ranges(
     Returns
     -------
     Choice, optional
-        None when there is nothing to choose or no sample to try on.
+        None when there is nothing to choose or no sample to try on, and after a warning
+        when the model cannot be tried.
     """
     auto = find_auto(policy)
     if auto is None or run.kept is None or not len(run.kept):
@@ -97,8 +100,18 @@ def choose_ranges(
     started = time.perf_counter()
     folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
     task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
-    with ExitStack() as stack:
-        choice = _choose(task, stack, report)
+    try:
+        with ExitStack() as stack:
+            choice = _choose(task, stack, report)
+    except CalibrationError as error:
+        if auto.metric is not None:  # the caller's code may be at fault
+            raise
+        warnings.warn(
+            "No strategy could be tried on the model, so the ranges are those of least "
+            f"squared error. The reason: {error}",
+            stacklevel=5,
+        )
+        return None
     return replace(choice, seconds=time.perf_counter() - started)
 
 

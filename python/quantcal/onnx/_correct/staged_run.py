@@ -101,7 +101,8 @@ class StagedRun:
                 self._run(session, stage, values, shifts, means, number)
                 self._forget(values, index)
             for name, found in means.result().items():
-                shift = wanted[name] - found
+                with np.errstate(invalid="ignore"):  # infinite means
+                    shift = wanted[name] - found
                 if np.isfinite(shift).all():
                     shifts[name] = shift
         return shifts

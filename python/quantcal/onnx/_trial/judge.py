@@ -166,7 +166,7 @@ class Judge:
             if isinstance(value, np.ndarray) and not value.size:
                 continue  # says nothing, and loses nothing
             kinds.add(_kind_of(value, self.names[index]))
-            widths.add(np.shape(value)[-1:])
+            widths.add(value.shape[-1:] if isinstance(value, np.ndarray) else ())
         kind = kinds.pop() if len(kinds) == 1 else "values" if kinds else ""
         # Without the same classes in all samples there is no mean distribution.
         return "values" if kind in _ROWS and len(widths) > 1 else kind
@@ -195,7 +195,8 @@ def _kind_of(value: Any, name: str) -> str:
     if value.ndim < 2 or value.shape[-1] < 2:
         return "values"
     rows = np.asarray(value, np.float64)
-    sums = rows.sum(axis=-1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = rows.sum(axis=-1)
     if ((rows >= 0) & (rows <= 1 + _SUM)).all() and np.allclose(sums, 1, atol=_SUM):
         return "probabilities"
     # The classes of an image's pixels are in the second dimension.

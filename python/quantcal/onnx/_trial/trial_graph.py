@@ -29,6 +29,7 @@ from quantcal.onnx._graph.graph import (
     unique_name,
 )
 from quantcal.onnx._options.values import is_float
+from quantcal.onnx._write.qdq_insertion import RENAMED
 from quantcal.onnx._write.weight_quantization import onnx_type
 
 if TYPE_CHECKING:
@@ -111,9 +112,12 @@ def make_trial_graph(
     work.replace(proto.graph)
     # onnxruntime infers no shapes behind operators of ours, and some of its optimizations
     # need the rank. Without it the kernels would differ from those of the written model.
-    for real, row in work.made:
-        if tensors[row] in ranks:
-            shape = [None] * ranks[tensors[row]]
+    for real, source, row in work.made:
+        # A tensor that the graph returns was renamed before its rounding.
+        renamed = source.startswith(f"{tensors[row]}{RENAMED}")
+        rank = ranks.get(tensors[row] if renamed else source)
+        if rank is not None:
+            shape = [None] * rank
             value = onnx.helper.make_tensor_value_info(
                 real, onnx.TensorProto.FLOAT, shape
             )
@@ -143,8 +147,8 @@ class _PairReplacer:
 
     Attributes
     ----------
-    made : list of (str, int)
-        The outputs of the pairs, and their rows.
+    made : list of (str, str, int)
+        The outputs of the pairs, what they round, and their rows.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class _PairReplacer:
         self._rows = rows
         self._formats = formats
         self._operators = operators
-        self.made: list[tuple[str, int]] = []
+        self.made: list[tuple[str, str, int]] = []
         self._taken = names_of(graph)
         self._reads: Counter[str] = Counter()
         for node in all_nodes(graph):
@@ -190,7 +194,7 @@ class _PairReplacer:
     ) -> list[onnx.NodeProto]:
         import onnx
 
-        self.made.append((real, row))
+        self.made.append((real, source, row))
         if not self._operators or is_float(self._formats[row]):
             return self._plain_pair(source, real, row)
         alone = self._reads[source] == 1 and maker is not None

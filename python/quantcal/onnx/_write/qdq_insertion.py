@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from quantcal.onnx._plan.preparation import Prepared
 
 
+RENAMED = "_QuantizeLinear_Input"
+"""What is added to the name of an output before it is rounded."""
+
 # onnxruntime moves a DequantizeLinear to after these nodes; it removes an Identity earlier.
 _MOVED_BEHIND = frozenset(
     {
@@ -161,7 +164,7 @@ class _QdqInserter:
                     continue
                 source = name
                 if name in outputs:
-                    source = self.name(f"{name}_QuantizeLinear_Input")
+                    source = self.name(f"{name}{RENAMED}")
                     node.output[index] = source
                 names[name] = self._pair(nodes, name, source, keep=name in outputs)
             for inner in subgraphs(node):

@@ -75,7 +75,9 @@ def test_the_sample_of_the_check_is_also_observed(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    once = qc.onnx.quantize(upsampled(), path, samples([]), progress=False)
+    once = qc.onnx.quantize(
+        upsampled(), path, samples([]), progress=False, strategy="mse"
+    )
     listed = qc.onnx.observe(upsampled(), list(samples([])))
     assert once.samples == 5
     assert listed["x"].count == 5 * np.prod(SHAPE)

@@ -272,7 +272,9 @@ def test_the_voice_detector_inside_an_if(
         for seed in range(4)
     ]
     source, path = MODELS[name].fetch(), tmp_path / "q.onnx"
-    result = qc.onnx.quantize(source, path, feeds, target=target, progress=False)
+    result = qc.onnx.quantize(
+        source, path, feeds, target=target, progress=False, strategy="mse"
+    )
     assert result.quantized_nodes == inside
     reason = "never reached by the calibration data (inside If)"
     assert result.left_in_float == {reason: left}

@@ -228,6 +228,8 @@ def test_a_command_that_is_terminated_while_writing_loses_nothing(
         model,
         "-o",
         "out.onnx",
+        "-s",
+        "mse",
         "--samples",
         "python:mine:samples",
     ]

@@ -72,7 +72,9 @@ def test_histograms_are_kept_when_the_model_cannot_be_written(
         raise OSError(28, "No space left on device", "out.onnx")
 
     whole = tmp_path / "whole.onnx"
-    assert call("quantize", model, "-o", whole, "--samples", data).code == 0
+    assert (
+        call("quantize", model, "-o", whole, "--samples", data, "-s", "mse").code == 0
+    )
     output = tmp_path / "out.onnx"
     with monkeypatch.context() as patch:
         patch.setattr(quantizer, "write_prepared", full)

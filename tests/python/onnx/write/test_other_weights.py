@@ -240,7 +240,7 @@ def mixed() -> onnx.ModelProto:
 def test_nodes_that_were_not_chosen_are_named_with_their_share(tmp_path: Path) -> None:
     model, path = mixed(), tmp_path / "q.onnx"
     feeds = [{"x": models.random(5, 2, 16, seed=k)} for k in range(3)]
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     held = 4 * 4 * 48 * (16 + 48)
     assert result.float_weights == {"LSTM": held}
     assert result.model_bytes == path.stat().st_size
@@ -252,7 +252,12 @@ def test_nodes_that_were_not_chosen_are_named_with_their_share(tmp_path: Path) -
     written = qc.onnx.write(model, path, result.table)
     assert written.float_weights == result.float_weights
     all_of_it = qc.onnx.quantize(
-        model, path, feeds, op_types=["MatMul", "LSTM"], progress=False
+        model,
+        path,
+        feeds,
+        op_types=["MatMul", "LSTM"],
+        progress=False,
+        strategy="mse",
     )
     assert all_of_it.float_weights == {}
     assert "left in float     none\n" in all_of_it.summary()

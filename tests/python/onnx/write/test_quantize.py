@@ -61,7 +61,9 @@ def assert_works(
 def test_the_file_holds_our_ranges_bit_for_bit(tmp_path: Path) -> None:
     model = models.conv_net()
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, images(model), progress=False)
+    result = qc.onnx.quantize(
+        model, path, images(model), progress=False, strategy="mse"
+    )
     written = onnx.load(path)
     assert activation_params(written) == wanted_params(result.table)
     kinds = Counter(node.op_type for node in written.graph.node)

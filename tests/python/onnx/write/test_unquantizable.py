@@ -230,7 +230,9 @@ def test_constants_inside_subgraphs_that_cannot_be_quantized(tmp_path: Path) -> 
     )
     model = network([choose], {}, ["c"])
     samples = [{**f, "c": np.array(k > 0)} for k, f in enumerate(feeds())]
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", samples, progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", samples, progress=False, strategy="mse"
+    )
     assert result.quantized_nodes == {"MatMul": 2}
     assert result.left_in_float == {"with NaN in 'b_w' (inside If)": 1}
 
@@ -261,7 +263,12 @@ def test_ordinary_constants_of_such_operators_are_quantized(tmp_path: Path) -> N
     model = network(nodes, {"m": mask, "k": models.random(1, WIDTH)})
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, feeds(), op_types=["MatMul", "Add", "Concat"], progress=False
+        model,
+        path,
+        feeds(),
+        op_types=["MatMul", "Add", "Concat"],
+        progress=False,
+        strategy="mse",
     )
     assert result.left_in_float == {}
     assert result.weight_formats["uint8"] == 2
