@@ -409,7 +409,8 @@ def test_demo_runs_and_prints_a_row_for_each_strategy(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("demo", "--lines", 8, "--calibration", 4, "--output", out)
     assert done.code == 0, done.err
-    for row in ("FP32", "INT8 minmax", "INT8 percentile_99.99", "INT8 kl", "INT8 mse"):
+    rows = ("auto", "minmax", "percentile_99.99", "kl", "mse")
+    for row in ("FP32", *(f"INT8 {name}" for name in rows)):
         assert f"\n{row} " in done.out
     figures = json.loads((out / "demo.json").read_text())
     assert figures["calibration_lines"] == 4

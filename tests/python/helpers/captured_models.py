@@ -148,7 +148,7 @@ def main(body: str) -> None:
     for move in MOVES:
         made = model(move, body)
         path = Path(tempfile.mkdtemp()) / "q.onnx"
-        qc.onnx.quantize(made, path, feeds, progress=False)
+        qc.onnx.quantize(made, path, feeds, strategy="mse", progress=False)
         float_, codes = (
             models.session(source).run(None, feeds[0])[0]
             for source in (made, str(path))

@@ -104,7 +104,9 @@ def test_the_quantized_model_computes_the_same(
     model, feeds = make()
     paths = tmp_path / "wanted.onnx", tmp_path / "found.onnx"
     wanted, found = (
-        qc.onnx.quantize(each, path, feeds, target=target, progress=False)
+        qc.onnx.quantize(
+            each, path, feeds, target=target, progress=False, strategy="mse"
+        )
         for each, path in zip((model, models.hold(model, how)), paths, strict=True)
     )
     assert found.table == wanted.table
@@ -131,6 +133,7 @@ def test_rules_and_saturation_find_such_weights(how: str, tmp_path: Path) -> Non
         feeds,
         weight_formats={"w1": "uint8", "node:gemm": "int4"},
         progress=False,
+        strategy="mse",
     )
     assert result.weight_formats == {"int8": 1, "uint8": 1, "int4": 1}
     cal = qc.onnx.observe(made, feeds)
@@ -144,7 +147,9 @@ def test_a_weight_that_is_also_an_output_is_quantized(how: str, tmp_path: Path) 
     model, feeds = products()
     model.graph.output.append(models.value("w1", [8, 6]))
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(models.hold(model, how), path, feeds, progress=False)
+    result = qc.onnx.quantize(
+        models.hold(model, how), path, feeds, progress=False, strategy="mse"
+    )
     assert result.weight_formats == {"int8": 3}
     session = models.session(str(path))
     (weights,) = session.run(["w1"], feeds[0])
@@ -164,7 +169,7 @@ def test_the_parts_of_a_weight_are_weights(tmp_path: Path) -> None:
     x, y = models.value("x", [8, 8]), models.value("y", [8, 4])
     model = models.build(nodes, [x], [y], weights)
     path, feeds = tmp_path / "q.onnx", [{"x": models.random(8, 8)}]
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.weight_formats == {"int8": 1}
     written = onnx.load(path).graph
     assert {t.name for t in written.initializer} >= {"a_quantized", "b_quantized"}

@@ -232,7 +232,7 @@ def test_nodes_that_onnxruntime_fused_stay_in_float_with_advice(
         {"w": models.random(16, 8), "v": models.random(8, 8), "b": models.random(8)},
     )
     path, feeds = tmp_path / "q.onnx", [{"x": models.random(32, 16)}]
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 1}
     (reason,) = result.left_in_float
     assert reason.startswith(f"fused by onnxruntime (com.microsoft.{name})")
@@ -241,7 +241,9 @@ def test_nodes_that_onnxruntime_fused_stay_in_float_with_advice(
     (got,) = models.session(str(path)).run(None, feeds[0])
     assert models.signal_to_noise(want, got) > 30
     with pytest.raises(qc.CalibrationError, match="from before the optimization"):
-        qc.onnx.quantize(model, path, feeds, exclude=["mm"], progress=False)
+        qc.onnx.quantize(
+            model, path, feeds, exclude=["mm"], progress=False, strategy="mse"
+        )
 
 
 @pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
@@ -265,9 +267,9 @@ def test_models_that_onnxruntime_saved_are_quantized_or_refused(
     ):
         advice = "all 2 Conv nodes are fused by onnxruntime.*before the optimization"
         with pytest.raises(qc.CalibrationError, match=advice):
-            qc.onnx.quantize(made, path, feeds, progress=False)
+            qc.onnx.quantize(made, path, feeds, progress=False, strategy="mse")
         return
-    result = qc.onnx.quantize(made, path, feeds, progress=False)
+    result = qc.onnx.quantize(made, path, feeds, progress=False, strategy="mse")
     fused = sum(n for why, n in result.left_in_float.items() if "fused" in why)
     assert result.quantized_nodes["Conv"] + fused == 2
     (want,) = models.session(model).run(None, feeds[0])
@@ -291,7 +293,9 @@ def quantized_by_integer_operators(folder: Path, half: bool) -> onnx.ModelProto:
     path, made = folder / "qdq.onnx", folder / "integers.onnx"
     feeds = [{"x": models.random(32, 16)}]
     exclude = ["first"] if half else []
-    qc.onnx.quantize(two_products(), path, feeds, exclude=exclude, progress=False)
+    qc.onnx.quantize(
+        two_products(), path, feeds, exclude=exclude, progress=False, strategy="mse"
+    )
     models.save_optimized(path, made)
     return onnx.load(made)
 
@@ -337,10 +341,12 @@ def test_nodes_that_are_already_quantized_stay_and_are_counted(
 ) -> None:
     path, feeds = tmp_path / "q.onnx", [{"x": models.random(32, 16)}]
     with pytest.raises(qc.CalibrationError, match="already quantized"):
-        qc.onnx.quantize(make(tmp_path, False), path, feeds, progress=False)
+        qc.onnx.quantize(
+            make(tmp_path, False), path, feeds, progress=False, strategy="mse"
+        )
     assert not path.exists()
     model = make(tmp_path, True)
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert sum(result.quantized_nodes.values()) == 1
     assert result.left_in_float == {"already quantized": 1}
     (want,) = models.session(model).run(None, feeds[0])
@@ -367,6 +373,7 @@ def test_a_model_without_standard_operators_gets_the_standard_opset(
         op_types=["com.microsoft.QuickGelu"],
         placement="stock",
         progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"com.microsoft.QuickGelu": 2}
     (want,) = models.session(model).run(None, feeds[0])

@@ -64,7 +64,9 @@ def test_a_conversion_that_changes_a_tensor_is_refused_before_calibrating(
         r"Conv node 'second' make, differs by up to \d.* on sample 0\. Export the model again with opset 13"
     )
     with pytest.raises(qc.CalibrationError, match=message):
-        qc.onnx.quantize(upsampled(), output, samples(read), progress=False)
+        qc.onnx.quantize(
+            upsampled(), output, samples(read), progress=False, strategy="mse"
+        )
     assert read == [0]
     assert not list(tmp_path.iterdir())
     with pytest.raises(qc.CalibrationError, match="which the Upsample node 'grow' and"):
@@ -113,7 +115,9 @@ def test_a_model_that_is_not_rewritten_is_not_run(
 ) -> None:
     monkeypatch.setattr(equivalence, "_Comparison", None)
     images = [{"x": models.random(1, 3, 6, 7)}]
-    qc.onnx.quantize(models.conv_net(), tmp_path / "q.onnx", images, progress=False)
+    qc.onnx.quantize(
+        models.conv_net(), tmp_path / "q.onnx", images, progress=False, strategy="mse"
+    )
 
 
 def test_a_wrong_folding_is_refused(
@@ -136,7 +140,11 @@ def test_a_wrong_folding_is_refused(
     )
     with pytest.raises(qc.CalibrationError, match=message):
         qc.onnx.quantize(
-            model, tmp_path / "q.onnx", [{"x": models.random(*SHAPE)}], progress=False
+            model,
+            tmp_path / "q.onnx",
+            [{"x": models.random(*SHAPE)}],
+            progress=False,
+            strategy="mse",
         )
 
 

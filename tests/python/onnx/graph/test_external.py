@@ -172,12 +172,14 @@ def test_quantizing_from_external_data_writes_the_same_bytes(
     model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feeds = [{"x": models.random(1, 3, 6, 8)}]
-    qc.onnx.quantize(model, tmp_path / "want.onnx", feeds, progress=False)
+    qc.onnx.quantize(
+        model, tmp_path / "want.onnx", feeds, progress=False, strategy="mse"
+    )
     path = saved(model, tmp_path)
     monkeypatch.setattr(
         "quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 0
     )  # all are large
-    qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False)
+    qc.onnx.quantize(path, tmp_path / "got.onnx", feeds, progress=False, strategy="mse")
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
     assert want == got
 
@@ -190,7 +192,12 @@ def test_float_weights_are_copied_into_the_output(
     path = saved(models.conv_net(), tmp_path)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     qc.onnx.quantize(
-        path, tmp_path / "q.onnx", feeds, exclude=["Conv_2"], progress=False
+        path,
+        tmp_path / "q.onnx",
+        feeds,
+        exclude=["Conv_2"],
+        progress=False,
+        strategy="mse",
     )
     (tmp_path / "w").unlink()
     assert models.session(str(tmp_path / "q.onnx")).run(None, feeds[0])
@@ -206,7 +213,9 @@ def test_large_models_use_a_temporary_file_and_give_the_same_result(
     onnx.save_model(model, str(path))
     given = {"path": path, "bytes": path.read_bytes(), "object": model}[form]
     observed = qc.onnx.observe(given, feeds, tensors="all").to_bytes()
-    qc.onnx.quantize(given, tmp_path / "want.onnx", feeds, progress=False)
+    qc.onnx.quantize(
+        given, tmp_path / "want.onnx", feeds, progress=False, strategy="mse"
+    )
     before = model.SerializeToString()
 
     monkeypatch.setattr("quantcal.onnx._model.model._MANY_WEIGHTS", 0)
@@ -214,7 +223,9 @@ def test_large_models_use_a_temporary_file_and_give_the_same_result(
     light = load_light(given)
     assert any(external_data.external_tensors(light.proto))
     assert qc.onnx.observe(given, feeds, tensors="all").to_bytes() == observed
-    qc.onnx.quantize(given, tmp_path / "got.onnx", feeds, progress=False)
+    qc.onnx.quantize(
+        given, tmp_path / "got.onnx", feeds, progress=False, strategy="mse"
+    )
     want, got = ((tmp_path / f"{n}.onnx").read_bytes() for n in ("want", "got"))
     assert want == got
     assert model.SerializeToString() == before
@@ -243,7 +254,9 @@ def test_files_in_the_working_folder_do_not_matter(
     monkeypatch.setattr("quantcal.onnx._graph.external_data.EXTERNAL_BYTES", 100)
     feeds = [{"x": models.random(1, 3, 6, 8)}]
     for _ in range(2):
-        qc.onnx.quantize(models.conv_net(), "q.onnx", feeds, progress=False)
+        qc.onnx.quantize(
+            models.conv_net(), "q.onnx", feeds, progress=False, strategy="mse"
+        )
     assert models.session("q.onnx").run(None, feeds[0])
     assert Path("q.onnx.data").stat().st_size >= 100
     assert Path("weights").read_text() == "mine"

@@ -106,6 +106,8 @@ def test_weights_packed_in_less_than_a_byte_are_read(
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     (tmp_path / "q.bin").write_bytes(bytes(range(8)))
     feeds = [{"x": models.random(2, 3)}]
-    qc.onnx.quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", feeds, progress=False)
+    qc.onnx.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.onnx", feeds, progress=False, strategy="mse"
+    )
     (tmp_path / "q.bin").unlink()
     assert models.session(str(tmp_path / "q.onnx")).run(None, feeds[0])

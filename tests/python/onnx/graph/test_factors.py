@@ -51,6 +51,7 @@ def test_a_factor_of_four_bits_has_a_scale_for_each_row_or_column(
         weight_type=weight,
         block_size=0,
         progress=False,
+        strategy="mse",
     )
     (want,) = models.session(model).run(None, feeds[0])
     scaled = want / (sizes[:, None] if first else sizes)

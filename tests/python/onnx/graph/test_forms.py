@@ -105,7 +105,7 @@ def test_old_operators_with_weights_as_inputs_are_converted(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 3
     feeds = [{"x0": feed["x"]} for feed in FEEDS]
-    qc.onnx.quantize(model, tmp_path / "q.onnx", feeds, progress=False)
+    qc.onnx.quantize(model, tmp_path / "q.onnx", feeds, progress=False, strategy="mse")
     found = qc.onnx.evaluate(model, tmp_path / "q.onnx", feeds, arithmetics=["exact"])
     assert found.outputs["y"]["exact"].sqnr_db is not None
     assert found.outputs["y"]["exact"].sqnr_db > 30
@@ -167,7 +167,9 @@ def test_sparse_weights_inside_subgraphs_and_files_are_found(tmp_path: Path) -> 
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     feeds = [{**feed, "c": np.array(yes)} for feed in FEEDS for yes in (True, False)]
     out = tmp_path / "q.onnx"
-    done = qc.onnx.quantize(tmp_path / "m.onnx", out, feeds, progress=False)
+    done = qc.onnx.quantize(
+        tmp_path / "m.onnx", out, feeds, progress=False, strategy="mse"
+    )
     assert done.quantized_nodes == {"MatMul": 2}
 
 
@@ -238,7 +240,7 @@ def test_of_several_versions_of_a_domain_the_last_counts(
     cal = qc.onnx.observe(model, [{"a": data}], tensors=["y"])
     assert cal["y"].max == pytest.approx(want.max(), rel=1e-5)
     out = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, out, [{"a": data}], progress=False)
+    qc.onnx.quantize(model, out, [{"a": data}], progress=False, strategy="mse")
     [got] = models.session(str(out), exact=True).run(["y"], {"a": data})
     assert models.signal_to_noise(want, got) > 30
 
@@ -322,7 +324,7 @@ def test_inputs_of_every_type_are_run(kind: int, dtype: Any, tmp_path: Path) -> 
     model.graph.input[0].CopyFrom(models.value("given", ["n", WIDTH], kind))
     feeds = [{"given": (feed["x"] > 0).astype(dtype)} for feed in FEEDS]
     out = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, out, feeds, progress=False)
+    qc.onnx.quantize(model, out, feeds, progress=False, strategy="mse")
     found = qc.onnx.evaluate(model, out, feeds, arithmetics=["exact"])
     assert found.outputs["y"]["exact"].sqnr_db is not None
     assert found.outputs["y"]["exact"].sqnr_db > 30
@@ -371,7 +373,7 @@ def test_inputs_and_outputs_other_than_plain_tensors_are_run(tmp_path: Path) -> 
         for feed in FEEDS
     ]
     out = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, out, feeds, progress=False)
+    qc.onnx.quantize(model, out, feeds, progress=False, strategy="mse")
     found = qc.onnx.evaluate(model, out, feeds, arithmetics=["exact"])
     assert found.outputs["y"]["exact"].sqnr_db is not None
     assert found.outputs["y"]["exact"].sqnr_db > 30

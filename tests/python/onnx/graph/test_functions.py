@@ -278,7 +278,9 @@ def test_functions_that_call_each_other_are_refused(tmp_path: Path) -> None:
         r"The functions of the model \(mine\.Again\) cannot be inlined: .*[Cc]ycle"
     )
     with pytest.raises(qc.CalibrationError, match=message):
-        qc.onnx.quantize(model, tmp_path / "q.onnx", [FEED], progress=False)
+        qc.onnx.quantize(
+            model, tmp_path / "q.onnx", [FEED], progress=False, strategy="mse"
+        )
 
 
 def test_the_standard_domain_may_be_spelled_out(tmp_path: Path) -> None:
@@ -287,7 +289,9 @@ def test_the_standard_domain_may_be_spelled_out(tmp_path: Path) -> None:
         each.domain = "ai.onnx"
     model.opset_import[0].domain = "ai.onnx"
     images = [{"x": models.random(1, 3, 6, 7)}]
-    done = qc.onnx.quantize(model, tmp_path / "q.onnx", images, progress=False)
+    done = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", images, progress=False, strategy="mse"
+    )
     assert done.quantized_nodes == {"Conv": 2}
     written = onnx.load(tmp_path / "q.onnx")
     assert {entry.domain for entry in written.opset_import} == {""}

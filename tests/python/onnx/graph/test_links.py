@@ -113,7 +113,7 @@ def test_every_function_finds_the_weights_of_a_model(
     made: list[bytes] = []
     for number, each in enumerate((path, model)):
         out = tmp_path / f"out{number}.onnx"
-        qc.onnx.quantize(each, out, FEEDS, progress=False)
+        qc.onnx.quantize(each, out, FEEDS, progress=False, strategy="mse")
         made.append(out.read_bytes())
         qc.onnx.write(each, out, table)
         made.append(out.read_bytes())
@@ -242,7 +242,7 @@ def test_locations_and_links_must_stay_in_the_folders_of_the_model(
         qc.onnx.observe(path, FEEDS)
     out = tmp_path / "q.onnx"
     with pytest.raises(qc.CalibrationError, match=pattern):
-        qc.onnx.quantize(path, out, FEEDS, progress=False)
+        qc.onnx.quantize(path, out, FEEDS, progress=False, strategy="mse")
     assert not out.exists()
     with pytest.raises(qc.CalibrationError, match=pattern):
         qc.onnx.evaluate(path, models.conv_net(), FEEDS)

@@ -67,7 +67,9 @@ def test_signed_codes_are_moved_at_every_opset(
     """From opset 21 on, onnxruntime's optimizer made such models invalid."""
     for after in ([], ["Tanh"], ["Relu", "Tanh"]):
         model, path = moved([mover], after, opset), tmp_path / "q.onnx"
-        qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
+        qc.onnx.quantize(
+            model, path, FEEDS, activation_type="int8", progress=False, strategy="mse"
+        )
         assert decibels(model, path, FEEDS) > 25
         assert kernels(path)["QLinearConv"] == 1
 
@@ -75,7 +77,9 @@ def test_signed_codes_are_moved_at_every_opset(
 @pytest.mark.parametrize("first", ["Flatten", "Identity", "Transpose", "Unsqueeze"])
 def test_signed_codes_are_moved_twice(tmp_path: Path, first: str) -> None:
     model, path = moved([first, "Unsqueeze"], ["Tanh"], 21), tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
+    qc.onnx.quantize(
+        model, path, FEEDS, activation_type="int8", progress=False, strategy="mse"
+    )
     assert decibels(model, path, FEEDS) > 25
 
 
@@ -86,7 +90,9 @@ def test_rounding_again_after_moved_signed_codes_changes_no_value(
     for opset in (20, 21):
         path = tmp_path / f"{opset}.onnx"
         model = moved(["Transpose", "Slice"], [], opset)
-        qc.onnx.quantize(model, path, FEEDS, activation_type="int8", progress=False)
+        qc.onnx.quantize(
+            model, path, FEEDS, activation_type="int8", progress=False, strategy="mse"
+        )
         found.append(models.session(str(path), exact=True).run(None, FEEDS[0])[0])
     np.testing.assert_array_equal(*found)
 
@@ -99,6 +105,7 @@ def test_unsigned_codes_are_not_rounded_again(tmp_path: Path) -> None:
             tmp_path / "q.onnx",
             FEEDS,
             progress=False,
+            strategy="mse",
         )
         counts.append(result.quantize_nodes)
     assert counts == [2, 2]
@@ -148,7 +155,12 @@ def test_a_clip_before_small_floats_is_loaded(
     model = models.build(nodes, [x], [y], weights)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, FEEDS, activation_type=format, progress=False
+        model,
+        path,
+        FEEDS,
+        activation_type=format,
+        progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"Conv": 2}
     assert decibels(model, path, FEEDS) > (20 if format == "float8_e4m3fn" else 14)

@@ -130,7 +130,7 @@ def assert_close(
 def test_both_branches_of_an_if_run_on_integers(tmp_path: Path, constant: bool) -> None:
     model, feeds = branches(constant=constant), choices(True, False, True, False)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 4}
     assert result.left_in_float == {}
     assert_close(model, path, feeds)
@@ -159,7 +159,7 @@ def test_a_branch_that_no_sample_takes_stays_in_float_and_is_counted(
 ) -> None:
     model, feeds = branches(constant=True), choices(True, True)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     # One node of the other branch reads a tensor of the main graph, whose range is known.
     assert result.quantized_nodes == {"MatMul": 3}
     reason = "never reached by the calibration data (inside If)"
@@ -179,6 +179,7 @@ def test_an_error_is_raised_when_no_sample_reaches_any_node(tmp_path: Path) -> N
             choices(True),
             exclude=["outA", "w*A", "m*"],
             progress=False,
+            strategy="mse",
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -188,7 +189,7 @@ def test_the_bodies_of_loops_run_on_integers(tmp_path: Path, make: Any) -> None:
     model = make()
     feeds = [{"x": models.random(7, 6, seed=n)} for n in range(4)]
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 1}
     assert_close(model, path, feeds)
     kinds = operators(path, tmp_path)
@@ -214,7 +215,9 @@ def test_every_iteration_of_a_loop_is_counted(tmp_path: Path) -> None:
 def test_tensorrt_models_have_pairs_in_subgraphs_too(tmp_path: Path) -> None:
     model, feeds = branches(constant=True), choices(True, False)
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, feeds, target="tensorrt", progress=False)
+    qc.onnx.quantize(
+        model, path, feeds, target="tensorrt", progress=False, strategy="mse"
+    )
     assert_close(model, path, feeds)
     inner = [
         Counter(node.op_type for node in scope.node)

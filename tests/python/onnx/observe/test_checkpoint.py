@@ -92,6 +92,7 @@ def test_a_sample_on_which_the_model_fails_is_not_in_the_checkpoint(
                 samples(6),
                 checkpoint=keep,
                 check_stability=halves,
+                strategy="mse",
             )
     assert [file.name for file in keep.found()] == ["out.onnx.first-3.qcal"]
     expected = qc.onnx.observe(model, samples(3))

@@ -115,7 +115,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
 def calls(model: Path, output: Path) -> dict[str, Callable[[], object]]:
     """Functions that load a model unchanged."""
     return {
-        "quantize": lambda: qc.onnx.quantize(model, output, FEEDS, progress=False),
+        "quantize": lambda: qc.onnx.quantize(
+            model, output, FEEDS, progress=False, strategy="mse"
+        ),
         "observe": lambda: qc.onnx.observe(model, FEEDS),
         "evaluate": lambda: qc.onnx.evaluate(model, model, FEEDS),
         "evaluate bytes": lambda: qc.onnx.evaluate(aborting(), aborting(), FEEDS),

@@ -92,7 +92,9 @@ def test_nodes_without_values_stay_in_float_and_are_counted(
     where: str, cause: str, tmp_path: Path
 ) -> None:
     model, path = stages(where), tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, samples(cause), progress=False)
+    result = qc.onnx.quantize(
+        model, path, samples(cause), progress=False, strategy="mse"
+    )
     assert result.quantized_nodes == {"MatMul": 1}
     assert result.left_in_float == expected(where, cause)
     assert next(iter(result.left_in_float)) in result.summary()
@@ -144,7 +146,11 @@ def test_earlier_histograms_leave_the_same_nodes_in_float(
 def test_values_in_a_single_sample_suffice(tmp_path: Path) -> None:
     """Each half has one sample. One half has no range, so the halves do not agree."""
     result = qc.onnx.quantize(
-        stages("main"), tmp_path / "q.onnx", [feed("empty"), feed("")], progress=False
+        stages("main"),
+        tmp_path / "q.onnx",
+        [feed("empty"), feed("")],
+        progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"MatMul": 3}
     assert result.left_in_float == {}
@@ -209,12 +215,19 @@ def test_tensors_that_overflow_in_every_sample_have_no_range(tmp_path: Path) -> 
     model = models.build(nodes, inputs, outputs, weights)
     big = [{"x": np.full((2, 4), 1e20, np.float32)}]
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, big, progress=False)
+    result = qc.onnx.quantize(model, path, big, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 1}
     assert result.left_in_float == {CAUSES["infinite"]: 1}
     # A Relu that reads codes needs the first product rounded, too.
     with pytest.raises(qc.CalibrationError, match=r"in any sample: (h, )?r\."):
-        qc.onnx.quantize(model, path, big, op_types=["MatMul", "Relu"], progress=False)
+        qc.onnx.quantize(
+            model,
+            path,
+            big,
+            op_types=["MatMul", "Relu"],
+            progress=False,
+            strategy="mse",
+        )
 
 
 def test_tensorrt_does_not_round_a_shortcut_without_values(tmp_path: Path) -> None:
@@ -236,6 +249,7 @@ def test_tensorrt_does_not_round_a_shortcut_without_values(tmp_path: Path) -> No
         [{"x": models.random(1, 4, 5, 5)}],
         target="tensorrt",
         progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"Conv": 3}
     assert "g_QuantizeLinear_Output" not in {

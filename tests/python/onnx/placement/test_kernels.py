@@ -325,7 +325,9 @@ def test_a_gemm_with_a_computed_bias_stays_in_float_and_says_so(
     net = Net((4, 16))
     h = net.add("Gemm", "x", net.weight(16, 16), net.add("Relu", "x"))
     model = net.model(net.matmul(h))
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", net.feeds(), progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", net.feeds(), progress=False, strategy="mse"
+    )
     (reason,) = result.left_in_float
     assert "a computed bias" in reason
     assert result.quantized_nodes == {"MatMul": 1}
@@ -390,6 +392,7 @@ def test_an_operator_without_an_integer_kernel_stays_in_float(
         net.feeds(),
         op_types=["MatMul", operator],
         progress=False,
+        strategy="mse",
     )
     reason = f"without an integer kernel in onnxruntime ({operator})"
     assert result.left_in_float == {reason: 1}

@@ -52,6 +52,7 @@ def test_a_node_without_float_inputs_and_rounded_outputs_stays_in_float(
         placement="stock",
         op_types=["MatMul", "Cast"],
         progress=False,
+        strategy="mse",
     )
     assert result.left_in_float[REASON] == 1
 
@@ -72,5 +73,6 @@ def test_an_upsample_that_becomes_a_resize_is_still_chosen(tmp_path: Path) -> No
         [{"x": models.random(1, 4, 5, 5, seed=n)} for n in range(4)],
         op_types=["Conv", "Upsample"],
         progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"Conv": 1, "Resize": 1}

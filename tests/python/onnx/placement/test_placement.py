@@ -155,7 +155,9 @@ def test_tensorrt_gets_symmetric_codes_by_channel_and_float_biases(
         [conv], [models.value("x", shape)], [models.value("y", shape)], data
     )
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, images(), target="tensorrt", progress=False)
+    result = qc.onnx.quantize(
+        model, path, images(), target="tensorrt", progress=False, strategy="mse"
+    )
     written = onnx.load(path)
     onnx.checker.check_model(written)
     assert {n.op_type for n in written.graph.node} == {
@@ -181,7 +183,12 @@ def test_tensorrt_rounds_the_shortcut_of_a_sum_and_not_the_conv_before_it(
 ) -> None:
     path = tmp_path / "q.onnx"
     qc.onnx.quantize(
-        models.residual(), path, images(), target="tensorrt", progress=False
+        models.residual(),
+        path,
+        images(),
+        target="tensorrt",
+        progress=False,
+        strategy="mse",
     )
     written = onnx.load(path)
     assert rounded(written) == ["x", "r", "s"]
@@ -195,7 +202,7 @@ def test_onnxruntime_takes_every_conv_and_its_relu_as_one_integer_kernel(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(models.residual(), path, images(), progress=False)
+    qc.onnx.quantize(models.residual(), path, images(), progress=False, strategy="mse")
     assert rounded(onnx.load(path)) == ["x", "r", "s", "c"]
     kinds = optimized(path, tmp_path)
     assert kinds["QLinearConv"] == 3
@@ -208,7 +215,7 @@ def test_a_float_node_reads_the_unrounded_tensor_beside_a_quantized_node(
 ) -> None:
     model = chain(node("MatMul", "x w", "h"), node("Sub", "x h", "y"))
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, rows(), progress=False)
+    result = qc.onnx.quantize(model, path, rows(), progress=False, strategy="mse")
     (sub,) = [n for n in onnx.load(path).graph.node if n.op_type == "Sub"]
     assert sub.input[0] == "x"
     assert list(result.table) == ["x"]
@@ -228,7 +235,12 @@ def test_moved_values_have_one_range_and_are_observed_once(
 ) -> None:
     model = chain(node("MatMul", "x w", "h"), MOVES[move], node("MatMul", "m v", "y"))
     result = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", rows(), progress=False, placement="stock"
+        model,
+        tmp_path / "q.onnx",
+        rows(),
+        progress=False,
+        placement="stock",
+        strategy="mse",
     )
     assert sorted(result.table) == ["h", "m", "x", "y"]
     assert result.tensors_observed == 3
@@ -249,7 +261,12 @@ def test_selected_values_take_the_range_that_they_come_from(tmp_path: Path) -> N
     )
     feeds = [{"x": models.random(8, 16, seed=n)} for n in range(3)]
     result = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", feeds, progress=False, placement="stock"
+        model,
+        tmp_path / "q.onnx",
+        feeds,
+        progress=False,
+        placement="stock",
+        strategy="mse",
     )
     assert result.table["a"] == result.table["b"] == result.table["h"]
     assert result.tensors_observed == 4  # x, h, y, z
@@ -289,7 +306,12 @@ def test_a_concat_with_a_float_input_shares_no_range(tmp_path: Path) -> None:
         node("MatMul", "c w", "y"),
     )
     result = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", rows(), progress=False, placement="stock"
+        model,
+        tmp_path / "q.onnx",
+        rows(),
+        progress=False,
+        placement="stock",
+        strategy="mse",
     )
     assert result.table["a"] != result.table["c"]
 
@@ -349,12 +371,19 @@ def test_included_nodes_only(tmp_path: Path) -> None:
     model = models.residual()
     for name in ("conv1", "b", "conv[1]"):  # by its name, its tensor's, a pattern
         result = qc.onnx.quantize(
-            model, tmp_path / "q.onnx", images(), include=[name], progress=False
+            model,
+            tmp_path / "q.onnx",
+            images(),
+            include=[name],
+            progress=False,
+            strategy="mse",
         )
         assert result.quantized_nodes == {"Conv": 1}
         assert result.left_in_float == {"not included": 2}
     with pytest.raises(qc.CalibrationError, match=r"include='cnv1'.*Near names: conv"):
-        qc.onnx.quantize(model, tmp_path / "q.onnx", images(), include=["cnv1"])
+        qc.onnx.quantize(
+            model, tmp_path / "q.onnx", images(), include=["cnv1"], strategy="mse"
+        )
 
 
 @pytest.mark.parametrize(

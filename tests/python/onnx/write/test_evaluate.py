@@ -103,14 +103,18 @@ def hot_net() -> onnx.ModelProto:
 def test_overflow_in_native_arithmetic_gives_a_warning(tmp_path: Path) -> None:
     feeds = [{"x": np.abs(models.random(20, 64)) + 2}]
     path = tmp_path / "out.onnx"
-    qc.onnx.quantize(hot_net(), path, feeds, reduce_range=False, progress=False)
+    qc.onnx.quantize(
+        hot_net(), path, feeds, reduce_range=False, progress=False, strategy="mse"
+    )
     found = qc.onnx.evaluate(hot_net(), path, feeds)
     (warning,) = found.warnings
     assert "'y'" in warning
     assert 'reduce_range="nodes"' in warning
     by = found.outputs["y"]
     assert by["exact"].sqnr_db - by["native"].sqnr_db > 10
-    qc.onnx.quantize(hot_net(), path, feeds, progress=False)  # finds the node
+    qc.onnx.quantize(
+        hot_net(), path, feeds, progress=False, strategy="mse"
+    )  # finds the node
     found = qc.onnx.evaluate(hot_net(), path, feeds)
     assert found.warnings == ()
     assert found.outputs["y"]["native"].sqnr_db > by["native"].sqnr_db + 10
@@ -193,7 +197,7 @@ def test_the_command_shows_what_the_function_finds(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made = tmp_path / "int8.onnx"
-    qc.onnx.quantize(model, made, data, progress=False)
+    qc.onnx.quantize(model, made, data, progress=False, strategy="mse")
     (tmp_path / "mine.py").write_text(
         "def mean(number, feed, outputs):\n    return outputs['y'].mean()\n"
     )

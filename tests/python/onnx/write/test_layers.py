@@ -77,7 +77,7 @@ def test_the_accumulated_error_is_that_of_the_tensor_that_is_read(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     found = qc.onnx.evaluate(chain(), path, CHAIN_FEEDS, layers=True)
     assert [layer.node for layer in found.layers] == [f"conv{k}" for k in range(4)]
     assert [layer.operator for layer in found.layers] == ["Conv"] * 4
@@ -128,7 +128,7 @@ def test_the_error_of_a_layer_alone_is_that_on_the_float_tensors(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     found = qc.onnx.evaluate(chain(), path, CHAIN_FEEDS, layers=True)
     written = onnx.load(str(path))
     decoded = {
@@ -207,7 +207,9 @@ def test_native_tensors_are_from_a_graph_with_the_plain_sessions_kernels(
 
     monkeypatch.setattr(Workspace, "open_changed", noting)
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, activation_type=kind, progress=False)
+    qc.onnx.quantize(
+        chain(), path, CHAIN_FEEDS, activation_type=kind, progress=False, strategy="mse"
+    )
     opened.clear()
     qc.onnx.evaluate(chain(), path, CHAIN_FEEDS, layers=True, arithmetics=["native"])
     plain = fused_kernels.kernels(path)
@@ -228,7 +230,14 @@ def test_kernels_lose_their_place_if_signed_codes_become_outputs(
 ) -> None:
     """The reason to tap the fused graph. If it fails, onnxruntime has become simpler."""
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, activation_type="int8", progress=False)
+    qc.onnx.quantize(
+        chain(),
+        path,
+        CHAIN_FEEDS,
+        activation_type="int8",
+        progress=False,
+        strategy="mse",
+    )
     plain = fused_kernels.kernels(path)
     model = onnx.load(str(path))
     codes = [n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
@@ -240,7 +249,7 @@ def test_kernels_lose_their_place_if_signed_codes_become_outputs(
 
 def test_the_figures_do_not_depend_on_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     feeds = [*CHAIN_FEEDS, {"x": models.random(3, 4, 20, 20, seed=8)}]
     whole = qc.onnx.evaluate(chain(), path, feeds, layers=True)
     for memory in (1, 4000, 20_000):
@@ -259,7 +268,7 @@ def spoil(path: Path, weight: str, factor: float) -> None:
 
 def test_the_first_guilty_layer_is_named(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     before = qc.onnx.evaluate(chain(), path, CHAIN_FEEDS, layers=True)
     assert not any("guilty" in text for text in before.verdicts)
     assert before.verdicts[0].startswith("good: 'y', ")
@@ -295,7 +304,7 @@ def test_a_layer_that_amplifies_is_told_from_one_that_rounds(tmp_path: Path) -> 
         nodes, [models.value("x", shape)], [models.value("y", shape)], weights
     )
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(model, path, CHAIN_FEEDS, progress=False, strategy="mse")
     found = qc.onnx.evaluate(model, path, CHAIN_FEEDS, layers=True)
     (text,) = [text for text in found.verdicts if "guilty" in text]
     assert "Conv 'second'" in text
@@ -376,7 +385,7 @@ def test_a_gemm_has_native_figures_with_and_without_codes(tmp_path: Path) -> Non
     )
     feeds = [{"x": models.random(4, 8, seed=seed)} for seed in range(3)]
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, feeds, progress=False)
+    qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert fused_kernels.kernels(path)["QGemm"] == 2
     found = qc.onnx.evaluate(model, path, feeds, layers=True)
     assert [layer.tensor for layer in found.layers] == ["r", "y"]
@@ -402,7 +411,14 @@ def test_picked_codes_of_a_table_are_a_layer(tmp_path: Path) -> None:
     )
     feeds = [{"x": np.arange(k, k + 9)} for k in (0, 20, 41)]
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, feeds, progress=False, op_types=["Gather", "MatMul"])
+    qc.onnx.quantize(
+        model,
+        path,
+        feeds,
+        progress=False,
+        op_types=["Gather", "MatMul"],
+        strategy="mse",
+    )
     found = qc.onnx.evaluate(model, path, feeds, layers=True)
     assert [(a.node, a.operator) for a in found.layers] == [
         ("embed", "Gather"),
@@ -445,7 +461,7 @@ def test_layers_inside_subgraphs_are_not_compared(tmp_path: Path) -> None:
         {"x": models.random(3, 6, seed=k), "c": np.array(k % 2 == 0)} for k in range(4)
     ]
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, feeds, progress=False)
+    qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     found = qc.onnx.evaluate(model, path, feeds, layers=True)
     assert [layer.node for layer in found.layers] == ["first"]
     (warning,) = found.warnings
@@ -458,7 +474,7 @@ def test_layers_inside_subgraphs_are_not_compared(tmp_path: Path) -> None:
 
 def test_nodes_without_a_counterpart_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     renamed = chain()
     for node in renamed.graph.node:
         for values in (node.input, node.output):
@@ -477,7 +493,7 @@ def test_nodes_without_a_counterpart_are_reported(tmp_path: Path) -> None:
 
 def test_swapped_models_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False)
+    qc.onnx.quantize(chain(), path, CHAIN_FEEDS, progress=False, strategy="mse")
     (warning,) = qc.onnx.evaluate(path, chain(), CHAIN_FEEDS).warnings
     assert "look swapped" in warning
     assert str(path) in warning
@@ -488,7 +504,7 @@ def test_swapped_models_are_reported(tmp_path: Path) -> None:
 def test_the_command_shows_the_layers(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     made = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, made, data, progress=False)
+    qc.onnx.quantize(model, made, data, progress=False, strategy="mse")
     arguments = ["evaluate", model, made, "--samples", data, "--layers"]
     done = call(*arguments, "--json")
     found = qc.onnx.evaluate(model, made, data, layers=True)
@@ -523,7 +539,9 @@ def test_every_quantized_node_of_the_text_recognizer_is_compared(
 
     model, path = MODELS["pp-ocr-rec"].fetch(), tmp_path / "q.onnx"
     feeds = [{"x": models.random(1, 3, 48, 96, seed=seed)} for seed in range(2)]
-    result = qc.onnx.quantize(model, path, feeds, activation_type=kind, progress=False)
+    result = qc.onnx.quantize(
+        model, path, feeds, activation_type=kind, progress=False, strategy="mse"
+    )
     found = qc.onnx.evaluate(model, path, feeds[:1], layers=True)
     assert_all_compared(found)
     counted = Counter(layer.operator for layer in found.layers)

@@ -70,7 +70,7 @@ def test_a_metric_may_fall_by_a_share_of_the_float_models() -> None:
 def test_the_command_exits_with_3_and_says_which_limit_failed(tmp_path: Path) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, data, progress=False)
+    qc.onnx.quantize(model, path, data, progress=False, strategy="mse")
     arguments = ["evaluate", model, path, "--samples", data]
     assert call(*arguments, "--min-sqnr", 10).code == 0
     done = call(*arguments, "--min-sqnr", 90)
@@ -92,7 +92,7 @@ def test_a_metric_and_a_drop_on_the_command_line(
 ) -> None:
     model, data = save_model(tmp_path), save_samples(tmp_path)
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, data, progress=False)
+    qc.onnx.quantize(model, path, data, progress=False, strategy="mse")
     (tmp_path / "scores.py").write_text(
         "calls = []\n"
         "def falling(number, feed, outputs):\n"

@@ -114,6 +114,7 @@ def test_other_operators_have_quantized_weights_and_float_inputs(
         weight_type=weight,
         per_channel=per_channel,
         progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {operator: 1}
     assert result.left_in_float == {}
@@ -182,7 +183,12 @@ def test_a_gather_of_activations_is_rounded_as_before(tmp_path: Path) -> None:
     model, path = models.build(nodes, [x], [y], weights), tmp_path / "q.onnx"
     feeds = [{"x": models.random(6, 8, seed=k)} for k in range(3)]
     result = qc.onnx.quantize(
-        model, path, feeds, op_types=["MatMul", "Gather"], progress=False
+        model,
+        path,
+        feeds,
+        op_types=["MatMul", "Gather"],
+        progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"MatMul": 2, "Gather": 1}
     assert "g" in result.table
@@ -304,7 +310,7 @@ def test_a_table_that_the_model_dequantizes_is_not_changed(tmp_path: Path) -> No
     model = models.build(nodes, [ids], [models.value("y", [4, 8])], weights)
     path = tmp_path / "q.onnx"
     feeds = [{"i": np.arange(k, k + 4)} for k in range(6)]
-    qc.onnx.quantize(model, path, feeds, progress=False)
+    qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     written = {node.name: list(node.input) for node in onnx.load(path).graph.node}
     assert written["decode"] == ["codes", "scale"]
     assert written["gather"] == ["table", "i"]

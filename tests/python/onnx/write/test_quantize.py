@@ -118,7 +118,9 @@ def test_every_format(
 def test_old_models_are_converted(tmp_path: Path, opset: int, ir: int) -> None:
     model = models.conv_net(opset=opset, ir=ir)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, images(model), progress=False)
+    result = qc.onnx.quantize(
+        model, path, images(model), progress=False, strategy="mse"
+    )
     assert opset_of(onnx.load(path)) == 13
     assert result.quantized_nodes == {"Conv": 2}
     assert_works(model, path, images(model), 30)
@@ -136,7 +138,12 @@ def test_gemm_biases_of_every_shape(
     model = models.gemm_net(bias, **options)
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, rows(8), per_channel=per_channel, progress=False
+        model,
+        path,
+        rows(8),
+        per_channel=per_channel,
+        progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"Gemm": 1}
     assert_works(model, path, rows(8), 28)
@@ -153,7 +160,7 @@ def test_a_shared_bias_is_quantized_for_each_of_its_readers(tmp_path: Path) -> N
         nodes, [models.value("x", ["n", 5])], [models.value("z", ["n", 5])], data
     )
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, rows(5), progress=False)
+    result = qc.onnx.quantize(model, path, rows(5), progress=False, strategy="mse")
     assert result.quantized_nodes == {"Gemm": 2}
     assert_works(model, path, rows(5), 28)
 
@@ -183,7 +190,9 @@ def test_matmul_of_every_shape(
 def test_batch_norm_constants_and_shared_weights(tmp_path: Path) -> None:
     model = models.batch_norm_net(shared=True)
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, images(model), progress=False)
+    result = qc.onnx.quantize(
+        model, path, images(model), progress=False, strategy="mse"
+    )
     assert result.quantized_nodes == {"Conv": 2}
     assert_works(model, path, images(model), 28)
 
@@ -192,7 +201,7 @@ def test_a_tensor_that_an_if_captures(tmp_path: Path) -> None:
     model = models.if_net(outside=True)
     path = tmp_path / "q.onnx"
     feeds = [{"x": models.random(4, 6), "c": np.array(c)} for c in (True, False)]
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 3}
     assert result.left_in_float == {}
     assert_works(model, path, feeds, 28)
@@ -206,7 +215,9 @@ def test_names_that_the_quantizer_would_use_twice(tmp_path: Path) -> None:
     )
     graph.node[1].CopyFrom(helper.make_node("Mul", ["c1", "c1_scale"], ["r1"]))
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, images(model), progress=False)
+    result = qc.onnx.quantize(
+        model, path, images(model), progress=False, strategy="mse"
+    )
     assert activation_params(onnx.load(path)) == wanted_params(result.table)
     assert_works(model, path, images(model), 28)
 
@@ -215,7 +226,12 @@ def test_other_operators_on_request(tmp_path: Path) -> None:
     model = models.conv_net()
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, images(model), op_types=["Conv", "Relu"], progress=False
+        model,
+        path,
+        images(model),
+        op_types=["Conv", "Relu"],
+        progress=False,
+        strategy="mse",
     )
     assert result.quantized_nodes == {"Conv": 2, "Relu": 1}
     assert_works(model, path, images(model), 28)
@@ -226,7 +242,12 @@ def test_excluded_nodes_stay_in_float(tmp_path: Path) -> None:
     model.graph.node[0].name = "stem"
     path = tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, images(model), exclude=["stem"], progress=False
+        model,
+        path,
+        images(model),
+        exclude=["stem"],
+        progress=False,
+        strategy="mse",
     )
     assert result.left_in_float == {"excluded": 1}
     assert result.quantized_nodes == {"Conv": 1}
@@ -263,7 +284,9 @@ def test_a_weight_that_an_excluded_node_reads_stays_in_float_for_it(
     x, y = models.value("x", ["n", 6]), models.value("y", ["n", 6])
     model = models.build(nodes, [x], [y], {"w": models.random(6, 6)})
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, rows(6), exclude=["two"], progress=False)
+    qc.onnx.quantize(
+        model, path, rows(6), exclude=["two"], progress=False, strategy="mse"
+    )
     written = onnx.load(path)
     (two,) = [node for node in written.graph.node if node.name == "two"]
     assert two.input[1] == "w"
@@ -294,9 +317,11 @@ def test_write_needs_only_a_table(tmp_path: Path) -> None:
 def test_a_quantized_model_is_not_quantized_again(tmp_path: Path) -> None:
     model = models.conv_net()
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, images(model), progress=False)
+    qc.onnx.quantize(model, path, images(model), progress=False, strategy="mse")
     with pytest.raises(qc.CalibrationError, match="already quantized"):
-        qc.onnx.quantize(path, tmp_path / "r.onnx", images(model), progress=False)
+        qc.onnx.quantize(
+            path, tmp_path / "r.onnx", images(model), progress=False, strategy="mse"
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["q.onnx"]
 
 
@@ -311,7 +336,9 @@ def test_only_the_output_is_written(
     onnx.save(models.conv_net(opset=11), source)
     before = (source.read_bytes(), source.stat().st_mtime_ns)
     target = folders["out"] / "q.onnx"
-    qc.onnx.quantize(source, target, images(models.conv_net()), progress=False)
+    qc.onnx.quantize(
+        source, target, images(models.conv_net()), progress=False, strategy="mse"
+    )
     assert (source.read_bytes(), source.stat().st_mtime_ns) == before
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*"))
     assert files == ["in/m.onnx", "out/q.onnx"]
@@ -329,7 +356,7 @@ def test_a_failure_leaves_the_old_output(
 
     monkeypatch.setattr(output, "check_written", fail)
     with pytest.raises(qc.CalibrationError, match="not valid"):
-        qc.onnx.quantize(model, path, images(model), progress=False)
+        qc.onnx.quantize(model, path, images(model), progress=False, strategy="mse")
     assert path.read_bytes() == b"the old one"
     assert [p.name for p in tmp_path.iterdir()] == ["q.onnx"]
 
@@ -347,7 +374,7 @@ def test_models_beyond_two_gigabytes_get_a_weights_file(
         {"w": weight},
     )
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, rows(64), progress=False)
+    qc.onnx.quantize(model, path, rows(64), progress=False, strategy="mse")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["q.onnx", "q.onnx.data"]
     assert (tmp_path / "q.onnx.data").stat().st_size >= 64 * 64
     assert_works(model, path, rows(64), 28)
@@ -389,13 +416,18 @@ def test_wrong_outputs_are_refused_before_any_work(tmp_path: Path) -> None:
         (tmp_path / "no" / "q.onnx", "is missing"),
     ):
         with pytest.raises(qc.CalibrationError, match=message):
-            qc.onnx.quantize(source, target, never(), progress=False)
+            qc.onnx.quantize(source, target, never(), progress=False, strategy="mse")
 
 
 def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
     model = models.conv_net()
     result = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", images(model), reduce_range=True, progress=False
+        model,
+        tmp_path / "q.onnx",
+        images(model),
+        reduce_range=True,
+        progress=False,
+        strategy="mse",
     )
     text = result.summary()
     assert "2 Conv" in text
@@ -415,6 +447,6 @@ def test_nothing_is_logged_or_printed(
 ) -> None:
     model = models.conv_net(opset=11)
     with caplog.at_level(logging.WARNING):
-        qc.onnx.quantize(model, tmp_path / "q.onnx", images(model))
+        qc.onnx.quantize(model, tmp_path / "q.onnx", images(model), strategy="mse")
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []

@@ -102,6 +102,7 @@ def test_the_estimate_is_of_the_codes_that_are_written(
         weight_strategy=strategy,
         reduce_range=False,
         progress=False,
+        strategy="mse",
     )
     stored = {
         t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer
@@ -295,7 +296,9 @@ def test_quantize_takes_7_bits_only_where_the_target_needs_them(tmp_path: Path) 
     path = tmp_path / "out.onnx"
 
     def bits(target: str) -> dict[str, int]:
-        result = qc.onnx.quantize(model, path, feeds, cpu=target, progress=False)
+        result = qc.onnx.quantize(
+            model, path, feeds, cpu=target, progress=False, strategy="mse"
+        )
         assert not result.reduce_range
         tensors = {t.name: t for t in onnx.load(path).graph.initializer}
         codes = {n: numpy_helper.to_array(tensors[f"{n}_quantized"]) for n in "wv"}

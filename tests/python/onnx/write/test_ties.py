@@ -172,7 +172,9 @@ MODELS = {
 def test_a_matrix_that_two_nodes_read_is_stored_once(name: str, tmp_path: Path) -> None:
     model, kernel = MODELS[name]
     feeds, path = samples(model), tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, feeds, cpu="vnni", progress=False)
+    result = qc.onnx.quantize(
+        model, path, feeds, cpu="vnni", progress=False, strategy="mse"
+    )
     assert result.left_in_float == {}
     assert len(codes(path)) == 1
     size = path.stat().st_size
@@ -192,7 +194,7 @@ def test_a_matrix_that_two_nodes_read_is_stored_once(name: str, tmp_path: Path) 
 def test_tied_weights_give_the_same_bytes_each_time(name: str, tmp_path: Path) -> None:
     model = MODELS[name][0]
     for path in (tmp_path / "a.onnx", tmp_path / "b.onnx"):
-        qc.onnx.quantize(model, path, samples(model), progress=False)
+        qc.onnx.quantize(model, path, samples(model), progress=False, strategy="mse")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
@@ -220,7 +222,12 @@ def test_tied_weights_of_a_constant_node(
         0, node("Constant", [], ["w"], value=model.graph.initializer.pop())
     )
     result = qc.onnx.quantize(
-        model, path, samples(model), target=target, progress=False
+        model,
+        path,
+        samples(model),
+        target=target,
+        progress=False,
+        strategy="mse",
     )
     assert len(codes(path)) == 1
     assert not result.float_weights
@@ -231,14 +238,21 @@ def test_an_excluded_table_stays_in_float_and_its_head_with_it(tmp_path: Path) -
     """Codes beside the float table would only make the file larger."""
     model, path = tied("matmul"), tmp_path / "q.onnx"
     with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
-        qc.onnx.quantize(model, path, samples(model), exclude=["emb"], progress=False)
+        qc.onnx.quantize(
+            model, path, samples(model), exclude=["emb"], progress=False, strategy="mse"
+        )
     other = numpy_helper.from_array(models.random(ROWS, ROWS), "v")
     model.graph.initializer.append(other)
     model.graph.node.append(node("MatMul", ["y", "v"], ["z"], "last"))
     model.graph.output[0].name = "z"
     for weights in (ROWS * ROWS, 0):
         result = qc.onnx.quantize(
-            model, path, samples(model), exclude=["emb"], progress=False
+            model,
+            path,
+            samples(model),
+            exclude=["emb"],
+            progress=False,
+            strategy="mse",
         )
         assert path.stat().st_size <= model.ByteSize() + 1024
         if weights:  # the other weight saves more than the codes take
@@ -350,7 +364,9 @@ def test_branches_share_codes_that_lie_outside(tmp_path: Path) -> None:
     model, path = branches(3, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
     feeds = samples(model)
     feeds += [{**feed, "c": np.array(False)} for feed in feeds]
-    result = qc.onnx.quantize(model, path, feeds, cpu="vnni", progress=False)
+    result = qc.onnx.quantize(
+        model, path, feeds, cpu="vnni", progress=False, strategy="mse"
+    )
     assert result.quantized_nodes == {"Gemm": 6}
     assert codes(path) == ["w_quantized"]
     assert path.stat().st_size < 0.35 * model.ByteSize()
@@ -364,7 +380,9 @@ def test_codes_lie_in_each_branch_where_no_kernel_reads_the_other_input(
     model, path = branches(1, models.random(WIDTH, WIDTH) / 16), tmp_path / "q.onnx"
     feeds = samples(model)
     feeds += [{**feed, "c": np.array(False)} for feed in feeds]
-    qc.onnx.quantize(model, path, feeds, activation_type=activation, progress=False)
+    qc.onnx.quantize(
+        model, path, feeds, activation_type=activation, progress=False, strategy="mse"
+    )
     assert len(codes(path)) == 2
     assert worst(model, path, feeds) > 35
 
@@ -403,7 +421,7 @@ def test_a_node_that_stays_in_float_reads_the_one_float_copy(tmp_path: Path) -> 
     y = models.value("y", ["n", WIDTH])
     model, path = models.build(nodes, inputs, [y], weights), tmp_path / "q.onnx"
     feeds = [{**feed, "c": np.array(False)} for feed in samples(model)]
-    result = qc.onnx.quantize(model, path, feeds, progress=False)
+    result = qc.onnx.quantize(model, path, feeds, progress=False, strategy="mse")
     assert result.quantized_nodes == {"MatMul": 1}
     assert sorted(codes(path)) == ["v_quantized", "w"]
     assert worst(model, path, feeds) > 30
@@ -423,7 +441,12 @@ def test_all_readers_take_7_bits_if_one_needs_them(tmp_path: Path) -> None:
     weights = {"w": models.random(WIDTH, WIDTH)}
     model, path = models.build(nodes, [x], [y], weights), tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, samples(model), reduce_range=["two"], progress=False
+        model,
+        path,
+        samples(model),
+        reduce_range=["two"],
+        progress=False,
+        strategy="mse",
     )
     assert result.weight_formats == {"int7": 1}
     assert codes(path) == ["w_quantized"]
@@ -449,7 +472,7 @@ def test_a_weight_with_a_folded_batch_norm_is_no_longer_tied(
     )
     feeds = [{"x": models.random(1, 4, 6, 7, seed=k)} for k in range(3)]
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, feeds, cpu="vnni", progress=False)
+    qc.onnx.quantize(model, path, feeds, cpu="vnni", progress=False, strategy="mse")
     assert worst(model, path, feeds) > 28
 
 
@@ -509,7 +532,9 @@ def test_blocks_of_4_bits_along_different_axes_are_stored_apart(tmp_path: Path) 
 def test_a_negative_alpha_takes_separate_codes(tmp_path: Path) -> None:
     model, path = alphas(), tmp_path / "q.onnx"
     model.graph.node[0].attribute[0].f = -0.3
-    result = qc.onnx.quantize(model, path, samples(model), cpu="vnni", progress=False)
+    result = qc.onnx.quantize(
+        model, path, samples(model), cpu="vnni", progress=False, strategy="mse"
+    )
     assert result.weight_formats == {"int8": 2}
     assert worst(model, path, samples(model)) > 32
     square = models.value("y", ["n", WIDTH])
@@ -520,4 +545,4 @@ def test_a_negative_alpha_takes_separate_codes(tmp_path: Path) -> None:
     weights = {"w": models.random(WIDTH, WIDTH)}
     only = models.build(nodes, [models.value("x", ["n", WIDTH])], [square], weights)
     with pytest.raises(qc.CalibrationError, match=r"also read in float .'w'"):
-        qc.onnx.quantize(only, path, samples(only), progress=False)
+        qc.onnx.quantize(only, path, samples(only), progress=False, strategy="mse")

@@ -117,6 +117,7 @@ def test_a_constant_that_cannot_be_quantized_keeps_its_node_in_float(
             feeds(),
             op_types=sorted({"MatMul", odd.op_type}),
             progress=False,
+            strategy="mse",
         )
     assert result.quantized_nodes == {"MatMul": 1}
     ((reason, count),) = result.left_in_float.items()
@@ -133,7 +134,12 @@ def test_a_mask_of_infinities_lets_nothing_through(tmp_path: Path) -> None:
     ]
     model, path = network(nodes, {"mask": mask}), tmp_path / "q.onnx"
     result = qc.onnx.quantize(
-        model, path, feeds(), op_types=["MatMul", "Add"], progress=False
+        model,
+        path,
+        feeds(),
+        op_types=["MatMul", "Add"],
+        progress=False,
+        strategy="mse",
     )
     assert result.left_in_float == {"with infinities in 'mask'": 1}
     (got,) = models.session(str(path)).run(None, feeds()[0])
@@ -194,7 +200,7 @@ def test_a_conv_with_a_batch_norm_without_an_end_stays_in_float(tmp_path: Path) 
     )
     samples = [{"x": models.random(1, 4, 6, 7, seed=k)} for k in range(3)]
     path = tmp_path / "q.onnx"
-    result = qc.onnx.quantize(model, path, samples, progress=False)
+    result = qc.onnx.quantize(model, path, samples, progress=False, strategy="mse")
     assert result.quantized_nodes == {"Conv": 1}
     # The output of the second Conv is never finite.
     reason = "never reached by the calibration data: only NaN or infinities"
@@ -209,7 +215,9 @@ def test_a_factor_that_makes_a_weight_infinite_keeps_its_node_in_float(
 ) -> None:
     nodes = [node("Gemm", ["h", "k"], ["y"], "odd", alpha=1e20)]
     model = network(nodes, {"k": 1e20 * models.random(WIDTH, WIDTH)})
-    result = qc.onnx.quantize(model, tmp_path / "q.onnx", feeds(), progress=False)
+    result = qc.onnx.quantize(
+        model, tmp_path / "q.onnx", feeds(), progress=False, strategy="mse"
+    )
     assert result.left_in_float == {"with values beyond 1e+30 in 'k'": 1}
 
 
@@ -240,7 +248,9 @@ def test_constants_inside_subgraphs_that_cannot_be_quantized(tmp_path: Path) -> 
 def test_a_model_of_nothing_else_is_refused_by_the_name_of_the_constant() -> None:
     model = models.gemm_net(np.array([0, 1, -INF, 2, 3], np.float32))
     with pytest.raises(qc.CalibrationError, match="infinities in 'b'"):
-        qc.onnx.quantize(model, "never.onnx", [{"x": models.random(4, 8)}])
+        qc.onnx.quantize(
+            model, "never.onnx", [{"x": models.random(4, 8)}], strategy="mse"
+        )
     assert not Path("never.onnx").exists()
 
 

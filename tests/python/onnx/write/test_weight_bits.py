@@ -262,6 +262,7 @@ def test_conv_transpose_has_no_integer_kernel_and_keeps_8_bits(tmp_path: Path) -
         op_types=["ConvTranspose"],
         cpu="no-vnni",
         progress=False,
+        strategy="mse",
     )
     models.save_optimized(path, made)
     kinds = [node.op_type for node in onnx.load(made).graph.node]

@@ -228,14 +228,22 @@ def test_formats_of_single_weights(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
     rules = {"node:sec*": "int4", "w1": "int8"}
     result = qc.onnx.quantize(
-        model, path, rows(32), weight_formats=rules, reduce_range=False, progress=False
+        model,
+        path,
+        rows(32),
+        weight_formats=rules,
+        reduce_range=False,
+        progress=False,
+        strategy="mse",
     )
     assert result.weight_formats == {"int8": 1, "int4": 1}
     found = {t.name: t.data_type for t in onnx.load(path).graph.initializer}
     assert found["w1_quantized"] == onnx.TensorProto.INT8
     assert found["w2_quantized"] == onnx.TensorProto.INT4
     with pytest.raises(qc.CalibrationError, match=r"'w3' matches no.*Near names: w"):
-        qc.onnx.quantize(model, path, rows(32), weight_formats={"w3": "int4"})
+        qc.onnx.quantize(
+            model, path, rows(32), weight_formats={"w3": "int4"}, strategy="mse"
+        )
 
 
 def test_a_bias_fits_32_bits_beside_tiny_weights(tmp_path: Path) -> None:
@@ -246,7 +254,7 @@ def test_a_bias_fits_32_bits_beside_tiny_weights(tmp_path: Path) -> None:
         numpy_helper.from_array(models.random(8, 5) * np.float32(1e-7), "w")
     )
     path = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, path, rows(8), progress=False)
+    qc.onnx.quantize(model, path, rows(8), progress=False, strategy="mse")
     for exact in (True, False):
         (y,) = models.session(str(path), exact=exact).run(None, rows(8)[0])
         np.testing.assert_allclose(y, 1e6, rtol=1e-2)
@@ -266,7 +274,9 @@ def test_only_the_scales_of_channels_that_need_it_are_raised(tmp_path: Path) -> 
     for given in (bias, np.zeros_like(bias)):
         model = models.build([node], [x], [y], {"w": w, "b": given})
         path = tmp_path / "q.onnx"
-        qc.onnx.quantize(model, path, feeds, reduce_range=False, progress=False)
+        qc.onnx.quantize(
+            model, path, feeds, reduce_range=False, progress=False, strategy="mse"
+        )
         graph = onnx.load(path).graph
         found.append({t.name: numpy_helper.to_array(t) for t in graph.initializer})
         if given is bias:

@@ -126,7 +126,9 @@ def test_an_abort_of_onnxruntime_is_an_error_and_leaves_no_files(
         qc.CalibrationError,
         match=rf"{by} .*\(why\) while {stage} the quantized copy of the model\. ",
     ):
-        qc.onnx.quantize(models.conv_net(), output, [FEED], progress=False)
+        qc.onnx.quantize(
+            models.conv_net(), output, [FEED], progress=False, strategy="mse"
+        )
     assert [path.name for path in output.parent.iterdir()] == ["q.onnx"]
     assert output.read_bytes() == b"what was there"
 
@@ -357,7 +359,12 @@ def test_a_copy_may_have_the_same_checker_error_as_its_source(
         onnx.checker.check_model(model)
     feeds = [{"x": models.random(3, 8)}]
     done = qc.onnx.quantize(
-        model, tmp_path / "q.onnx", feeds, weight_type=weight, progress=False
+        model,
+        tmp_path / "q.onnx",
+        feeds,
+        weight_type=weight,
+        progress=False,
+        strategy="mse",
     )
     assert done.quantized_nodes == {"Gemm": 1}
 
