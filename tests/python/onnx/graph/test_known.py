@@ -56,10 +56,9 @@ def test_histograms_give_the_bytes_of_a_direct_run(
 ) -> None:
     """Histograms of needed tensors, of all tensors, merged ones, and ones from a file."""
     model, samples = network(name), SAMPLES[name]
+    options = {"strategy": "mse", **options}
     direct, again = tmp_path / "direct.onnx", tmp_path / "again.onnx"
-    wanted = qc.onnx.quantize(
-        model, direct, samples, progress=False, **options, strategy="mse"
-    )
+    wanted = qc.onnx.quantize(model, direct, samples, progress=False, **options)
     seeing = {k: v for k, v in options.items() if k in ("activation_type", "target")}
     needed = qc.onnx.observe(model, samples, **seeing)
     needed.save(tmp_path / "stats.qcal")
@@ -70,9 +69,7 @@ def test_histograms_give_the_bytes_of_a_direct_run(
         qc.load(tmp_path / "stats.qcal"),
     ):
         before = known.to_bytes()
-        found = qc.onnx.quantize(
-            model, again, calibrator=known, **options, strategy="mse"
-        )
+        found = qc.onnx.quantize(model, again, calibrator=known, **options)
         assert again.read_bytes() == direct.read_bytes()
         assert (found.table, found.config) == (wanted.table, wanted.config)
         assert found.left_in_float == wanted.left_in_float
