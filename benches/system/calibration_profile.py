@@ -229,7 +229,7 @@ def parts(found: Pairs, counting: Sequence[float]) -> Parts:
 def _whole_job(path: Path, feeds: Samples) -> QuantizeResult:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "int8.onnx"
-        return qc.onnx.quantize(path, output, feeds, progress=False)
+        return qc.onnx.quantize(path, output, feeds, strategy="mse", progress=False)
 
 
 def main(*, smoke: bool) -> Sheet:
