@@ -43,9 +43,8 @@ from quantcal.strategies.policy import Policy
 if TYPE_CHECKING:
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
-# Runs of samples after the comparison of whole strategies, for each sample. The worst
-# tensors are found with a third of them.
-_RUNS = 24
+# Runs for each sample at most: to improve ranges, and to find the worst tensors.
+_RUNS = 12
 _SUSPECT_RUNS = 8
 _SUSPECT_SAMPLES = 16
 _WORTH_NAMING = 0.1  # of the largest loss of a single tensor
