@@ -120,18 +120,27 @@ def test_tune_reports_the_nodes_that_auto_leaves_in_float(tmp_path: Path) -> Non
             call(model, *place, planted.feeds(12), corrections=["bias"])
 
 
-def test_the_ranges_of_all_samples_decide_between_equals(tmp_path: Path) -> None:
-    """Each wide sample is judged with ranges that lack it, which hides that KL is bad."""
+@pytest.mark.parametrize("seed", [2, 4, 5, 6])
+def test_the_ranges_of_all_samples_decide_between_equals(
+    seed: int, tmp_path: Path
+) -> None:
+    """Each wide sample is judged with ranges that lack it, which hides that KL is bad.
+
+    In these orders KL has the smallest loss by folds.
+    """
     model = planted.mlp(layers=4, seed=4)
-    rng = np.random.default_rng(0)
-    feeds = planted.feeds(16)
-    for feed in feeds[:4]:
-        feed["x"] = feed["x"] * np.float32(5)
-    for turn in range(4):
-        order = [feeds[k] for k in rng.permutation(16)]
-        path = tmp_path / f"{turn}.onnx"
-        result = qc.onnx.quantize(model, path, order, progress=False)
-        assert result.choice.strategy != "kl"
+    rng = np.random.default_rng(9)
+    feeds = []
+    for number in range(16):
+        x = rng.standard_normal((4, 8)) * (1 if number % 4 else 5)
+        feeds.append({"x": x.astype(np.float32)})
+    order = np.random.default_rng(seed).permutation(16)
+    mixed = [feeds[number] for number in order]
+    path = tmp_path / "q.onnx"
+    chosen = qc.Auto(float_share=0)
+    result = qc.onnx.quantize(model, path, mixed, strategy=chosen, progress=False)
+    assert min(result.choice.losses, key=lambda each: each.loss).strategy == "kl"
+    assert result.choice.strategy != "kl"
 
 
 def test_a_gain_is_a_share_of_the_loss_before() -> None:
