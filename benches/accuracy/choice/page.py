@@ -62,9 +62,9 @@ def _machine(facts: dict[str, Any]) -> str:
     version = facts["versions"]["onnxruntime"]
     memory = f"{facts['memory_gib']} GiB"
     machine = f"{facts['processor']}, {facts['cores']} cores, {memory}"
-    return (
-        f"{machine}, onnxruntime {version}, {facts['date']}, commit {facts['commit']}"
-    )
+    # A run keeps the rows of earlier ones.
+    when = f"{facts['date']}, commit {facts['commit']} of the last row"
+    return f"{machine}, onnxruntime {version}, {when}; kept rows may be of earlier ones"
 
 
 def _summary(cases: dict[str, Any]) -> str:
