@@ -135,6 +135,11 @@ class Judge:
             if kind
         }
 
+    @property
+    def separates_early(self) -> bool:
+        """Whether a few samples may show that a candidate is worse."""
+        return True
+
     def is_hopeless(self, loss: float, best: float) -> bool:
         """Whether a loss on a few samples shows that more need not run."""
         return loss > _HOPELESS * best
