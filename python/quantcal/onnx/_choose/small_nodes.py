@@ -19,6 +19,7 @@ from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
+from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._trial.trial_session import Grids, without
 from quantcal.onnx._trial.trials import Trials
 
@@ -33,6 +34,7 @@ _MOST = 4.0  # times the share at most, however much the loss falls
 _PROPOSALS = 4  # tensors whose nodes are tried alone
 _COSTLY = 0.05  # of the loss of all suspects
 _SETS = (2, 4, 8, 16, 32)  # units of a set
+_SCREEN = 8  # samples that sort out what helps nothing
 _FREE = 1e-3  # a share of the multiply-adds that costs nothing
 
 
@@ -92,18 +94,18 @@ class SmallNodeSearch:
             Measures the model that is planned without the nodes.
         """
         chosen: tuple[str, ...] = ()
-        losses = first = self._losses(()) or (0.0, 0.0)
+        losses = first = self._losses(())
         for nodes in self._proposals(suspects):
             exclude = tuple(dict.fromkeys((*chosen, *nodes)))
             fits = len(exclude) > len(chosen) and self._is_small(exclude, _MOST)
             if not fits or self._plans.without(exclude) is None:
                 continue
             tried = self._losses(exclude, losses)
-            if tried is not None and self._is_small(
-                exclude, _factor(first[1], tried[1])
+            if len(tried) == len(first) and self._is_small(
+                exclude, _factor(first[-1], tried[-1])
             ):
                 chosen, losses = exclude, tried
-        before = first[1]
+        before = first[-1]
         if not chosen:
             return SmallNodes((), before, before)
         after = joint.loss(chosen, self._halves[1])
@@ -112,21 +114,28 @@ class SmallNodeSearch:
         return SmallNodes(chosen, before, after)
 
     def _losses(
-        self, exclude: tuple[str, ...], before: tuple[float, float] | None = None
-    ) -> tuple[float, float] | None:
-        """Return the losses of both halves; None where one does not fall clearly."""
+        self, exclude: tuple[str, ...], before: Sequence[float] = ()
+    ) -> list[float]:
+        """Return the losses on a few samples, on those that propose, and on the others.
+
+        With the losses ``before``, it ends at the first that does not fall clearly.
+        """
         session = self._trials.session
         plan = self._plans.without(exclude)
         rounded = () if plan is None else plan.sites
         rows = session.rows(name for name in session.tensors if name not in rounded)
         grids = [without(each, rows) for each in self._grids]
-        found = []
-        for half, samples in enumerate(self._halves):
+        propose, confirm = self._halves
+        steps = [propose, confirm]
+        if len(propose) > _SCREEN:
+            steps.insert(0, spread(propose, _SCREEN))
+        found: list[float] = []
+        for place, samples in enumerate(steps):
             loss = self._trials.loss(grids, samples)
-            if before is not None and not gains(before[half], loss, CLEARLY):
-                return None
+            if before and not gains(before[place], loss, CLEARLY):
+                break
             found.append(loss)
-        return found[0], found[1]
+        return found
 
     def _proposals(self, suspects: Sequence[Suspects]) -> Iterator[tuple[str, ...]]:
         last = last_nodes(self._prepared)
