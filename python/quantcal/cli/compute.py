@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,11 +23,12 @@ from quantcal.cli.output.facts import (
     warn_of_nothing,
     warn_of_unused_rules,
 )
-from quantcal.cli.output.summary import names_without_values, print_most_affected
 from quantcal.cli.rules import parse_strategy
 from quantcal.cli.stats_run import StatsRun
 from quantcal.formats import QuantFormat
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.table import CalibrationTable
 
 
 def compute(
@@ -38,7 +39,7 @@ def compute(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             show_default=False,
             help="Where to write the table of ranges (.json). Needed unless --json is "
             "given.",
@@ -60,6 +61,8 @@ def compute(
       $ quantcal compute stats.qcal -o table.json -s mse -s '*attn*=minmax'
       $ quantcal compute stats.qcal -o table.json -s policy.toml
     """
+    from quantcal.cli.output.summary import names_without_values, print_most_affected
+
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
     scaling: dict[str, Any] = {

@@ -35,7 +35,7 @@ def demo(
         typer.Option(
             "--output",
             "-o",
-            metavar="DIR",
+            metavar="PATH",
             help="Folder for the models, the histograms, the figures and some of the "
             "lines; created when it does not exist.",
         ),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
-from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import CommandError, check_outputs
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_warning, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.results import load_stats
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
 
 
 def merge(
@@ -31,7 +33,7 @@ def merge(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             help="Where to write the sum, none of the files; replaced when complete.",
         ),
     ],
@@ -80,7 +82,7 @@ def merge(
         were = "tensor was" if len(several) == 1 else "tensors were"
         say_warning(
             f"{len(several)} {were} observed for several formats "
-            f"({text.listed(several, 3)}); `quantcal compute` needs --format"
+            f"({text.listed(several, 3)}); `quantcal compute` needs --activation-type"
         )
     for name, differ in partial.items():
         say_warning(

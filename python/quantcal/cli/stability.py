@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from quantcal._io.files import same_target
+from quantcal._settings import STABLE
 from quantcal.cli.errors import CommandError
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
+    LimitOption,
     StrategyOption,
     check_format,
 )
@@ -21,8 +23,6 @@ from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.results import load_stats
 from quantcal.cli.rules import parse_strategy
-from quantcal.report import columns
-from quantcal.stability import TOLERANCE, check_stability
 
 
 def stability(
@@ -47,11 +47,8 @@ def stability(
             metavar="SHARE",
             help="Name the tensors whose ranges differ by more than this share.",
         ),
-    ] = TOLERANCE,
-    limit: Annotated[
-        int,
-        typer.Option("--limit", min=1, metavar="N", help="Number of tensors to show."),
-    ] = 10,
+    ] = STABLE,
+    limit: LimitOption = 10,
     json_: JsonOption = False,
 ) -> None:
     """Check whether the samples suffice: how far two halves of them agree.
@@ -64,6 +61,9 @@ def stability(
       $ quantcal stability shard-1.qcal shard-2.qcal
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
+    from quantcal.report import columns
+    from quantcal.stability import check_stability
+
     if same_target(first, second):
         raise CommandError(
             f"{first} is given twice. Give the histograms of two halves."
