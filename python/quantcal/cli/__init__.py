@@ -13,7 +13,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from quantcal import __version__
+from quantcal._core import __version__
 from quantcal._io.temporary import close_folders
 from quantcal._process import signals
 from quantcal._process.imports import is_missing
@@ -22,6 +22,7 @@ from quantcal._process.signals import INTERRUPTED
 __all__ = ["INTERRUPTED", "main"]
 
 _EXTRA = frozenset({"click", "rich", "shellingham", "typer"})
+"""What the extra `cli` installs."""
 
 
 def main() -> None:
@@ -55,7 +56,8 @@ def _run() -> None:
     try:
         with signals.deferred():
             from quantcal.cli.app import app
-    except ImportError as error:
+        app(prog_name="quantcal")
+    except ImportError as error:  # of others, the commands report themselves
         name = (error.name or "").partition(".")[0]
         if name not in _EXTRA:
             raise
@@ -70,7 +72,6 @@ def _run() -> None:
             )
         print(message, file=sys.stderr)
         raise SystemExit(1) from None
-    app(prog_name="quantcal")
 
 
 def _finish() -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantcal.cli.errors import check_outputs
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import say_warning, stdout
 from quantcal.cli.output.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
@@ -92,6 +93,7 @@ def export(
             help="ncnn: the ONNX model that was observed, for its layers and weights.",
         ),
     ] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write ranges for another tool.
 
@@ -132,7 +134,12 @@ def export(
     }
     if done.skipped:
         facts["left out"] = _left_out(done.skipped)
-    print_facts(stdout(), facts)
+    if json_:
+        content = {"kind": "exported", "file": str(output), "to": to.value}
+        figures = {done.unit: done.entries, "skipped": dict(done.skipped)}
+        records.print_json({**content, **figures})
+    else:
+        print_facts(stdout(), facts)
     warn_of_nothing([n for n, r in loaded.report.items() if r.min is None])
 
 

@@ -11,7 +11,8 @@ import typer
 from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
 from quantcal.cli.errors import CommandError, check_outputs
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import say_warning, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.results import load_stats
@@ -37,6 +38,7 @@ def merge(
             help="Where to write the sum, none of the files; replaced when complete.",
         ),
     ],
+    json_: JsonOption = False,
 ) -> None:
     """Add the histograms of several files: shards of the data, runs, machines.
 
@@ -68,15 +70,19 @@ def merge(
     check_outputs([output], files)
     total.save(output)
     values = sum(total[name].count for name in total)
-    print_facts(
-        stdout(),
-        {
-            "written": f"{output} ({text.size(output.stat().st_size)})",
-            "files": str(len(files)),
-            "tensors": str(len(total)),
-            "values": text.amount(values),
-        },
-    )
+    figures = {"files": len(files), "tensors": len(total), "values": values}
+    if json_:
+        records.print_json({"kind": "merged", "file": str(output), **figures})
+    else:
+        print_facts(
+            stdout(),
+            {
+                "written": f"{output} ({text.size(output.stat().st_size)})",
+                "files": str(len(files)),
+                "tensors": str(len(total)),
+                "values": text.amount(values),
+            },
+        )
     several = [name for name, formats in total.formats.items() if len(formats) > 1]
     if several:
         were = "tensor was" if len(several) == 1 else "tensors were"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quantcal.cli.flags import Flags, flag_of, takes_flags
-from quantcal.cli.options import ModelArgument, ResumeOption, SamplesOption
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption, ModelArgument, ResumeOption, SamplesOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import stdout
 from quantcal.cli.output.facts import print_facts, timing, warn_of_nonfinite
 from quantcal.cli.parsing.common import is_quiet
@@ -72,6 +72,7 @@ def observe(
         ),
     ] = False,
     resume: ResumeOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Run the samples through a model once and save its histograms.
 
@@ -123,8 +124,23 @@ def observe(
     peak = peak_memory()
     if peak is not None:
         facts["peak memory"] = text.size(peak)
-    print_facts(stdout(), facts)
-    warn_of_nonfinite(with_nonfinite(calibrator))
+    odd = with_nonfinite(calibrator)
+    if json_:
+        figures = {"samples": counted.read, "tensors": len(calibrator)}
+        records.print_json(
+            {
+                "kind": "observed",
+                "file": str(output),
+                **figures,
+                "values": sum(calibrator[name].count for name in calibrator),
+                "seconds": seconds,
+                "peak_memory": peak,
+                "nonfinite": odd,
+            }
+        )
+    else:
+        print_facts(stdout(), facts)
+    warn_of_nonfinite(odd)
 
 
 class Counted:

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import typer
-from quantcal.cli.durations import parse_seconds
 
 import planted_models as planted
 import quantcal as qc
 from cli_runs import call, save_model
+from quantcal.cli.quantities import parse_seconds
 
 
 @pytest.fixture

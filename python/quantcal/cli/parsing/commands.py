@@ -110,6 +110,8 @@ class Commands(TyperGroup):
         except OSError as error:
             _say_error(_of_system(error))
         except (CalibrationError, ImportError) as error:
+            if (getattr(error, "name", None) or "").startswith("rich"):
+                raise  # without it nothing can be printed
             # Quoted errors of onnx and onnxruntime have many lines.
             _say_error(" ".join(str(error).split()))
         raise typer.Exit(ERROR)

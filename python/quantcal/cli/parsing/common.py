@@ -38,7 +38,8 @@ def take_common(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapper(*, quiet: bool, **arguments: Any) -> None:
-        # numpy first, with signals deferred: an interruption breaks compiled modules.
+        # With signals deferred, as an interruption breaks compiled modules. rich is missed
+        # here and not after a long run.
         with deferred():
             import quantcal._process.compiled  # noqa: F401
         with _quieted(quiet):
