@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -65,7 +66,9 @@ class QuantFormat:
     def __post_init__(self) -> None:
         if self.name not in FORMATS:
             name = self.name if isinstance(self.name, str) else shown(self.name)
-            msg = f'Format "{name}" is not known. Known formats: {KNOWN}.'
+            near = difflib.get_close_matches(name, FORMATS, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            msg = f'Format "{name}" is not known.{hint} Known formats: {KNOWN}.'
             raise CalibrationError(msg)
         if self.symmetric is None:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))

@@ -89,7 +89,8 @@ def advise(
 
     Examples:
       $ quantcal advise model.onnx --samples calibration/
-      $ quantcal advise model.onnx --samples calibration/ --keep-float 2 -o keep.toml
+      $ quantcal advise model.onnx --samples calibration/ --keep-float 2 \\
+          -o keep.toml
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/ \\
           --config keep.toml
     """

@@ -19,6 +19,7 @@ from quantcal.cli.options import (
     PowerOfTwoOption,
     StatsArgument,
     SymmetricOption,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import show, stdout
@@ -53,7 +54,7 @@ class Sort(str, Enum):
 def compare(
     stats: StatsArgument,
     *,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     symmetric: SymmetricOption = None,
     power_of_two: PowerOfTwoOption = False,
     strategy: Annotated[
@@ -117,7 +118,8 @@ def compare(
     from quantcal.report.picture import save_comparison
 
     scaling: dict[str, Any] = {"symmetric": symmetric, "power_of_two": power_of_two}
-    run = StatsRun(stats, plot, format=format_, **scaling)
+    format_name = one_format(activation_type)
+    run = StatsRun(stats, plot, format=format_name, **scaling)
     tensors = list(tensor or run.calibrator.names)
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(
@@ -127,7 +129,7 @@ def compare(
         )
     comparison = run.work(
         lambda calibrator: compare_strategies(
-            calibrator, format_, strategies=strategy, tensors=tensors, **scaling
+            calibrator, format_name, strategies=strategy, tensors=tensors, **scaling
         )
     )
     if plot is not None:

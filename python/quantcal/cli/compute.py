@@ -15,6 +15,7 @@ from quantcal.cli.options import (
     StatsArgument,
     StrategyOption,
     SymmetricOption,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import stdout
@@ -46,7 +47,7 @@ def compute(
         ),
     ] = None,
     strategy: StrategyOption = None,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     symmetric: SymmetricOption = None,
     power_of_two: PowerOfTwoOption = False,
     json_: JsonOption = False,
@@ -66,7 +67,7 @@ def compute(
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
     scaling: dict[str, Any] = {
-        "format": format_,
+        "format": one_format(activation_type),
         "symmetric": symmetric,
         "power_of_two": power_of_two,
     }

@@ -97,13 +97,14 @@ def export(
 ) -> None:
     """Write ranges for another tool.
 
-    A quantized ONNX model needs none of these files: `quantcal quantize` writes it.
-    TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
+    A quantized ONNX model needs none of these files: `quantcal quantize` writes
+    it. TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
     cache.
 
     Examples:
       $ quantcal compute stats.qcal -o table.json --activation-type int8
-      $ quantcal export table.json --to tensorrt -o calibration.cache --trt-version 8501
+      $ quantcal export table.json --to tensorrt -o calibration.cache \\
+          --trt-version 8501
       $ quantcal export table.json --to ncnn -o model.table --model model.onnx
       $ quantcal export table.json --to csv -o ranges.csv
     """

@@ -9,7 +9,7 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.cli.flags import flag_of, option_of
-from quantcal.cli.rules import wrong
+from quantcal.cli.rules import parse_rules, wrong
 from quantcal.formats import QuantFormat
 
 # Panels of --help.
@@ -50,7 +50,7 @@ ResumeOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--activation-type",
         "-a",
@@ -146,6 +146,24 @@ TimesOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", "-j", help="Print JSON with all figures instead.")
 ]
+
+
+def one_format(given: list[str] | None) -> str | None:
+    """Return the format of a command on histograms, which takes one for all tensors.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there are several, or a rule for some tensors.
+    """
+    plain, rules = parse_rules(given, "--activation-type", "format")
+    if rules:
+        raise wrong(
+            f"{given and given[0]!r} is a rule, which only `quantcal quantize` and `observe` "
+            "take. Give one format for all tensors.",
+            "--activation-type",
+        )
+    return plain
 
 
 def check_format(

@@ -16,6 +16,7 @@ from quantcal.cli.options import (
     LimitOption,
     StrategyOption,
     check_format,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import saying_warnings, show, stdout
@@ -38,7 +39,7 @@ def stability(
     ],
     *,
     strategy: StrategyOption = None,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -68,11 +69,12 @@ def stability(
         raise CommandError(
             f"{first} is given twice. Give the histograms of two halves."
         )
-    check_format(format_)
+    format_name = one_format(activation_type)
+    check_format(format_name)
     halves = load_stats(first), load_stats(second)
     rules = parse_strategy(strategy)
     with saying_warnings():
-        found = check_stability(*halves, rules, format=format_)
+        found = check_stability(*halves, rules, format=format_name)
     if json_:
         records.print_tensors("stability", None, records.of_stability(found))
         return

@@ -73,8 +73,8 @@ def times(
 ) -> None:
     """Measure what integers gain at each node on this machine.
 
-    Both models run in turns, as an application runs them. The table has the nodes that are
-    quantized, the largest gain first. Times of a node include its conversions.
+    Both models run in turns, as an application runs them. The table has the nodes
+    that are quantized, the largest gain first. Times of a node include its conversions.
     Run it on an idle machine of the kind that deploys the model.
 
     Examples:

@@ -13,6 +13,8 @@ LIMIT_BROKEN = 3
 Neither an error nor wrong usage, so that a script can tell them apart.
 """
 
+PAGE = "docs/reference/exit-codes.md"
+
 EXIT_CODES = {
     DONE: "done",
     ERROR: "error",
@@ -23,11 +25,7 @@ EXIT_CODES = {
 """What each code means."""
 
 
-def describe_exit_codes(*, limits: bool = True) -> str:
-    """Return the codes in one line; `limits` says whether the command has limits."""
-    shown = [
-        f"{code} {text}"
-        for code, text in EXIT_CODES.items()
-        if limits or code != LIMIT_BROKEN
-    ]
-    return f"Exit codes: {', '.join(shown)}."
+def describe_exit_codes() -> str:
+    """Return the codes in one line, and where the page about them is."""
+    codes = ", ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+    return f"Exit codes: {codes}.\nMore: {PAGE}"
