@@ -1,8 +1,8 @@
-"""A real network, quantized end to end with every strategy, with its accuracy.
+"""A real network, quantized end to end with several strategies, with its accuracy.
 
 The network is PP-OCRv4's recognizer of text lines. :func:`run` reads drawn lines with the
 float model and observes other lines once. From these histograms it computes the ranges of
-every strategy, writes an INT8 model with each, and reads the first lines again. To quantize
+each strategy, writes an INT8 model with each, and reads the first lines again. To quantize
 another model, use :func:`quantcal.onnx.quantize`.
 """
 
@@ -12,11 +12,12 @@ from quantcal.demo.errors import DemoError
 from quantcal.demo.lines import SEED, Line, contact_sheet, render_lines
 from quantcal.demo.members import cache_folder, fetch
 from quantcal.demo.ocr import RECOGNIZER, Accuracy, LineSamples, evaluate
-from quantcal.demo.pipeline import STRATEGIES, run
+from quantcal.demo.pipeline import ALL_STRATEGIES, STRATEGIES, run
 from quantcal.demo.report import show
 from quantcal.demo.result import DemoResult, StrategyResult
 
 __all__ = [
+    "ALL_STRATEGIES",
     "RECOGNIZER",
     "SEED",
     "STRATEGIES",

@@ -23,8 +23,15 @@ from quantcal.onnx.options import weight_bits
 from quantcal.onnx.result import peak_memory
 from quantcal.table import CalibrationTable
 
-STRATEGIES = ("auto", "minmax", "percentile_99.99", "kl", "mse")
-"""The strategies that the demo compares by default."""
+STRATEGIES = ("auto", "kl")
+"""What the demo compares by default: the choice by trials, and a widespread fixed one."""
+
+ALL_STRATEGIES = ("auto", "minmax", "percentile_99.99", "kl", "mse")
+"""What ``quantcal demo --full`` compares."""
+
+LINES = 200
+FULL_LINES = 400
+"""The lines that are read with every model, by default and with ``--full``."""
 
 Say = Callable[[str], None]
 """Prints a line of progress."""
@@ -33,7 +40,7 @@ Say = Callable[[str], None]
 def run(
     *,
     calibration_lines: int = 64,
-    evaluation_lines: int = 400,
+    evaluation_lines: int = LINES,
     strategies: Sequence[str] = STRATEGIES,
     output: str | os.PathLike[str] = "demo-output",
     seed: int = SEED,
@@ -41,16 +48,17 @@ def run(
 ) -> DemoResult:
     """Quantize the recognizer with each strategy and measure how well it still reads.
 
-    Takes about two minutes on two idle cores with the defaults. Most of it is for reading
-    the evaluation lines. The result is returned and saved; :func:`show` prints it.
+    Takes about two minutes on two idle cores with the defaults. Half of it is for the
+    choice by trials, the rest for reading. The result is returned and saved; :func:`show`
+    prints it.
 
     Parameters
     ----------
     calibration_lines
         Lines to observe. The default of 64 is a usual size of a calibration set.
     evaluation_lines
-        Other lines to read with every model. The default of 400 resolves differences of
-        about 0.03; take 1000 or more to rank close strategies.
+        Other lines to read with every model. The default of 200 resolves differences of
+        about 0.04; take 1000 or more to rank close strategies.
     strategies
         Names that :meth:`quantcal.Calibrator.compute` knows. ``"auto"`` tries them on the
         calibration lines, as :func:`quantcal.onnx.quantize` does.
@@ -210,13 +218,11 @@ def _choose(
     say("Choosing strategies on the calibration lines")
     done = quantize(model, written, LineSamples(observed), progress=False)
     done.table.save(folder / "rec.auto.json")
-    if done.choice is not None:
-        for key, text in done.choice.rows():
-            say(f"{key}: {text}")
     say("Reading the lines in INT8, auto")
     return StrategyResult(
         strategy="auto",
         model=written,
+        choice=() if done.choice is None else tuple(done.choice.rows()),
         exact=evaluate(written, lines, arithmetic="exact"),
         native=evaluate(written, lines, arithmetic="native"),
         search_seconds=done.seconds_observe + done.seconds_compute,

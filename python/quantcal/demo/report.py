@@ -93,7 +93,7 @@ def plain_table(result: DemoResult) -> str:
 
 def sentences(result: DemoResult) -> list[str]:
     """Return the main points of the table, one sentence per line."""
-    lines = [*_ranking(result), _kernels(result)]
+    lines = [*_ranking(result), *_chosen(result), _kernels(result)]
     narrow = ", 7 in nodes that would overflow" if result.weight_bits < 8 else ""
     lines.append(f"Weights take 8 bits{narrow}: {result.weight_reason.rstrip('.')}.")
     peaks = ", ".join(
@@ -137,6 +137,12 @@ def _ranking(result: DemoResult) -> list[str]:
             f"of ±{base.margin:.3f}."
         )
     return lines
+
+
+def _chosen(result: DemoResult) -> list[str]:
+    """Return what ``auto`` chose, and the tensors that lose most."""
+    pairs = [pair for entry in result.strategies for pair in entry.choice]
+    return [f"auto, {key}: {text}." for key, text in pairs if key != "others lose"]
 
 
 def _names(entries: Sequence[StrategyResult], base: Accuracy) -> str:

@@ -26,7 +26,11 @@ class StrategyResult:
     exact, native
         With exact Q/DQ arithmetic, and as this machine's kernels compute it.
     search_seconds, write_seconds
-        Times of computing all ranges from the histograms and of writing the model.
+        Times of computing all ranges from the histograms and of writing the model. For
+        ``"auto"`` the search includes its own observation and the trials.
+    choice
+        What ``"auto"`` chose, over what, and which tensors lose most, as pairs of a key
+        and a text.
     """
 
     strategy: str
@@ -35,6 +39,7 @@ class StrategyResult:
     native: Accuracy
     search_seconds: float
     write_seconds: float
+    choice: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,9 @@ from quantcal.strategies.policy import Policy
 if TYPE_CHECKING:
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
-# Runs for each sample at most, to improve ranges.
+# Runs for each sample at most, to improve ranges: more where samples are few.
 _RUNS = 6
-_FEWEST_RUNS = 128  # where samples are few
+_FEW = 16
 # To find the worst tensors: samples, and how often they run.
 _SUSPECT_SAMPLES = 8
 _SUSPECT_MEASURES = 32
@@ -165,7 +165,8 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Improving their ranges")
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
-    runs = max(_RUNS * min(len(task.samples), 2 * _HALF), _FEWEST_RUNS)
+    count = min(len(task.samples), 2 * _HALF)
+    runs = _RUNS * count if count > _FEW else min(2 * _RUNS * count, _RUNS * _FEW)
     current, improved = improve(
         trials, best, grids, several, task.halves, runs=runs, until=until
     )
