@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
@@ -47,11 +48,13 @@ TimeOption = Annotated[
 ]
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def advise(
     model: ModelArgument,
     *,
     samples: SamplesOption,
+    data: DataFlags,
     keep_float: Annotated[
         int | None,
         typer.Option(
@@ -118,11 +121,12 @@ def advise(
           --config keep.toml
     """
     options = QuantizeOptions(**flags.values())
+    source = data.source(samples)
     if output is not None:
-        FileCheck(model, [samples]).check(output)
+        FileCheck(model, [source]).check(output)
     advice = advise_model(
         model,
-        samples,
+        source,
         keep_float=keep_float,
         budget=budget,
         budget_of=budget_of,

@@ -17,9 +17,12 @@ from typer.core import TyperGroup
 from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
 from quantcal._process.signals import INTERRUPTED
-from quantcal.cli.output.console import say_error, stderr
+from quantcal.cli.output.console import say_error, say_line, stderr
+from quantcal.cli.output.corrected_line import correct_line
 from quantcal.cli.usage import UsageError, reword
+from quantcal.data.faults import UnfitDataError
 
+_ARGUMENTS = "quantcal.arguments"
 LIMIT_BROKEN = 3
 """The exit code of a run that worked, but whose result breaks a limit of the caller.
 
@@ -73,10 +76,19 @@ def refuse_same(outputs: Sequence[Path]) -> None:
 class Commands(TyperGroup):
     """The group of all commands; prints their errors and sets the exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what was typed, for errors that show how it would be right."""
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except UnfitDataError as error:
+            say_error(" ".join(error.fault.split()))
+            line = correct_line(ctx.meta.get(_ARGUMENTS, ()), error.suggestion)
+            say_line(line, error.suggestion.remark)
         except UsageError as error:  # typer prints it with the usage
             reword(error)
             raise

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.errors import LIMIT_BROKEN
-from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.options import SAMPLES_FLAGS, JsonOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
@@ -23,6 +24,7 @@ from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
 
+@reads_data()
 def evaluate(
     float_model: ModelArgument,
     quantized: Annotated[
@@ -32,12 +34,13 @@ def evaluate(
     samples: Annotated[
         str,
         typer.Option(
-            "--samples",
+            *SAMPLES_FLAGS,
             metavar="PATH",
             help="Samples to run, as for `quantcal quantize`. Give others than those of the "
             "calibration.",
         ),
     ],
+    data: DataFlags,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +99,12 @@ def evaluate(
           --metric mytask:is_right --max-drop 1
     """
     found = evaluate_models(
-        float_model, quantized, samples, metric=metric, layers=layers, progress=True
+        float_model,
+        quantized,
+        data.source(samples),
+        metric=metric,
+        layers=layers,
+        progress=True,
     )
     failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
     for message in found.warnings:

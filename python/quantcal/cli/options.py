@@ -28,13 +28,16 @@ StatsArgument = Annotated[
     ),
 ]
 SAMPLES_HELP = (
-    "Calibration samples: a folder of .npz files, one per sample, with the input names as "
+    "Calibration samples: a folder of images, of WAV files, or a file of texts, with the "
+    "options below. Or a folder of .npz files, one per sample, with the input names as "
     "keys; a single .npz; or .npy files for a model with one input. "
     "python:MODULE:CALLABLE yields {input name: array}. 100 to 1000 typical samples are "
     "usual."
 )
+SAMPLES_FLAGS = ("--samples", "--data")
+"""Both mean the same."""
 SamplesOption = Annotated[
-    str, typer.Option("--samples", metavar="PATH", help=SAMPLES_HELP)
+    str, typer.Option(*SAMPLES_FLAGS, metavar="PATH", help=SAMPLES_HELP)
 ]
 StrategyOption = Annotated[list[str] | None, option_of("strategy", model=False)]
 ResumeOption = Annotated[

@@ -19,9 +19,16 @@ from quantcal.cli.checks import (
     config_beside,
     naming,
 )
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import KEEP, SAMPLES_HELP, ModelArgument, ResumeOption
+from quantcal.cli.options import (
+    KEEP,
+    SAMPLES_FLAGS,
+    SAMPLES_HELP,
+    ModelArgument,
+    ResumeOption,
+)
 from quantcal.cli.output.facts import warn_of_unused_rules
 from quantcal.cli.output.summary import print_result, print_written
 from quantcal.cli.results import load_either
@@ -59,7 +66,7 @@ OutputOption = Annotated[
 OptionalSamplesOption = Annotated[
     str | None,
     typer.Option(
-        "--samples",
+        *SAMPLES_FLAGS,
         metavar="PATH",
         show_default="needed without --from, unless activations stay in float",
         help=SAMPLES_HELP,
@@ -120,12 +127,14 @@ SaveTableOption = Annotated[
 ]
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def quantize(
     model: ModelArgument,
     *,
     output: OutputOption,
     samples: OptionalSamplesOption = None,
+    data: DataFlags,
     from_: FromOption = None,
     config: ConfigOption = None,
     flags: Flags,
@@ -163,7 +172,8 @@ def quantize(
     _refuse_unused(flags, options, made, others)
     beside = config_beside(output, config) if save_config else None
     strategies = flags.raw("strategy")["--strategy"] or ()
-    files = FileCheck(model, [samples, from_, config, resume], strategies)
+    source = data.source(samples)
+    files = FileCheck(model, [source, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
     Policy.of(options.strategy)  # an unknown name is refused before the samples run
@@ -190,7 +200,7 @@ def quantize(
             result = quantize_model(
                 model,
                 output,
-                samples,
+                source,
                 calibrator=calibrator,
                 checkpoint=checkpoint,
                 options=QuantizeOptions(**values),

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.data_flags import DataFlags, reads_data
+from quantcal.cli.options import SAMPLES_FLAGS, JsonOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
@@ -17,6 +18,7 @@ from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.onnx import FileCheck, NodeTime, NodeTimes, measure_times
 
 
+@reads_data(max_samples=False)
 def times(
     float_model: ModelArgument,
     quantized: Annotated[
@@ -27,11 +29,12 @@ def times(
     samples: Annotated[
         str,
         typer.Option(
-            "--samples",
+            *SAMPLES_FLAGS,
             metavar="PATH",
             help="Samples to run, as for `quantcal quantize`. Their shapes decide the times.",
         ),
     ],
+    data: DataFlags,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -86,13 +89,14 @@ def times(
       $ quantcal times model.onnx model.int8.onnx --samples calibration/ \\
           -o times.json --threads 1
     """
-    checks = [FileCheck(float_model, [samples]), FileCheck(quantized)]
+    source = data.source(samples)
+    checks = [FileCheck(float_model, [source]), FileCheck(quantized)]
     for check in checks if output is not None else ():
         check.check(output)  # type: ignore[arg-type]
     found = measure_times(
         float_model,
         quantized,
-        samples,
+        source,
         rounds=rounds,
         max_samples=max_samples,
         threads=threads,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from quantcal.cli.advise import MetricOption, TimeOption
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
@@ -33,12 +34,14 @@ BROKEN = 3
 """The exit code when the model does not keep the promise."""
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def tune(
     model: ModelArgument,
     *,
     output: OutputOption,
     samples: SamplesOption,
+    data: DataFlags,
     max_drop: Annotated[
         str,
         typer.Option(
@@ -85,7 +88,8 @@ def tune(
           --time 10m --picture tried.png
     """
     options = QuantizeOptions(**flags.values())
-    files = FileCheck(model, [samples, times])
+    source = data.source(samples)
+    files = FileCheck(model, [source, times])
     files.check(output)
     if picture is not None:
         files.check(picture)
@@ -93,7 +97,7 @@ def tune(
     result = tune_model(
         model,
         output,
-        samples,
+        source,
         max_drop=max_drop,
         metric=metric,
         times=times,

@@ -55,6 +55,14 @@ def say_error(message: str) -> None:
     _say(f"error: {message}", "red")
 
 
+def say_line(line: str, remark: str) -> None:
+    """Print a command that can be copied, and a remark about it."""
+    out = stderr()
+    out.print(Text(f"  {line}", style="bold"), soft_wrap=True)
+    if remark:
+        _say(remark, "red")
+
+
 def say_failure(message: str) -> None:
     """Print in red which promise does not hold."""
     _say(f"failed: {message}", "red")

@@ -1,0 +1,246 @@
+"""The flags that say how samples are made of images, WAV files and texts.
+
+A command that runs samples has `@reads_data` and a parameter `data`. The command line then
+shows these flags, and `data.source` makes samples of the path and of the flags that were
+given.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from quantcal import data as readers
+from quantcal.data.faults import FLAGS
+from quantcal.data.image_options import COLORS, FITS, LAYOUTS
+from quantcal.data.source import SampleSource
+
+PANEL = "Images, WAV files and texts"
+_PARAMETER = "data"
+_MAX_SAMPLES = "max_samples"
+
+_READERS: dict[str, tuple[str, Callable[..., SampleSource]]] = {
+    "images": ("size resize fit mean std divide_by layout color", readers.images),
+    "wav": ("sample_rate channels length", readers.wav),
+    "texts": ("tokenizer length", readers.texts),
+}
+"""Reader → the options that only it and a few others take, and its function."""
+
+_SHARED = (_MAX_SAMPLES, "constants")
+_DECIDING = {"sample_rate": "wav", "tokenizer": "texts"}
+
+
+def _words(name: str, words: Any) -> Any:
+    return Enum(name, {word: word for word in words}, type=str)
+
+
+_HELP: dict[str, tuple[Any, str, str, str]] = {
+    "size": (
+        str,
+        "SIDE",
+        "what the model fixes",
+        "Side of the square images, or HEIGHT,WIDTH.",
+    ),
+    "mean": (
+        str,
+        "NUMBERS",
+        "0",
+        "What is subtracted from pixels of 0 to 1: one number, or one for each channel.",
+    ),
+    "std": (str, "NUMBERS", "1", "What they are divided by then."),
+    "layout": (
+        _words("Layout", LAYOUTS),
+        "",
+        "what the model's shape shows",
+        "Where the channels are.",
+    ),
+    "color": (
+        _words("Color", COLORS),
+        "",
+        "by the number of channels",
+        "Order of the channels; models that were trained with OpenCV take bgr.",
+    ),
+    "fit": (
+        _words("Fit", FITS),
+        "",
+        "crop",
+        "Scale the shorter side and cut out the middle, change the proportions, or fill "
+        "the rest with gray.",
+    ),
+    "resize": (int, "SIDE", "the size", "The shorter side before the crop."),
+    "divide_by": (
+        float,
+        "NUMBER",
+        "255",
+        "What pixels are divided by first; 1 leaves them from 0 to 255.",
+    ),
+    "sample_rate": (
+        int,
+        "HZ",
+        "none",
+        "WAV files: the rate for which the model was trained. Others are converted to it.",
+    ),
+    "channels": (
+        int,
+        "N",
+        "what the model fixes",
+        "WAV files: 1 for mono, 2 for stereo.",
+    ),
+    "tokenizer": (
+        str,
+        "FILE",
+        "none",
+        "A file with one text a line: the tokenizer.json of the model.",
+    ),
+    "length": (
+        int,
+        "N",
+        "what the model fixes",
+        "Tokens at which a text is cut, or frames of a piece of a WAV file.",
+    ),
+    "max_samples": (int, "N", "all", "Take N samples, evenly spread over the files."),
+    "constants": (
+        list[str],
+        "NAME=NUMBER",
+        "none",
+        "A number that fills another input of the model. Repeat it for several.",
+    ),
+}
+
+
+class DataFlags:
+    """The flags of data as they were given; None for those that were not."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self._raw = {name: value for name, value in raw.items() if value is not None}
+
+    def source(self, path: str | None) -> Any:
+        """Return what the library takes as samples: the path itself without any flag.
+
+        Raises
+        ------
+        typer.BadParameter
+            If flags do not go together, or have no effect on such samples.
+        CalibrationError
+            If nothing can be read at the path.
+        """
+        if not self._raw:
+            return path
+        kind = self._kind()
+        flag = FLAGS[next(iter(self._raw))]
+        if path is None or path.startswith("python:"):
+            why = "no sample runs" if path is None else "code makes the samples"
+            raise _bad(f"It has no effect: {why}. Leave it out.", flag)
+        if kind is None:
+            raise _bad(
+                "It is for images (give --image-size too), WAV files (--sample-rate) and "
+                "texts (--tokenizer).",
+                flag,
+            )
+        names, reader = _READERS[kind]
+        for name in self._raw:
+            if name not in (*names.split(), *_SHARED):
+                raise _bad(f"It is not for {kind}. Leave it out.", FLAGS[name])
+        values = {name: _value(name, raw) for name, raw in self._raw.items()}
+        return reader(path, **values)
+
+    def _kind(self) -> str | None:
+        for name, kind in _DECIDING.items():
+            if name in self._raw:
+                return kind
+        images = _READERS["images"][0].split()
+        return "images" if any(name in images for name in self._raw) else None
+
+
+def reads_data(
+    *, max_samples: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of data in place of its parameter `data`.
+
+    `max_samples` says whether the flag of that name is among them.
+    """
+    names = [name for name in _HELP if max_samples or name != _MAX_SAMPLES]
+
+    def change(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            if parameter.name == _PARAMETER:
+                parameters += map(_parameter, names)
+            else:
+                parameters.append(parameter)
+
+        @wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            raw = {name: arguments.pop(_argument(name)) for name in names}
+            command(**arguments, **{_PARAMETER: DataFlags(raw)})
+
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+        return wrapper
+
+    return change
+
+
+def _argument(name: str) -> str:
+    return f"data_{name}"  # as some commands have a `size` or `length` already
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    kind, metavar, shown, text = _HELP[name]
+    option = typer.Option(
+        FLAGS[name],
+        metavar=metavar or None,
+        show_default=shown,
+        rich_help_panel=PANEL,
+        help=text,
+    )
+    annotation: Any = Annotated[kind | None, option]
+    return inspect.Parameter(
+        _argument(name),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=annotation,
+    )
+
+
+def _value(name: str, raw: Any) -> Any:
+    """Return the value of a flag as the library takes it."""
+    if name == "size":
+        return _numbers(name, raw.lower().replace("x", ","), int)
+    if name in ("mean", "std"):
+        return _numbers(name, raw, float)
+    if name == "constants":
+        return dict(_constant(text) for text in raw)
+    if name == "tokenizer":
+        return os.fspath(raw)
+    return raw.value if isinstance(raw, Enum) else raw
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], float]) -> Any:
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        example = "224 or 480,640" if kind is int else "0.485,0.456,0.406"
+        raise _bad(f"{text!r} is not {example}.", FLAGS[name]) from None
+    return found[0] if len(found) == 1 else found
+
+
+def _constant(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    for kind in (int, float):
+        with suppress(ValueError):
+            if name:
+                return name, kind(number)
+    raise _bad(f"{text!r} is not NAME=NUMBER, such as sr=16000.", FLAGS["constants"])
+
+
+def _bad(message: str, flag: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"'{flag}'")
