@@ -58,8 +58,6 @@ def open_image(source: Any, color: str, where: str) -> Image.Image:
                 return _upright(_from_array(source), color)
             with Image.open(os.fspath(source)) as opened:
                 return _upright(opened, color)
-    except CalibrationError:
-        raise
     except UnidentifiedImageError as error:
         raise CalibrationError(_unknown(where)) from error
     except Exception as error:  # Pillow's decoders raise anything
@@ -75,7 +73,7 @@ def _upright(image: Image.Image, color: str) -> Image.Image:
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise CalibrationError(
+        raise ValueError(
             "it holds floats, whose black and white are not known; save it with 8 bits"
         )
     if image.mode.startswith("I"):
@@ -91,7 +89,7 @@ def _from_deep(image: Image.Image) -> Image.Image:
 
     values = np.asarray(image).astype(np.int64)
     if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
-        raise CalibrationError(
+        raise ValueError(
             "it holds more than 16 bits, whose white is not known; save it with 8 bits"
         )
     return Image.fromarray((values >> 8).astype(np.uint8))
@@ -101,7 +99,7 @@ def _from_array(array: Any) -> Image.Image:
     from PIL import Image
 
     if array.dtype != np.uint8:
-        raise CalibrationError(
+        raise ValueError(
             f"it is an array of {array.dtype}; give bytes from 0 to 255, [height, width, "
             "channels]"
         )
