@@ -63,7 +63,9 @@ def test_an_array_or_a_tuple_with_labels_is_the_only_input() -> None:
     plain = as_samples([{"x": a}, {"x": b}], [X])
     assert arrays(as_samples([a, b], [X])) == arrays(plain)
     labels = np.zeros(2)
-    with pytest.warns(UserWarning, match="1 part of each sample behind .* as labels") as w:
+    with pytest.warns(
+        UserWarning, match="1 part of each sample behind .* as labels"
+    ) as w:
         found = arrays(as_samples([(a, labels), [b, labels]], [X]))
     assert found == arrays(plain)
     assert len(w) == 1
@@ -90,7 +92,9 @@ def test_a_loader_gives_the_models_inputs_and_names_the_rest() -> None:
         list(as_samples(Loader([{"input_ids": ids}]), IDS))
     with pytest.raises(qc.CalibrationError, match=r"has no input 'x'.*np\.savez.*x=…"):
         list(as_samples(Loader([{"y": ids}]), [X]))
-    with pytest.raises(qc.CalibrationError, match="'labels', 'idx', which is not an input"):
+    with pytest.raises(
+        qc.CalibrationError, match="'labels', 'idx', which is not an input"
+    ):
         list(as_samples([batch], IDS))  # in a plain list it may be a mistake
 
 
@@ -101,7 +105,9 @@ def test_batches_are_split_where_the_model_fixes_smaller_ones() -> None:
     assert samples.count is None
     assert arrays(samples) == [[row.tolist()] for row in [*a, *a[:2]]]
     three = InputSpec("x", F32, (3, 3))
-    with pytest.raises(qc.CalibrationError, match=r"shape \[4, 3\]; the model takes \[3"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"shape \[4, 3\]; the model takes \[3"
+    ):
         list(as_samples(Loader([(a,)]), [three]))
 
 
@@ -116,7 +122,9 @@ def test_rows_of_a_dataset_get_an_axis_of_batches_and_the_models_types() -> None
     assert arrays(found, "input_ids") == [[[1, 2, 3]], [[4, 5]]]
     assert found[0]["attention_mask"].dtype == I64
     both = [InputSpec(spec.name, I64, (2, None)) for spec in IDS]
-    with pytest.raises(qc.CalibrationError, match="2 rows at a time.*different shapes"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"2 rows at a time.*different shapes"
+    ):
         list(as_samples(rows, both))
     even = Rows([rows.rows[0]] * 5)
     with pytest.warns(UserWarning, match="Left out: the last 1 row"):
@@ -137,7 +145,9 @@ def test_other_columns_say_which_reader_takes_them() -> None:
     with pytest.raises(qc.CalibrationError, match=message):
         list(as_samples(texts, IDS))
     pictures = Rows([{"image": Image.new("RGB", (4, 4)), "label": 1}])
-    with pytest.raises(qc.CalibrationError, match=r"qc\.data\.images\(dataset\['image'\]"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"qc\.data\.images\(dataset\['image'\]"
+    ):
         list(as_samples(pictures, [X]))
     with pytest.raises(qc.CalibrationError, match="Rename a column"):
         list(as_samples(Rows([{"y": [1, 2, 3]}]), [X]))
@@ -182,7 +192,9 @@ class TestTorch:
         (sample,) = as_samples([tensor.bfloat16()], [brain])
         assert sample["x"].dtype == ml_dtypes.bfloat16
         assert sample["x"].astype(np.float32).tolist() == tensor.tolist()
-        with pytest.raises(qc.CalibrationError, match="dtype bfloat16; the model takes float32"):
+        with pytest.raises(
+            qc.CalibrationError, match="dtype bfloat16; the model takes float32"
+        ):
             list(as_samples([tensor.bfloat16()], [X]))
 
     def test_a_data_loader_is_read(self) -> None:
@@ -193,7 +205,9 @@ class TestTorch:
         with pytest.warns(UserWarning, match="as labels"):
             found = arrays(as_samples(DataLoader(dataset, batch_size=2), [X]))
         assert found == [x[:2].tolist(), x[2:4].tolist(), x[4:].tolist()]
-        with pytest.raises(qc.CalibrationError, match=r"give torch\.utils\.data\.DataLoader"):
+        with pytest.raises(
+            qc.CalibrationError, match=r"give torch\.utils\.data\.DataLoader"
+        ):
             as_samples(dataset, [X])
 
     def test_a_model_is_quantized_with_a_loader_as_with_its_arrays(
@@ -212,7 +226,11 @@ class TestTorch:
 
 def test_a_dataset_of_hugging_face_is_read() -> None:
     datasets = pytest.importorskip("datasets")
-    columns = {"input_ids": [[1, 2], [3, 4]], "attention_mask": [[1, 1]] * 2, "label": [0, 1]}
+    columns = {
+        "input_ids": [[1, 2], [3, 4]],
+        "attention_mask": [[1, 1]] * 2,
+        "label": [0, 1],
+    }
     rows = datasets.Dataset.from_dict(columns)
     for form in (None, "numpy", "torch"):
         found = as_samples(rows.with_format(form), IDS)

@@ -98,20 +98,26 @@ def test_a_model_says_name_size_layout_and_type() -> None:
 def test_a_fixed_batch_takes_so_many_images_and_names_what_is_left_out() -> None:
     source = qc.data.images([picture(seed=i) for i in range(7)], 16)
     spec = InputSpec("x", F32, (3, 3, 16, 16))
-    with pytest.warns(UserWarning, match="3 images at a time: the last 1 of 7 are left"):
+    with pytest.warns(
+        UserWarning, match="3 images at a time: the last 1 of 7 are left"
+    ):
         samples = load_samples(source, [spec])
     single = [sample["images"][0] for sample in source]
     assert len(samples) == 2
     for place, sample in enumerate(samples):
         np.testing.assert_array_equal(sample["x"], single[3 * place : 3 * place + 3])
-    with pytest.raises(qc.CalibrationError, match="takes 8 images at a time.*there are 7"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"takes 8 images at a time.*there are 7"
+    ):
         load_samples(source, [InputSpec("x", F32, (8, 3, 16, 16))])
     unbatched = load_samples(source, [InputSpec("x", F32, (3, 16, 16))])
     assert next(iter(unbatched))["x"].shape == (3, 16, 16)
 
 
 def test_files_come_in_the_order_of_names_without_hidden_ones(tmp_path: Path) -> None:
-    for number, name in enumerate(["b/2.png", "a.JPG", "b/1.png", ".b.png", ".c/1.png"]):
+    for number, name in enumerate(
+        ["b/2.png", "a.JPG", "b/1.png", ".b.png", ".c/1.png"]
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         path = tmp_path / name
         Image.new("RGB", (8, 8), (number, 0, 0)).save(path, "png")
@@ -171,7 +177,9 @@ def test_a_damaged_image_is_named_with_what_to_do(damage: str, tmp_path: Path) -
     damaged = {"cut": content[: len(content) // 2], "text": b"hello", "empty": b""}
     path.write_bytes(damaged[damage])
     source = qc.data.images(tmp_path, 16)
-    message = r"Cannot read the image .*bad\.jpg: .*Take it out of the folder, or save it"
+    message = (
+        r"Cannot read the image .*bad\.jpg: .*Take it out of the folder, or save it"
+    )
     with pytest.raises(qc.CalibrationError, match=message):
         list(source)
 
@@ -193,7 +201,7 @@ def test_a_folder_without_images_says_what_was_found(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
-    with pytest.raises(qc.CalibrationError, match="Cannot read .*locked"):
+    with pytest.raises(qc.CalibrationError, match=r"Cannot read .*locked"):
         qc.data.images(tmp_path, 16)
 
 
@@ -223,12 +231,22 @@ def test_wrong_options_say_what_is_right(options: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("shape", "dtype", "options", "message"),
     [
-        ((1, 3, 32, 32), F32, {"size": 16}, "images of 32 × 32 pixels, but size.*16 × 16"),
+        (
+            (1, 3, 32, 32),
+            F32,
+            {"size": 16},
+            "images of 32 × 32 pixels, but size.*16 × 16",
+        ),
         ((1, 3, None, None), F32, {}, r"images of any size.*--image-size"),
         ((1, 3, 32, 3), F32, {}, "which axis has the channels: layout"),
         ((1, 3, 32, 32), F32, {"color": "gray"}, "3 channels, but gray has 1"),
         ((1, 3, 32, 32), F32, {"resize": 20}, "smaller than the crop of 32 × 32"),
-        ((1, 1, 32, 32), F32, {"mean": (0, 0, 0)}, "mean has 3 numbers, but gray has 1"),
+        (
+            (1, 1, 32, 32),
+            F32,
+            {"mean": (0, 0, 0)},
+            "mean has 3 numbers, but gray has 1",
+        ),
         ((1, 3, 32, 32), U8, {"mean": 0.5}, "whole numbers.*Leave out mean"),
         ((1, 3, 32, 32), np.dtype("int8"), {}, "int8 does not hold pixels"),
         ((1, 3, 32, 32), np.dtype("bool"), {}, "pixels are given as they are"),
@@ -250,7 +268,9 @@ def test_other_inputs_get_constants() -> None:
         InputSpec("extra", F32, (1,), required=False),
     ]
     images = [picture()]
-    with pytest.raises(qc.CalibrationError, match="also wants 'scale'.*--constant scale"):
+    with pytest.raises(
+        qc.CalibrationError, match=r"also wants 'scale'.*--constant scale"
+    ):
         load_samples(qc.data.images(images), specs)
     with pytest.raises(qc.CalibrationError, match="'scala', which is not an input"):
         load_samples(qc.data.images(images, constants={"scale": 1, "scala": 1}), specs)
@@ -282,5 +302,5 @@ def test_arrays_in_memory_are_bytes() -> None:
     np.testing.assert_array_equal(found[0].transpose(1, 2, 0), array)
     gray = only(qc.data.images([array[..., :1]], 16, color="gray", divide_by=1))
     np.testing.assert_array_equal(gray[0, 0], array[..., 0])
-    with pytest.raises(qc.CalibrationError, match="number 0.*array of float32"):
+    with pytest.raises(qc.CalibrationError, match=r"number 0.*array of float32"):
         list(qc.data.images([array.astype(np.float32)], 16))

@@ -115,7 +115,9 @@ def test_inputs_are_known_by_their_names(
     (sample,) = load_samples(qc.data.texts(["a b"], tokenizer), inputs)
     assert tuple(sample) == names
     assert sample[names[0]].tolist() == [[1, 3, 4, 2]]
-    assert [sample[n].tolist() for n in names[1:]] == [[[1] * 4], [[0] * 4]][: len(names) - 1]
+    assert [sample[n].tolist() for n in names[1:]] == [[[1] * 4], [[0] * 4]][
+        : len(names) - 1
+    ]
 
 
 def test_a_mask_may_be_of_floats_or_bools(tokenizer: Path) -> None:

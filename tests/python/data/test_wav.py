@@ -19,7 +19,9 @@ from quantcal.onnx import InputSpec, load_samples
 F32 = np.dtype("float32")
 
 
-def write_wave(path: Path, content: bytes, width: int, channels: int, rate: int) -> None:
+def write_wave(
+    path: Path, content: bytes, width: int, channels: int, rate: int
+) -> None:
     """Write whole numbers by Python's own writer."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
@@ -28,7 +30,9 @@ def write_wave(path: Path, content: bytes, width: int, channels: int, rate: int)
         file.writeframes(content)
 
 
-def write_form(path: Path, kind: int, bits: int, content: bytes, *, more: bytes = b"") -> None:
+def write_form(
+    path: Path, kind: int, bits: int, content: bytes, *, more: bytes = b""
+) -> None:
     """Write one channel of any form, with an odd chunk in front."""
     width = bits // 8
     form = struct.pack("<HHIIHH", kind, 1, 8000, 8000 * width, width, bits) + more
@@ -61,7 +65,8 @@ def test_whole_numbers_of_every_width_come_back(
     whole = whole[: len(whole) // channels * channels]
     offset = 128 if width == 1 else 0
     content = b"".join(
-        (number + offset).to_bytes(width, "little", signed=width > 1) for number in whole
+        (number + offset).to_bytes(width, "little", signed=width > 1)
+        for number in whole
     )
     write_wave(path, content, width, channels, 8000)
     header = read_header(path)
@@ -99,7 +104,9 @@ def test_a_tone_stays_the_same_tone_at_another_rate(old: int, new: int) -> None:
 
     found = resample(tone(old).astype(np.float32)[:, None], old, new)
     assert found.shape == (new, 1)
-    np.testing.assert_allclose(found[:, 0], tone(new), atol=3e-6)  # float32 at both ends
+    np.testing.assert_allclose(
+        found[:, 0], tone(new), atol=3e-6
+    )  # float32 at both ends
 
 
 def test_frequencies_above_the_limit_are_removed() -> None:
@@ -189,9 +196,13 @@ def test_a_damaged_file_is_named_with_what_to_do(
     if content == "adpcm":
         write_form(path, 2, 4, b"\0" * 10)
     else:
-        path.write_bytes({"cut": whole[:-9], "header": whole[:30]}.get(content, content))
+        path.write_bytes(
+            {"cut": whole[:-9], "header": whole[:30]}.get(content, content)
+        )
     source = qc.data.wav(tmp_path, sample_rate=8000)
-    with pytest.raises(qc.CalibrationError, match=rf"bad\.wav: .*{message}.*save it again"):
+    with pytest.raises(
+        qc.CalibrationError, match=rf"bad\.wav: .*{message}.*save it again"
+    ):
         list(source)
 
 
@@ -222,9 +233,11 @@ def test_other_inputs_get_constants(tmp_path: Path) -> None:
         InputSpec("state", F32, (2, None, 128)),
         InputSpec("sr", np.dtype("int64"), ()),
     ]
-    with pytest.raises(qc.CalibrationError, match="'state'.*--constant NAME=NUMBER"):
+    with pytest.raises(qc.CalibrationError, match=r"'state'.*--constant NAME=NUMBER"):
         load_samples(qc.data.wav(tmp_path, sample_rate=16000), specs)
-    source = qc.data.wav(tmp_path, sample_rate=16000, constants={"sr": 16000, "state": 0})
+    source = qc.data.wav(
+        tmp_path, sample_rate=16000, constants={"sr": 16000, "state": 0}
+    )
     (sample,) = load_samples(source, specs)
     assert sample["state"].shape == (2, 1, 128)
     assert sample["sr"] == 16000
