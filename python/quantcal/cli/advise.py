@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quantcal.cli.data_flags import DataFlags, reads_data
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
@@ -34,7 +34,8 @@ MetricOption = Annotated[
         metavar="python:MODULE:CALLABLE",
         show_default="the loss of the outputs",
         help="Your measure of quality, more is better. It is called with a sample's number, "
-        "its {input: array} and {output: array}, and returns a number.",
+        "its {input: array} and {output: array}, and returns a number. 'class-folders' is "
+        "the share of images whose class is right: their folders, in the order of names.",
     ),
 ]
 TimeOption = Annotated[
@@ -130,7 +131,7 @@ def advise(
         keep_float=keep_float,
         budget=budget,
         budget_of=budget_of,
-        metric=metric,
+        metric=metric_for(metric, source),
         times=times,
         time_limit=parse_seconds(time, "--time"),
         options=options,

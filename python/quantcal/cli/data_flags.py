@@ -159,6 +159,29 @@ class DataFlags:
         return "images" if any(name in images for name in self._raw) else None
 
 
+CLASS_FOLDERS = "class-folders"
+"""The name of the metric that takes the folders of images as their classes."""
+
+
+def metric_for(metric: str | None, source: object) -> Any:
+    """Return a metric as the library takes it: its name, or whether the class is right.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the samples are no images.
+    """
+    if metric != CLASS_FOLDERS:
+        return metric
+    if not isinstance(source, readers.ImageSource):
+        raise _bad(
+            f"{CLASS_FOLDERS} is for images in a folder for each class, with "
+            "--image-size. Give python:MODULE:CALLABLE for other samples.",
+            "--metric",
+        )
+    return source.is_right
+
+
 def reads_data(
     *, max_samples: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantcal.cli.data_flags import DataFlags, reads_data
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.errors import LIMIT_BROKEN
 from quantcal.cli.options import SAMPLES_FLAGS, JsonOption, ModelArgument
 from quantcal.cli.output import text
@@ -48,7 +48,9 @@ def evaluate(
             metavar="MODULE:CALLABLE",
             show_default="none",
             help="Your metric, called with a sample's number, its {input: array} and "
-            "{output: array}; it returns a number, or {name: number}. Means are shown.",
+            "{output: array}; it returns a number, or {name: number}. Means are shown. "
+            "'class-folders' is the share of images whose class is right: their folders, in "
+            "the order of names.",
         ),
     ] = None,
     layers: Annotated[
@@ -98,11 +100,12 @@ def evaluate(
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
           --metric mytask:is_right --max-drop 1
     """
+    source = data.source(samples)
     found = evaluate_models(
         float_model,
         quantized,
-        data.source(samples),
-        metric=metric,
+        source,
+        metric=metric_for(metric, source),
         layers=layers,
         progress=True,
     )

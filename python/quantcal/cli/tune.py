@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from quantcal.cli.advise import MetricOption, TimeOption
-from quantcal.cli.data_flags import DataFlags, reads_data
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
@@ -99,7 +99,7 @@ def tune(
         output,
         source,
         max_drop=max_drop,
-        metric=metric,
+        metric=metric_for(metric, source),
         times=times,
         time_limit=parse_seconds(time, "--time"),
         options=options,

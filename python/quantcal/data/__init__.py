@@ -6,9 +6,9 @@ before it is needed, then one sample at a time, in the order of names.
 
 Examples
 --------
->>> photos = qc.data.images("photos/", size=224, mean=(0.485, 0.456, 0.406),
-...                         std=(0.229, 0.224, 0.225))   # doctest: +SKIP
->>> qc.onnx.quantize("m.onnx", "m.int8.onnx", photos)    # doctest: +SKIP
+>>> photos = qc.data.images([np.zeros((60, 80, 3), np.uint8)] * 4, size=32, mean=0.5)
+>>> qc.onnx.quantize("model.onnx", "q.onnx", photos, strategy="mse").samples
+4
 """
 
 from quantcal.data.image_source import ImageSource, images

@@ -305,3 +305,36 @@ def test_a_damaged_image_names_the_file_and_keeps_no_output(tmp_path: Path) -> N
     assert done.code == 1
     assert "1.png: its content is not an image" in done.err
     assert not output.exists()
+
+
+def test_folders_of_classes_are_a_metric(tmp_path: Path) -> None:
+    gray = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 8])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])
+    weight = models.numpy_helper.from_array(
+        np.array([[1.0, -1.0]] * 64, np.float32), "w"
+    )
+    bias = models.numpy_helper.from_array(np.float32([0, 64]), "b")
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [gray], [output], [weight, bias])
+    opset = [helper.make_opsetid("", 17)]
+    model = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), model)
+    photos = tmp_path / "photos"
+    # Bright images are class 0. One of four is in the wrong folder.
+    for name, level in (("a/0", 250), ("a/1", 200), ("b/0", 10), ("b/1", 230)):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 12), level).save(photos / f"{name}.png")
+    data = ("--data", photos, "--image-size", 8)
+    quantized = tmp_path / "q.onnx"
+    done = call("quantize", model, "-o", quantized, *data, "-s", "minmax")
+    assert done.code == 0, done.err
+    metric = ("--metric", "class-folders")
+    done = call("evaluate", model, quantized, *data, *metric)
+    assert done.code == 0, done.err
+    assert "0.75 ±" in done.out
+    plain = call("evaluate", model, quantized, "--data", tmp_path / "x.npz", *metric)
+    assert plain.code == 2
+    assert "class-folders is for images" in unboxed(plain.err)
