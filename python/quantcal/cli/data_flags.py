@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from quantcal import data as readers
+from quantcal.cli.output.console import saying_warnings_at_once
 from quantcal.data.faults import FLAGS
 from quantcal.data.image_options import COLORS, FITS, LAYOUTS
 from quantcal.data.source import SampleSource
@@ -203,7 +204,8 @@ def reads_data(
         @wraps(command)
         def wrapper(**arguments: Any) -> None:
             raw = {name: arguments.pop(_argument(name)) for name in names}
-            command(**arguments, **{_PARAMETER: DataFlags(raw)})
+            with saying_warnings_at_once():
+                command(**arguments, **{_PARAMETER: DataFlags(raw)})
 
         wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {each.name: each.annotation for each in parameters}

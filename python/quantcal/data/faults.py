@@ -52,7 +52,7 @@ class Suggestion:
     def call(self) -> str:
         """Return the line as Python."""
         options = "".join(f", {k}={_python(v)}" for k, v in self.options.items())
-        return f"qc.data.{self.reader}({json.dumps(self.path)}{options})"
+        return f"qc.data.{self.reader}({_python(self.path)}{options})"
 
     def flags(self) -> list[str]:
         """Return the arguments of the command line, without the path."""
@@ -82,7 +82,9 @@ class UnfitDataError(CalibrationError):
 
 
 def _python(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return (
+        json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    )
 
 
 def _plain(value: Any) -> str:

@@ -94,6 +94,12 @@ def plan_images(spec: Input, options: ImageOptions) -> ImagePlan:
         raise CalibrationError(
             f"{wants}. Say which axis has the channels: layout (--layout) nchw or nhwc."
         )
+    known = find_layout(spec)
+    if known not in (None, layout) and any(shape[-3:]):
+        raise CalibrationError(
+            f"{wants}: its shape shows {known}, but layout (--layout) is {layout}. Leave it "
+            "out."
+        )
     channels = shape[-3] if layout == "nchw" else shape[-1]
     color = options.color or {1: "gray", 4: "rgba"}.get(channels or 3, "rgb")
     if channels not in (None, COLORS[color]):

@@ -95,7 +95,7 @@ def fill(constants: Mapping[str, Any], inputs: Sequence[Input]) -> dict[str, Arr
                 f"{describe_inputs(inputs)}."
             )
         spec = known[name]
-        if isinstance(value, (int, float)) and spec.shape is not None:
+        if np.ndim(value) == 0 and spec.shape is not None:
             shape = [1 if dim is None else dim for dim in spec.shape]
             found[name] = np.full(shape, value, spec.dtype)
         else:

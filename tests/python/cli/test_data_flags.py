@@ -297,6 +297,19 @@ def test_an_image_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
     assert output.read_bytes() == before
 
 
+def test_what_is_left_out_is_a_warning_of_the_command(tmp_path: Path) -> None:
+    net = models.conv_net()
+    net.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model, photos = save_model(tmp_path, net), save_photos(tmp_path)
+    output = tmp_path / "s.qcal"
+    done = call("observe", model, "-o", output, "--data", photos, *IMAGE_FLAGS)
+    assert done.code == 0
+    assert done.facts["samples"] == "1"
+    assert done.err == (
+        "warning: The model takes 2 images at a time: the last 1 of 3 are left out.\n"
+    )
+
+
 def test_a_damaged_image_names_the_file_and_keeps_no_output(tmp_path: Path) -> None:
     model, photos = save_model(tmp_path), save_photos(tmp_path)
     (photos / "1.png").write_bytes(b"damaged")

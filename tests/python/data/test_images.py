@@ -151,7 +151,8 @@ def test_the_orientation_of_a_camera_is_respected(tmp_path: Path) -> None:
 def test_images_of_every_kind_become_rgb(mode: str, tmp_path: Path) -> None:
     gray = np.asarray(picture(16, 16, bands=1))
     if mode == "I;16":
-        image = Image.fromarray(gray.astype(np.uint16) * 257)
+        low = np.random.default_rng(0).integers(0, 256, gray.shape, np.uint16)
+        image = Image.fromarray(gray.astype(np.uint16) * 256 + low)
         plain = Image.fromarray(gray)
     else:
         image = picture(16, 16).convert(mode)
@@ -239,6 +240,12 @@ def test_wrong_options_say_what_is_right(options: dict[str, Any], message: str) 
         ),
         ((1, 3, None, None), F32, {}, r"images of any size.*--image-size"),
         ((1, 3, 32, 3), F32, {}, "which axis has the channels: layout"),
+        (
+            (1, 3, None, None),
+            F32,
+            {"layout": "nhwc"},
+            "its shape shows nchw, but layout",
+        ),
         ((1, 3, 32, 32), F32, {"color": "gray"}, "3 channels, but gray has 1"),
         ((1, 3, 32, 32), F32, {"resize": 20}, "smaller than the crop of 32 × 32"),
         (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -81,6 +82,23 @@ def saying_warnings() -> Iterator[None]:
         yield
     for each in caught:
         say_warning(str(each.message))
+
+
+@contextmanager
+def saying_warnings_at_once() -> Iterator[None]:
+    """Print each warning of the library when it comes, as the command's; each text once."""
+    plain = warnings.showwarning
+
+    def show_warning(message: Any, category: Any, *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            say_warning(str(message))
+        else:
+            plain(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show_warning
+        yield
 
 
 def _say(message: str, style: str) -> None:
