@@ -17,22 +17,19 @@ from typing import Annotated, Any
 
 import typer
 
-from quantcal import data as readers
 from quantcal.cli.output.console import saying_warnings_at_once
-from quantcal.data.faults import FLAGS
-from quantcal.data.image_options import COLORS, FITS, LAYOUTS
-from quantcal.data.source import SampleSource
+from quantcal.data.option_names import COLORS, FITS, FLAGS, LAYOUTS
 
 PANEL = "Images, WAV files and texts"
 _PARAMETER = "data"
 _MAX_SAMPLES = "max_samples"
 
-_READERS: dict[str, tuple[str, Callable[..., SampleSource]]] = {
-    "images": ("size resize fit mean std divide_by layout color", readers.images),
-    "wav": ("sample_rate channels length", readers.wav),
-    "texts": ("tokenizer length", readers.texts),
+_READERS = {
+    "images": ["size", "resize", "fit", "mean", "std", "divide_by", "layout", "color"],
+    "wav": ["sample_rate", "channels", "length"],
+    "texts": ["tokenizer", "length"],
 }
-"""Reader → the options that only it and a few others take, and its function."""
+"""Reader → its options, without those that all have."""
 
 _SHARED = (_MAX_SAMPLES, "constants")
 _DECIDING = {"sample_rate": "wav", "tokenizer": "texts"}
@@ -58,19 +55,19 @@ _HELP: dict[str, tuple[Any, str, str, str]] = {
     "std": (str, "NUMBERS", "1", "What they are divided by then."),
     "layout": (
         _words("Layout", LAYOUTS),
-        "",
+        "|".join(LAYOUTS),
         "what the model's shape shows",
         "Where the channels are.",
     ),
     "color": (
         _words("Color", COLORS),
-        "",
+        "|".join(COLORS),
         "by the number of channels",
         "Order of the channels; models that were trained with OpenCV take bgr.",
     ),
     "fit": (
         _words("Fit", FITS),
-        "",
+        "|".join(FITS),
         "crop",
         "Scale the shorter side and cut out the middle, change the proportions, or fill "
         "the rest with gray.",
@@ -145,19 +142,20 @@ class DataFlags:
                 "texts (--tokenizer).",
                 flag,
             )
-        names, reader = _READERS[kind]
         for name in self._raw:
-            if name not in (*names.split(), *_SHARED):
+            if name not in (*_READERS[kind], *_SHARED):
                 raise _bad(f"It is not for {kind}. Leave it out.", FLAGS[name])
         values = {name: _value(name, raw) for name, raw in self._raw.items()}
-        return reader(path, **values)
+        from quantcal import data
+
+        return getattr(data, kind)(path, **values)
 
     def _kind(self) -> str | None:
         for name, kind in _DECIDING.items():
             if name in self._raw:
                 return kind
-        images = _READERS["images"][0].split()
-        return "images" if any(name in images for name in self._raw) else None
+        images = any(name in _READERS["images"] for name in self._raw)
+        return "images" if images else None
 
 
 CLASS_FOLDERS = "class-folders"
@@ -174,7 +172,9 @@ def metric_for(metric: str | None, source: object) -> Any:
     """
     if metric != CLASS_FOLDERS:
         return metric
-    if not isinstance(source, readers.ImageSource):
+    from quantcal.data import ImageSource
+
+    if not isinstance(source, ImageSource):
         raise _bad(
             f"{CLASS_FOLDERS} is for images in a folder for each class, with "
             "--image-size. Give python:MODULE:CALLABLE for other samples.",
@@ -203,7 +203,7 @@ def reads_data(
 
         @wraps(command)
         def wrapper(**arguments: Any) -> None:
-            raw = {name: arguments.pop(_argument(name)) for name in names}
+            raw = {name: arguments.pop(name) for name in names}
             with saying_warnings_at_once():
                 command(**arguments, **{_PARAMETER: DataFlags(raw)})
 
@@ -214,22 +214,18 @@ def reads_data(
     return change
 
 
-def _argument(name: str) -> str:
-    return f"data_{name}"  # as some commands have a `size` or `length` already
-
-
 def _parameter(name: str) -> inspect.Parameter:
     kind, metavar, shown, text = _HELP[name]
     option = typer.Option(
         FLAGS[name],
-        metavar=metavar or None,
+        metavar=metavar,
         show_default=shown,
         rich_help_panel=PANEL,
         help=text,
     )
     annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
-        _argument(name),
+        name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=annotation,

@@ -11,12 +11,29 @@ Examples
 4
 """
 
-from quantcal.data.image_source import ImageSource, images
-from quantcal.data.source import SampleSource
-from quantcal.data.text_source import texts
-from quantcal.data.wav_source import wav
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantcal._process.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from quantcal.data.image_source import ImageSource, images
+    from quantcal.data.source import SampleSource
+    from quantcal.data.text_source import texts
+    from quantcal.data.wav_source import wav
 
 __all__ = ["ImageSource", "SampleSource", "images", "texts", "wav"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "image_source": ["ImageSource", "images"],
+        "source": ["SampleSource"],
+        "text_source": ["texts"],
+        "wav_source": ["wav"],
+    },
+)
 
 
 def __dir__() -> list[str]:

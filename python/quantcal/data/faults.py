@@ -8,24 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quantcal._core import CalibrationError
-
-FLAGS = {
-    "size": "--image-size",
-    "resize": "--resize",
-    "fit": "--fit",
-    "mean": "--mean",
-    "std": "--std",
-    "divide_by": "--divide-by",
-    "layout": "--layout",
-    "color": "--color",
-    "sample_rate": "--sample-rate",
-    "channels": "--channels",
-    "tokenizer": "--tokenizer",
-    "length": "--length",
-    "max_samples": "--max-samples",
-    "constants": "--constant",
-}
-"""The flag of each option of a reader, on the command line."""
+from quantcal.data.option_names import FLAGS
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,8 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 from quantcal._text import shown
+from quantcal.data.option_names import COLORS, FITS, LAYOUTS
 from quantcal.data.source import as_count
-
-FITS = ("crop", "stretch", "pad")
-LAYOUTS = ("nchw", "nhwc")
-COLORS = {"rgb": 3, "bgr": 3, "gray": 1, "rgba": 4}
-"""Color → number of channels."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal.data.image_options import COLORS, ImageOptions
+from quantcal.data.image_options import ImageOptions
 from quantcal.data.inputs import Input, describe_input, is_float, is_integer
+from quantcal.data.option_names import COLORS
 
 _CHANNELS = (1, 3, 4)
 

@@ -14,9 +14,10 @@ from quantcal._core import CalibrationError
 from quantcal.data.folders import IMAGES, find_files
 from quantcal.data.image_arrays import fit_image, to_array
 from quantcal.data.image_files import open_image, require
-from quantcal.data.image_options import COLORS, ImageOptions, check_options
+from quantcal.data.image_options import ImageOptions, check_options
 from quantcal.data.image_plan import is_image, plan_images
 from quantcal.data.inputs import Array, Input, UsualInput, describe_input, needed
+from quantcal.data.option_names import COLORS
 from quantcal.data.source import (
     Bound,
     Named,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantcal.data.faults import Suggestion
+if TYPE_CHECKING:
+    from quantcal.data.faults import Suggestion
 
-_SAMPLES = ("--samples", "--data")
+
+_SAMPLES = ("--samples", "--data", "-i")
 
 
 def correct_line(arguments: Sequence[str], suggestion: Suggestion) -> str:

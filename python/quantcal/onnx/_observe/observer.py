@@ -62,7 +62,8 @@ def observe(
     samples
         An iterable of ``{input name: array}``, images, WAV files or texts of
         :mod:`quantcal.data`, a DataLoader of torch, a dataset of Hugging Face, an onnxruntime
-        ``CalibrationDataReader``, ``Samples``, or a path, which is opened as :func:`quantcal.onnx.load_samples` does.
+        ``CalibrationDataReader``, ``Samples``, or a path, which is opened as
+        :func:`quantcal.onnx.load_samples` does.
         They are read once, so a generator is enough. Inputs of types that numpy lacks,
         such as bfloat16, are arrays of ``ml_dtypes``.
     tensors
