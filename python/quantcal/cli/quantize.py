@@ -157,6 +157,8 @@ def quantize(
 
     Examples:
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/
+      $ quantcal quantize model.onnx -o model.int8.onnx --samples photos/ \\
+          --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/ \\
           -s mse -s '*attn*=minmax' --exclude '*head*'
       $ quantcal quantize model.onnx -o model.trt.onnx --samples calibration/ \\
