@@ -35,6 +35,7 @@ from quantcal._process.lazy import lazy_names
 if TYPE_CHECKING:
     from quantcal import blocks as blocks
     from quantcal import compat as compat
+    from quantcal import data as data
     from quantcal import demo as demo
     from quantcal import exporters as exporters
     from quantcal import onnx as onnx
@@ -99,6 +100,7 @@ __version__: str = _core.__version__
 _SUBMODULES = (
     "blocks",
     "compat",
+    "data",
     "demo",
     "exporters",
     "onnx",

@@ -31,7 +31,7 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
     TypeError
         If the elements are not of one of the accepted float types.
     """
-    array = _as_numpy(values)
+    array = as_numpy(values)
     if isinstance(array, np.ma.MaskedArray):
         array = array.compressed()
     if array.dtype.name == "bfloat16":
@@ -71,7 +71,14 @@ def as_float32(values: Any, /) -> NDArray[np.float32]:
         return np.asarray(array, dtype=np.float32, order="C")
 
 
-def _as_numpy(values: Any) -> NDArray[Any]:
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Return an array of any library as a numpy array, without a copy where possible.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be read.
+    """
     if isinstance(values, np.ndarray):
         return values
     torch = sys.modules.get("torch")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import (
@@ -32,11 +33,13 @@ _FLAGS = (
 )
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def advise(
     model: ModelArgument,
     *,
     samples: SamplesOption,
+    data: DataFlags,
     keep_float: Annotated[
         int | None,
         typer.Option(
@@ -98,15 +101,16 @@ def advise(
     from quantcal.onnx import advise as advise_model
 
     options = QuantizeOptions(**flags.values())
+    source = data.source(samples)
     if output is not None:
-        FileCheck(model, [samples]).check(output)
+        FileCheck(model, [source]).check(output)
     advice = advise_model(
         model,
-        samples,
+        source,
         keep_float=keep_float,
         budget=budget,
         budget_of=budget_of,
-        metric=metric,
+        metric=metric_for(metric, source),
         times=times,
         time_limit=parse_seconds(time_limit, "--time-limit"),
         progress=not is_quiet(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal.cli.output.console import say_warning
@@ -30,7 +30,7 @@ def warn_of_slow_integers(options: QuantizeOptions) -> None:
 def measured_cost(
     model: Path,
     output: Path,
-    samples: str | None,
+    samples: Any,
     options: QuantizeOptions,
     *,
     latency: bool,

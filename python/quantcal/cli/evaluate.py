@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.options import JsonOption, MetricOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from quantcal.onnx.evaluation import Evaluation
 
 
+@reads_data()
 def evaluate(
     float_model: ModelArgument,
     quantized: Annotated[
@@ -42,6 +44,7 @@ def evaluate(
             "calibration.",
         ),
     ],
+    data: DataFlags,
     metric: MetricOption = None,
     layers: Annotated[
         bool,
@@ -95,11 +98,12 @@ def evaluate(
     from quantcal.onnx.evaluation import evaluate as evaluate_models
 
     allowed = read_share(max_drop, "--max-drop")
+    source = data.source(samples)
     found = evaluate_models(
         float_model,
         quantized,
-        samples,
-        metric=metric,
+        source,
+        metric=metric_for(metric, source),
         layers=layers,
         progress=not is_quiet(),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.flags import Flags, flag_of, takes_flags
 from quantcal.cli.options import JsonOption, ModelArgument, ResumeOption, SamplesOption
 from quantcal.cli.output import records, text
@@ -38,6 +39,7 @@ OBSERVE_FLAGS = (
 _NODES = flag_of("target").panel
 
 
+@reads_data()
 @takes_flags(*OBSERVE_FLAGS)
 def observe(
     model: ModelArgument,
@@ -52,6 +54,7 @@ def observe(
         ),
     ],
     samples: SamplesOption,
+    data: DataFlags,
     flags: Flags,
     tensor: Annotated[
         list[str] | None,
@@ -91,12 +94,13 @@ def observe(
 
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
-    files = FileCheck(model, [samples, resume])
+    source = data.source(samples)
+    files = FileCheck(model, [source, resume])
     files.check(output)
     settings = flags.raw("mantissa_bits", "on_nonfinite")
     earlier, checkpoint = open_checkpoint(resume, output, settings)
     started = time.perf_counter()
-    counted = Counted(load_samples(samples, model))
+    counted = Counted(load_samples(source, model))
     calibrator = observe_model(
         model,
         counted,

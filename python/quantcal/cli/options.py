@@ -28,7 +28,8 @@ StatsArgument = Annotated[
     ),
 ]
 SAMPLES_HELP = (
-    "Calibration samples: a folder of .npz files, one per sample, with the input names as "
+    "Calibration samples: a folder of images, of WAV files, or a file of texts, with the "
+    "options for them. Or a folder of .npz files, one per sample, with the input names as "
     "keys; a single .npz; or .npy files for a model with one input. "
     "python:MODULE:CALLABLE yields {input name: array}. 100 to 1000 typical samples are "
     "usual."
@@ -110,7 +111,8 @@ MetricOption = Annotated[
         show_default="the loss of the outputs",
         help="Your measure of quality, more is better. It is called with a sample's number, "
         "its {input: array} and {output: array}, and returns a number. For `evaluate` it may "
-        "return {name: number} too.",
+        "return {name: number} too. 'class-folders' is the share of images whose class is "
+        "right: their folders, in the order of names.",
     ),
 ]
 MaxDropOption = Annotated[

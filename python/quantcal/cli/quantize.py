@@ -18,6 +18,7 @@ from quantcal.cli.checks import (
     naming,
 )
 from quantcal.cli.costs import measured_cost, warn_of_slow_integers
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import (
@@ -130,12 +131,14 @@ LatencyOption = Annotated[
 ]
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def quantize(
     model: ModelArgument,
     *,
     output: OutputOption,
     samples: OptionalSamplesOption = None,
+    data: DataFlags,
     from_: FromOption = None,
     config: ConfigOption = None,
     flags: Flags,
@@ -154,6 +157,8 @@ def quantize(
 
     Examples:
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/
+      $ quantcal quantize model.onnx -o model.int8.onnx --samples photos/ \\
+          --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/ \\
           -s mse -s '*attn*=minmax' --exclude '*head*'
       $ quantcal quantize model.onnx -o model.trt.onnx --samples calibration/ \\
@@ -179,11 +184,12 @@ def quantize(
     _refuse_unused(flags, options, made, others)
     beside = config_beside(output, config) if save_config else None
     strategies = flags.raw("strategy")["--strategy"] or ()
-    files = FileCheck(model, [samples, from_, config, resume], strategies)
+    data_source = data.source(samples)
+    files = FileCheck(model, [data_source, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
     report = partial(
-        _report, model, samples, options, source=from_, latency=latency, json_=json_
+        _report, model, data_source, options, source=from_, latency=latency, json_=json_
     )
     if latency:
         warn_of_slow_integers(options)
@@ -211,7 +217,7 @@ def quantize(
         result, kept = _quantize(
             model,
             output,
-            samples,
+            data_source,
             values,
             calibrator,
             checkpoint,
@@ -229,7 +235,7 @@ def quantize(
 def _quantize(
     model: Path,
     output: Path,
-    samples: str | None,
+    samples: Any,
     values: Mapping[str, Any],
     calibrator: Calibrator,
     checkpoint: Checkpoint | None,
@@ -268,7 +274,7 @@ def _quantize(
 
 def _report(
     model: Path,
-    samples: str | None,
+    samples: Any,
     options: QuantizeOptions,
     done: QuantizeResult | WriteResult,
     kept: Sequence[Path],

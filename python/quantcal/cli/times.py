@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, reads_data
 from quantcal.cli.options import JsonOption, LimitOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_warning, show, stdout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from quantcal.onnx import NodeTime, NodeTimes
 
 
+@reads_data(max_samples=False)
 def times(
     float_model: ModelArgument,
     quantized: Annotated[
@@ -37,6 +39,7 @@ def times(
             help="Samples to run, as for `quantcal quantize`. Their shapes decide the times.",
         ),
     ],
+    data: DataFlags,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -84,13 +87,14 @@ def times(
     """
     from quantcal.onnx import FileCheck, measure_times
 
-    checks = [FileCheck(float_model, [samples]), FileCheck(quantized)]
+    source = data.source(samples)
+    checks = [FileCheck(float_model, [source]), FileCheck(quantized)]
     for check in checks if output is not None else ():
         check.check(output)  # type: ignore[arg-type]
     found = measure_times(
         float_model,
         quantized,
-        samples,
+        source,
         rounds=rounds,
         max_samples=max_samples,
         threads=threads,

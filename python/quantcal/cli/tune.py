@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
 from quantcal.cli.options import (
@@ -38,12 +39,14 @@ _FLAGS = (
 )
 
 
+@reads_data()
 @takes_flags(*_FLAGS)
 def tune(
     model: ModelArgument,
     *,
     output: OutputOption,
     samples: SamplesOption,
+    data: DataFlags,
     max_drop: MaxDropOption = "1%",
     metric: MetricOption = None,
     time_limit: TimeLimitOption = None,
@@ -78,7 +81,8 @@ def tune(
     from quantcal.report.pareto import check_picture, save_pareto
 
     options = QuantizeOptions(**flags.values())
-    files = FileCheck(model, [samples, times])
+    source = data.source(samples)
+    files = FileCheck(model, [source, times])
     files.check(output)
     if plot is not None:
         files.check(plot)
@@ -86,9 +90,9 @@ def tune(
     result = tune_model(
         model,
         output,
-        samples,
+        source,
         max_drop=read_share(max_drop, "--max-drop") or 0.0,
-        metric=metric,
+        metric=metric_for(metric, source),
         times=times,
         time_limit=parse_seconds(time_limit, "--time-limit"),
         progress=not is_quiet(),

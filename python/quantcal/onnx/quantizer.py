@@ -80,9 +80,11 @@ def quantize(
         The path of the new model. The file is replaced when the model is complete and
         checked; of a link, what it points at. It must not be a file that the run reads.
     samples
-        Calibration samples: an iterable of ``{input name: array}``, an onnxruntime
-        ``CalibrationDataReader``, ``Samples``, or a path as for
-        :func:`quantcal.onnx.load_samples`. They are read once. With a ``calibrator`` that
+        Calibration samples: an iterable of ``{input name: array}``, images, WAV files or
+        texts of :mod:`quantcal.data`, a DataLoader of torch, a dataset of Hugging Face, an
+        onnxruntime ``CalibrationDataReader``, ``Samples``, or a path as for
+        :func:`quantcal.onnx.load_samples`. Labels behind the inputs of a tuple are left
+        out. Samples are read once. With a ``calibrator`` that
         has observed this model already they are not needed: no sample runs then. With a
         fixed strategy the model is the same, to the byte; ``"auto"`` cannot try anything
         then and takes ``"mse"``. Without samples the float forms are compared on

@@ -18,7 +18,16 @@ import pytest
 
 import quantcal as qc
 
-OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"]
+OPTIONAL = [
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "typer",
+    "rich",
+    "matplotlib",
+    "PIL",
+    "tokenizers",
+]
 
 NAMES = {
     "ACIQ",
@@ -52,6 +61,7 @@ NAMES = {
 SUBMODULES = {
     "blocks",
     "compat",
+    "data",
     "demo",
     "exporters",
     "onnx",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantcal.cli.parsing.common import is_quiet
 
@@ -76,6 +76,33 @@ def saying_warnings() -> Iterator[None]:
         yield
     for each in caught:
         say_warning(str(each.message))
+
+
+@contextmanager
+def saying_warnings_at_once() -> Iterator[None]:
+    """Print each warning of the library when it comes, as the command's; each text once."""
+    plain = warnings.showwarning
+
+    def show_warning(message: Any, category: Any, *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            say_warning(str(message))
+        else:
+            plain(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show_warning
+        yield
+
+
+def say_line(line: str, remark: str) -> None:
+    """Print a command that can be copied, and a remark about it."""
+    from rich.text import Text
+
+    out = _console(stderr=True, quiet=False)
+    out.print(Text(f"  {line}", style="bold"), soft_wrap=True)
+    if remark:
+        say(remark, "red")
 
 
 def say(message: str, style: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from typing import Any
 
 import typer
@@ -26,8 +27,20 @@ from quantcal.cli.parsing.usage import UsageError, reword, suggest_command
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
+_TYPED = "quantcal.typed"
+_SAMPLES = re.compile("--data(?==|$)")
+
+
 class Command(TyperCommand):
     """One command, with help that needs no other package."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; `--data`, as many tools call it, is `--samples`."""
+        known = {name for p in self.params for name in p.opts}
+        if "--samples" in known:
+            args = [_SAMPLES.sub("--samples", arg) for arg in args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what follows the command's name in its usage."""
@@ -92,6 +105,12 @@ class Commands(TyperGroup):
             suggest_command(error, args[0])
             raise
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what was typed, for errors that show how it would be right."""
+        ctx.meta[_TYPED] = list(args)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
@@ -113,7 +132,10 @@ class Commands(TyperGroup):
             if (getattr(error, "name", None) or "").startswith("rich"):
                 raise  # without it nothing can be printed
             # Quoted errors of onnx and onnxruntime have many lines.
-            _say_error(" ".join(str(error).split()))
+            fault = getattr(error, "fault", error)
+            _say_error(" ".join(str(fault).split()))
+            if hasattr(error, "suggestion"):
+                _say_line(ctx.meta.get(_TYPED, ()), error.suggestion)
         raise typer.Exit(ERROR)
 
 
@@ -125,6 +147,14 @@ def _say(message: str, style: str) -> None:
     with deferred():
         from quantcal.cli.output.console import say
     say(message, style)
+
+
+def _say_line(typed: list[str], suggestion: Any) -> None:
+    """Print the command that would read the data."""
+    from quantcal.cli.output.console import say_line
+    from quantcal.cli.output.corrected_line import correct_line
+
+    say_line(correct_line(typed, suggestion), suggestion.remark)
 
 
 def _of_system(error: OSError) -> str:

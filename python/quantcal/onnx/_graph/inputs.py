@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal.data.suggestions import save_line
 from quantcal.onnx._graph.element_types import ML_DTYPES
 
 Feed = dict[str, Any]
@@ -73,7 +74,8 @@ def check_feed(feed: object, inputs: Sequence[InputSpec], where: str) -> Feed:
     if missing:
         raise CalibrationError(
             f"{where} has no input {', '.join(map(repr, missing))}. "
-            f"It has {sorted(map(str, feed))}; the model takes {listed}."
+            f"It has {sorted(map(str, feed))}; the model takes {listed}. Save each sample "
+            f"with these names: {save_line(inputs)}."
         )
     unknown = [name for name in feed if name not in known]
     if unknown:

@@ -60,8 +60,10 @@ def observe(
         A path, bytes or ``onnx.ModelProto``. It is not changed. Models above 2 GB have
         external data. Give such a model as a path; its weights are memory-mapped.
     samples
-        An iterable of ``{input name: array}``, an onnxruntime ``CalibrationDataReader``,
-        ``Samples``, or a path, which is opened as :func:`quantcal.onnx.load_samples` does.
+        An iterable of ``{input name: array}``, images, WAV files or texts of
+        :mod:`quantcal.data`, a DataLoader of torch, a dataset of Hugging Face, an onnxruntime
+        ``CalibrationDataReader``, ``Samples``, or a path, which is opened as
+        :func:`quantcal.onnx.load_samples` does.
         They are read once, so a generator is enough. Inputs of types that numpy lacks,
         such as bfloat16, are arrays of ``ml_dtypes``.
     tensors

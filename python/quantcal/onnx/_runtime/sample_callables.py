@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal.data.batches import read_feeds
+from quantcal.data.source import SampleSource
+from quantcal.onnx._graph.inputs import InputSpec
 
 
 def load_callable(spec: str) -> Callable[..., Any]:
@@ -40,8 +43,12 @@ def load_callable(spec: str) -> Callable[..., Any]:
     return function
 
 
-def samples_of(spec: str) -> Callable[[], Iterator[tuple[str, object]]]:
+def samples_of(
+    spec: str, inputs: Sequence[InputSpec]
+) -> Callable[[], Iterator[tuple[str, object]]]:
     """Return what yields the samples of a callable, each with the text that named it.
+
+    What it returns may have any form that the library takes from Python.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def samples_of(spec: str) -> Callable[[], Iterator[tuple[str, object]]]:
                     f"{spec!r} returned a {type(made).__name__}; expected an iterable "
                     "of {input name: array}."
                 )
-            for feed in made:
+            for feed in _feeds(made, inputs):
                 yield spec, feed
                 index += 1
         except CalibrationError:
@@ -71,6 +78,12 @@ def samples_of(spec: str) -> Callable[[], Iterator[tuple[str, object]]]:
             ) from error
 
     return start
+
+
+def _feeds(made: Iterable[Any], inputs: Sequence[InputSpec]) -> Iterator[object]:
+    if isinstance(made, SampleSource):
+        return (feed for _, feed in made.bind(inputs).start())
+    return read_feeds(made, inputs)
 
 
 def _describe(error: Exception) -> str:

@@ -10,32 +10,37 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 from quantcal._io.file_kinds import kind_of
+from quantcal.data.inputs import describe_inputs
+from quantcal.data.suggestions import describe_path, unfit
 from quantcal.onnx._graph.inputs import Feed, InputSpec
 
 KINDS = {".npz", ".npy"}
 """The endings of files that hold samples."""
 
 _CALLABLE = (
-    "Images and other files need code of yours that prepares them: "
-    "python:module:callable, which returns or yields {input name: array}."
+    "Other files need code of yours that prepares them: python:module:callable, which "
+    "returns or yields {input name: array}."
 )
 
 
-def find_sample_files(path: Path) -> list[Path]:
+def find_sample_files(path: Path, specs: Sequence[InputSpec]) -> list[Path]:
     """Return a file, or the files of a folder, that hold samples.
 
     Raises
     ------
     CalibrationError
-        When there is none; says what to give instead.
+        When there is none; says what the model wants, and the line that would give it.
     """
     if path.is_dir():
         files = [p for p in path.iterdir() if p.is_file() and p.name[0] != "."]
         samples = [p for p in files if p.suffix.lower() in KINDS]
         if not samples:
-            raise CalibrationError(
-                f"{path} holds no .npz or .npy file ({len(files)} other files). "
-                f"{_CALLABLE}"
+            held = describe_path(path)
+            raise unfit(
+                path,
+                specs,
+                f"{path} holds no .npz or .npy file, but {held}.",
+                _CALLABLE,
             )
         return samples
     if not path.exists():
@@ -43,7 +48,8 @@ def find_sample_files(path: Path) -> list[Path]:
         hint = f" Is python:{path} meant?" if module else ""
         raise CalibrationError(
             f"{path} does not exist.{hint} Give a .npz or .npy file, a folder of them, "
-            "or python:module:callable."
+            "or python:module:callable; or a folder of images, of WAV files, or a file of "
+            f"texts. The model wants {describe_inputs(specs)}."
         )
     if path.suffix.lower() == ".qcal":
         raise CalibrationError(
@@ -51,7 +57,8 @@ def find_sample_files(path: Path) -> list[Path]:
             "calibrator=quantcal.load(path)."
         )
     if path.suffix.lower() not in KINDS:
-        raise CalibrationError(f"{path} is neither a .npz nor a .npy file. {_CALLABLE}")
+        fault = f"{path} is neither a .npz nor a .npy file."
+        raise unfit(path, specs, fault, _CALLABLE)
     return [path]
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal.data.batches import changes_count, hint_for, read_feeds
+from quantcal.data.source import SampleSource
 from quantcal.onnx._graph.inputs import Feed, InputSpec, check_feed
 from quantcal.onnx._runtime.sample_callables import samples_of
 from quantcal.onnx._runtime.sample_files import find_sample_files, read_sample
@@ -72,9 +74,9 @@ class Samples:
 
 
 def load_samples(
-    source: str | os.PathLike[str], inputs: Model | Sequence[InputSpec]
+    source: str | os.PathLike[str] | SampleSource, inputs: Model | Sequence[InputSpec]
 ) -> Samples:
-    """Open calibration samples: a file, a folder of files, or a Python callable.
+    """Open calibration samples: a file, a folder, a callable, or images, WAV and texts.
 
     Parameters
     ----------
@@ -83,7 +85,8 @@ def load_samples(
         of a model with one input), or a folder of either, in the order of names. Or
         ``"python:module:callable"``: the callable takes no arguments and returns an
         iterable of samples; the current directory is importable. Files of numpy lose the
-        types bfloat16 and those below 16 bits; the model's type is taken for them.
+        types bfloat16 and those below 16 bits; the model's type is taken for them. Or the
+        result of a function of :mod:`quantcal.data`, which makes samples of other files.
     inputs
         What the samples are checked against: specifications, or a model (path, bytes or
         ModelProto), which has them.
@@ -100,12 +103,15 @@ def load_samples(
         file is damaged or a sample does not fit the model.
     """
     specs = _as_specs(inputs)
+    if isinstance(source, SampleSource):
+        bound = source.bind(specs)
+        return Samples(bound.start, specs, count=bound.count, files=source.files)
     text = os.fspath(source)
     if text.startswith("python:"):
-        return Samples(samples_of(text), specs)
+        return Samples(samples_of(text, specs), specs)
     path = Path(text)
     try:
-        files = sorted(find_sample_files(path))
+        files = sorted(find_sample_files(path, specs))
     except OSError as error:
         raise CalibrationError(
             f"Cannot read {path}: {error.strerror or error}."
@@ -131,12 +137,15 @@ def load_samples(
 def as_samples(samples: object, inputs: Model | Sequence[InputSpec]) -> Samples:
     """Accept what callers hold: a path, Samples, a data reader, or any iterable of samples.
 
+    Samples of torch and of Hugging Face's datasets have other forms than
+    ``{input name: array}``; :func:`quantcal.data.batches.read_feeds` changes them.
+
     A list, or any other object whose ``iter`` starts afresh, can be read more than
     once; a generator cannot. An onnxruntime ``CalibrationDataReader`` can when it has a
     working ``rewind``.
     """
     specs = _as_specs(inputs)
-    if isinstance(samples, (str, os.PathLike)):
+    if isinstance(samples, (str, os.PathLike, SampleSource)):
         return load_samples(samples, specs)
     if isinstance(samples, Samples):
         return samples.checked_against(specs)
@@ -146,15 +155,16 @@ def as_samples(samples: object, inputs: Model | Sequence[InputSpec]) -> Samples:
         raise CalibrationError(
             f"The samples are a {type(samples).__name__}; expected an iterable of "
             "{input name: array} (put a single sample into a list), an onnxruntime "
-            "CalibrationDataReader, or the path of saved samples."
+            f"CalibrationDataReader, or the path of saved samples.{hint_for(samples)}"
         )
     items = samples
 
     def start() -> Iterator[tuple[str, object]]:
-        return (("", feed) for feed in items)
+        return (("", feed) for feed in read_feeds(items, specs))
 
     once = isinstance(samples, Iterator)
-    return Samples(start, specs, count=_length(samples), rewindable=not once)
+    count = None if changes_count(samples) else _length(samples)
+    return Samples(start, specs, count=count, rewindable=not once)
 
 
 def _as_specs(inputs: Model | Sequence[InputSpec]) -> tuple[InputSpec, ...]:

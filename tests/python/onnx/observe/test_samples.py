@@ -104,7 +104,7 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(qc.CalibrationError, match=r"holds no \.npz or \.npy file"):
         load_samples(tmp_path, ONE)
     (tmp_path / "line.png").touch()
-    with pytest.raises(qc.CalibrationError, match=r"1 other.*python:module:callable"):
+    with pytest.raises(qc.CalibrationError, match=r"1 image\..*python:module:callable"):
         load_samples(tmp_path, ONE)
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(qc.CalibrationError, match=r"data\.csv is neither"):
