@@ -26,6 +26,7 @@ from quantcal.onnx._choose.pick import compare, settle_tie
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
 from quantcal.onnx._choose.small_nodes import CLEARLY, find_small_nodes
 from quantcal.onnx._choose.started_run import Started, trial_bits
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
@@ -61,6 +62,8 @@ class _Task:
     bits: WeightBits
     samples: KeptSamples
     folds: Folds
+    until: float | None = None  # a time of time.monotonic
+    improve: bool = True
 
     @property
     def halves(self) -> tuple[list[int], list[int]]:
@@ -75,6 +78,9 @@ def choose_ranges(
     policy: Policy,
     bits: WeightBits,
     report: Callable[[str], None] = lambda _: None,
+    *,
+    until: float | None = None,
+    improve: bool = True,
 ) -> Choice | None:
     """Choose the strategies of all tensors whose rule is ``auto``.
 
@@ -86,6 +92,11 @@ def choose_ranges(
     bits : WeightBits
     report : callable
         Gets the name of each step when it begins.
+    until : float, optional
+        The time of ``time.monotonic`` at which to stop with the best so far. The time of
+        ``auto`` may end earlier.
+    improve : bool
+        Whether to try changes to the best strategy.
 
     Returns
     -------
@@ -98,7 +109,9 @@ def choose_ranges(
         return None
     started = time.perf_counter()
     folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
-    task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
+    ends = [until, None if auto.time is None else time.monotonic() + auto.time]
+    until = min((end for end in ends if end is not None), default=None)
+    task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds, until, improve)
     try:
         with ExitStack() as stack:
             choice = _choose(task, stack, report)
@@ -123,9 +136,12 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     float_outputs(task.run.prepared, task.samples, judge)
     trials = Trials(session, task.samples, judge)
     report("Comparing strategies")
-    grids = {name: task.folds.grids(each, session) for name, each in policies.items()}
-    losses, damages = compare(trials, grids)
-    if task.run.parts:
+    grids: dict[str, list[Grids]] = {}
+    for name, each in policies.items():
+        if not grids or not is_late(task.until):
+            grids[name] = task.folds.grids(each, session)
+    losses, damages = compare(trials, grids, task.until)
+    if task.run.parts and not is_late(task.until):
         losses = settle_tie(
             trials, losses, damages, lambda n: task.folds.whole(policies[n], session)
         )
@@ -142,13 +158,12 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         loss=loss,
         runs=trials.runs,
     )
-    limit = task.auto.time
-    until = None if limit is None else time.monotonic() + limit
-    if loss == 0 or limit == 0 or not task.run.parts:
+    done = loss == 0 or not task.improve or not task.run.parts
+    if done or is_late(task.until):
         return choice
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
-    if _is_late(until):
+    if is_late(task.until):
         return choice
     report("Trying small nodes in float")
     choice = _without_small(task, choice, judge, suspects)
@@ -162,17 +177,18 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
     current, improved = improve(
-        trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
+        trials,
+        best,
+        finalists,
+        several,
+        runs=_RUNS * len(task.samples),
+        until=task.until,
     )
     choice = _finish(task, trials, choice, current, improved, suspects)
-    if _is_late(until):
+    if is_late(task.until):
         return choice
     report("Trying corrected biases")
     return _with_biases(task, choice, judge)
-
-
-def _is_late(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
 
 
 def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
@@ -213,7 +229,7 @@ def _without_small(
     joint = JointTrials(begun, task.samples, judge, folded=True)
     names = run.prepared.plan.tensors
     found = find_small_nodes(
-        run.prepared, joint, task.halves, suspects, names, counts, share
+        run.prepared, joint, task.halves, suspects, names, counts, share, task.until
     )
     choice = replace(choice, runs=choice.runs + joint.runs)
     if not found.exclude:
@@ -258,6 +274,7 @@ def _suspects(
             grids,
             samples[::step],
             runs=_SUSPECT_RUNS * len(task.samples),
+            until=task.until,
         )
     trials.runs += other.runs
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials, interval
 
@@ -41,7 +42,9 @@ class StrategyLoss:
 
 
 def compare(
-    trials: Trials, grids: Mapping[str, Sequence[Grids]]
+    trials: Trials,
+    grids: Mapping[str, Sequence[Grids]],
+    until: float | None = None,
 ) -> tuple[list[StrategyLoss], dict[str, NDArray[np.float64]]]:
     """Return the losses of candidates, and the damage of the finalists.
 
@@ -52,15 +55,23 @@ def compare(
     trials : Trials
     grids : mapping of str to sequence of float32 array
         Candidate → its grids for each fold.
+    until : float, optional
+        The time of ``time.monotonic`` after which only the best so far runs on. The first
+        candidate is always compared.
     """
     first, rest = _divide(trials)
-    early = {name: trials.damage(each, first) for name, each in grids.items()}
+    early: dict[str, NDArray[np.float64]] = {}
+    for name, each in grids.items():
+        if not early or not is_late(until):
+            early[name] = trials.damage(each, first)
     losses = {name: trials.judge.loss(damage, first) for name, damage in early.items()}
-    best = min(losses.values())
+    leader = min(losses, key=losses.__getitem__)
+    best = losses[leader]
     found, damages = [], {}
     for name, begun in early.items():
         damage, samples = begun, first
-        if rest and not trials.judge.is_hopeless(losses[name], best):
+        goes_on = name == leader or not is_late(until)
+        if rest and goes_on and not trials.judge.is_hopeless(losses[name], best):
             damage = np.concatenate([begun, trials.damage(grids[name], rest)])
             samples = [*first, *rest]
         if len(samples) == len(trials.samples):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
+from quantcal.onnx._choose.time_limit import is_late
 
 if TYPE_CHECKING:
     from quantcal.onnx._choose.joint_trials import JointTrials
@@ -44,6 +45,7 @@ def find_small_nodes(
     names: Sequence[str],
     counts: Mapping[str, int],
     share: float,
+    until: float | None = None,
 ) -> SmallNodes:
     """Find small nodes to leave in float.
 
@@ -61,12 +63,16 @@ def find_small_nodes(
         Node → its multiply-adds.
     share : float
         The largest share of the multiply-adds that may stay in float.
+    until : float, optional
+        The time of ``time.monotonic`` after which nothing is tried.
     """
     proposing, confirming = halves
     chosen: tuple[str, ...] = ()
     losses = trials.loss((), proposing), trials.loss((), confirming)
     first = losses[1]
     for nodes in _proposals(prepared, suspects, names, counts):
+        if is_late(until):
+            break
         exclude = tuple(dict.fromkeys((*chosen, *nodes)))
         if len(exclude) == len(chosen) or not _is_small(
             prepared, exclude, counts, share
