@@ -309,7 +309,9 @@ class _Work:
             for each in CANDIDATES
         }
         formats = prepared.plan.formats
-        if prepared.options.target == "onnxruntime" and {*formats.values()} <= {*_WIDE}:
+        integers = {*formats.values()} <= {*_WIDE}
+        ort = prepared.options.target == "onnxruntime"
+        if session.takes_wider and ort and integers:
             wide = {name: _WIDE[format] for name, format in formats.items()}
             other = replace(prepared, plan=replace(prepared.plan, formats=wide))
             run = self.begun.run
