@@ -24,6 +24,9 @@ _FLAGS = (
     "weight_strategy",
     "block_size",
     "per_channel",
+    "reduce_range",
+    "cpu",
+    "corrections",
 )
 
 MetricOption = Annotated[
@@ -87,11 +90,27 @@ def advise(
         typer.Option(
             "--times",
             metavar="FILE",
-            show_default="none",
+            show_default="measured here",
             help="Times of nodes from `quantcal times`, on the machine that deploys. Nodes "
             "that integers do not make faster are named.",
         ),
     ] = None,
+    no_times: Annotated[
+        bool,
+        typer.Option(
+            "--no-times",
+            help="Measure no times. They are not measured either for another target or "
+            "--cpu than this machine.",
+        ),
+    ] = False,
+    no_remedies: Annotated[
+        bool,
+        typer.Option(
+            "--no-remedies",
+            help="Only find the nodes. Trying corrections of the whole model takes about as "
+            "long as quantizing it several times.",
+        ),
+    ] = False,
     flags: Flags,
     output: Annotated[
         Path | None,
@@ -110,6 +129,7 @@ def advise(
 
     Quantizes nodes alone, all else in float, and leaves the guilty ones in float
     step by step. Half of the samples propose a step, the other half confirm it.
+    Then tries corrections of the whole model.
 
     Examples:
       $ quantcal advise model.onnx --samples calibration/
@@ -118,8 +138,11 @@ def advise(
           --config keep.toml
     """
     options = QuantizeOptions(**flags.values())
+    if times is not None and no_times:
+        raise typer.BadParameter("Give --times or --no-times, not both.")
     if output is not None:
-        FileCheck(model, [samples]).check(output)
+        FileCheck(model, [samples, times]).check(output)
+    here = options.target == "onnxruntime" and options.cpu == "auto"
     advice = advise_model(
         model,
         samples,
@@ -127,7 +150,8 @@ def advise(
         budget=budget,
         budget_of=budget_of,
         metric=metric,
-        times=times,
+        times=times or ("measure" if here and not no_times else None),
+        remedies=not no_remedies,
         time_limit=parse_seconds(time, "--time"),
         options=options,
     )

@@ -28,6 +28,7 @@ _FLAGS = (
     "per_channel",
     "reduce_range",
     "cpu",
+    "corrections",
 )
 BROKEN = 3
 """The exit code when the model does not keep the promise."""
