@@ -109,6 +109,9 @@ class Advice:
     remedies
         What was tried on the whole model, each alone and with nothing more in float, the
         lowest loss first.
+    strategy
+        The strategy or policy for all tensors that was chosen among several. Empty where
+        the caller gave it.
     """
 
     loss: float
@@ -121,6 +124,7 @@ class Advice:
     notes: tuple[str, ...] = ()
     noun: str = "node"
     remedies: tuple[Remedy, ...] = ()
+    strategy: str = ""
 
     def __post_init__(self) -> None:
         worst_first = sorted(self.tensors, key=lambda t: -_damage(t))
@@ -140,6 +144,10 @@ class Advice:
         if self.method:
             measured += f" ({self.method})"
         lines.append(f"{measured}, {plural(self.samples, 'sample')}")
+        if self.strategy:
+            lines.append(
+                f"strategy: {self.strategy} lost least of those that were tried"
+            )
         if self.exclude and self.float_share:
             kept = ", ".join(
                 f"{share(v)} of the {k}" for k, v in self.float_share.items()

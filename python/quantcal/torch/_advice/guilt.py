@@ -69,7 +69,7 @@ class Evidence:
         self, shared: Sequence[SharedInput], choice: FloatChoice, *, remedies: bool
     ) -> tuple[tuple[GuiltyTensor, ...], bool]:
         """Return the guilty inputs, and whether the time sufficed for all remedies."""
-        names = list(self.trial.tables)
+        names = [each.name for each in shared]
         loss = choice.loss_screened
         by_name = {each.name: each for each in shared}
         guilty = [
