@@ -103,7 +103,7 @@ class StrategyChoice:
     Parameters
     ----------
     trial
-        Gets the ranges of all candidates under names of their own.
+        Gets the ranges of all candidates, under separate names.
     seen
         The histograms.
     tables
