@@ -128,8 +128,8 @@ def tune(
                 f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
                 f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
             )
-        begun, small = _with_choice(begun, metric, until)
-        task = _Task(model, asked, begun, small, kept, held, metric, allowed, until)
+        chosen = _with_choice(begun, asked, metric, until, held)
+        task = _Task(model, *chosen, kept, held, metric, allowed, until)
         on_run = stack.enter_context(count_runs("Tuning", show=progress))
         return _write(task, output, _search(task, known, stack, on_run))
 
@@ -170,18 +170,31 @@ class _Found:
 
 
 def _with_choice(
-    begun: Started, metric: Callable[..., Any] | str | None, until: float | None
-) -> tuple[Started, tuple[str, ...]]:
-    """Put in place of ``auto`` the best strategies, and leave what it leaves in float."""
+    begun: Started,
+    asked: QuantizeOptions,
+    metric: Callable[..., Any] | str | None,
+    until: float | None,
+    held: HeldOut,
+) -> tuple[QuantizeOptions, Started, tuple[str, ...]]:
+    """Put in place of ``auto`` the best strategies, and leave what it leaves in float.
+
+    The biases that it corrects are corrected in all models, if the samples can be read
+    again.
+    """
     policy, auto = begun.policy, find_auto(begun.policy)
     if auto is not None and metric is not None:
         policy = replace_auto(policy, replace(auto, metric=metric))
     choice = choose_ranges(begun.run, policy, begun.bits, until=until)
     if choice is None:
-        return begun, ()
+        return asked, begun, ()
     prepared = leave_in_float(begun.run.prepared, choice.exclude)
+    if choice.biases is not None and held.again().rewindable:
+        asked = replace(asked, corrections=(*asked.corrections, "bias"))
+        both = tuple(asked.corrections)
+        options = replace(prepared.options, corrections=both)
+        prepared = replace(prepared, options=options)
     run = replace(begun.run, prepared=prepared)
-    return replace(begun, run=run, policy=choice.policy), choice.exclude
+    return asked, replace(begun, run=run, policy=choice.policy), choice.exclude
 
 
 def _search(

@@ -212,6 +212,31 @@ def test_tune_writes_the_corrected_model(
     assert result.drop == pytest.approx(10 ** (-exact.sqnr_db / 10), rel=0.5)
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_tune_corrects_the_biases_that_auto_corrects(
+    once: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    samples = [
+        {"x": rng.uniform(1, 2, (8, planted.WIDTH)).astype(np.float32)}
+        for _ in range(20)
+    ]
+    model = planted.mlp(layers=1)
+    result = qc.onnx.tune(
+        model,
+        tmp_path / "t.onnx",
+        iter(samples) if once else samples,
+        times=planted.times(model),
+        max_drop=1,
+        strategy=qc.Auto(float_share=0),
+        weight_type="int4",
+        block_size=0,
+        progress=False,
+    )
+    made = [each.name for each in result.written.corrections]
+    assert made == ([] if once else ["bias"])
+
+
 def test_tune_refuses_corrections_of_samples_that_are_read_once(tmp_path: Path) -> None:
     with pytest.raises(qc.CalibrationError, match="can be read only once"):
         qc.onnx.tune(
