@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     path = options.output / "advice.json"
     path.write_text(json.dumps(advice.to_dict(), indent=1), "utf-8")
     evaluation = [read(t, options.windows) for t in texts.evaluation_texts()]
-    table = cal.compute(options.strategy, format="uint8")
+    table = cal.compute(advice.strategy or options.strategy, format="uint8")
     lines = measured(Chain(model), table, advice, evaluation, options.output)
     print("\n".join(lines))
 

@@ -2,7 +2,7 @@
 
     python -m research.llm.float_inputs --output llm-advice
 
-Ranges are those of the perplexity experiment, by default MSE, on the same windows. `advise`
+Ranges come from the windows of the perplexity experiment. `advise` chooses the strategy,
 quantizes the inputs of all linear layers in the blocks, and reads other windows of the
 calibration texts. The perplexity is measured on the evaluation texts.
 Prints a table in Markdown for docs/measurements/llm.md, and writes the advice as JSON.
@@ -35,7 +35,11 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("llm-advice"), help="a folder for results")
-    add("--strategy", default="mse", help="how ranges are chosen (default: mse)")
+    add(
+        "--strategy",
+        default="auto",
+        help="how ranges are chosen (default: auto, which advise settles)",
+    )
     add("--samples", type=int, default=8, help="samples for advise (default: 8)")
     add("--tokens", type=int, default=256, help="tokens of a sample (default: 256)")
     add("--keep", type=int, default=4, help="inputs in float (default: 4)")

@@ -52,6 +52,5 @@ def try_remedies(
     found = []
     for remedy, quantized in changed.items():
         loss = meter(quantized, halves.confirming)
-        change = loss / before - 1 if before else 0.0
-        found.append(Remedy(remedy, loss, change, len(halves.confirming)))
+        found.append(Remedy.of(remedy, before, loss, len(halves.confirming)))
     return tuple(sorted(found, key=lambda tried: tried.loss))

@@ -15,12 +15,13 @@ _SHOWN = 8  # tensors and names in a summary
 
 @dataclass(frozen=True)
 class Remedy:
-    """A remedy that was tried on one tensor, and measured.
+    """A remedy that was tried on one tensor or on the whole model, and measured.
 
     Parameters
     ----------
     name
-        "float", "range percentile_99.99", "16 bits", "smooth", "bias", "per-channel weights".
+        Of a tensor: "float", "range percentile_99.99", "16 bits". Of a model: "smooth",
+        "bias", "equalize", "per-channel weights", "per-tensor weights", or a strategy.
     loss
         The loss of the whole quantized model with this remedy alone, on samples that did not
         propose it.
@@ -30,6 +31,8 @@ class Remedy:
         The number of these samples.
     text
         The remedy in words, such as what to write; may be empty.
+    before
+        The loss without the remedy, on the same samples; NaN if it is not known.
     """
 
     name: str
@@ -37,6 +40,15 @@ class Remedy:
     change: float
     samples: int
     text: str = ""
+    before: float = math.nan
+
+    @classmethod
+    def of(
+        cls, name: str, before: float, after: float, samples: int, text: str = ""
+    ) -> Remedy:
+        """Return a remedy with the change that follows from both losses."""
+        change = after / before - 1 if before else 0.0
+        return cls(name, after, change, samples, text, before)
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,12 @@ class Advice:
         What limits the result, such as a search that ran out of time.
     noun
         What the names in `exclude` are: "node" or "module".
+    remedies
+        What was tried on the whole model, each alone and with nothing more in float, the
+        lowest loss first.
+    strategy
+        The strategy or policy for all tensors that was chosen among several. Empty where
+        the caller gave it.
     """
 
     loss: float
@@ -105,6 +123,8 @@ class Advice:
     method: str = ""
     notes: tuple[str, ...] = ()
     noun: str = "node"
+    remedies: tuple[Remedy, ...] = ()
+    strategy: str = ""
 
     def __post_init__(self) -> None:
         worst_first = sorted(self.tensors, key=lambda t: -_damage(t))
@@ -124,11 +144,16 @@ class Advice:
         if self.method:
             measured += f" ({self.method})"
         lines.append(f"{measured}, {plural(self.samples, 'sample')}")
+        if self.strategy:
+            lines.append(
+                f"strategy: {self.strategy} lost least of those that were tried"
+            )
         if self.exclude and self.float_share:
             kept = ", ".join(
                 f"{share(v)} of the {k}" for k, v in self.float_share.items()
             )
             lines.append(f"in float: {kept}")
+        lines += map(_line_of, self.remedies)
         for tensor in self.tensors[:_SHOWN]:
             lines += _lines_of(tensor)
         if len(self.tensors) > _SHOWN:
@@ -157,6 +182,14 @@ class Advice:
 
 def _damage(tensor: GuiltyTensor) -> float:
     return math.inf if math.isnan(tensor.loss_alone) else tensor.loss_alone
+
+
+def _line_of(tried: Remedy) -> str:
+    """Return the line of a remedy for the whole model."""
+    measured = f"loss {_figure(tried.before)} → {_figure(tried.loss)}"
+    words = f": {tried.text}" if tried.text else ""
+    change = _percent(tried.change)
+    return f"tried {tried.name} on all: {measured} ({change}){words}"
 
 
 def _lines_of(tensor: GuiltyTensor) -> list[str]:

@@ -125,7 +125,7 @@ class Halves:
 
 
 @dataclass
-class Choice:
+class FloatChoice:
     """The tensors to leave in float, and the losses on the confirming samples.
 
     Parameters
@@ -224,7 +224,7 @@ def choose_float(
     *,
     keep: int,
     allowed: Callable[[Sequence[str]], bool] = lambda _: True,
-) -> Choice:
+) -> FloatChoice:
     """Choose tensors to leave in float, step by step.
 
     The loss with everything quantized is always measured. After the time limit the best
@@ -251,7 +251,7 @@ def choose_float(
     alone, finished = find_guilty(
         meter, groups, halves.screening, wanted=wanted, cut=CUT * screened
     )
-    choice = Choice(loss, loss, (), alone, screened, finished)
+    choice = FloatChoice(loss, loss, (), alone, screened, finished)
     gains = dict(alone)
     rejected = 0
     while len(choice.kept) < keep and rejected <= REJECTIONS:

@@ -30,6 +30,9 @@ _FLAGS = (
     "weight_strategy",
     "block_size",
     "per_channel",
+    "reduce_range",
+    "cpu",
+    "corrections",
 )
 
 
@@ -71,6 +74,22 @@ def advise(
     metric: MetricOption = None,
     time_limit: TimeLimitOption = None,
     times: TimesOption = None,
+    no_times: Annotated[
+        bool,
+        typer.Option(
+            "--no-times",
+            help="Measure no times. They are not measured either for another target or "
+            "--cpu than this machine.",
+        ),
+    ] = False,
+    no_remedies: Annotated[
+        bool,
+        typer.Option(
+            "--no-remedies",
+            help="Only find the nodes. Trying corrections of the whole model takes about as "
+            "long as quantizing it several times.",
+        ),
+    ] = False,
     flags: Flags,
     output: Annotated[
         Path | None,
@@ -89,6 +108,7 @@ def advise(
 
     Quantizes nodes alone, all else in float, and leaves the guilty ones in float
     step by step. Half of the samples propose a step, the other half confirm it.
+    Then tries corrections of the whole model.
 
     Examples:
       $ quantcal advise model.onnx --samples calibration/
@@ -101,9 +121,12 @@ def advise(
     from quantcal.onnx import advise as advise_model
 
     options = QuantizeOptions(**flags.values())
+    if times is not None and no_times:
+        raise typer.BadParameter("Give --times or --no-times, not both.")
     source = data.source(samples)
     if output is not None:
-        FileCheck(model, [source]).check(output)
+        FileCheck(model, [source, times]).check(output)
+    here = options.target == "onnxruntime" and options.cpu == "auto"
     advice = advise_model(
         model,
         source,
@@ -111,7 +134,8 @@ def advise(
         budget=budget,
         budget_of=budget_of,
         metric=metric_for(metric, source),
-        times=times,
+        times=times or ("measure" if here and not no_times else None),
+        remedies=not no_remedies,
         time_limit=parse_seconds(time_limit, "--time-limit"),
         progress=not is_quiet(),
         options=options,

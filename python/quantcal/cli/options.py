@@ -139,10 +139,9 @@ TimesOption = Annotated[
     typer.Option(
         "--times",
         metavar="FILE",
-        show_default="none",
+        show_default="measured here",
         help="Times of nodes that `quantcal times` measured on the machine that deploys. "
-        "`tune` measures them here without it; `advise` names the nodes that integers do not "
-        "make faster.",
+        "`advise` names the nodes that integers do not make faster.",
     ),
 ]
 JsonOption = Annotated[

@@ -36,6 +36,7 @@ _FLAGS = (
     "per_channel",
     "reduce_range",
     "cpu",
+    "corrections",
 )
 
 

@@ -24,14 +24,10 @@ from quantcal.onnx._choose.culprits import Culprits, CulpritSearch
 from quantcal.onnx._choose.float_budget import FloatBudget
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
+from quantcal.onnx._choose.model_remedies import ModelRemedies
 from quantcal.onnx._choose.node_trials import NodePlans
-from quantcal.onnx._choose.started_run import (
-    Started,
-    refuse_corrections,
-    refuse_weights_only,
-    start,
-)
-from quantcal.onnx._choose.time_limit import end_of, time_left
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.time_limit import end_of, is_late, time_left
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._options.keywords import takes_options, with_changes
@@ -44,6 +40,7 @@ from quantcal.onnx._trial.judge import Judge
 from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
+from quantcal.onnx.deploy_times import times_here
 from quantcal.strategies.auto import FOLDS
 from quantcal.strategies.policy import Policy
 
@@ -56,6 +53,9 @@ if TYPE_CHECKING:
 
 SAMPLES = 32
 """Half of them proposes what stays in float, the other half confirms it."""
+
+MEASURE = "measure"
+"""As ``times``: measure them on this machine."""
 
 _EXPLAINED = 4  # tensors on which remedies are tried
 _NAMED = 8  # nodes whose tensors are measured alone
@@ -74,6 +74,7 @@ def advise(
     budget_of: str = "nodes",
     metric: Callable[..., Any] | str | None = None,
     times: NodeTimes | str | os.PathLike[str] | None = None,
+    remedies: bool = True,
     most_samples: int = SAMPLES,
     time_limit: float | None = None,
     progress: bool = True,
@@ -85,7 +86,11 @@ def advise(
     Nodes are quantized alone, groups first, all else in float. The guilty ones are then
     left in float step by step, with everything else quantized. One half of the samples
     proposes a step and the other half must confirm it. At last the joint set is measured
-    on a model that is planned anew. Remedies are tried, not guessed.
+    on a model that is planned anew.
+
+    Remedies are tried, not guessed. On the worst tensors these are float, another range and
+    16 bits. On the whole model they are SmoothQuant, equalized channels, corrected biases,
+    and one scale for each channel of a weight or one for all.
 
     Parameters
     ----------
@@ -108,12 +113,18 @@ def advise(
     times
         Times of nodes that :func:`quantcal.onnx.measure_times` found on the machine that
         deploys, or their file. Nodes that integers do not make faster are then named:
-        leaving them in float costs no time.
+        leaving them in float costs no time. ``"measure"`` measures them here. The default
+        is not to, because it takes many runs on a machine that should be idle, and says
+        nothing about another one.
+    remedies
+        Whether to try remedies. Those for the whole model take about as long as quantizing
+        it several times.
     most_samples
         The number of samples to try on, spread evenly over all; fewer than 8 count as 8.
         Default 32: single nodes differ by factors, so few samples rank them.
     time_limit
-        Seconds for the search. Afterwards the best set so far is returned, with a note.
+        Seconds for everything. Then the best set so far is returned, with a note. The
+        calibration samples and the first loss are always computed.
     progress
         Show bars on stderr when it is a terminal and rich is installed.
     options
@@ -142,11 +153,11 @@ def advise(
     asked = with_changes("advise", QuantizeKeywords, options, changes)
     metric = None if metric is None else load_metric(metric)
     refuse_weights_only("advise", asked)
-    refuse_corrections("advise", asked)
     FloatBudget.check(keep_float, budget, budget_of)
     check_number("most_samples", most_samples, 2)
-    end_of(time_limit)
-    known = None if times is None else NodeTimes.of(times)
+    until = end_of(time_limit)
+    measured = isinstance(times, str) and times == MEASURE
+    known = None if times is None or measured else NodeTimes.of(times)
     with ExitStack() as stack:
         kept = KeptSamples(FOLDS, most_samples)
         stack.callback(kept.close)
@@ -155,13 +166,18 @@ def advise(
         sample = Sample(kept.feed(0), kept.where(0))
         counts = mean_counts(prepared.converted, [sample])
         limits = FloatBudget.of(prepared, keep_float, budget, budget_of, counts)
-        begun = without_auto(begun, metric)
+        begun = without_auto(begun, metric, until)
         on_run = stack.enter_context(count_runs("Advising", show=progress))
-        work = _Work.of(begun, kept, metric, stack)
-        advice = work.advice(limits, end_of(time_limit), on_run)
-    if known is None:
-        return advice
-    return replace(advice, notes=(*advice.notes, *_free(known, prepared)))
+        work = _Work.of(model, asked, begun, kept, metric, stack)
+        advice = work.advice(limits, until, on_run, remedies=remedies)
+        notes = []
+        if measured and is_late(until):
+            notes.append("the time limit left no time to measure times of nodes")
+        elif measured:
+            known = times_here(model, begun, kept)
+    if known is not None:
+        notes += _free(known, prepared)
+    return replace(advice, notes=(*advice.notes, *notes))
 
 
 def _begin(
@@ -192,13 +208,14 @@ def _free(times: NodeTimes, prepared: Prepared) -> list[str]:
     ]
 
 
-def without_auto(begun: Started, metric: Any) -> Started:
+def without_auto(begun: Started, metric: Any, until: float | None = None) -> Started:
     """Return the start with the best fixed strategy in place of ``auto``."""
     auto = find_auto(begun.policy)
     if auto is None:
         return begun
-    quick = replace(auto, time=0, metric=metric or auto.metric)
-    choice = choose_ranges(begun.run, replace_auto(begun.policy, quick), begun.bits)
+    quick = replace(auto, metric=metric or auto.metric)
+    policy = replace_auto(begun.policy, quick)
+    choice = choose_ranges(begun.run, policy, begun.bits, until=until, improve=False)
     policy = choice.policy if choice else replace_auto(begun.policy, CANDIDATES[0])
     return replace(begun, policy=policy)
 
@@ -207,6 +224,8 @@ def without_auto(begun: Started, metric: Any) -> Started:
 class _Work:
     """Everything that a search needs."""
 
+    model: Model
+    asked: QuantizeOptions
     begun: Started
     folds: Folds
     judge: Judge
@@ -215,26 +234,36 @@ class _Work:
 
     @classmethod
     def of(
-        cls, begun: Started, kept: KeptSamples, metric: Any, stack: ExitStack
+        cls,
+        model: Model,
+        asked: QuantizeOptions,
+        begun: Started,
+        kept: KeptSamples,
+        metric: Any,
+        stack: ExitStack,
     ) -> _Work:
         run = begun.run
         alone = stack.enter_context(open_trial(begun, run.prepared, float_weights=True))
         judge = open_judge(begun, kept, metric, stack)
         folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
-        joint = JointTrials(begun, kept, judge, folded=True)
-        return cls(begun, folds, judge, Trials(alone, kept, judge), joint)
+        proposing = range(0, len(kept), 2)
+        joint = JointTrials(begun, kept, judge, folded=True, shifting=proposing)
+        return cls(model, asked, begun, folds, judge, Trials(alone, kept, judge), joint)
 
     def advice(
         self,
         limits: FloatBudget,
         until: float | None,
         on_run: Callable[[], object],
+        *,
+        remedies: bool,
     ) -> Advice:
         """Search, measure the joint set, and explain."""
         begun, plan = self.begun, self.begun.run.prepared.plan
         session = self.trials.session
         grids = self.folds.grids(begun.policy, session)
-        variants = self._variants()
+        trying = remedies and not is_late(until)
+        variants = self._variants() if trying else {}
         search = CulpritSearch(
             self.trials, NodePlans(begun.run.prepared), grids, variants
         )
@@ -245,17 +274,32 @@ class _Work:
             time_limit=time_left(until),
             on_run=on_run,
         )
-        tensors, remedies = search.tensors(
+        others = [name for name in variants if name.endswith("bits")]
+        tensors, tried = search.tensors(
             list(choice.alone)[:_NAMED],
             plan,
-            ranges=[str(each) for each in CANDIDATES],
-            others=[name for name in variants if name.endswith("bits")],
-            most=_EXPLAINED,
+            ranges=[name for name in variants if name not in others],
+            others=others,
+            most=_EXPLAINED if remedies else 0,
             time_limit=time_left(until),
             on_run=on_run,
         )
-        found = Culprits(choice, tensors, remedies)
-        return self._result(found, limits, grids)
+        advice = self._result(Culprits(choice, tensors, tried), limits, grids, until)
+        if not remedies:
+            return advice
+        notes = list(advice.notes)
+        found = ModelRemedies(
+            self.model,
+            self.asked,
+            begun,
+            self.trials.samples,
+            self.judge,
+            self.joint,
+            until,
+            on_run,
+            notes,
+        ).tried()
+        return replace(advice, remedies=found, notes=tuple(notes))
 
     def _variants(self) -> dict[str, Sequence[Grids]]:
         """Return other grids: of each candidate, and of 16 bits where the target has them."""
@@ -265,7 +309,9 @@ class _Work:
             for each in CANDIDATES
         }
         formats = prepared.plan.formats
-        if prepared.options.target == "onnxruntime" and {*formats.values()} <= {*_WIDE}:
+        integers = {*formats.values()} <= {*_WIDE}
+        ort = prepared.options.target == "onnxruntime"
+        if session.takes_wider and ort and integers:
             wide = {name: _WIDE[format] for name, format in formats.items()}
             other = replace(prepared, plan=replace(prepared.plan, formats=wide))
             run = self.begun.run
@@ -274,7 +320,11 @@ class _Work:
         return made
 
     def _result(
-        self, found: Culprits, limits: FloatBudget, grids: Sequence[Grids]
+        self,
+        found: Culprits,
+        limits: FloatBudget,
+        grids: Sequence[Grids],
+        until: float | None,
     ) -> Advice:
         prepared, policy = self.begun.run.prepared, self.begun.policy
         confirming = list(range(1, len(self.trials.samples), 2))
@@ -289,7 +339,7 @@ class _Work:
                     "model with quantized weights, so they are not advised"
                 )
                 exclude, after = (), loss
-        weights = self._loss_of_weights(confirming)
+        weights = 0.0 if is_late(until) else self._loss_of_weights(confirming)
         if loss > 0 and weights > _MOST * loss:
             notes.append(
                 f"weights alone make {weights / loss:.0%} of the loss: float activations "

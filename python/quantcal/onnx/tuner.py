@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
-from quantcal._io.temporary import TemporaryFolder, working
 from quantcal.advice.progress import count_runs
 from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
@@ -22,13 +21,8 @@ from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_tri
 from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.promise import Promise
 from quantcal.onnx._choose.repeated_options import fitting_options
-from quantcal.onnx._choose.started_run import (
-    Started,
-    refuse_corrections,
-    refuse_weights_only,
-    start,
-)
-from quantcal.onnx._choose.time_limit import end_of, time_left
+from quantcal.onnx._choose.started_run import Started, refuse_weights_only, start
+from quantcal.onnx._choose.time_limit import end_of, is_late, time_left
 from quantcal.onnx._choose.tuning import TuneSearch
 from quantcal.onnx._model.model import load_model, model_inputs
 from quantcal.onnx._options.keywords import takes_options, with_changes
@@ -41,6 +35,7 @@ from quantcal.onnx._timing.node_times import NodeTimes
 from quantcal.onnx._trial.metric_judge import load_metric
 from quantcal.onnx._trial.trials import Trials
 from quantcal.onnx._write.output import check_output
+from quantcal.onnx.deploy_times import TIMED_SAMPLES, times_here
 from quantcal.onnx.evaluation import evaluate
 from quantcal.onnx.quantizer import quantize
 from quantcal.onnx.tune_result import TuneResult
@@ -50,8 +45,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from quantcal.onnx._model.model import Model
-
-_TIMED_SAMPLES = 3
 
 
 @takes_options(QuantizeKeywords)
@@ -93,7 +86,8 @@ def tune(
         Times of nodes that :func:`quantcal.onnx.measure_times` found on the machine that
         deploys, or their file. By default they are measured here.
     time_limit
-        Seconds for the search. The best model so far is written then.
+        Seconds for everything before the model is written. Then the best so far is
+        written. The calibration samples and the first model are always computed.
     progress
         Show bars on stderr when it is a terminal and rich is installed.
     options
@@ -119,7 +113,6 @@ def tune(
     allowed = parse_share(max_drop)
     metric = None if metric is None else load_metric(metric)
     refuse_weights_only("tune", asked)
-    refuse_corrections("tune", asked)
     until = end_of(time_limit)
     check_output(model, output, samples, *policy_files(asked.strategy))
     known = None if times is None else NodeTimes.of(times)
@@ -129,16 +122,14 @@ def tune(
         kept = KeptSamples(FOLDS, SAMPLES, number_of=held.deciding)
         stack.callback(held.kept.close)
         stack.callback(kept.close)
-        begun = start(model, held, asked, kept, progress=progress)
+        begun = start(model, held.again(), asked, kept, progress=progress)
         if len(held.kept) < 2:
             raise CalibrationError(
                 f"There are {begun.run.samples + len(held.kept)} samples. Tuning needs "
                 f"{2 * PERIOD} or more, as every fifth is kept apart to check the promise."
             )
-        begun, small = _with_choice(begun, metric)
-        task = _Task(
-            model, asked, begun, small, kept, held.kept, metric, allowed, until
-        )
+        chosen = _with_choice(begun, asked, metric, until, held)
+        task = _Task(model, *chosen, kept, held, metric, allowed, until)
         on_run = stack.enter_context(count_runs("Tuning", show=progress))
         return _write(task, output, _search(task, known, stack, on_run))
 
@@ -152,15 +143,10 @@ class _Task:
     begun: Started
     small: tuple[str, ...]  # nodes that auto leaves in float
     kept: KeptSamples
-    held: KeptSamples
+    held: HeldOut
     metric: Callable[..., Any] | str | None
     max_drop: float
     until: float | None
-
-    @property
-    def fixed(self) -> QuantizeOptions:
-        """The options, with the chosen strategies."""
-        return self.options(())
 
     def options(self, exclude: Collection[str]) -> QuantizeOptions:
         """Return the options of a model with more nodes in float."""
@@ -184,18 +170,31 @@ class _Found:
 
 
 def _with_choice(
-    begun: Started, metric: Callable[..., Any] | str | None
-) -> tuple[Started, tuple[str, ...]]:
-    """Put in place of ``auto`` the best strategies, and leave what it leaves in float."""
+    begun: Started,
+    asked: QuantizeOptions,
+    metric: Callable[..., Any] | str | None,
+    until: float | None,
+    held: HeldOut,
+) -> tuple[QuantizeOptions, Started, tuple[str, ...]]:
+    """Put in place of ``auto`` the best strategies, and leave what it leaves in float.
+
+    The biases that it corrects are corrected in all models, if the samples can be read
+    again.
+    """
     policy, auto = begun.policy, find_auto(begun.policy)
     if auto is not None and metric is not None:
         policy = replace_auto(policy, replace(auto, metric=metric))
-    choice = choose_ranges(begun.run, policy, begun.bits)
+    choice = choose_ranges(begun.run, policy, begun.bits, until=until)
     if choice is None:
-        return begun, ()
+        return asked, begun, ()
     prepared = leave_in_float(begun.run.prepared, choice.exclude)
+    if choice.biases is not None and held.again().rewindable:
+        asked = replace(asked, corrections=(*asked.corrections, "bias"))
+        both = tuple(asked.corrections)
+        options = replace(prepared.options, corrections=both)
+        prepared = replace(prepared, options=options)
     run = replace(begun.run, prepared=prepared)
-    return replace(begun, run=run, policy=choice.policy), choice.exclude
+    return asked, replace(begun, run=run, policy=choice.policy), choice.exclude
 
 
 def _search(
@@ -207,37 +206,47 @@ def _search(
     """Find the nodes to leave in float, and check the promise on the held-out samples."""
     begun = task.begun
     judge = open_judge(begun, task.kept, task.metric, stack)
-    known = known or _times(task)
+    if known is None and not is_late(task.until):
+        known = times_here(task.model, begun, task.kept)
+    # Shifts of biases come from every second sample, here and below.
+    shifting = range(0, len(task.kept), 2)
     search = TuneSearch(
-        JointTrials(begun, task.kept, judge, folded=True),
+        JointTrials(begun, task.kept, judge, folded=True, shifting=shifting),
         Promise(judge, task.max_drop),
         _estimate(known),
         task.until,
         on_run,
     )
     nodes = begun.run.prepared.plan.nodes
-    free = tuple(name for name in known.not_faster() if name in nodes)
+    slow = () if known is None else known.not_faster()
+    free = tuple(name for name in slow if name in nodes)
     ranked: list[str] = []
     if not search.promise.is_kept(search.drop(())):
         ranked = _ranked(begun, search, task.kept, on_run)
     exclude = search.search(free, ranked)
-    checker = Promise(open_judge(begun, task.held, task.metric, stack), task.max_drop)
-    checked = JointTrials(begun, task.held, checker.judge, folded=False)
-    drop = checker.drop(checked.damage(exclude), checked.indices)
+    held = task.held.kept
+    checker = Promise(open_judge(begun, held, task.metric, stack), task.max_drop)
+    checked = JointTrials(begun, held, checker.judge, folded=False)
+    final = search.trials.corrected(exclude)
+    drop = checker.drop(checked.damage_of(final), checked.indices)
     return _Found(exclude, free, search.drop(exclude), drop, search)
 
 
 def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneResult:
     """Write the model, and measure it as it will run."""
-    written = quantize(
-        task.model,
-        output,
-        calibrator=task.begun.run.calibrator,
-        options=task.options(found.exclude),
-    )
-    few = [task.held.feed(index) for index in range(len(task.held))]
+    options = task.options(found.exclude)
+    if options.corrections:  # they read the samples, and change what was observed
+        written = quantize(
+            task.model, output, task.held.again(), progress=False, options=options
+        )
+    else:
+        written = quantize(
+            task.model, output, calibrator=task.begun.run.calibrator, options=options
+        )
+    held = task.held.kept
+    few = [held.feed(index) for index in range(len(held))]
     native = evaluate(task.model, output, few)
-    final = measure_times(task.model, output, few[:_TIMED_SAMPLES], rounds=5)
+    final = measure_times(task.model, output, few[:TIMED_SAMPLES], rounds=5)
     return TuneResult(
         replace(written, samples=task.begun.run.samples),
         (*task.small, *found.exclude),
@@ -259,26 +268,11 @@ def _write(task: _Task, output: str | os.PathLike[str], found: _Found) -> TuneRe
     )
 
 
-def _times(task: _Task) -> NodeTimes:
-    """Measure the times of nodes with all of them quantized."""
-    with working():
-        folder = TemporaryFolder()
-    try:
-        path = folder.path / "all.onnx"
-        quantize(
-            task.model,
-            path,
-            calibrator=task.begun.run.calibrator,
-            options=task.fixed,
-        )
-        few = min(_TIMED_SAMPLES, len(task.kept))
-        samples = [task.kept.feed(index) for index in range(few)]
-        return measure_times(task.model, path, samples)
-    finally:
-        folder.close()
-
-
-def _estimate(times: NodeTimes) -> Callable[[Collection[str]], float]:
+def _estimate(
+    times: NodeTimes | None,
+) -> Callable[[Collection[str]], float | None]:
+    if times is None:
+        return lambda _: None
     gains = {name: node.gain_ms for name, node in times.nodes.items() if node.quantized}
     whole = times.integer_latency.median_ms
 

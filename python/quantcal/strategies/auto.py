@@ -47,8 +47,9 @@ class Auto:
         The share of the multiply-adds that may stay in float, 0 to 1. A small node, such
         as that of the logits, stays there if that lowers the loss by a tenth. 0 for none.
     time
-        Seconds for everything that follows the comparison of whole strategies; None for
-        no limit. With a limit the result may differ from machine to machine.
+        Seconds for all trials; None for no limit. Then the best so far is taken. The first
+        strategy, :class:`MSE`, is always tried. With a limit the result may differ from
+        machine to machine.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -244,6 +244,27 @@ class Policy:
         total = Policy({**own, **more})
         total._optional = self._optional | other._optional.intersection(more)
         return total
+
+    def changed(self, change: Callable[[str, Strategy], Strategy | None]) -> Policy:
+        """Return the policy with other strategies for its patterns, or with fewer rules.
+
+        Rules of a named policy stay optional: one that matches no tensor is not reported.
+
+        Parameters
+        ----------
+        change
+            Gets the pattern and the strategy of each rule. It returns the strategy to take,
+            or None to leave the rule out.
+
+        Raises
+        ------
+        CalibrationError
+            If no rule is left.
+        """
+        pairs = [(text, change(text, strategy)) for text, strategy in self._rules]
+        made = Policy([(text, each) for text, each in pairs if each is not None])
+        made._optional = self._optional.intersection(text for text, _ in made.rules)
+        return made
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Policy):

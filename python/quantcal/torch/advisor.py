@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from quantcal._core import CalibrationError
 from quantcal.advice.progress import count_runs
-from quantcal.advice.result import Advice
-from quantcal.advice.search import Halves, LossMeter, choose_float
+from quantcal.advice.result import Advice, Remedy
+from quantcal.advice.search import FloatChoice, Halves, LossMeter, choose_float
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
-from quantcal.strategies.policy import StrategyLike
+from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch._advice.guilt import Evidence
 from quantcal.torch._advice.options import as_samples, check_options
 from quantcal.torch._advice.output_loss import METHODS, Loss
 from quantcal.torch._advice.shared_inputs import SharedInput, find_shared_inputs
+from quantcal.torch._advice.smoothing_remedy import SmoothingTrial
+from quantcal.torch._advice.strategy_choice import (
+    Calibrations,
+    StrategyChoice,
+    TableMaker,
+    candidates_of,
+)
 from quantcal.torch._advice.trial_runs import TrialRuns
 from quantcal.torch.containers import find_tensors
 from quantcal.torch.modules import (
@@ -41,7 +51,7 @@ def advise(
     exclude: Patterns = (),
     modules: tuple[type[torch.nn.Module], ...] = OBSERVED_TYPES,
     calibrator: Calibrator | None = None,
-    strategy: StrategyLike = "mse",
+    strategy: StrategyLike = "auto",
     format: str | QuantFormat | None = None,
     symmetric: bool | None = None,
     weights: str | QuantFormat | None = None,
@@ -75,7 +85,9 @@ def advise(
     calibrator
         What was observed of the model. None observes the samples.
     strategy, format, symmetric, options
-        How ranges are chosen, as for `Calibrator.compute`.
+        How ranges are chosen, as for `Calibrator.compute`. "auto", the default, tries some
+        on the samples: first with nothing in float, and again with the worst inputs in
+        float, which hide how the others differ. `Advice.strategy` names the choice.
     weights
         A format for the weights of these modules ("int8"), as for `fake_quantize`. None, the
         default, keeps them in float, so that only activations are examined.
@@ -90,10 +102,10 @@ def advise(
     budget
         The share of the multiply-adds that may stay in float, 0 to 1. None sets no limit.
     remedies
-        Whether to try other ranges and 16 bits on the worst inputs. It takes about as many
-        runs as the search.
+        Whether to try other ranges and 16 bits on the worst inputs, and SmoothQuant on a
+        copy of the model. It takes about as many runs as the search.
     time_limit
-        Seconds for search and remedies, after the ranges are computed. When they have passed,
+        Seconds for everything after the samples were observed. When they have passed,
         the best result so far is returned. The result then depends on the machine's speed.
     progress
         Show a bar on stderr when it is a terminal and rich is installed.
@@ -124,33 +136,55 @@ def advise(
     root = unwrap(model)
     check_outside_blocks(root.modules())
     given = as_samples(samples)
+    candidates = candidates_of(strategy, **options)
     by_path = modules_by_path(root)
     chosen = select_modules(by_path, include, exclude, tuple(modules))
     runners = [SampleRunner(model, root, sample) for sample in given]
     shared = find_shared_inputs(chosen, runners[0])
-    if calibrator is None:
-        calibrator = _observed(model, root, shared, runners, tuple(modules))
-    table = calibrator.compute(strategy, format=format, symmetric=symmetric, **options)
-    known, notes = _with_ranges(shared, table)
-    tables = {s.name: _of_modules(s, table) for s in known}
+    seen = _calibrations(model, root, shared, runners, tuple(modules), calibrator)
+    policy = Policy.of(strategy, **options)
+    known, notes = _with_ranges(shared, seen.whole.names)
+    inputs = {s.name: _of_modules(s, seen.whole.names) for s in known}
+    tables = TableMaker(inputs, format, symmetric)
     first = _tensors_of(given[0])
     trial = TrialRuns(
-        model, root, runners, tables, weights=weights, loss=loss, inputs=first
+        model, root, runners, {}, weights=weights, loss=loss, inputs=first
     )
     halves = Halves.of(len(given))
     with count_runs("Advising", show=progress) as step, evaluation_mode(root):
-        meter = LossMeter(trial, time_limit=time_limit, on_run=step)
-        choice = choose_float(
-            meter,
-            list(tables),
-            halves,
-            keep=keep_float,
-            allowed=lambda kept: _fits(kept, known, budget),
+        search = _Search(trial, time_limit, step, halves, list(inputs), tables, seen)
+        best, choice = search.run(
+            candidates, policy, keep_float, lambda kept: _fits(kept, known, budget)
         )
         evidence = Evidence(
-            model, by_path, runners, calibrator, weights, trial, meter, halves
+            model,
+            by_path,
+            runners,
+            seen.whole,
+            weights,
+            trial,
+            search.meter,
+            halves,
         )
         tensors, in_time = evidence.tensors(known, choice, remedies=remedies)
+        whole: tuple[Remedy, ...] = ()
+        if remedies:
+            whole = _smoothed(
+                SmoothingTrial(
+                    model,
+                    given,
+                    [path for each in known for path in each.paths],
+                    tuple(modules),
+                    candidates.get(best, policy),
+                    tables,
+                    weights,
+                    loss,
+                    first,
+                    halves,
+                ),
+                search,
+                notes,
+            )
     if not (choice.finished and in_time):
         notes.append(f"the time limit of {time_limit:g} s ended the search")
     if keep_float and len(choice.kept) == keep_float and choice.loss_after:
@@ -165,7 +199,107 @@ def advise(
         method=METHODS.get(str(trial.loss), "the given loss"),
         notes=tuple(notes),
         noun="module",
+        remedies=whole,
+        strategy=best,
     )
+
+
+class _Search:
+    """Chooses a strategy and what stays in float, within a time."""
+
+    def __init__(
+        self,
+        trial: TrialRuns,
+        time_limit: float | None,
+        on_run: Callable[[], object],
+        halves: Halves,
+        names: Sequence[str],
+        tables: TableMaker,
+        seen: Calibrations,
+    ) -> None:
+        self._trial = trial
+        self._on_run = on_run
+        self._halves = halves
+        self._names = names
+        self._tables = tables
+        self._seen = seen
+        self._until = math.inf if time_limit is None else time.monotonic() + time_limit
+        self.meter = self._new_meter()
+
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._until
+
+    def run(
+        self,
+        candidates: Mapping[str, Policy],
+        policy: Policy,
+        keep: int,
+        allowed: Callable[[Sequence[str]], bool],
+    ) -> tuple[str, FloatChoice]:
+        """Return the best candidate's name, or "" without candidates, and the choice."""
+        compared = StrategyChoice(
+            self._trial, self._seen, self._tables, candidates, self._halves
+        )
+        best = next(iter(candidates), "")
+        if candidates:
+            best = compared.better(self.meter, best)
+            policy = candidates[best]
+        self._trial.tables.update(self._tables(self._seen.whole, policy))
+        choice = choose_float(
+            self.meter, self._names, self._halves, keep=keep, allowed=allowed
+        )
+        if candidates and choice.kept and not self.is_late():
+            other = compared.better(self.meter, best, choice.kept)
+            if other != best:
+                best, choice = other, self._with_other(choice, candidates[other])
+        return best, choice
+
+    def _with_other(self, choice: FloatChoice, policy: Policy) -> FloatChoice:
+        """Return the same choice, measured with other ranges."""
+        self._trial.tables.update(self._tables(self._seen.whole, policy))
+        self.meter = self._new_meter()  # what is known is of other ranges
+        left = [name for name in self._names if name not in choice.kept]
+        confirming = self._halves.confirming
+        return replace(
+            choice,
+            loss=self.meter(self._names, confirming, within=math.inf),
+            loss_after=self.meter(left, confirming, within=math.inf),
+        )
+
+    def _new_meter(self) -> LossMeter:
+        left = self._until - time.monotonic()
+        limit = None if math.isinf(left) else max(left, 0.0)
+        return LossMeter(self._trial, time_limit=limit, on_run=self._on_run)
+
+
+def _smoothed(
+    trial: SmoothingTrial, search: _Search, notes: list[str]
+) -> tuple[Remedy, ...]:
+    """Return what SmoothQuant changes, or a note on why it was not tried."""
+    try:
+        found = trial.remedy(search.is_late)
+    except CalibrationError as error:
+        notes.append(f"SmoothQuant could not be tried: {error}")
+        return ()
+    return () if found is None else (found,)
+
+
+def _calibrations(
+    model: Any,
+    root: torch.nn.Module,
+    shared: Sequence[SharedInput],
+    runners: Sequence[SampleRunner],
+    types: tuple[type[torch.nn.Module], ...],
+    given: Calibrator | None,
+) -> Calibrations:
+    """Return the given histograms, or those of the samples, by halves."""
+    if given is not None:
+        return Calibrations(given)
+    halves = tuple(
+        _observed(model, root, shared, runners[half::2], types) for half in range(2)
+    )
+    return Calibrations(halves[0] + halves[1], halves)
 
 
 def _observed(
@@ -193,28 +327,28 @@ def _tensors_of(sample: Sample) -> list[torch.Tensor]:
     return find_tensors([*args, *kwargs.values()])[0]
 
 
-def _of_modules(shared: SharedInput, table: Any) -> dict[str, Any]:
-    """Return the parameters of the inputs of some modules, by name."""
-    return {
-        name: params
-        for name, params in table.items()
+def _of_modules(shared: SharedInput, observed: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the inputs of some modules."""
+    return tuple(
+        name
+        for name in observed
         for path in shared.paths
         if (name == path or name.startswith((f"{path}#", f"{path}:input")))
         and not name.endswith(":skipped")
-    }
+    )
 
 
 def _with_ranges(
-    shared: Sequence[SharedInput], table: Any
+    shared: Sequence[SharedInput], observed: Sequence[str]
 ) -> tuple[list[SharedInput], list[str]]:
-    """Return what the table has ranges of, and a note on the rest.
+    """Return what was observed, and a note on the rest.
 
     Raises
     ------
     CalibrationError
-        If it has none.
+        If nothing was.
     """
-    known = [each for each in shared if _of_modules(each, table)]
+    known = [each for each in shared if _of_modules(each, observed)]
     if not known:
         msg = (
             "The calibrator has observed no input of the modules that the model calls. "

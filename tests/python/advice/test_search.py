@@ -9,7 +9,7 @@ import pytest
 
 from quantcal.advice.remedies import try_remedies
 from quantcal.advice.search import (
-    Choice,
+    FloatChoice,
     Halves,
     LossMeter,
     OutOfTimeError,
@@ -35,7 +35,7 @@ def chosen(
     names: Sequence[str] = NAMES,
     keep: int = 3,
     samples: int = 4,
-) -> tuple[Choice, int]:
+) -> tuple[FloatChoice, int]:
     meter = LossMeter(run)
     return choose_float(meter, names, Halves.of(samples), keep=keep), meter.runs
 

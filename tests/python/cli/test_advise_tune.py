@@ -37,7 +37,8 @@ def test_the_advised_options_serve_quantize(
 ) -> None:
     model, data = files
     keep, made = tmp_path / "keep.toml", tmp_path / "q.onnx"
-    done = call("advise", model, "--samples", data, "-s", "mse", "-o", keep)
+    options = ["-s", "mse", "--no-times"]
+    done = call("advise", model, "--samples", data, *options, "-o", keep)
     assert done.code == 0
     assert done.out.startswith("leave this node in float: −")
     assert "layer3" in done.out.splitlines()[0]
@@ -51,7 +52,7 @@ def test_the_advised_options_serve_quantize(
 
 def test_advice_as_json(files: tuple[Path, Path]) -> None:
     model, data = files
-    options = ["--keep-float", 1, "--time-limit", "10m", "--json"]
+    options = ["--keep-float", 1, "--time-limit", "10m", "--no-times", "--json"]
     done = call("advise", model, "--samples", data, *options)
     found = json.loads(done.out)
     assert found["exclude"] == ["layer3"]
@@ -73,6 +74,54 @@ def test_advise_refuses(
     model, data = files
     done = call("advise", model, "--samples", data, *options)
     assert message in done.error_text()
+
+
+def test_advise_measures_times_where_the_model_is_for_this_machine(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, data = files
+    asked = []
+    slow = planted.times(onnx.load(model), slow=("layer1",))
+
+    def measured(*_: object) -> object:
+        asked.append(1)
+        return slow
+
+    monkeypatch.setattr("quantcal.onnx.advisor.times_here", measured)
+    stored = tmp_path / "times.json"
+    slow.save(stored)
+    quick = ["advise", model, "--samples", data, "-s", "mse", "--no-remedies"]
+    for more, count, named in (
+        ([], 1, True),
+        (["--no-times"], 0, False),
+        (["--cpu", "arm"], 0, False),
+        (["--target", "tensorrt"], 0, False),
+        (["--times", stored], 0, True),
+    ):
+        asked.clear()
+        done = call(*quick, *more)
+        assert done.code == 0
+        assert len(asked) == count
+        assert ("so in float they cost no time: layer1" in done.out) == named
+    done = call(*quick, "--times", stored, "--no-times")
+    assert done.code == 2
+    assert "Give --times or --no-times, not both." in done.err
+
+
+def test_advise_and_tune_take_corrections(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, data = files
+    made, keep = tmp_path / "t.onnx", tmp_path / "keep.toml"
+    rest = ["--samples", data, "-s", "mse", "--correct", "bias"]
+    done = call("advise", model, *rest, "--no-times", "-o", keep)
+    assert done.code == 0
+    assert "tried equalize on all: loss " in done.out
+    assert "tried bias" not in done.out
+    assert qc.onnx.read_config(keep)["corrections"] == ["bias"]
+    done = call("tune", model, "-o", made, *rest, "--max-drop", "5%")
+    assert done.code == 0
+    assert done.facts["corrected"].startswith("bias: ")
 
 
 def test_no_input_is_replaced(files: tuple[Path, Path]) -> None:

@@ -45,6 +45,35 @@ def mlp(
     return models.build(nodes, shapes[:1], shapes[1:], weights)
 
 
+def uneven_norm(*, rank: int = 3) -> onnx.ModelProto:
+    """Return LayerNormalization → MatMul ``first`` → Sigmoid → MatMul ``second``.
+
+    Channel 0 behind the norm is 100 times larger, and the weights divide it again. So
+    SmoothQuant helps. No two layers follow each other directly, so none can be equalized.
+    """
+    rng = np.random.default_rng(3)
+    scale = np.ones(WIDTH, np.float32)
+    scale[0] = 100
+    first = rng.standard_normal((WIDTH, WIDTH)).astype(np.float32)
+    first[0] /= 100
+    weights = {
+        "scale": scale,
+        "shift": np.zeros(WIDTH, np.float32),
+        "w1": first,
+        "w2": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "scale", "shift"], ["n"], "norm"),
+        helper.make_node("MatMul", ["n", "w1"], ["m"], "first"),
+        helper.make_node("Sigmoid", ["m"], ["s"], "sigmoid"),
+        helper.make_node("MatMul", ["s", "w2"], ["y"], "second"),
+    ]
+    shape = ("n", "t", WIDTH)[-rank:]
+    return models.build(
+        nodes, [models.value("x", shape)], [models.value("y", shape)], weights
+    )
+
+
 def feeds(count: int, *, seed: int = 1, rows: int = 4) -> Feeds:
     """Return random inputs of an :func:`mlp`."""
     rng = np.random.default_rng(seed)

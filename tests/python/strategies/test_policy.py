@@ -315,3 +315,20 @@ def test_unknown_names_list_the_policies_too() -> None:
         calibrator("a").compute("llm_layer")
     with fails('Policy "llm" is not known. Known: llm_layers'):
         qc.Policy.named("llm")
+
+
+def test_changed_strategies_keep_rules_optional() -> None:
+    def auto_to_mse(_: str, strategy: Any) -> Any:
+        return qc.MSE() if isinstance(strategy, qc.Auto) else strategy
+
+    policy = qc.Policy({"head": "auto"}) + qc.Policy.named("llm_layers")
+    changed = policy.changed(auto_to_mse)
+    assert changed.match("head") == ("head", qc.MSE())
+    assert changed.rules[1:] == policy.rules[1:]
+    names = ["head", "model.layers.0.self_attn.q_proj"]
+    assert policy.assign(names)[1] == changed.assign(names)[1] == ()
+    fewer = changed.changed(lambda text, s: None if text == "head" else s)
+    assert fewer == qc.Policy.named("llm_layers")
+    assert fewer.assign(names[1:])[1] == ()
+    with pytest.raises(qc.CalibrationError, match="has no rules"):
+        changed.changed(lambda *_: None)

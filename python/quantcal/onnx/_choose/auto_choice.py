@@ -27,6 +27,7 @@ from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_part
 from quantcal.onnx._choose.small_nodes import SmallNodeSearch
 from quantcal.onnx._choose.started_run import Started, trial_bits
 from quantcal.onnx._choose.thinning import spread
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
@@ -66,6 +67,8 @@ class _Task:
     bits: WeightBits
     samples: KeptSamples
     folds: Folds
+    until: float | None = None  # a time of time.monotonic
+    improve: bool = True
 
     @property
     def halves(self) -> tuple[list[int], list[int]]:
@@ -81,6 +84,9 @@ def choose_ranges(
     policy: Policy,
     bits: WeightBits,
     report: Callable[[str], None] = lambda _: None,
+    *,
+    until: float | None = None,
+    improve: bool = True,
 ) -> Choice | None:
     """Choose the strategies of all tensors whose rule is ``auto``.
 
@@ -92,6 +98,11 @@ def choose_ranges(
     bits : WeightBits
     report : callable
         Gets the name of each step when it begins.
+    until : float, optional
+        The time of ``time.monotonic`` at which to stop with the best so far. The time of
+        ``auto`` may end earlier.
+    improve : bool
+        Whether to try changes to the best strategy.
 
     Returns
     -------
@@ -104,7 +115,9 @@ def choose_ranges(
         return None
     started = time.perf_counter()
     folds = Folds(run.prepared, run.calibrator, run.parts, run.earlier)
-    task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds)
+    ends = [until, None if auto.time is None else time.monotonic() + auto.time]
+    until = min((end for end in ends if end is not None), default=None)
+    task = _Task(run, policy, auto, trial_bits(bits), run.kept, folds, until, improve)
     try:
         with ExitStack() as stack:
             choice = _choose(task, stack, report)
@@ -129,9 +142,12 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     float_outputs(task.run.prepared, task.samples, judge)
     trials = Trials(session, task.samples, judge)
     report("Comparing strategies")
-    grids = {name: task.folds.grids(each, session) for name, each in policies.items()}
-    losses, damages = compare(trials, grids)
-    if task.run.parts:
+    grids: dict[str, list[Grids]] = {}
+    for name, each in policies.items():
+        if not grids or not is_late(task.until):
+            grids[name] = task.folds.grids(each, session)
+    losses, damages = compare(trials, grids, task.until)
+    if task.run.parts and not is_late(task.until):
         losses = settle_tie(
             trials, losses, damages, lambda n: task.folds.whole(policies[n], session)
         )
@@ -147,13 +163,12 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
         loss=loss,
         runs=trials.runs,
     )
-    limit = task.auto.time
-    until = None if limit is None else time.monotonic() + limit
-    if loss == 0 or limit == 0 or not task.run.parts:
+    done = loss == 0 or not task.improve or not task.run.parts
+    if done or is_late(task.until):
         return choice
     report("Looking for the worst tensors")
     suspects = _suspects(task, session, judge, grids[best], trials)
-    if _is_late(until):
+    if is_late(task.until):
         return choice
     report("Trying small nodes in float")
     choice = _without_small(task, choice, trials, grids[best], suspects)
@@ -168,17 +183,13 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     count = min(len(task.samples), 2 * _HALF)
     runs = _RUNS * count if count > _FEW else min(2 * _RUNS * count, _RUNS * _FEW)
     current, improved = improve(
-        trials, best, grids, several, task.halves, runs=runs, until=until
+        trials, best, grids, several, task.halves, runs=runs, until=task.until
     )
     choice = _finish(task, trials, choice, current, improved, suspects)
-    if _is_late(until):
+    if is_late(task.until):
         return choice
     report("Trying corrected biases")
     return _with_biases(task, choice, judge)
-
-
-def _is_late(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
 
 
 def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
@@ -221,7 +232,9 @@ def _without_small(
     counts = mean_counts(run.prepared.converted, [sample])
     begun = Started(run, choice.policy, task.bits)
     joint = JointTrials(begun, task.samples, trials.judge, folded=True)
-    search = SmallNodeSearch(run.prepared, trials, grids, halves, counts, share)
+    search = SmallNodeSearch(
+        run.prepared, trials, grids, halves, counts, share, task.until
+    )
     found = search.find(suspects, joint)
     choice = replace(choice, runs=choice.runs + joint.runs)
     if not found.exclude:
@@ -261,7 +274,7 @@ def _suspects(
         other = Trials(alone, task.samples, judge)
         samples = spread(task.halves[0], _SUSPECT_SAMPLES)
         runs = _SUSPECT_MEASURES * len(samples)
-        found = find_suspects(other, grids, samples, runs=runs)
+        found = find_suspects(other, grids, samples, runs=runs, until=task.until)
     trials.runs += other.runs
     return found
 

@@ -37,9 +37,7 @@ def replace_auto(policy: Policy, strategy: Strategy) -> Policy:
     """Return the policy with a strategy in place of every Auto."""
     if find_auto(policy) is None:
         return policy
-    return Policy(
-        [(text, strategy if isinstance(s, Auto) else s) for text, s in policy.rules]
-    )
+    return policy.changed(lambda _, s: strategy if isinstance(s, Auto) else s)
 
 
 def with_tensors(policy: Policy, chosen: Mapping[str, Strategy]) -> Policy:
@@ -53,8 +51,7 @@ def with_tensors(policy: Policy, chosen: Mapping[str, Strategy]) -> Policy:
 def without_rules(policy: Policy, names: Collection[str]) -> Policy:
     """Return the policy without rules for these tensors alone, which no longer exist."""
     gone = {*names, *map(pattern_of, names)}
-    left = [(text, each) for text, each in policy.rules if text not in gone]
-    return policy if len(left) == len(policy.rules) else Policy(left)
+    return policy.changed(lambda text, each: None if text in gone else each)
 
 
 def pattern_of(name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from quantcal.advice.remedies import try_remedies
 from quantcal.advice.result import Remedy
 from quantcal.advice.search import (
-    Choice,
+    FloatChoice,
     Halves,
     LossMeter,
     OutOfTimeError,
@@ -45,7 +45,7 @@ class Culprits:
         Activation → what was tried on it.
     """
 
-    choice: Choice
+    choice: FloatChoice
     tensors: dict[str, float]
     remedies: dict[str, tuple[Remedy, ...]]
 
@@ -83,7 +83,7 @@ class CulpritSearch:
         allowed: Callable[[Sequence[str]], bool],
         time_limit: float | None,
         on_run: Callable[[], object],
-    ) -> Choice:
+    ) -> FloatChoice:
         """Choose nodes to leave in float, at most ``keep`` and as ``allowed``."""
         names = self._rounding_nodes(plan)
         meter = LossMeter(self._of_nodes, time_limit=time_limit, on_run=on_run)

@@ -117,8 +117,8 @@ def _gains(
     after: NDArray[np.float64],
     samples: Sequence[int],
 ) -> bool:
-    losses = (trials.judge.loss(damage, samples) for damage in (before, after))
-    return gains(*losses, _GAIN)
+    one, other = (trials.judge.loss(damage, samples) for damage in (before, after))
+    return gains(one, other, _GAIN)
 
 
 def _different(

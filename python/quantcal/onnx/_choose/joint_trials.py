@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.node_trials import NodePlans, leave_in_float
 from quantcal.onnx._choose.started_run import Started, trial_bits
+from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
+from quantcal.onnx._correct.report import Correction
 from quantcal.onnx._observe.ranges import compute_ranges
 from quantcal.onnx._plan.preparation import Prepared
 from quantcal.onnx._runtime.kept_samples import KeptSamples
@@ -54,6 +56,8 @@ class JointTrials:
     folded : bool
         Whether the samples also gave the ranges. Each is then measured with the ranges of
         the other folds.
+    shifting : sequence of int
+        The samples that measure the shifts of biases, where the options correct these.
 
     Attributes
     ----------
@@ -62,12 +66,19 @@ class JointTrials:
     """
 
     def __init__(
-        self, begun: Started, samples: KeptSamples, judge: Judge, *, folded: bool
+        self,
+        begun: Started,
+        samples: KeptSamples,
+        judge: Judge,
+        *,
+        folded: bool,
+        shifting: Sequence[int] = (),
     ) -> None:
         self._begun = begun
         self._samples = samples
         self._judge = judge
         self._parts = begun.run.parts if folded else ()
+        self._shifting = shifting
         self._known: dict[frozenset[str], Floats] = {}
         self.runs = 0
 
@@ -92,19 +103,46 @@ class JointTrials:
             self._known[key] = self._measure(key)
         return self._known[key]
 
+    def corrected(self, exclude: Collection[str]) -> Prepared:
+        """Return the model with these nodes in float, its biases corrected if asked for."""
+        prepared = leave_in_float(self._begun.run.prepared, exclude)
+        if self._shifting and "bias" in prepared.options.corrections:
+            prepared, _ = self.with_biases(prepared, self._shifting)
+        return prepared
+
+    def damage_of(self, prepared: Prepared) -> Floats:
+        """Return the damage of all samples with a changed model.
+
+        Returns
+        -------
+        float64 array, shape (samples, outputs)
+        """
+        return self._damage(prepared, self.indices)
+
     def loss(self, exclude: Collection[str], samples: Collection[int]) -> float:
         """Return the loss on some of the samples."""
         chosen = list(samples)
         return self._judge.loss(self.damage(exclude)[chosen], chosen)
 
     def loss_of(self, prepared: Prepared, samples: Collection[int]) -> float:
-        """Return the loss of a changed model on some of the samples."""
+        """Return the loss of a changed model, as it is, on some of the samples."""
         chosen = list(samples)
         return self._judge.loss(self._damage(prepared, chosen), chosen)
 
+    def with_biases(
+        self, prepared: Prepared, shifting: Sequence[int]
+    ) -> tuple[Prepared, Correction]:
+        """Return a model with biases that these samples correct, and what was changed."""
+        run = self._begun.run
+        table = compute_ranges(run.calibrator, self._begun.policy, prepared)
+        ranges = {name: table[name] for name in prepared.plan.tensors}
+        feeds = [self._samples.feed(index) for index in shifting[:BIAS_SAMPLES]]
+        bits = trial_bits(self._begun.bits)
+        self.runs += len(feeds)
+        return correct_biases(prepared, ranges, bits, feeds)
+
     def _measure(self, exclude: frozenset[str]) -> Floats:
-        prepared = leave_in_float(self._begun.run.prepared, exclude)
-        return self._damage(prepared, self.indices)
+        return self._damage(self.corrected(exclude), self.indices)
 
     def _damage(self, prepared: Prepared, samples: list[int]) -> Floats:
         run, policy = self._begun.run, self._begun.policy

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials, interval
 
@@ -44,7 +45,9 @@ class StrategyLoss:
 
 
 def compare(
-    trials: Trials, grids: Mapping[str, Sequence[Grids]]
+    trials: Trials,
+    grids: Mapping[str, Sequence[Grids]],
+    until: float | None = None,
 ) -> tuple[list[StrategyLoss], dict[str, NDArray[np.float64]]]:
     """Return the losses of candidates, and the damage of the finalists.
 
@@ -57,13 +60,22 @@ def compare(
     trials : Trials
     grids : mapping of str to sequence of float32 array
         Candidate → its grids for each fold.
+    until : float, optional
+        The time of ``time.monotonic`` after which only the best so far runs on. The first
+        candidate is always compared.
     """
     ran: list[int] = []
     damages: dict[str, NDArray[np.float64]] = {}
     found: list[StrategyLoss] = []
     for step in _rounds(trials):
-        ran += step
-        for name in list(damages) if damages else grids:
+        earlier, ran = ran, [*ran, *step]
+        so_far = {n: trials.judge.loss(each, earlier) for n, each in damages.items()}
+        for number, name in enumerate(sorted(so_far, key=so_far.__getitem__) or grids):
+            if number and is_late(until):
+                if name in damages:
+                    part = damages.pop(name)
+                    found.append(_measured(trials, name, part, earlier))
+                continue
             more = trials.damage(grids[name], step)
             known = damages.get(name)
             damages[name] = more if known is None else np.concatenate([known, more])

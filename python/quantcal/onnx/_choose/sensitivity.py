@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._trial.trial_session import Grids, only
 from quantcal.onnx._trial.trials import Trials
 
@@ -34,6 +35,7 @@ def find_suspects(
     *,
     runs: int,
     rows: Sequence[int] | None = None,
+    until: float | None = None,
 ) -> list[Suspects]:
     """Return single tensors, and groups that were not worth dividing, worst first.
 
@@ -51,6 +53,8 @@ def find_suspects(
         The number of samples to run at most; one measurement takes ``len(indices)``.
     rows : sequence of int, optional
         The tensors to look at, by default all.
+    until : float, optional
+        The time of ``time.monotonic`` after which no group is measured.
     """
     every = tuple(range(len(trials.session.tensors)) if rows is None else rows)
     measured = 0
@@ -62,13 +66,15 @@ def find_suspects(
 
     waiting: list[tuple[float, tuple[int, ...]]] = []
     for group in _parts(every, max(2, round(len(every) ** 0.5))):
+        if is_late(until):
+            break
         heapq.heappush(waiting, (-measure(group), group))
     done: list[Suspects] = []
     largest = max((-loss for loss, _ in waiting), default=0.0)
     while waiting:
         loss, group = heapq.heappop(waiting)
         room = (measured + 2) * len(indices) <= runs
-        if len(group) == 1 or -loss <= _SMALL * largest or not room:
+        if len(group) == 1 or -loss <= _SMALL * largest or not room or is_late(until):
             done.append(Suspects(group, -loss))
             continue
         for part in _parts(group, 2):

@@ -20,6 +20,7 @@ from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
 from quantcal.onnx._choose.thinning import spread
+from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._trial.trial_session import Grids, without
 from quantcal.onnx._trial.trials import Trials
 
@@ -63,6 +64,8 @@ class SmallNodeSearch:
         Node → its multiply-adds.
     share : float
         The share of the multiply-adds that may stay in float.
+    until : float, optional
+        The time of ``time.monotonic`` after which nothing is tried.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class SmallNodeSearch:
         halves: tuple[Sequence[int], Sequence[int]],
         counts: Mapping[str, int],
         share: float,
+        until: float | None = None,
     ) -> None:
         self._prepared = prepared
         self._plans = NodePlans(prepared)
@@ -82,6 +86,7 @@ class SmallNodeSearch:
         self._total = sum(counts.get(name, 0) for name in prepared.plan.nodes)
         self._counts = counts
         self._share = share
+        self._until = until
 
     def find(self, suspects: Sequence[Suspects], joint: JointTrials) -> SmallNodes:
         """Return the nodes, none if nothing helps.
@@ -96,6 +101,8 @@ class SmallNodeSearch:
         chosen: tuple[str, ...] = ()
         losses = first = self._losses(())
         for nodes in self._proposals(suspects):
+            if is_late(self._until):
+                break
             exclude = tuple(dict.fromkeys((*chosen, *nodes)))
             fits = len(exclude) > len(chosen) and self._is_small(exclude, _MOST)
             if not fits or self._plans.without(exclude) is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
 from quantcal.calibrator import Calibrator
+from quantcal.onnx._correct.corrections import Corrections
 from quantcal.onnx._model.model import load_light
 from quantcal.onnx._observe.calibration_run import CalibrationRun, run_samples
 from quantcal.onnx._observe.ranges import resolve_policy
@@ -37,22 +38,6 @@ def refuse_weights_only(function: str, asked: QuantizeOptions) -> None:
         raise CalibrationError(
             f'{function}() looks at activations, and activation_type is "none". '
             "Leave it out."
-        )
-
-
-def refuse_corrections(function: str, asked: QuantizeOptions) -> None:
-    """Refuse corrections where the model is tried without them.
-
-    Raises
-    ------
-    CalibrationError
-        When some are asked for.
-    """
-    if asked.corrections:
-        raise CalibrationError(
-            f"{function}() tries the model without corrections, but corrections are "
-            f"{', '.join(asked.corrections)}. Leave them out here, and give them to "
-            "quantize()."
         )
 
 
@@ -121,6 +106,9 @@ def start(
 ) -> Started:
     """Prepare a model and run the samples through it.
 
+    The model has the corrections that were asked for, except that of biases: it needs the
+    ranges.
+
     Parameters
     ----------
     model, samples, progress
@@ -130,11 +118,12 @@ def start(
         Keeps samples for trials.
     """
     chosen = filled_options(asked, None)
-    prepared = prepare(load_light(model), chosen)
+    corrections = Corrections(load_light(model), chosen, samples, None)
+    prepared = prepare(corrections.loaded, chosen)
     policy = resolve_policy(Policy.of(asked.strategy), prepared, ())
     run = run_samples(
         prepared,
-        samples,
+        corrections.samples,
         asked,
         None,
         empty_calibrator(None, asked.mantissa_bits, asked.on_nonfinite),

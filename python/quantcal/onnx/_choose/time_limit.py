@@ -31,3 +31,8 @@ def end_of(time_limit: float | None) -> float | None:
 def time_left(until: float | None) -> float | None:
     """Return the seconds until then, at least 0; None for no limit."""
     return None if until is None else max(0.0, until - time.monotonic())
+
+
+def is_late(until: float | None) -> bool:
+    """Whether a time of ``time.monotonic`` has passed; never without a limit."""
+    return until is not None and time.monotonic() >= until

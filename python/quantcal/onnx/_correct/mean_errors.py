@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal.onnx._correct.bias_targets import Target
+from quantcal.onnx._correct.sampled_rows import (
+    RowStore,
+    as_rows,
+    places_of,
+    row_nodes,
+)
 from quantcal.onnx._graph.graph import names_of, unique_name
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._runtime.memory_groups import run
@@ -34,6 +40,8 @@ class Probe:
     target : Target
     total, size : str
         The sum by channel, and the number of values.
+    rows : str
+        Some of the values: see :mod:`quantcal.onnx._correct.sampled_rows`.
     shift : str
         An input that is added to the products.
     """
@@ -41,7 +49,13 @@ class Probe:
     target: Target
     total: str
     size: str
+    rows: str
     shift: str
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """What a run returns."""
+        return self.total, self.size, self.rows
 
     def shaped(self, shift: Vector | None) -> NDArray[np.float32]:
         """Return a shift of the channels, as the graph takes it; None for zeros."""
@@ -73,29 +87,36 @@ class Means:
 
 
 def float_means(
-    work: Workspace, targets: Sequence[Target], samples: Sequence[Feed]
+    work: Workspace, targets: Sequence[Target], samples: Sequence[Feed], rows: RowStore
 ) -> dict[str, Vector]:
-    """Return the mean of each channel of the products of a model's nodes, by node name."""
+    """Return the mean of each channel of the products of a model's nodes, by node name.
+
+    Also put some of the products into ``rows``.
+    """
     probes: dict[str, Probe] = {}
+    places = places_of(len(samples))
     session = work.open_changed(
-        lambda proto: probes.update(insert_probes(proto, targets))
+        lambda proto: probes.update(insert_probes(proto, targets, places))
     )
-    wanted = [name for probe in probes.values() for name in (probe.total, probe.size)]
+    wanted = [name for probe in probes.values() for name in probe.outputs]
     zeros = {probe.shift: probe.shaped(None) for probe in probes.values()}
     means = Means(probes)
     for number, feed in enumerate(samples):
         found = run(session, wanted, {**feed, **zeros}, f"sample {number}")
-        for name, total, size in zip(probes, found[::2], found[1::2], strict=True):
+        for (name, probe), total, size, some in zip(
+            probes.items(), found[::3], found[1::3], found[2::3], strict=True
+        ):
             means.add(name, total, size)
+            rows.add(name, number, as_rows(probe.target, some, places))
     return means.result()
 
 
 def insert_probes(
-    proto: onnx.ModelProto, targets: Sequence[Target]
+    proto: onnx.ModelProto, targets: Sequence[Target], places: int
 ) -> dict[str, Probe]:
     """Put reductions and shifts behind the nodes of targets, which are found by name.
 
-    The outputs of the model become those of the probes.
+    The outputs of the model become those of the probes, with values at so many ``places``.
     """
     import onnx
 
@@ -114,16 +135,22 @@ def insert_probes(
         raw, wide, axes = (
             unique_name(f"{made}_{what}", taken) for what in ("raw", "wide", "axes")
         )
-        names = [unique_name(f"{made}_{w}", taken) for w in ("total", "size", "shift")]
+        names = [
+            unique_name(f"{made}_{what}", taken)
+            for what in ("total", "size", "rows", "shift")
+        ]
         probe = Probe(target, *names)
         node.output[0] = raw
         others = np.asarray(_other_axes(target), dtype=np.int64)
         graph.initializer.append(onnx.numpy_helper.from_array(others, axes))
         double = onnx.TensorProto.DOUBLE
+        picked, constants = row_nodes(target, raw, probe.rows, places, taken)
+        graph.initializer.extend(constants)
         nodes += [
             helper.make_node("Cast", [raw], [wide], to=double),
             *_totals(target, wide, axes, probe.total, taken),
             helper.make_node("Size", [raw], [probe.size]),
+            *picked,
             helper.make_node("Add", [raw, probe.shift], [made]),
         ]
         graph.input.append(
@@ -131,9 +158,7 @@ def insert_probes(
                 probe.shift, onnx.TensorProto.FLOAT, [None] * -target.axis
             )
         )
-        graph.output.extend(
-            onnx.ValueInfoProto(name=name) for name in (probe.total, probe.size)
-        )
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in probe.outputs)
         probes[node.name] = probe
     del graph.node[:]
     graph.node.extend(nodes)

@@ -15,6 +15,7 @@ import numpy as np
 
 from quantcal.onnx._correct.bias_targets import Target
 from quantcal.onnx._correct.mean_errors import Means, Vector, insert_probes
+from quantcal.onnx._correct.sampled_rows import Rows, RowStore, Votes, as_rows
 from quantcal.onnx._graph.graph import constants_of, inputs_of, sort_nodes
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._runtime.memory_groups import run
@@ -57,16 +58,19 @@ class StagedRun:
         The quantized model.
     targets : sequence of Target
         The nodes to measure, which are found by name.
+    places : int
+        The number of places of a sample whose values are compared one by one.
     """
 
-    def __init__(self, work: Workspace, targets: Sequence[Target]) -> None:
+    def __init__(self, work: Workspace, targets: Sequence[Target], places: int) -> None:
         import onnx
 
         self._work = work
         self._proto = onnx.ModelProto()
         self._proto.CopyFrom(work.light)
         sort_nodes(self._proto.graph)
-        self._probes = insert_probes(self._proto, targets)
+        self._places = places
+        self._probes = insert_probes(self._proto, targets, places)
         self._nodes = list(self._proto.graph.node)
         self._constants = constants_of(self._proto.graph)
         self._makers = {
@@ -83,12 +87,13 @@ class StagedRun:
         return all(kind.startswith("tensor(") for kind in self._types.values())
 
     def __call__(
-        self, samples: Sequence[Feed], wanted: Mapping[str, Vector]
+        self, samples: Sequence[Feed], wanted: Mapping[str, Vector], rows: RowStore
     ) -> dict[str, Vector]:
         """Return by node the shifts with which its products have the wanted means.
 
-        Products whose means are not finite get no shift. As many of the samples run as
-        ``MAX_MEMORY`` allows, by the size of the first one.
+        A channel has no shift if it would bring less than half of its values nearer to the
+        wanted ``rows``. Products whose means are not finite get no shift. As many of the
+        samples run as ``MAX_MEMORY`` allows, by the size of the first one.
         """
         count = max(1, MAX_MEMORY // max(self._size(samples[0]), 1))
         chosen = samples[:count]
@@ -96,15 +101,19 @@ class StagedRun:
         live: list[dict[str, Any]] = [dict(feed) for feed in chosen]
         for index, stage in enumerate(self._stages):
             session = self._open(stage)
-            means = Means({name: self._probes[name] for name in stage.probes})
+            probes = {name: self._probes[name] for name in stage.probes}
+            means = Means(probes)
+            votes = Votes({name: p.target.channels for name, p in probes.items()})
             for number, values in enumerate(live):
-                self._run(session, stage, values, shifts, means, number)
+                some = self._run(session, stage, values, shifts, means, number)
+                for name, found in some.items():
+                    votes.add(name, rows.get(name, number), found)
                 self._forget(values, index)
-            for name, found in means.result().items():
+            for name, mean in means.result().items():
                 with np.errstate(invalid="ignore"):  # infinite means
-                    shift = wanted[name] - found
+                    shift = wanted[name] - mean
                 if np.isfinite(shift).all():
-                    shifts[name] = shift
+                    shifts[name] = np.where(votes.helped(name, shift), shift, 0.0)
         return shifts
 
     def _size(self, feed: Feed) -> int:
@@ -126,9 +135,10 @@ class StagedRun:
         shifts: Mapping[str, Vector],
         means: Means,
         number: int,
-    ) -> None:
+    ) -> dict[str, Rows]:
+        """Run a stage of one sample, and return some of its products."""
         probes = [self._probes[name] for name in stage.probes]
-        names = [name for probe in probes for name in (probe.total, probe.size)]
+        names = [name for probe in probes for name in probe.outputs]
         given = {
             probe.shift: probe.shaped(shifts.get(name))
             for name, probe in self._probes.items()
@@ -136,14 +146,14 @@ class StagedRun:
         }
         given |= {name: values[name] for name in stage.reads if name in values}
         found = run(session, [*names, *stage.keeps], given, f"sample {number}")
-        for name, total, size in zip(
-            stage.probes,
-            found[: len(names) : 2],
-            found[1 : len(names) : 2],
-            strict=True,
-        ):
+        some: dict[str, Rows] = {}
+        for place, name in enumerate(stage.probes):
+            total, size, picked = found[3 * place : 3 * place + 3]
             means.add(name, total, size)
+            target = self._probes[name].target
+            some[name] = as_rows(target, picked, self._places)
         values |= dict(zip(stage.keeps, found[len(names) :], strict=True))
+        return some
 
     def _forget(self, values: dict[str, Any], index: int) -> None:
         """Drop what no later stage reads."""
@@ -227,7 +237,7 @@ class StagedRun:
                     chosen.add(maker)
                     todo.append(maker)
         probes = [self._probes[name] for name in stage.probes]
-        outputs = [name for probe in probes for name in (probe.total, probe.size)]
+        outputs = [name for probe in probes for name in probe.outputs]
 
         def change(proto: onnx.ModelProto) -> None:
             proto.CopyFrom(self._proto)

@@ -65,6 +65,9 @@ class TrialSession:
         The activation of each row of the grids.
     outputs : list of str
         The names of the model's outputs.
+    takes_wider : bool
+        Whether grids may have more codes than the planned formats. The plain form has
+        nodes of these formats, which would clip other codes.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class TrialSession:
     ) -> None:
         self._prepared, self._ranges, self._bits = prepared, ranges, bits
         self._float_weights = float_weights
+        self.takes_wider = operators
         try:
             graph = self._make(operators=operators)
             self._work, self._session = self._open(graph)
         except CalibrationError:
             if not operators:
                 raise
+            self.takes_wider = False
             graph = self._make(operators=False)
             self._work, self._session = self._open(graph)
         self.tensors = graph.tensors

@@ -13,7 +13,7 @@ from quantcal.advice.diagnosis import Diagnosis, diagnose
 from quantcal.advice.grid_errors import relative_error
 from quantcal.advice.remedies import try_remedies
 from quantcal.advice.result import GuiltyTensor, Remedy
-from quantcal.advice.search import Choice, Halves, LossMeter, OutOfTimeError
+from quantcal.advice.search import FloatChoice, Halves, LossMeter, OutOfTimeError
 from quantcal.calibrator import Calibrator
 from quantcal.formats import QuantFormat
 from quantcal.torch._advice.shared_inputs import SharedInput
@@ -66,10 +66,10 @@ class Evidence:
     halves: Halves
 
     def tensors(
-        self, shared: Sequence[SharedInput], choice: Choice, *, remedies: bool
+        self, shared: Sequence[SharedInput], choice: FloatChoice, *, remedies: bool
     ) -> tuple[tuple[GuiltyTensor, ...], bool]:
         """Return the guilty inputs, and whether the time sufficed for all remedies."""
-        names = list(self.trial.tables)
+        names = [each.name for each in shared]
         loss = choice.loss_screened
         by_name = {each.name: each for each in shared}
         guilty = [

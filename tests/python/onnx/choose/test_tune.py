@@ -137,9 +137,9 @@ def test_the_metric_chooses_the_strategy_too(
 ) -> None:
     asked = []
 
-    def choose(run: Any, policy: Policy, bits: Any) -> Any:
+    def choose(run: Any, policy: Policy, bits: Any, **more: Any) -> Any:
         asked.append(find_auto(policy))
-        return choose_ranges(run, policy, bits)
+        return choose_ranges(run, policy, bits, **more)
 
     def metric(number: int, feed: dict[str, Any], outputs: dict[str, Any]) -> float:
         return float(outputs["y"].sum())

@@ -327,3 +327,83 @@ def test_samples_must_be_there_to_be_measured() -> None:
     table = qc.onnx.observe(model, images(2)).compute("minmax")
     with pytest.raises(CalibrationError, match="no samples for the correction"):
         correct_biases(prepared, table, options.bits(), [])
+
+
+def clipped_rows(massive: int) -> Feeds:
+    """Return 4 samples of 100 rows, in which some rows hold one value of 40."""
+    samples = [{"x": models.random(100, 6, seed=40 + k).clip(-3, 3)} for k in range(4)]
+    for each in samples:
+        each["x"][:massive, 0] = 40
+    return samples
+
+
+@pytest.mark.parametrize("massive", [0, 2])
+def test_what_a_few_massive_values_lose_is_not_taken_from_all_rows(
+    massive: int, tmp_path: Path
+) -> None:
+    """The range ends at 4, as MSE clips: 2 of 100 rows lose much, the others nothing."""
+    feeds = clipped_rows(massive)
+    weights = {"w": models.random(6, 4), "b": models.random(4, seed=1)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"], "layer"),
+        node("Add", ["m", "b"], ["y"]),
+    ]
+    model, path = rows_model(nodes, weights), tmp_path / "q.onnx"
+    options = {"strategy": qc.Fixed(-4, 4), "weight_type": "int8"}
+    errors = []
+    for corrections in ((), ("bias",)):
+        result = quantized(model, path, feeds, *corrections, **options)
+        rows = [
+            models.outputs(onnx.load(path), feed, ["y"])[0]
+            - models.outputs(model, feed, ["y"])[0]
+            for feed in feeds
+        ]
+        errors.append(np.concatenate([each[massive:] for each in rows]))
+    plain, corrected = (float(np.square(each).mean()) for each in errors)
+    assert corrected <= 1.01 * plain
+    (report,) = result.corrections
+    # The mean error of the rows with 40 is up to 2 % of 36 times a weight.
+    assert max((each.largest for each in report.changed), default=0) < 0.01
+
+
+def test_a_mean_error_that_all_rows_share_is_taken_beside_massive_values(
+    tmp_path: Path,
+) -> None:
+    """Every row is above the range in channel 1, and two rows are in channel 0 as well."""
+    feeds = clipped_rows(2)
+    for feed in feeds:
+        feed["x"][:, 1] = 6 + 0.1 * feed["x"][:, 2]
+    weights = {"w": np.eye(6, 4, dtype=np.float32), "b": models.random(4, seed=1)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"], "layer"),
+        node("Add", ["m", "b"], ["y"]),
+    ]
+    model, path = rows_model(nodes, weights), tmp_path / "q.onnx"
+    quantized(model, path, feeds, "bias", strategy=qc.Fixed(-4, 4), weight_type="int8")
+    errors = np.concatenate(
+        [
+            models.outputs(onnx.load(path), feed, ["y"])[0]
+            - models.outputs(model, feed, ["y"])[0]
+            for feed in feeds
+        ]
+    )
+    assert np.abs(errors[:, 1]).mean() < 0.3  # of 2 that the range clips
+    typical = np.abs(errors[:, 0]) < 30
+    assert typical.mean() == 0.98
+    assert np.abs(errors[typical, 0].mean()) < 0.02
+
+
+def test_the_places_of_a_large_tensor_are_spread_and_the_same_in_both_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantcal.onnx._correct.sampled_rows.PLACES", 64)
+    for model, feeds, axis in (
+        (chain(bias=True), images(4), 1),
+        (*products("stacks", bias=True), -1),
+    ):
+        path = tmp_path / "q.onnx"
+        quantized(model, path, feeds, "bias")
+        errors, _ = mean_errors(model, path, feeds, axis)
+        quantized(model, path, feeds)
+        before, _ = mean_errors(model, path, feeds, axis)
+        assert np.square(errors).sum() < 0.5 * np.square(before).sum()
