@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from quantcal import torch as torch
     from quantcal.comparison.api import compare
     from quantcal.comparison.comparison import Comparison
+    from quantcal.report.page.api import write_report
     from quantcal.stability import Stability, check_stability
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "get_num_threads",
     "load",
     "set_num_threads",
+    "write_report",
 ]
 
 __version__: str = _core.__version__
@@ -123,6 +125,7 @@ _LATE = {
     "Stability": "stability",
     "compare": "comparison.api",
     "check_stability": "stability",
+    "write_report": "report.page.api",
 }
 
 

@@ -9,10 +9,17 @@ from typing import Annotated
 import typer
 
 from quantcal.cli.durations import parse_seconds
+from quantcal.cli.errors import refuse_same
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import JsonOption, ModelArgument, SamplesOption
+from quantcal.cli.options import (
+    JsonOption,
+    ModelArgument,
+    ReportOption,
+    SamplesOption,
+)
 from quantcal.cli.output.console import show_text, stdout
+from quantcal.cli.report_file import print_report, require_report, save_report
 from quantcal.onnx import FileCheck, QuantizeOptions
 from quantcal.onnx import advise as advise_model
 from quantcal.onnx.options import save_options
@@ -104,6 +111,7 @@ def advise(
             "`quantcal quantize --config FILE`.",
         ),
     ] = None,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the nodes whose quantization costs most, say why, and what helps.
@@ -118,8 +126,12 @@ def advise(
           --config keep.toml
     """
     options = QuantizeOptions(**flags.values())
-    if output is not None:
-        FileCheck(model, [samples]).check(output)
+    files = FileCheck(model, [samples, times])
+    made = [path for path in (output, report) if path is not None]
+    for path in made:
+        files.check(path)
+    refuse_same(made)
+    require_report(report)
     advice = advise_model(
         model,
         samples,
@@ -133,9 +145,11 @@ def advise(
     )
     if output is not None:
         save_options(output, options, advice.exclude)
+    save_report(report, model=model, advice=advice)
     if json_:
         print(json.dumps(advice.to_dict(), indent=1, ensure_ascii=False))
         return
     show_text(stdout(), advice.summary())
     if output is not None:
         show_text(stdout(), f"written: {output}")
+    print_report(report)

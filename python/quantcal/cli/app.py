@@ -18,6 +18,7 @@ from quantcal.cli.inspect import inspect
 from quantcal.cli.merge import merge
 from quantcal.cli.observe import observe
 from quantcal.cli.quantize import quantize
+from quantcal.cli.report import report
 from quantcal.cli.stability import stability
 from quantcal.cli.times import times
 from quantcal.cli.tune import tune
@@ -82,6 +83,7 @@ for command in (
     export,
     merge,
     stability,
+    report,
     demo,
 ):
     app.command(no_args_is_help=command is not demo)(command)

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+from quantcal._io.files import check_target
+from quantcal._load import load
 from quantcal.cli.errors import CommandError
+from quantcal.cli.options import ReportOption
+from quantcal.cli.report_file import print_report, require_report, save_report
+from quantcal.table import CalibrationTable
 
 
 def demo(
@@ -40,6 +45,7 @@ def demo(
             "lines; created when it does not exist.",
         ),
     ] = Path("demo-output"),
+    report: ReportOption = None,
 ) -> None:
     """Quantize a real text recognizer with every strategy and compare its accuracy.
 
@@ -48,14 +54,28 @@ def demo(
     minutes on two cores.
 
     Example:
-      $ quantcal demo --lines 100
+      $ quantcal demo --lines 100 --report report.html
     """
-    from quantcal.demo import DemoError, run, show
+    from quantcal.demo import RECOGNIZER, DemoError, run, show
 
+    if report is not None:
+        check_target(report)
+    require_report(report)
     try:
         result = run(
             calibration_lines=calibration, evaluation_lines=lines, output=output
         )
     except DemoError as error:
         raise CommandError(str(error)) from error
+    if report is not None:
+        save_report(
+            report,
+            model=RECOGNIZER.fetch(),
+            quantized=output / "rec.auto.onnx",
+            calibrator=load(output / "rec.qcal"),
+            table=CalibrationTable.load(output / "rec.auto.json"),
+            demo=result,
+            title="PP-OCRv4 text recognizer",
+        )
     show(result)
+    print_report(report)

@@ -13,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from quantcal.cli.errors import LIMIT_BROKEN
-from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.options import JsonOption, ModelArgument, ReportOption
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.layers import Sort, layer_table
 from quantcal.cli.output.tables import Column, tensor_table
+from quantcal.cli.report_file import print_report, require_report, save_report
+from quantcal.onnx import FileCheck
 from quantcal.onnx.evaluation import Evaluation
 from quantcal.onnx.evaluation import evaluate as evaluate_models
 
@@ -81,6 +83,7 @@ def evaluate(
             "model's. Without a metric, if more of the top-1 answers differ.",
         ),
     ] = None,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compare a quantized model's outputs with the float model's.
@@ -95,10 +98,14 @@ def evaluate(
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
           --metric mytask:is_right --max-drop 1
     """
+    if report is not None:
+        FileCheck(float_model, [samples, quantized]).check(report)
+    require_report(report)
     found = evaluate_models(
         float_model, quantized, samples, metric=metric, layers=layers, progress=True
     )
     failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
+    save_report(report, model=float_model, quantized=quantized, evaluation=found)
     for message in found.warnings:
         say_warning(message)
     if json_:
@@ -106,6 +113,7 @@ def evaluate(
         print(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         _print(found, sort)
+        print_report(report)
     for line in failed:
         say_failure(line)
     if failed:

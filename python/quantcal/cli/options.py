@@ -79,6 +79,17 @@ PowerOfTwoOption = Annotated[
         help="Only scales that are powers of two, so that scaling is a shift.",
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        show_default="not written",
+        rich_help_panel=KEEP,
+        help="Write a report too: one HTML file with a summary, a table of tensors and "
+        "pictures (needs the extra 'report').",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON with all figures to stdout instead.")
 ]

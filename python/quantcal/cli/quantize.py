@@ -21,9 +21,16 @@ from quantcal.cli.checks import (
 )
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import KEEP, SAMPLES_HELP, ModelArgument, ResumeOption
+from quantcal.cli.options import (
+    KEEP,
+    SAMPLES_HELP,
+    ModelArgument,
+    ReportOption,
+    ResumeOption,
+)
 from quantcal.cli.output.facts import warn_of_unused_rules
 from quantcal.cli.output.summary import print_result, print_written
+from quantcal.cli.report_file import require_report, save_report
 from quantcal.cli.results import load_either
 from quantcal.onnx import Checkpoint, FileCheck, QuantizeOptions, read_config, write
 from quantcal.onnx import quantize as quantize_model
@@ -133,6 +140,7 @@ def quantize(
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
+    report: ReportOption = None,
 ) -> None:
     """Quantize an ONNX model with the ranges that its samples show.
 
@@ -158,14 +166,19 @@ def quantize(
     values = filed | given
     options = QuantizeOptions(**values)
     check_sources(samples, from_, options)
-    made = {"--save-stats": save_stats, "--resume": resume}
-    others = {"--samples": samples, "--from": from_, "--save-table": save_table}
-    _refuse_unused(flags, options, made, others)
+    _refuse_unused(
+        flags,
+        options,
+        {"--save-stats": save_stats, "--resume": resume},
+        {"--samples": samples, "--from": from_, "--save-table": save_table},
+    )
     beside = config_beside(output, config) if save_config else None
     strategies = flags.raw("strategy")["--strategy"] or ()
     files = FileCheck(model, [samples, from_, config, resume], strategies)
-    check = partial(check_outputs, files, output, (save_stats, save_table, beside))
+    made_beside = save_stats, save_table, beside, report
+    check = partial(check_outputs, files, output, made_beside)
     check()
+    require_report(report)
     Policy.of(options.strategy)  # an unknown name is refused before the samples run
     checkpoint: Checkpoint | None = None
     earlier: Calibrator | None = None
@@ -175,12 +188,11 @@ def quantize(
         if isinstance(known, CalibrationTable):
             _refuse_choosing(flags, options, save_table)
             with of_file:
-                _write_table(model, output, from_, known, options, beside)
+                _write_table(model, output, from_, known, options, beside, report)
             return
         earlier = known
     else:
-        settings = flags.raw(*_SETTINGS)
-        earlier, checkpoint = open_checkpoint(resume, output, settings)
+        earlier, checkpoint = open_checkpoint(resume, output, flags.raw(*_SETTINGS))
     configured = {name: values.pop(name, None) for name in _SETTINGS}
     calibrator = calibrator_for(
         earlier, from_ or resume, configured, complete=from_ is not None
@@ -208,7 +220,8 @@ def quantize(
     written = beside if result.config is not None else None
     if written is not None:
         result.save_config(written)
-    kept = [path for path in (written, save_stats, save_table) if path]
+    save_report(report, model=model, calibrator=calibrator, result=result)
+    kept = [path for path in (written, save_stats, save_table, report) if path]
     warn_of_unused_rules(result.table)
     print_result(result, model, source=from_, kept=kept)
 
@@ -220,13 +233,17 @@ def _write_table(
     table: CalibrationTable,
     options: QuantizeOptions,
     beside: Path | None,
+    report: Path | None,
 ) -> None:
-    """Write a model with the ranges of a table, and its options."""
+    """Write a model with the ranges of a table, its options and a report."""
     written = write(model, output, table, options=options)
     kept = []
     if beside is not None and written.config is not None:
         write_text(beside, written.config)
         kept.append(beside)
+    if report is not None:
+        save_report(report, model=model, quantized=output, table=table)
+        kept.append(report)
     print_written(written, model, source, kept=kept)
 
 

@@ -10,11 +10,19 @@ import typer
 
 from quantcal.cli.advise import MetricOption, TimeOption
 from quantcal.cli.durations import parse_seconds
+from quantcal.cli.errors import refuse_same
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import KEEP, JsonOption, ModelArgument, SamplesOption
+from quantcal.cli.options import (
+    KEEP,
+    JsonOption,
+    ModelArgument,
+    ReportOption,
+    SamplesOption,
+)
 from quantcal.cli.output.console import show_text, stdout
 from quantcal.cli.quantize import OutputOption
+from quantcal.cli.report_file import print_report, require_report, save_report
 from quantcal.onnx import FileCheck, QuantizeOptions
 from quantcal.onnx import tune as tune_model
 from quantcal.report.pareto import check_picture, save_pareto
@@ -70,6 +78,7 @@ def tune(
             "in float (.png, .svg, .pdf).",
         ),
     ] = None,
+    report: ReportOption = None,
     flags: Flags,
     json_: JsonOption = False,
 ) -> None:
@@ -86,10 +95,14 @@ def tune(
     """
     options = QuantizeOptions(**flags.values())
     files = FileCheck(model, [samples, times])
-    files.check(output)
+    weights = files.check_model(output)
+    made = [path for path in (picture, report) if path is not None]
+    for path in made:
+        files.check(path)
+    refuse_same([output, weights, *made])
     if picture is not None:
-        files.check(picture)
         check_picture(picture)
+    require_report(report)
     result = tune_model(
         model,
         output,
@@ -102,9 +115,11 @@ def tune(
     )
     if picture is not None:
         save_pareto(result.plot(), picture)
+    save_report(report, model=model, tune=result)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     else:
         show_text(stdout(), result.summary())
+        print_report(report)
     if not result.kept:
         raise typer.Exit(BROKEN)

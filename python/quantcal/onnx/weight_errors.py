@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
 
 _SCALE = "_scale"  # what the name of a scale has behind that of its weight
-_CHANGED = 4.0  # this many times less error by factors of channels: they were scaled before
+_CHANGED = (
+    4.0  # this many times less error by factors of channels: they were scaled before
+)
 _LOST = 0.5  # a larger share of error: the float weight is another one
 
 _ASIDE = ("Transpose", "Reshape", "Identity")
@@ -98,7 +100,8 @@ def measure_weights(
         original = inline_functions(load_light(float_model))
         source = Weights(original.proto.graph, original.folder)
     found = [
-        _measure(node, reader, codes, source) for node, reader in _decoders(graph, codes)
+        _measure(node, reader, codes, source)
+        for node, reader in _decoders(graph, codes)
     ]
     return tuple(found)
 
@@ -116,8 +119,9 @@ def _decoders(
         if operator_of(node) != "DequantizeLinear" or node.input[0] in seen:
             continue
         stored = codes.found.get(node.input[0])
-        known = stored is not None and node.input[1] in codes.found
-        if not known or name_of(stored.data_type) == "INT32":
+        if stored is None or node.input[1] not in codes.found:
+            continue
+        if name_of(stored.data_type) == "INT32":
             continue
         seen.add(node.input[0])
         reader = readers.get(node.output[0])

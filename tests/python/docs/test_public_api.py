@@ -18,7 +18,9 @@ import pytest
 
 import quantcal as qc
 
-OPTIONAL = ["onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL"]
+OPTIONAL = [
+    *("onnx", "onnxruntime", "torch", "typer", "rich", "matplotlib", "PIL", "jinja2")
+]
 
 NAMES = {
     "ACIQ",
@@ -48,6 +50,7 @@ NAMES = {
     "load",
     "set_num_threads",
     "check_stability",
+    "write_report",
 }
 SUBMODULES = {
     "blocks",

@@ -91,7 +91,9 @@ def write_report(
     files = [model, quantized, evaluation, advice, tune, demo]
     files.append(None if result is None else result.output)
     used = [
-        Used(Path(each), INPUT) for each in files if isinstance(each, (str, os.PathLike))
+        Used(Path(each), INPUT)
+        for each in files
+        if isinstance(each, (str, os.PathLike))
     ]
     sources = gather(
         calibrator=calibrator,

@@ -203,9 +203,7 @@ def _tuning(content: Mapping[str, Any]) -> Tuning:
         float_ms=_real(content["float_ms"]),
         integer_ms=_real(content["integer_ms"]),
         points=tuple(
-            TriedModel(
-                int(p["in_float"]), _real(p["drop"]), _maybe(p["latency_ms"])
-            )
+            TriedModel(int(p["in_float"]), _real(p["drop"]), _maybe(p["latency_ms"]))
             for p in content["points"]
         ),
         evaluation=_evaluation(content["evaluation"]),

@@ -9,10 +9,18 @@ from typing import Any
 from quantcal._core import __version__
 from quantcal._process import imports
 from quantcal.report.page import sections, summary
+from quantcal.report.page.next_steps import next_steps
 from quantcal.report.page.sources import Sources
 from quantcal.report.page.tensors import tensor_rows
 
-SCRIPTS = ("base.js", "plot.js", "tensor_plots.js", "model_plots.js", "table.js", "main.js")  # fmt: skip
+SCRIPTS = (
+    "base.js",
+    "plot.js",
+    "tensor_plots.js",
+    "model_plots.js",
+    "table.js",
+    "main.js",
+)
 """The parts of the page's program, in this order."""
 
 
@@ -33,7 +41,9 @@ def render(sources: Sources) -> str:
     import jinja2
 
     rows = tensor_rows(sources)
-    data = {"tensors": rows, **sections.model_sections(sources, rows)}
+    data = sections.model_sections(sources, rows)
+    if rows:
+        data["tensors"] = rows
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("quantcal.report.page"),
         autoescape=True,
@@ -48,7 +58,7 @@ def render(sources: Sources) -> str:
         tiles=summary.tiles(sources, rows),
         quantized=summary.quantized(sources, rows),
         costs=summary.costs(sources, rows),
-        next_steps=summary.next_steps(sources, rows),
+        next_steps=next_steps(sources, rows),
         outputs=sections.output_rows(sources),
         metrics=sections.metric_rows(sources),
         advice=sections.advice_rows(sources.advice),

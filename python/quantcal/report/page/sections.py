@@ -157,10 +157,15 @@ def metric_rows(sources: Sources) -> list[Section]:
     """Return the means of the caller's metrics, as text."""
     metrics = {} if sources.evaluation is None else sources.evaluation.metrics
     return [
-        {"name": name, "model": model, "mean": f"{mean.mean:.4g}", "margin": _margin(mean.margin)}
+        {
+            "name": name,
+            "model": model,
+            "mean": f"{mean.mean:.4g}",
+            "margin": _margin(mean.margin),
+        }
         for name, by in metrics.items()
         for model, mean in by.items()
-    ]  # fmt: skip
+    ]
 
 
 def advice_rows(advice: Advice | None) -> list[Section]:

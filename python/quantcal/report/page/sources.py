@@ -97,10 +97,11 @@ def gather(
         stability = result.stability if stability is None else stability
         if quantized is None and result.output.is_file():
             quantized = result.output
-    given = (calibrator, table, model, quantized, evaluation, advice, tune, stability)
-    if all(each is None for each in (*given, demo)):
+    given = (calibrator, table, quantized, evaluation, advice, tune, stability, demo)
+    if all(each is None for each in given):
         raise CalibrationError(
-            "There is nothing to report. Give a calibrator, a table, a model or a result."
+            "There is nothing to report. Give histograms, a table, a quantized model, or what "
+            "quantize, evaluate, advise or tune returned."
         )
     proposed = table is None and calibrator is not None and len(calibrator) > 0
     if proposed:
@@ -163,11 +164,12 @@ def _propose(calibrator: Calibrator | None) -> CalibrationTable:
 
 
 def _places(model: Model | None, quantized: Model | None) -> Mapping[str, TensorPlace]:
-    if model is None and quantized is None:
+    known = model if model is not None else quantized
+    if known is None:
         return {}
     from quantcal.onnx.tensor_places import find_places
 
-    return find_places(model if model is not None else quantized)  # type: ignore[arg-type]
+    return find_places(known)
 
 
 def _weights(quantized: Model | None, model: Model | None) -> tuple[WeightError, ...]:

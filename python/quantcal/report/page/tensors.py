@@ -57,6 +57,7 @@ def _ordered(sources: Sources) -> list[str]:
     if sources.table is not None:
         known |= dict.fromkeys(sources.table)
     known |= dict.fromkeys(_layer_errors(sources))
+    known |= dict.fromkeys(_sensitivity(sources))
     order = {name: number for number, name in enumerate(sources.places)}
     return sorted(known, key=lambda name: order.get(name, len(order)))
 

@@ -4,7 +4,7 @@ var RANKS = { poor: 0, "no data": 1, check: 2, good: 3 };
 var tensors = null, chosenRow = null, logAxis = true;
 
 function choose(name, reveal) {
-  var row = typeof name === "object" ? name : DATA.tensors.find(function (each) { return each.name === name; });
+  var row = typeof name === "object" ? name : (DATA.tensors || []).find(function (each) { return each.name === name; });
   if (!row) return;
   chosenRow = row;
   tensors.mark(row, reveal);
@@ -92,7 +92,6 @@ function showTensors() {
   // The worst one is the most interesting.
   var judged = rows.filter(function (row) { return isFinite(num(row.sqnr)); });
   first = judged.reduce(function (a, b) { return num(b.sqnr) < num(a.sqnr) ? b : a; }, judged[0] || rows[0]);
-  if (!first) { byId("detail").appendChild(el("p", { "class": "note" }, ["There are no tensors in this report."])); return; }
   chosenRow = first;
   tensors.mark(first, false);
   showDetail(first);
@@ -161,7 +160,7 @@ Array.prototype.forEach.call(document.querySelectorAll("section[data-nav]"), fun
 });
 showTheme();
 byId("print").addEventListener("click", function () { window.print(); });
-showTensors();
+if (byId("tensor-table")) showTensors();
 if (byId("weight-table")) showWeights();
 if (byId("stability-table")) showStability();
 showPlots();

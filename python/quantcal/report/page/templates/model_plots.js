@@ -33,6 +33,7 @@ function drawLayers(container, width) {
     });
     root.appendChild(svg("path", { d: path, "class": kind, "stroke-width": kind === "exact" ? 2 : 1.4, "stroke-dasharray": kind === "native" ? "5 3" : null }));
   });
+  var dots = []; // one is reached by Tab, the others by arrows
   var size = layers.length > 150 ? 2.4 : 3.6;
   layers.forEach(function (layer, k) {
     var text = layer.node + " (" + layer.op + ")" + kinds.map(function (kind) { return "\n" + names[kind] + ": " + real(layer[kind]); }).join("");
@@ -40,9 +41,16 @@ function drawLayers(container, width) {
     if (!isNaN(own)) root.appendChild(withTip(svg("circle", { cx: x(k), cy: y(Math.max(own, ends[0])), r: size, "class": "own" }), text));
     var main = num(layer[kinds[0]]);
     if (isNaN(main)) return;
-    var dot = svg("circle", { cx: x(k), cy: y(Math.max(main, ends[0])), r: size + 0.6, "class": "dot c0", tabindex: 0, role: "button", "aria-label": text });
+    var dot = svg("circle", { cx: x(k), cy: y(Math.max(main, ends[0])), r: size + 0.6, "class": "dot c0", tabindex: dots.length ? -1 : 0, role: "button", "aria-label": text });
     dot.addEventListener("click", function () { choose(layer.tensor, true); });
-    dot.addEventListener("keydown", function (event) { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(layer.tensor, true); } });
+    dots.push(dot);
+    dot.addEventListener("keydown", function (event) {
+      var by = { ArrowRight: 1, ArrowLeft: -1 }[event.key], next = by && dots[dots.indexOf(dot) + by];
+      if (event.key === "Enter" || event.key === " ") choose(layer.tensor, true);
+      else if (next) { dot.setAttribute("tabindex", -1); next.setAttribute("tabindex", 0); next.focus(); }
+      else return;
+      event.preventDefault();
+    });
     root.appendChild(withTip(dot, text));
   });
   container.appendChild(root);
@@ -52,7 +60,7 @@ function drawRows(container, width, rows, options) {
   var left = Math.min(150, width * 0.36), right = width - 74, step = 26, upper = 6, lower = upper + step * rows.length;
   var root = picture(width, lower + 30, options.label);
   var x = options.log ? logarithmic(options.from, options.to, left, right) : linear(options.from, options.to, left, right);
-  var ticks = options.log ? logTicks(options.from, options.to, Math.max(2, (right - left) / 60)) : linearTicks(options.from, options.to, Math.max(2, (right - left) / 60));
+  var ticks = options.log ? logTicks(options.from, options.to, Math.max(2, (right - left) / 60)) : linearTicks(options.from, options.to, Math.max(3, (right - left) / 40));
   if (options.band) root.appendChild(svg("rect", { x: x(options.band[0]), y: upper, width: Math.max(x(options.band[1]) - x(options.band[0]), 1), height: lower - upper, "class": "reference" }));
   xAxis(root, x, ticks, lower, options.tick, upper);
   rows.forEach(function (row, k) {
@@ -80,7 +88,7 @@ function drawMethods(container, width) {
 }
 function drawRanges(container, width) {
   var counts = {};
-  DATA.tensors.forEach(function (row) { counts[row.method] = (counts[row.method] || 0) + 1; });
+  (DATA.tensors || []).forEach(function (row) { counts[row.method] = (counts[row.method] || 0) + 1; });
   var rows = DATA.ranges.map(function (row) {
     return { name: row.name, at: num(row.median), low: num(row.min), high: num(row.median), chosen: counts[row.name] > DATA.tensors.length / 2, figure: decibels(row.median),
       text: row.name + "\nmedian " + decibels(row.median) + ", minimum " + decibels(row.min) + "\nbest for " + row.best + " of " + row.tensors + " tensors" };
@@ -99,7 +107,7 @@ function drawAccuracies(container, width) {
 }
 function drawTuning(container, width) {
   var data = DATA.tuning, timed = data.points.every(function (p) { return !isNaN(num(p.ms)); });
-  var height = 280, left = 52, right = width - 14, upper = 10, lower = height - 44;
+  var height = 290, left = 52, right = width - 14, upper = 22, lower = height - 44;
   var root = picture(width, height, "Drop of " + data.points.length + " models against " + (timed ? "latency" : "nodes in float"));
   var at = function (p) { return timed ? num(p.ms) : p.in_float; };
   var xs = data.points.map(at), drops = data.points.map(function (p) { return num(p.drop); });
@@ -111,9 +119,9 @@ function drawTuning(container, width) {
   xAxis(root, x, linearTicks(low - pad, high + pad, Math.max(2, width / 90)), lower, real, upper);
   yAxis(root, y, isLog ? logTicks(ends[0], ends[1], 6) : linearTicks(ends[0], ends[1], 5), left, real, right);
   root.appendChild(label(timed ? "ms of a sample" : "nodes in float", right, height - 8, "end"));
-  root.appendChild(label("drop", 2, upper + 4));
+  root.appendChild(label("drop", left - 6, 10, "end"));
   root.appendChild(line(left, y(promise), right, y(promise), "promise"));
-  root.appendChild(label("promise " + real(promise), left + 4, y(promise) - 5));
+  root.appendChild(label("promise " + real(promise), right - 2, y(promise) - 5, "end"));
   // The front: no other model is both faster and better.
   var front = data.points.filter(function (p) {
     return !data.points.some(function (q) { return at(q) <= at(p) && num(q.drop) <= num(p.drop) && (at(q) < at(p) || num(q.drop) < num(p.drop)); });

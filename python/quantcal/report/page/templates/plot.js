@@ -36,13 +36,14 @@ function label(text, x, y, anchor, kind) {
   return svg("text", { x: x, y: y, "text-anchor": anchor || "start", "class": kind }, [text]);
 }
 function xAxis(root, scale, ticks, y, format, from) {
-  var last = -Infinity;
-  ticks.forEach(function (tick) {
-    var x = scale(tick), text = format(tick), half = text.length * 3.2;
+  var taken = [];
+  // Zero comes first, so that its label has room.
+  ticks.slice().sort(function (a, b) { return (b === 0) - (a === 0); }).forEach(function (tick) {
+    var x = scale(tick), text = format(tick), half = text.length * 3.3 + 3;
     root.appendChild(line(x, from, x, y, "guide"));
-    if (x - half < last + 6) return;
+    if (taken.some(function (one) { return x - half < one[1] && x + half > one[0]; })) return;
     root.appendChild(label(text, x, y + 15, "middle"));
-    last = x + half;
+    taken.push([x - half, x + half]);
   });
 }
 function yAxis(root, scale, ticks, x, format, to) {

@@ -2,10 +2,17 @@
 var PER_OCTAVE = 6;
 var LOG_GAP = 16; // half the width of the place of zero
 
+// Octaves below the largest magnitude: all that the grid resolves, and 99 % of the values.
+function octavesOf(buckets, grid) {
+  var longest = Math.max(buckets.pos.length, buckets.neg.length), counts = [], whole = 0, seen = 0;
+  for (var k = 0; k < longest; k += 1) { counts.push((buckets.pos[k] || 0) + (buckets.neg[k] || 0)); whole += counts[k]; }
+  for (k = 0; k < longest && seen < 0.99 * (whole + buckets.tiny); k += 1) seen += counts[k];
+  return Math.max(Math.ceil(k / PER_OCTAVE), grid && !grid.float ? Math.min(grid.bits, 10) + 1 : 8);
+}
 // The axis of values: logarithmic on both sides of zero, or linear.
 function valueAxis(buckets, grid, left, right, isLog) {
   var top = buckets.top, reach = Math.max(top, grid ? Math.max(-num(grid.low), num(grid.high)) : 0);
-  var octaves = Math.max(8, Math.ceil(Math.max(buckets.pos.length, buckets.neg.length) / PER_OCTAVE));
+  var octaves = octavesOf(buckets, grid);
   var signed = buckets.neg.length > 0, positive = buckets.pos.length > 0;
   if (!isLog) {
     var low = signed ? -reach : 0, high = positive ? reach : 0;
@@ -13,18 +20,27 @@ function valueAxis(buckets, grid, left, right, isLog) {
     var scale = linear(low, high || 0.03 * reach, left, right);
     return { x: scale, log: false, ticks: linearTicks(low, high, Math.max(3, (right - left) / 70)) };
   }
-  var bottom = top * Math.pow(2, -octaves), center = left + LOG_GAP;
-  if (signed) center = positive ? (left + right) / 2 : right - LOG_GAP;
-  var up = logarithmic(bottom, reach * 1.06, center + LOG_GAP, right);
-  var down = logarithmic(bottom, reach * 1.06, center - LOG_GAP, left);
-  var ticks = [0], most = Math.max(2, (right - left) / (signed && positive ? 130 : 60));
-  logTicks(bottom, reach * 1.06, most).forEach(function (tick) {
-    if (positive) ticks.push(tick);
-    if (signed) ticks.push(-tick);
-  });
+  var bottom = top * Math.pow(2, -octaves);
+  // Each side is as wide as it has octaves.
+  function extent(side, end) {
+    var first = buckets[side].findIndex(function (count) { return count > 0; });
+    return Math.max(first < 0 ? 0 : top * Math.pow(2, -first / PER_OCTAVE), end || 0, bottom * 2);
+  }
+  var farLow = signed ? extent("neg", grid && -num(grid.low)) * 1.06 : 0, farHigh = positive ? extent("pos", grid && num(grid.high)) * 1.06 : 0;
+  var lowOctaves = signed ? Math.log2(farLow / bottom) : 0, highOctaves = positive ? Math.log2(farHigh / bottom) : 0;
+  var room = right - left - 2 * LOG_GAP, center = left + LOG_GAP + room * lowOctaves / (lowOctaves + highOctaves || 1);
+  var up = logarithmic(bottom, farHigh || 1, center + LOG_GAP, right);
+  var down = logarithmic(bottom, farLow || 1, center - LOG_GAP, left);
+  function ticksOf(far, octaves, sign) {
+    var wide = room * octaves / (lowOctaves + highOctaves);
+    return logTicks(bottom, far, Math.max(1, wide / 62)).filter(function (tick) {
+      return Math.log2(tick / bottom) / octaves * wide > 14;
+    }).map(function (tick) { return sign * tick; });
+  }
+  var ticks = [0].concat(positive ? ticksOf(farHigh, highOctaves, 1) : [], signed ? ticksOf(farLow, lowOctaves, -1) : []);
   ticks.sort(function (a, b) { return a - b; });
   return {
-    log: true, center: center, ticks: ticks,
+    log: true, center: center, ticks: ticks, bottom: bottom,
     x: function (value) {
       if (Math.abs(value) < bottom) return center;
       return value > 0 ? (positive ? up(value) : right) : (signed ? down(-value) : left);
@@ -33,10 +49,12 @@ function valueAxis(buckets, grid, left, right, isLog) {
 }
 function bars(buckets, axis) {
   var found = [];
+  found.small = buckets.tiny;
   [["pos", 1], ["neg", -1]].forEach(function (side) {
     buckets[side[0]].forEach(function (count, k) {
       if (!count) return;
       var high = buckets.top * Math.pow(2, -k / PER_OCTAVE), low = buckets.top * Math.pow(2, -(k + 1) / PER_OCTAVE);
+      if (axis.log && low < axis.bottom * 0.999) { found.small += count; return; }
       var a = axis.x(side[1] * low), b = axis.x(side[1] * high);
       found.push({ from: Math.min(a, b), to: Math.max(a, b), low: side[1] * low, high: side[1] * high, count: count, height: axis.log ? count : count / (high - low) });
     });
@@ -83,29 +101,29 @@ function drawShades(root, grid, axis, left, right, top, bottom) {
 }
 function drawDistribution(container, width, row, isLog) {
   var detail = row.detail, buckets = detail.buckets, grid = detail.grid && !detail.grid.channels ? detail.grid : null;
-  var methods = (detail.methods || []).slice(), left = Math.min(104, width * 0.27), right = width - 62;
-  var plotTop = 8, plotBottom = 178, gridTop = plotBottom + 3, rows = gridTop + 30;
+  var methods = (detail.methods || []).slice(), left = Math.min(122, width * 0.29), right = width - 62;
+  var plotTop = 20, plotBottom = 190, gridTop = plotBottom + 3, rows = gridTop + 30;
   var height = rows + 18 * methods.length + 4;
   var root = picture(width, height, "Distribution of " + row.name + " with the range of each strategy");
   var axis = valueAxis(buckets, grid, left, right, isLog), drawn = bars(buckets, axis);
   var all = drawn.map(function (bar) { return bar.height; });
-  var zeros = buckets.zero + buckets.tiny;
+  var zeros = buckets.zero + drawn.small;
   if (axis.log && zeros) all.push(zeros);
   var top = Math.max.apply(null, all.concat([1])), least = Math.min.apply(null, all.concat([top]));
   var y = logarithmic(axis.log ? 0.6 : least / 2, top * 1.3, plotBottom, plotTop);
   if (grid) drawShades(root, grid, axis, left, right, plotTop, plotBottom);
   xAxis(root, axis.x, axis.ticks, plotBottom + 9, real, plotTop);
   drawn.forEach(function (bar) {
-    var rect = svg("rect", { x: bar.from, y: y(bar.height), width: Math.max(bar.to - bar.from - (bar.to - bar.from > 3 ? 0.6 : 0), 0.6), height: Math.max(plotBottom - y(bar.height), 0), "class": "fill" });
+    var rect = svg("rect", { x: bar.from, y: y(bar.height), width: Math.max(bar.to - bar.from + 0.15, 0.6), height: Math.max(plotBottom - y(bar.height), 0), "class": "fill" });
     root.appendChild(withTip(rect, amount(bar.count) + " values\n" + real(Math.min(bar.low, bar.high)) + " to " + real(Math.max(bar.low, bar.high))));
   });
   if (axis.log && zeros) {
     var bar = svg("rect", { x: axis.center - 6, y: y(zeros), width: 12, height: plotBottom - y(zeros), "class": "fill" });
-    root.appendChild(withTip(bar, amount(buckets.zero) + " zeros" + (buckets.tiny ? "\n" + amount(buckets.tiny) + " smaller than the axis shows" : "")));
+    root.appendChild(withTip(bar, amount(buckets.zero) + " zeros" + (drawn.small ? "\n" + amount(drawn.small) + " nearer to zero than the axis shows" : "")));
   }
   if (axis.log) {
     yAxis(root, y, logTicks(1, Math.max(top, 10), 4), left, amount, right);
-    root.appendChild(label("values", 2, plotTop + 5));
+    root.appendChild(label("values", left - 6, 10, "end"));
   }
   if (grid) {
     drawGrid(root, grid, axis, gridTop);
@@ -123,8 +141,8 @@ function drawDistribution(container, width, row, isLog) {
 // Error against threshold, with each strategy on it.
 function drawCurve(container, width, row) {
   var detail = row.detail, curve = detail.curve, top = detail.buckets.top;
-  var left = 44, right = width - 12, upper = 10, lower = 150;
-  var root = picture(width, 184, "SQNR of " + row.name + " by threshold");
+  var left = 44, right = width - 12, upper = 20, lower = 160;
+  var root = picture(width, 196, "SQNR of " + row.name + " by threshold");
   var points = curve.sqnr.map(function (value, k) {
     return { x: top * Math.pow(2, -k / curve.steps), y: num(value), clipped: curve.clipped[k] };
   }).filter(function (point) { return isFinite(point.y); });
@@ -136,13 +154,15 @@ function drawCurve(container, width, row) {
   var every = points.concat(marks, chosen ? [chosen] : []);
   if (!every.length) return;
   var xs = every.map(function (p) { return p.x; }), ys = every.map(function (p) { return p.y; });
-  var best = Math.max.apply(null, ys), floor = Math.max(Math.min.apply(null, ys), best - 45);
+  var best = Math.max.apply(null, ys), floor = Math.max(Math.min.apply(null, ys), best - 25);
+  points = points.filter(function (p) { return p.y >= floor - 2 || p.x >= top; });
+  xs = points.concat(marks.filter(function (m) { return m.y >= floor - 2; }), chosen ? [chosen] : []).map(function (p) { return p.x; });
   var x = logarithmic(Math.min.apply(null, xs), Math.max.apply(null, xs) * 1.1, left, right);
   var y = linear(floor - 2, best + 3, lower, upper);
   xAxis(root, x, logTicks(Math.min.apply(null, xs), Math.max.apply(null, xs) * 1.1, Math.max(3, width / 70)), lower, real, upper);
   yAxis(root, y, linearTicks(floor, best, 4), left, function (v) { return minus(String(v)); }, right);
-  root.appendChild(label("dB", 2, upper + 5));
-  root.appendChild(label("threshold", right, 182, "end"));
+  root.appendChild(label("dB", left - 6, 10, "end"));
+  root.appendChild(label("threshold", right, 193, "end"));
   var path = points.filter(function (p) { return p.y >= floor - 2; }).map(function (p, k) { return (k ? "L" : "M") + x(p.x).toFixed(1) + " " + y(p.y).toFixed(1); });
   root.appendChild(svg("path", { d: path.join(""), "class": "edge" }));
   points.forEach(function (p) {
@@ -150,7 +170,8 @@ function drawCurve(container, width, row) {
     root.appendChild(withTip(svg("circle", { cx: x(p.x), cy: y(p.y), r: 6, fill: "transparent" }), "threshold " + real(p.x) + "\nSQNR " + decibels(p.y) + ", clipped " + share(p.clipped)));
   });
   marks.forEach(function (mark) {
-    var at = Math.max(mark.y, floor - 2);
+    if (mark.y < floor - 2) return;
+    var at = mark.y;
     root.appendChild(withTip(svg("circle", { cx: x(mark.x), cy: y(at), r: 4, "class": "c" + mark.k % 6 }), mark.name + "\nthreshold " + real(mark.x) + ", SQNR " + decibels(mark.y)));
   });
   if (chosen) {
@@ -176,7 +197,7 @@ function heatMap(values, count, lows) {
   });
   var text = "Largest magnitude of " + count + " channels: " + real(low) + " to " + real(top);
   return el("div", {}, [
-    el("p", { "class": "note" }, [text + (group > 1 ? ", " + group + " to a cell" : "") + ". Darker is larger, on a logarithmic scale."]),
+    el("p", { "class": "note" }, [text + (group > 1 ? ", " + group + " to a cell" : "") + ". A stronger color is larger, on a logarithmic scale."]),
     el("div", { "class": "heat", role: "img", "aria-label": text }, cells)
   ]);
 }
