@@ -36,9 +36,9 @@ def report(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="In any order, at most one of each: histograms (.qcal), a table of ranges "
-            "(.json), the float model and its quantized copy (.onnx), what evaluate, advise "
-            "and tune print with --json, the demo.json of the demo.",
+            help="Histograms (.qcal), a table of ranges (.json), the float model and its "
+            "quantized copy (.onnx). Also what evaluate, advise and tune print with --json, "
+            "and the demo.json of the demo. In any order, at most one of each.",
         ),
     ],
     *,

@@ -21,6 +21,7 @@ from quantcal.report.page.sources import Sources
 from quantcal.stability import TOLERANCE
 
 _TYPED = 6  # nodes that a command lists
+_WORTH = -0.05  # a smaller change of the loss may be chance
 
 
 def next_steps(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
@@ -30,7 +31,7 @@ def next_steps(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
         *_by_trials(sources),
         *_doubtful(rows),
         *_without_values(rows),
-        *_more_samples(sources),
+        *_more_samples(sources, rows),
         *_other_commands(sources, rows),
     ]
     nothing = say(
@@ -53,12 +54,13 @@ def _by_advice(sources: Sources) -> list[Sentence]:
             given = " ".join(f"--exclude {quote(name)}" for name in advice.exclude)
             lines.append(say("add to the command: ", code(given)))
     for guilty in advice.tensors[:NAMED]:
-        useful = [r for r in guilty.remedies if r.change < 0 and r.name != "float"]
+        useful = [r for r in guilty.remedies if r.change < _WORTH and r.name != "float"]
         if useful:
             best = min(useful, key=lambda remedy: remedy.loss)
-            what = f": {best.name} ({change_text(best.change)} of the loss)"
-            more = f": {best.text}" if best.text else ""
-            lines.append(say("help ", tensor(guilty.name), f"{what}{more}"))
+            gain = f"{change_text(best.change)} of the loss"
+            more = f", {best.text}" if best.text else ""
+            what = f": {best.name} ({gain}){more}"
+            lines.append(say("change ", tensor(guilty.name), what))
     return lines
 
 
@@ -113,10 +115,16 @@ def _without_values(rows: Sequence[Row]) -> list[Sentence]:
     return lines
 
 
-def _more_samples(sources: Sources) -> list[Sentence]:
+def _more_samples(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
     names = [] if sources.stability is None else sources.stability.beyond()
     if not names:
-        return []
+        few = [row for row in rows if "too few samples" in row.get("kinds", ())]
+        if not few:
+            return []
+        what = (
+            f"give more samples: {plural(len(few), 'range')} would still change, first "
+        )
+        return [say(what, tensor(few[0]["name"]))]
     what = (
         f"give more samples: the ranges of {plural(len(names), 'tensor')} differ by more than "
         f"{share(TOLERANCE)} between two halves, most in "

@@ -157,7 +157,9 @@ def _outputs(evaluation: Evaluation | None) -> list[Sentence]:
     fine = [text for text in evaluation.verdicts if text.startswith("good")]
     others = [text for text in evaluation.verdicts if text not in fine]
     if len(fine) > 1:
-        fine = [f"{len(fine)} of {plural(len(evaluation.outputs), 'output')} are good"]
+        whole = len(evaluation.outputs)
+        every = f"all {whole}" if len(fine) == whole else f"{len(fine)} of {whole}"
+        fine = [f"{every} outputs are good"]
     return [say(text) for text in (*fine, *others, *evaluation.warnings) if text]
 
 

@@ -16,6 +16,9 @@ FINE_DB = 30.0
 POOR_DB = 20.0
 """Below this SQNR the error's root mean square exceeds 10 % of the tensor's."""
 
+_FEW = "too few samples"
+"""A reason that says nothing about the error on the samples that there are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -63,7 +66,7 @@ def judge_tensor(
     word = "good" if report.sqnr_db >= FINE_DB else "check"
     if report.sqnr_db < POOR_DB:
         word = "poor"
-    elif reasons:
+    elif set(kinds) - {_FEW}:
         word = "check"
     return Verdict(word, kinds, reasons)
 

@@ -79,10 +79,10 @@ function showTensors() {
       { key: "op", label: "Operator", text: true },
       { key: "sens", label: "Sensitivity", show: real, title: "Loss of the outputs if this tensor alone is rounded" },
       { key: "layer", label: "In the model", show: decibels, title: "SQNR of this tensor in the quantized model, all errors before it included" },
-      { key: "min", label: "Min", show: real }, { key: "p0_1", label: "0.1 %", show: real }, { key: "p50", label: "Median", show: real },
-      { key: "p99_9", label: "99.9 %", show: real }, { key: "max", label: "Max", show: real },
-      { key: "count", label: "Count", show: amount }, { key: "nonfinite", label: "NaN/inf", show: amount },
-      { key: "format", label: "Format", text: true }, { key: "node", label: "Node", text: true }
+      { key: "min", extra: true, label: "Min", show: real }, { key: "p0_1", extra: true, label: "0.1 %", show: real }, { key: "p50", extra: true, label: "Median", show: real },
+      { key: "p99_9", extra: true, label: "99.9 %", show: real }, { key: "max", extra: true, label: "Max", show: real },
+      { key: "count", extra: true, label: "Count", show: amount }, { key: "nonfinite", extra: true, label: "NaN/inf", show: amount },
+      { key: "format", extra: true, label: "Format", text: true }, { key: "node", extra: true, label: "Node", text: true }
     ]
   });
   var wanted = /^#tensor=(.*)$/.exec(location.hash), name = null;

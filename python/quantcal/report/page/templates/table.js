@@ -1,3 +1,9 @@
+// A name whose end stays when its middle is cut, as the ends of names differ most.
+function nameOf(text) {
+  text = String(text);
+  var end = Math.max(text.length - 14, Math.ceil(text.length / 2));
+  return el("span", { "class": "name" }, [el("span", {}, [text.slice(0, end)]), el("span", {}, [text.slice(end)])]);
+}
 // A table that sorts by its headings, filters, and lets a row be chosen by mouse or keys.
 var MARKS = { good: "●", check: "▲", poor: "■", "no data": "○" };
 function sparkOf(text) {
@@ -33,7 +39,7 @@ function makeTable(place, options) {
   var head = el("tr", {}, columns.map(function (column) {
     var button = el("button", { type: "button", title: column.title || null }, [column.label]);
     button.addEventListener("click", function () { sortBy(column); });
-    return el("th", { scope: "col", "class": column.text ? null : "num", "data-key": column.key }, [button]);
+    return el("th", { scope: "col", "class": (column.text ? "" : "num") + (column.extra ? " extra" : ""), "data-key": column.key }, [button]);
   }));
   var frame = el("div", { "class": "frame" + (options.choose ? "" : " idle"), tabindex: options.choose ? null : 0, role: options.choose ? null : "region", "aria-label": options.name }, [el("table", {}, [el("caption", { "class": "visually-hidden" }, [options.caption]), el("thead", {}, [head]), body]), empty]);
   clear(place).appendChild(el("div", { "class": "bar" }, [filter].concat(selects.map(function (s) { return s.select; }), [reset, save, count])));
@@ -41,9 +47,9 @@ function makeTable(place, options) {
 
   var lines = rows.map(function (row, k) {
     var cells = columns.map(function (column, c) {
-      var value = row[column.key], shown = column.show ? column.show(value, row) : (value === undefined ? NONE : value);
-      var plain = typeof shown === "object" ? null : String(shown);
-      return el(c ? "td" : "th", { scope: c ? null : "row", "class": column.text ? "text" : "num", title: column.text && plain && plain.length > 16 ? plain : null }, [shown]);
+      var value = row[column.key], shown = column.show ? column.show(value, row) : (value === undefined ? NONE : c ? value : nameOf(value));
+      var plain = c && typeof shown === "object" ? null : c ? String(shown) : row.name;
+      return el(c ? "td" : "th", { scope: c ? null : "row", "class": (column.text ? "text" : "num") + (column.extra ? " extra" : ""), title: column.text && plain && plain.length > 16 ? plain : null }, [shown]);
     });
     var line = el("tr", { tabindex: options.choose ? -1 : null }, cells);
     if (options.choose) line.addEventListener("click", function () { options.choose(row, false); });

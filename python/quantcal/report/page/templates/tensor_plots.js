@@ -33,7 +33,7 @@ function valueAxis(buckets, grid, left, right, isLog) {
   var down = logarithmic(bottom, farLow || 1, center - LOG_GAP, left);
   function ticksOf(far, octaves, sign) {
     var wide = room * octaves / (lowOctaves + highOctaves);
-    return logTicks(bottom, far, Math.max(1, wide / 62)).filter(function (tick) {
+    return logTicks(bottom, far, Math.max(1, wide / 36)).filter(function (tick) {
       return Math.log2(tick / bottom) / octaves * wide > 14;
     }).map(function (tick) { return sign * tick; });
   }
