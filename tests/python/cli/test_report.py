@@ -12,6 +12,8 @@ import planted_models as planted
 import quantcal as qc
 import report_sources as sources
 from cli_runs import call, run_without, save_model, save_samples, save_stats
+from quantcal import demo
+from quantcal.demo import Accuracy, DemoResult, StrategyResult
 
 pytest.importorskip("jinja2")
 
@@ -125,6 +127,37 @@ def test_advise_and_tune_write_reports(tmp_path: Path) -> None:
     assert done.code == 0
     assert json.loads(done.out)["kept"]
     assert 'id="plot-tuning"' in out.read_text("utf-8")
+
+
+def test_the_demo_writes_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "out", tmp_path / "r.html"
+    folder.mkdir()
+    given = sources.quantized(folder)
+    (folder / "net.int8.onnx").rename(folder / "rec.auto.onnx")
+    given["calibrator"].save(folder / "rec.qcal")
+    given["result"].table.save(folder / "rec.auto.json")
+
+    class Recognizer:
+        def fetch(self) -> Path:
+            return folder / "net.onnx"
+
+    monkeypatch.setattr(demo, "RECOGNIZER", Recognizer())
+    monkeypatch.setattr(demo, "run", lambda **_: demo_result(folder))
+    done = call("demo", "--output", folder, "--report", out)
+    assert (done.code, done.err) == (0, "")
+    text = out.read_text("utf-8")
+    assert heading(out) == "PP-OCRv4 text recognizer"
+    assert "INT8 mse answers 0.750 exactly, FP32 0.800 ± 0.078" in text
+    assert '"buckets"' in text
+
+
+def demo_result(folder: Path) -> DemoResult:
+    """What the demo returns: 80 of 100 lines in FP32, 75 in INT8."""
+    right, fewer = (Accuracy(n / 100, 0.01, 1.0, 100) for n in (80, 75))
+    row = StrategyResult("mse", folder / "rec.mse.onnx", fewer, fewer, 0.1, 0.1)
+    return DemoResult(folder, right, (row,), 4, 9, 0.5, {}, 8, "VNNI", 1)
 
 
 @pytest.mark.parametrize("command", ["quantize", "evaluate", "advise", "tune"])

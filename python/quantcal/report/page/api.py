@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal._io.files import INPUT, Used, write_text
 from quantcal.calibrator import Calibrator
-from quantcal.report.page.render import render
+from quantcal.report.page.render import make_page
 from quantcal.report.page.sources import gather
 from quantcal.stability import Stability
 from quantcal.table import CalibrationTable
@@ -108,4 +108,4 @@ def write_report(
         demo=demo,
         title=title,
     )
-    write_text(Path(path), render(sources), used)
+    write_text(Path(path), make_page(sources), used)

@@ -24,7 +24,7 @@ _TYPED = 6  # nodes that a command lists
 _WORTH = -0.05  # a smaller change of the loss may be chance
 
 
-def next_steps(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
+def suggest_steps(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
     """Return what to do next."""
     lines = [
         *_by_advice(sources),

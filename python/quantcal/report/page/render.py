@@ -9,7 +9,7 @@ from typing import Any
 from quantcal._core import __version__
 from quantcal._process import imports
 from quantcal.report.page import sections, summary
-from quantcal.report.page.next_steps import next_steps
+from quantcal.report.page.next_steps import suggest_steps
 from quantcal.report.page.sources import Sources
 from quantcal.report.page.tensors import tensor_rows
 
@@ -35,7 +35,7 @@ def require() -> None:
     imports.require(("jinja2",), "The HTML report needs", "report", "jinja2")
 
 
-def render(sources: Sources) -> str:
+def make_page(sources: Sources) -> str:
     """Return the page as text."""
     require()
     import jinja2
@@ -58,7 +58,7 @@ def render(sources: Sources) -> str:
         tiles=summary.tiles(sources, rows),
         quantized=summary.quantized(sources, rows),
         costs=summary.costs(sources, rows),
-        next_steps=next_steps(sources, rows),
+        next_steps=suggest_steps(sources, rows),
         outputs=sections.output_rows(sources),
         metrics=sections.metric_rows(sources),
         advice=sections.advice_rows(sources.advice),

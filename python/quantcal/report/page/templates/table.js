@@ -49,7 +49,7 @@ function makeTable(place, options) {
     var cells = columns.map(function (column, c) {
       var value = row[column.key], shown = column.show ? column.show(value, row) : (value === undefined ? NONE : c ? value : nameOf(value));
       var plain = c && typeof shown === "object" ? null : c ? String(shown) : row.name;
-      return el(c ? "td" : "th", { scope: c ? null : "row", "class": (column.text ? "text" : "num") + (column.extra ? " extra" : ""), title: column.text && plain && plain.length > 16 ? plain : null }, [shown]);
+      return el(c ? "td" : "th", { scope: c ? null : "row", "aria-label": c ? null : row.name, "class": (column.text ? "text" : "num") + (column.extra ? " extra" : ""), title: column.text && plain && plain.length > 16 ? plain : null }, [shown]);
     });
     var line = el("tr", { tabindex: options.choose ? -1 : null }, cells);
     if (options.choose) line.addEventListener("click", function () { options.choose(row, false); });
