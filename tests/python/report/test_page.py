@@ -147,6 +147,20 @@ def test_the_table_has_the_figures_of_the_results(tmp_path: Path) -> None:
     assert next(row["op"] for row in rows.values()) == "input"
 
 
+def test_the_chosen_range_is_drawn_whatever_chose_it(tmp_path: Path) -> None:
+    calibrator = sources.calibrator(["a", "b"])
+    calibrator.observe("rows", np.random.default_rng(0).random((90, 3), "f4"), axis=1)
+    table = calibrator.compute({"a": "aciq", "rows": "mse", "*": "kl"})
+    qc.write_report(tmp_path / "r.html", calibrator=calibrator, table=table)
+    for name, row in rows_of(tmp_path / "r.html").items():
+        drawn = {each["name"]: each for each in row["detail"]["methods"]}
+        assert drawn[row["method"]]["low"] == short(np.min(table[name].low), 6)
+        assert drawn[row["method"]]["sqnr"] == short(table.report[name].sqnr_db)
+        assert {"minmax", "percentile_99.99"} <= set(drawn)
+    compared = {each["name"] for each in data_of(tmp_path / "r.html")["ranges"]}
+    assert "aciq" not in compared
+
+
 def test_tensors_stand_in_the_order_of_the_graph(tmp_path: Path) -> None:
     given = sources.quantized(tmp_path)
     order = list(given["result"].table)

@@ -14,6 +14,7 @@ from quantcal._compute import compute_params
 from quantcal._core import CalibrationError, ChannelStats
 from quantcal._statistics import Stats
 from quantcal.formats import QuantFormat
+from quantcal.params import QuantParams
 from quantcal.report.page.numbers import short
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.entropy import MaxEntropy
@@ -21,6 +22,7 @@ from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
 from quantcal.strategies.percentile import Percentile
+from quantcal.tensor_report import TensorReport
 
 COMPARED: tuple[Strategy, ...] = (
     MinMax(),
@@ -32,7 +34,8 @@ COMPARED: tuple[Strategy, ...] = (
 )
 """The strategies of each tensor: those that other tools have, and that differ most."""
 
-_BY_CHANNEL: tuple[Strategy, ...] = (MinMax(), Percentile(99.99), MSE())
+# By channel a search for each takes as long as that of a tensor.
+_BY_CHANNEL: tuple[Strategy, ...] = (MinMax(), Percentile(99.99))
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -57,22 +60,26 @@ def compare_ranges(stats: Stats, format: QuantFormat) -> list[dict[str, Any]]:
             ((params, report),) = compute_params([("", stats, "*", strategy)], format)
         except CalibrationError:  # the strategy does not apply to such values
             continue
-        rows.append(
-            {
-                "name": str(strategy),
-                "low": short(np.min(params.low), 6),
-                "high": short(np.max(params.high), 6),
-                "sqnr": short(report.sqnr_db),
-                "clipped": short(report.clipped, 3),
-            }
-        )
+        rows.append(range_row(params, report))
     return rows
+
+
+def range_row(params: QuantParams, report: TensorReport) -> dict[str, Any]:
+    """Return a range with its error; by channel, the ends of all ranges together."""
+    return {
+        "name": params.strategy,
+        "low": short(np.min(params.low), 6),
+        "high": short(np.max(params.high), 6),
+        "sqnr": short(report.sqnr_db),
+        "clipped": short(report.clipped, 3),
+    }
 
 
 def summarize(rows: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return the median and minimum SQNR of each strategy over all tensors.
 
-    Tensors that a strategy represents exactly, or that have no value, do not count.
+    Tensors that a strategy represents exactly, or that have no value, do not count. Strategies
+    of fewer than half of the tensors are left out, as they are not comparable.
     """
     found: dict[str, list[float]] = {}
     best: dict[str, int] = {}
@@ -85,6 +92,7 @@ def summarize(rows: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
             top = max(known.values())
             for name, value in known.items():
                 best[name] += value == top
+    most = max(map(len, found.values()), default=0)
     return [
         {
             "name": name,
@@ -94,6 +102,7 @@ def summarize(rows: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
             "tensors": len(values),
         }
         for name, values in found.items()
+        if 2 * len(values) >= most
     ]
 
 

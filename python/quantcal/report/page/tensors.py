@@ -18,7 +18,7 @@ from quantcal.report.page.distributions import (
     error_curve,
     grid_of,
 )
-from quantcal.report.page.methods import compare_ranges, work_on
+from quantcal.report.page.methods import compare_ranges, range_row, work_on
 from quantcal.report.page.numbers import short
 from quantcal.report.page.sources import Sources
 from quantcal.report.page.verdicts import judge_tensor
@@ -114,10 +114,15 @@ class _Parts:
             "kinds": list(verdict.kinds) or None,
             "reasons": list(verdict.reasons) or None,
         }
-        row["detail"] = self._detail(stats, params)
+        row["detail"] = self._detail(stats, params, report)
         return row
 
-    def _detail(self, stats: Stats | None, params: QuantParams | None) -> Row | None:
+    def _detail(
+        self,
+        stats: Stats | None,
+        params: QuantParams | None,
+        report: TensorReport | None,
+    ) -> Row | None:
         detail: Row = {}
         if params is not None:
             detail["grid"] = grid_of(params)
@@ -133,6 +138,9 @@ class _Parts:
                 "curve": error_curve(histogram, format),
                 "methods": compare_ranges(stats, format),
             }
+            names = {each["name"] for each in detail["methods"]}
+            if params is not None and report and params.strategy not in names:
+                detail["methods"].append(range_row(params, report))
             if isinstance(stats, ChannelStats):
                 detail["channels"] = draw_channels(stats)
         return detail or None

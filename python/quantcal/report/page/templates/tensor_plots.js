@@ -132,7 +132,7 @@ function drawDistribution(container, width, row, isLog) {
   methods.forEach(function (method, k) {
     var at = rows + 18 * k, chosen = method.name === row.method, low = axis.x(num(method.low)), high = axis.x(num(method.high));
     root.appendChild(label(cut(method.name, Math.floor(left / 6.8)), left - 6, at + 9, "end", chosen ? "strong" : null));
-    var rect = svg("rect", { x: low, y: at + (chosen ? 1 : 3), width: Math.max(high - low, 2), height: chosen ? 9 : 5, rx: 2, "class": "c" + k % 6 });
+    var rect = svg("rect", { x: low, y: at + (chosen ? 1 : 3), width: Math.max(high - low, 2), height: chosen ? 9 : 5, rx: 2, "class": "c" + k % 7 });
     root.appendChild(withTip(rect, method.name + ": " + real(method.low) + " to " + real(method.high) + "\nSQNR " + decibels(method.sqnr) + ", clipped " + share(method.clipped)));
     root.appendChild(label(decibels(method.sqnr), width - 2, at + 9, "end", chosen ? "strong" : null));
   });
@@ -172,7 +172,7 @@ function drawCurve(container, width, row) {
   marks.forEach(function (mark) {
     if (mark.y < floor - 2) return;
     var at = mark.y;
-    root.appendChild(withTip(svg("circle", { cx: x(mark.x), cy: y(at), r: 4, "class": "c" + mark.k % 6 }), mark.name + "\nthreshold " + real(mark.x) + ", SQNR " + decibels(mark.y)));
+    root.appendChild(withTip(svg("circle", { cx: x(mark.x), cy: y(at), r: 4, "class": "c" + mark.k % 7 }), mark.name + "\nthreshold " + real(mark.x) + ", SQNR " + decibels(mark.y)));
   });
   if (chosen) {
     var at = y(Math.max(chosen.y, floor - 2)), near = x(chosen.x);
