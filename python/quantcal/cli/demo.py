@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quantcal._io.files import check_target
-from quantcal._load import load
 from quantcal.cli.errors import CommandError
-from quantcal.cli.options import ReportOption
-from quantcal.cli.report_file import print_report, require_report, save_report
-from quantcal.table import CalibrationTable
+from quantcal.cli.options import JsonOption, ReportOption
+from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.report_file import check_report, print_report, save_report
+
+if TYPE_CHECKING:
+    from quantcal.demo import DemoResult
 
 
 def demo(
@@ -40,12 +42,13 @@ def demo(
         typer.Option(
             "--output",
             "-o",
-            metavar="DIR",
+            metavar="PATH",
             help="Folder for the models, the histograms, the figures and some of the "
             "lines; created when it does not exist.",
         ),
     ] = Path("demo-output"),
     report: ReportOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Quantize a real text recognizer with every strategy and compare its accuracy.
 
@@ -56,26 +59,39 @@ def demo(
     Example:
       $ quantcal demo --lines 100 --report report.html
     """
-    from quantcal.demo import RECOGNIZER, DemoError, run, show
+    from quantcal.demo import DemoError, run, show
 
-    if report is not None:
-        check_target(report)
-    require_report(report)
+    check_report(report)
     try:
         result = run(
-            calibration_lines=calibration, evaluation_lines=lines, output=output
+            calibration_lines=calibration,
+            evaluation_lines=lines,
+            output=output,
+            progress=not is_quiet(),
         )
     except DemoError as error:
         raise CommandError(str(error)) from error
     if report is not None:
-        save_report(
-            report,
-            model=RECOGNIZER.fetch(),
-            quantized=output / "rec.auto.onnx",
-            calibrator=load(output / "rec.qcal"),
-            table=CalibrationTable.load(output / "rec.auto.json"),
-            demo=result,
-            title="PP-OCRv4 text recognizer",
-        )
-    show(result)
-    print_report(report)
+        _save_report(report, output, result)
+    if json_:
+        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
+    elif not is_quiet():
+        show(result)
+        print_report(report)
+
+
+def _save_report(report: Path, folder: Path, result: DemoResult) -> None:
+    """Write the report of what the demo left in its folder."""
+    from quantcal._load import load
+    from quantcal.demo import RECOGNIZER
+    from quantcal.table import CalibrationTable
+
+    save_report(
+        report,
+        model=RECOGNIZER.fetch(),
+        quantized=folder / "rec.auto.onnx",
+        calibrator=load(folder / "rec.qcal"),
+        table=CalibrationTable.load(folder / "rec.auto.json"),
+        demo=result,
+        title="PP-OCRv4 text recognizer",
+    )

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from quantcal.cli.errors import LIMIT_BROKEN
-from quantcal.cli.options import JsonOption, ModelArgument, ReportOption
+from quantcal.cli.options import JsonOption, MetricOption, ModelArgument, ReportOption
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.layers import Sort, layer_table
 from quantcal.cli.output.tables import Column, tensor_table
-from quantcal.cli.report_file import print_report, require_report, save_report
-from quantcal.onnx import FileCheck
-from quantcal.onnx.evaluation import Evaluation
-from quantcal.onnx.evaluation import evaluate as evaluate_models
+from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
+from quantcal.cli.quantities import read_share
+from quantcal.cli.report_file import check_report, print_report, save_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from quantcal.onnx.evaluation import Evaluation
 
 
 def evaluate(
@@ -35,21 +37,13 @@ def evaluate(
         str,
         typer.Option(
             "--samples",
+            "-i",
             metavar="PATH",
             help="Samples to run, as for `quantcal quantize`. Give others than those of the "
             "calibration.",
         ),
     ],
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="MODULE:CALLABLE",
-            show_default="none",
-            help="Your metric, called with a sample's number, its {input: array} and "
-            "{output: array}; it returns a number, or {name: number}. Means are shown.",
-        ),
-    ] = None,
+    metric: MetricOption = None,
     layers: Annotated[
         bool,
         typer.Option(
@@ -60,7 +54,11 @@ def evaluate(
     ] = False,
     sort: Annotated[
         Sort,
-        typer.Option("--sort", help="The order of layers: of the graph, or by size."),
+        typer.Option(
+            "--sort",
+            metavar="graph|loss|own",
+            help="The order of layers: of the graph, or by size.",
+        ),
     ] = Sort.GRAPH,
     min_sqnr: Annotated[
         float | None,
@@ -72,15 +70,13 @@ def evaluate(
         ),
     ] = None,
     max_drop: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--max-drop",
-            min=0,
-            max=100,
-            metavar="PERCENT",
+            metavar="SHARE",
             show_default="none",
             help="Exit with 3 if a metric's mean falls by more than this share of the float "
-            "model's. Without a metric, if more of the top-1 answers differ.",
+            "model's, such as 1%. Without a metric, if more of the top-1 answers differ.",
         ),
     ] = None,
     report: ReportOption = None,
@@ -96,15 +92,24 @@ def evaluate(
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ --layers
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
-          --metric mytask:is_right --max-drop 1
+          --metric python:mytask:is_right --max-drop 1%
     """
-    if report is not None:
-        FileCheck(float_model, [samples, quantized]).check(report)
-    require_report(report)
+    from quantcal.onnx import FileCheck
+    from quantcal.onnx.evaluation import evaluate as evaluate_models
+
+    check_report(report, FileCheck(float_model, [samples, quantized]))
+    allowed = read_share(max_drop, "--max-drop")
     found = evaluate_models(
-        float_model, quantized, samples, metric=metric, layers=layers, progress=True
+        float_model,
+        quantized,
+        samples,
+        metric=metric,
+        layers=layers,
+        progress=not is_quiet(),
     )
-    failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
+    failed = found.check(
+        min_sqnr=min_sqnr, max_drop=None if allowed is None else 100 * allowed
+    )
     save_report(report, model=float_model, quantized=quantized, evaluation=found)
     for message in found.warnings:
         say_warning(message)
@@ -121,6 +126,8 @@ def evaluate(
 
 
 def _print(found: Evaluation, sort: Sort) -> None:
+    from rich.text import Text
+
     out = stdout()
     facts = {"samples": str(found.samples), "outputs": str(len(found.outputs))}
     if found.layers:

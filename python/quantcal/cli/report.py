@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from quantcal._load import load
-from quantcal._table_file import KIND
 from quantcal.cli.errors import CommandError, check_outputs
+from quantcal.cli.options import JsonOption
 from quantcal.cli.output import text
 from quantcal.cli.output.console import stdout
 from quantcal.cli.output.facts import print_facts
-from quantcal.cli.report_file import require_report, save_report
-from quantcal.report.page.readers import kind_of
-from quantcal.report.page.sources import read_json
-from quantcal.table import CalibrationTable
+from quantcal.cli.report_file import check_report, save_report
 
 _WHAT = {
     "calibrator": "histograms",
@@ -47,7 +44,7 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            metavar="OUT",
+            metavar="PATH",
             help="Where to write the report (.html); replaced when it is complete.",
         ),
     ] = Path("report.html"),
@@ -60,6 +57,7 @@ def report(
             help="The heading.",
         ),
     ] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write a report: one HTML file with a summary, a table of tensors and pictures.
 
@@ -75,7 +73,7 @@ def report(
           evaluation.json -o report.html
     """
     check_outputs([output], files)
-    require_report(output)
+    check_report(output)
     sources: dict[str, Any] = {}
     holders: dict[str, Path] = {}
     for file in files:
@@ -87,8 +85,14 @@ def report(
         sources[kind], holders[kind] = content, file
     check_outputs([output], files)  # files may have changed while they were read
     save_report(output, title=title, **sources)
+    size = output.stat().st_size
+    if json_:
+        origin = {kind: str(holder) for kind, holder in holders.items()}
+        content = {"written": str(output), "bytes": size, "from": origin}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return
     facts = {
-        "written": f"{output} ({text.size(output.stat().st_size)})",
+        "written": f"{output} ({text.size(size)})",
         "from": ", ".join(f"{_WHAT[kind]} ({holders[kind]})" for kind in sources),
     }
     print_facts(stdout(), facts)
@@ -96,6 +100,8 @@ def report(
 
 def _read(file: Path) -> tuple[str, Any]:
     """Return what a file holds, by its first bytes, and its content."""
+    from quantcal._load import load
+
     with file.open("rb") as opened:
         head = opened.read(64).lstrip()
     if head.startswith(b"{"):
@@ -106,6 +112,11 @@ def _read(file: Path) -> tuple[str, Any]:
 
 
 def _read_json(file: Path) -> tuple[str, Any]:
+    from quantcal._table_file import KIND
+    from quantcal.report.page.readers import kind_of
+    from quantcal.report.page.sources import read_json
+    from quantcal.table import CalibrationTable
+
     content = read_json(file)
     kind = kind_of(content)
     if kind is not None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from shlex import quote
 
+from quantcal._settings import STABLE
 from quantcal._text import decibels, plural, share
 from quantcal.report.page.sections import change_text
 from quantcal.report.page.sentences import (
@@ -18,7 +19,6 @@ from quantcal.report.page.sentences import (
     tensor,
 )
 from quantcal.report.page.sources import Sources
-from quantcal.stability import TOLERANCE
 
 _TYPED = 6  # nodes that a command lists
 _WORTH = -0.05  # a smaller change of the loss may be chance
@@ -127,7 +127,7 @@ def _more_samples(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
         return [say(what, tensor(few[0]["name"]))]
     what = (
         f"give more samples: the ranges of {plural(len(names), 'tensor')} differ by more than "
-        f"{share(TOLERANCE)} between two halves, most in "
+        f"{share(STABLE)} between two halves, most in "
     )
     return [say(what, tensor(names[0]))]
 

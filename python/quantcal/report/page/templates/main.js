@@ -47,7 +47,9 @@ function showDetail(row) {
     responsive(plot, function (at, width) { drawDistribution(at, width, row, logAxis); });
     if (detail.curve) {
       place.appendChild(section("Error by threshold"));
-      place.appendChild(el("p", { "class": "note" }, ["Lower thresholds clip more and round less. A dot for each strategy, in its color above."]));
+      place.appendChild(el("p", { "class": "note" }, [detail.channels
+        ? "The line has one range for all channels, a dot one for each channel, by a strategy in its color above."
+        : "Lower thresholds clip more and round less. A dot for each strategy, in its color above."]));
       var curve = el("div", { "class": "plot", id: "plot-curve" });
       place.appendChild(curve);
       responsive(curve, function (at, width) { drawCurve(at, width, row); });
