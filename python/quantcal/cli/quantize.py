@@ -145,7 +145,7 @@ def quantize(
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
-    report_file: ReportOption = None,
+    report: ReportOption = None,
     latency: LatencyOption = True,
     json_: JsonOption = False,
 ) -> None:
@@ -185,8 +185,8 @@ def quantize(
     files = FileCheck(model, [samples, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
-    check_report(report_file, files, output, save_stats, save_table, beside)
-    report = partial(
+    check_report(report, files, output, save_stats, save_table, beside)
+    finish = partial(
         _report, model, samples, options, source=from_, latency=latency, json_=json_
     )
     if latency:
@@ -201,10 +201,10 @@ def quantize(
             _refuse_choosing(flags, options, save_table)
             with of_file:
                 done, kept = _write_table(model, output, known, options, beside)
-            if report_file is not None:
-                save_report(report_file, model=model, quantized=output, table=known)
-                kept.append(report_file)
-            report(done, kept)
+            if report is not None:
+                save_report(report, model=model, quantized=output, table=known)
+                kept.append(report)
+            finish(done, kept)
             return
         earlier = known
     else:
@@ -228,11 +228,11 @@ def quantize(
     if beside is not None and result.config is not None:
         result.save_config(beside)
         kept.insert(0, beside)
-    if report_file is not None:
-        save_report(report_file, model=model, calibrator=calibrator, result=result)
-        kept.append(report_file)
+    if report is not None:
+        save_report(report, model=model, calibrator=calibrator, result=result)
+        kept.append(report)
     warn_of_unused_rules(result.table)
-    report(result, kept)
+    finish(result, kept)
 
 
 def _quantize(
