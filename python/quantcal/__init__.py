@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from quantcal.comparison.comparison import Comparison
     from quantcal.formats import QuantFormat
     from quantcal.params import QuantParams
+    from quantcal.report.page.api import write_report
     from quantcal.stability import Stability, check_stability
     from quantcal.strategies import (
         ACIQ,
@@ -93,6 +94,7 @@ __all__ = [
     "get_num_threads",
     "load",
     "set_num_threads",
+    "write_report",
 ]
 
 __version__: str = _core.__version__
@@ -130,6 +132,7 @@ __getattr__ = lazy_names(
         "comparison.comparison": ["Comparison"],
         "formats": ["QuantFormat"],
         "params": ["QuantParams"],
+        "report.page.api": ["write_report"],
         "stability": ["Stability", "check_stability"],
         "strategies": [
             *("ACIQ", "KL", "MSE", "Auto", "Fixed", "Hybrid", "MaxEntropy", "MinMax"),

@@ -15,6 +15,7 @@ from quantcal.cli.options import (
     JsonOption,
     MetricOption,
     ModelArgument,
+    ReportOption,
     SamplesOption,
     TimeLimitOption,
     TimesOption,
@@ -22,6 +23,7 @@ from quantcal.cli.options import (
 from quantcal.cli.output.console import show_text, stdout
 from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.quantities import parse_seconds
+from quantcal.cli.report_file import check_report, print_report, save_report
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -102,6 +104,7 @@ def advise(
             "`quantcal quantize --config FILE`.",
         ),
     ] = None,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the nodes whose quantization costs most, say why, and what helps.
@@ -124,8 +127,10 @@ def advise(
     if times is not None and no_times:
         raise typer.BadParameter("Give --times or --no-times, not both.")
     source = data.source(samples)
+    files = FileCheck(model, [source, times])
     if output is not None:
-        FileCheck(model, [source, times]).check(output)
+        files.check(output)
+    check_report(report, files, output)
     here = options.target == "onnxruntime" and options.cpu == "auto"
     advice = advise_model(
         model,
@@ -144,9 +149,11 @@ def advise(
         from quantcal.onnx.options import save_options
 
         save_options(output, options, advice.exclude)
+    save_report(report, model=model, advice=advice)
     if json_:
         print(json.dumps(advice.to_dict(), indent=1, ensure_ascii=False))
         return
     show_text(stdout(), advice.summary())
     if output is not None:
         show_text(stdout(), f"written: {output}")
+    print_report(report)

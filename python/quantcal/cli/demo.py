@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantcal.cli.errors import CommandError
-from quantcal.cli.options import JsonOption
+from quantcal.cli.options import JsonOption, ReportOption
 from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.report_file import check_report, print_report, save_report
+
+if TYPE_CHECKING:
+    from quantcal.demo import DemoResult
 
 
 def demo(
@@ -48,6 +52,7 @@ def demo(
         bool,
         typer.Option("--full", help="Compare five strategies instead of two."),
     ] = False,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Quantize a real text recognizer and compare its accuracy before and after.
@@ -57,11 +62,13 @@ def demo(
     minutes on two cores.
 
     Example:
-      $ quantcal demo --lines 100
+      $ quantcal demo --output demo-output
     """
     from quantcal.demo import ALL_STRATEGIES, STRATEGIES, DemoError, run, show
     from quantcal.demo.pipeline import FULL_LINES, LINES
 
+    report = report or output / "report.html"
+    check_report(report)
     try:
         result = run(
             calibration_lines=calibration,
@@ -72,7 +79,26 @@ def demo(
         )
     except DemoError as error:
         raise CommandError(str(error)) from error
+    _save_report(report, output, result)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     elif not is_quiet():
         show(result)
+        print_report(report)
+
+
+def _save_report(report: Path, folder: Path, result: DemoResult) -> None:
+    """Write the report of what the demo left in its folder."""
+    from quantcal._load import load
+    from quantcal.demo import RECOGNIZER
+    from quantcal.table import CalibrationTable
+
+    save_report(
+        report,
+        model=RECOGNIZER.fetch(),
+        quantized=folder / "rec.auto.onnx",
+        calibrator=load(folder / "rec.qcal"),
+        table=CalibrationTable.load(folder / "rec.auto.json"),
+        demo=result,
+        title="PP-OCRv4 text recognizer",
+    )

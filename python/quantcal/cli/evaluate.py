@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantcal.cli.data_flags import DataFlags, metric_for, reads_data
-from quantcal.cli.options import JsonOption, MetricOption, ModelArgument
+from quantcal.cli.options import JsonOption, MetricOption, ModelArgument, ReportOption
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
@@ -19,6 +19,7 @@ from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
 from quantcal.cli.quantities import read_share
+from quantcal.cli.report_file import check_report, print_report, save_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,7 @@ def evaluate(
             "model's, such as 1%. Without a metric, if more of the top-1 answers differ.",
         ),
     ] = None,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compare a quantized model's outputs with the float model's.
@@ -95,8 +97,10 @@ def evaluate(
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
           --metric python:mytask:is_right --max-drop 1%
     """
+    from quantcal.onnx import FileCheck
     from quantcal.onnx.evaluation import evaluate as evaluate_models
 
+    check_report(report, FileCheck(float_model, [samples, quantized]))
     allowed = read_share(max_drop, "--max-drop")
     source = data.source(samples)
     found = evaluate_models(
@@ -110,6 +114,7 @@ def evaluate(
     failed = found.check(
         min_sqnr=min_sqnr, max_drop=None if allowed is None else 100 * allowed
     )
+    save_report(report, model=float_model, quantized=quantized, evaluation=found)
     for message in found.warnings:
         say_warning(message)
     if json_:
@@ -117,6 +122,7 @@ def evaluate(
         print(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         _print(found, sort)
+        print_report(report)
     for line in failed:
         say_failure(line)
     if failed:

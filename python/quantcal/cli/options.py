@@ -144,6 +144,17 @@ TimesOption = Annotated[
         "`advise` names the nodes that integers do not make faster.",
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        show_default="none",
+        rich_help_panel=KEEP,
+        help="Write a report too: one HTML file with a summary, a table of tensors and "
+        "pictures. Needs the extra 'report'.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", "-j", help="Print JSON with all figures instead.")
 ]

@@ -27,10 +27,12 @@ from quantcal.cli.options import (
     JsonOption,
     ModelArgument,
     OutputOption,
+    ReportOption,
     ResumeOption,
 )
 from quantcal.cli.output.facts import warn_of_unused_rules
 from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.report_file import check_report, save_report
 from quantcal.cli.results import load_either
 from quantcal.strategies import Policy
 
@@ -146,6 +148,7 @@ def quantize(
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
+    report: ReportOption = None,
     latency: LatencyOption = True,
     json_: JsonOption = False,
 ) -> None:
@@ -188,7 +191,8 @@ def quantize(
     files = FileCheck(model, [data_source, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
-    report = partial(
+    check_report(report, files, output, save_stats, save_table, beside)
+    finish = partial(
         _report, model, data_source, options, source=from_, latency=latency, json_=json_
     )
     if latency:
@@ -203,12 +207,14 @@ def quantize(
             _refuse_choosing(flags, options, save_table)
             with of_file:
                 done, kept = _write_table(model, output, known, options, beside)
-            report(done, kept)
+            if report is not None:
+                save_report(report, model=model, quantized=output, table=known)
+                kept.append(report)
+            finish(done, kept)
             return
         earlier = known
     else:
-        settings = flags.raw(*_SETTINGS)
-        earlier, checkpoint = open_checkpoint(resume, output, settings)
+        earlier, checkpoint = open_checkpoint(resume, output, flags.raw(*_SETTINGS))
     configured = {name: values.pop(name, None) for name in _SETTINGS}
     calibrator = calibrator_for(
         earlier, from_ or resume, configured, complete=from_ is not None
@@ -228,8 +234,11 @@ def quantize(
     if beside is not None and result.config is not None:
         result.save_config(beside)
         kept.insert(0, beside)
+    if report is not None:
+        save_report(report, model=model, calibrator=calibrator, result=result)
+        kept.append(report)
     warn_of_unused_rules(result.table)
-    report(result, kept)
+    finish(result, kept)
 
 
 def _quantize(

@@ -18,6 +18,7 @@ from quantcal.cli.options import (
     MetricOption,
     ModelArgument,
     OutputOption,
+    ReportOption,
     SamplesOption,
     TimeLimitOption,
     TimesOption,
@@ -26,6 +27,7 @@ from quantcal.cli.output.console import show_text, stdout
 from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
 from quantcal.cli.quantities import parse_seconds, read_share
+from quantcal.cli.report_file import check_report, print_report, save_report
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -63,6 +65,7 @@ def tune(
             "in float (.png, .svg, .pdf).",
         ),
     ] = None,
+    report: ReportOption = None,
     flags: Flags,
     json_: JsonOption = False,
 ) -> None:
@@ -88,6 +91,7 @@ def tune(
     if plot is not None:
         files.check(plot)
         check_picture(plot)
+    check_report(report, files, output, plot)
     result = tune_model(
         model,
         output,
@@ -101,9 +105,11 @@ def tune(
     )
     if plot is not None:
         save_pareto(result.plot(), plot)
+    save_report(report, model=model, tune=result)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     else:
         show_text(stdout(), result.summary())
+        print_report(report)
     if not result.kept:
         raise typer.Exit(LIMIT_BROKEN)

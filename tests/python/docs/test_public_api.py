@@ -27,6 +27,7 @@ OPTIONAL = [
     "matplotlib",
     "PIL",
     "tokenizers",
+    "jinja2",
 ]
 
 NAMES = {
@@ -57,6 +58,7 @@ NAMES = {
     "load",
     "set_num_threads",
     "check_stability",
+    "write_report",
 }
 SUBMODULES = {
     "blocks",

@@ -63,6 +63,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ),
     "tensorrt": ("c.cache", lambda path: tensorrt.write_cache(TABLE, path)),
     "picture": ("p.png", plot),
+    "report": ("r.html", lambda path: qc.write_report(path, table=TABLE)),
 }
 
 writers = pytest.mark.parametrize("writer", WRITERS)

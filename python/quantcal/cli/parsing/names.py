@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "Write ranges for another tool.",
     "merge": "Add the histograms of several files.",
     "stability": "Check whether the samples suffice.",
+    "report": "Write one HTML file that shows the results.",
     "demo": "Quantize a real text recognizer and compare.",
 }
 """Each has a module of the same name in `quantcal.cli`, with a function of that name."""
