@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from quantcal import _core
-from quantcal._text import shown
+from quantcal._text import exact, shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_real
 
@@ -52,7 +52,7 @@ class Fixed:
         return float(self.low), float(self.high)
 
     def __str__(self) -> str:
-        return f"fixed({self.low:g}, {self.high:g})"
+        return f"fixed({exact(self.low)}, {exact(self.high)})"
 
 
 def softmax() -> Fixed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
-from quantcal._text import shown
+from quantcal._text import exact, shown
 from quantcal.formats import QuantFormat
 from quantcal.strategies.checks import as_flag, as_real
 
@@ -67,4 +67,4 @@ class MSE:
     def __str__(self) -> str:
         if self.newton:
             return "mse(newton)"
-        return "mse" if self.p == 2 else f"mse(p={self.p:g})"
+        return "mse" if self.p == 2 else f"mse(p={exact(self.p)})"
