@@ -27,7 +27,7 @@ from quantcal._statistics import (
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import plural, shown
 from quantcal.channels import Channels
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
 
@@ -440,7 +440,7 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str | QuantFormat | None = None,
+        format: FormatLike | None = None,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         **options: Any,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._text import shown
 
 FORMATS: tuple[str, ...] = tuple(_core.format_names())
@@ -17,6 +18,19 @@ FORMATS: tuple[str, ...] = tuple(_core.format_names())
 
 KNOWN = "int2 to int16, uint2 to uint16, float8_e4m3fn, float8_e5m2, float4_e2m1fn"
 _INTEGER = re.compile(r"(u?)int(\d+)")
+
+
+class DType(Protocol):
+    """A dtype of numpy or torch."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        ...
+
+
+FormatLike: TypeAlias = "str | QuantFormat | type[Any] | DType | int"
+"""What is accepted as a format; `QuantFormat.of` reads it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,10 @@ class QuantFormat:
     ----------
     name
         "int2" to "int16", "uint2" to "uint16", "float8_e4m3fn", "float8_e5m2" or
-        "float4_e2m1fn" (the names of ONNX and ml_dtypes).
+        "float4_e2m1fn" (the names of ONNX and ml_dtypes). Also understood, everywhere where a
+        format is named: other spellings ("INT8", "fp8", which is float8_e4m3fn), types and
+        dtypes of numpy, ml_dtypes and torch (`np.int8`, `torch.qint8`), and
+        `onnx.TensorProto` types. These are plain numbers: 3 is INT8, and no number of bits.
     symmetric
         None for the default of the format. Signed integers and floats are symmetric, so that
         zero is at code 0, as signed kernels need it. Unsigned integers are affine, as symmetric
@@ -61,10 +78,10 @@ class QuantFormat:
     power_of_two: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in FORMATS:
-            name = self.name if isinstance(self.name, str) else shown(self.name)
-            msg = f'Format "{name}" is not known. Known formats: {KNOWN}.'
-            raise CalibrationError(msg)
+        known = format_name(self.name)
+        if known is None:
+            raise CalibrationError(_unknown(self.name))
+        object.__setattr__(self, "name", known)
         if self.symmetric is None:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))
         for field in ("symmetric", "power_of_two"):
@@ -80,17 +97,19 @@ class QuantFormat:
     @classmethod
     def of(
         cls,
-        format: str | QuantFormat,
+        format: FormatLike,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
     ) -> QuantFormat:
-        """Return the format for a name or a format, with the scaling that is given."""
-        if isinstance(format, str):
-            power = False if power_of_two is None else power_of_two
-            return cls(format, cast("bool", symmetric), power)
+        """Return the format for a name, a dtype or a format, with the scaling that is given."""
         if not isinstance(format, QuantFormat):
-            msg = f"format is {shown(format)}, but it must be a name or a QuantFormat"
-            raise TypeError(msg)
+            if not isinstance(format, str) and format_name(format) is None:
+                msg = (
+                    f"format is {shown(format)}, but it must be a name or a QuantFormat"
+                )
+                raise TypeError(msg + _bits(format))
+            power = False if power_of_two is None else power_of_two
+            return cls(cast("str", format), cast("bool", symmetric), power)
         return cls(
             format.name,
             format.symmetric if symmetric is None else symmetric,
@@ -126,3 +145,16 @@ class QuantFormat:
         scaling = "symmetric" if self.symmetric else "affine"
         power = ", power-of-two scale" if self.power_of_two else ""
         return f"{self.name} ({scaling}{power})"
+
+
+def _unknown(name: Any) -> str:
+    written = name if isinstance(name, str) else shown(name)
+    return f'Format "{written}" is not known. Known formats: {KNOWN}.{_bits(name)}'
+
+
+def _bits(given: Any) -> str:
+    """Return a hint if a number of bits or a plain float is given."""
+    bits = given.strip() if isinstance(given, str) else shown(given)
+    if bits not in ("2", "3", "4", "5", "6", "7", "8", "16"):
+        return ""
+    return f' For {bits} bits give "int{bits}" or "uint{bits}".'

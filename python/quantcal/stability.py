@@ -22,7 +22,7 @@ from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
@@ -158,7 +158,7 @@ def check_stability(
     second: Calibrator,
     strategy: StrategyLike = "mse",
     *,
-    format: str | QuantFormat | None = None,
+    format: FormatLike | None = None,
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
     **options: Any,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
+from quantcal._format_names import format_name
 from quantcal._text import shown
 from quantcal.blocks.base import BlockFormat, with_axis
 from quantcal.blocks.statistics import BlockStatistics
@@ -65,6 +66,7 @@ class MXFP8(BlockFormat):
     scale_format: ClassVar[str] = "float8_e8m0fnu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "element", format_name(self.element) or self.element)
         known = ("float8_e4m3fn", "float8_e5m2")
         if self.element not in known:
             msg = (

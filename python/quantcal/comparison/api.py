@@ -17,7 +17,7 @@ from quantcal._tensor_formats import choose_formats
 from quantcal.calibrator import Calibrator
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import LONE, Score, score_channels, score_tensor
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy, explanation, range_of
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 def compare(
     values: Any,
-    format: str | QuantFormat | None = None,
+    format: FormatLike | None = None,
     *,
     strategies: str | Strategy | Iterable[str | Strategy] | None = None,
     symmetric: bool | None = None,

@@ -40,6 +40,7 @@ from quantcal.onnx._options.values import (
     OP_TYPES,
     PLACEMENTS,
     WEIGHT_STRATEGIES,
+    as_format,
     check_names,
     check_values,
 )
@@ -432,6 +433,13 @@ class QuantizeOptions:
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
+        for name in ("activation_type", "weight_type"):
+            object.__setattr__(self, name, as_format(getattr(self, name)))
+        for name in ("activation_formats", "weight_formats"):
+            given = getattr(self, name)
+            if isinstance(given, Mapping):
+                known = {pattern: as_format(each) for pattern, each in given.items()}
+                object.__setattr__(self, name, known)
         Calibrator(
             mantissa_bits=self.mantissa_bits, on_nonfinite=self.on_nonfinite
         )  # checks them
