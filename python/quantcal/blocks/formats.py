@@ -66,13 +66,14 @@ class MXFP8(BlockFormat):
     scale_format: ClassVar[str] = "float8_e8m0fnu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "element", format_name(self.element) or self.element)
         known = ("float8_e4m3fn", "float8_e5m2")
-        if self.element not in known:
+        element = format_name(self.element)
+        if element not in known:
             msg = (
                 f"element is {shown(self.element)}, but it must be {' or '.join(known)}"
             )
             raise CalibrationError(msg)
+        object.__setattr__(self, "element", element)
 
     def __str__(self) -> str:
         return self.element.replace("float8", "mxfp8")

@@ -40,7 +40,7 @@ SPELLINGS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "name"), SPELLINGS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("given", "name"), SPELLINGS, ids=str)
 def test_other_spellings_are_understood(given: Any, name: str) -> None:
     assert qc.QuantFormat.of(given) == qc.QuantFormat(name)
     assert qc.QuantFormat(given).name == name
