@@ -17,6 +17,7 @@ import numpy as np
 from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
 from quantcal._empty_warnings import warn_of_empty
+from quantcal._meant import load_hint
 from quantcal._param_checks import as_number
 from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
@@ -200,7 +201,8 @@ def check_stability(
     """
     for half in (first, second):
         if not isinstance(half, Calibrator):
-            msg = f"each half must be a Calibrator, not {type(half).__name__}"
+            kind = type(half).__name__
+            msg = f"each half must be a Calibrator, not {kind}{load_hint(half)}"
             raise TypeError(msg)
         if not len(half):
             msg = "A half has observed nothing; give each of them samples."

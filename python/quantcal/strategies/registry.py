@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._text import shown
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.auto import Auto
@@ -67,6 +69,12 @@ def factories() -> dict[str, Callable[..., Strategy]]:
     return dict(_BY_NAME)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a strategy, with or without options."""
+    call = split(text)
+    return _plain(text if call is None else call.name) is not None
+
+
 def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     """Return a strategy object for a name or an object.
 
@@ -100,6 +108,8 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
         raise CalibrationError(msg)
     close = difflib.get_close_matches(strategy.lower(), [*_BY_NAME, *NAMED], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
+    if format_name(strategy) is not None:
+        hint = f' It is a format: give format="{strategy}".'
     msg = (
         f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}; '
         f"policies: {', '.join(NAMED)}."
@@ -108,6 +118,8 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
 
 
 _Found: TypeAlias = tuple[Callable[..., Strategy], dict[str, Any]]
+
+_BETWEEN = re.compile(r"(?<=[a-z])[_-](?=[a-z])")
 
 
 def _plain(name: str) -> _Found | None:
@@ -125,7 +137,7 @@ def _percentile(name: str) -> _Found | None:
     """Return what "percentile_99.9", "percentile_99_each" or "percentile_adaptive_each" is."""
     number, each, rest = name[len("percentile") :].partition("_each")
     implied: dict[str, Any] = {"tails": "each"} if each and not rest else {}
-    if _bare(number) == "adaptive":
+    if number.strip("_-") == "adaptive":
         return Percentile, {"adaptive": True, **implied}
     number = number.removeprefix("_")
     if rest or not number or "_" in number:  # which float() ignores
@@ -153,7 +165,7 @@ def _called(text: str) -> _Found | None:
 
 def _bare(name: str) -> str:
     """Return a name without what people write differently: "KL", "min-max", "MaxEntropy"."""
-    return name.strip().lower().replace("_", "").replace("-", "")
+    return _BETWEEN.sub("", name.strip().lower())
 
 
 def strategy_of(given: Any) -> Strategy:
@@ -181,6 +193,14 @@ def strategy_of(given: Any) -> Strategy:
 def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
     if isinstance(strategy, type) and strategy in _BY_NAME.values():
         msg = f"{strategy.__name__} is a class; give an object, {strategy.__name__}()"
+        raise TypeError(msg)
+    if not isinstance(strategy, int) and format_name(strategy) is not None:
+        msg = f"{shown(strategy)} is a format, not a strategy; give it as format="
+        raise TypeError(msg)
+    if hasattr(strategy, "__array__"):
+        msg = (
+            'an array is not a strategy; the values come first: calibrate(array, "mse")'
+        )
         raise TypeError(msg)
     if isinstance(strategy, type) or not isinstance(strategy, Strategy):
         msg = (
