@@ -55,7 +55,7 @@ def array_fault(values: Any) -> str | None:
         )
     if isinstance(values, Mapping):
         return (
-            f"{type(values).__name__} is not an array; give its arrays one by one, or all "
+            f"{type(values).__name__} is not an array: give its arrays one by one, or all "
             "to Calibrator.observe_many"
         )
     return None

@@ -200,7 +200,7 @@ def test_a_word_is_no_path() -> None:
             [X, X[:2]],
             r"list cannot be read as an array: its parts differ in shape; give",
         ),
-        ({"a": X}, r"dict is not an array; give .* all to Calibrator.observe_many"),
+        ({"a": X}, r"dict is not an array: give .* all to Calibrator.observe_many"),
         (qc.Calibrator(), r"several tensors; name one, such as calibrator\[name\]"),
     ],
 )
