@@ -93,8 +93,8 @@ def compare(
             "--plot",
             metavar="FILE",
             show_default="no picture",
-            help="Also draw one tensor and the ranges of all strategies: .png, .svg or "
-            ".pdf. Needs --tensor where there are several.",
+            help="Also draw what each strategy loses on each tensor, or one --tensor "
+            "with all ranges: .png, .svg or .pdf.",
         ),
     ] = None,
     json_: JsonOption = False,
@@ -114,12 +114,6 @@ def compare(
     scaling: dict[str, Any] = {"symmetric": symmetric, "power_of_two": power_of_two}
     run = StatsRun(stats, plot, format=format_, **scaling)
     tensors = run.calibrator.names if tensor is None else [tensor]
-    if plot is not None and len(tensors) > 1:
-        raise typer.BadParameter(
-            f"A picture shows one tensor, and there are {len(tensors)}: name one with "
-            "--tensor.",
-            param_hint="'--plot'",
-        )
     comparison = run.work(
         lambda calibrator: compare_strategies(
             calibrator, format_, strategies=strategy, tensors=tensors, **scaling

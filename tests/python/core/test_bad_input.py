@@ -508,9 +508,7 @@ def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> No
 @pytest.mark.parametrize(
     ("given", "meant"), [("MES", "mse"), ("KLD", "kl"), ("MinMx", "minmax")]
 )
-def test_a_mistyped_name_is_reported_the_right_one(
-    given: str, meant: str
-) -> None:
+def test_a_mistyped_name_is_reported_the_right_one(given: str, meant: str) -> None:
     with fails(f'Did you mean "{meant}"'):
         calibrator().compute(given)
 
