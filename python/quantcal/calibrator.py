@@ -33,6 +33,7 @@ from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from typing_extensions import Self
 
 OnNonfinite = Literal["ignore", "raise"]
@@ -394,6 +395,33 @@ class Calibrator:
 
     def __repr__(self) -> str:
         return f"Calibrator({plural(len(self), 'tensor')}, {self.nbytes / 1024:.0f} KB)"
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.calibrator(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds counts, extremes, mean and standard deviation of the values, all channels
+        together. Without finite values these are None.
+        """
+        from quantcal.report import records
+
+        return records.of_calibrator(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
 
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.

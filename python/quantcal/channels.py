@@ -13,6 +13,7 @@ from quantcal._core import Histogram
 from quantcal._text import shown
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -69,6 +70,33 @@ class Channels(Sequence[Histogram]):
     def total(self) -> Histogram:
         """Return the histogram of all channels together, at their resolution."""
         return self._stats.histogram
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.channels(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per channel, for pandas or JSON.
+
+        It holds counts, extremes, mean and standard deviation of the values. Without finite
+        values these are None.
+        """
+        from quantcal.report import records
+
+        return records.of_channels(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the numbers of the channels as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "channel")
 
     def plot(self, ax: Axes | None = None, *, name: str | None = None) -> Axes:
         """Draw the values of every channel side by side.

@@ -283,6 +283,14 @@ class QuantParams:
     def __reduce__(self) -> tuple[Any, ...]:
         return QuantParams, tuple(getattr(self, field.name) for field in fields(self))
 
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.axis is None:
+            del values["axis"]
+        return html.record("QuantParams", values)
+
     def __repr__(self) -> str:
         shown = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
         if self.axis is None:

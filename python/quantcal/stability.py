@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 0.1
 """Tensors whose ranges differ by more than a tenth are named. With all samples about half of
@@ -152,6 +155,28 @@ class Stability(Sequence[TensorStability]):
         from quantcal.report import html
 
         return html.stability(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds the ranges of both halves, lists by channel, and their difference. Infinite
+        figures are None: a half has no range.
+        """
+        from quantcal.report import records
+
+        return records.of_stability(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
 
 
 def check_stability(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal._io.file_kinds import wrapped
@@ -17,6 +17,7 @@ from quantcal.strategies.policy import unknown_name
 from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from quantcal.report.table import TableOrder
@@ -106,6 +107,33 @@ class CalibrationTable(Mapping[str, QuantParams]):
 
     def __repr__(self) -> str:
         return f"CalibrationTable({plural(len(self), 'tensor')})"
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.calibration_table(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds the parameters and the report of the tensor. By channel, range, scale and
+        zero point are lists. Figures that are not finite or not known are None.
+        """
+        from quantcal.report import records
+
+        return records.of_table(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
 
     def plot(self, ax: Axes | None = None, *, order: TableOrder = "error") -> Axes:
         """Draw the range of every tensor and the extremes that were observed.

@@ -21,6 +21,7 @@ from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import unknown_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -208,6 +209,18 @@ class Comparison(Sequence[Score]):
         the SQNR without error (`mse` is 0 then), and all figures of failed rows.
         """
         return [row.record() for row in self.scores]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with a row per tensor and strategy.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), None)
 
     def __str__(self) -> str:
         from quantcal.report import text

@@ -6,6 +6,8 @@ when no axes are given, so that a notebook or `plt.show()` finds it.
 
 from __future__ import annotations
 
+import bisect
+import functools
 from typing import TYPE_CHECKING, Any
 
 from quantcal._process import imports
@@ -21,6 +23,9 @@ SMALL = 8.0
 
 LABEL = 9.0
 """Size of the names of axes in points."""
+
+_LINES = 2
+"""Maximum number of lines of a title."""
 
 TITLE = 10.0
 """Size of titles in points."""
@@ -115,6 +120,7 @@ def reserve(ax: Axes, left: float, right: float, top: float, bottom: float) -> N
     ax.set_axes_locator(place)
 
 
+@functools.lru_cache(maxsize=4096)
 def width_of(text: str, points: float) -> float:
     """Return the width of a text in points, whatever draws it."""
     from matplotlib.font_manager import FontProperties
@@ -131,11 +137,15 @@ def width_of(text: str, points: float) -> float:
 
 
 def wrapped(text: str, width: float, points: float) -> str:
-    """Break a text at its spaces into lines of a width in points; long words are cut."""
+    """Break a text at its spaces into one or two lines of a width in points.
+
+    What is longer is cut.
+    """
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or width_of(longer, points) <= width:
+        full = len(lines) == _LINES
+        if full or not lines[-1] or width_of(longer, points) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -146,20 +156,21 @@ def fitted(text: str, width: float, points: float) -> str:
     """Cut the middle out of a text that is wider than this, in points."""
     if width_of(text, points) <= width:
         return text
-    for length in range(len(text) - 1, 2, -1):
-        (cut,) = shorten([text], length)
-        if width_of(cut, points) <= width:
-            return cut
-    return "…"
+    return fitted_names([text], len(text), width, points)[0]
 
 
 def fitted_names(names: list[str], most: int, width: float, points: float) -> list[str]:
     """Cut names to a width in points, all at the same place so that they stay distinct."""
-    for length in range(most, 3, -1):
+
+    def is_wider(length: int) -> bool:
         cut = shorten(names, length)
-        if max(width_of(name, points) for name in cut) <= width:
-            return cut
-    return ["…" for _ in names]
+        return max((width_of(name, points) for name in cut), default=0.0) > width
+
+    lengths = range(most, 3, -1)
+    fit = bisect.bisect_left(lengths, True, key=lambda length: not is_wider(length))
+    if fit == len(lengths):
+        return ["…" for _ in names]
+    return shorten(names, lengths[fit])
 
 
 def tidy(ax: Axes) -> None:

@@ -32,6 +32,9 @@ _MAX_ROWS = 60
 _SMALLEST = 5.0
 """Smallest letters in points; where a line has less room, tensors are left out."""
 
+_FILL = 0.75
+"""Height of the letters as a share of a line."""
+
 _FULL = 6.0
 """Decibels of the strongest color: the loss of a bit."""
 
@@ -50,10 +53,11 @@ def plot(comparison: Comparison, ax: Axes | None, strategy: str | None) -> Axes:
     letters = SMALL - 1
     below = _tallest(strategies, letters, 0.6 * height if own else 0.35 * height) + 6
     room = height - below - 2.6 * canvas.TITLE - 18
-    rows = _MAX_ROWS if own else max(1, int(room / (_SMALLEST / 0.83)) - 1)
+    # Above the rows there is one of headings.
+    rows = _MAX_ROWS if own else max(1, int(room * _FILL / _SMALLEST - 1.1))
     names, loss, best = names[:rows], loss[:rows], best[:rows]
     if not own:
-        letters = min(letters, max(_SMALLEST, 0.83 * room / (len(names) + 1)))
+        letters = min(letters, _FILL * room / (len(names) + 1.1))
     whole = canvas.fitted_names(names, _NAME, math.inf, letters)
     left = max(canvas.width_of(name, letters) for name in whole)
     left = left + 8 if own else min(left + 8, 0.35 * width)
