@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
-
-import numpy as np
 
 from quantcal._core import format_names
 
@@ -52,18 +51,22 @@ def format_name(given: Any) -> str | None:
         return None
     if isinstance(given, int):
         return _ONNX.get(int(given))
-    if isinstance(given, np.dtype) or kind.__name__ == "QuantType":  # of onnxruntime
+    # Starting the command imports no numpy, and what it made is not there before it.
+    numpy = sys.modules.get("numpy")
+    is_dtype = numpy is not None and isinstance(given, numpy.dtype)
+    if is_dtype or kind.__name__ == "QuantType":  # of onnxruntime
         given = str(given.name)
     elif isinstance(given, type):
-        given = _scalar_name(given)
+        given = _scalar_name(given, numpy)
     elif kind.__name__ == "dtype" and kind.__module__ == "torch":
         given = str(given)
     return _named(given) if isinstance(given, str) else None
 
 
-def _scalar_name(given: type) -> str | None:
+def _scalar_name(given: type, numpy: Any) -> str | None:
     """Return the name of a scalar type; Python's own `int` and `float` are none."""
-    is_scalar = issubclass(given, np.generic) or given.__module__ == "ml_dtypes"
+    is_numpy = numpy is not None and issubclass(given, numpy.generic)
+    is_scalar = is_numpy or given.__module__ == "ml_dtypes"
     return given.__name__ if is_scalar else None
 
 

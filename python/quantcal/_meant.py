@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from quantcal._text import shown
 
 _MAX = 60
@@ -85,5 +83,5 @@ def swap_hint(name: object, values: object) -> str:
     """Return the end of a message on a name that is none, if name and values are swapped."""
     if not isinstance(values, str):
         return ""
-    kind = "array" if isinstance(name, np.ndarray) else "values"
+    kind = "array" if hasattr(name, "__array__") else "values"
     return f"; the arguments are swapped: observe({shown(values, _MAX)}, {kind})"

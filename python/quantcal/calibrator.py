@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from quantcal import _core, _tensor_formats
 from quantcal._compute import compute_table
@@ -16,6 +16,7 @@ from quantcal._io.json_text import parse_json
 from quantcal._meant import load_hint
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
+from quantcal._settings import OnNonfinite
 from quantcal._statistics import (
     Stats,
     add_observation,
@@ -35,8 +36,6 @@ from quantcal.table import CalibrationTable
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self
-
-OnNonfinite = Literal["ignore", "raise"]
 
 _MAX_SETTINGS = 1 << 16
 """Characters of a file's settings; JSON may take a hundred times as much memory as text."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from quantcal import _core
 from quantcal._core import CalibrationError
 from quantcal._format_names import format_name
+from quantcal._plain_values import as_flag
 from quantcal._text import shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS: tuple[str, ...] = tuple(_core.format_names())
 """Names of all formats."""
@@ -86,10 +89,11 @@ class QuantFormat:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))
         for field in ("symmetric", "power_of_two"):
             value = getattr(self, field)
-            if not isinstance(value, (bool, np.bool_)):
+            flag = as_flag(value)
+            if flag is None:
                 msg = f"{field} is {shown(value)}, but it must be True or False"
                 raise CalibrationError(msg)
-            object.__setattr__(self, field, bool(value))
+            object.__setattr__(self, field, flag)
         if self.is_float and not self.symmetric:
             msg = f"{self.name} has no zero point, so it cannot be affine; leave symmetric out"
             raise CalibrationError(msg)
@@ -130,13 +134,17 @@ class QuantFormat:
     @property
     def storage(self) -> np.dtype[Any]:
         """The smallest standard integer dtype that holds a code; for floats, its bits."""
+        import numpy as np
+
         sign = "i" if self.name.startswith("int") else "u"
         return np.dtype(f"{sign}{1 if self.bits <= 8 else 2}")
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy dtype of codes: the format's own where numpy or ml_dtypes has it."""
-        import ml_dtypes  # here: its import takes longer than that of quantcal
+        # Here: their imports take longer than that of quantcal.
+        import ml_dtypes
+        import numpy as np
 
         own = getattr(np, self.name, None) or getattr(ml_dtypes, self.name, None)
         return np.dtype(own) if own is not None else self.storage
@@ -149,7 +157,11 @@ class QuantFormat:
 
 def _unknown(name: Any) -> str:
     written = name if isinstance(name, str) else shown(name)
-    return f'Format "{written}" is not known. Known formats: {KNOWN}.{_bits(name)}'
+    hint = _bits(name)
+    near = difflib.get_close_matches(written, FORMATS, n=2)
+    if near and not hint:
+        hint = f" Did you mean {' or '.join(near)}?"
+    return f'Format "{written}" is not known.{hint} Known formats: {KNOWN}.'
 
 
 def _bits(given: Any) -> str:
