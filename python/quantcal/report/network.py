@@ -90,7 +90,7 @@ def plot(comparison: Comparison, ax: Axes | None, strategy: str | None) -> Axes:
 def figure_size(comparison: Comparison) -> tuple[float, float]:
     """Return width and height of a figure, in inches."""
     rows = min(len(comparison.tensors), _MAX_ROWS)
-    return 4.2 + _CELL * len(comparison.strategies), 2.4 + _ROW * max(rows, 4)
+    return max(8.0, 4.2 + _CELL * len(comparison.strategies)), 2.4 + _ROW * max(rows, 4)
 
 
 def _tallest(strategies: list[str], letters: float, most: float) -> float:

@@ -19,8 +19,8 @@ FAR = 10.0
 _LINSCALE = 1.8
 """Makes the linear part of each side as wide as two decades: matplotlib divides by 0.9."""
 
-_TICK = 42.0
-"""Minimum distance of ticks in points: "−5000" with some room."""
+_TICK = 34.0
+"""Minimum distance of ticks in points: "−5000" in small letters, with some room."""
 
 
 def set_values_axis(
