@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal._settings import OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
@@ -62,7 +63,7 @@ _NAMED = "by its name, that of a tensor that it makes, or a pattern"
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizeOptions:
+class QuantizeOptions(Shown):
     """The options of :func:`quantcal.onnx.quantize`, which documents them.
 
     ``quantize``, ``observe`` and ``write`` take one as ``options=``; keywords beside it
