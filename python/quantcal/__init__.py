@@ -24,6 +24,7 @@ except ImportError as error:  # pragma: no cover - only without the compiled par
     )
     raise ImportError(msg) from error
 
+from quantcal import _histogram_views  # noqa: F401 - adds them to the compiled class
 from quantcal._core import (
     CalibrationError,
     Histogram,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._meant import array_fault, list_fault
 
 ACCEPTED = "float16, bfloat16, float32 and float64"
 
@@ -37,6 +38,9 @@ def as_floats(values: Any, /) -> tuple[NDArray[Any], bool]:
     if array.dtype.name == "bfloat16":
         return np.require(array, requirements=["C", "A"]).view(np.uint16), True
     if array.dtype.kind != "f" or array.dtype.itemsize > 8 or array.dtype.num > 23:
+        fault = list_fault(values, array)
+        if fault is not None:
+            raise TypeError(f"{fault}; quantcal takes arrays of {ACCEPTED}")
         if array.dtype == object and not isinstance(values, np.ndarray):
             kind = type(values).__name__
             raise TypeError(
@@ -84,6 +88,10 @@ def as_numpy(values: Any) -> NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
         return _from_torch(values, torch)
+    fault = array_fault(values)
+    if fault is not None:
+        remedy = "" if ";" in fault else f"; quantcal takes arrays of {ACCEPTED}"
+        raise TypeError(fault + remedy)
     if hasattr(values, "__dlpack__"):
         try:
             return np.from_dlpack(values)
@@ -92,6 +100,9 @@ def as_numpy(values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except Exception as error:
+        fault = list_fault(values, None)
+        if fault is not None:
+            raise TypeError(fault) from error
         msg = f"{type(values).__name__} cannot be read as an array: {error}"
         raise TypeError(msg) from error
 

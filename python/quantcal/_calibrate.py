@@ -11,7 +11,7 @@ from quantcal._empty_warnings import warn_of_empty_values
 from quantcal._statistics import Stats
 from quantcal.calibrator import Calibrator
 from quantcal.channels import Channels
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy
@@ -21,7 +21,7 @@ def calibrate(
     values: Any,
     strategy: str | Strategy = "mse",
     *,
-    format: str | QuantFormat = "int8",
+    format: FormatLike = "int8",
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
     axis: int | None = None,

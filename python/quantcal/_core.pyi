@@ -229,7 +229,13 @@ class Histogram:
         CalibrationError
             If `num_bins` is not between 1 and 2**24, or the ends are not finite and in order.
         """
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        name: str | None = None,
+        percentiles: Sequence[float] = (99.0, 99.9),
+    ) -> Axes:
         """Draw the distribution of the finite values.
 
         The plot shows the density (share of the values per unit, logarithmic) over bins
@@ -240,6 +246,12 @@ class Histogram:
         ----------
         ax
             Axes to draw on; None for a new pyplot figure.
+        name
+            The tensor's name, for the title. The default is none, as a histogram has no
+            name.
+        percentiles
+            Lines at the ends of the middle part of the values, in percent. The default shows
+            what is cut by usual percentiles. Values on one side of zero have one end.
 
         Returns
         -------
@@ -249,7 +261,10 @@ class Histogram:
         ------
         ImportError
             If matplotlib is not installed.
+        CalibrationError
+            If a percentile is not between 0 and 100.
         """
+    def _repr_html_(self) -> str: ...
     def to_bytes(self) -> bytes:
         """Return versioned, checksummed bytes. Equal histograms have equal bytes."""
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._text import shown
-from quantcal.formats import FORMATS, QuantFormat
+from quantcal.formats import FORMATS, FormatLike, QuantFormat
 
 TensorFormats = dict[str, frozenset[str]]
 """Names of formats by tensor. Tensors that were observed for no format are missing."""
@@ -69,7 +69,7 @@ def unite(first: TensorFormats, second: Mapping[str, Iterable[str]]) -> TensorFo
 def choose_formats(
     observed: Mapping[str, Iterable[str]],
     names: Iterable[str],
-    format: str | QuantFormat | None,
+    format: FormatLike | None,
     symmetric: bool | None,
     power_of_two: bool | None,
 ) -> dict[str, QuantFormat]:

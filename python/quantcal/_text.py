@@ -31,6 +31,12 @@ def shown(value: object, max_length: int | None = None) -> str:
         return f"a {type(value).__name__} that holds a number of too many digits"
 
 
+def exact(value: float) -> str:
+    """Return a real number with six digits, or with all if it has more."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
 def share(part: float) -> str:
     """Return a share of 0 to 1 in percent; only 0 is written as 0 %."""
     percent = 100 * part

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from quantcal import _core, _tensor_formats
 from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, Histogram, TensorStats
 from quantcal._empty_warnings import warn_of_empty
-from quantcal._io.files import write_bytes
+from quantcal._io.files import check_target, write_bytes
 from quantcal._io.json_text import parse_json
+from quantcal._meant import load_hint
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
 from quantcal._settings import OnNonfinite
@@ -28,9 +29,13 @@ from quantcal._statistics import (
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import plural, shown
 from quantcal.channels import Channels
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Self
 
 _MAX_SETTINGS = 1 << 16
 """Characters of a file's settings; JSON may take a hundred times as much memory as text."""
@@ -57,6 +62,11 @@ class Calibrator:
     on_nonfinite
         "ignore" counts NaN and infinities and leaves them out of every range. "raise"
         refuses the array that holds them, with an error that names the tensor.
+    save_to
+        A file that a `with` block saves to when it ends; see `save`. The default saves
+        nothing, and neither does a calibrator outside a `with` block. Nothing is saved when
+        an exception leaves the block. Half of the data would look like all of it, and would
+        replace the file of an earlier run.
 
     Raises
     ------
@@ -72,6 +82,13 @@ class Calibrator:
     >>> table = cal.compute("mse", format="int8")
     >>> round(table["layer.input"].high, 2)
     0.99
+
+    Save when all is observed:
+
+    >>> with qc.Calibrator(save_to="stats.qcal") as cal:
+    ...     cal.observe("layer.input", np.float32([1, 2, 3]))
+    >>> len(qc.load("stats.qcal"))
+    1
     """
 
     __slots__ = (
@@ -81,6 +98,7 @@ class Calibrator:
         "_lock",
         "_mantissa_bits",
         "_on_nonfinite",
+        "_save_to",
         "_tensors",
     )
 
@@ -89,6 +107,7 @@ class Calibrator:
         *,
         mantissa_bits: int | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        save_to: str | Path | None = None,
     ) -> None:
         if on_nonfinite not in get_args(OnNonfinite):
             msg = f'on_nonfinite is {shown(on_nonfinite)}, but it must be "ignore" or "raise"'
@@ -97,9 +116,32 @@ class Calibrator:
         self._mantissa_bits = None if mantissa_bits is None else int(mantissa_bits)
         self._on_nonfinite: OnNonfinite = on_nonfinite
         self._finite_only = on_nonfinite == "raise"
+        self._save_to = None if save_to is None else Path(save_to)
         self._tensors: dict[str, Stats] = {}
         self._formats: _tensor_formats.TensorFormats = {}
         self._lock = new_lock()
+
+    def __enter__(self) -> Self:
+        """Return the calibrator; refuse a file that could not be written at the end.
+
+        Raises
+        ------
+        CalibrationError
+            If `save_to` names a folder or anything else that no file can replace.
+        """
+        if self._save_to is not None:
+            check_target(self._save_to, ())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Save to `save_to`, unless an exception leaves the block."""
+        if self._save_to is not None and kind is None:
+            self.save(self._save_to)
+
+    @property
+    def save_to(self) -> Path | None:
+        """The file that a `with` block saves to; None for none."""
+        return self._save_to
 
     @property
     def mantissa_bits(self) -> int | None:
@@ -160,7 +202,11 @@ class Calibrator:
 
         After an error the calibrator is unchanged.
         """
-        stats = self._tensors.get(name)
+        try:
+            stats = self._tensors.get(name)
+        except TypeError:  # an array, which has no hash
+            check_name(name, values)
+            raise
         if type(stats) is TensorStats and axis is None:
             # Nearly every call ends here; the checks of the others take as long as counting.
             try:
@@ -228,7 +274,7 @@ class Calibrator:
         A name is checked at its first use only, as that takes as long as a small array.
         """
         if name not in self._tensors:
-            check_name(name)
+            check_name(name, values)
         stats = new_stats(axis, self._mantissa_bits)
         return add_observation(
             name, stats, values, finite_only=self._finite_only, defer=defer
@@ -349,6 +395,33 @@ class Calibrator:
     def __repr__(self) -> str:
         return f"Calibrator({plural(len(self), 'tensor')}, {self.nbytes / 1024:.0f} KB)"
 
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.calibrator(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds counts, extremes, mean and standard deviation of the values, all channels
+        together. Without finite values these are None.
+        """
+        from quantcal.report import records
+
+        return records.of_calibrator(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
+
     def merge(self, other: Calibrator, /) -> None:
         """Add everything that another calibrator observed, exactly.
 
@@ -361,7 +434,7 @@ class Calibrator:
             channels, or there would be more than 2^60 values of it; nothing is added then.
         """
         if not isinstance(other, Calibrator):
-            msg = f"a Calibrator can be merged, not {_kind_of(other)}"
+            msg = f"a Calibrator can be merged, not {_kind_of(other)}{load_hint(other)}"
             raise TypeError(msg)
         self.add_stats(
             [(name, stats.copy()) for name, stats in list(other._tensors.items())]
@@ -412,6 +485,10 @@ class Calibrator:
             settings = parse_json(text)
             if not isinstance(settings, dict):
                 raise ValueError("they are not a JSON object")
+            if (
+                "save_to" in settings
+            ):  # a file of others must not choose what is written
+                raise ValueError("they name a file to save to")
             usual, others = settings.pop("format", None), settings.pop("formats", None)
             calibrator = cls(**settings)
             names = [name for name, _ in tensors]
@@ -439,7 +516,7 @@ class Calibrator:
         self,
         strategy: StrategyLike = "mse",
         *,
-        format: str | QuantFormat | None = None,
+        format: FormatLike | None = None,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         **options: Any,

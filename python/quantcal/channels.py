@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from quantcal import _core
 from quantcal._core import Histogram
 from quantcal._text import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class Channels(Sequence[Histogram]):
@@ -66,6 +70,60 @@ class Channels(Sequence[Histogram]):
     def total(self) -> Histogram:
         """Return the histogram of all channels together, at their resolution."""
         return self._stats.histogram
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.channels(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per channel, for pandas or JSON.
+
+        It holds counts, extremes, mean and standard deviation of the values. Without finite
+        values these are None.
+        """
+        from quantcal.report import records
+
+        return records.of_channels(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the numbers of the channels as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "channel")
+
+    def plot(self, ax: Axes | None = None, *, name: str | None = None) -> Axes:
+        """Draw the values of every channel side by side.
+
+        Each channel has a thin line from its minimum to its maximum, and a thick one for the
+        middle 90 % of its values, so that outliers show. Of more than 512 channels every n-th
+        is drawn.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+        name
+            The tensor's name, for the title. The default is none.
+
+        Returns
+        -------
+        The axes drawn on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing; says how to install it.
+        """
+        from quantcal.report.channels import plot
+
+        return plot(self, ax, name=name)
 
     def __len__(self) -> int:
         return len(self._stats)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._plain_values import as_flag
 from quantcal._text import shown
 
@@ -20,6 +21,19 @@ FORMATS: tuple[str, ...] = tuple(_core.format_names())
 
 KNOWN = "int2 to int16, uint2 to uint16, float8_e4m3fn, float8_e5m2, float4_e2m1fn"
 _INTEGER = re.compile(r"(u?)int(\d+)")
+
+
+class DType(Protocol):
+    """A dtype of numpy or torch."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        ...
+
+
+FormatLike: TypeAlias = "str | QuantFormat | type[Any] | DType | int"
+"""What is accepted as a format; `QuantFormat.of` reads it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,10 @@ class QuantFormat:
     ----------
     name
         "int2" to "int16", "uint2" to "uint16", "float8_e4m3fn", "float8_e5m2" or
-        "float4_e2m1fn" (the names of ONNX and ml_dtypes).
+        "float4_e2m1fn" (the names of ONNX and ml_dtypes). Also understood, everywhere where a
+        format is named: other spellings ("INT8", "fp8", which is float8_e4m3fn), types and
+        dtypes of numpy, ml_dtypes and torch (`np.int8`, `torch.qint8`), and
+        `onnx.TensorProto` types. These are plain numbers: 3 is INT8, and no number of bits.
     symmetric
         None for the default of the format. Signed integers and floats are symmetric, so that
         zero is at code 0, as signed kernels need it. Unsigned integers are affine, as symmetric
@@ -64,12 +81,10 @@ class QuantFormat:
     power_of_two: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in FORMATS:
-            name = self.name if isinstance(self.name, str) else shown(self.name)
-            near = difflib.get_close_matches(name, FORMATS, n=2)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            msg = f'Format "{name}" is not known.{hint} Known formats: {KNOWN}.'
-            raise CalibrationError(msg)
+        known = format_name(self.name)
+        if known is None:
+            raise CalibrationError(_unknown(self.name))
+        object.__setattr__(self, "name", known)
         if self.symmetric is None:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))
         for field in ("symmetric", "power_of_two"):
@@ -86,17 +101,19 @@ class QuantFormat:
     @classmethod
     def of(
         cls,
-        format: str | QuantFormat,
+        format: FormatLike,
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
     ) -> QuantFormat:
-        """Return the format for a name or a format, with the scaling that is given."""
-        if isinstance(format, str):
-            power = False if power_of_two is None else power_of_two
-            return cls(format, cast("bool", symmetric), power)
+        """Return the format for a name, a dtype or a format, with the scaling that is given."""
         if not isinstance(format, QuantFormat):
-            msg = f"format is {shown(format)}, but it must be a name or a QuantFormat"
-            raise TypeError(msg)
+            if not isinstance(format, str) and format_name(format) is None:
+                msg = (
+                    f"format is {shown(format)}, but it must be a name or a QuantFormat"
+                )
+                raise TypeError(msg + _bits(format))
+            power = False if power_of_two is None else power_of_two
+            return cls(cast("str", format), cast("bool", symmetric), power)
         return cls(
             format.name,
             format.symmetric if symmetric is None else symmetric,
@@ -136,3 +153,20 @@ class QuantFormat:
         scaling = "symmetric" if self.symmetric else "affine"
         power = ", power-of-two scale" if self.power_of_two else ""
         return f"{self.name} ({scaling}{power})"
+
+
+def _unknown(name: Any) -> str:
+    written = name if isinstance(name, str) else shown(name)
+    hint = _bits(name)
+    near = difflib.get_close_matches(written, FORMATS, n=2)
+    if near and not hint:
+        hint = f" Did you mean {' or '.join(near)}?"
+    return f'Format "{written}" is not known.{hint} Known formats: {KNOWN}.'
+
+
+def _bits(given: Any) -> str:
+    """Return a hint if a number of bits or a plain float is given."""
+    bits = given.strip() if isinstance(given, str) else shown(given)
+    if bits not in ("2", "3", "4", "5", "6", "7", "8", "16"):
+        return ""
+    return f' For {bits} bits give "int{bits}" or "uint{bits}".'

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from quantcal import _core
 from quantcal._arrays import as_float32, check_out
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._param_checks import (
     DTYPES,
     as_channel_array,
@@ -21,7 +22,7 @@ from quantcal._param_checks import (
     check_kind,
     range_fault,
 )
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,6 +68,7 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "format", format_name(self.format) or self.format)
         check_kind("format", self.format, str)
         format = QuantFormat(self.format)
         if isinstance(self.symmetric, np.bool_):
@@ -116,7 +118,7 @@ class QuantParams:
         low: float | ArrayLike,
         high: float | ArrayLike,
         *,
-        format: str | QuantFormat = "int8",
+        format: FormatLike = "int8",
         symmetric: bool | None = None,
         power_of_two: bool | None = None,
         strategy: str = "fixed",
@@ -280,6 +282,14 @@ class QuantParams:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return QuantParams, tuple(getattr(self, field.name) for field in fields(self))
+
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.axis is None:
+            del values["axis"]
+        return html.record("QuantParams", values)
 
     def __repr__(self) -> str:
         shown = {field.name: repr(getattr(self, field.name)) for field in fields(self)}

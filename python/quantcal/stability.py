@@ -10,24 +10,28 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
 from quantcal._empty_warnings import warn_of_empty
+from quantcal._meant import load_hint
 from quantcal._param_checks import as_number
 from quantcal._settings import STABLE
 from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.params import QuantParams
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FEW = 0.1
 """The share of tensors that may differ where the samples suffice for most."""
@@ -161,13 +165,35 @@ class Stability(Sequence[TensorStability]):
 
         return html.stability(self)
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds the ranges of both halves, lists by channel, and their difference. Infinite
+        figures are None: a half has no range.
+        """
+        from quantcal.report import records
+
+        return records.of_stability(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
+
 
 def check_stability(
     first: Calibrator,
     second: Calibrator,
     strategy: StrategyLike = "mse",
     *,
-    format: str | QuantFormat | None = None,
+    format: FormatLike | None = None,
     symmetric: bool | None = None,
     power_of_two: bool | None = None,
     **options: Any,
@@ -209,7 +235,8 @@ def check_stability(
     """
     for half in (first, second):
         if not isinstance(half, Calibrator):
-            msg = f"each half must be a Calibrator, not {type(half).__name__}"
+            kind = type(half).__name__
+            msg = f"each half must be a Calibrator, not {kind}{load_hint(half)}"
             raise TypeError(msg)
         if not len(half):
             msg = "A half has observed nothing; give each of them samples."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal._io.file_kinds import wrapped
@@ -17,7 +17,10 @@ from quantcal.strategies.policy import unknown_name
 from quantcal.tensor_report import TensorReport
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from quantcal.report.table import TableOrder
 
 
 class CalibrationTable(Mapping[str, QuantParams]):
@@ -105,18 +108,49 @@ class CalibrationTable(Mapping[str, QuantParams]):
     def __repr__(self) -> str:
         return f"CalibrationTable({plural(len(self), 'tensor')})"
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.calibration_table(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat dict per tensor, for pandas or JSON.
+
+        It holds the parameters and the report of the tensor. By channel, range, scale and
+        zero point are lists. Figures that are not finite or not known are None.
+        """
+        from quantcal.report import records
+
+        return records.of_table(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with the names as index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), "tensor")
+
+    def plot(self, ax: Axes | None = None, *, order: TableOrder = "error") -> Axes:
         """Draw the range of every tensor and the extremes that were observed.
 
-        Each tensor has a bar for its range and a thin line for the observed values. Ends of the
-        line are colored if they lie outside the range. By channel, the bar covers the ranges of
-        all channels. The axis is logarithmic far from zero when ranges differ much. Long names
-        are shortened to 44 characters.
+        Each tensor has a bar for its range, a thin line for the observed values, and its SQNR.
+        Ends of the line are colored if they lie outside the range. By channel, there is a bar
+        for each channel, or for every n-th of more than 32. The axis is logarithmic far from
+        zero when ranges differ much. Long names are shortened to 44 characters.
 
         Parameters
         ----------
         ax
             Axes to draw on; None makes a new figure with pyplot, high enough for all names.
+            Given axes show as many tensors as have room.
+        order
+            "error", the default, puts the lowest SQNR first, as these tensors lose most.
+            "table" keeps the order of the table.
 
         Returns
         -------
@@ -126,10 +160,12 @@ class CalibrationTable(Mapping[str, QuantParams]):
         ------
         ImportError
             If matplotlib is missing; says how to install it.
+        CalibrationError
+            If the order is not known.
         """
         from quantcal.report.table import plot
 
-        return plot(self, ax)
+        return plot(self, ax, order=order)
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, atomically. Numbers are kept to the last bit.

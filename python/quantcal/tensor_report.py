@@ -57,6 +57,11 @@ class TensorReport:
     rule: str
     reason: str = ""
 
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.record("TensorReport", dict(vars(self)))
+
     @classmethod
     def of(
         cls,

@@ -230,15 +230,6 @@ impl Histogram {
         Ok((counts.into_pyarray(py), edges.into_pyarray(py)))
     }
 
-    /// Calls `quantcal.report`, since plots are drawn in Python.
-    #[pyo3(signature = (ax = None))]
-    fn plot<'py>(
-        slf: Bound<'py, Self>,
-        ax: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("quantcal.report.histogram")?.call_method1("plot", (slf, ax))
-    }
-
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let state = self.snapshot();
         PyBytes::new(py, &py.detach(|| state.to_bytes()))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from quantcal._notebook import Shown
 from quantcal._text import NONE, plural, share
 from quantcal.advice.diagnosis import Diagnosis
 
@@ -81,7 +82,7 @@ class GuiltyTensor:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Advice(Shown):
     """Which parts of a model to leave in float, why, and what that gains.
 
     Parameters

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import CalibrationError, Histogram
+from quantcal._format_names import format_name
 from quantcal._text import shown
 from quantcal.blocks.base import BlockFormat, with_axis
 from quantcal.blocks.statistics import BlockStatistics
@@ -66,11 +67,13 @@ class MXFP8(BlockFormat):
 
     def __post_init__(self) -> None:
         known = ("float8_e4m3fn", "float8_e5m2")
-        if self.element not in known:
+        element = format_name(self.element)
+        if element not in known:
             msg = (
                 f"element is {shown(self.element)}, but it must be {' or '.join(known)}"
             )
             raise CalibrationError(msg)
+        object.__setattr__(self, "element", element)
 
     def __str__(self) -> str:
         return self.element.replace("float8", "mxfp8")

@@ -10,13 +10,14 @@ import ml_dtypes
 import numpy as np
 
 from quantcal._core import CalibrationError, Histogram
+from quantcal._notebook import Shown
 
 if TYPE_CHECKING:
     from quantcal.blocks.base import BlockFormat
 
 
 @dataclass(frozen=True)
-class BlockStatistics:
+class BlockStatistics(Shown):
     """Counts over the blocks of one or more arrays; `+` and `sum` merge them exactly.
 
     The statistics do not depend on the order of the data, the number of threads, or a split of

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 
 if TYPE_CHECKING:
     from quantcal.blocks.base import BlockFormat
 
 
 @dataclass(frozen=True, eq=False)
-class BlockTensor:
+class BlockTensor(Shown):
     """An array as codes of elements and of scales.
 
     Parameters

@@ -95,8 +95,8 @@ def compare(
             "--plot",
             metavar="FILE",
             show_default="none",
-            help="Also draw one tensor and the ranges of all strategies: .png, .svg or "
-            ".pdf. Needs --tensor where there are several.",
+            help="Also draw what each strategy loses on each tensor, or one --tensor "
+            "with all ranges: .png, .svg or .pdf.",
         ),
     ] = None,
     json_: JsonOption = False,
@@ -121,12 +121,6 @@ def compare(
     format_name = one_format(activation_type)
     run = StatsRun(stats, plot, format=format_name, **scaling)
     tensors = list(tensor or run.calibrator.names)
-    if plot is not None and len(tensors) > 1:
-        raise typer.BadParameter(
-            f"A picture shows one tensor, and there are {len(tensors)}: name one with "
-            "--tensor.",
-            param_hint="'--plot'",
-        )
     comparison = run.work(
         lambda calibrator: compare_strategies(
             calibrator, format_name, strategies=strategy, tensors=tensors, **scaling

@@ -19,7 +19,8 @@ def parse_rules(
     ----------
     given
         Values and rules, in the order of the command line. A tensor's name may contain
-        "=", a value does not: the last one divides. What ends in .toml or .json is a file.
+        "=", and so may the brackets of a value: the last one before these divides. What ends
+        in .toml or .json is a file.
     option
         Named in errors.
     kind
@@ -33,7 +34,7 @@ def parse_rules(
     plain: list[str] = []
     rules: dict[str, str] = {}
     for text in given or []:
-        pattern, equals, value = text.rpartition("=")
+        pattern, equals, value = _divide(text)
         if not equals or _is_file(text):
             plain.append(text)
         elif not pattern or not value:
@@ -49,6 +50,19 @@ def parse_rules(
             option,
         )
     return plain[0] if plain else None, rules
+
+
+def _divide(text: str) -> tuple[str, str, str]:
+    """Divide a rule at the last "=" that is not in the brackets of its value."""
+    place, depth = len(text), 0
+    if text.endswith(")"):
+        for place in range(len(text) - 1, -1, -1):
+            depth += (text[place] == ")") - (text[place] == "(")
+            if depth == 0:
+                break
+        place = place if depth == 0 else len(text)
+    pattern, equals, value = text[:place].rpartition("=")
+    return pattern, equals, value + text[place:]
 
 
 def parse_strategy(given: list[str] | None) -> str | dict[str, str] | Policy:

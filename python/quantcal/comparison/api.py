@@ -12,12 +12,14 @@ from quantcal import _core
 from quantcal._calibrate import stats_of
 from quantcal._compute import compute_params
 from quantcal._core import CalibrationError, Histogram
+from quantcal._format_names import format_name
 from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
+from quantcal._text import shown
 from quantcal.calibrator import Calibrator
 from quantcal.comparison.comparison import Comparison
 from quantcal.comparison.score import LONE, Score, score_channels, score_tensor
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.params import QuantParams
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.base import Strategy, explanation, range_of
@@ -28,7 +30,7 @@ from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
 from quantcal.strategies.percentile import Percentile
 from quantcal.strategies.policy import unknown_name
-from quantcal.strategies.registry import resolve
+from quantcal.strategies.registry import is_name, resolve
 from quantcal.tensor_report import TensorReport
 
 STRATEGIES: tuple[Strategy, ...] = (
@@ -53,7 +55,7 @@ _T = TypeVar("_T")
 
 def compare(
     values: Any,
-    format: str | QuantFormat | None = None,
+    format: FormatLike | None = None,
     *,
     strategies: str | Strategy | Iterable[str | Strategy] | None = None,
     symmetric: bool | None = None,
@@ -109,6 +111,7 @@ def compare(
     >>> [round(score.sqnr_db) for score in comparison]
     [34, 35, 35]
     """
+    _check_format(format)
     chosen = _strategies(strategies)
     stats = _statistics(values, axis, tensors)
     observed = values.formats if isinstance(values, Calibrator) else {}
@@ -155,6 +158,21 @@ def _strategies(
         msg = f'strategy "{name}" is given {times} times; rows go by name, so give it once'
         raise CalibrationError(msg)
     return chosen
+
+
+def _check_format(format: Any) -> None:
+    """Refuse strategies in the place of the format."""
+    several = format if isinstance(format, (list, tuple)) else [format]
+    for each in several:
+        if isinstance(each, Strategy) and not isinstance(each, type):
+            break
+        if isinstance(each, str) and format_name(each) is None and is_name(each):
+            break
+    else:
+        return
+    given = shown(format, 80)
+    msg = f"{given} is no format but a strategy; give strategies={given}"
+    raise CalibrationError(msg)
 
 
 def _statistics(

@@ -21,6 +21,7 @@ from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import unknown_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -209,6 +210,18 @@ class Comparison(Sequence[Score]):
         """
         return [row.record() for row in self.scores]
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `records` as a pandas data frame, with a row per tensor and strategy.
+
+        Raises
+        ------
+        ImportError
+            If pandas is missing; says how to install it.
+        """
+        from quantcal.report import records
+
+        return records.frame(self.records(), None)
+
     def __str__(self) -> str:
         from quantcal.report import text
 
@@ -222,20 +235,26 @@ class Comparison(Sequence[Score]):
         return html.comparison(self)
 
     def plot(self, ax: Axes | None = None, strategy: str | None = None) -> Axes:
-        """Draw the distribution of one tensor and every strategy's range below it.
+        """Draw one tensor and every strategy's range, or what strategies lose on many tensors.
 
-        The upper part shows the density of the values (gray, logarithmic). Points show the
-        quantized values of one strategy: the share on each level, divided by its width. The
-        lower part has a line per strategy for its range, with its SQNR and the share that it
-        clips. Exact zeros are a separate line from 1 % on. The axis of the values is linear,
-        or logarithmic far from zero when there are outliers.
+        For one tensor, the upper part shows the density of the values (gray, logarithmic).
+        Points show the quantized values of one strategy: the share on each level, divided by
+        its width. The lower part has a line per strategy for its range, with its SQNR and the
+        share that it clips. Exact zeros are a separate line from 1 % on. The axis of the values
+        is linear, or logarithmic far from zero when there are outliers.
+
+        For several tensors there is a table of colors: by how many decibels the SQNR of each
+        strategy is below that of the best one. The tensors with the lowest SQNR come first; a
+        figure shows at most 60. One more bit is worth 6 dB, the strongest color.
 
         Parameters
         ----------
         ax
             Axes to draw on; None makes a new figure with pyplot, which shows and closes it.
+            Small axes show as many strategies and tensors as are legible.
         strategy
             The strategy whose quantized values are drawn; None for the minimum squared error.
+            Of several tensors, the strategy that orders them; None for the best of each.
 
         Returns
         -------
@@ -246,7 +265,7 @@ class Comparison(Sequence[Score]):
         ImportError
             If matplotlib is missing; says how to install it.
         CalibrationError
-            If there are several tensors, or the strategy is not among those compared.
+            If the strategy is not among those compared, or applies to no tensor.
         """
         from quantcal.report.comparison import plot
 

@@ -89,6 +89,11 @@ class Score:
         lacking = isinstance(value, float) and math.isnan(value)
         return self.params is not None and not lacking
 
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.record(f"{self.strategy}, {self.tensor}", self.record())
+
     def record(self) -> dict[str, Any]:
         """Return all fields as one flat dict; figures that are not finite are None.
 

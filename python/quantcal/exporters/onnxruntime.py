@@ -22,7 +22,7 @@ from quantcal._table_file import LARGEST
 from quantcal._text import shown
 from quantcal.exporters.known import METHODS
 from quantcal.exporters.tensorrt import largest
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
@@ -104,9 +104,7 @@ def write_cache(
     write_text(path, json.dumps(content))
 
 
-def read_cache(
-    path: str | Path, *, format: str | QuantFormat = "uint8"
-) -> CalibrationTable:
+def read_cache(path: str | Path, *, format: FormatLike = "uint8") -> CalibrationTable:
     """Read the JSON cache that `quantize_static` or `write_cache` wrote.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal import _core
 from quantcal._io.files import check_target
+from quantcal._notebook import Shown
 from quantcal._text import shown
 from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
 from quantcal.exporters.known import TEXTS
@@ -24,7 +25,7 @@ Table = Mapping[str, QuantParams]
 
 
 @dataclass(frozen=True, slots=True)
-class ExportResult:
+class ExportResult(Shown):
     """The content of a file for another tool.
 
     Parameters

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal.onnx._graph.graph import all_nodes
 from quantcal.onnx._graph.inputs import Feed
 from quantcal.onnx._model.model import LoadedModel, load_model, model_inputs
@@ -43,7 +44,7 @@ _SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Shown):
     """What :func:`evaluate` found.
 
     Attributes

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantcal._notebook import Shown
 from quantcal._text import plural
 from quantcal.onnx._graph.graph import all_nodes, operator_of, tensors_of
 from quantcal.onnx._graph.inputs import Feed
@@ -45,7 +46,7 @@ _SAME_DB = 40.0  # less is more than float rounding between two forms of a graph
 
 
 @dataclass(frozen=True, slots=True)
-class LayerError:
+class LayerError(Shown):
     """The error of a layer, which is a quantized node of the main graph.
 
     Attributes

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._model.model import model_inputs
@@ -64,7 +65,7 @@ class OperatorCost:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCost:
+class ModelCost(Shown):
     """What :func:`measure_cost` found.
 
     Attributes

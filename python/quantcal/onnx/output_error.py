@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal._notebook import Shown
+
 Floats = NDArray[np.float64]
 
 _TINY = 1e-12  # smaller probabilities count as this one
@@ -18,7 +20,7 @@ _CHUNK = 1 << 16  # elements in float64 at a time, which caches hold
 
 
 @dataclass(frozen=True, slots=True)
-class OutputError:
+class OutputError(Shown):
     """A tensor of two models, compared; None where a figure has no meaning.
 
     Attributes

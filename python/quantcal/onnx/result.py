@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_text
+from quantcal._notebook import Shown
 from quantcal.onnx._choose.choice import Choice
 from quantcal.onnx._correct.report import Correction
 from quantcal.onnx._write.float_weights import describe_float_weights
@@ -26,7 +27,7 @@ class ClippedTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizeResult:
+class QuantizeResult(Shown):
     """What :func:`quantcal.onnx.quantize` did.
 
     Attributes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from quantcal._notebook import Shown
 from quantcal._text import plural
 from quantcal.onnx._choose.choice import percent, some
 from quantcal.onnx._choose.tuning import TunePoint
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TuneResult:
+class TuneResult(Shown):
     """What :func:`tune` found.
 
     Attributes

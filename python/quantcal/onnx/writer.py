@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal._text import shown
 from quantcal.onnx._check.equivalence import check_on_random_inputs
 from quantcal.onnx._check.onnx_checker import check_validity
@@ -52,7 +53,7 @@ __all__ = ["WriteResult", "check_output", "write", "write_prepared"]
 
 
 @dataclass(frozen=True, slots=True)
-class WriteResult:
+class WriteResult(Shown):
     """What a written model consists of.
 
     Attributes

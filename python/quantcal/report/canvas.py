@@ -1,4 +1,4 @@
-"""Axes, colors and sizes of all pictures, and the check for matplotlib.
+"""Axes, room and sizes of all pictures, and the check for matplotlib.
 
 The pictures do not change rcParams and show nothing. pyplot is imported only to make a figure
 when no axes are given, so that a notebook or `plt.show()` finds it.
@@ -6,33 +6,32 @@ when no axes are given, so that a notebook or `plt.show()` finds it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import bisect
+import functools
+from typing import TYPE_CHECKING, Any
 
 from quantcal._process import imports
 from quantcal._process.signals import deferred
-from quantcal._text import shown
+from quantcal._text import shorten, shown
+from quantcal.report import colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito, "Color Universal Design", 2008: distinct for readers with any color vision.
-CHOSEN = "#D55E00"
-STRATEGY = "#0072B2"
-# Grays that also differ from these in lightness.
-FILL = "#D5D8DC"
-EDGE = "#7B828A"
-TEXT = "#30343A"
-GUIDE = "#E8EAED"
-
 SMALL = 8.0
 """Size of row labels in points."""
 
+LABEL = 9.0
+"""Size of the names of axes in points."""
 
-ROW = 0.19
-"""Height of a strategy's line below a distribution, in inches."""
+_LINES = 2
+"""Maximum number of lines of a title."""
 
-ABOVE = 2.9
-"""Height of the distribution above the lines of strategies, in inches."""
+TITLE = 10.0
+"""Size of titles in points."""
+
+POINTS = 72.0
+"""Points of an inch."""
 
 
 def require() -> None:
@@ -79,6 +78,101 @@ def check(ax: object) -> None:
     raise TypeError(msg)
 
 
+def size(ax: Axes) -> tuple[float, float]:
+    """Return width and height of the place of the axes, in points."""
+    width, height = _points(ax.figure)
+    place = ax.get_position(original=True)
+    return place.width * width, place.height * height
+
+
+def _points(figure: Any) -> tuple[float, float]:
+    """Return width and height of a figure or a part of one, in points."""
+    unit = POINTS / figure.dpi
+    return figure.bbox.width * unit, figure.bbox.height * unit
+
+
+def reserve(ax: Axes, left: float, right: float, top: float, bottom: float) -> None:
+    """Shrink the axes within their place, so that what is written beside them fits in.
+
+    Layouts of matplotlib (constrained, tight) make room themselves. Without one, text beside
+    the axes would cover the neighbors. The room stays the same when the figure is resized.
+
+    Parameters
+    ----------
+    left, right, top, bottom
+        Room in points.
+    """
+    figure = ax.figure
+    if figure.get_layout_engine() is not None:
+        return
+
+    def place(axes: Any, _renderer: Any) -> Any:
+        from matplotlib.transforms import Bbox
+
+        width, height = _points(figure)
+        box = axes.get_position(original=True)
+        x0, x1 = box.x0 + left / width, box.x1 - right / width
+        y0, y1 = box.y0 + bottom / height, box.y1 - top / height
+        # A place that is too small for its text keeps a rest of the axes.
+        x1, y1 = max(x1, x0 + 0.1 * box.width), max(y1, y0 + 0.1 * box.height)
+        return Bbox.from_extents(x0, y0, x1, y1)
+
+    ax.set_axes_locator(place)
+
+
+@functools.lru_cache(maxsize=4096)
+def width_of(text: str, points: float) -> float:
+    """Return the width of a text in points, whatever draws it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=points)
+    if not text:
+        return 0.0
+    widths = [
+        text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
+        for line in text.split("\n")
+    ]
+    return float(max(widths))
+
+
+def wrapped(text: str, width: float, points: float) -> str:
+    """Break a text at its spaces into one or two lines of a width in points.
+
+    What is longer is cut.
+    """
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        full = len(lines) == _LINES
+        if full or not lines[-1] or width_of(longer, points) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(fitted(line, width, points) for line in lines)
+
+
+def fitted(text: str, width: float, points: float) -> str:
+    """Cut the middle out of a text that is wider than this, in points."""
+    if width_of(text, points) <= width:
+        return text
+    return fitted_names([text], len(text), width, points)[0]
+
+
+def fitted_names(names: list[str], most: int, width: float, points: float) -> list[str]:
+    """Cut names to a width in points, all at the same place so that they stay distinct."""
+
+    def is_wider(length: int) -> bool:
+        cut = shorten(names, length)
+        return max((width_of(name, points) for name in cut), default=0.0) > width
+
+    lengths = range(most, 3, -1)
+    fit = bisect.bisect_left(lengths, True, key=lambda length: not is_wider(length))
+    if fit == len(lengths):
+        return ["…" for _ in names]
+    return shorten(names, lengths[fit])
+
+
 def tidy(ax: Axes) -> None:
     """Remove the frame where nothing is read from it."""
     for side in ("top", "right"):
@@ -86,6 +180,16 @@ def tidy(ax: Axes) -> None:
     ax.tick_params(labelsize=SMALL)
 
 
-def title(ax: Axes, text: str, *, pad: float = 6.0) -> None:
-    """Set a title on the left, where reading starts."""
-    ax.set_title(text, loc="left", fontsize=10, color=TEXT, pad=pad)
+def title(ax: Axes, text: str, width: float, *, pad: float = 6.0) -> int:
+    """Set a title on the left, where reading starts; return the number of its lines."""
+    lines = wrapped(text, width, TITLE)
+    color = colors.of(ax).text
+    ax.set_title(lines, loc="left", fontsize=TITLE, color=color, pad=pad)
+    return lines.count("\n") + 1
+
+
+def label(axis: Any, text: str, width: float) -> None:
+    """Label an axis, if the text fits in a width in points; cut words otherwise."""
+    if width_of(text, LABEL) > width:
+        text = text.partition(" (")[0]
+    axis.set_label_text(fitted(text, width, LABEL), fontsize=LABEL)

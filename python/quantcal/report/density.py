@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from quantcal._core import Histogram
 from quantcal._text import share
-from quantcal.report.canvas import EDGE, FILL, SMALL, TEXT
+from quantcal.report import colors
+from quantcal.report.canvas import SMALL
 from quantcal.report.scales import even_edges, set_values_axis
 
 if TYPE_CHECKING:
@@ -56,14 +57,24 @@ class Mass:
         return Mass(self.low[kept], self.high[kept], self.count[kept])
 
 
-def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights | None:
+def draw(
+    ax: Axes,
+    histogram: Histogram,
+    *,
+    low: float,
+    high: float,
+    width: float | None = None,
+) -> Heights | None:
     """Draw a distribution; the axis of the values includes `low` and `high`.
+
+    `width` is that of the drawing in points; None for all of the place.
 
     Returns
     -------
     The minimum and maximum density drawn, for the y axis. None without values or with a single
     one, which is written as text.
     """
+    palette = colors.of(ax)
     minimum, maximum = histogram.min, histogram.max
     if minimum is None or maximum is None:
         ax.text(
@@ -73,12 +84,14 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
             transform=ax.transAxes,
             ha="center",
             va="center",
+            color=palette.text,
+            fontsize=SMALL + 1,
         )
-        set_values_axis(ax, low, high, 0.0)
+        set_values_axis(ax, low, high, 0.0, width=width)
         ax.set_yticks([])
         return None
     bulk = histogram.abs_quantile(0.99) or 0.0
-    set_values_axis(ax, min(low, minimum), max(high, maximum), bulk)
+    set_values_axis(ax, min(low, minimum), max(high, maximum), bulk, width=width)
     mass = Mass.of(histogram)
     total = float(histogram.finite)
     zeros = histogram.zeros / total
@@ -107,10 +120,12 @@ def draw(ax: Axes, histogram: Histogram, *, low: float, high: float) -> Heights 
         edges,
         baseline=floor,
         fill=True,
-        color=FILL,
+        color=palette.fill,
         zorder=1,
     )
-    ax.stairs(np.maximum(density, floor), edges, baseline=floor, color=EDGE, lw=0.7)
+    ax.stairs(
+        np.maximum(density, floor), edges, baseline=floor, color=palette.edge, lw=0.7
+    )
     return heights
 
 
@@ -124,7 +139,8 @@ class Heights:
 
 def _spike(ax: Axes, at: float, label: str) -> None:
     """Draw values that are all equal: a line to the top, with their share."""
-    ax.axvline(at, color=EDGE, lw=2.5, zorder=1.5)
+    palette = colors.of(ax)
+    ax.axvline(at, color=palette.edge, lw=2.5, zorder=1.5)
     right = at > np.mean(ax.get_xlim())
     ax.annotate(
         label,
@@ -135,5 +151,5 @@ def _spike(ax: Axes, at: float, label: str) -> None:
         ha="right" if right else "left",
         va="top",
         fontsize=SMALL,
-        color=TEXT,
+        color=palette.text,
     )

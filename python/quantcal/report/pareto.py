@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import write_bytes
-from quantcal.report import canvas
+from quantcal.report import canvas, colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +53,7 @@ def draw_pareto(
     timed = [point for point in points if point[2] is not None]
     figure = Figure(figsize=(9.0 if timed else 5.0, 3.6), layout="constrained")
     panels = list(figure.subplots(1, 2 if timed else 1, squeeze=False)[0])
+    palette = colors.of(panels[0])
     _panel(panels[-1], [(p[0], p[1]) for p in points], (chosen[0], chosen[1]))
     panels[-1].set_xlabel("nodes in float")
     panels[-1].set_xlim(-0.5, max(point[0] for point in points) + 0.5)
@@ -62,7 +63,7 @@ def draw_pareto(
         _panel(panels[0], [(p[2], p[1]) for p in timed], (chosen[2], chosen[1]))
         panels[0].set_xlabel("milliseconds a sample (estimated)")
         if float_ms is not None:
-            panels[0].axvline(float_ms, color=canvas.EDGE, linestyle=":")
+            panels[0].axvline(float_ms, color=palette.edge, linestyle=":")
             panels[0].annotate(
                 "float model",
                 (float_ms, 0.0),
@@ -73,10 +74,10 @@ def draw_pareto(
                 va="bottom",
                 rotation=90,
                 fontsize=canvas.SMALL,
-                color=canvas.TEXT,
+                color=palette.text,
             )
     for panel in panels:
-        panel.axhline(max_drop, color=canvas.CHOSEN, linestyle="--", linewidth=1)
+        panel.axhline(max_drop, color=palette.chosen, linestyle="--", linewidth=1)
         # A logarithm shows no drop of 0, nor a metric that is better than in float.
         if all(point[1] > 0 for point in points):
             panel.set_yscale("log")
@@ -88,7 +89,7 @@ def draw_pareto(
         xytext=(4, 3),
         textcoords="offset points",
         fontsize=canvas.SMALL,
-        color=canvas.CHOSEN,
+        color=palette.chosen,
     )
     return figure
 
@@ -138,11 +139,12 @@ def _panel(
     ax: Axes, points: Sequence[tuple[Any, float]], chosen: tuple[Any, float]
 ) -> None:
     """Draw points, the front that no other point beats, and the chosen one."""
+    palette = colors.of(ax)
     ax.plot(
         [x for x, _ in points],
         [y for _, y in points],
         "o",
-        color=canvas.EDGE,
+        color=palette.edge,
         markersize=4,
         label="tried",
     )
@@ -150,13 +152,13 @@ def _panel(
     ax.plot(
         [x for x, _ in front],
         [y for _, y in front],
-        color=canvas.STRATEGY,
+        color=palette.strategy,
         drawstyle="steps-post",
         label="best",
     )
     if chosen[0] is not None:
-        ax.plot([chosen[0]], [chosen[1]], "D", color=canvas.CHOSEN, label="written")
-    ax.grid(color=canvas.GUIDE)
+        ax.plot([chosen[0]], [chosen[1]], "D", color=palette.chosen, label="written")
+    ax.grid(color=palette.guide)
     ax.set_axisbelow(True)
 
 

@@ -9,15 +9,16 @@ from quantcal._core import CalibrationError
 from quantcal._io.files import write_bytes
 from quantcal.comparison.comparison import Comparison
 from quantcal.report import canvas
+from quantcal.report.comparison import figure_size
 
 
 def save_comparison(comparison: Comparison, path: Path) -> None:
-    """Draw a comparison of one tensor into a file.
+    """Draw a comparison into a file.
 
     Parameters
     ----------
     comparison
-        A comparison of one tensor.
+        A comparison of one tensor or of several.
     path
         Its suffix is the format: .png, .svg, .pdf or another one of matplotlib.
 
@@ -26,13 +27,12 @@ def save_comparison(comparison: Comparison, path: Path) -> None:
     ImportError
         If matplotlib is missing.
     CalibrationError
-        If the suffix is not known, there are several tensors, or the file cannot be written.
+        If the suffix is not known, or the file cannot be written.
     """
     canvas.require()
     from matplotlib.figure import Figure
 
-    height = canvas.ABOVE + canvas.ROW * (len(comparison) + 1)
-    figure = Figure(figsize=(9.0, height + 0.7), layout="constrained")
+    figure = Figure(figsize=figure_size(comparison), layout="constrained")
     kinds = sorted(figure.canvas.get_supported_filetypes())
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:

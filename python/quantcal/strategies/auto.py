@@ -90,4 +90,25 @@ class Auto:
         return MSE().range(histogram, format)
 
     def __str__(self) -> str:
-        return "auto"
+        shown_as = {
+            "samples": self.samples,
+            "metric": _name_of(self.metric),
+            "float_share": self.float_share,
+            "time": self.time,
+        }
+        options = [
+            f"{name}={value}"
+            for name, value in shown_as.items()
+            if value != getattr(type(self), name)
+        ]
+        return f"auto({', '.join(options)})" if options else "auto"
+
+
+def _name_of(metric: Any) -> str | None:
+    """Return a metric's name as a file would have it."""
+    if metric is None or isinstance(metric, str):
+        return metric
+    kind = type(metric)
+    module = getattr(metric, "__module__", kind.__module__)
+    name = getattr(metric, "__qualname__", kind.__qualname__)
+    return f"python:{module}:{name}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from quantcal import _core
 from quantcal._plain_values import as_real
-from quantcal._text import shown
+from quantcal._text import exact, shown
 from quantcal.formats import QuantFormat
 
 _MAX = sys.float_info.max
@@ -52,7 +52,7 @@ class Fixed:
         return float(self.low), float(self.high)
 
     def __str__(self) -> str:
-        return f"fixed({self.low:g}, {self.high:g})"
+        return f"fixed({exact(self.low)}, {exact(self.high)})"
 
 
 def softmax() -> Fixed:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quantcal import _core
 from quantcal._plain_values import as_flag, as_real
-from quantcal._text import shown
+from quantcal._text import exact, shown
 from quantcal.formats import QuantFormat
 
 
@@ -67,4 +67,4 @@ class MSE:
     def __str__(self) -> str:
         if self.newton:
             return "mse(newton)"
-        return "mse" if self.p == 2 else f"mse(p={self.p:g})"
+        return "mse" if self.p == 2 else f"mse(p={exact(self.p)})"

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from quantcal import _core
 from quantcal._plain_values import as_flag, as_real
-from quantcal._text import shown
+from quantcal._text import exact, shown
 from quantcal.formats import QuantFormat
 
 Tails = Literal["split", "each"]
@@ -87,6 +87,9 @@ class Percentile:
             msg = f"adaptive is {shown(self.adaptive)}, but it must be True or False"
             raise _core.CalibrationError(msg)
         object.__setattr__(self, "adaptive", adaptive)
+        if adaptive:
+            # It is not used then, so strategies that differ in it alone are equal.
+            object.__setattr__(self, "percentile", type(self).percentile)
 
     def range(
         self, histogram: _core.Histogram, format: QuantFormat
@@ -115,12 +118,7 @@ class Percentile:
         extra = "_each" if self.tails == "each" else ""
         if self.adaptive:
             return f"percentile_adaptive{extra}"
-        number = float(self.percentile)
-        return (
-            f"percentile_{number:g}" + extra
-            if float(f"{number:g}") == number
-            else (f"percentile_{number!r}{extra}")
-        )
+        return f"percentile_{exact(self.percentile)}{extra}"
 
 
 def _share_times_kurtosis(bits: int) -> float:

@@ -277,6 +277,11 @@ class Policy:
     def __repr__(self) -> str:
         return f"Policy({dict(self._rules)!r})"
 
+    def _repr_html_(self) -> str:
+        from quantcal.report import html
+
+        return html.policy(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._rules, self._optional)
 

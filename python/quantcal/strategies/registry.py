@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._text import shown
 from quantcal.strategies.aciq import ACIQ
 from quantcal.strategies.auto import Auto
@@ -18,6 +20,7 @@ from quantcal.strategies.fixed import Fixed, softmax
 from quantcal.strategies.kl import KL
 from quantcal.strategies.minmax import MinMax
 from quantcal.strategies.mse import MSE
+from quantcal.strategies.name_text import bind, split
 from quantcal.strategies.percentile import Percentile
 from quantcal.strategies.presets import NAMED
 
@@ -66,13 +69,20 @@ def factories() -> dict[str, Callable[..., Strategy]]:
     return dict(_BY_NAME)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a strategy, with or without options."""
+    call = split(text)
+    return _plain(text if call is None else call.name) is not None
+
+
 def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     """Return a strategy object for a name or an object.
 
     Parameters
     ----------
     strategy
-        A name such as "mse" or "percentile_99.9", or an object, which is returned as it is.
+        A name such as "mse" or "percentile_99.9", in upper or lower case. What tables show
+        is a name too: "mse(p=3)", "aciq(gauss)". Or an object, which is returned as it is.
     options
         Passed to the named strategy, for instance `percentile=99.9`.
 
@@ -86,17 +96,10 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
     """
     if not isinstance(strategy, str):
         return _as_object(strategy, options)
-    factory = _BY_NAME.get(strategy)
-    if factory is not None:
-        return _create(strategy, factory, options)
-    prefix, _, number = strategy.partition("percentile_")
-    if not prefix and number and "_" not in number:  # which float() ignores
-        try:
-            percentile = float(number)
-        except ValueError:
-            pass
-        else:
-            return _create(strategy, Percentile, {"percentile": percentile, **options})
+    found = _plain(strategy) or _called(strategy)
+    if found is not None:
+        factory, implied = found
+        return _create(strategy, factory, {**implied, **options})
     if strategy in NAMED:
         msg = (
             f'"{strategy}" is a policy, not a strategy. Give it alone, or after other '
@@ -105,11 +108,64 @@ def resolve(strategy: str | Strategy, **options: Any) -> Strategy:
         raise CalibrationError(msg)
     close = difflib.get_close_matches(strategy.lower(), [*_BY_NAME, *NAMED], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
+    if format_name(strategy) is not None:
+        hint = f' It is a format: give format="{strategy}".'
     msg = (
         f'Strategy "{strategy}" is not known.{hint} Known: {", ".join(names())}; '
         f"policies: {', '.join(NAMED)}."
     )
     raise CalibrationError(msg)
+
+
+_Found: TypeAlias = tuple[Callable[..., Strategy], dict[str, Any]]
+
+_BETWEEN = re.compile(r"(?<=[a-z])[_-](?=[a-z])")
+
+
+def _plain(name: str) -> _Found | None:
+    """Return what a name without brackets stands for, and the options in it."""
+    if name in _BY_NAME:
+        return _BY_NAME[name], {}
+    short = _bare(name)
+    for known, factory in _BY_NAME.items():
+        if short == _bare(known):
+            return factory, {}
+    return _percentile(name.strip().lower()) if short.startswith("percentile") else None
+
+
+def _percentile(name: str) -> _Found | None:
+    """Return what "percentile_99.9", "percentile_99_each" or "percentile_adaptive_each" is."""
+    number, each, rest = name[len("percentile") :].partition("_each")
+    implied: dict[str, Any] = {"tails": "each"} if each and not rest else {}
+    if number.strip("_-") == "adaptive":
+        return Percentile, {"adaptive": True, **implied}
+    number = number.removeprefix("_")
+    if rest or not number or "_" in number:  # which float() ignores
+        return None
+    try:
+        return Percentile, {"percentile": float(number), **implied}
+    except ValueError:
+        return None
+
+
+def _called(text: str) -> _Found | None:
+    """Return what "name(options)" stands for, as `str()` of a strategy writes it."""
+    call = split(text)
+    found = None if call is None else _plain(call.name)
+    if call is None or found is None:
+        return None
+    factory, implied = found
+    bound = bind(factory, call.options)
+    if bound is None:
+        known = ", ".join(getattr(factory, "__dataclass_fields__", {})) or "none"
+        msg = f'Strategy "{text}" has too many options, or one twice; it takes {known}.'
+        raise CalibrationError(msg)
+    return factory, {**implied, **bound}
+
+
+def _bare(name: str) -> str:
+    """Return a name without what people write differently: "KL", "min-max", "MaxEntropy"."""
+    return _BETWEEN.sub("", name.strip().lower())
 
 
 def strategy_of(given: Any) -> Strategy:
@@ -135,6 +191,17 @@ def strategy_of(given: Any) -> Strategy:
 
 
 def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
+    if isinstance(strategy, type) and strategy in _BY_NAME.values():
+        msg = f"{strategy.__name__} is a class; give an object, {strategy.__name__}()"
+        raise TypeError(msg)
+    if not isinstance(strategy, int) and format_name(strategy) is not None:
+        msg = f"{shown(strategy)} is a format, not a strategy; give it as format="
+        raise TypeError(msg)
+    if hasattr(strategy, "__array__"):
+        msg = (
+            'an array is not a strategy; the values come first: calibrate(array, "mse")'
+        )
+        raise TypeError(msg)
     if isinstance(strategy, type) or not isinstance(strategy, Strategy):
         msg = (
             f"{shown(strategy)} is not a strategy; give a name ({', '.join(names())}) "

@@ -15,7 +15,7 @@ from quantcal.advice.progress import count_runs
 from quantcal.advice.result import Advice, Remedy
 from quantcal.advice.search import FloatChoice, Halves, LossMeter, choose_float
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch._advice.guilt import Evidence
 from quantcal.torch._advice.options import as_samples, check_options
@@ -52,9 +52,9 @@ def advise(
     modules: tuple[type[torch.nn.Module], ...] = OBSERVED_TYPES,
     calibrator: Calibrator | None = None,
     strategy: StrategyLike = "auto",
-    format: str | QuantFormat | None = None,
+    format: FormatLike | None = None,
     symmetric: bool | None = None,
-    weights: str | QuantFormat | None = None,
+    weights: FormatLike | None = None,
     loss: Loss = "auto",
     keep_float: int = 4,
     budget: float | None = None,

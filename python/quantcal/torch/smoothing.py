@@ -25,7 +25,7 @@ from quantcal._core import CalibrationError
 from quantcal._smoothquant import ALPHAS, expected_errors, smoothing_scale
 from quantcal._text import shown
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.torch.group_checks import (
@@ -73,8 +73,8 @@ def smoothquant(
     alpha: float | None = 0.5,
     groups: Iterable[Group] | None = None,
     sample: Any = None,
-    format: str | QuantFormat = "int8",
-    weights: str | QuantFormat = "int8",
+    format: FormatLike = "int8",
+    weights: FormatLike = "int8",
     strategy: StrategyLike = "minmax",
     **options: Any,
 ) -> list[Smoothing]:

@@ -13,14 +13,14 @@ from torch import nn
 
 from quantcal._calibrate import calibrate
 from quantcal._core import CalibrationError
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.params import QuantParams
 from quantcal.torch.modules import did_you_mean
 from quantcal.torch.tensor_quantization import fake_quantize_tensor
 from quantcal.torch.tensor_values import plain_values
 from quantcal.torch.weights import Weight, left_in_float, weights_of
 
-Weights: TypeAlias = "str | QuantFormat | Mapping[str, QuantParams] | None"
+Weights: TypeAlias = "FormatLike | Mapping[str, QuantParams] | None"
 SelectedWeights: TypeAlias = "dict[str, tuple[Weight, QuantParams]]"
 
 

@@ -98,7 +98,7 @@ def test_an_unknown_strategy_lists_those_that_exist() -> None:
             call("percentile_nan")
 
 
-@pytest.mark.parametrize("strategy", [3, None, qc.MSE, ["mse"], object()])
+@pytest.mark.parametrize("strategy", [3, None, int, ["mse"], object()])
 def test_what_is_no_strategy_is_refused(strategy: Any) -> None:
     with fails("is not a strategy; give a name .*mse.* or an object", TypeError):
         calibrator().compute(strategy)
@@ -108,7 +108,7 @@ def test_what_is_no_strategy_is_refused(strategy: Any) -> None:
 
 def test_an_unknown_format_lists_those_that_exist() -> None:
     message = (
-        'Format "int1" is not known. Known formats: int2 to int16, uint2 to uint16'
+        'Format "int1" is not known.*Known formats: int2 to int16, uint2 to uint16'
     )
     for call in (
         lambda: calibrator().compute("mse", format="int1"),
@@ -220,7 +220,7 @@ def test_a_fixed_range_needs_both_ends() -> None:
         calibrator().compute("softmax", high=2)
 
 
-@pytest.mark.parametrize("wrong", [3, None, qc.MSE, ["mse"]])
+@pytest.mark.parametrize("wrong", [3, None, int, ["mse"]])
 def test_a_hybrid_takes_strategies_only(wrong: Any) -> None:
     for parts in ((wrong, "mse"), ("mse", wrong)):
         with fails("is not a strategy; give a name", TypeError):
@@ -506,11 +506,9 @@ def test_a_name_that_no_file_can_keep_is_refused_before_anything_is_kept() -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("MSE", "mse"), ("KL", "kl"), ("MinMax", "minmax")]
+    ("given", "meant"), [("MES", "mse"), ("KLD", "kl"), ("MinMx", "minmax")]
 )
-def test_a_name_in_other_letters_is_reported_the_right_one(
-    given: str, meant: str
-) -> None:
+def test_a_mistyped_name_is_reported_the_right_one(given: str, meant: str) -> None:
     with fails(f'Did you mean "{meant}"'):
         calibrator().compute(given)
 

@@ -339,10 +339,10 @@ def test_scaling_given_beside_a_format_replaces_its_own() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["int1", "int17", "uint", "int08", "INT8", "float8", "bfloat16", "", " int8"],
+    ["int1", "int17", "uint", "int08", "INT", "float16", "bfloat16", "", " int"],
 )
 def test_an_unknown_format_is_refused_with_those_that_exist(name: str) -> None:
-    message = f'Format "{name}" is not known. Known formats: int2 to int16, uint2 to'
+    message = f'Format "{name}" is not known.*Known formats: int2 to int16, uint2 to'
     for call in (
         lambda: qc.QuantFormat(name),
         lambda: qc.QuantParams.from_range(-1, 1, format=name),
@@ -365,7 +365,7 @@ def test_scaling_is_true_or_false(wrong: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("wrong", [3, None, b"int8", ["int8"], np.dtype("int8")])
+@pytest.mark.parametrize("wrong", [6, None, b"int8", ["int8"], np.dtype("f4")])
 def test_a_format_is_a_name_or_a_format(wrong: Any) -> None:
     for call in (
         lambda: qc.QuantFormat.of(wrong),

@@ -137,3 +137,93 @@ def test_stability_warns_once() -> None:
     with pytest.warns(UserWarning, match='"x"') as caught:
         qc.check_stability(*halves)
     assert len(caught) == 1
+
+
+X = f32([-1, 0, 2])
+
+
+@pytest.mark.parametrize("values", [X, X.tolist(), None])
+def test_swapped_arguments_of_observe_are_named(values: Any) -> None:
+    cal = qc.Calibrator()
+    with pytest.raises(TypeError, match=r"the arguments are swapped: observe\('a', "):
+        cal.observe(values, "a")
+    assert len(cal) == 0
+
+
+def test_a_wrong_name_alone_is_not_called_swapped() -> None:
+    for name in (3, [3]):
+        with pytest.raises(TypeError) as caught:
+            qc.Calibrator().observe(name, X)  # type: ignore[arg-type]
+        assert "swapped" not in str(caught.value)
+
+
+PATHS = {
+    "stats.qcal": "quantcal.load('stats.qcal') reads a file",
+    "x.npy": "numpy.load('x.npy') reads a file",
+    "table.json": "quantcal.CalibrationTable.load('table.json') reads a file",
+    "model.onnx": "quantcal.onnx.observe('model.onnx', samples) reads a file",
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_answered_with_what_reads_it(path: str) -> None:
+    for given in (path, Path(path)):
+        for function in (
+            qc.compare,
+            qc.calibrate,
+            lambda given: qc.Histogram().observe(given),
+            lambda given: qc.Calibrator().observe("x", given),
+            lambda given: qc.QuantParams.from_range(-1, 1).quantize(given),
+            lambda given: qc.Calibrator().merge(given),
+            lambda given: qc.check_stability(given, given),
+        ):
+            with pytest.raises(TypeError) as caught:
+                function(given)
+            assert str(caught.value).endswith(PATHS[path])
+
+
+def test_a_word_is_no_path() -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"'mse' is text, not an array; quantcal takes arrays of float16",
+    ):
+        qc.calibrate("mse")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2], r"list holds elements of type int64; give numpy.asarray\(values, nu"),
+        ((True, False), r"tuple holds elements of type bool; give numpy.asarray"),
+        (["u", "v"], r"list holds text \('u'\), not numbers"),
+        (
+            [X, X[:2]],
+            r"list cannot be read as an array: its parts differ in shape; give",
+        ),
+        ({"a": X}, r"dict is not an array: give .* all to Calibrator.observe_many"),
+        (qc.Calibrator(), r"several tensors; name one, such as calibrator\[name\]"),
+    ],
+)
+def test_what_is_no_array_is_answered_with_what_is_meant(
+    values: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        qc.calibrate(values)
+
+
+def test_formats_and_strategies_in_each_others_place_are_named() -> None:
+    format: Any = np.int8
+    with pytest.raises(qc.CalibrationError, match='It is a format: give format="int8"'):
+        qc.calibrate(X, "int8")
+    with pytest.raises(TypeError, match="is a format, not a strategy; give it as form"):
+        qc.calibrate(X, format)
+    with pytest.raises(
+        TypeError, match=r'values come first: calibrate\(array, "mse"\)'
+    ):
+        qc.calibrate("mse", X)  # type: ignore[arg-type]
+    given: Any
+    for given in ("kl", "MSE(p=3)", ["mse", "kl"], qc.KL()):
+        with pytest.raises(
+            qc.CalibrationError, match="but a strategy; give strategies="
+        ):
+            qc.compare(X, given)

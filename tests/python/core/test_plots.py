@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,8 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 import quantcal as qc
-from quantcal.report.canvas import CHOSEN, STRATEGY
+from quantcal.report.colors import LIGHT
 from quantcal.report.density import Mass
+
+CHOSEN, STRATEGY = LIGHT.chosen, LIGHT.strategy
 
 ODD = {
     "empty": [],
@@ -51,12 +54,19 @@ def histogram(values: object) -> qc.Histogram:
     return qc.Histogram().observe(np.asarray(values, np.float32))
 
 
-def table(tensors: int = 6, strategy: str = "percentile_99") -> qc.CalibrationTable:
+def short(shown: qc.CalibrationTable, **options: Any) -> Axes:
+    """The picture of a table, with whole names."""
+    return shown.plot(plt.subplots(figsize=(20, 6))[1], **options)
+
+
+def table(
+    tensors: int = 6,
+    strategy: str = "percentile_99",
+    long: str = "a_rather_long_name_of_a_module/",
+) -> qc.CalibrationTable:
     cal = qc.Calibrator()
     for number in range(tensors):
-        name = (
-            f"/model/layers.{number}/mlp/a_rather_long_name_of_a_module/MatMul_output_0"
-        )
+        name = f"/model/layers.{number}/mlp/{long}MatMul_output_0"
         cal.observe(name, bell(500, number) * np.float32(3.0 ** (number % 7)))
     return cal.compute(strategy)
 
@@ -169,7 +179,43 @@ def test_words_stand_where_there_is_no_density() -> None:
     assert texts(histogram([0, 0, 0]).plot()) == ["100 % are 0"]
     half = np.maximum(bell(), 0)
     assert texts(histogram(half).plot())[0].endswith("% are 0")
-    assert texts(histogram(bell()).plot()) == []
+    assert texts(histogram(bell()).plot(percentiles=())) == []
+
+
+def test_percentiles_are_marked_where_they_are() -> None:
+    x = bell()
+    h = histogram(x)
+    for given, part in ((99.9, 0.0005), (80, 0.1)):
+        ax = h.plot(percentiles=(given,))
+        marks = [line.get_xdata()[0] for line in ax.lines]
+        assert marks == [h.quantile(part), h.quantile(1 - part)]
+        assert texts(ax) == [f"{given:g} %"] * 2
+        np.testing.assert_allclose(marks, np.quantile(x, [part, 1 - part]), rtol=0.02)
+    positive = histogram(np.abs(x))
+    (mark,) = positive.plot(percentiles=(99,)).lines
+    assert mark.get_xdata()[0] == positive.quantile(0.99)
+    (mark,) = histogram(-np.abs(x)).plot(percentiles=(99,)).lines
+    assert mark.get_xdata()[0] == histogram(-np.abs(x)).quantile(1 - 0.99)
+    for wrong in (0, 100, -3, "99", None):
+        with pytest.raises(qc.CalibrationError, match="percentile is"):
+            h.plot(percentiles=(wrong,))  # type: ignore[arg-type]
+
+
+def test_a_histogram_is_drawn_with_its_name() -> None:
+    title = histogram([0, 1]).plot(name="layer.1").get_title(loc="left")
+    assert title == "layer.1: 2 values, 0 to 1, 50.0 % zeros"
+
+
+@pytest.mark.parametrize("outlier", [100.0, 1e3, 3e4, 1e12, 1e30])
+@pytest.mark.parametrize("width", [2.5, 4, 7, 12])
+def test_logarithmic_ticks_are_evenly_apart(outlier: float, width: float) -> None:
+    _, given = plt.subplots(figsize=(width, 3))
+    ax = histogram([*bell(), outlier, -outlier / 3]).plot(given)
+    assert ax.get_xscale() == "symlog"
+    ticks = ax.get_xticks()
+    apart = np.diff(ax.transData.transform([(tick, 1) for tick in ticks])[:, 0])
+    assert len(ticks) >= 2
+    np.testing.assert_allclose(apart, apart[0], rtol=1e-6)
 
 
 def test_the_title_counts_what_is_left_out() -> None:
@@ -298,8 +344,10 @@ def test_what_cannot_be_drawn_is_reported() -> None:
     cal.observe("a", bell())
     cal.observe("b", bell())
     comparison = qc.compare(cal, strategies=["mse", "kl"])
-    with pytest.raises(qc.CalibrationError, match="shows one tensor, and there are 2"):
-        comparison.plot()
+    with pytest.raises(
+        qc.CalibrationError, match=r'"klx" was not compared; .* mse, kl'
+    ):
+        comparison.plot(strategy="klx")
     with pytest.raises(
         qc.CalibrationError, match=r'"klx" was not compared; .* mse, kl'
     ):
@@ -309,7 +357,7 @@ def test_what_cannot_be_drawn_is_reported() -> None:
 
 def test_a_table_shows_ranges_beside_extremes() -> None:
     shown = table(5)
-    ax = shown.plot()
+    ax = shown.plot(order="table")
     bars = [line for line in ax.lines if line.get_linewidth() == 3]
     assert [tuple(bar.get_xdata()) for bar in bars] == [
         (params.low, params.high) for params in shown.values()
@@ -343,13 +391,42 @@ def test_a_table_without_reports_or_tensors_is_drawn() -> None:
     assert qc.CalibrationTable({}).plot().get_title(loc="left") == "ranges of 0 tensors"
 
 
-def test_by_channel_a_bar_reaches_over_all_ranges() -> None:
+def test_by_channel_there_is_a_bar_for_each() -> None:
     cal = qc.Calibrator()
-    cal.observe("x", np.float32([[-1, -9], [2, 5]]), axis=1)
-    ax = cal.compute("minmax", format="uint8").plot()
-    (bar,) = (line for line in ax.lines if line.get_linewidth() == 3)
-    # The zero point is rounded, so that an end may move by half a step.
-    np.testing.assert_allclose(bar.get_xdata(), [-9, 5], atol=0.5 * 14 / 255 + 1e-6)
+    values = np.arange(1, 17, dtype=np.float32) * np.float32([[-1], [2]])
+    cal.observe("x", values, axis=1)
+    shown = cal.compute("minmax", format="uint8")
+    ax = shown.plot()
+    bars = [line for line in ax.lines if to_hex(line.get_color()).upper() == STRATEGY]
+    assert [tuple(bar.get_xdata()) for bar in bars] == list(
+        zip(shown["x"].low, shown["x"].high, strict=True)
+    )
+    heights = [bar.get_ydata()[0] for bar in bars]
+    assert np.diff(heights).min() > 0  # one below the other
+
+
+def test_of_many_channels_every_nth_is_drawn() -> None:
+    cal = qc.Calibrator()
+    cal.observe("x", np.ones((1, 1000), np.float32), axis=1)
+    ax = cal.compute("minmax").plot()
+    bars = [line for line in ax.lines if to_hex(line.get_color()).upper() == STRATEGY]
+    assert len(bars) == 32
+
+
+def test_the_worst_tensors_come_first() -> None:
+    shown = table(9, long="")
+    sqnr = [
+        shown.report[label.get_text()].sqnr_db
+        for label in short(shown).get_yticklabels()
+    ]
+    assert sqnr == sorted(sqnr)
+    assert sqnr != [r.sqnr_db for r in shown.report.values()]
+    figures = [f"{value:.1f} dB" for value in sqnr]
+    assert [text for text in texts(short(shown)) if text.endswith(" dB")] == figures
+    kept = short(shown, order="table").get_yticklabels()
+    assert [label.get_text() for label in kept] == list(shown)
+    with pytest.raises(qc.CalibrationError, match="order is 'sqnr', but it must be"):
+        shown.plot(order="sqnr")  # type: ignore[arg-type]
 
 
 def test_what_is_no_axes_is_refused() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal._settings import OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
@@ -40,6 +41,7 @@ from quantcal.onnx._options.values import (
     OP_TYPES,
     PLACEMENTS,
     WEIGHT_STRATEGIES,
+    as_format,
     check_names,
     check_values,
 )
@@ -61,7 +63,7 @@ _NAMED = "by its name, that of a tensor that it makes, or a pattern"
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizeOptions:
+class QuantizeOptions(Shown):
     """The options of :func:`quantcal.onnx.quantize`, which documents them.
 
     ``quantize``, ``observe`` and ``write`` take one as ``options=``; keywords beside it
@@ -436,6 +438,13 @@ class QuantizeOptions:
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
+        for name in ("activation_type", "weight_type"):
+            object.__setattr__(self, name, as_format(getattr(self, name)))
+        for name in ("activation_formats", "weight_formats"):
+            given = getattr(self, name)
+            if isinstance(given, Mapping):
+                known = {pattern: as_format(each) for pattern, each in given.items()}
+                object.__setattr__(self, name, known)
         from quantcal.calibrator import Calibrator
 
         Calibrator(

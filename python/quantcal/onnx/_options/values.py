@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
 from quantcal.onnx._options.cpu import weight_bits
@@ -56,6 +57,11 @@ MAX_MEMORY = 1 << 30
 def is_float(name: str) -> bool:
     """Whether a format is a small float."""
     return name.startswith("float")
+
+
+def as_format(given: Any) -> Any:
+    """Return the name of a format that is written otherwise; what is none stays as it is."""
+    return given if given is None else format_name(given) or given
 
 
 def default_weight(target: str, activation: str) -> str:

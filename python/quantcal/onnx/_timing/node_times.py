@@ -8,6 +8,7 @@ from typing import Any
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import read_bytes, write_text
+from quantcal._notebook import Shown
 from quantcal.onnx._options.cpu import cpu_kind
 from quantcal.onnx._timing.machine import Machine
 from quantcal.onnx._timing.times_file import LARGEST, build, content_of, text_of
@@ -93,7 +94,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeTimes:
+class NodeTimes(Shown):
     """What :func:`measure_times` found.
 
     Attributes

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantcal._core import CalibrationError
+from quantcal._notebook import Shown
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.attributes import attribute
 from quantcal.onnx._graph.constants import stored_tensors
@@ -53,7 +54,7 @@ _SUMMED = ("uint8", "int8")  # formats of activations that take these kernels
 
 
 @dataclass(frozen=True, slots=True)
-class Saturation:
+class Saturation(Shown):
     """The effect of 16-bit sums of pairs on a node with 8-bit weights.
 
     Attributes

@@ -15,7 +15,7 @@ from quantcal.advice.remedies import try_remedies
 from quantcal.advice.result import GuiltyTensor, Remedy
 from quantcal.advice.search import FloatChoice, Halves, LossMeter, OutOfTimeError
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike, QuantFormat
 from quantcal.torch._advice.shared_inputs import SharedInput
 from quantcal.torch._advice.trial_runs import TrialRuns
 from quantcal.torch.observation import observe
@@ -60,7 +60,7 @@ class Evidence:
     modules: Mapping[str, nn.Module]
     runners: Sequence[SampleRunner]
     calibrator: Calibrator
-    weights: str | QuantFormat | None
+    weights: FormatLike | None
     trial: TrialRuns
     meter: LossMeter
     halves: Halves

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from quantcal._core import CalibrationError
+from quantcal._format_names import format_name
 from quantcal._plain_values import as_real, as_whole
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
@@ -68,7 +69,8 @@ def check_options(keep_float: Any, budget: Any, time_limit: Any, weights: Any) -
                 "above 0, or None"
             )
             raise CalibrationError(msg)
-    if weights is not None and not isinstance(weights, (str, QuantFormat)):
+    named = isinstance(weights, (str, QuantFormat)) or format_name(weights)
+    if weights is not None and not named:
         msg = (
             f'weights is {type(weights).__name__}, but it must be a format such as "int8", '
             "or None; modules in float keep their weights"

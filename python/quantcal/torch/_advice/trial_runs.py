@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.params import QuantParams
 from quantcal.torch._advice.output_loss import Loss, Outputs, choose_loss, measure_loss
 from quantcal.torch.fake_quantization import fake_quantize
@@ -50,7 +50,7 @@ class TrialRuns:
         runners: Sequence[SampleRunner],
         tables: Mapping[str, Table],
         *,
-        weights: str | QuantFormat | None,
+        weights: FormatLike | None,
         loss: Loss,
         inputs: Sequence[torch.Tensor],
     ) -> None:
