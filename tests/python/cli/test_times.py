@@ -16,7 +16,7 @@ def files(tmp_path: Path) -> list[Path]:
     """The float model, its quantized copy, and the samples."""
     model, samples = save_model(tmp_path), save_samples(tmp_path)
     quantized = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, quantized, samples, progress=False)
+    qc.onnx.quantize(model, quantized, samples, progress=False, strategy="mse")
     return [model, quantized, samples]
 
 
