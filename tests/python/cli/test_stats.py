@@ -265,12 +265,14 @@ def test_an_unknown_format_is_told_with_those_that_exist(tmp_path: Path) -> None
     stats = save_stats(tmp_path)
     table = tmp_path / "table.json"
     for arguments, message in (
-        (["int17"], 'Format "int17" is not known. Known formats: int2 to int16'),
+        (["int17"], 'Format "int17" is not known. Did you mean int7'),
         (["float8_e4m3fn", "--affine"], "float8_e4m3fn has no zero point"),
     ):
         done = call("compute", stats, "-o", table, "--activation-type", *arguments)
         assert done.code == 2
         assert f"Invalid value for '--activation-type': {message}" in unboxed(done.err)
+    known = unboxed(call("compute", stats, "-o", table, "-a", "int17").err)
+    assert "Known formats: int2 to int16" in known
     assert not table.exists()
 
 

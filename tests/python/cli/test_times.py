@@ -16,7 +16,7 @@ def files(tmp_path: Path) -> list[Path]:
     """The float model, its quantized copy, and the samples."""
     model, samples = save_model(tmp_path), save_samples(tmp_path)
     quantized = tmp_path / "q.onnx"
-    qc.onnx.quantize(model, quantized, samples, progress=False)
+    qc.onnx.quantize(model, quantized, samples, progress=False, strategy="mse")
     return [model, quantized, samples]
 
 
@@ -63,10 +63,13 @@ def test_json_has_all_figures(files: list[Path]) -> None:
 
 def test_a_limit_shows_both_ends(files: list[Path]) -> None:
     model, quantized, samples = files
-    options = ["--samples", samples, "--rounds", 3, "--limit", 1]
-    done = call("times", model, quantized, *options)
-    assert "Conv_0" in done.out.split("\n\n")[1]
-    assert "Conv_2" in done.out.split("\n\n")[1]  # two nodes are no more than both ends
+    options = ["--samples", samples, "--rounds", 3, "--limit"]
+    both = call("times", model, quantized, *options, 2).out.split("\n\n")[1]
+    assert "Conv_0" in both
+    assert "Conv_2" in both
+    one = call("times", model, quantized, *options, 1).out.split("\n\n")[1]
+    assert ("Conv_0" in one) != ("Conv_2" in one)
+    assert "1 of 2 quantized nodes" in one
 
 
 def test_a_narrow_terminal_keeps_the_gain(files: list[Path]) -> None:
