@@ -24,8 +24,9 @@ from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.node_trials import leave_in_float
 from quantcal.onnx._choose.pick import compare, settle_tie
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
-from quantcal.onnx._choose.small_nodes import CLEARLY, find_small_nodes
+from quantcal.onnx._choose.small_nodes import SmallNodeSearch
 from quantcal.onnx._choose.started_run import Started, trial_bits
+from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample
 from quantcal.onnx._observe.calibration_run import CalibrationRun
@@ -43,10 +44,13 @@ from quantcal.strategies.policy import Policy
 if TYPE_CHECKING:
     from quantcal.onnx._runtime.kept_samples import KeptSamples
 
-# Runs for each sample at most: to improve ranges, and to find the worst tensors.
-_RUNS = 12
-_SUSPECT_RUNS = 8
-_SUSPECT_SAMPLES = 16
+# Runs for each sample at most, to improve ranges.
+_RUNS = 6
+# To find the worst tensors: samples, and how often they run.
+_SUSPECT_SAMPLES = 8
+_SUSPECT_MEASURES = 32
+_HALF = 32  # samples at most that propose, and as many that confirm
+_BIAS_GAIN = 0.02  # corrected biases take no time, so little is enough
 _WORTH_NAMING = 0.1  # of the largest loss of a single tensor
 _NAMED = 4
 
@@ -67,7 +71,8 @@ class _Task:
         """The samples that propose changes, of the even folds, and those that confirm."""
         every = range(len(self.samples))
         even = [i for i in every if self.samples.fold(i) % 2 == 0]
-        return even, [i for i in every if self.samples.fold(i) % 2]
+        odd = [i for i in every if self.samples.fold(i) % 2]
+        return spread(even, _HALF), spread(odd, _HALF)
 
 
 def choose_ranges(
@@ -130,7 +135,6 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
             trials, losses, damages, lambda n: task.folds.whole(policies[n], session)
         )
     best = losses[0].strategy
-    finalists = {name: grids[name] for name in damages}
     loss = losses[0].loss
     choice = Choice(
         policies[best],
@@ -151,18 +155,18 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     if _is_late(until):
         return choice
     report("Trying small nodes in float")
-    choice = _without_small(task, choice, judge, suspects)
+    choice = _without_small(task, choice, trials, grids[best], suspects)
     if choice.exclude:
         prepared = leave_in_float(task.run.prepared, choice.exclude)
         rows = session.rows(set(session.tensors) - set(prepared.plan.sites))
         grids = {n: [without(g, rows) for g in each] for n, each in grids.items()}
-        finalists = {name: grids[name] for name in damages}
         suspects = [each for each in suspects if not set(each.rows) & set(rows)]
     report("Improving their ranges")
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
+    runs = _RUNS * min(len(task.samples), 2 * _HALF)
     current, improved = improve(
-        trials, best, finalists, several, runs=_RUNS * len(task.samples), until=until
+        trials, best, grids, several, task.halves, runs=runs, until=until
     )
     choice = _finish(task, trials, choice, current, improved, suspects)
     if _is_late(until):
@@ -195,26 +199,28 @@ def _with_biases(task: _Task, choice: Choice, judge: Judge) -> Choice:
     after = joint.loss_of(changed, confirming)
     runs = choice.runs + len(feeds) + 2 * len(confirming)
     choice = replace(choice, runs=runs)
-    if not gains(before, after, CLEARLY):
+    if not gains(before, after, _BIAS_GAIN):
         return choice
     return replace(choice, biases=(before, after))
 
 
 def _without_small(
-    task: _Task, choice: Choice, judge: Judge, suspects: Sequence[Suspects]
+    task: _Task,
+    choice: Choice,
+    trials: Trials,
+    grids: Sequence[Grids],
+    suspects: Sequence[Suspects],
 ) -> Choice:
     """Return the choice with small nodes in float, where that lowers the loss clearly."""
-    run, share = task.run, task.auto.float_share
-    if not share:
+    run, share, halves = task.run, task.auto.float_share, task.halves
+    if not share or not all(halves):
         return choice
     sample = Sample(task.samples.feed(0), task.samples.where(0))
     counts = mean_counts(run.prepared.converted, [sample])
     begun = Started(run, choice.policy, task.bits)
-    joint = JointTrials(begun, task.samples, judge, folded=True)
-    names = run.prepared.plan.tensors
-    found = find_small_nodes(
-        run.prepared, joint, task.halves, suspects, names, counts, share
-    )
+    joint = JointTrials(begun, task.samples, trials.judge, folded=True)
+    search = SmallNodeSearch(run.prepared, trials, grids, halves, counts, share)
+    found = search.find(suspects, joint)
     choice = replace(choice, runs=choice.runs + joint.runs)
     if not found.exclude:
         return choice
@@ -251,14 +257,9 @@ def _suspects(
     """Find the worst tensors on samples that propose; weights are in float."""
     with _open(task, float_weights=True) as alone:
         other = Trials(alone, task.samples, judge)
-        samples = other.of_folds([0, 2])
-        step = max(1, len(samples) // _SUSPECT_SAMPLES)
-        found = find_suspects(
-            other,
-            grids,
-            samples[::step],
-            runs=_SUSPECT_RUNS * len(task.samples),
-        )
+        samples = spread(task.halves[0], _SUSPECT_SAMPLES)
+        runs = _SUSPECT_MEASURES * len(samples)
+        found = find_suspects(other, grids, samples, runs=runs)
     trials.runs += other.runs
     return found
 

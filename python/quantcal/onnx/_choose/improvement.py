@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.sensitivity import Suspects
+from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
 
 _GAIN = 0.01  # smaller gains are noise
 _UNITS = 12  # tensors or groups that are tried, worst first
+_WORTH = 0.02  # of the loss of the worst: what is below cannot gain enough
+_SCREEN = 8  # samples that sort out what helps nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ def improve(
     base: str,
     grids: Mapping[str, Sequence[Grids]],
     suspects: Sequence[Suspects],
+    halves: tuple[Sequence[int], Sequence[int]],
     *,
     runs: int,
     until: float | None,
@@ -57,6 +61,8 @@ def improve(
     grids : mapping of str to sequence of float32 array
     suspects : sequence of Suspects
         Worst first.
+    halves : tuple of (sequence of int, sequence of int)
+        The samples that propose, and those that confirm.
     runs : int
         The number of samples to run at most.
     until : float, optional
@@ -67,38 +73,52 @@ def improve(
     tuple of (list of float32 array, list of Improvement)
         The grids of each fold, and the changes.
     """
-    folds = range(trials.samples.folds)
-    propose = trials.of_folds([fold for fold in folds if fold % 2 == 0])
-    confirm = trials.of_folds([fold for fold in folds if fold % 2])
+    propose, confirm = halves
     current = [each.copy() for each in grids[base]]
     changes: list[Improvement] = []
-    if not propose or not confirm or len(grids) < 2:
-        return current, changes
     left = runs - len(propose) - len(confirm)
-    now = trials.loss(current, propose)
-    sure = trials.damage(current, confirm)
+    if not propose or not confirm or len(grids) < 2 or left < 0:
+        return current, changes
+    screen = spread(propose, _SCREEN)
+    of_screen = [propose.index(sample) for sample in screen]
+    now, sure = (trials.damage(current, half) for half in halves)
+    worst = suspects[0].loss if suspects else 0.0
     for suspect in suspects[:_UNITS]:
-        rows = list(suspect.rows)
-        tried: dict[str, tuple[list[Grids], float]] = {}
-        for name, each in _different(grids, current, rows).items():
+        if suspect.loss < _WORTH * worst:
+            break
+        before = trials.judge.loss(now[of_screen], screen)
+        best: tuple[float, str, list[Grids]] | None = None
+        for name, each in _different(grids, current, list(suspect.rows)).items():
             late = until is not None and time.monotonic() >= until
-            if left < len(propose) + len(confirm) or late:
+            if left < len(screen) + len(propose) + len(confirm) or late:
                 return current, changes
-            left -= len(propose)
-            tried[name] = each, trials.loss(each, propose)
-        if not tried:
+            left -= len(screen)
+            loss = trials.loss(each, screen)
+            if gains(before, loss, _GAIN) and (best is None or loss < best[0]):
+                best = loss, name, each
+        if best is None:
             continue
-        name = min(tried, key=lambda each: tried[each][1])
-        made, loss = tried[name]
-        if not gains(now, loss, _GAIN):
+        left -= len(propose)
+        proposed = trials.damage(best[2], propose)
+        if not _gains(trials, now, proposed, propose):
             continue
         left -= len(confirm)
-        damage = trials.damage(made, confirm)
-        before, after = (trials.judge.loss(d, confirm) for d in (sure, damage))
-        if gains(before, after, _GAIN):
-            changes.append(Improvement(suspect.rows, name, before, after))
-            current, now, sure = made, loss, damage
+        confirmed = trials.damage(best[2], confirm)
+        if _gains(trials, sure, confirmed, confirm):
+            losses = (trials.judge.loss(d, confirm) for d in (sure, confirmed))
+            changes.append(Improvement(suspect.rows, best[1], *losses))
+            current, now, sure = best[2], proposed, confirmed
     return current, changes
+
+
+def _gains(
+    trials: Trials,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    samples: Sequence[int],
+) -> bool:
+    losses = (trials.judge.loss(damage, samples) for damage in (before, after))
+    return gains(*losses, _GAIN)
 
 
 def _different(

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials, interval
 
-_FIRST = 4  # a quarter of the samples sorts out what is hopeless
 _RESAMPLES = 200
 _CHANCE = 0.05  # of a tie: one in 20 sets of samples turns the order
+_TIED = 4  # candidates at most that are judged again
 _FEWEST = 8  # samples of the first round
+# Enough samples to trust a resampling, and what a candidate must lose more than the best.
+_ENOUGH = 16
+_CLEARLY_MORE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def compare(
     """Return the losses of candidates, and the damage of the finalists.
 
     The finalists ran all samples. They come first, the smallest loss before all others.
+    The rest ends after a quarter or half of the samples: when its loss is three times the
+    best, or half more than the best and no resampling of these samples turns their order.
 
     Parameters
     ----------
@@ -53,24 +58,53 @@ def compare(
     grids : mapping of str to sequence of float32 array
         Candidate → its grids for each fold.
     """
-    first, rest = _divide(trials)
-    early = {name: trials.damage(each, first) for name, each in grids.items()}
-    losses = {name: trials.judge.loss(damage, first) for name, damage in early.items()}
-    best = min(losses.values())
-    found, damages = [], {}
-    for name, begun in early.items():
-        damage, samples = begun, first
-        if rest and not trials.judge.is_hopeless(losses[name], best):
-            damage = np.concatenate([begun, trials.damage(grids[name], rest)])
-            samples = [*first, *rest]
-        if len(samples) == len(trials.samples):
-            damages[name] = damage
-        ends = interval(trials.judge, damage, samples)
-        loss = trials.judge.loss(damage, samples)
-        found.append(StrategyLoss(name, loss, *ends, len(samples)))
-    # Stable: equal losses stay in the order of the candidates.
-    found.sort(key=lambda each: (-each.samples, each.loss))
-    return found, damages
+    ran: list[int] = []
+    damages: dict[str, NDArray[np.float64]] = {}
+    found: list[StrategyLoss] = []
+    for step in _rounds(trials):
+        ran += step
+        for name in list(damages) if damages else grids:
+            more = trials.damage(grids[name], step)
+            known = damages.get(name)
+            damages[name] = more if known is None else np.concatenate([known, more])
+        if len(ran) < len(trials.samples):
+            for name in _beaten(trials, damages, ran):
+                found.append(_measured(trials, name, damages.pop(name), ran))
+    found += [_measured(trials, name, each, ran) for name, each in damages.items()]
+    place = {name: number for number, name in enumerate(grids)}
+    # Equal losses are in the order of the candidates.
+    found.sort(key=lambda each: (-each.samples, each.loss, place[each.strategy]))
+    in_order = np.argsort(ran)
+    return found, {name: damage[in_order] for name, damage in damages.items()}
+
+
+def _measured(
+    trials: Trials, name: str, damage: NDArray[np.float64], samples: list[int]
+) -> StrategyLoss:
+    loss = trials.judge.loss(damage, samples)
+    return StrategyLoss(
+        name, loss, *interval(trials.judge, damage, samples), len(samples)
+    )
+
+
+def _beaten(
+    trials: Trials, damages: Mapping[str, NDArray[np.float64]], samples: list[int]
+) -> list[str]:
+    """Return the candidates that the samples so far separate from the best."""
+    if not trials.judge.separates_early:
+        return []
+    losses = {n: trials.judge.loss(each, samples) for n, each in damages.items()}
+    best = min(losses, key=lambda name: losses[name])
+    return [
+        name
+        for name, loss in losses.items()
+        if trials.judge.is_hopeless(loss, losses[best])
+        or (
+            len(samples) >= _ENOUGH
+            and loss > _CLEARLY_MORE * losses[best]
+            and not _turns(trials, damages[name], damages[best], samples)
+        )
+    ]
 
 
 def settle_tie(
@@ -98,12 +132,20 @@ def settle_tie(
     best = losses[0]
     if best.strategy not in damages:
         return list(losses)
-    tied = [
-        each
-        for each in losses
-        if each.strategy in damages
-        and _may_be_better(trials, damages[each.strategy], damages[best.strategy])
-    ]
+    first = damages[best.strategy]
+    tied: list[StrategyLoss] = []
+    seen: list[NDArray[np.float64]] = []
+    for each in losses:
+        damage = damages.get(each.strategy)
+        # Candidates with the same ranges are one.
+        if damage is None or any(np.array_equal(damage, other) for other in seen):
+            continue
+        if (
+            len(tied) < _TIED
+            and _turns(trials, damage, first, trials.indices) > _CHANCE
+        ):
+            tied.append(each)
+            seen.append(damage)
     if len(tied) < 2:
         return list(losses)
     both = {
@@ -115,12 +157,15 @@ def settle_tie(
     return [winner, *(each for each in losses if each is not winner)]
 
 
-def _may_be_better(
-    trials: Trials, damage: NDArray[np.float64], best: NDArray[np.float64]
-) -> bool:
-    """Whether another set of samples may turn the order, by a paired bootstrap."""
+def _turns(
+    trials: Trials,
+    damage: NDArray[np.float64],
+    best: NDArray[np.float64],
+    samples: Sequence[int],
+) -> float:
+    """Return how often other samples turn the order, by a paired bootstrap."""
     rng = np.random.default_rng(0)
-    numbers = np.arange(len(damage))
+    numbers = np.asarray(samples)
     turned = 0
     for _ in range(_RESAMPLES):
         drawn = rng.integers(0, len(numbers), len(numbers))
@@ -128,14 +173,19 @@ def _may_be_better(
             trials.judge.loss(d[drawn], numbers[drawn]) for d in (damage, best)
         )
         turned += one <= other
-    return turned > _CHANCE * _RESAMPLES
+    return turned / _RESAMPLES
 
 
-def _divide(trials: Trials) -> tuple[list[int], list[int]]:
-    """Return the samples of the first round, spread over all and all folds, and the rest."""
+def _rounds(trials: Trials) -> list[list[int]]:
+    """Return the samples of each round, spread over all and all folds.
+
+    A quarter of them sorts out what is far behind, and half what is clearly behind.
+    """
     folds, count = trials.samples.folds, len(trials.samples)
     if count < 2 * _FEWEST:
-        return trials.indices, []
-    first = [i for i in trials.indices if (i // folds) % _FIRST == 0]
-    taken = set(first)
-    return first, [i for i in trials.indices if i not in taken]
+        return [trials.indices]
+    order = (0, 2, 1, 2) if count >= 4 * _FEWEST else (0, 1)
+    rounds: list[list[int]] = [[], [], []]
+    for index in trials.indices:
+        rounds[order[index // folds % len(order)]].append(index)
+    return [each for each in rounds if each]

@@ -135,6 +135,11 @@ class Judge:
             if kind
         }
 
+    @property
+    def separates_early(self) -> bool:
+        """Whether a few samples may show that a candidate is worse."""
+        return True
+
     def is_hopeless(self, loss: float, best: float) -> bool:
         """Whether a loss on a few samples shows that more need not run."""
         return loss > _HOPELESS * best
@@ -237,20 +242,21 @@ def _squared_error(want: Any, got: Any) -> float:
 
 def _divergence(p: Floats, q: Floats) -> float:
     """Return KL(p‖q) of all rows together, in nats."""
-    return max(float((p * (np.log(p) - np.log(q))).sum()), 0.0)
+    return max(float(np.vdot(p, np.log(p / q))), 0.0)
 
 
 def _rows(kind: str, value: Any) -> Floats:
     """Return positive probabilities of sum 1, a row for each distribution."""
     if not np.size(value):
         return np.zeros((0, 1))
-    rows = np.asarray(value, np.float64).reshape(-1, np.shape(value)[-1])
+    rows = np.array(value, np.float64).reshape(-1, np.shape(value)[-1])
     if kind == "logits":
-        rows = np.exp(rows - rows.max(axis=-1, keepdims=True))
-        rows = rows / rows.sum(axis=-1, keepdims=True)
-    rows = np.maximum(rows, _TINY)
-    found: Floats = rows / rows.sum(axis=-1, keepdims=True)
-    return found
+        rows -= rows.max(axis=-1, keepdims=True)
+        np.exp(rows, out=rows)
+        rows /= rows.sum(axis=-1, keepdims=True)
+    np.maximum(rows, _TINY, out=rows)
+    rows /= rows.sum(axis=-1, keepdims=True)
+    return rows
 
 
 def _ratio(damage: float, scale: float) -> float:

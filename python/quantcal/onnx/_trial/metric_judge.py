@@ -91,7 +91,8 @@ class MetricJudge(Judge):
         outputs = super().loss(damage[:, :-1], samples)
         return float(damage[:, -1].mean()) + _TIE * min(outputs, 1.0)
 
-    def is_hopeless(self, loss: float, best: float) -> bool:
+    @property
+    def separates_early(self) -> bool:
         """Never: a metric of a few samples is coarse, and may be better than in float."""
         return False
 

@@ -73,7 +73,7 @@ def compared(
 def test_the_best_candidate_comes_first_and_hopeless_ones_stop_early() -> None:
     trials, found, finalists = compared({1: 0.2, 2: 0.1, 3: 0.9, 4: 0.25}, 32)
     assert [each.strategy for each in found] == [f"candidate {k}" for k in (2, 1, 4, 3)]
-    assert [each.samples for each in found] == [32, 32, 32, 8]
+    assert [each.samples for each in found] == [32, 16, 16, 8]
     assert found[0].loss == pytest.approx(0.1)
     assert found[0].low <= found[0].loss <= found[0].high
     assert "candidate 3" not in finalists
@@ -136,6 +136,7 @@ def improved(damage: dict[str, float], **limits: Any) -> Any:
         "old",
         grids,
         [Suspects((0,), 1.0)],
+        (trials.of_folds([0, 2]), trials.of_folds([1, 3])),
         **{"runs": 1000, "until": None, **limits},
     )
 
