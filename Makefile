@@ -57,8 +57,9 @@ test-rust:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the Rust toolchain from https://rustup.rs."; exit 1; }
 	cargo test --quiet --features onnxruntime
 
+# Each worker takes whole files, as tests of a file share what they open.
 test-python: $(VENV)/.built
-	$(PY) -m pytest --quiet
+	$(PY) -m pytest --quiet --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.built  ## Check formatting, lints, types, stubs and words
 	cargo fmt --check

@@ -9,14 +9,12 @@ from __future__ import annotations
 from quantcal._process import startup
 
 # isort: split
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     from quantcal import _core
-    from quantcal._process import compiled  # noqa: F401
 except ImportError as error:  # pragma: no cover - only without the compiled part
-    if error.name != "quantcal._core":  # numpy reports its own errors better
+    if error.name != "quantcal._core":
         raise
     missing = isinstance(error, ModuleNotFoundError)
     msg = (
@@ -26,33 +24,13 @@ except ImportError as error:  # pragma: no cover - only without the compiled par
     )
     raise ImportError(msg) from error
 
-from quantcal._calibrate import calibrate
 from quantcal._core import (
     CalibrationError,
     Histogram,
     get_num_threads,
     set_num_threads,
 )
-from quantcal._load import load
-from quantcal.calibrator import Calibrator
-from quantcal.channels import Channels
-from quantcal.formats import QuantFormat
-from quantcal.params import QuantParams
-from quantcal.strategies import (
-    ACIQ,
-    KL,
-    MSE,
-    Auto,
-    Fixed,
-    Hybrid,
-    MaxEntropy,
-    MinMax,
-    Percentile,
-    Policy,
-    Strategy,
-)
-from quantcal.table import CalibrationTable
-from quantcal.tensor_report import TensorReport
+from quantcal._process.lazy import lazy_names
 
 if TYPE_CHECKING:
     from quantcal import blocks as blocks
@@ -61,9 +39,30 @@ if TYPE_CHECKING:
     from quantcal import exporters as exporters
     from quantcal import onnx as onnx
     from quantcal import torch as torch
+    from quantcal._calibrate import calibrate
+    from quantcal._load import load
+    from quantcal.calibrator import Calibrator
+    from quantcal.channels import Channels
     from quantcal.comparison.api import compare
     from quantcal.comparison.comparison import Comparison
+    from quantcal.formats import QuantFormat
+    from quantcal.params import QuantParams
     from quantcal.stability import Stability, check_stability
+    from quantcal.strategies import (
+        ACIQ,
+        KL,
+        MSE,
+        Auto,
+        Fixed,
+        Hybrid,
+        MaxEntropy,
+        MinMax,
+        Percentile,
+        Policy,
+        Strategy,
+    )
+    from quantcal.table import CalibrationTable
+    from quantcal.tensor_report import TensorReport
 
 __all__ = [
     "ACIQ",
@@ -117,24 +116,28 @@ if _core.DEBUG_BUILD:
     )
 
 
-# Imported when first used: most programs never do.
-_LATE = {
-    "Comparison": "comparison.comparison",
-    "Stability": "stability",
-    "compare": "comparison.api",
-    "check_stability": "stability",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"quantcal.{name}")
-    if name in _LATE:
-        found = getattr(importlib.import_module(f"quantcal.{_LATE[name]}"), name)
-        globals()[name] = found
-        return found
-    msg = f"module 'quantcal' has no attribute {name!r}"
-    raise AttributeError(msg)
+# Imported when first used, with numpy: starting the command needs none of it.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "_calibrate": ["calibrate"],
+        "_load": ["load"],
+        "calibrator": ["Calibrator"],
+        "channels": ["Channels"],
+        "comparison.api": ["compare"],
+        "comparison.comparison": ["Comparison"],
+        "formats": ["QuantFormat"],
+        "params": ["QuantParams"],
+        "stability": ["Stability", "check_stability"],
+        "strategies": [
+            *("ACIQ", "KL", "MSE", "Auto", "Fixed", "Hybrid", "MaxEntropy", "MinMax"),
+            *("Percentile", "Policy", "Strategy"),
+        ],
+        "table": ["CalibrationTable"],
+        "tensor_report": ["TensorReport"],
+    },
+    _SUBMODULES,
+)
 
 
 def __dir__() -> list[str]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._plain_values import as_whole
 from quantcal._text import shown
-from quantcal.strategies.checks import as_whole
 
 Stats = _core.TensorStats | _core.ChannelStats
 """What a calibrator keeps of one tensor."""

@@ -91,7 +91,7 @@ def choose_formats(
         if len(several) > 1:
             msg = (
                 f'Tensor "{name}" was observed for {" and for ".join(several)}; give the '
-                "format (format=, on the command line --format)."
+                "format (format=, on the command line --activation-type)."
             )
             raise CalibrationError(msg)
         text = several[0] if several else DEFAULT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from quantcal import _core, _tensor_formats
 from quantcal._compute import compute_table
@@ -15,6 +15,7 @@ from quantcal._io.files import write_bytes
 from quantcal._io.json_text import parse_json
 from quantcal._names import check_name
 from quantcal._process.forks import new_lock
+from quantcal._settings import OnNonfinite
 from quantcal._statistics import (
     Stats,
     add_observation,
@@ -30,8 +31,6 @@ from quantcal.channels import Channels
 from quantcal.formats import QuantFormat
 from quantcal.strategies.policy import Policy, StrategyLike, unknown_name
 from quantcal.table import CalibrationTable
-
-OnNonfinite = Literal["ignore", "raise"]
 
 _MAX_SETTINGS = 1 << 16
 """Characters of a file's settings; JSON may take a hundred times as much memory as text."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
-from typing import Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from quantcal import _core
 from quantcal._core import CalibrationError
+from quantcal._plain_values import as_flag
 from quantcal._text import shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS: tuple[str, ...] = tuple(_core.format_names())
 """Names of all formats."""
@@ -63,16 +66,19 @@ class QuantFormat:
     def __post_init__(self) -> None:
         if self.name not in FORMATS:
             name = self.name if isinstance(self.name, str) else shown(self.name)
-            msg = f'Format "{name}" is not known. Known formats: {KNOWN}.'
+            near = difflib.get_close_matches(name, FORMATS, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            msg = f'Format "{name}" is not known.{hint} Known formats: {KNOWN}.'
             raise CalibrationError(msg)
         if self.symmetric is None:
             object.__setattr__(self, "symmetric", not self.name.startswith("u"))
         for field in ("symmetric", "power_of_two"):
             value = getattr(self, field)
-            if not isinstance(value, (bool, np.bool_)):
+            flag = as_flag(value)
+            if flag is None:
                 msg = f"{field} is {shown(value)}, but it must be True or False"
                 raise CalibrationError(msg)
-            object.__setattr__(self, field, bool(value))
+            object.__setattr__(self, field, flag)
         if self.is_float and not self.symmetric:
             msg = f"{self.name} has no zero point, so it cannot be affine; leave symmetric out"
             raise CalibrationError(msg)
@@ -111,13 +117,17 @@ class QuantFormat:
     @property
     def storage(self) -> np.dtype[Any]:
         """The smallest standard integer dtype that holds a code; for floats, its bits."""
+        import numpy as np
+
         sign = "i" if self.name.startswith("int") else "u"
         return np.dtype(f"{sign}{1 if self.bits <= 8 else 2}")
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy dtype of codes: the format's own where numpy or ml_dtypes has it."""
-        import ml_dtypes  # here: its import takes longer than that of quantcal
+        # Here: their imports take longer than that of quantcal.
+        import ml_dtypes
+        import numpy as np
 
         own = getattr(np, self.name, None) or getattr(ml_dtypes, self.name, None)
         return np.dtype(own) if own is not None else self.storage

@@ -18,6 +18,7 @@ from quantcal._compute import compute_table
 from quantcal._core import CalibrationError, ChannelStats
 from quantcal._empty_warnings import warn_of_empty
 from quantcal._param_checks import as_number
+from quantcal._settings import STABLE
 from quantcal._statistics import Stats
 from quantcal._tensor_formats import choose_formats
 from quantcal._text import share
@@ -28,9 +29,8 @@ from quantcal.strategies.policy import Policy, StrategyLike
 from quantcal.table import CalibrationTable
 from quantcal.tensor_report import TensorReport
 
-TOLERANCE = 0.1
-"""Tensors whose ranges differ by more than a tenth are named. With all samples about half of
-the difference remains; a scale that is 5 % too large adds 0.4 dB of rounding noise."""
+_FEW = 0.1
+"""The share of tensors that may differ where the samples suffice for most."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Stability(Sequence[TensorStability]):
         found = [tensor.difference for tensor in self._tensors]
         return statistics.median(found) if found else 0.0
 
-    def beyond(self, tolerance: float = TOLERANCE) -> list[str]:
+    def beyond(self, tolerance: float = STABLE) -> list[str]:
         """Return the names of the tensors that differ by more than this share of a range.
 
         Raises
@@ -126,13 +126,22 @@ class Stability(Sequence[TensorStability]):
         limit = as_number("tolerance", tolerance)
         return [t.name for t in self._tensors if t.difference > limit]
 
-    def summary(self, tolerance: float = TOLERANCE) -> str:
+    @property
+    def verdict(self) -> str:
+        """Whether the samples suffice, in a few words."""
+        beyond = len(self.beyond())
+        if not beyond:
+            return "enough samples"
+        if beyond <= _FEW * len(self):
+            return "enough samples for most tensors"
+        return "too few samples for some tensors"
+
+    def summary(self, tolerance: float = STABLE) -> str:
         """Return the differences as one line of text."""
         if not self._tensors:
             return "no tensor"
-        text = (
-            f"differ by {_share(self.median)} (median), {_share(self.largest)} at most"
-        )
+        median, largest = _share(self.median), _share(self.largest)
+        text = f"{self.verdict}: differ by {median} (median), {largest} at most"
         names = self.beyond(tolerance)
         if not names:
             return text

@@ -38,12 +38,8 @@ class LossCounter:
         if np.isnan(losses).all():
             raise ValueError(f"No output of {self._names} varies, so none has a loss.")
         worst = int(np.nanargmax(losses))
-        rng = np.random.default_rng(_SEED)
-        count = len(sums)
-        draws = rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
-        with np.errstate(invalid="ignore"):
-            resampled = _losses(np.einsum("rs,sok->rok", draws, sums))
-        low, high = np.quantile(np.nanmax(resampled, axis=1), (0.025, 0.975))
+        found = resampled(sums[..., 1], sums[..., [0, 2, 3]])
+        low, high = np.quantile(found, (0.025, 0.975))
         cosines = np.array(self._cosines)
         return {
             "loss": float(losses[worst]),
@@ -52,7 +48,33 @@ class LossCounter:
             "output": self._names[worst],
             "min_cosine": float(cosines.min(axis=0).min()),
             "mean_cosine": float(cosines.mean(axis=0).min()),
+            "errors": [[float(f"{e:.6g}") for e in row] for row in sums[..., 1]],
         }
+
+    def moments(self) -> list[list[list[float]]]:
+        """Return count, sum and sum of squares of what is expected, by sample and output."""
+        found: list[list[list[float]]] = np.array(self._sums)[..., [0, 2, 3]].tolist()
+        return found
+
+
+def resampled(errors: Array, moments: Array) -> Array:
+    """Return the losses of resampled samples, the same samples for every method.
+
+    Parameters
+    ----------
+    errors : float64 array, shape (samples, outputs)
+        Sums of squared errors.
+    moments : float64 array, shape (samples, outputs, 3)
+        As :meth:`LossCounter.moments` returns them.
+    """
+    count = len(errors)
+    rng = np.random.default_rng(_SEED)
+    draws = rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    sums = np.insert(moments, 1, errors, axis=-1)
+    with np.errstate(invalid="ignore"):
+        losses = _losses(np.einsum("rs,sok->rok", draws, sums))
+    found: Array = np.nanmax(losses, axis=1)
+    return found
 
 
 def _pair(expected: Array, found: Array) -> tuple[Array, Array]:

@@ -56,6 +56,9 @@ def measure(
             )
             start = time.perf_counter()
             row = rows[name] = _row(case, name, job, arithmetics, expected, decisions)
+            for how in arithmetics:
+                # They are those of the float model, so one copy serves all methods.
+                entry["moments"] = row.get(how, {}).pop("moments", entry.get("moments"))
             keep()
             seconds = time.perf_counter() - start
             print(f"{case.name}: {name}: {_shown(row)} ({seconds:.0f} s)", flush=True)
@@ -121,6 +124,7 @@ def _judge(
     rates = np.array(case.metric.rate(decisions, decided))
     reference = np.array(case.metric.rate(decisions, decisions))
     return counter.result() | {
+        "moments": counter.moments(),
         "task": float(rates.mean()),
         "task_difference": float((rates - reference).mean()),
         "task_margin": float(1.96 * (rates - reference).std() / np.sqrt(len(rates))),

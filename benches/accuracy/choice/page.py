@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benches.accuracy.choice.methods import FIXED, METHODS
+from benches.accuracy.choice.verdicts import verdicts
 from benches.accuracy.collection import BUILDERS
 from benches.harness.process import DOCS
 
@@ -53,7 +54,7 @@ def write(results: dict[str, Any], output: Path) -> None:
     cases = {n: e for n in BUILDERS if "rows" in (e := results["cases"].get(n, {}))}
     facts = {"machine": _machine(results["machine"]), **FACTS}
     table = ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
-    parts = [HEAD.format(facts="\n".join(table)), _summary(cases)]
+    parts = [HEAD.format(facts="\n".join(table)), verdicts(cases), _summary(cases)]
     parts += [_section(name, entry) for name, entry in cases.items()]
     output.write_text("\n".join(parts))
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import suppress
 
+from quantcal._core import __version__
 from quantcal._io.temporary import close_folders
 from quantcal._process import signals
 from quantcal._process.imports import is_missing
@@ -21,14 +22,15 @@ from quantcal._process.signals import INTERRUPTED
 __all__ = ["INTERRUPTED", "main"]
 
 _EXTRA = frozenset({"click", "rich", "shellingham", "typer"})
+"""What the extra `cli` installs."""
 
 
 def main() -> None:
     """Run the command with the arguments of this process, and exit.
 
-    Exit codes: 0 done, 1 an error, reported in one line, 2 wrong usage, 130 Ctrl-C or
-    SIGTERM. Both signals end a command in the same way. Once all is written and shown, a
-    signal ends the process as it ends any other.
+    Exit codes: 0 done, 1 an error, reported in one line, 2 wrong usage, 3 a limit of the
+    caller is broken, 130 Ctrl-C or SIGTERM. Both signals end a command in the same way.
+    Once all is written and shown, a signal ends the process as it ends any other.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -48,10 +50,14 @@ def main() -> None:
 
 
 def _run() -> None:
+    if sys.argv[1:] in (["--version"], ["-V"]):  # at once, without typer
+        print(f"quantcal {__version__}")
+        return
     try:
         with signals.deferred():
             from quantcal.cli.app import app
-    except ImportError as error:
+        app(prog_name="quantcal")
+    except ImportError as error:  # of others, the commands report themselves
         name = (error.name or "").partition(".")[0]
         if name not in _EXTRA:
             raise
@@ -66,7 +72,6 @@ def _run() -> None:
             )
         print(message, file=sys.stderr)
         raise SystemExit(1) from None
-    app(prog_name="quantcal")
 
 
 def _finish() -> None:

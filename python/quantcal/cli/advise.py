@@ -8,14 +8,19 @@ from typing import Annotated
 
 import typer
 
-from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import JsonOption, ModelArgument, SamplesOption
+from quantcal.cli.options import (
+    JsonOption,
+    MetricOption,
+    ModelArgument,
+    SamplesOption,
+    TimeLimitOption,
+    TimesOption,
+)
 from quantcal.cli.output.console import show_text, stdout
-from quantcal.onnx import FileCheck, QuantizeOptions
-from quantcal.onnx import advise as advise_model
-from quantcal.onnx.options import save_options
+from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.quantities import parse_seconds
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -25,26 +30,6 @@ _FLAGS = (
     "block_size",
     "per_channel",
 )
-
-MetricOption = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        metavar="python:MODULE:CALLABLE",
-        show_default="the loss of the outputs",
-        help="Your measure of quality, more is better. It is called with a sample's number, "
-        "its {input: array} and {output: array}, and returns a number.",
-    ),
-]
-TimeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--time",
-        metavar="TIME",
-        show_default="no limit",
-        help="Stop the search after this time, such as 90s or 10m, with the best so far.",
-    ),
-]
 
 
 @takes_flags(*_FLAGS)
@@ -81,25 +66,16 @@ def advise(
         ),
     ] = "nodes",
     metric: MetricOption = None,
-    time: TimeOption = None,
-    times: Annotated[
-        Path | None,
-        typer.Option(
-            "--times",
-            metavar="FILE",
-            show_default="none",
-            help="Times of nodes from `quantcal times`, on the machine that deploys. Nodes "
-            "that integers do not make faster are named.",
-        ),
-    ] = None,
+    time_limit: TimeLimitOption = None,
+    times: TimesOption = None,
     flags: Flags,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
-            show_default="not written",
+            metavar="PATH",
+            show_default="none",
             help="Write the options with the advised nodes as exclude (.toml), for "
             "`quantcal quantize --config FILE`.",
         ),
@@ -113,10 +89,14 @@ def advise(
 
     Examples:
       $ quantcal advise model.onnx --samples calibration/
-      $ quantcal advise model.onnx --samples calibration/ --keep-float 2 -o keep.toml
+      $ quantcal advise model.onnx --samples calibration/ --keep-float 2 \\
+          -o keep.toml
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/ \\
           --config keep.toml
     """
+    from quantcal.onnx import FileCheck, QuantizeOptions
+    from quantcal.onnx import advise as advise_model
+
     options = QuantizeOptions(**flags.values())
     if output is not None:
         FileCheck(model, [samples]).check(output)
@@ -128,10 +108,13 @@ def advise(
         budget_of=budget_of,
         metric=metric,
         times=times,
-        time_limit=parse_seconds(time, "--time"),
+        time_limit=parse_seconds(time_limit, "--time-limit"),
+        progress=not is_quiet(),
         options=options,
     )
     if output is not None:
+        from quantcal.onnx.options import save_options
+
         save_options(output, options, advice.exclude)
     if json_:
         print(json.dumps(advice.to_dict(), indent=1, ensure_ascii=False))

@@ -6,35 +6,23 @@ from typing import Annotated
 
 import typer
 
-from quantcal._core import __version__
-from quantcal.cli.advise import advise
-from quantcal.cli.compare import compare
-from quantcal.cli.compute import compute
-from quantcal.cli.demo import demo
-from quantcal.cli.errors import Commands
-from quantcal.cli.evaluate import evaluate
-from quantcal.cli.export import export
-from quantcal.cli.inspect import inspect
-from quantcal.cli.merge import merge
-from quantcal.cli.observe import observe
-from quantcal.cli.quantize import quantize
-from quantcal.cli.stability import stability
-from quantcal.cli.times import times
-from quantcal.cli.tune import tune
+from quantcal.cli.parsing.commands import SETTINGS, Commands
 
 app = typer.Typer(
     name="quantcal",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+    add_completion=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from quantcal._core import __version__
+
         print(f"quantcal {__version__}")
         raise typer.Exit
 
@@ -45,6 +33,7 @@ def _root(
         bool,
         typer.Option(
             "--version",
+            "-V",
             callback=_show_version,
             is_eager=True,
             help="Print the version and exit.",
@@ -56,32 +45,14 @@ def _root(
     In one step:
       $ quantcal quantize model.onnx -o model.int8.onnx --samples calibration/
 
+    Is it accurate and fast enough?
+      $ quantcal evaluate model.onnx model.int8.onnx --samples validation/
+      $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/
+
     Or observe once, and try ranges without running the model again:
       $ quantcal observe model.onnx -o stats.qcal --samples calibration/
-      $ quantcal inspect stats.qcal --sort max
       $ quantcal compare stats.qcal
-      $ quantcal compute stats.qcal -o table.json
-      $ quantcal quantize model.onnx -o model.int8.onnx --from table.json
+      $ quantcal quantize model.onnx -o model.int8.onnx --from stats.qcal -s mse
 
-    Exit codes: 0 done, 1 error, 2 wrong usage, 3 a limit of evaluate broken,
-    130 interrupted.
+    `quantcal COMMAND --help` shows the options and examples of a command.
     """
-
-
-# --help lists them in this order, in which a newcomer needs them.
-for command in (
-    quantize,
-    evaluate,
-    advise,
-    tune,
-    times,
-    observe,
-    inspect,
-    compare,
-    compute,
-    export,
-    merge,
-    stability,
-    demo,
-):
-    app.command(no_args_is_help=command is not demo)(command)

@@ -6,15 +6,17 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
-from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import refuse_same
-from quantcal.onnx import FileCheck, QuantizeOptions
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.onnx import FileCheck, QuantizeOptions
 
 
 def check_sources(
@@ -64,6 +66,8 @@ def calibrator_for(
     CalibrationError
         If they were made with other settings.
     """
+    from quantcal.calibrator import Calibrator
+
     if earlier is None:
         chosen = {
             name: value for name, value in configured.items() if value is not None

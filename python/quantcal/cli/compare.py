@@ -8,28 +8,33 @@ from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
+    LimitOption,
     PowerOfTwoOption,
     StatsArgument,
     SymmetricOption,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import show, stdout
 from quantcal.cli.output.facts import print_facts, warn_of_nonfinite
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.stats_run import StatsRun
-from quantcal.comparison.api import compare as compare_strategies
-from quantcal.comparison.comparison import Comparison
-from quantcal.comparison.score import HIGHER_IS_BETTER
-from quantcal.report import columns
-from quantcal.report.picture import save_comparison
+
+if TYPE_CHECKING:
+    from quantcal.report import columns
+
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from quantcal.comparison.comparison import Comparison
 
 
 class Sort(str, Enum):
@@ -49,7 +54,7 @@ class Sort(str, Enum):
 def compare(
     stats: StatsArgument,
     *,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     symmetric: SymmetricOption = None,
     power_of_two: PowerOfTwoOption = False,
     strategy: Annotated[
@@ -57,42 +62,39 @@ def compare(
         typer.Option(
             "--strategy",
             "-s",
-            metavar="NAME",
+            metavar="RULE",
             show_default="all",
             help="A strategy to compare, such as mse or percentile_99.9. Repeat it for "
             "several.",
         ),
     ] = None,
     tensor: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--tensor",
             metavar="NAME",
             show_default="all",
-            help="One tensor, with all figures of each strategy.",
+            help="Only this tensor, with all figures of each strategy. Repeat it for "
+            "several.",
         ),
     ] = None,
     sort: Annotated[
         Sort | None,
         typer.Option(
             "--sort",
+            metavar="FIGURE",
             show_default="as given",
             help="Put the best strategies by this figure first; over several tensors, "
-            "by its median.",
+            "by its median. " + f"Figures: {', '.join(each.value for each in Sort)}.",
         ),
     ] = None,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", min=0, metavar="N", help="How many of the worst tensors to show."
-        ),
-    ] = 10,
+    limit: LimitOption = 10,
     plot: Annotated[
         Path | None,
         typer.Option(
             "--plot",
             metavar="FILE",
-            show_default="no picture",
+            show_default="none",
             help="Also draw one tensor and the ranges of all strategies: .png, .svg or "
             ".pdf. Needs --tensor where there are several.",
         ),
@@ -109,11 +111,16 @@ def compare(
     Examples:
       $ quantcal compare stats.qcal --sort sqnr_db
       $ quantcal compare stats.qcal --tensor decoder.0.ffn --plot ffn.png
-      $ quantcal compare stats.qcal -s mse -s percentile_99.9 --format int4 --json
+      $ quantcal compare stats.qcal -s mse -s percentile_99.9 -a int4 --json
     """
+    from quantcal.comparison.api import compare as compare_strategies
+    from quantcal.report import columns
+    from quantcal.report.picture import save_comparison
+
     scaling: dict[str, Any] = {"symmetric": symmetric, "power_of_two": power_of_two}
-    run = StatsRun(stats, plot, format=format_, **scaling)
-    tensors = run.calibrator.names if tensor is None else [tensor]
+    format_name = one_format(activation_type)
+    run = StatsRun(stats, plot, format=format_name, **scaling)
+    tensors = list(tensor or run.calibrator.names)
     if plot is not None and len(tensors) > 1:
         raise typer.BadParameter(
             f"A picture shows one tensor, and there are {len(tensors)}: name one with "
@@ -122,7 +129,7 @@ def compare(
         )
     comparison = run.work(
         lambda calibrator: compare_strategies(
-            calibrator, format_, strategies=strategy, tensors=tensors, **scaling
+            calibrator, format_name, strategies=strategy, tensors=tensors, **scaling
         )
     )
     if plot is not None:
@@ -150,7 +157,7 @@ def compare(
     else:
         summary = sorted(comparison.summary(), key=lambda s: names.index(s.strategy))
         show(out, _table("strategy", columns.of_summary(summary), out))
-        _print_worst(comparison, limit)
+        _print_worst(comparison, limit or len(tensors))
     warn_of_nonfinite(
         [n for n, h in comparison.histograms.items() if h.count > h.finite]
     )
@@ -158,6 +165,8 @@ def compare(
 
 def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
     """Return the names of the strategies, the best first. Those that never apply come last."""
+    from quantcal.comparison.score import HIGHER_IS_BETTER
+
     names = comparison.strategies
     if sort is None:
         return names
@@ -175,11 +184,13 @@ def _order(comparison: Comparison, sort: Sort | None) -> list[str]:
 
 def _print_worst(comparison: Comparison, limit: int) -> None:
     """Print the tensors with the lowest SQNR under their best strategy."""
+    from quantcal.report import columns
+
     seen = [name for name in comparison.tensors if comparison.histograms[name].finite]
     usable = [name for name in seen if any(row.params for row in comparison[name])]
     best = [comparison[name].best() for name in usable]
     best.sort(key=lambda row: row.sqnr_db)
-    if not best or not limit:
+    if not best:
         return
     out = stdout()
     out.print()

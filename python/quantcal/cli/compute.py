@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from quantcal.cli.options import (
     StatsArgument,
     StrategyOption,
     SymmetricOption,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import stdout
@@ -23,11 +24,12 @@ from quantcal.cli.output.facts import (
     warn_of_nothing,
     warn_of_unused_rules,
 )
-from quantcal.cli.output.summary import names_without_values, print_most_affected
 from quantcal.cli.rules import parse_strategy
 from quantcal.cli.stats_run import StatsRun
 from quantcal.formats import QuantFormat
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.table import CalibrationTable
 
 
 def compute(
@@ -38,14 +40,14 @@ def compute(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             show_default=False,
             help="Where to write the table of ranges (.json). Needed unless --json is "
             "given.",
         ),
     ] = None,
     strategy: StrategyOption = None,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     symmetric: SymmetricOption = None,
     power_of_two: PowerOfTwoOption = False,
     json_: JsonOption = False,
@@ -60,10 +62,12 @@ def compute(
       $ quantcal compute stats.qcal -o table.json -s mse -s '*attn*=minmax'
       $ quantcal compute stats.qcal -o table.json -s policy.toml
     """
+    from quantcal.cli.output.summary import names_without_values, print_most_affected
+
     if output is None and not json_:
         raise typer.BadParameter("Give -o FILE, or --json.", param_hint="'--output'")
     scaling: dict[str, Any] = {
-        "format": format_,
+        "format": one_format(activation_type),
         "symmetric": symmetric,
         "power_of_two": power_of_two,
     }

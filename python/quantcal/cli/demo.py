@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quantcal.cli.errors import CommandError
+from quantcal.cli.options import JsonOption
+from quantcal.cli.parsing.common import is_quiet
 
 
 def demo(
@@ -35,11 +38,12 @@ def demo(
         typer.Option(
             "--output",
             "-o",
-            metavar="DIR",
+            metavar="PATH",
             help="Folder for the models, the histograms, the figures and some of the "
             "lines; created when it does not exist.",
         ),
     ] = Path("demo-output"),
+    json_: JsonOption = False,
 ) -> None:
     """Quantize a real text recognizer with every strategy and compare its accuracy.
 
@@ -54,8 +58,14 @@ def demo(
 
     try:
         result = run(
-            calibration_lines=calibration, evaluation_lines=lines, output=output
+            calibration_lines=calibration,
+            evaluation_lines=lines,
+            output=output,
+            progress=not is_quiet(),
         )
     except DemoError as error:
         raise CommandError(str(error)) from error
-    show(result)
+    if json_:
+        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
+    elif not is_quiet():
+        show(result)

@@ -1,30 +1,14 @@
-"""What the commands do with errors: one red line, and the exit code.
-
-Only errors that a user can correct are reported this way. Anything else is a defect of
-quantcal and keeps its traceback, which a bug report needs.
-"""
+"""Errors that a user can correct, and the checks of outputs that raise them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from quantcal._core import CalibrationError
 from quantcal._io.files import INPUT, Used, check_target, same_target
-from quantcal._process.signals import INTERRUPTED
-from quantcal.cli.output.console import say_error, stderr
-from quantcal.cli.usage import UsageError, reword
-
-LIMIT_BROKEN = 3
-"""The exit code of a run that worked, but whose result breaks a limit of the caller.
-
-Neither an error (1) nor wrong usage (2), so that a script can tell them apart.
-"""
 
 
 class CommandError(Exception):
@@ -68,35 +52,3 @@ def refuse_same(outputs: Sequence[Path]) -> None:
         if same_target(one, other):
             also = "" if one == other else f", also as {one},"
             raise typer.BadParameter(f"{other} is to be written twice{also}.")
-
-
-class Commands(TyperGroup):
-    """The group of all commands; prints their errors and sets the exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:  # typer prints it with the usage
-            reword(error)
-            raise
-        except BrokenPipeError:  # `quantcal … | head`: typer ends quietly
-            raise
-        except KeyboardInterrupt as error:
-            more = f". {error}" if str(error) else ""
-            stderr().print(f"interrupted{more}", style="yellow", soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except CommandError as error:
-            say_error(str(error))
-        except OSError as error:
-            say_error(_of_system(error))
-        except (CalibrationError, ImportError) as error:
-            # Quoted errors of onnx and onnxruntime have many lines.
-            say_error(" ".join(str(error).split()))
-        raise typer.Exit(1)
-
-
-def _of_system(error: OSError) -> str:
-    if error.filename is None or error.strerror is None:
-        return str(error)
-    return f"{error.filename}: {error.strerror}"

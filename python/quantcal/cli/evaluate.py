@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from quantcal.cli.errors import LIMIT_BROKEN
-from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.options import JsonOption, MetricOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.layers import Sort, layer_table
 from quantcal.cli.output.tables import Column, tensor_table
-from quantcal.onnx.evaluation import Evaluation
-from quantcal.onnx.evaluation import evaluate as evaluate_models
+from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
+from quantcal.cli.quantities import read_share
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from quantcal.onnx.evaluation import Evaluation
 
 
 def evaluate(
@@ -33,21 +36,13 @@ def evaluate(
         str,
         typer.Option(
             "--samples",
+            "-i",
             metavar="PATH",
             help="Samples to run, as for `quantcal quantize`. Give others than those of the "
             "calibration.",
         ),
     ],
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="MODULE:CALLABLE",
-            show_default="none",
-            help="Your metric, called with a sample's number, its {input: array} and "
-            "{output: array}; it returns a number, or {name: number}. Means are shown.",
-        ),
-    ] = None,
+    metric: MetricOption = None,
     layers: Annotated[
         bool,
         typer.Option(
@@ -58,7 +53,11 @@ def evaluate(
     ] = False,
     sort: Annotated[
         Sort,
-        typer.Option("--sort", help="The order of layers: of the graph, or by size."),
+        typer.Option(
+            "--sort",
+            metavar="graph|loss|own",
+            help="The order of layers: of the graph, or by size.",
+        ),
     ] = Sort.GRAPH,
     min_sqnr: Annotated[
         float | None,
@@ -70,15 +69,13 @@ def evaluate(
         ),
     ] = None,
     max_drop: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--max-drop",
-            min=0,
-            max=100,
-            metavar="PERCENT",
+            metavar="SHARE",
             show_default="none",
             help="Exit with 3 if a metric's mean falls by more than this share of the float "
-            "model's. Without a metric, if more of the top-1 answers differ.",
+            "model's, such as 1%. Without a metric, if more of the top-1 answers differ.",
         ),
     ] = None,
     json_: JsonOption = False,
@@ -93,12 +90,22 @@ def evaluate(
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ --layers
       $ quantcal evaluate model.onnx model.int8.onnx --samples validation/ \\
-          --metric mytask:is_right --max-drop 1
+          --metric python:mytask:is_right --max-drop 1%
     """
+    from quantcal.onnx.evaluation import evaluate as evaluate_models
+
+    allowed = read_share(max_drop, "--max-drop")
     found = evaluate_models(
-        float_model, quantized, samples, metric=metric, layers=layers, progress=True
+        float_model,
+        quantized,
+        samples,
+        metric=metric,
+        layers=layers,
+        progress=not is_quiet(),
     )
-    failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
+    failed = found.check(
+        min_sqnr=min_sqnr, max_drop=None if allowed is None else 100 * allowed
+    )
     for message in found.warnings:
         say_warning(message)
     if json_:
@@ -113,6 +120,8 @@ def evaluate(
 
 
 def _print(found: Evaluation, sort: Sort) -> None:
+    from rich.text import Text
+
     out = stdout()
     facts = {"samples": str(found.samples), "outputs": str(len(found.outputs))}
     if found.layers:

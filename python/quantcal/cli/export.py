@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantcal.cli.errors import check_outputs
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import say_warning, stdout
 from quantcal.cli.output.facts import print_facts, warn_of_nothing
 from quantcal.cli.results import load_table
-from quantcal.exporters import tensorrt
-from quantcal.exporters.onnxruntime import METHODS, TENSORRT_FILES
-from quantcal.exporters.targets import TARGETS
-from quantcal.exporters.targets import export as export_table
-from quantcal.table import CalibrationTable
+from quantcal.exporters.known import ALGORITHM, METHODS, TEXTS, VERSION
+
+if TYPE_CHECKING:
+    from quantcal.table import CalibrationTable
+
 
 _INT8 = frozenset({"ncnn", "onnxruntime-tensorrt", "tensorrt"})
 """Targets whose files hold symmetric int8 scales only."""
 
-To = Enum("To", {name: name for name in TARGETS}, type=str)  # type: ignore[misc]
+To = Enum("To", {name: name for name in TEXTS}, type=str)  # type: ignore[misc]
 
 
 def export(
@@ -40,8 +41,9 @@ def export(
         To,
         typer.Option(
             "--to",
+            metavar="TARGET",
             help="The tool: "
-            + "; ".join(f"{name}: {target.text}" for name, target in TARGETS.items())
+            + "; ".join(f"{name}: {text}" for name, text in TEXTS.items())
             + ".",
         ),
     ],
@@ -50,7 +52,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             help="Where to write; a folder, which is made, for onnxruntime-tensorrt.",
         ),
     ],
@@ -69,7 +71,7 @@ def export(
             "--trt-version",
             metavar="N",
             min=1,
-            show_default=f"{tensorrt.VERSION}: TensorRT 10.14.1",
+            show_default=f"{VERSION}: TensorRT 10.14.1",
             help="tensorrt: the version that will read the cache; it ignores one of "
             "another version. 8501 is 8.5.1, 101401 is 10.14.1.",
         ),
@@ -78,7 +80,7 @@ def export(
         str | None,
         typer.Option(
             metavar="NAME",
-            show_default=tensorrt.ALGORITHM,
+            show_default=ALGORITHM,
             help="tensorrt: the calibrator that the builder is given, such as "
             "MinMaxCalibration.",
         ),
@@ -91,19 +93,24 @@ def export(
             help="ncnn: the ONNX model that was observed, for its layers and weights.",
         ),
     ] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write ranges for another tool.
 
-    A quantized ONNX model needs none of these files: `quantcal quantize` writes it.
-    TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
+    A quantized ONNX model needs none of these files: `quantcal quantize` writes
+    it. TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
     cache.
 
     Examples:
-      $ quantcal compute stats.qcal -o table.json --format int8
-      $ quantcal export table.json --to tensorrt -o calibration.cache --trt-version 8501
+      $ quantcal compute stats.qcal -o table.json --activation-type int8
+      $ quantcal export table.json --to tensorrt -o calibration.cache \\
+          --trt-version 8501
       $ quantcal export table.json --to ncnn -o model.table --model model.onnx
       $ quantcal export table.json --to csv -o ranges.csv
     """
+    from quantcal.exporters.onnxruntime import TENSORRT_FILES
+    from quantcal.exporters.targets import export as export_table
+
     loaded = load_table(table)
     folder = to.value == "onnxruntime-tensorrt"
     if folder:
@@ -123,12 +130,17 @@ def export(
     size = sum((output / name).stat().st_size for name in TENSORRT_FILES if folder)
     facts = {
         "written": f"{output} ({text.size(size or output.stat().st_size)})",
-        "for": TARGETS[to.value].text,
+        "for": TEXTS[to.value],
         done.unit: str(done.entries),
     }
     if done.skipped:
         facts["left out"] = _left_out(done.skipped)
-    print_facts(stdout(), facts)
+    if json_:
+        content = {"kind": "exported", "file": str(output), "to": to.value}
+        figures = {done.unit: done.entries, "skipped": dict(done.skipped)}
+        records.print_json({**content, **figures})
+    else:
+        print_facts(stdout(), facts)
     warn_of_nothing([n for n, r in loaded.report.items() if r.min is None])
 
 
@@ -147,5 +159,6 @@ def _warn_of_other_formats(table: CalibrationTable, target: str) -> None:
         were = "range was" if len(other) == 1 else "ranges were"
         say_warning(
             f"{len(other)} {were} not chosen for symmetric int8, which is all that {target} "
-            "has, so the larger end counts. `quantcal compute --format int8` chooses for it"
+            "has, so the larger end counts. `quantcal compute --activation-type int8` chooses "
+            "for it"
         )

@@ -92,7 +92,7 @@ def option_of(name: str, *, model: bool = True) -> Any:
     return typer.Option(
         flag.name,
         *([flag.short] if flag.short else []),
-        metavar=flag.metavar,
+        metavar=flag.metavar or "|".join(_words(name)) or None,
         rich_help_panel=flag.panel,
         show_default=flag.shown,
         help=f"{flag.help}{more}",
@@ -111,10 +111,18 @@ def _type(name: str, info: OptionInfo) -> Any:
     flag = flag_of(name)
     if flag.repeated:
         return list[str]
-    if words := info.choices or tuple(flag.words or ()):
+    if words := _words(name):
         title = "".join(map(str.title, name.split("_")))
         return Enum(title, {word: word for word in words}, type=str)
     return bool if "/" in flag.name else int
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Return the words that an option takes; empty where it takes others."""
+    flag = flag_of(name)
+    if flag.repeated:
+        return ()
+    return _KNOWN[name].choices or tuple(flag.words or ())
 
 
 def _values(name: str, raw: Any) -> Iterator[tuple[str, Any]]:

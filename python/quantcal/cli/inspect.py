@@ -8,19 +8,21 @@ from collections.abc import Callable
 from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantcal._core import CalibrationError
-from quantcal.calibrator import Calibrator
-from quantcal.cli.options import JsonOption
+from quantcal.cli.options import JsonOption, LimitOption
 from quantcal.cli.output import records, text, views
 from quantcal.cli.output.console import show, stdout
 from quantcal.cli.output.facts import warn_of_nonfinite
 from quantcal.cli.results import load_either
-from quantcal.table import CalibrationTable
-from quantcal.tensor_report import TensorReport
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.table import CalibrationTable
+    from quantcal.tensor_report import TensorReport
 
 
 class Sort(str, Enum):
@@ -54,20 +56,12 @@ def inspect(
         Sort,
         typer.Option(
             "--sort",
+            metavar="name|max|nonfinite|count",
             help="'max' puts the largest magnitude first, 'nonfinite' the most "
             "NaN and infinities, 'count' the most values.",
         ),
     ] = Sort.NAME,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            metavar="N",
-            show_default="all",
-            help="Only the first N tensors of that order.",
-        ),
-    ] = None,
+    limit: LimitOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show what is in a file: counts, extremes, percentiles, distributions.
@@ -81,6 +75,8 @@ def inspect(
       $ quantcal inspect stats.qcal --match '*attn*' --json
       $ quantcal inspect table.json
     """
+    from quantcal.table import CalibrationTable
+
     found = load_either(file)
     if isinstance(found, CalibrationTable):
         _show_table(file, found, match=match, sort=sort, limit=limit, json_=json_)

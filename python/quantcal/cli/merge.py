@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantcal._core import CalibrationError
 from quantcal._io.files import same_target
-from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import CommandError, check_outputs
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import say_warning, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.results import load_stats
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
 
 
 def merge(
@@ -31,10 +34,11 @@ def merge(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             help="Where to write the sum, none of the files; replaced when complete.",
         ),
     ],
+    json_: JsonOption = False,
 ) -> None:
     """Add the histograms of several files: shards of the data, runs, machines.
 
@@ -66,21 +70,25 @@ def merge(
     check_outputs([output], files)
     total.save(output)
     values = sum(total[name].count for name in total)
-    print_facts(
-        stdout(),
-        {
-            "written": f"{output} ({text.size(output.stat().st_size)})",
-            "files": str(len(files)),
-            "tensors": str(len(total)),
-            "values": text.amount(values),
-        },
-    )
+    figures = {"files": len(files), "tensors": len(total), "values": values}
+    if json_:
+        records.print_json({"kind": "merged", "file": str(output), **figures})
+    else:
+        print_facts(
+            stdout(),
+            {
+                "written": f"{output} ({text.size(output.stat().st_size)})",
+                "files": str(len(files)),
+                "tensors": str(len(total)),
+                "values": text.amount(values),
+            },
+        )
     several = [name for name, formats in total.formats.items() if len(formats) > 1]
     if several:
         were = "tensor was" if len(several) == 1 else "tensors were"
         say_warning(
             f"{len(several)} {were} observed for several formats "
-            f"({text.listed(several, 3)}); `quantcal compute` needs --format"
+            f"({text.listed(several, 3)}); `quantcal compute` needs --activation-type"
         )
     for name, differ in partial.items():
         say_warning(

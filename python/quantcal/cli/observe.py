@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quantcal.calibrator import Calibrator
-from quantcal.cli.checkpoints import keep_all, open_checkpoint
 from quantcal.cli.flags import Flags, flag_of, takes_flags
-from quantcal.cli.options import ModelArgument, ResumeOption, SamplesOption
-from quantcal.cli.output import text
+from quantcal.cli.options import JsonOption, ModelArgument, ResumeOption, SamplesOption
+from quantcal.cli.output import records, text
 from quantcal.cli.output.console import stdout
 from quantcal.cli.output.facts import print_facts, timing, warn_of_nonfinite
-from quantcal.onnx import FileCheck, QuantizeOptions, Samples, load_samples
-from quantcal.onnx import observe as observe_model
-from quantcal.onnx.result import peak_memory
+from quantcal.cli.parsing.common import is_quiet
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.onnx import Samples
+
 
 OBSERVE_FLAGS = (
     "target",
@@ -46,7 +47,7 @@ def observe(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             help="Where to write the histograms (.qcal); replaced when complete.",
         ),
     ],
@@ -71,6 +72,7 @@ def observe(
         ),
     ] = False,
     resume: ResumeOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Run the samples through a model once and save its histograms.
 
@@ -82,6 +84,11 @@ def observe(
       $ quantcal observe model.onnx -o stats.qcal --samples calibration/
       $ quantcal observe model.onnx -o stats.qcal --samples python:mydata:batches
     """
+    from quantcal.cli.checkpoints import keep_all, open_checkpoint
+    from quantcal.onnx import FileCheck, QuantizeOptions, load_samples
+    from quantcal.onnx import observe as observe_model
+    from quantcal.onnx.result import peak_memory
+
     if tensor and all_tensors:
         raise typer.BadParameter("Give --tensor or --all-tensors, not both.")
     files = FileCheck(model, [samples, resume])
@@ -96,7 +103,7 @@ def observe(
         tensors="all" if all_tensors else tensor or None,
         calibrator=earlier,
         checkpoint=checkpoint,
-        progress=True,
+        progress=not is_quiet(),
         options=QuantizeOptions(**flags.values()),
     )
     seconds = time.perf_counter() - started
@@ -117,8 +124,23 @@ def observe(
     peak = peak_memory()
     if peak is not None:
         facts["peak memory"] = text.size(peak)
-    print_facts(stdout(), facts)
-    warn_of_nonfinite(with_nonfinite(calibrator))
+    odd = with_nonfinite(calibrator)
+    if json_:
+        figures = {"samples": counted.read, "tensors": len(calibrator)}
+        records.print_json(
+            {
+                "kind": "observed",
+                "file": str(output),
+                **figures,
+                "values": sum(calibrator[name].count for name in calibrator),
+                "seconds": seconds,
+                "peak_memory": peak,
+                "nonfinite": odd,
+            }
+        )
+    else:
+        print_facts(stdout(), facts)
+    warn_of_nonfinite(odd)
 
 
 class Counted:

@@ -9,7 +9,7 @@ import typer
 
 from quantcal._core import CalibrationError
 from quantcal.cli.flags import flag_of, option_of
-from quantcal.cli.rules import wrong
+from quantcal.cli.rules import parse_rules, wrong
 from quantcal.formats import QuantFormat
 
 # Panels of --help.
@@ -34,7 +34,7 @@ SAMPLES_HELP = (
     "usual."
 )
 SamplesOption = Annotated[
-    str, typer.Option("--samples", metavar="PATH", help=SAMPLES_HELP)
+    str, typer.Option("--samples", "-i", metavar="PATH", help=SAMPLES_HELP)
 ]
 StrategyOption = Annotated[list[str] | None, option_of("strategy", model=False)]
 ResumeOption = Annotated[
@@ -50,10 +50,11 @@ ResumeOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--format",
-        metavar="NAME",
+        "--activation-type",
+        "-a",
+        metavar="FORMAT",
         show_default="what the model was observed for, else int8",
         rich_help_panel=RANGES,
         help="Format of the codes: int2 to int16 (symmetric unless --affine is given), "
@@ -79,9 +80,90 @@ PowerOfTwoOption = Annotated[
         help="Only scales that are powers of two, so that scaling is a shift.",
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON with all figures to stdout instead.")
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write the quantized model; replaced when it is complete and "
+        "checked.",
+    ),
 ]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        "-n",
+        min=1,
+        metavar="N",
+        show_default="all",
+        help="Show at most N rows.",
+    ),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        "-m",
+        metavar="python:MODULE:CALLABLE",
+        show_default="the loss of the outputs",
+        help="Your measure of quality, more is better. It is called with a sample's number, "
+        "its {input: array} and {output: array}, and returns a number. For `evaluate` it may "
+        "return {name: number} too.",
+    ),
+]
+MaxDropOption = Annotated[
+    str,
+    typer.Option(
+        "--max-drop",
+        metavar="SHARE",
+        help="The limit: the share of the float model's metric that may be lost, such as "
+        "1%. Without --metric, the largest loss of the outputs. The exit code is 3 if it is "
+        "broken.",
+    ),
+]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        show_default="none",
+        help="Stop the search after this time, such as 90s or 10m, with the best so far.",
+    ),
+]
+TimesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--times",
+        metavar="FILE",
+        show_default="none",
+        help="Times of nodes that `quantcal times` measured on the machine that deploys. "
+        "`tune` measures them here without it; `advise` names the nodes that integers do not "
+        "make faster.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", "-j", help="Print JSON with all figures instead.")
+]
+
+
+def one_format(given: list[str] | None) -> str | None:
+    """Return the format of a command on histograms, which takes one for all tensors.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there are several, or a rule for some tensors.
+    """
+    plain, rules = parse_rules(given, "--activation-type", "format")
+    if rules:
+        raise wrong(
+            f"{given and given[0]!r} is a rule, which only `quantcal quantize` and `observe` "
+            "take. Give one format for all tensors.",
+            "--activation-type",
+        )
+    return plain
 
 
 def check_format(
@@ -99,4 +181,4 @@ def check_format(
     try:
         QuantFormat.of(format, symmetric, power_of_two)
     except CalibrationError as error:
-        raise wrong(str(error), "--format") from error
+        raise wrong(str(error), "--activation-type") from error

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quantcal._io.files import write_text
-from quantcal.calibrator import Calibrator
-from quantcal.cli.checkpoints import keep_all, open_checkpoint, refuse
 from quantcal.cli.checks import (
     calibrator_for,
     check_outputs,
@@ -19,16 +17,27 @@ from quantcal.cli.checks import (
     config_beside,
     naming,
 )
+from quantcal.cli.costs import measured_cost, warn_of_slow_integers
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import KEEP, SAMPLES_HELP, ModelArgument, ResumeOption
+from quantcal.cli.options import (
+    KEEP,
+    SAMPLES_HELP,
+    JsonOption,
+    ModelArgument,
+    OutputOption,
+    ResumeOption,
+)
 from quantcal.cli.output.facts import warn_of_unused_rules
-from quantcal.cli.output.summary import print_result, print_written
+from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.results import load_either
-from quantcal.onnx import Checkpoint, FileCheck, QuantizeOptions, read_config, write
-from quantcal.onnx import quantize as quantize_model
 from quantcal.strategies import Policy
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.onnx import Checkpoint, QuantizeOptions, QuantizeResult, WriteResult
+    from quantcal.table import CalibrationTable
+
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -46,20 +55,11 @@ _SETTINGS = ("mantissa_bits", "on_nonfinite")  # those of histograms
 # Only when samples run.
 _OF_SAMPLES = (*_SETTINGS, "observer", "max_memory", "check_stability")
 
-OutputOption = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="Where to write the quantized model; replaced when it is complete and "
-        "checked.",
-    ),
-]
 OptionalSamplesOption = Annotated[
     str | None,
     typer.Option(
         "--samples",
+        "-i",
         metavar="PATH",
         show_default="needed without --from, unless activations stay in float",
         help=SAMPLES_HELP,
@@ -82,6 +82,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        "-c",
         metavar="FILE",
         show_default="none",
         help="Take the options from this TOML file, such as a run writes beside its "
@@ -103,7 +104,7 @@ SaveStatsOption = Annotated[
     typer.Option(
         "--save-stats",
         metavar="FILE",
-        show_default="not kept",
+        show_default="none",
         rich_help_panel=KEEP,
         help="Keep the histograms too (.qcal), to try other strategies later.",
     ),
@@ -113,9 +114,18 @@ SaveTableOption = Annotated[
     typer.Option(
         "--save-table",
         metavar="FILE",
-        show_default="not kept",
+        show_default="none",
         rich_help_panel=KEEP,
         help="Keep the ranges and their report too (.json).",
+    ),
+]
+
+LatencyOption = Annotated[
+    bool,
+    typer.Option(
+        "--latency/--no-latency",
+        help="Time the float and the quantized model in turns on this machine, for about two "
+        "seconds.",
     ),
 ]
 
@@ -133,6 +143,8 @@ def quantize(
     save_config: SaveConfigOption = True,
     save_stats: SaveStatsOption = None,
     save_table: SaveTableOption = None,
+    latency: LatencyOption = True,
+    json_: JsonOption = False,
 ) -> None:
     """Quantize an ONNX model with the ranges that its samples show.
 
@@ -153,6 +165,10 @@ def quantize(
       $ quantcal quantize model.onnx -o model.p99.onnx --from stats.qcal \\
           -s percentile_99.99
     """
+    from quantcal.cli.checkpoints import open_checkpoint
+    from quantcal.onnx import FileCheck, QuantizeOptions, read_config
+    from quantcal.table import CalibrationTable
+
     filed: dict[str, Any] = read_config(config) if config else {}
     given = flags.values()
     values = filed | given
@@ -166,6 +182,11 @@ def quantize(
     files = FileCheck(model, [samples, from_, config, resume], strategies)
     check = partial(check_outputs, files, output, (save_stats, save_table, beside))
     check()
+    report = partial(
+        _report, model, samples, options, source=from_, latency=latency, json_=json_
+    )
+    if latency:
+        warn_of_slow_integers(options)
     Policy.of(options.strategy)  # an unknown name is refused before the samples run
     checkpoint: Checkpoint | None = None
     earlier: Calibrator | None = None
@@ -175,7 +196,8 @@ def quantize(
         if isinstance(known, CalibrationTable):
             _refuse_choosing(flags, options, save_table)
             with of_file:
-                _write_table(model, output, from_, known, options, beside)
+                done, kept = _write_table(model, output, known, options, beside)
+            report(done, kept)
             return
         earlier = known
     else:
@@ -185,16 +207,52 @@ def quantize(
     calibrator = calibrator_for(
         earlier, from_ or resume, configured, complete=from_ is not None
     )
+    with of_file:
+        result, kept = _quantize(
+            model,
+            output,
+            samples,
+            values,
+            calibrator,
+            checkpoint,
+            check,
+            made,
+            save_table,
+        )
+    if beside is not None and result.config is not None:
+        result.save_config(beside)
+        kept.insert(0, beside)
+    warn_of_unused_rules(result.table)
+    report(result, kept)
+
+
+def _quantize(
+    model: Path,
+    output: Path,
+    samples: str | None,
+    values: Mapping[str, Any],
+    calibrator: Calibrator,
+    checkpoint: Checkpoint | None,
+    check: Callable[[], None],
+    made: Mapping[str, Path | None],
+    save_table: Path | None,
+) -> tuple[QuantizeResult, list[Path]]:
+    """Quantize a model, and keep its histograms and ranges; return these files too."""
+    from quantcal.cli.checkpoints import keep_all
+    from quantcal.onnx import QuantizeOptions
+    from quantcal.onnx import quantize as quantize_model
+
+    save_stats = made["--save-stats"]
     try:
-        with of_file:
-            result = quantize_model(
-                model,
-                output,
-                samples,
-                calibrator=calibrator,
-                checkpoint=checkpoint,
-                options=QuantizeOptions(**values),
-            )
+        result = quantize_model(
+            model,
+            output,
+            samples,
+            calibrator=calibrator,
+            checkpoint=checkpoint,
+            progress=not is_quiet(),
+            options=QuantizeOptions(**values),
+        )
         check()  # files may have changed while the samples ran
         if save_stats is not None and len(calibrator):
             calibrator.save(save_stats)
@@ -205,29 +263,53 @@ def quantize(
         checkpoint.remove()
     if save_table is not None:
         result.table.save(save_table)
-    written = beside if result.config is not None else None
-    if written is not None:
-        result.save_config(written)
-    kept = [path for path in (written, save_stats, save_table) if path]
-    warn_of_unused_rules(result.table)
-    print_result(result, model, source=from_, kept=kept)
+    return result, [path for path in (save_stats, save_table) if path]
+
+
+def _report(
+    model: Path,
+    samples: str | None,
+    options: QuantizeOptions,
+    done: QuantizeResult | WriteResult,
+    kept: Sequence[Path],
+    *,
+    source: Path | None,
+    latency: bool,
+    json_: bool,
+) -> None:
+    """Measure what the written model costs, and print all."""
+    from quantcal.cli.output.result_json import print_quantized
+    from quantcal.cli.output.summary import print_result, print_written
+    from quantcal.onnx import QuantizeResult
+
+    if is_quiet() and not json_:
+        return
+    cost = measured_cost(model, done.output, samples, options, latency=latency)
+    if json_:
+        print_quantized(done, cost, kept)
+    elif isinstance(done, QuantizeResult):
+        print_result(done, model, source=source, kept=kept, cost=cost)
+    else:
+        assert source is not None
+        print_written(done, model, source, kept=kept, cost=cost)
 
 
 def _write_table(
     model: Path,
     output: Path,
-    source: Path,
     table: CalibrationTable,
     options: QuantizeOptions,
     beside: Path | None,
-) -> None:
-    """Write a model with the ranges of a table, and its options."""
+) -> tuple[WriteResult, list[Path]]:
+    """Write a model with the ranges of a table, and its options; return the files too."""
+    from quantcal.onnx import write
+
     written = write(model, output, table, options=options)
     kept = []
     if beside is not None and written.config is not None:
         write_text(beside, written.config)
         kept.append(beside)
-    print_written(written, model, source, kept=kept)
+    return written, kept
 
 
 def _refuse_unused(
@@ -240,6 +322,8 @@ def _refuse_unused(
 
     `made` are flags of what only a run makes, `others` those of sources and of ranges.
     """
+    from quantcal.cli.checkpoints import refuse
+
     observing = {**flags.raw(*_OF_SAMPLES), **made}
     if options.activation_type == "none":
         unused = {**others, **observing, **flags.raw("strategy")}
@@ -252,6 +336,8 @@ def _refuse_choosing(
     flags: Flags, options: QuantizeOptions, save_table: Path | None
 ) -> None:
     """Refuse what the ranges of a table cannot decide."""
+    from quantcal.cli.checkpoints import refuse
+
     choosing = flags.raw("strategy", "activation_type")
     choosing["--save-table"] = save_table
     refuse(choosing, "the table in --from has its ranges; give histograms")

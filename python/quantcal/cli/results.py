@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantcal._load import load
-from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import CommandError
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.table import CalibrationTable
 
 
 def load_either(file: Path) -> Calibrator | CalibrationTable:
@@ -20,6 +22,9 @@ def load_either(file: Path) -> Calibrator | CalibrationTable:
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    from quantcal._load import load
+    from quantcal.table import CalibrationTable
+
     _refuse_model(file)
     return CalibrationTable.load(file) if _is_table(file) else load(file)
 
@@ -34,6 +39,8 @@ def load_stats(file: Path) -> Calibrator:
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    from quantcal._load import load
+
     _refuse_model(file)
     if _is_table(file):
         raise CommandError(
@@ -53,6 +60,8 @@ def load_table(file: Path) -> CalibrationTable:
     CalibrationError
         If it is neither, or cannot be read; names the file.
     """
+    from quantcal.table import CalibrationTable
+
     _refuse_model(file)
     if _begins_with(file, b"QCAL"):
         raise CommandError(

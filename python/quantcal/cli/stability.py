@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from quantcal._io.files import same_target
+from quantcal._settings import STABLE
 from quantcal.cli.errors import CommandError
 from quantcal.cli.options import (
     FormatOption,
     JsonOption,
+    LimitOption,
     StrategyOption,
     check_format,
+    one_format,
 )
 from quantcal.cli.output import records
 from quantcal.cli.output.console import saying_warnings, show, stdout
@@ -21,8 +24,6 @@ from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.results import load_stats
 from quantcal.cli.rules import parse_strategy
-from quantcal.report import columns
-from quantcal.stability import TOLERANCE, check_stability
 
 
 def stability(
@@ -38,7 +39,7 @@ def stability(
     ],
     *,
     strategy: StrategyOption = None,
-    format_: FormatOption = None,
+    activation_type: FormatOption = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -47,11 +48,8 @@ def stability(
             metavar="SHARE",
             help="Name the tensors whose ranges differ by more than this share.",
         ),
-    ] = TOLERANCE,
-    limit: Annotated[
-        int,
-        typer.Option("--limit", min=1, metavar="N", help="Number of tensors to show."),
-    ] = 10,
+    ] = STABLE,
+    limit: LimitOption = 10,
     json_: JsonOption = False,
 ) -> None:
     """Check whether the samples suffice: how far two halves of them agree.
@@ -64,15 +62,19 @@ def stability(
       $ quantcal stability shard-1.qcal shard-2.qcal
       $ quantcal stability shard-1.qcal shard-2.qcal -s minmax --tolerance 0.05
     """
+    from quantcal.report import columns
+    from quantcal.stability import check_stability
+
     if same_target(first, second):
         raise CommandError(
             f"{first} is given twice. Give the histograms of two halves."
         )
-    check_format(format_)
+    format_name = one_format(activation_type)
+    check_format(format_name)
     halves = load_stats(first), load_stats(second)
     rules = parse_strategy(strategy)
     with saying_warnings():
-        found = check_stability(*halves, rules, format=format_)
+        found = check_stability(*halves, rules, format=format_name)
     if json_:
         records.print_tensors("stability", None, records.of_stability(found))
         return

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from quantcal.calibrator import Calibrator
 from quantcal.cli.errors import check_outputs
 from quantcal.cli.options import check_format
 from quantcal.cli.results import load_stats
+
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+
 
 _Result = TypeVar("_Result")
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from quantcal.cli.options import JsonOption, ModelArgument
+from quantcal.cli.options import JsonOption, LimitOption, ModelArgument
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.tables import Column, tensor_table
-from quantcal.onnx import FileCheck, NodeTime, NodeTimes, measure_times
+from quantcal.cli.parsing.common import is_quiet
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantcal.onnx import NodeTime, NodeTimes
 
 
 def times(
@@ -28,6 +32,7 @@ def times(
         str,
         typer.Option(
             "--samples",
+            "-i",
             metavar="PATH",
             help="Samples to run, as for `quantcal quantize`. Their shapes decide the times.",
         ),
@@ -37,7 +42,7 @@ def times(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            metavar="PATH",
             show_default="none",
             help="Write the times to FILE (.json), to choose nodes on another machine.",
         ),
@@ -63,22 +68,13 @@ def times(
             help="Threads of a run; 0 is onnxruntime's choice, one for each core.",
         ),
     ] = 0,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            metavar="N",
-            show_default="all",
-            help="Show only the first and the last N nodes.",
-        ),
-    ] = None,
+    limit: LimitOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure what integers gain at each node on this machine.
 
-    Both models run in turns, as an application runs them. The table has the nodes that are
-    quantized, the largest gain first. Times of a node include its conversions.
+    Both models run in turns, as an application runs them. The table has the nodes
+    that are quantized, the largest gain first. Times of a node include its conversions.
     Run it on an idle machine of the kind that deploys the model.
 
     Examples:
@@ -86,6 +82,8 @@ def times(
       $ quantcal times model.onnx model.int8.onnx --samples calibration/ \\
           -o times.json --threads 1
     """
+    from quantcal.onnx import FileCheck, measure_times
+
     checks = [FileCheck(float_model, [samples]), FileCheck(quantized)]
     for check in checks if output is not None else ():
         check.check(output)  # type: ignore[arg-type]
@@ -96,7 +94,7 @@ def times(
         rounds=rounds,
         max_samples=max_samples,
         threads=threads,
-        progress=True,
+        progress=not is_quiet(),
     )
     if output is not None:
         for check in checks:
@@ -116,8 +114,9 @@ def _print(
     rows = [(name, node) for name, node in found.nodes.items() if node.quantized]
     rows.sort(key=lambda row: -row[1].gain_ms)
     shown = rows
-    if limit is not None and len(rows) > 2 * limit:
-        shown = [*rows[:limit], *rows[-limit:]]
+    if limit is not None and len(rows) > limit:
+        # The largest gains, and the losses at the other end.
+        shown = [*rows[: (limit + 1) // 2], *rows[len(rows) - limit // 2 :]]
     machine = found.machine
     threads = f"{machine.threads} of " if machine.threads else ""
     facts = {

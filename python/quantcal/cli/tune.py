@@ -8,16 +8,23 @@ from typing import Annotated
 
 import typer
 
-from quantcal.cli.advise import MetricOption, TimeOption
-from quantcal.cli.durations import parse_seconds
 from quantcal.cli.flags import Flags, takes_flags
 from quantcal.cli.observe import OBSERVE_FLAGS
-from quantcal.cli.options import KEEP, JsonOption, ModelArgument, SamplesOption
+from quantcal.cli.options import (
+    KEEP,
+    JsonOption,
+    MaxDropOption,
+    MetricOption,
+    ModelArgument,
+    OutputOption,
+    SamplesOption,
+    TimeLimitOption,
+    TimesOption,
+)
 from quantcal.cli.output.console import show_text, stdout
-from quantcal.cli.quantize import OutputOption
-from quantcal.onnx import FileCheck, QuantizeOptions
-from quantcal.onnx import tune as tune_model
-from quantcal.report.pareto import check_picture, save_pareto
+from quantcal.cli.parsing.common import is_quiet
+from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
+from quantcal.cli.quantities import parse_seconds, read_share
 
 _FLAGS = (
     *OBSERVE_FLAGS,
@@ -29,8 +36,6 @@ _FLAGS = (
     "reduce_range",
     "cpu",
 )
-BROKEN = 3
-"""The exit code when the model does not keep the promise."""
 
 
 @takes_flags(*_FLAGS)
@@ -39,30 +44,14 @@ def tune(
     *,
     output: OutputOption,
     samples: SamplesOption,
-    max_drop: Annotated[
-        str,
-        typer.Option(
-            "--max-drop",
-            metavar="SHARE",
-            help="The promise: the largest loss of the outputs, or with --metric the share "
-            "of the float model's mean that may be lost.",
-        ),
-    ] = "1%",
+    max_drop: MaxDropOption = "1%",
     metric: MetricOption = None,
-    time: TimeOption = None,
-    times: Annotated[
+    time_limit: TimeLimitOption = None,
+    times: TimesOption = None,
+    plot: Annotated[
         Path | None,
         typer.Option(
-            "--times",
-            metavar="FILE",
-            show_default="measured here",
-            help="Times of nodes that `quantcal times` measured on the machine that deploys.",
-        ),
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            "--picture",
+            "--plot",
             metavar="FILE",
             show_default="none",
             rich_help_panel=KEEP,
@@ -82,29 +71,34 @@ def tune(
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/
       $ quantcal tune model.onnx -o model.int8.onnx --samples calibration/ \\
           --max-drop 0.5% --metric python:mytask:is_right \\
-          --time 10m --picture tried.png
+          --time-limit 10m --plot tried.png
     """
+    from quantcal.onnx import FileCheck, QuantizeOptions
+    from quantcal.onnx import tune as tune_model
+    from quantcal.report.pareto import check_picture, save_pareto
+
     options = QuantizeOptions(**flags.values())
     files = FileCheck(model, [samples, times])
     files.check(output)
-    if picture is not None:
-        files.check(picture)
-        check_picture(picture)
+    if plot is not None:
+        files.check(plot)
+        check_picture(plot)
     result = tune_model(
         model,
         output,
         samples,
-        max_drop=max_drop,
+        max_drop=read_share(max_drop, "--max-drop") or 0.0,
         metric=metric,
         times=times,
-        time_limit=parse_seconds(time, "--time"),
+        time_limit=parse_seconds(time_limit, "--time-limit"),
+        progress=not is_quiet(),
         options=options,
     )
-    if picture is not None:
-        save_pareto(result.plot(), picture)
+    if plot is not None:
+        save_pareto(result.plot(), plot)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     else:
         show_text(stdout(), result.summary())
     if not result.kept:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(LIMIT_BROKEN)

@@ -6,8 +6,13 @@ quantized ONNX model use `quantcal.onnx.write`, which needs no such file.
 
 from __future__ import annotations
 
-from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
-from quantcal.exporters.targets import TARGETS, ExportResult, export
+from typing import TYPE_CHECKING
+
+from quantcal._process.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
+    from quantcal.exporters.targets import TARGETS, ExportResult, export
 
 __all__ = [
     "TARGETS",
@@ -18,6 +23,13 @@ __all__ = [
     "plain",
     "tensorrt",
 ]
+
+
+__getattr__ = lazy_names(
+    __name__,
+    {"targets": ["TARGETS", "ExportResult", "export"]},
+    ["ncnn", "onnxruntime", "plain", "tensorrt"],
+)
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,7 @@ from quantcal._io.temporary import TemporaryFolder, working
 from quantcal._names import check_name
 from quantcal._table_file import LARGEST
 from quantcal._text import shown
+from quantcal.exporters.known import METHODS
 from quantcal.exporters.tensorrt import largest
 from quantcal.formats import QuantFormat
 from quantcal.params import QuantParams
@@ -27,9 +28,6 @@ from quantcal.table import CalibrationTable
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
-
-METHODS = ("MinMax", "Entropy", "Percentile", "Distribution")
-"""The names in onnxruntime's `CalibrationMethod`."""
 
 TENSORRT_FILES = ("calibration.json", "calibration.flatbuffers", "calibration.cache")
 """The files of the TensorRT provider's table; the provider reads the second."""

@@ -11,6 +11,7 @@ from quantcal import _core
 from quantcal._io.files import check_target
 from quantcal._text import shown
 from quantcal.exporters import ncnn, onnxruntime, plain, tensorrt
+from quantcal.exporters.known import TEXTS
 from quantcal.onnx.files import RunFiles
 from quantcal.onnx.graphs import table_coverage
 from quantcal.params import QuantParams
@@ -92,25 +93,17 @@ def _write_ncnn(
     return ExportResult(written, "layers", skipped)
 
 
+_WRITERS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "onnxruntime": (onnxruntime.write_cache, ("method",)),
+    "onnxruntime-tensorrt": (onnxruntime.write_tensorrt_table, ()),
+    "tensorrt": (tensorrt.write_cache, ("version", "algorithm")),
+    "ncnn": (_write_ncnn, ("model",)),
+    "csv": (plain.write_csv, ()),
+    "json": (plain.write_json, ()),
+}
+
 TARGETS: Mapping[str, Target] = {
-    "onnxruntime": Target(
-        onnxruntime.write_cache,
-        ("method",),
-        "JSON cache of quantize_static(calibration_cache_path=...)",
-    ),
-    "onnxruntime-tensorrt": Target(
-        onnxruntime.write_tensorrt_table,
-        (),
-        "folder for ONNX Runtime's TensorRT provider",
-    ),
-    "tensorrt": Target(
-        tensorrt.write_cache,
-        ("version", "algorithm"),
-        "calibration cache of TensorRT up to 10",
-    ),
-    "ncnn": Target(_write_ncnn, ("model",), "table of ncnn2int8"),
-    "csv": Target(plain.write_csv, (), "one line per tensor"),
-    "json": Target(plain.write_json, (), "one object per tensor"),
+    name: Target(*_WRITERS[name], text) for name, text in TEXTS.items()
 }
 """The targets by the names that `--to` takes."""
 

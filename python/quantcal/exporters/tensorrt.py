@@ -16,23 +16,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from quantcal import _core
 from quantcal._io.files import read_bytes, write_text
 from quantcal._names import check_name
+from quantcal.exporters.known import ALGORITHM, VERSION
 from quantcal.params import QuantParams
 from quantcal.table import CalibrationTable
 
 __all__ = ["Cache", "read_cache", "write_cache"]
 
-VERSION: Final = 101401
-"""TensorRT 10.14.1, as major · 10000 + minor · 100 + patch; 8.5.1 and older as 8501."""
-
-ALGORITHM: Final = "EntropyCalibration2"
-"""The calibrator class of most builders; the scales do not depend on it."""
 
 _HEADER = re.compile(r"TRT-(\d{1,9})-([A-Za-z0-9_]{1,64})")
 _LARGEST = float(np.finfo(np.float32).max)

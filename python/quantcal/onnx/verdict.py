@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from quantcal._core import CalibrationError
 from quantcal._text import decibels, share
 from quantcal.onnx.layer_error import LayerError
+from quantcal.onnx.loss_verdict import LARGE_LOSS, SMALL_LOSS
 from quantcal.onnx.output_error import OutputError
 
 GOOD_DB = 20.0
@@ -23,11 +24,6 @@ GOOD_SHARE = 0.99
 
 WRONG_SHARE = 0.9
 """Below this agreement, more than every tenth answer is another one."""
-
-SMALL_LOSS = 0.01
-LARGE_LOSS = 0.1
-"""The two limits in dB as squared error over variance. Layers are judged by it: a large mean
-that a later normalization removes hides errors from the SQNR."""
 
 JUMP = 10.0
 """A layer whose loss is this many times that of all layers it reads is named."""

@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._plain_values import as_real
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_real
 
 _MAX = sys.float_info.max
 

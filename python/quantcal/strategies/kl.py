@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._plain_values import as_flag, as_whole
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_flag, as_whole
 
 _MAX_BINS = 1 << 24
 _MAX_LEVELS = 1 << 64  # the number of float64 values

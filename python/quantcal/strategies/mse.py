@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantcal import _core
+from quantcal._plain_values import as_flag, as_real
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_flag, as_real
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from quantcal import _core
+from quantcal._plain_values import as_flag, as_real
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_flag, as_real
 
 Tails = Literal["split", "each"]
 

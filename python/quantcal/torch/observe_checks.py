@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from quantcal._core import CalibrationError
+from quantcal._plain_values import as_whole
 from quantcal._text import shown
 from quantcal.calibrator import Calibrator
-from quantcal.strategies.checks import as_whole
 
 
 def check_axis(option: str, value: object) -> int | None:

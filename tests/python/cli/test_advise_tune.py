@@ -13,7 +13,7 @@ import typer
 import planted_models as planted
 import quantcal as qc
 from cli_runs import call, save_model
-from quantcal.cli.durations import parse_seconds
+from quantcal.cli.quantities import parse_seconds
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_advised_options_serve_quantize(
 
 def test_advice_as_json(files: tuple[Path, Path]) -> None:
     model, data = files
-    options = ["--keep-float", 1, "--time", "10m", "--json"]
+    options = ["--keep-float", 1, "--time-limit", "10m", "--json"]
     done = call("advise", model, "--samples", data, *options)
     found = json.loads(done.out)
     assert found["exclude"] == ["layer3"]
@@ -80,7 +80,7 @@ def test_no_input_is_replaced(files: tuple[Path, Path]) -> None:
     before = model.read_bytes()
     done = call("advise", model, "--samples", data, "-o", model)
     assert f"The output {model} is " in done.error_text()
-    for flag in ("-o", "--picture"):
+    for flag in ("-o", "--plot"):
         rest = [] if flag == "-o" else ["-o", model.with_name("t.onnx")]
         done = call("tune", model, "--samples", data, flag, model, *rest)
         assert f"The output {model} is " in done.error_text()
@@ -92,7 +92,7 @@ def test_tune_keeps_a_promise(files: tuple[Path, Path], tmp_path: Path) -> None:
     made, times = tmp_path / "t.onnx", tmp_path / "times.json"
     picture = tmp_path / "tried.png"
     planted.times(onnx.load(model)).save(times)
-    options = ["-s", "mse", "--max-drop", "5%", "--times", times, "--picture", picture]
+    options = ["-s", "mse", "--max-drop", "5%", "--times", times, "--plot", picture]
     done = call("tune", model, "-o", made, "--samples", data, *options)
     assert done.code == 0
     assert done.facts["promise"].startswith("kept: drop ")
@@ -107,7 +107,7 @@ def test_a_broken_promise_is_exit_code_3(
 ) -> None:
     model, data = files
     made = tmp_path / "t.onnx"
-    options = ["--samples", data, "--max-drop", "0", "--time", "0s", "--json"]
+    options = ["--samples", data, "--max-drop", "0", "--time-limit", "0s", "--json"]
     done = call("tune", model, "-o", made, *options)
     assert done.code == 3
     found = json.loads(done.out)
@@ -120,7 +120,7 @@ def test_a_picture_of_no_kind_is_refused_before_the_work(
 ) -> None:
     model, data = files
     made, picture = tmp_path / "t.onnx", tmp_path / "tried.xyz"
-    done = call("tune", model, "-o", made, "--samples", data, "--picture", picture)
+    done = call("tune", model, "-o", made, "--samples", data, "--plot", picture)
     assert 'a picture cannot end in ".xyz"' in done.error_text()
     assert not made.exists()
 
@@ -130,10 +130,10 @@ def test_a_picture_of_no_kind_is_refused_before_the_work(
     [(None, None), ("90", 90), ("1.5s", 1.5), ("10m", 600), (" 2h ", 7200), ("0", 0)],
 )
 def test_durations(text: str | None, seconds: float | None) -> None:
-    assert parse_seconds(text, "--time") == seconds
+    assert parse_seconds(text, "--time-limit") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1d", "m", "1 m", "1e3", "nan", "1.s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no duration"):
-        parse_seconds(text, "--time")
+        parse_seconds(text, "--time-limit")

@@ -30,7 +30,7 @@ def column(out: str, heading: str) -> list[str]:
 
 
 def test_the_summary_comes_first_then_the_worst_tensors(stats: Path) -> None:
-    done = call("compare", stats, "--format", "uint8", "--limit", 3)
+    done = call("compare", stats, "--activation-type", "uint8", "--limit", 3)
     assert done.code == 0
     assert done.facts["format"] == "uint8 (affine)"
     assert done.facts["tensors"] == "10"
@@ -81,7 +81,15 @@ def test_sorting_puts_the_best_first(stats: Path, key: str, tensor: str | None) 
 
 def test_json_has_every_row_and_the_summary(stats: Path) -> None:
     done = call(
-        "compare", stats, "--json", "-s", "mse", "-s", "minmax", "--format", "int4"
+        "compare",
+        stats,
+        "--json",
+        "-s",
+        "mse",
+        "-s",
+        "minmax",
+        "--activation-type",
+        "int4",
     )
     content = json.loads(done.out)
     assert content["kind"] == "comparison"

@@ -215,21 +215,21 @@ def test_an_empty_calibrator_is_shown_and_computes_nothing(tmp_path: Path) -> No
     ("arguments", "strategy", "options"),
     [
         ([], "mse", {"format": "int8"}),
-        (["-s", "kl", "--format", "uint8"], "kl", {"format": "uint8"}),
+        (["-s", "kl", "--activation-type", "uint8"], "kl", {"format": "uint8"}),
         (["-s", "minmax", "--affine"], "minmax", {"symmetric": False}),
         (
-            ["-s", "percentile_99.9", "--format", "uint8", "--symmetric"],
+            ["-s", "percentile_99.9", "--activation-type", "uint8", "--symmetric"],
             "percentile_99.9",
             {"format": "uint8", "symmetric": True},
         ),
-        (["--format", "int4"], "mse", {"format": "int4"}),
+        (["--activation-type", "int4"], "mse", {"format": "int4"}),
         (
-            ["--format", "float8_e4m3fn", "--power-of-two", "-s", "entropy"],
+            ["--activation-type", "float8_e4m3fn", "--power-of-two", "-s", "entropy"],
             "entropy",
             {"format": "float8_e4m3fn", "power_of_two": True},
         ),
         (["-s", "percentile_adaptive"], "percentile_adaptive", {}),
-        (["-s", "aciq", "--format", "uint4"], "aciq", {"format": "uint4"}),
+        (["-s", "aciq", "--activation-type", "uint4"], "aciq", {"format": "uint4"}),
         (["-s", "hybrid"], "hybrid", {}),
         (
             ["-s", "*logits*=softmax", "-s", "mse"],
@@ -268,15 +268,15 @@ def test_an_unknown_format_is_told_with_those_that_exist(tmp_path: Path) -> None
         (["int17"], 'Format "int17" is not known. Known formats: int2 to int16'),
         (["float8_e4m3fn", "--affine"], "float8_e4m3fn has no zero point"),
     ):
-        done = call("compute", stats, "-o", table, "--format", *arguments)
+        done = call("compute", stats, "-o", table, "--activation-type", *arguments)
         assert done.code == 2
-        assert f"Invalid value for '--format': {message}" in unboxed(done.err)
+        assert f"Invalid value for '--activation-type': {message}" in unboxed(done.err)
     assert not table.exists()
 
 
 def test_power_of_two_scales_are_written(tmp_path: Path) -> None:
     stats, written = save_stats(tmp_path), tmp_path / "table.json"
-    arguments = ["--format", "int4", "--power-of-two"]
+    arguments = ["--activation-type", "int4", "--power-of-two"]
     assert call("compute", stats, "-o", written, *arguments).code == 0
     table = qc.CalibrationTable.load(written)
     assert {math.frexp(p.scale)[0] for p in table.values()} == {0.5}

@@ -104,7 +104,7 @@ def test_compute_says_the_formats_it_chose(tmp_path: Path) -> None:
     assert done.facts["format"] == "uint16 (affine), uint8 (affine)"
     done = call("compare", stats, "-s", "mse")
     assert done.facts["format"] == "uint16 (affine) and uint8 (affine)"
-    done = call("compute", stats, "-o", table, "--format", "int8")
+    done = call("compute", stats, "-o", table, "--activation-type", "int8")
     assert done.facts["format"] == "int8 (symmetric)"
 
 
@@ -119,16 +119,16 @@ def test_quantizing_from_another_targets_files_says_which_option_to_give(
         message = call("quantize", model, "--from", source, "-o", out).error_text()
         assert "--target tensorrt" in message
     assert call("observe", model, "-o", stats, "--samples", data).code == 0
-    assert call("compute", stats, "-o", table, "--format", "int8").code == 0
+    assert call("compute", stats, "-o", table, "--activation-type", "int8").code == 0
     message = call("quantize", model, "--from", table, "-o", out).error_text()
-    assert "quantcal compute --format uint8" in message
+    assert "quantcal compute --activation-type uint8" in message
     message = call("quantize", model, "--from", table, "-o", out, *TENSORRT)
     assert message.code == 0  # symmetric ranges of all that TensorRT rounds
     assert call("compute", stats, "-o", table).code == 0
     message = call(
         "quantize", model, "--from", table, "-o", out, *TENSORRT
     ).error_text()
-    assert "quantcal compute --format int8" in message
+    assert "quantcal compute --activation-type int8" in message
 
 
 def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_histograms_of_two_formats_ask_for_one(tmp_path: Path) -> None:
     table = tmp_path / "t.json"
     message = call("compute", both, "-o", table).error_text()
     assert "was observed for int8 and for uint8" in message
-    assert "--format" in message
+    assert "--activation-type" in message
     assert not table.exists()
-    assert call("compute", both, "-o", table, "--format", "uint8").code == 0
+    assert call("compute", both, "-o", table, "--activation-type", "uint8").code == 0
 
 
 def test_what_stability_cannot_tell_is_said_in_one_line(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) ->
     for given, message in (
         ([], "3 ranges were not chosen for symmetric int8"),
         (
-            ["--format", "int8"],
+            ["--activation-type", "int8"],
             "",
         ),
     ):

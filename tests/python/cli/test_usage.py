@@ -151,30 +151,33 @@ def test_rules_for_nodes_are_explained_where_there_is_a_model(
     ("arguments", "words"),
     [
         (
-            ["compute", "s", "--activation-type", "int8"],
-            "takes the format by --format.",
+            ["compute", "s", "--format", "int8"],
+            "No such option: --format. It is --activation-type here.",
         ),
         (
-            ["compare", "s", "--activation-type", "int8"],
-            "takes the format by --format.",
+            ["compare", "s", "--format", "int8"],
+            "It is --activation-type here.",
         ),
-        (["stability", "a", "b", "--activation-type", "u"], "the format by --format."),
+        (["stability", "a", "b", "--format", "u"], "It is --activation-type here."),
         (
             ["quantize", "m", "--format", "int8"],
-            "takes the format by --activation-type.",
+            "It is --activation-type here.",
         ),
         (
             ["observe", "m", "--format", "int8"],
-            "takes the format by --activation-type.",
+            "It is --activation-type here.",
         ),
         (
             ["inspect", "s", "--activation-type", "u"],
             "No such option: --activation-type",
         ),
-        (["quantize", "m", "--target", "zz"], "'--target': 'zz' is not one of 'onnxr"),
-        (["inspect", "s", "--sort", "zz"], "'--sort': 'zz' is not one of"),
-        (["export", "t", "--to", "zz"], "'--to': 'zz' is not one of"),
-        (["observe", "m", "--observer", "z"], "'--observer': 'z' is not one of 'auto'"),
+        (
+            ["quantize", "m", "--target", "zz"],
+            "'zz' is not one of 'onnxruntime', 'tensorrt'",
+        ),
+        (["inspect", "s", "--sort", "zz"], "'zz' is not one of 'name', 'max'"),
+        (["export", "t", "--to", "zz"], "'zz' is not one of 'onnxruntime'"),
+        (["observe", "m", "--observer", "z"], "'z' is not one of 'auto'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -229,7 +229,7 @@ def test_a_missing_range_is_reported_with_the_options_that_would_do(
     with pytest.raises(
         qc.CalibrationError,
         match=r"no range for 1 of the 4 .* The given tensors suffice for "
-        r'format="uint8" \(quantcal compute --format uint8\)',
+        r'format="uint8" \(quantcal compute --activation-type uint8\)',
     ):
         qc.onnx.write(model, out, plain.compute(format="int8"))
     inputs = qc.onnx.observe(model, images(), activation_type="float8_e4m3fn")
@@ -260,7 +260,7 @@ def test_ranges_of_another_format_are_reported_with_the_one_to_take(
     model, out = models.conv_net(), tmp_path / "q.onnx"
     cal = qc.onnx.observe(model, images(), target=target)
     usual = "uint8" if target == "onnxruntime" else "int8"
-    hint = rf'with format="{usual}" \(quantcal compute --format {usual}\)'
+    hint = rf'with format="{usual}" \(quantcal compute --activation-type {usual}\)'
     with pytest.raises(
         qc.CalibrationError, match=rf"table's ranges are for int4; .*{hint}"
     ):

@@ -220,7 +220,7 @@ def test_the_command_tells_what_the_library_finds(tmp_path: Path) -> None:
     for file, half in zip(files, made, strict=True):
         half.save(file)
     found = qc.check_stability(*made, "kl", format="uint8")
-    done = call("stability", *files, "-s", "kl", "--format", "uint8")
+    done = call("stability", *files, "-s", "kl", "--activation-type", "uint8")
     assert (done.code, done.err) == (0, "")
     assert done.facts["two halves"] == found.summary()
     rows = done.out.split("\n\n")[1].splitlines()

@@ -9,9 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
-from rich.text import Text
+from quantcal.cli.parsing.common import is_quiet
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
 
 _UNLIMITED = 10_000
 """Columns. All lines are shorter, and rich pads nothing to this width."""
@@ -19,16 +23,15 @@ _UNLIMITED = 10_000
 
 def stdout() -> Console:
     """Return the console for results."""
-    return _console(stderr=False)
+    return _console(stderr=False, quiet=is_quiet())
 
 
-def stderr() -> Console:
-    """Return the console for errors, warnings and progress."""
-    return _console(stderr=True)
+def _console(*, stderr: bool, quiet: bool) -> Console:
+    from rich.console import Console
 
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = Console(
+        stderr=stderr, highlight=False, markup=False, emoji=False, quiet=quiet
+    )
     if not console.file.isatty():  # whatever FORCE_COLOR says
         console.width = _UNLIMITED
     return console
@@ -36,6 +39,8 @@ def _console(*, stderr: bool) -> Console:
 
 def show(out: Console, renderable: RenderableType) -> None:
     """Print a table; a pipe gets no spaces that fill the last column."""
+    if is_quiet():
+        return
     if out.file.isatty():
         out.print(renderable)
         return
@@ -47,22 +52,20 @@ def show(out: Console, renderable: RenderableType) -> None:
 
 def show_text(out: Console, lines: str) -> None:
     """Print plain text; a pipe gets whole lines."""
+    from rich.text import Text
+
     out.print(Text(lines), soft_wrap=not out.file.isatty())
-
-
-def say_error(message: str) -> None:
-    """Print an error in red, as one line where its width is not limited."""
-    _say(f"error: {message}", "red")
 
 
 def say_failure(message: str) -> None:
     """Print in red which promise does not hold."""
-    _say(f"failed: {message}", "red")
+    say(f"failed: {message}", "red")
 
 
 def say_warning(message: str) -> None:
     """Print a warning in yellow."""
-    _say(f"warning: {message}", "yellow")
+    if not is_quiet():
+        say(f"warning: {message}", "yellow")
 
 
 @contextmanager
@@ -75,6 +78,9 @@ def saying_warnings() -> Iterator[None]:
         say_warning(str(each.message))
 
 
-def _say(message: str, style: str) -> None:
-    out = stderr()
+def say(message: str, style: str) -> None:
+    """Print a message to stderr, as one line where its width is not limited."""
+    from rich.text import Text
+
+    out = _console(stderr=True, quiet=False)
     out.print(Text(message, style=style), soft_wrap=not out.file.isatty())

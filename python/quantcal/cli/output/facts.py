@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from quantcal.cli.output import text
 from quantcal.cli.output.console import say_warning, show
 from quantcal.strategies.patterns import Pattern
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantcal.table import CalibrationTable
 
 
 def print_facts(out: Console, facts: Mapping[str, str]) -> None:
     """Print names and values in two columns; long values continue on the next line."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True, style="bold")
     rows.add_column(overflow="fold")

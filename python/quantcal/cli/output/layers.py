@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from quantcal.cli.output import text
 from quantcal.cli.output.tables import Column, tensor_table
-from quantcal.onnx import LayerError, OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from quantcal.onnx import LayerError, OutputError
 
 
 class Sort(str, Enum):

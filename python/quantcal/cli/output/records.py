@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterable, Sized
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quantcal.calibrator import Calibrator
-from quantcal.stability import Stability
-from quantcal.table import CalibrationTable
+if TYPE_CHECKING:
+    from quantcal.calibrator import Calibrator
+    from quantcal.stability import Stability
+    from quantcal.table import CalibrationTable
+
 
 PERCENTILES = (0.01, 0.1, 1.0, 50.0, 99.0, 99.9, 99.99)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantcal.cli.output import text, views
 from quantcal.cli.output.console import show, stdout
+from quantcal.cli.output.cost import cost_facts
 from quantcal.cli.output.facts import (
     print_facts,
     timing,
     warn_of_nonfinite,
     warn_of_nothing,
 )
-from quantcal.onnx import QuantizeResult, WriteResult
-from quantcal.onnx.result import left_rows, widest_clipped
-from quantcal.table import CalibrationTable
+
+if TYPE_CHECKING:
+    from quantcal.onnx import ModelCost, QuantizeResult, WriteResult
+    from quantcal.table import CalibrationTable
+
 
 _MOST = 5  # tensors that are shown
 
@@ -26,6 +31,7 @@ def print_result(
     *,
     source: Path | None = None,
     kept: Sequence[Path] = (),
+    cost: ModelCost | None = None,
 ) -> None:
     """Print what was done, and the tensors with the most clipped values.
 
@@ -39,6 +45,8 @@ def print_result(
         The file of histograms, when no samples ran.
     kept
         Other files that were written.
+    cost
+        What the whole model costs; None when not measured.
     """
     steps = (
         f"observe {timing(result.seconds_observe, result.samples)}, "
@@ -55,7 +63,7 @@ def print_result(
     if result.choice is not None:
         for name, line in result.choice.rows():
             facts[name] = f"{facts[name]}; {line}" if name in facts else line
-    facts |= _written(result)
+    facts |= _written(result, cost)
     if result.stability is not None:
         facts["two halves"] = result.stability.summary()
     facts["time"] = f"{result.seconds:.1f} s: {steps}"
@@ -69,7 +77,12 @@ def print_result(
 
 
 def print_written(
-    written: WriteResult, model: Path, source: Path, *, kept: Sequence[Path] = ()
+    written: WriteResult,
+    model: Path,
+    source: Path,
+    *,
+    kept: Sequence[Path] = (),
+    cost: ModelCost | None = None,
 ) -> None:
     """Print what was written with the ranges of a table.
 
@@ -83,9 +96,11 @@ def print_written(
         The file of the table.
     kept
         Other files that were written.
+    cost
+        What the whole model costs; None when not measured.
     """
     facts = {"written": _sizes(written.output, model), "ranges": str(source)}
-    facts |= _written(written)
+    facts |= _written(written, cost)
     if kept:
         facts["also written"] = ", ".join(map(str, kept))
     print_facts(stdout(), facts)
@@ -93,6 +108,8 @@ def print_written(
 
 def print_most_affected(table: CalibrationTable) -> None:
     """Print the tensors that lose the largest share of values, and name unusual ones."""
+    from quantcal.onnx.result import widest_clipped
+
     out = stdout()
     names = [clipped.name for clipped in widest_clipped(table, _MOST)]
     out.print()
@@ -115,25 +132,42 @@ def names_without_values(table: CalibrationTable) -> list[str]:
     return [name for name, r in table.report.items() if r.min is None]
 
 
-def _written(written: QuantizeResult | WriteResult) -> dict[str, str]:
+def _written(
+    written: QuantizeResult | WriteResult, cost: ModelCost | None
+) -> dict[str, str]:
+    from quantcal.onnx.result import left_rows
+
     left = left_rows(written.left_in_float, written.float_weights, written.model_bytes)
     return {
         "quantized": _counts(written.quantized_nodes),
+        **({} if cost is None else cost_facts(cost, _held_out(written))),
         **dict(left),
         "Q / DQ nodes": f"{written.quantize_nodes} / {written.dequantize_nodes}",
-        "weights": written.weights,
+        "weights": _first_clause(written.weights),
     }
 
 
+def _held_out(written: QuantizeResult | WriteResult) -> float | None:
+    """Return the loss that "auto" found; None where it measured another thing, or did not."""
+    choice = getattr(written, "choice", None)
+    if choice is None or choice.folds < 2 or "metric" in choice.measures.values():
+        return None
+    return choice.loss if math.isfinite(choice.loss) else None
+
+
+def _first_clause(reason: str) -> str:
+    """Return how weights are stored, and a link for the rest of a long reason."""
+    first, colon, rest = reason.partition(": ")
+    cause, more, _ = rest.partition(": ")
+    return f"{first}{colon}{cause}" + (" (docs/guide/onnx.md, Weights)" if more else "")
+
+
 def _sizes(output: Path, model: Path) -> str:
-    return f"{output} ({_size(output)}, from {_size(model)})"
+    from quantcal.onnx.model_cost import model_bytes
 
-
-def _size(path: Path) -> str:
-    """Return the size of a model, with the file of its weights if there is one."""
-    beside = path.with_name(f"{path.name}.data")
-    weights = beside.stat().st_size if beside.is_file() else 0
-    return text.size(path.stat().st_size + weights)
+    before, after = model_bytes(model), model_bytes(output)
+    share = f", {text.share(after / before)}" if before else ""
+    return f"{output} ({text.size(after)}, from {text.size(before)}{share})"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from quantcal.cli.output.text import shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
 
 _GAP = 2
 """Spaces between columns."""
@@ -49,6 +49,8 @@ class Column:
     @property
     def width(self) -> int:
         """Characters that the widest cell takes."""
+        from rich.cells import cell_len
+
         cells = (cell_len(str(cell)) for cell in self.cells)
         return max([cell_len(self.heading), *cells])
 
@@ -65,6 +67,10 @@ def tensor_table(
     A narrow terminal gets fewer columns, by rank, and then shorter names. A pipe gets
     everything.
     """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     kept, room = _fitting(names, columns, out.width)
     table = Table(
         box=box.SIMPLE_HEAD,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from quantcal.calibrator import Calibrator
 from quantcal.cli.output import text
 from quantcal.cli.output.records import Record
 from quantcal.cli.output.sparkline import draw_sparkline
 from quantcal.cli.output.tables import Column, tensor_table
-from quantcal.params import QuantParams
-from quantcal.report.columns import spread
-from quantcal.table import CalibrationTable
-from quantcal.tensor_report import TensorReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from quantcal.calibrator import Calibrator
+    from quantcal.params import QuantParams
+    from quantcal.table import CalibrationTable
+    from quantcal.tensor_report import TensorReport
+
 
 _WIDE = 100
 """Columns of a terminal with room for distributions of full width."""
@@ -27,6 +29,7 @@ def histograms(
     calibrator: Calibrator, records: Sequence[Record], out: Console
 ) -> Table:
     """Return the table of histograms that fits a console."""
+    from rich.text import Text
 
     def drawn(name: str) -> Text:
         line = draw_sparkline(
@@ -71,6 +74,8 @@ def _channels(record: Record) -> str:
 
 
 def _channels_of(params: QuantParams) -> str:
+    import numpy as np
+
     if params.axis is None:
         return ""
     return f"{np.size(params.scale)} × axis {params.axis}"
@@ -78,6 +83,8 @@ def _channels_of(params: QuantParams) -> str:
 
 def _nonfinite(record: Record) -> Text:
     """Return how many NaN and infinities there are, in red; empty without any."""
+    from rich.text import Text
+
     infinite = record["posinf"] + record["neginf"]
     parts = []
     if record["nan"]:
@@ -103,6 +110,8 @@ def bins(record: Record) -> str:
 
 def ranges(table: CalibrationTable, names: Sequence[str], out: Console) -> Table:
     """Return the table of ranges and of their effect on the data, for a console."""
+    from quantcal.report.columns import spread
+
     params = [table[name] for name in names]
     report = table.report
 

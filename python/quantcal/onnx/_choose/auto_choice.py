@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 # Runs for each sample at most, to improve ranges.
 _RUNS = 6
+_FEWEST_RUNS = 128  # where samples are few
 # To find the worst tensors: samples, and how often they run.
 _SUSPECT_SAMPLES = 8
 _SUSPECT_MEASURES = 32
@@ -164,7 +165,7 @@ def _choose(task: _Task, stack: ExitStack, report: Callable[[str], None]) -> Cho
     report("Improving their ranges")
     sources = task.run.prepared.plan.sources
     several = with_partners(suspects, session.tensors, sources)
-    runs = _RUNS * min(len(task.samples), 2 * _HALF)
+    runs = max(_RUNS * min(len(task.samples), 2 * _HALF), _FEWEST_RUNS)
     current, improved = improve(
         trials, best, grids, several, task.halves, runs=runs, until=until
     )

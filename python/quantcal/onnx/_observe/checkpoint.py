@@ -24,11 +24,11 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal._load import load
 from quantcal._param_checks import as_number
+from quantcal._plain_values import as_whole
 from quantcal._process.signals import SIGNALS
 from quantcal._text import plural, shown
 from quantcal.calibrator import Calibrator
 from quantcal.onnx._graph.inputs import Feed
-from quantcal.strategies.checks import as_whole
 
 _NUMBER = re.compile(r"\.first-(\d+)\.qcal$")
 

@@ -31,7 +31,7 @@ from quantcal.onnx._runtime.samples import as_samples
 from quantcal.onnx._runtime.session import Workspace
 
 if TYPE_CHECKING:
-    from quantcal.calibrator import OnNonfinite
+    from quantcal._settings import OnNonfinite
     from quantcal.onnx._plan.plan import Plan
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 from quantcal._core import CalibrationError
-from quantcal.calibrator import Calibrator, OnNonfinite
+from quantcal._settings import OnNonfinite
 from quantcal.onnx._options.cpu import CPUS
 from quantcal.onnx._options.info import (
     BOOL,
@@ -120,6 +120,7 @@ class QuantizeOptions:
             "needs what its integer kernels read and write. 'tensorrt' (10 and 11) needs "
             "symmetric codes on what nodes read, shortcuts of sums, and float biases.",
             "onnxruntime",
+            short="-t",
         ),
     )
     activation_type: str | None = option(
@@ -144,6 +145,7 @@ class QuantizeOptions:
             metavar="FORMAT",
             repeated=True,
             rules="activation_formats",
+            short="-a",
         ),
     )
     activation_formats: Mapping[str, str] | None = option(
@@ -171,6 +173,7 @@ class QuantizeOptions:
             metavar="FORMAT",
             repeated=True,
             rules="weight_formats",
+            short="-w",
         ),
     )
     weight_strategy: str | None = option(
@@ -309,6 +312,7 @@ class QuantizeOptions:
             "none",
             metavar="NODE",
             repeated=True,
+            short="-x",
         ),
     )
     corrections: Sequence[str] = option(
@@ -432,6 +436,8 @@ class QuantizeOptions:
         if not isinstance(self.reduce_range, (bool, str)):
             nodes = check_names("reduce_range", self.reduce_range)
             object.__setattr__(self, "reduce_range", tuple(sorted(nodes)))
+        from quantcal.calibrator import Calibrator
+
         Calibrator(
             mantissa_bits=self.mantissa_bits, on_nonfinite=self.on_nonfinite
         )  # checks them

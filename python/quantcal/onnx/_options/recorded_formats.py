@@ -59,8 +59,8 @@ def format_mismatch(target: str) -> str:
     given = f"--target {target} " if target != next(iter(ACTIVATIONS)) else ""
     return (
         f"models for {target} are written with {', '.join(known)} activations. Choose the "
-        f'ranges with format="{known[0]}" (quantcal compute --format {known[0]}), from '
-        f"histograms that were observed for it (quantcal observe {given}"
+        f'ranges with format="{known[0]}" (quantcal compute --activation-type {known[0]}), '
+        f"from histograms that were observed for it (quantcal observe {given}"
         f"--activation-type {known[0]})."
     )
 

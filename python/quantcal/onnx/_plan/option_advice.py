@@ -49,7 +49,9 @@ def suggest_options(
                 continue  # its ranges are of another format
             parts[target] = f'for target="{target}" (--target {target})'
         elif table:
-            parts[target] = f'for format="{name}" (quantcal compute --format {name})'
+            parts[target] = (
+                f'for format="{name}" (quantcal compute --activation-type {name})'
+            )
         else:
             parts[target] = f'for activation_type="{name}" (--activation-type {name})'
     return (

@@ -91,7 +91,7 @@ def measure_times(
     match = match_nodes(first.graph, second.graph, second.label)
     chosen = _read(samples, first, second, max_samples)
     counts = mean_counts(first.loaded, chosen)
-    first_latency, second_latency, won = _whole_runs(
+    first_latency, second_latency, won = time_whole_runs(
         (first, second), chosen, rounds, progress
     )
     profiles = _profiled_runs((first, second), match, chosen, rounds, progress)
@@ -125,7 +125,7 @@ def _read(
     return first_samples(samples, inputs, most)
 
 
-def _whole_runs(
+def time_whole_runs(
     models: Sequence[TimedModel],
     samples: Sequence[Sample],
     rounds: int,

@@ -37,7 +37,7 @@ def count_float_weights(graph: onnx.GraphProto) -> dict[str, int]:
         constant from it are skipped. Scales of quantized weights do not count.
     """
     sizes = {
-        tensor.name: _bytes(tensor)
+        tensor.name: float_bytes(tensor)
         for scope in scopes(graph)
         for tensor in scope.initializer
     }
@@ -46,7 +46,7 @@ def count_float_weights(graph: onnx.GraphProto) -> dict[str, int]:
     for node in all_nodes(graph):
         operator = operator_of(node)
         if operator == "Constant":
-            held = sum(_bytes(a.t) for a in node.attribute if a.HasField("t"))
+            held = sum(float_bytes(a.t) for a in node.attribute if a.HasField("t"))
             sizes[node.output[0]] = held
         if operator.rpartition(".")[2] in _QUANTIZERS:
             continue
@@ -58,7 +58,7 @@ def count_float_weights(graph: onnx.GraphProto) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _bytes(tensor: onnx.TensorProto) -> int:
+def float_bytes(tensor: onnx.TensorProto) -> int:
     """Return the bytes of a tensor of a float type; 0 for other types."""
     width = {
         tensor.FLOAT: 4,

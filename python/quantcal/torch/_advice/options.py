@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from quantcal._core import CalibrationError
+from quantcal._plain_values import as_real, as_whole
 from quantcal._text import shown
 from quantcal.formats import QuantFormat
-from quantcal.strategies.checks import as_real, as_whole
 from quantcal.torch.sample_runner import Sample, as_sample
 
 

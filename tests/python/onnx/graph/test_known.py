@@ -163,7 +163,7 @@ def test_the_command_refuses_options_without_effect_and_wrong_files(
     model, data = save_model(tmp_path), save_samples(tmp_path)
     output, stats, table = (tmp_path / f for f in ("q.onnx", "s.qcal", "t.json"))
     call("observe", model, "-o", stats, "--samples", data)
-    call("compute", stats, "-o", table, "--format", "uint8")
+    call("compute", stats, "-o", table, "--activation-type", "uint8")
     for arguments, words in (
         (["--from", stats, "--samples", data], "not both"),
         ([], "--from FILE"),

@@ -83,8 +83,10 @@ def test_the_command_exits_with_3_and_says_which_limit_failed(tmp_path: Path) ->
     assert [f"failed: {f}" for f in json.loads(content.out)["failures"]] == (
         content.err.splitlines()
     )
-    assert "max_drop needs a metric" in call(*arguments, "--max-drop", 1).error_text()
-    assert call(*arguments, "--max-drop", 101).code == 2
+    assert (
+        "max_drop needs a metric" in call(*arguments, "--max-drop", "1%").error_text()
+    )
+    assert call(*arguments, "--max-drop", "101%").code == 2
 
 
 def test_a_metric_and_a_drop_on_the_command_line(
@@ -102,7 +104,7 @@ def test_a_metric_and_a_drop_on_the_command_line(
     monkeypatch.chdir(tmp_path)
     arguments = ["evaluate", model, path, "--samples", data]
     arguments += ["--metric", "scores:falling", "--max-drop"]
-    assert call(*arguments, 3.1).code == 0
-    done = call(*arguments, 2)
+    assert call(*arguments, "3.1%").code == 0
+    done = call(*arguments, "2%")
     assert done.code == 3
     assert "failed: max_drop: 'metric' falls from 1 to 0.97" in done.err

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-import numpy as np
-
 
 def as_whole(value: Any) -> int | None:
     """Return a whole number as an int; None for anything else, True and 2.0 included."""
@@ -24,4 +22,8 @@ def as_real(value: Any) -> int | float | None:
 
 def as_flag(value: Any) -> bool | None:
     """Return True or False; None for anything else, 0 and 1 included."""
-    return bool(value) if isinstance(value, (bool, np.bool_)) else None
+    if isinstance(value, bool):
+        return value
+    import numpy as np
+
+    return bool(value) if isinstance(value, np.bool_) else None

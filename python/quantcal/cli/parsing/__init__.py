@@ -1,0 +1,1 @@
+"""The command line itself: its commands, their help and errors of usage."""
