@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from pages.api import complete_page
 from pages.outside import OUTSIDE, read_page, rewrite_links
 
 _ROOT = Path(__file__).parents[2]
@@ -31,8 +32,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links lead to the pages of the site."""
+    """Let links lead to the pages of the site; list every public name."""
     path = page.file.src_uri
+    markdown = complete_page(markdown, path, _ROOT)
     sources = {target: source for source, target in OUTSIDE.items()}
     origin = sources.get(path) or posixpath.join("docs", path)
     return rewrite_links(markdown, origin, path)
