@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def evaluate(
     float_model: ModelArgument,
     quantized: Annotated[
-        Path, typer.Argument(metavar="QUANTIZED", help="Its quantized copy.")
+        Path,
+        typer.Argument(metavar="QUANTIZED", help="Its quantized copy, of any tool."),
     ],
     *,
     samples: Annotated[

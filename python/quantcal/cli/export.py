@@ -98,8 +98,8 @@ def export(
     """Write ranges for another tool.
 
     A quantized ONNX model needs none of these files: `quantcal quantize` writes
-    it. TensorRT 11 reads only such models; TensorRT 10 is the last with a calibration
-    cache.
+    it. TensorRT 11 reads only such models; TensorRT 10 is the last with a
+    calibration cache.
 
     Examples:
       $ quantcal compute stats.qcal -o table.json --activation-type int8

@@ -98,7 +98,7 @@ LimitOption = Annotated[
         min=1,
         metavar="N",
         show_default="all",
-        help="Show at most N rows.",
+        help="Show at most N rows, those that come first.",
     ),
 ]
 MetricOption = Annotated[

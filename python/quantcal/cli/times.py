@@ -74,8 +74,8 @@ def times(
     """Measure what integers gain at each node on this machine.
 
     Both models run in turns, as an application runs them. The table has the nodes
-    that are quantized, the largest gain first. Times of a node include its conversions.
-    Run it on an idle machine of the kind that deploys the model.
+    that are quantized, the largest gain first. Times of a node include its
+    conversions. Run it on an idle machine of the kind that deploys the model.
 
     Examples:
       $ quantcal times model.onnx model.int8.onnx --samples calibration/

@@ -170,7 +170,7 @@ def test_the_version_imports_no_parser_either() -> None:
 @pytest.mark.parametrize(
     ("arguments", "near"),
     [
-        (["quantise"], "'quantize'"),
+        (["quantze"], "'quantize'"),
         (["obsreve"], "'observe'"),
         (["quantize", "m", "--stratgy", "mse"], "'--strategy'"),
         (["quantize", "m", "--no-latncy"], "'--no-latency'"),

@@ -128,7 +128,7 @@ import os, weakref
 class Thing: pass
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "quantcal.table":
+        if name == "quantcal.cli.app":
             thing = Thing()
             self.reference = weakref.ref(thing, self.interrupt)
             del thing
@@ -137,7 +137,7 @@ class Finder:
         for _ in range(1000): pass
 sys.meta_path.insert(0, Finder())
 """
-    process = start(tmp_path, "--version", code=code)
+    process = start(tmp_path, "--help", code=code)
     out, err = process.communicate(timeout=120)
     assert (out, err) == ("", "interrupted\n")
     assert process.returncode in {130, -signal.SIGINT}
@@ -219,7 +219,7 @@ def test_a_broken_package_of_the_command_is_told(tmp_path: Path) -> None:
     (tmp_path / "rich.py").write_text("raise ImportError('too old', name='rich')")
     code = "import sys; sys.path.insert(0, '.')\nfrom quantcal.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, "--version"],
+        [sys.executable, "-B", "-c", code, "--help"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

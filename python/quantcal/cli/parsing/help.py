@@ -1,7 +1,7 @@
 """The text of `--help`: plain, readable at 80 columns, without another package.
 
 Options stand in groups. Names and values take the left column, the text the right one, which is
-at least 50 characters wide. Names that are longer have a line of their own.
+at least 50 characters wide. Longer names take a separate line.
 """
 
 from __future__ import annotations
