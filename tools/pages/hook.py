@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 sys.path.append(str(Path(__file__).parents[1]))
 
 from pages.api import complete_page
+from pages.navigation import complete
 from pages.outside import OUTSIDE, read_page, rewrite_links
 
 _ROOT = Path(__file__).parents[2]
@@ -21,6 +22,12 @@ _FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL
 )
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&"}
+
+
+def on_config(config: Any) -> Any:
+    """Let the navigation have every page."""
+    complete(config["nav"], Path(config["docs_dir"]))
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
