@@ -13,7 +13,7 @@ UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rust test-python lint format house bench bench-smoke fuzz-graphs demo ci torch clean
+.PHONY: help build test test-rust test-python lint format house bench bench-smoke fuzz-graphs demo docs ci torch clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ $(VENV)/.torch: $(VENV)/.created pyproject.toml
 # Wheels only: the benches skip a library that has none for this Python, and report it.
 $(VENV)/.bench: $(VENV)/.created pyproject.toml
 	$(UV) --no-build --group bench || echo "Some libraries have no wheel for this Python: the benches skip them."
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.packages pyproject.toml
+	$(UV) --group docs
 	@touch $@
 
 build: $(VENV)/.built  ## Build the extension, optimized, into .venv
@@ -91,7 +95,11 @@ fuzz-graphs: $(VENV)/.built  ## Quantize 2,000 random ONNX graphs and report eve
 demo: $(VENV)/.built  ## Quantize a real network and compare its accuracy before and after
 	$(BIN)/quantcal demo
 
-ci: lint torch test bench-smoke demo  ## What continuous integration runs
+# Building needs no network, only the first installation does. Open site/index.html afterwards.
+docs: $(VENV)/.docs  ## Build the documentation as a site into site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+
+ci: lint torch docs test bench-smoke demo  ## What continuous integration runs
 
 clean:  ## Remove everything that was built
-	rm -rf $(VENV) target demo-output
+	rm -rf $(VENV) target demo-output site

@@ -148,9 +148,9 @@ class Policy:
         Parameters
         ----------
         name
-            "llm_layers": the best strategy for each kind of transformer layer, "mse" for every
-            other tensor. docs/guide/policies.md lists its rules and where they fail; compare it
-            with "mse" alone.
+            "llm_layers": a measured strategy for each kind of transformer layer, "mse" for
+            every other tensor. docs/guide/policies.md lists its rules and where they fail;
+            compare it with "mse" alone.
 
         Raises
         ------

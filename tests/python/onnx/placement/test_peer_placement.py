@@ -2,7 +2,7 @@
 
 Both get the same float graph, operator types and ranges. For every input of every node the
 test records what it reads: a value, rounded or not, or the codes of a constant. The rules of
-docs/guide/onnx.md predict the differences from the float graph alone. The models must differ in
+docs/guide/placement.md predict the differences from the float graph alone. The models must differ in
 all predicted inputs and in no others.
 """
 
