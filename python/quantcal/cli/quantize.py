@@ -189,11 +189,17 @@ def quantize(
     strategies = flags.raw("strategy")["--strategy"] or ()
     data_source = data.source(samples)
     files = FileCheck(model, [data_source, from_, config, resume], strategies)
-    check = partial(check_outputs, files, output, (save_stats, save_table, beside))
-    check()
+    check = _checked(files, output, (save_stats, save_table, beside))
     check_report(report, files, output, save_stats, save_table, beside)
     finish = partial(
-        _report, model, data_source, options, source=from_, latency=latency, json_=json_
+        _report,
+        model,
+        data_source,
+        options,
+        source=from_,
+        latency=latency,
+        json_=json_,
+        report=report,
     )
     if latency:
         warn_of_slow_integers(options)
@@ -207,10 +213,7 @@ def quantize(
             _refuse_choosing(flags, options, save_table)
             with of_file:
                 done, kept = _write_table(model, output, known, options, beside)
-            if report is not None:
-                save_report(report, model=model, quantized=output, table=known)
-                kept.append(report)
-            finish(done, kept)
+            finish(done, kept, {"quantized": output, "table": known})
             return
         earlier = known
     else:
@@ -234,11 +237,17 @@ def quantize(
     if beside is not None and result.config is not None:
         result.save_config(beside)
         kept.insert(0, beside)
-    if report is not None:
-        save_report(report, model=model, calibrator=calibrator, result=result)
-        kept.append(report)
     warn_of_unused_rules(result.table)
-    finish(result, kept)
+    finish(result, kept, {"calibrator": calibrator, "result": result})
+
+
+def _checked(
+    files: FileCheck, output: Path, kept: Sequence[Path | None]
+) -> Callable[[], None]:
+    """Check what is written, and return the check for another time."""
+    check = partial(check_outputs, files, output, kept)
+    check()
+    return check
 
 
 def _quantize(
@@ -287,19 +296,26 @@ def _report(
     options: QuantizeOptions,
     done: QuantizeResult | WriteResult,
     kept: Sequence[Path],
+    shown: Mapping[str, Any],
     *,
     source: Path | None,
     latency: bool,
     json_: bool,
+    report: Path | None,
 ) -> None:
-    """Measure what the written model costs, and print all."""
+    """Measure what the written model costs, write a report of what is shown, print all."""
     from quantcal.cli.output.result_json import print_quantized
     from quantcal.cli.output.summary import print_result, print_written
     from quantcal.onnx import QuantizeResult
 
-    if is_quiet() and not json_:
+    if is_quiet() and not json_ and report is None:
         return
     cost = measured_cost(model, done.output, samples, options, latency=latency)
+    if report is not None:
+        save_report(report, model=model, cost=cost, **shown)
+        kept = [*kept, report]
+    if is_quiet() and not json_:
+        return
     if json_:
         print_quantized(done, cost, kept)
     elif isinstance(done, QuantizeResult):

@@ -103,6 +103,8 @@ def test_quantize_evaluate_and_tables_write_reports(tmp_path: Path) -> None:
     first = out.read_text("utf-8")
     assert '"buckets"' in first
     assert "nodes on integers" in first
+    assert "Expected loss: " in first
+    assert "A sample takes " in first
     done = call(*run, "--from", table)
     assert (done.code, done.err) == (0, "")
     assert '"buckets"' not in out.read_text("utf-8")

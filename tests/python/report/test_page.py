@@ -281,6 +281,28 @@ def test_the_summary_says_what_was_done_what_it_costs_and_what_is_next(
         assert words in text, words
 
 
+def test_the_cost_of_the_whole_model_is_told(tmp_path: Path) -> None:
+    given = sources.quantized(tmp_path)
+    cost = qc.onnx.ModelCost(
+        2_000_000,
+        500_000,
+        {},
+        loss=0.02,
+        loss_samples=8,
+        float_latency=qc.onnx.Latency(3.0, 0.1),
+        quantized_latency=qc.onnx.Latency(2.0, 0.1),
+    )
+    qc.write_report(tmp_path / "r.html", **given, cost=cost)
+    text = (tmp_path / "r.html").read_text("utf-8")
+    for words in (
+        f"Expected loss: {cost.loss_verdict}, 2.00 % of the variance",
+        "A sample takes 2 ms instead of 3 ms: 1.50 times as fast.",
+        "<strong>25.0 %</strong>",
+        "<strong>1.50×</strong>",
+    ):
+        assert words in text, words
+
+
 def test_faults_are_named_in_what_to_do_next(tmp_path: Path) -> None:
     qc.write_report(tmp_path / "r.html", calibrator=sources.odd_calibrator())
     text = (tmp_path / "r.html").read_text("utf-8")

@@ -105,8 +105,8 @@ def improve(
         left -= len(confirm)
         confirmed = trials.damage(best[2], confirm)
         if _gains(trials, sure, confirmed, confirm):
-            losses = (trials.judge.loss(d, confirm) for d in (sure, confirmed))
-            changes.append(Improvement(suspect.rows, best[1], *losses))
+            losses = [trials.judge.loss(d, confirm) for d in (sure, confirmed)]
+            changes.append(Improvement(suspect.rows, best[1], losses[0], losses[1]))
             current, now, sure = best[2], proposed, confirmed
     return current, changes
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quantcal.demo.result import DemoResult
     from quantcal.onnx._model.model import Model
     from quantcal.onnx.evaluation import Evaluation
+    from quantcal.onnx.model_cost import ModelCost
     from quantcal.onnx.result import QuantizeResult
     from quantcal.onnx.tune_result import TuneResult
 
@@ -33,6 +34,7 @@ def write_report(
     evaluation: Evaluation | dict[str, Any] | str | None = None,
     advice: Advice | dict[str, Any] | str | None = None,
     tune: TuneResult | dict[str, Any] | str | None = None,
+    cost: ModelCost | None = None,
     stability: Stability | None = None,
     demo: DemoResult | dict[str, Any] | str | None = None,
     title: str | None = None,
@@ -65,6 +67,8 @@ def write_report(
         What :func:`quantcal.onnx.advise` returned.
     tune
         What :func:`quantcal.onnx.tune` returned; its result and evaluation are shown too.
+    cost
+        What :func:`quantcal.onnx.measure_cost` returned: loss and latency of the whole model.
     stability
         What :func:`quantcal.check_stability` returned. By default that of ``result``.
     demo
@@ -104,6 +108,7 @@ def write_report(
         evaluation=evaluation,
         advice=advice,
         tune=tune,
+        cost=cost,
         stability=stability,
         demo=demo,
         title=title,

@@ -29,6 +29,7 @@ from quantcal.table import CalibrationTable
 if TYPE_CHECKING:
     from quantcal.onnx._model.model import Model
     from quantcal.onnx.evaluation import Evaluation
+    from quantcal.onnx.model_cost import ModelCost
     from quantcal.onnx.result import QuantizeResult
     from quantcal.onnx.tensor_places import TensorPlace
     from quantcal.onnx.weight_errors import WeightError
@@ -64,6 +65,7 @@ class Sources:
     evaluation: Evaluation | None = None
     advice: Advice | None = None
     tuning: Tuning | None = None
+    cost: ModelCost | None = None
     stability: Stability | None = None
     demo: tuple[Accuracy, ...] = ()
 
@@ -78,6 +80,7 @@ def gather(
     evaluation: Any,
     advice: Any,
     tune: Any,
+    cost: ModelCost | None,
     stability: Stability | None,
     demo: Any,
     title: str | None,
@@ -97,7 +100,17 @@ def gather(
         stability = result.stability if stability is None else stability
         if quantized is None and result.output.is_file():
             quantized = result.output
-    given = (calibrator, table, quantized, evaluation, advice, tune, stability, demo)
+    given = (
+        calibrator,
+        table,
+        quantized,
+        evaluation,
+        advice,
+        tune,
+        cost,
+        stability,
+        demo,
+    )
     if all(each is None for each in given):
         raise CalibrationError(
             "There is nothing to report. Give histograms, a table, a quantized model, or what "
@@ -118,6 +131,7 @@ def gather(
         evaluation=evaluation,
         advice=advice,
         tuning=tuning,
+        cost=cost,
         stability=stability,
         demo=() if demo is None else read_demo(_content(demo, "demo")),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from quantcal._text import decibels, plural, share
+from quantcal._text import decibels, plural, real, share
 from quantcal.report.page.sentences import Row, Sentence, counts, say, size, tensor
 from quantcal.report.page.sources import Sources
 from quantcal.report.page.verdicts import FINE_DB
@@ -38,6 +38,7 @@ def tiles(sources: Sources, rows: Sequence[Row]) -> list[Tile]:
         found.append(("Promise", word, f"{tuning.drop:.3g} of {tuning.max_drop:.3g}"))
         faster = f"{_ratio(tuning.float_ms, tuning.integer_ms):.2f}×"
         found.append(("Speed", faster, f"{tuning.integer_ms:.3g} ms a sample"))
+    found += _cost_tiles(sources)
     known = [
         (error.sqnr_db, name)
         for name, by in _outputs_of(sources).items()
@@ -48,7 +49,7 @@ def tiles(sources: Sources, rows: Sequence[Row]) -> list[Tile]:
         worst, name = min(known)
         found.append(("Worst output", decibels(worst), name))
     if result is not None:
-        if sources.model_bytes:
+        if sources.model_bytes and sources.cost is None:
             part = share(result.model_bytes / sources.model_bytes)
             sizes = f"{size(result.model_bytes)} of {size(sources.model_bytes)}"
             found.append(("File size", part, sizes))
@@ -62,6 +63,23 @@ def tiles(sources: Sources, rows: Sequence[Row]) -> list[Tile]:
         doubtful = words["check"] + words["poor"]
         found.append(("Tensors to check", str(doubtful), f"of {words.total()}"))
     return found[:_MOST_TILES]
+
+
+def _cost_tiles(sources: Sources) -> list[Tile]:
+    cost = sources.cost
+    if cost is None:
+        return []
+    found: list[Tile] = []
+    if cost.quantized_latency is not None and sources.tuning is None:
+        faster = f"{cost.speedup or math.nan:.2f}×"
+        times = f"{cost.quantized_latency.median_ms:.3g} ms a sample"
+        found.append(("Speed", faster, times))
+    part = share(_ratio(cost.quantized_bytes, cost.float_bytes))
+    sizes = f"{size(cost.quantized_bytes)} of {size(cost.float_bytes)}"
+    found.append(("File size", part, sizes))
+    if cost.loss is not None:
+        found.append(("Expected loss", share(cost.loss), cost.loss_verdict))
+    return found
 
 
 def quantized(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
@@ -119,6 +137,7 @@ def costs(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
     lines = [
         *_promise(sources),
         *_outputs(sources.evaluation),
+        *_whole_model(sources),
         *_accuracies(sources),
         *_losses(sources),
         *_tensors(rows),
@@ -161,6 +180,28 @@ def _outputs(evaluation: Evaluation | None) -> list[Sentence]:
         every = f"all {whole}" if len(fine) == whole else f"{len(fine)} of {whole}"
         fine = [f"{every} outputs are good"]
     return [say(text) for text in (*fine, *others, *evaluation.warnings) if text]
+
+
+def _whole_model(sources: Sources) -> list[Sentence]:
+    """Return the loss and the latency that were measured after writing."""
+    cost = sources.cost
+    if cost is None:
+        return []
+    lines: list[Sentence] = []
+    if cost.loss is not None:
+        samples = plural(cost.loss_samples, "calibration sample")
+        loss = share(cost.loss) if cost.loss < 10 else real(cost.loss)
+        word = cost.loss_verdict
+        lines.append(
+            say(f"expected loss: {word}, {loss} of the variance, on {samples}")
+        )
+    before, after = cost.float_latency, cost.quantized_latency
+    if before is not None and after is not None:
+        times = f"{after.median_ms:.3g} ms instead of {before.median_ms:.3g} ms"
+        how = f"{_ratio(before.median_ms, after.median_ms):.2f} times as fast"
+        note = "" if cost.is_faster else ", so integers hardly help here"
+        lines.append(say(f"a sample takes {times}: {how}{note}"))
+    return lines
 
 
 def _accuracies(sources: Sources) -> list[Sentence]:
