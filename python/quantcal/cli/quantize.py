@@ -37,6 +37,7 @@ from quantcal.cli.results import load_either
 from quantcal.strategies import Policy
 
 if TYPE_CHECKING:
+    from quantcal.onnx import FileCheck
     from quantcal.calibrator import Calibrator
     from quantcal.onnx import Checkpoint, QuantizeOptions, QuantizeResult, WriteResult
     from quantcal.table import CalibrationTable
