@@ -37,9 +37,14 @@ from quantcal.cli.results import load_either
 from quantcal.strategies import Policy
 
 if TYPE_CHECKING:
-    from quantcal.onnx import FileCheck
     from quantcal.calibrator import Calibrator
-    from quantcal.onnx import Checkpoint, QuantizeOptions, QuantizeResult, WriteResult
+    from quantcal.onnx import (
+        Checkpoint,
+        FileCheck,
+        QuantizeOptions,
+        QuantizeResult,
+        WriteResult,
+    )
     from quantcal.table import CalibrationTable
 
 
