@@ -344,7 +344,7 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
     for command in ("observe", "quantize"):  # with a second line, which can be copied
         done = call(command, model, "--samples", empty, "-o", made)
         assert done.code == 1
-        assert f"error: {empty} holds no .npz or .npy file, but no file." in done.err
+        assert f"error: {empty} holds no .npz or .npy file: it is empty." in done.err
         assert "\n  quantcal " in done.err
     (data / "1.npz").write_bytes(b"not a zip")
     message = call("quantize", model, "--samples", data, "-o", made).error_text()
