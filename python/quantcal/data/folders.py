@@ -63,6 +63,8 @@ def find_files(path: Path, kinds: frozenset[str], wanted: str) -> list[Path]:
         return [path]
     files = list_files(path)
     found = [file for file in files if file.suffix.lower() in kinds]
+    if not files:
+        raise CalibrationError(f"{path} is empty. Give {wanted} or a folder of them.")
     if not found:
         raise CalibrationError(
             f"{path} holds {describe_files(files)}, but not {wanted}. The endings that are "
@@ -97,9 +99,10 @@ def _new_folders(place: str, names: list[str], seen: set[str]) -> Iterator[str]:
 
 
 def describe_files(files: list[Path]) -> str:
-    """Return what files there are, such as "3 images and 2 other files (.csv, .md)"."""
-    if not files:
-        return "no file"
+    """Return what files there are, such as "3 images and 2 other files (.csv, .md)".
+
+    Empty without any.
+    """
     counts = {
         noun: sum(file.suffix.lower() in kinds for file in files)
         for kinds, noun in _NOUNS.items()
@@ -111,7 +114,9 @@ def describe_files(files: list[Path]) -> str:
         common = Counter(others).most_common(_MOST_ENDINGS)
         endings = ", ".join(ending or "no ending" for ending, _ in common)
         parts.append(f"{plural(len(others), 'other file')} ({endings})")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def largest_kind(files: list[Path]) -> frozenset[str] | None:

@@ -334,7 +334,6 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
         ((tmp_path / "none.onnx", "--samples", data), ["none.onnx"]),
         ((text, "--samples", data), ["text.onnx"]),
         ((model, "--samples", tmp_path / "nothing"), ["nothing", "does not exist"]),
-        ((model, "--samples", empty), [str(empty), "no .npz or .npy"]),
         ((model, "--samples", data, "--exclude", "nix"), ["'nix'", "matches no node"]),
         ((model, "--samples", data, "--op-type", "Conf"), ["'Conf'", "Conv"]),
         ((model, "--samples", "python:json:samples"), ["json", "samples"]),
@@ -342,6 +341,11 @@ def test_models_and_data_that_do_not_fit_are_told_in_one_line(tmp_path: Path) ->
         for command in ("observe", "quantize"):
             message = call(command, *arguments, "-o", made).error_text()
             assert all(word in message for word in words), message
+    for command in ("observe", "quantize"):  # with a second line, which can be copied
+        done = call(command, model, "--samples", empty, "-o", made)
+        assert done.code == 1
+        assert f"error: {empty} holds no .npz or .npy file: it is empty." in done.err
+        assert "\n  quantcal " in done.err
     (data / "1.npz").write_bytes(b"not a zip")
     message = call("quantize", model, "--samples", data, "-o", made).error_text()
     assert "1.npz" in message

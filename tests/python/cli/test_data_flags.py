@@ -230,6 +230,16 @@ def test_a_model_of_tables_is_not_advised_any_reader(tmp_path: Path) -> None:
     assert "python:module:callable" in text
 
 
+def test_arrays_below_a_folder_are_pointed_at(tmp_path: Path) -> None:
+    arrays = tmp_path / "all" / "train"
+    arrays.mkdir(parents=True)
+    np.savez(arrays / "0.npz", x=models.random(1, 3, 8, 8))
+    line = ("observe", save_model(tmp_path), "-o", tmp_path / "s", "--data")
+    message = call(*line, tmp_path / "all").error_text()
+    assert message.endswith(f"Give a folder below it that does, such as {arrays}.")
+    assert call(*line, arrays).code == 0
+
+
 def test_a_missing_path_says_what_the_model_wants(tmp_path: Path) -> None:
     done = call("observe", save_model(tmp_path), "-o", tmp_path / "s", "--data", "none")
     assert "none does not exist. Give" in done.error_text()

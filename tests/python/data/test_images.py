@@ -186,7 +186,7 @@ def test_a_damaged_image_is_named_with_what_to_do(damage: str, tmp_path: Path) -
 
 
 def test_a_folder_without_images_says_what_was_found(tmp_path: Path) -> None:
-    with pytest.raises(qc.CalibrationError, match="holds no file, but not an image"):
+    with pytest.raises(qc.CalibrationError, match="is empty"):
         qc.data.images(tmp_path, 16)
     for name in ("a.npz", "b.npz", "c.wav", "d.csv", ".hidden.png"):
         (tmp_path / name).touch()

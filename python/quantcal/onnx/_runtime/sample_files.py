@@ -35,13 +35,16 @@ def find_sample_files(path: Path, specs: Sequence[InputSpec]) -> list[Path]:
         files = [p for p in path.iterdir() if p.is_file() and p.name[0] != "."]
         samples = [p for p in files if p.suffix.lower() in KINDS]
         if not samples:
+            below = [p for kind in KINDS for p in path.glob(f"*/**/*{kind}")]
+            if below:
+                raise CalibrationError(
+                    f"{path} holds no .npz or .npy file itself. Give a folder below it that "
+                    f"does, such as {min(below).parent}."
+                )
             held = describe_path(path)
-            raise unfit(
-                path,
-                specs,
-                f"{path} holds no .npz or .npy file, but {held}.",
-                _CALLABLE,
-            )
+            instead = f", but {held}" if held else ": it is empty"
+            fault = f"{path} holds no .npz or .npy file{instead}."
+            raise unfit(path, specs, fault, _CALLABLE)
         return samples
     if not path.exists():
         module = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(path))
