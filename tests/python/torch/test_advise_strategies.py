@@ -40,7 +40,7 @@ class Rare(nn.Module):
         if self.massive:
             h = x.clone()
             h[:, 0, 0] = self.massive
-            total = total + torch.tanh(self.first(h))
+            total = total + 1000 * torch.tanh(self.first(h))
         for layer in self.layers:
             h = x.clone()
             h[:, 1, 0] = 12

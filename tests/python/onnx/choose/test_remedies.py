@@ -16,6 +16,7 @@ import quantcal as qc
 from quantcal.advice.result import Advice, Remedy
 from quantcal.onnx._choose import model_remedies
 from quantcal.onnx._trial.judge import Judge
+from quantcal.onnx._trial.trial_session import TrialSession
 
 NORM = planted.uneven_norm(rank=2)
 ROWS = planted.feeds(24, rows=8)
@@ -139,6 +140,25 @@ def test_the_rest_of_many_samples_is_left_out_of_both_sides() -> None:
     assert other.before == advice.loss
     assert smooth.before != advice.loss
     assert smooth.before == pytest.approx(advice.loss, rel=0.5)
+
+
+def test_16_bits_are_not_tried_where_nodes_of_8_bits_would_clip_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the operators, a trial has QuantizeLinear nodes of the planned formats."""
+
+    def names() -> set[str]:
+        found = advise(planted.mlp(guilty=2), planted.feeds(8)).tensors[0].remedies
+        return {each.name for each in found}
+
+    real = TrialSession.__init__
+
+    def plain(self: Any, *args: Any, **options: Any) -> None:
+        real(self, *args, **options | {"operators": False})
+
+    assert {"16 bits", "float"} <= names()
+    monkeypatch.setattr(TrialSession, "__init__", plain)
+    assert "16 bits" not in names()
 
 
 def test_remedies_can_be_left_out() -> None:

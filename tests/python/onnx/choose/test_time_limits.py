@@ -53,7 +53,8 @@ def test_the_best_so_far_runs_on_when_the_time_ends(
     tmp_path: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two strategies have been compared on the first samples when the time ends."""
-    clock = after(9, runs)
+    # 12 samples make the first round, so the time ends within the second strategy.
+    clock = after(13, runs)
     monkeypatch.setattr(time_limit.time, "monotonic", clock)
     options: Any = {"strategy": qc.Auto(time=1), "progress": False}
     result = qc.onnx.quantize(MODEL, tmp_path / "q.onnx", SAMPLES, **options)

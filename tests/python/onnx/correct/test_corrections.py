@@ -65,7 +65,8 @@ def test_the_result_says_what_each_changed(tmp_path: Path) -> None:
 
 
 def test_without_a_request_nothing_changes(tmp_path: Path) -> None:
-    result = corrected(tmp_path / "q.onnx", outlier_rows(4, rank=3))
+    feeds = outlier_rows(4, rank=3)
+    result = corrected(tmp_path / "q.onnx", feeds, strategy="minmax")
     assert result.corrections == ()
     assert "corrected" not in result.summary()
 
