@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from quantcal.onnx.graphs import Model
 
+__all__ = ["Layer", "layers_of", "read_layers", "write_table"]
+
 # The size of the reader's buffer for a name, in bytes.
 _NAME_LENGTH = 255
 
@@ -240,3 +242,7 @@ def _factor(levels: int, magnitude: float) -> str:
             np.float32(levels / np.float64(magnitude)) if magnitude else np.float32(1)
         )
     return f"{factor:.9g}" if np.isfinite(factor) else "1"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

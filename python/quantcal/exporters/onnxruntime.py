@@ -29,6 +29,14 @@ from quantcal.table import CalibrationTable
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
+__all__ = [
+    "TENSORRT_FILES",
+    "read_cache",
+    "tensors_data",
+    "write_cache",
+    "write_tensorrt_table",
+]
+
 TENSORRT_FILES = ("calibration.json", "calibration.flatbuffers", "calibration.cache")
 """The files of the TensorRT provider's table; the provider reads the second."""
 
@@ -267,3 +275,7 @@ def _is_finite(number: float) -> bool:
     except OverflowError:
         # An integer beyond the range of float64.
         return False
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,6 +17,8 @@ import numpy as np
 from quantcal._io.files import write_text
 from quantcal.params import QuantParams
 
+__all__ = ["COLUMNS", "write_csv", "write_json"]
+
 COLUMNS = (
     "tensor",
     "channel",
@@ -82,3 +84,7 @@ def _rows(name: str, params: QuantParams) -> Iterator[list[Any]]:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -209,3 +209,7 @@ def _fault(path: str | Path, line: int, what: str) -> _core.CalibrationError:
 
 def _cut(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

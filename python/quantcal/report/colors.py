@@ -1,4 +1,4 @@
-"""Colors of all pictures: for light and for dark ground, as the axes have it."""
+"""Colors of all pictures, for light and for dark ground; the axes decide which."""
 
 from __future__ import annotations
 

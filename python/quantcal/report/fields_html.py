@@ -40,7 +40,7 @@ def of(shown: Any) -> str:
 def _parts(value: Any) -> dict[str, Any]:
     """Return parts that have fields too, by name or number; empty for plain values."""
     if isinstance(value, Mapping):
-        found = {}
+        found: dict[str, Any] = {}
         for key, each in value.items():  # of outputs, each has several arithmetics
             inner = each.items() if isinstance(each, Mapping) else [("", each)]
             found |= {f"{key}, {name}" if name else str(key): v for name, v in inner}

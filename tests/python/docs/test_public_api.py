@@ -119,7 +119,10 @@ def test_the_public_names_are_these() -> None:
     assert all(hasattr(qc, name) for name in dir(qc))
 
 
-@pytest.mark.parametrize("name", sorted(SUBMODULES | {"strategies"}))
+WRITERS = {f"exporters.{name}" for name in ("ncnn", "onnxruntime", "plain", "tensorrt")}
+
+
+@pytest.mark.parametrize("name", sorted(SUBMODULES | WRITERS | {"strategies"}))
 def test_a_submodule_lists_its_public_names_only(name: str) -> None:
     module = importlib.import_module(f"quantcal.{name}")
     assert dir(module) == sorted(module.__all__)
