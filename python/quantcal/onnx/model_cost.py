@@ -152,8 +152,9 @@ def measure_cost(
 
     Examples
     --------
-    >>> result = qc.onnx.quantize("model.onnx", "int8.onnx", "calibration/")
-    >>> cost = qc.onnx.measure_cost("model.onnx", "int8.onnx", "calibration/", latency=False)
+    >>> model, made = "model.onnx", "int8.onnx"
+    >>> result = qc.onnx.quantize(model, made, "calibration/", strategy="mse")
+    >>> cost = qc.onnx.measure_cost(model, made, "calibration/", latency=False)
     >>> cost.operators["Conv"].quantized_nodes
     2
     """
