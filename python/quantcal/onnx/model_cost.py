@@ -160,10 +160,7 @@ def measure_cost(
     """
     models = TimedModel(float_model, 0), TimedModel(quantized_model, 0)
     first, second = models
-    try:
-        quantized = set(match_nodes(first.graph, second.graph, second.label).quantized)
-    except CalibrationError:  # all stays in float
-        quantized = set()
+    quantized = _quantized(first, second)
     sizes = model_bytes(Path(float_model)), model_bytes(Path(quantized_model))
     if samples is None:
         return ModelCost(*sizes, _operators(first.graph, quantized, {}))
@@ -190,6 +187,21 @@ def measure_cost(
     rounds = int(min(max(_TIMED_MS / max(both, 1e-3), _ROUNDS[0]), _ROUNDS[1]))
     before, after, _ = time_whole_runs(models, chosen[:1], rounds, False)
     return replace(cost, float_latency=before, quantized_latency=after, rounds=rounds)
+
+
+def _quantized(first: TimedModel, second: TimedModel) -> set[str]:
+    """Return the names of the float nodes that compute on codes in the second model."""
+    try:
+        match = match_nodes(first.graph, second.graph, second.label)
+    except CalibrationError:  # all stays in float
+        return set()
+    kinds = {str(node.name): operator_of(node) for node in all_nodes(first.graph)}
+    found = set(match.quantized)
+    for node, name in zip(all_nodes(second.graph), match.names, strict=True):
+        # A Conv that took over a normalization makes the tensor of that node.
+        if name in match.quantized and kinds.get(str(node.name)) == operator_of(node):
+            found.add(str(node.name))
+    return found
 
 
 def model_bytes(path: Path) -> int:
