@@ -110,9 +110,23 @@ class ModelCost:
 
     @property
     def is_faster(self) -> bool | None:
-        """Whether integers save at least 5 % of the time here; None when not measured."""
+        """Whether integers save at least 5 % of the time here; None when not measured.
+
+        False too where the times vary by more than the gain, as on a busy machine.
+        """
         speedup = self.speedup
-        return None if speedup is None else 1 / speedup <= _NOT_FASTER
+        if speedup is None:
+            return None
+        return 1 / speedup <= _NOT_FASTER and not self.is_uncertain
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the times vary by more than they differ."""
+        before, after = self.float_latency, self.quantized_latency
+        if before is None or after is None:
+            return True
+        spread = max(before.spread_ms, after.spread_ms)
+        return abs(before.median_ms - after.median_ms) <= spread
 
     def total(self) -> OperatorCost:
         """Return the sums over all operators."""

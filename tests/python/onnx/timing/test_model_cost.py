@@ -126,6 +126,14 @@ def test_a_gain_within_noise_is_none(
     before, after = (qc.onnx.Latency(float(each), 0.1) for each in milliseconds)
     cost = ModelCost(1, 1, {}, float_latency=before, quantized_latency=after)
     assert cost.is_faster is faster
+    assert not cost.is_uncertain
+
+
+def test_a_gain_smaller_than_the_variation_is_uncertain() -> None:
+    before, after = qc.onnx.Latency(10.0, 6.0), qc.onnx.Latency(5.0, 1.0)
+    cost = ModelCost(1, 1, {}, float_latency=before, quantized_latency=after)
+    assert cost.is_uncertain
+    assert cost.is_faster is False
 
 
 @pytest.mark.parametrize(
