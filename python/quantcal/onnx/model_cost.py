@@ -111,9 +111,23 @@ class ModelCost(Shown):
 
     @property
     def is_faster(self) -> bool | None:
-        """Whether integers save at least 5 % of the time here; None when not measured."""
+        """Whether integers save at least 5 % of the time here; None when not measured.
+
+        False too where the times vary by more than the gain, as on a busy machine.
+        """
         speedup = self.speedup
-        return None if speedup is None else 1 / speedup <= _NOT_FASTER
+        if speedup is None:
+            return None
+        return 1 / speedup <= _NOT_FASTER and not self.is_uncertain
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the times vary by more than they differ."""
+        before, after = self.float_latency, self.quantized_latency
+        if before is None or after is None:
+            return True
+        spread = max(before.spread_ms, after.spread_ms)
+        return abs(before.median_ms - after.median_ms) <= spread
 
     def total(self) -> OperatorCost:
         """Return the sums over all operators."""
@@ -153,17 +167,15 @@ def measure_cost(
 
     Examples
     --------
-    >>> result = qc.onnx.quantize("model.onnx", "int8.onnx", "calibration/")
-    >>> cost = qc.onnx.measure_cost("model.onnx", "int8.onnx", "calibration/", latency=False)
+    >>> model, made = "model.onnx", "int8.onnx"
+    >>> result = qc.onnx.quantize(model, made, "calibration/", strategy="mse")
+    >>> cost = qc.onnx.measure_cost(model, made, "calibration/", latency=False)
     >>> cost.operators["Conv"].quantized_nodes
     2
     """
     models = TimedModel(float_model, 0), TimedModel(quantized_model, 0)
     first, second = models
-    try:
-        quantized = set(match_nodes(first.graph, second.graph, second.label).quantized)
-    except CalibrationError:  # all stays in float
-        quantized = set()
+    quantized = _quantized(first, second)
     sizes = model_bytes(Path(float_model)), model_bytes(Path(quantized_model))
     if samples is None:
         return ModelCost(*sizes, _operators(first.graph, quantized, {}))
@@ -190,6 +202,21 @@ def measure_cost(
     rounds = int(min(max(_TIMED_MS / max(both, 1e-3), _ROUNDS[0]), _ROUNDS[1]))
     before, after, _ = time_whole_runs(models, chosen[:1], rounds, False)
     return replace(cost, float_latency=before, quantized_latency=after, rounds=rounds)
+
+
+def _quantized(first: TimedModel, second: TimedModel) -> set[str]:
+    """Return the names of the float nodes that compute on codes in the second model."""
+    try:
+        match = match_nodes(first.graph, second.graph, second.label)
+    except CalibrationError:  # all stays in float
+        return set()
+    kinds = {str(node.name): operator_of(node) for node in all_nodes(first.graph)}
+    found = set(match.quantized)
+    for node, name in zip(all_nodes(second.graph), match.names, strict=True):
+        # A Conv that took over a normalization makes the tensor of that node.
+        if name in match.quantized and kinds.get(str(node.name)) == operator_of(node):
+            found.add(str(node.name))
+    return found
 
 
 def model_bytes(path: Path) -> int:

@@ -219,7 +219,7 @@ def test_a_broken_package_of_the_command_is_told(tmp_path: Path) -> None:
     (tmp_path / "rich.py").write_text("raise ImportError('too old', name='rich')")
     code = "import sys; sys.path.insert(0, '.')\nfrom quantcal.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, "--help"],
+        [sys.executable, "-B", "-c", code, "inspect", "x"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

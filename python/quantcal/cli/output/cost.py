@@ -87,7 +87,9 @@ def _latency(cost: ModelCost) -> str:
     assert before is not None
     assert after is not None
     speedup = cost.speedup or 0.0
-    if cost.is_faster:
+    if cost.is_uncertain:
+        verdict = "no clear difference, the runs vary by more"
+    elif cost.is_faster:
         verdict = f"{speedup:.2f} × as fast"
     elif speedup < 1:
         verdict = f"slower here, {speedup:.2f} ×: `quantcal times` shows the nodes"

@@ -121,7 +121,9 @@ def match_nodes(first: onnx.GraphProto, second: onnx.GraphProto, label: str) -> 
         why = reader.why_float(node)
         if name is not None and why is not None:
             quantized[name] = why
-            is_copy |= str(node.op_type).endswith(kinds[name])
+            # A Conv that took over a normalization makes the tensor of that node.
+            own = kinds.get(str(node.name), kinds[name])
+            is_copy |= str(node.op_type).endswith((kinds[name], own))
     if not is_copy:
         raise CalibrationError(
             f"{label} has no quantized node in common with the float model, by the names of "

@@ -65,6 +65,25 @@ def test_bytes_and_products_are_those_by_hand(
     assert cost.float_latency is cost.speedup is cost.is_faster is None
 
 
+def test_a_conv_that_took_over_a_normalization_is_quantized(tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    constants = {"w": models.random(4, 3, 3, 3)}
+    constants |= {name: np.abs(models.random(4)) + 1 for name in ("s", "b", "m", "v")}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "conv"),
+        node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"], "norm"),
+    ]
+    x, y = models.value("x", [1, 3, 5, 5]), models.value("y", [1, 4, 3, 3])
+    model, made = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    onnx.save_model(models.build(nodes, [x], [y], constants), str(model))
+    samples = [{"x": models.random(1, 3, 5, 5)}]
+    result = qc.onnx.quantize(model, made, samples, strategy="mse")
+    assert result.quantized_nodes == {"Conv": 1}
+    cost = qc.onnx.measure_cost(model, made, samples, latency=False)
+    assert cost.operators["Conv"].quantized_nodes == 1
+    assert cost.total().quantized_multiply_adds == 4 * 3 * 3 * 27
+
+
 def test_the_loss_is_that_of_evaluate(
     pair: tuple[Path, Path, list[dict[str, np.ndarray]]],
 ) -> None:
@@ -107,6 +126,14 @@ def test_a_gain_within_noise_is_none(
     before, after = (qc.onnx.Latency(float(each), 0.1) for each in milliseconds)
     cost = ModelCost(1, 1, {}, float_latency=before, quantized_latency=after)
     assert cost.is_faster is faster
+    assert not cost.is_uncertain
+
+
+def test_a_gain_smaller_than_the_variation_is_uncertain() -> None:
+    before, after = qc.onnx.Latency(10.0, 6.0), qc.onnx.Latency(5.0, 1.0)
+    cost = ModelCost(1, 1, {}, float_latency=before, quantized_latency=after)
+    assert cost.is_uncertain
+    assert cost.is_faster is False
 
 
 @pytest.mark.parametrize(
