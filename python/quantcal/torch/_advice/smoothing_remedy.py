@@ -12,7 +12,7 @@ import torch
 from quantcal._core import CalibrationError
 from quantcal.advice.result import Remedy
 from quantcal.advice.search import Halves
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.strategies.policy import Policy
 from quantcal.torch._advice.output_loss import Loss
 from quantcal.torch._advice.strategy_choice import TableMaker
@@ -60,7 +60,7 @@ class SmoothingTrial:
         types: tuple[type[torch.nn.Module], ...],
         policy: Policy,
         tables: TableMaker,
-        weights: str | QuantFormat | None,
+        weights: FormatLike | None,
         loss: Loss,
         inputs: Sequence[torch.Tensor],
         halves: Halves,

@@ -14,7 +14,7 @@ from typing import Any
 from quantcal._core import CalibrationError
 from quantcal.advice.search import MIN_GAIN, Halves, LossMeter, OutOfTimeError
 from quantcal.calibrator import Calibrator
-from quantcal.formats import QuantFormat
+from quantcal.formats import FormatLike
 from quantcal.strategies.auto import Auto
 from quantcal.strategies.base import Strategy
 from quantcal.strategies.policy import Policy, StrategyLike
@@ -60,7 +60,7 @@ class TableMaker:
     """
 
     inputs: Mapping[str, Collection[str]]
-    format: str | QuantFormat | None
+    format: FormatLike | None
     symmetric: bool | None
 
     def __call__(self, calibrator: Calibrator, policy: Policy) -> dict[str, Table]:
