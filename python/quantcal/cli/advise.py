@@ -21,9 +21,9 @@ from quantcal.cli.options import (
     TimesOption,
 )
 from quantcal.cli.output.console import show_text, stdout
+from quantcal.cli.output.report_file import check_report, print_report, save_report
 from quantcal.cli.parsing.common import is_quiet
-from quantcal.cli.quantities import parse_seconds
-from quantcal.cli.report_file import check_report, print_report, save_report
+from quantcal.cli.parsing.quantities import parse_seconds
 
 _FLAGS = (
     *OBSERVE_FLAGS,

@@ -10,8 +10,8 @@ import typer
 
 from quantcal.cli.errors import CommandError
 from quantcal.cli.options import JsonOption, ReportOption
+from quantcal.cli.output.report_file import check_report, print_report, save_report
 from quantcal.cli.parsing.common import is_quiet
-from quantcal.cli.report_file import check_report, print_report, save_report
 
 if TYPE_CHECKING:
     from quantcal.demo import DemoResult

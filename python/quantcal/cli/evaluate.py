@@ -15,11 +15,11 @@ from quantcal.cli.output import text
 from quantcal.cli.output.console import say_failure, say_warning, show, stdout
 from quantcal.cli.output.facts import print_facts
 from quantcal.cli.output.layers import Sort, layer_table
+from quantcal.cli.output.report_file import check_report, print_report, save_report
 from quantcal.cli.output.tables import Column, tensor_table
 from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
-from quantcal.cli.quantities import read_share
-from quantcal.cli.report_file import check_report, print_report, save_report
+from quantcal.cli.parsing.quantities import read_share
 
 if TYPE_CHECKING:
     from rich.console import Console

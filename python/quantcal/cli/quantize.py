@@ -31,8 +31,8 @@ from quantcal.cli.options import (
     ResumeOption,
 )
 from quantcal.cli.output.facts import warn_of_unused_rules
+from quantcal.cli.output.report_file import check_report, save_report
 from quantcal.cli.parsing.common import is_quiet
-from quantcal.cli.report_file import check_report, save_report
 from quantcal.cli.results import load_either
 from quantcal.strategies import Policy
 

@@ -13,7 +13,7 @@ from quantcal.cli.options import JsonOption
 from quantcal.cli.output import text
 from quantcal.cli.output.console import stdout
 from quantcal.cli.output.facts import print_facts
-from quantcal.cli.report_file import check_report, save_report
+from quantcal.cli.output.report_file import check_report, save_report
 
 _WHAT = {
     "calibrator": "histograms",

@@ -24,10 +24,10 @@ from quantcal.cli.options import (
     TimesOption,
 )
 from quantcal.cli.output.console import show_text, stdout
+from quantcal.cli.output.report_file import check_report, print_report, save_report
 from quantcal.cli.parsing.common import is_quiet
 from quantcal.cli.parsing.exit_codes import LIMIT_BROKEN
-from quantcal.cli.quantities import parse_seconds, read_share
-from quantcal.cli.report_file import check_report, print_report, save_report
+from quantcal.cli.parsing.quantities import parse_seconds, read_share
 
 _FLAGS = (
     *OBSERVE_FLAGS,

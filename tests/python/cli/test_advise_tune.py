@@ -13,7 +13,7 @@ import typer
 import planted_models as planted
 import quantcal as qc
 from cli_runs import call, save_model
-from quantcal.cli.quantities import parse_seconds
+from quantcal.cli.parsing.quantities import parse_seconds
 
 
 @pytest.fixture

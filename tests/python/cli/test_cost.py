@@ -9,7 +9,7 @@ import pytest
 
 import quantcal as qc
 from cli_runs import call, save_model, save_samples, save_stats
-from quantcal.cli.quantities import read_share
+from quantcal.cli.parsing.quantities import read_share
 
 
 @pytest.fixture
