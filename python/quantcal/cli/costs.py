@@ -23,7 +23,7 @@ def warn_of_slow_integers(options: QuantizeOptions) -> None:
         whose = "this CPU" if options.cpu == "auto" else "the CPU"
         say_warning(
             f"{whose} has no VNNI, so int8 may be no faster than float; the file is smaller "
-            "all the same (docs/guide/onnx.md, What integers gain)"
+            "all the same (docs/guide/times.md)"
         )
 
 

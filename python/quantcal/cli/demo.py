@@ -65,9 +65,8 @@ def demo(
       $ quantcal demo --output demo-output
     """
     from quantcal.demo import ALL_STRATEGIES, STRATEGIES, DemoError, run, show
-    from quantcal.demo.pipeline import FULL_LINES, LINES
+    from quantcal.demo.pipeline import FULL_LINES, LINES, REPORT
 
-    report = report or output / "report.html"
     check_report(report)
     try:
         result = run(
@@ -79,6 +78,7 @@ def demo(
         )
     except DemoError as error:
         raise CommandError(str(error)) from error
+    report = report or output / REPORT
     _save_report(report, output, result)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))

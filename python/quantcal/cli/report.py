@@ -54,7 +54,7 @@ def report(
             "--title",
             metavar="TEXT",
             show_default="the name of the model",
-            help="The heading.",
+            help="The heading of the page.",
         ),
     ] = None,
     json_: JsonOption = False,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,15 +24,23 @@ from quantcal.onnx.options import weight_bits
 from quantcal.onnx.result import peak_memory
 from quantcal.table import CalibrationTable
 
+if TYPE_CHECKING:
+    from quantcal.onnx._choose.choice import Choice
+
 STRATEGIES = ("auto", "kl")
 """What the demo compares by default: the choice by trials, and a widespread fixed one."""
 
 ALL_STRATEGIES = ("auto", "minmax", "percentile_99.99", "kl", "mse")
 """What ``quantcal demo --full`` compares."""
 
+REPORT = "report.html"
+"""The page that ``quantcal demo`` writes into the folder, unless another file is named."""
+
 LINES = 200
 FULL_LINES = 400
 """The lines that are read with every model, by default and with ``--full``."""
+
+_WORST = 3  # tensors that are named
 
 Say = Callable[[str], None]
 """Prints a line of progress."""
@@ -130,10 +139,10 @@ def _check(
             f"{calibration_lines} and {evaluation_lines}."
         )
     imports.require(
-        ("onnx", "onnxruntime", "PIL", "PIL.Image"),
+        ("onnx", "onnxruntime", "PIL", "PIL.Image", "jinja2"),
         "quantcal.demo needs",
         "demo",
-        "onnx, onnxruntime and Pillow",
+        "onnx, onnxruntime, Pillow and jinja2",
     )
     if len(set(strategies)) < len(strategies):
         raise CalibrationError(
@@ -155,7 +164,7 @@ def _prepare_folder(output: str | os.PathLike[str], strategies: Sequence[str]) -
         raise DemoError(
             f"Cannot make the folder {folder}: {error.strerror}. Choose another output."
         ) from error
-    names = ["rec.qcal", "demo.json", "lines.png"]
+    names = ["rec.qcal", "demo.json", "lines.png", REPORT]
     names += [f"rec.{s}.{ending}" for s in strategies for ending in ("onnx", "json")]
     for name in names:
         check_target(folder / name)
@@ -222,12 +231,19 @@ def _choose(
     return StrategyResult(
         strategy="auto",
         model=written,
-        choice=() if done.choice is None else tuple(done.choice.rows()),
+        choice=() if done.choice is None else _facts(done.choice),
         exact=evaluate(written, lines, arithmetic="exact"),
         native=evaluate(written, lines, arithmetic="native"),
         search_seconds=done.seconds_observe + done.seconds_compute,
         write_seconds=done.seconds_write,
     )
+
+
+def _facts(choice: Choice) -> tuple[tuple[str, str], ...]:
+    """Return what was chosen, and the tensors that lose most alone."""
+    worst = [f"{each.tensor} ({each.loss:.2%})" for each in choice.worst[:_WORST]]
+    alone = [("most loss by one tensor", ", ".join(worst))] if worst else []
+    return (*choice.rows(), *alone)
 
 
 def _quantize(

@@ -159,7 +159,7 @@ def _first_clause(reason: str) -> str:
     """Return how weights are stored, and a link for the rest of a long reason."""
     first, colon, rest = reason.partition(": ")
     cause, more, _ = rest.partition(": ")
-    return f"{first}{colon}{cause}" + (" (docs/guide/onnx.md, Weights)" if more else "")
+    return f"{first}{colon}{cause}" + (" (docs/guide/weights.md)" if more else "")
 
 
 def _sizes(output: Path, model: Path) -> str:
