@@ -136,9 +136,9 @@ def _other_commands(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
     """Return the commands that would tell more."""
     lines: list[Sentence] = []
     result, evaluation = sources.result, sources.evaluation
-    title = quote(sources.title)
+    file = quote(sources.file)
     if evaluation is None and result is not None:
-        models = f"{title} {quote(result.output.name)}"
+        models = f"{file} {quote(result.output.name)}"
         command = f"quantcal evaluate {models} --samples PATH --layers"
         lines.append(say("see what the outputs lose: ", code(command)))
     elif evaluation is not None and not evaluation.metrics and not sources.tuning:
@@ -148,7 +148,7 @@ def _other_commands(sources: Sources, rows: Sequence[Row]) -> list[Sentence]:
     doubtful = any(row.get("verdict") in ("poor", "check") for row in rows)
     searched = sources.advice is not None or sources.tuning is not None
     if doubtful and not searched and sources.places:
-        command = f"quantcal advise {title} --samples PATH"
+        command = f"quantcal advise {file} --samples PATH"
         lines.append(say("find the nodes that cost most: ", code(command)))
     if sources.proposed and result is None:
         command = "quantcal quantize MODEL -o OUT --from STATS"

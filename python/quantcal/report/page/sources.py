@@ -46,6 +46,8 @@ class Sources:
     ----------
     title
         The name of the model, or another one.
+    file
+        The name of the float model's file for commands; ``MODEL`` where unknown.
     model_bytes
         The size of the float model's file; None where unknown.
     proposed
@@ -55,6 +57,7 @@ class Sources:
     """
 
     title: str
+    file: str = "MODEL"
     model_bytes: int | None = None
     calibrator: Calibrator | None = None
     table: CalibrationTable | None = None
@@ -121,6 +124,7 @@ def gather(
         table = _propose(calibrator)
     return Sources(
         title=title or _name_of(model) or _name_of(quantized) or "Calibration",
+        file=_name_of(model) or "MODEL",
         model_bytes=_size_of(model),
         calibrator=calibrator,
         table=table,
