@@ -45,7 +45,8 @@ class Auto:
         ``"python:module:callable"``. More is better.
     float_share
         The share of the multiply-adds that may stay in float, 0 to 1. A small node, such
-        as that of the logits, stays there if that lowers the loss by a tenth. 0 for none.
+        as that of the logits, stays there if that lowers the loss by a tenth. The share
+        grows with the factor by which the loss falls, up to four times. 0 for none.
     time
         Seconds for all trials; None for no limit. Then the best so far is taken. The first
         strategy, :class:`MSE`, is always tried. With a limit the result may differ from
