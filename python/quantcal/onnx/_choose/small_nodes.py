@@ -109,7 +109,7 @@ class SmallNodeSearch:
                 continue
             tried = self._losses(exclude, losses)
             if len(tried) == len(first) and self._is_small(
-                exclude, _factor(first[-1], tried[-1])
+                exclude, share_factor(first[-1], tried[-1])
             ):
                 chosen, losses = exclude, tried
         before = first[-1]
@@ -190,7 +190,7 @@ class SmallNodeSearch:
         return self._share_of(nodes) <= factor * self._share
 
 
-def _factor(before: float, after: float) -> float:
+def share_factor(before: float, after: float) -> float:
     """Return how many times the share may stay in float for this gain."""
     if after <= 0:  # also the drop of a metric, which may be below zero
         return _MOST

@@ -14,6 +14,7 @@ import onnx_models as models
 import planted_models as planted
 import quantcal as qc
 from quantcal.onnx._choose.loss_gains import gains
+from quantcal.onnx._choose.small_nodes import share_factor
 
 FREE = qc.Auto(float_share=1.0)
 WIDE = 64
@@ -137,6 +138,33 @@ def test_the_ranges_of_all_samples_decide_between_equals(
     result = qc.onnx.quantize(model, path, mixed, strategy=chosen, progress=False)
     assert min(result.choice.losses, key=lambda each: each.loss).strategy == "kl"
     assert result.choice.strategy != "kl"
+
+
+@pytest.mark.parametrize(
+    ("share", "stays"), [(0.05, True), (0.03, False), (0.0, False)]
+)
+def test_the_share_in_float_grows_with_the_gain_up_to_four_times(
+    share: float, stays: bool, tmp_path: Path
+) -> None:
+    """The guilty layer has more multiply-adds than the share, and fewer than four times."""
+    model = planted.mlp(guilty=2)
+    counts = qc.onnx.count_multiply_adds(model, planted.feeds(1))
+    guilty = counts["layer3"] / sum(counts.values())
+    assert 4 * 0.03 < guilty < 4 * 0.05
+    chosen = qc.Auto(float_share=share)
+    path = tmp_path / "q.onnx"
+    result = qc.onnx.quantize(
+        model, path, planted.feeds(12), strategy=chosen, progress=False
+    )
+    assert ("layer3" in result.choice.exclude) == stays
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "factor"),
+    [(1.0, 0.8, 1.25), (1.0, 0.01, 4.0), (1.0, 0.0, 4.0), (0.2, -0.1, 4.0), (1, 2, 1)],
+)
+def test_the_factor_of_a_gain(before: float, after: float, factor: float) -> None:
+    assert share_factor(before, after) == pytest.approx(factor)
 
 
 def test_a_gain_is_a_share_of_the_loss_before() -> None:
