@@ -26,7 +26,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.packages: $(VENV)/.created pyproject.toml
-	$(UV) -r pyproject.toml --extra demo --extra plot --group test --group lint "maturin>=1.14,<2"
+	$(UV) -r pyproject.toml --extra demo --extra plot --extra pandas --group test --group lint "maturin>=1.14,<2"
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.packages $(SOURCES)
