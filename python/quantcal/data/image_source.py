@@ -46,7 +46,11 @@ class ImageSource(SampleSource):
         folder: Path | None,
         options: ImageOptions,
         constants: object,
+        most: int | None = None,
     ) -> None:
+        # Classes are those of all files, so that a few have the same labels as all.
+        self._all_files = as_paths(items)
+        items = spread(items, most)
         super().__init__(as_paths(items), constants)
         self._items = items
         self._folder = folder
@@ -57,8 +61,11 @@ class ImageSource(SampleSource):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The folders directly in the given one that hold images, in the order of names."""
-        return tuple(sorted({name for name in self._class_names() if name}))
+        """The folders directly in the given one that hold images, in the order of names.
+
+        Those without an image among ``max_samples`` count too.
+        """
+        return tuple(sorted({n for n in self._class_names(self._all_files) if n}))
 
     @cached_property
     def labels(self) -> tuple[int, ...]:
@@ -71,7 +78,7 @@ class ImageSource(SampleSource):
         CalibrationError
             If an image is not in a folder of a class.
         """
-        names = self._class_names()
+        names = self._class_names(self.files)
         if not all(names):
             raise CalibrationError(
                 f"{self!r}: images that are not in a folder for their class have no label. "
@@ -128,10 +135,10 @@ class ImageSource(SampleSource):
 
         return Bound(start, count)
 
-    def _class_names(self) -> list[str]:
+    def _class_names(self, files: Sequence[Path]) -> list[str]:
         if self._folder is None or not self._folder.is_dir():
             return [""] * len(self._items)
-        parts = [file.relative_to(self._folder).parts for file in self.files]
+        parts = [file.relative_to(self._folder).parts for file in files]
         return [part[0] if len(part) > 1 else "" for part in parts]
 
 
@@ -228,7 +235,7 @@ def images(
         items = find_files(folder, IMAGES, "an image")
     else:
         items = _as_sequence(source)
-    return ImageSource(spread(items, most), folder, options, constants)
+    return ImageSource(items, folder, options, constants, most)
 
 
 def _as_sequence(source: object) -> Sequence[Any]:

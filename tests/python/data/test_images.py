@@ -298,6 +298,16 @@ def test_folders_of_classes_are_labels(tmp_path: Path) -> None:
     assert source.labels == (0, 0, 1)
     right = {"y": np.float32([[0.2, 0.9]])}
     assert [source.is_right(i, {}, right) for i in range(3)] == [0, 0, 1]
+
+
+def test_a_part_of_the_images_keeps_the_labels_of_all(tmp_path: Path) -> None:
+    for name in ("ant", "bee", "cat", "dog"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "1.png")
+    some = qc.data.images(tmp_path, 8, max_samples=2)
+    assert [file.parent.name for file in some.files] == ["ant", "cat"]
+    assert some.classes == ("ant", "bee", "cat", "dog")
+    assert some.labels == (0, 2)
     picture().save(tmp_path / "stray.png")
     with pytest.raises(qc.CalibrationError, match="have no label"):
         _ = qc.data.images(tmp_path, 8).labels
