@@ -101,9 +101,9 @@ def evaluate(
     from quantcal.onnx import FileCheck
     from quantcal.onnx.evaluation import evaluate as evaluate_models
 
-    check_report(report, FileCheck(float_model, [samples, quantized]))
-    allowed = read_share(max_drop, "--max-drop")
     source = data.source(samples)
+    check_report(report, FileCheck(float_model, [source, quantized]))
+    allowed = read_share(max_drop, "--max-drop")
     found = evaluate_models(
         float_model,
         quantized,
