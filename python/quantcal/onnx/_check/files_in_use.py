@@ -54,7 +54,10 @@ def _of_model(model: Model | None) -> Iterator[Used]:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Return the files of a model's external data; none if it is not a model."""
+    """Return the files of a model's external data; none if it is not a model.
+
+    Of a link, those beside it and beside its target, which need not exist.
+    """
     from quantcal.onnx._model.optional import require
 
     require()
