@@ -88,13 +88,22 @@ class ImageSource(SampleSource):
         return tuple(places[name] for name in names)
 
     def is_right(
-        self, index: int, _: Mapping[str, Array], outputs: Mapping[str, Array]
+        self, index: int, feed: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> float:
         """Return 1.0 if the largest value of the first output is at the label, else 0.0.
 
-        A metric for :func:`quantcal.onnx.evaluate` and for those that choose. It is meant
-        for models that take one image at a time.
+        A metric for :func:`quantcal.onnx.evaluate` and for those that choose.
+
+        Raises
+        ------
+        CalibrationError
+            If the model takes several images at a time, or an image has no class.
         """
+        if any(np.ndim(each) == 4 and len(each) > 1 for each in feed.values()):
+            raise CalibrationError(
+                "The classes of folders are for models that take one image at a time. Export "
+                "the model with a batch of any size, or give another metric."
+            )
         scores = np.ravel(next(iter(outputs.values())))
         return float(int(np.argmax(scores)) == self.labels[index])
 
