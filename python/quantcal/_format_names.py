@@ -1,4 +1,4 @@
-"""Names of formats as other libraries write them: dtypes of numpy, torch and ONNX, "fp8"."""
+"""Names of formats as other libraries write them: dtypes of numpy and torch, "fp8"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OTHER = {
 }
 """Names without underscores → names of formats."""
 
-_ONNX = {
+ONNX_TYPES = {
     2: "uint8",
     3: "int8",
     4: "uint16",
@@ -34,7 +34,10 @@ _ONNX = {
     25: "uint2",
     26: "int2",
 }
-"""`onnx.TensorProto.DataType`, whose values are plain numbers."""
+"""`onnx.TensorProto.DataType` → names, for messages.
+
+Its values are plain numbers, and 4 as a format would more often mean 4 bits than UINT16.
+"""
 
 
 def format_name(given: Any) -> str | None:
@@ -44,13 +47,9 @@ def format_name(given: Any) -> str | None:
     ----------
     given
         A name in any case ("INT8", "fp8"), a numpy or ml_dtypes type or dtype, a torch dtype
-        (qint8 too), a number of `onnx.TensorProto`, or a `QuantType` of onnxruntime.
+        (qint8 too), or a `QuantType` of onnxruntime. Numbers are none.
     """
     kind = type(given)
-    if isinstance(given, bool):
-        return None
-    if isinstance(given, int):
-        return _ONNX.get(int(given))
     # Starting the command imports no numpy, and what it made is not there before it.
     numpy = sys.modules.get("numpy")
     is_dtype = numpy is not None and isinstance(given, numpy.dtype)

@@ -194,7 +194,7 @@ def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
     if isinstance(strategy, type) and strategy in _BY_NAME.values():
         msg = f"{strategy.__name__} is a class; give an object, {strategy.__name__}()"
         raise TypeError(msg)
-    if not isinstance(strategy, int) and format_name(strategy) is not None:
+    if format_name(strategy) is not None:
         msg = f"{shown(strategy)} is a format, not a strategy; give it as format="
         raise TypeError(msg)
     if hasattr(strategy, "__array__"):
