@@ -49,9 +49,9 @@ class ImageSource(SampleSource):
         most: int | None = None,
     ) -> None:
         # Classes are those of all files, so that a few have the same labels as all.
-        self._all_files = as_paths(items)
+        self._all_files = as_paths(items) if _holds_paths(items) else ()
         items = spread(items, most)
-        super().__init__(as_paths(items), constants)
+        super().__init__(as_paths(items) if self._all_files else (), constants)
         self._items = items
         self._folder = folder
         self._options = options
@@ -245,6 +245,11 @@ def images(
     else:
         items = _as_sequence(source)
     return ImageSource(items, folder, options, constants, most)
+
+
+def _holds_paths(items: Sequence[Any]) -> bool:
+    """Whether the first item is a path; a dataset would decode all images for more."""
+    return isinstance(next(iter(items), None), (str, os.PathLike))
 
 
 def _as_sequence(source: object) -> Sequence[Any]:

@@ -312,6 +312,26 @@ def test_folders_of_classes_are_labels(tmp_path: Path) -> None:
     assert [source.is_right(i, {}, right) for i in range(3)] == [0, 0, 1]
 
 
+def test_a_column_of_a_dataset_decodes_an_image_when_it_is_needed() -> None:
+    class Column:
+        decoded = 0
+
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, place: int) -> Any:
+            if place >= len(self):
+                raise IndexError
+            self.decoded += 1
+            return picture()
+
+    column = Column()
+    source = qc.data.images(column, 8)  # type: ignore[arg-type]
+    assert column.decoded <= 2
+    next(iter(source))
+    assert column.decoded <= 4
+
+
 def test_labels_are_for_one_image_at_a_time(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
