@@ -286,8 +286,8 @@ def test_a_half_is_a_calibrator() -> None:
 
 def test_the_verdict_of_a_summary_has_its_tolerance() -> None:
     first, second = qc.Calibrator(), qc.Calibrator()
-    first.observe("x", f32([-1, 1]))
-    second.observe("x", f32([-1.05, 1.05]))
+    first.observe("x", np.float32([-1, 1]))
+    second.observe("x", np.float32([-1.05, 1.05]))
     found = qc.check_stability(first, second)
     assert found.summary().startswith("enough samples: ")
     strict = found.summary(0.01)
