@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -20,6 +21,8 @@ _OTHER = {
     "e2m1": "float4_e2m1fn",
 }
 """Names without underscores → names of formats."""
+
+_WIDTH = re.compile(r"(?:float|fp|f)([48])")
 
 ONNX_TYPES = {
     2: "uint8",
@@ -80,6 +83,8 @@ def _named(text: str) -> str | None:
     if short in _OTHER:
         return _OTHER[short]
     # "fp8_e4m3", "float8e4m3fn", "e5m2"
-    for prefix in ("fp8", "float8", "f8", "fp4", "float4", "f4"):
-        short = short.removeprefix(prefix)
-    return _OTHER.get(short.removesuffix("fn"))
+    width = _WIDTH.match(short)
+    found = _OTHER.get(short[width.end() if width else 0 :].removesuffix("fn"))
+    # "fp8_e2m1" contradicts itself.
+    fits = width is None or found is None or found.startswith(f"float{width[1]}")
+    return found if fits else None

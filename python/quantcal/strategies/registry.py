@@ -156,7 +156,7 @@ def _called(text: str) -> _Found | None:
         return None
     factory, implied = found
     bound = bind(factory, call.options)
-    if bound is None:
+    if bound is None or bound.keys() & implied.keys():
         known = ", ".join(getattr(factory, "__dataclass_fields__", {})) or "none"
         msg = f'Strategy "{text}" has too many options, or one twice; it takes {known}.'
         raise CalibrationError(msg)

@@ -122,7 +122,10 @@ def test_a_number_of_bits_is_answered_with_the_names(bits: Any) -> None:
     assert f'For {bits} bits give "int{bits}" or "uint{bits}"' in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "int1", "int17", "float32", "fp16", "q", "8bit"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "int1", "int17", "float32", "fp16", "q", "8bit", "fp8_e2m1", "fp4_e4m3", "f8"],
+)
 def test_unknown_names_are_refused(text: str) -> None:
     with pytest.raises(qc.CalibrationError, match=f'Format "{text}" is not known'):
         qc.QuantFormat(text)
