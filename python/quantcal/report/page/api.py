@@ -118,6 +118,6 @@ def _files(models: Sequence[object], others: Sequence[object]) -> Iterable[Used]
     if all(model is None for model in models):  # and onnx may be missing
         paths = [each for each in others if isinstance(each, (str, os.PathLike))]
         return [Used(Path(path), INPUT) for path in paths]
-    from quantcal.onnx._check.files_in_use import RunFiles
+    from quantcal.onnx.files import RunFiles
 
     return RunFiles(None, *models, *others)
