@@ -61,8 +61,8 @@ def test_held_out_samples_are_never_observed(tmp_path: Path) -> None:
         {"x": feed["x"] * (1000 if number % 5 == 4 else 1)}
         for number, feed in enumerate(samples)
     ]
-    first = tune(tmp_path, EASY, samples, max_drop=1)
-    second = tune(tmp_path, EASY, extreme, max_drop=1)
+    first = tune(tmp_path, EASY, samples, max_drop="100%")
+    second = tune(tmp_path, EASY, extreme, max_drop="100%")
     assert first.written.table == second.written.table
     assert first.drop_deciding == second.drop_deciding
     assert first.drop < 0.1 < 0.5 < second.drop
