@@ -142,7 +142,7 @@ __getattr__ = lazy_names(
         "table": ["CalibrationTable"],
         "tensor_report": ["TensorReport"],
     },
-    _SUBMODULES,
+    (*_SUBMODULES, "strategies"),  # whose names() the documents mention
 )
 
 

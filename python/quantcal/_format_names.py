@@ -1,7 +1,8 @@
-"""Names of formats as other libraries write them: dtypes of numpy, torch and ONNX, "fp8"."""
+"""Names of formats as other libraries write them: dtypes of numpy and torch, "fp8"."""
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -21,7 +22,9 @@ _OTHER = {
 }
 """Names without underscores → names of formats."""
 
-_ONNX = {
+_WIDTH = re.compile(r"(?:float|fp|f)([48])")
+
+ONNX_TYPES = {
     2: "uint8",
     3: "int8",
     4: "uint16",
@@ -34,7 +37,10 @@ _ONNX = {
     25: "uint2",
     26: "int2",
 }
-"""`onnx.TensorProto.DataType`, whose values are plain numbers."""
+"""`onnx.TensorProto.DataType` → names, for messages.
+
+Its values are plain numbers, and 4 as a format would more often mean 4 bits than UINT16.
+"""
 
 
 def format_name(given: Any) -> str | None:
@@ -44,13 +50,9 @@ def format_name(given: Any) -> str | None:
     ----------
     given
         A name in any case ("INT8", "fp8"), a numpy or ml_dtypes type or dtype, a torch dtype
-        (qint8 too), a number of `onnx.TensorProto`, or a `QuantType` of onnxruntime.
+        (qint8 too), or a `QuantType` of onnxruntime. Numbers are none.
     """
     kind = type(given)
-    if isinstance(given, bool):
-        return None
-    if isinstance(given, int):
-        return _ONNX.get(int(given))
     # Starting the command imports no numpy, and what it made is not there before it.
     numpy = sys.modules.get("numpy")
     is_dtype = numpy is not None and isinstance(given, numpy.dtype)
@@ -81,6 +83,8 @@ def _named(text: str) -> str | None:
     if short in _OTHER:
         return _OTHER[short]
     # "fp8_e4m3", "float8e4m3fn", "e5m2"
-    for prefix in ("fp8", "float8", "f8", "fp4", "float4", "f4"):
-        short = short.removeprefix(prefix)
-    return _OTHER.get(short.removesuffix("fn"))
+    width = _WIDTH.match(short)
+    found = _OTHER.get(short[width.end() if width else 0 :].removesuffix("fn"))
+    # "fp8_e2m1" contradicts itself.
+    fits = width is None or found is None or found.startswith(f"float{width[1]}")
+    return found if fits else None

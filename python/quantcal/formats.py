@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from quantcal import _core
 from quantcal._core import CalibrationError
-from quantcal._format_names import format_name
+from quantcal._format_names import ONNX_TYPES, format_name
 from quantcal._plain_values import as_flag
 from quantcal._text import shown
 
@@ -32,7 +32,7 @@ class DType(Protocol):
         ...
 
 
-FormatLike: TypeAlias = "str | QuantFormat | type[Any] | DType | int"
+FormatLike: TypeAlias = "str | QuantFormat | type[Any] | DType"
 """What is accepted as a format; `QuantFormat.of` reads it."""
 
 
@@ -52,8 +52,8 @@ class QuantFormat:
         "int2" to "int16", "uint2" to "uint16", "float8_e4m3fn", "float8_e5m2" or
         "float4_e2m1fn" (the names of ONNX and ml_dtypes). Also understood, everywhere where a
         format is named: other spellings ("INT8", "fp8", which is float8_e4m3fn), types and
-        dtypes of numpy, ml_dtypes and torch (`np.int8`, `torch.qint8`), and
-        `onnx.TensorProto` types. These are plain numbers: 3 is INT8, and no number of bits.
+        dtypes of numpy, ml_dtypes and torch (`np.int8`, `torch.qint8`), and `QuantType` of
+        onnxruntime. Numbers are refused: 4 may be bits, or `onnx.TensorProto.UINT16`.
     symmetric
         None for the default of the format. Signed integers and floats are symmetric, so that
         zero is at code 0, as signed kernels need it. Unsigned integers are affine, as symmetric
@@ -108,9 +108,7 @@ class QuantFormat:
         """Return the format for a name, a dtype or a format, with the scaling that is given."""
         if not isinstance(format, QuantFormat):
             if not isinstance(format, str) and format_name(format) is None:
-                msg = (
-                    f"format is {shown(format)}, but it must be a name or a QuantFormat"
-                )
+                msg = f"format is {shown(format)}, but it must be a name or a QuantFormat."
                 raise TypeError(msg + _bits(format))
             power = False if power_of_two is None else power_of_two
             return cls(cast("str", format), cast("bool", symmetric), power)
@@ -165,8 +163,11 @@ def _unknown(name: Any) -> str:
 
 
 def _bits(given: Any) -> str:
-    """Return a hint if a number of bits or a plain float is given."""
+    """Return a hint if a number is given: of bits, or a type of ONNX."""
     bits = given.strip() if isinstance(given, str) else shown(given)
-    if bits not in ("2", "3", "4", "5", "6", "7", "8", "16"):
-        return ""
-    return f' For {bits} bits give "int{bits}" or "uint{bits}".'
+    hint = ""
+    if bits in ("2", "3", "4", "5", "6", "7", "8", "16"):
+        hint = f' For {bits} bits give "int{bits}" or "uint{bits}".'
+    if type(given) is int and given in ONNX_TYPES:
+        hint += f' For number {given} of onnx.TensorProto give "{ONNX_TYPES[given]}".'
+    return hint

@@ -133,7 +133,10 @@ class Stability(Sequence[TensorStability]):
     @property
     def verdict(self) -> str:
         """Whether the samples suffice, in a few words."""
-        beyond = len(self.beyond())
+        return self._verdict(STABLE)
+
+    def _verdict(self, tolerance: float) -> str:
+        beyond = len(self.beyond(tolerance))
         if not beyond:
             return "enough samples"
         if beyond <= _FEW * len(self):
@@ -141,11 +144,12 @@ class Stability(Sequence[TensorStability]):
         return "too few samples for some tensors"
 
     def summary(self, tolerance: float = STABLE) -> str:
-        """Return the differences as one line of text."""
+        """Return the differences as one line of text; a tolerance is that of `beyond`."""
         if not self._tensors:
             return "no tensor"
         median, largest = _share(self.median), _share(self.largest)
-        text = f"{self.verdict}: differ by {median} (median), {largest} at most"
+        verdict = self._verdict(tolerance)
+        text = f"{verdict}: differ by {median} (median), {largest} at most"
         names = self.beyond(tolerance)
         if not names:
             return text

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quantcal.cli.options import (
+    FewOption,
     FormatOption,
     JsonOption,
-    LimitOption,
     PowerOfTwoOption,
     StatsArgument,
     SymmetricOption,
@@ -88,7 +88,7 @@ def compare(
             "by its median. " + f"Figures: {', '.join(each.value for each in Sort)}.",
         ),
     ] = None,
-    limit: LimitOption = 10,
+    limit: FewOption = 10,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -151,7 +151,7 @@ def compare(
     else:
         summary = sorted(comparison.summary(), key=lambda s: names.index(s.strategy))
         show(out, _table("strategy", columns.of_summary(summary), out))
-        _print_worst(comparison, limit or len(tensors))
+        _print_worst(comparison, limit)
     warn_of_nonfinite(
         [n for n, h in comparison.histograms.items() if h.count > h.finite]
     )

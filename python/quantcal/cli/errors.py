@@ -40,10 +40,22 @@ def check_outputs(
     """
     used = [Used(Path(source), INPUT) for source in inputs if source is not None]
     given = [output for output in outputs if output is not None]
+    if any(output.exists() for output in given):
+        used += _weights_of([each.path for each in used])
     for output in given:
         check_target(output, used)
     refuse_same(given)
     return used
+
+
+def _weights_of(files: Iterable[Path]) -> list[Used]:
+    """Return the models among some files, and the files with their weights."""
+    models = [file for file in files if file.suffix.lower() == ".onnx"]
+    if not models:
+        return []
+    from quantcal.onnx.files import RunFiles
+
+    return list(RunFiles(None, *models))
 
 
 def refuse_same(outputs: Sequence[Path]) -> None:

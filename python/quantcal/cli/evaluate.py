@@ -101,9 +101,9 @@ def evaluate(
     from quantcal.onnx import FileCheck
     from quantcal.onnx.evaluation import evaluate as evaluate_models
 
-    check_report(report, FileCheck(float_model, [samples, quantized]))
-    allowed = read_share(max_drop, "--max-drop")
     source = data.source(samples)
+    check_report(report, FileCheck(float_model, [source, quantized]))
+    read_share(max_drop, "--max-drop")  # refuses what is none before the samples run
     found = evaluate_models(
         float_model,
         quantized,
@@ -112,9 +112,7 @@ def evaluate(
         layers=layers,
         progress=not is_quiet(),
     )
-    failed = found.check(
-        min_sqnr=min_sqnr, max_drop=None if allowed is None else 100 * allowed
-    )
+    failed = found.check(min_sqnr=min_sqnr, max_drop=max_drop)
     save_report(report, model=float_model, quantized=quantized, evaluation=found)
     for message in found.warnings:
         say_warning(message)

@@ -102,6 +102,16 @@ LimitOption = Annotated[
         help="Show at most N rows, those that come first.",
     ),
 ]
+FewOption = Annotated[
+    int,
+    typer.Option(
+        "--limit",
+        "-n",
+        min=1,
+        metavar="N",
+        help="Show at most N rows, those that come first.",
+    ),
+]
 MetricOption = Annotated[
     str | None,
     typer.Option(

@@ -11,9 +11,9 @@ from quantcal._io.files import same_target
 from quantcal._settings import STABLE
 from quantcal.cli.errors import CommandError
 from quantcal.cli.options import (
+    FewOption,
     FormatOption,
     JsonOption,
-    LimitOption,
     StrategyOption,
     check_format,
     one_format,
@@ -49,7 +49,7 @@ def stability(
             help="Name the tensors whose ranges differ by more than this share.",
         ),
     ] = STABLE,
-    limit: LimitOption = 10,
+    limit: FewOption = 10,
     json_: JsonOption = False,
 ) -> None:
     """Check whether the samples suffice: how far two halves of them agree.
@@ -76,7 +76,10 @@ def stability(
     with saying_warnings():
         found = check_stability(*halves, rules, format=format_name)
     if json_:
-        records.print_tensors("stability", None, records.of_stability(found))
+        content = {"kind": "stability", "file": None, "tolerance": tolerance}
+        named = {"beyond": found.beyond(tolerance)}
+        tensors = {"tensors": records.of_stability(found)}
+        records.print_json({**content, **named, **tensors})
         return
     out = stdout()
     facts = {"tensors": str(len(found)), "two halves": found.summary(tolerance)}

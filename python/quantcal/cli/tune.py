@@ -85,6 +85,7 @@ def tune(
     from quantcal.report.pareto import check_picture, save_pareto
 
     options = QuantizeOptions(**flags.values())
+    read_share(max_drop, "--max-drop")  # refuses what is none
     source = data.source(samples)
     files = FileCheck(model, [source, times])
     files.check(output)
@@ -96,7 +97,7 @@ def tune(
         model,
         output,
         source,
-        max_drop=read_share(max_drop, "--max-drop") or 0.0,
+        max_drop=max_drop,
         metric=metric_for(metric, source),
         times=times,
         time_limit=parse_seconds(time_limit, "--time-limit"),

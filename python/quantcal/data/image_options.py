@@ -63,13 +63,14 @@ def check_options(
     )
     if any(value <= 0 for value in checked.std):
         raise CalibrationError(f"std is {shown(std, 80)}. Give numbers above 0.")
-    largest = max(map(abs, checked.mean), default=0)
-    if largest > 1 and checked.divide_by is None:
-        raise CalibrationError(
-            f"mean is {shown(mean, 80)}, but pixels are divided by 255 before it is "
-            "subtracted. Give mean and std of values from 0 to 1, or divide_by=1 "
-            "(--divide-by 1) with those of values from 0 to 255."
-        )
+    given = (("mean", mean, checked.mean), ("std", std, checked.std))
+    for name, value, numbers in given if checked.divide_by is None else ():
+        if max(map(abs, numbers), default=0) > 1:
+            raise CalibrationError(
+                f"{name} is {shown(value, 80)}, but pixels are divided by 255 first. Give "
+                "mean and std of values from 0 to 1, or divide_by=1 (--divide-by 1) with "
+                "those of values from 0 to 255."
+            )
     if checked.resize is not None and checked.fit != "crop":
         raise CalibrationError(
             f"resize is the shorter side before the crop, and fit is {fit!r}. Leave one out."

@@ -46,8 +46,12 @@ class ImageSource(SampleSource):
         folder: Path | None,
         options: ImageOptions,
         constants: object,
+        most: int | None = None,
     ) -> None:
-        super().__init__(as_paths(items), constants)
+        # Classes are those of all files, so that a few have the same labels as all.
+        self._all_files = as_paths(items) if _holds_paths(items) else ()
+        items = spread(items, most)
+        super().__init__(as_paths(items) if self._all_files else (), constants)
         self._items = items
         self._folder = folder
         self._options = options
@@ -57,8 +61,11 @@ class ImageSource(SampleSource):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The folders directly in the given one that hold images, in the order of names."""
-        return tuple(sorted({name for name in self._class_names() if name}))
+        """The folders directly in the given one that hold images, in the order of names.
+
+        Those without an image among ``max_samples`` count too.
+        """
+        return tuple(sorted({n for n in self._class_names(self._all_files) if n}))
 
     @cached_property
     def labels(self) -> tuple[int, ...]:
@@ -71,7 +78,7 @@ class ImageSource(SampleSource):
         CalibrationError
             If an image is not in a folder of a class.
         """
-        names = self._class_names()
+        names = self._class_names(self.files)
         if not all(names):
             raise CalibrationError(
                 f"{self!r}: images that are not in a folder for their class have no label. "
@@ -81,13 +88,22 @@ class ImageSource(SampleSource):
         return tuple(places[name] for name in names)
 
     def is_right(
-        self, index: int, _: Mapping[str, Array], outputs: Mapping[str, Array]
+        self, index: int, feed: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> float:
         """Return 1.0 if the largest value of the first output is at the label, else 0.0.
 
-        A metric for :func:`quantcal.onnx.evaluate` and for those that choose. It is meant
-        for models that take one image at a time.
+        A metric for :func:`quantcal.onnx.evaluate` and for those that choose.
+
+        Raises
+        ------
+        CalibrationError
+            If the model takes several images at a time, or an image has no class.
         """
+        if any(np.ndim(each) == 4 and len(each) > 1 for each in feed.values()):
+            raise CalibrationError(
+                "The classes of folders are for models that take one image at a time. Export "
+                "the model with a batch of any size, or give another metric."
+            )
         scores = np.ravel(next(iter(outputs.values())))
         return float(int(np.argmax(scores)) == self.labels[index])
 
@@ -128,10 +144,10 @@ class ImageSource(SampleSource):
 
         return Bound(start, count)
 
-    def _class_names(self) -> list[str]:
+    def _class_names(self, files: Sequence[Path]) -> list[str]:
         if self._folder is None or not self._folder.is_dir():
             return [""] * len(self._items)
-        parts = [file.relative_to(self._folder).parts for file in self.files]
+        parts = [file.relative_to(self._folder).parts for file in files]
         return [part[0] if len(part) > 1 else "" for part in parts]
 
 
@@ -228,7 +244,12 @@ def images(
         items = find_files(folder, IMAGES, "an image")
     else:
         items = _as_sequence(source)
-    return ImageSource(spread(items, most), folder, options, constants)
+    return ImageSource(items, folder, options, constants, most)
+
+
+def _holds_paths(items: Sequence[Any]) -> bool:
+    """Whether the first item is a path; a dataset would decode all images for more."""
+    return isinstance(next(iter(items), None), (str, os.PathLike))
 
 
 def _as_sequence(source: object) -> Sequence[Any]:

@@ -84,7 +84,7 @@ def fill(constants: Mapping[str, Any], inputs: Sequence[Input]) -> dict[str, Arr
     Raises
     ------
     CalibrationError
-        If the model has no such input.
+        If the model has no such input, or its type does not hold the value.
     """
     known = {spec.name: spec for spec in inputs}
     found = {}
@@ -94,13 +94,25 @@ def fill(constants: Mapping[str, Any], inputs: Sequence[Input]) -> dict[str, Arr
                 f"constants has {name!r}, which is not an input of the model. It takes "
                 f"{describe_inputs(inputs)}."
             )
-        spec = known[name]
-        if np.ndim(value) == 0 and spec.shape is not None:
-            shape = [1 if dim is None else dim for dim in spec.shape]
-            found[name] = np.full(shape, value, spec.dtype)
-        else:
-            found[name] = np.asarray(value, spec.dtype)
+        found[name] = _constant(value, known[name])
     return found
+
+
+def _constant(value: Any, spec: Input) -> Array:
+    try:
+        array: Array = np.asarray(value, spec.dtype)
+        whole = array.dtype.kind in "iub"  # which would cut 0.5 to 0
+        fits = not whole or np.array_equal(array, np.asarray(value))
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise CalibrationError(
+            f"constants has {shown(value, 80)} for {spec.name!r}, whose elements are "
+            f"{spec.dtype}. Give a number that the type holds, or an array of it."
+        )
+    if array.ndim == 0 and spec.shape is not None:
+        array = np.full([1 if dim is None else dim for dim in spec.shape], array)
+    return array
 
 
 def in_groups(

@@ -91,6 +91,11 @@ class TextTokenizer:
             Tokens that a text may have; the rest is cut. None for any number.
         fill
             Number of tokens that each has then, by padding; None for that of the longest.
+
+        Raises
+        ------
+        CalibrationError
+            If special tokens alone are more than a text may have.
         """
         self._tokenizer.no_padding()
         if most is None:
@@ -98,7 +103,13 @@ class TextTokenizer:
         else:
             self._tokenizer.enable_truncation(most)
         found = self._tokenizer.encode_batch(list(texts))
-        length = fill or max(len(each.ids) for each in found)
+        longest = max(len(each.ids) for each in found)
+        if most is not None and longest > most:  # the library then cuts nothing
+            raise CalibrationError(
+                f"length is {most}, less than the special tokens of each text. Give a larger "
+                "one (--length)."
+            )
+        length = fill or longest
         side = self._padding.get("direction", "right")
         ids = [self._pad(e.ids, length, self._padding_id(), side) for e in found]
         kind = self._padding.get("pad_type_id", 0)

@@ -75,7 +75,10 @@ class Evaluation(Shown):
     warnings: tuple[str, ...]
 
     def check(
-        self, *, min_sqnr: float | None = None, max_drop: float | None = None
+        self,
+        *,
+        min_sqnr: float | None = None,
+        max_drop: float | str | None = None,
     ) -> tuple[str, ...]:
         """Return the limits that do not hold, a line each; nothing if all do.
 
@@ -86,10 +89,11 @@ class Evaluation(Shown):
         min_sqnr
             The SQNR that every output of floats has at least, in dB.
         max_drop
-            The accuracy that may be lost, in percent. With a metric, each mean may be lower
-            than the float model's by this share of it; a metric is higher where it is
-            better. Without one, this share of the top-1 answers may differ. That bounds the
-            loss, because each changed answer loses at most one right one.
+            The share of accuracy that may be lost, 0.01 or ``"1%"``, as for
+            :func:`quantcal.onnx.tune`. With a metric, each mean may be lower than the float
+            model's by this share of it; a metric is higher where it is better. Without one,
+            this share of the top-1 answers may differ. That bounds the loss, because each
+            changed answer loses at most one right one.
 
         Raises
         ------
@@ -103,7 +107,10 @@ class Evaluation(Shown):
         >>> found.check(min_sqnr=20)
         ()
         """
-        return failures(self.outputs, self.metrics, min_sqnr, max_drop)
+        from quantcal.onnx._choose.float_budget import parse_drop
+
+        percent = None if max_drop is None else 100 * parse_drop(max_drop)
+        return failures(self.outputs, self.metrics, min_sqnr, percent)
 
     def ranked_layers(self, arithmetic: str = "exact") -> list[LayerError]:
         """Return the layers by their accumulated loss, the largest first."""

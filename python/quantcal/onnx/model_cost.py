@@ -5,12 +5,14 @@ All operators with weights count, whether or not they were chosen.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantcal._core import CalibrationError
 from quantcal._notebook import Shown
+from quantcal.onnx._check.files_in_use import weight_files
 from quantcal.onnx._graph.graph import all_nodes, constants_of, operator_of
 from quantcal.onnx._graph.nested_scopes import scopes
 from quantcal.onnx._model.model import model_inputs
@@ -27,8 +29,6 @@ from quantcal.onnx.evaluation import evaluate
 from quantcal.onnx.loss_verdict import judge_loss
 
 if TYPE_CHECKING:
-    import os
-
     import onnx
 
 _LOSS_SAMPLES = 8
@@ -220,10 +220,9 @@ def _quantized(first: TimedModel, second: TimedModel) -> set[str]:
 
 
 def model_bytes(path: Path) -> int:
-    """Return the size of a model, with the file of its weights if there is one."""
-    beside = path.with_name(f"{path.name}.data")
-    weights = beside.stat().st_size if beside.is_file() else 0
-    return path.stat().st_size + weights
+    """Return the size of a model, with the files of its weights, whatever their names."""
+    files = {os.path.realpath(file) for file in weight_files(path) if file.is_file()}
+    return path.stat().st_size + sum(Path(file).stat().st_size for file in files)
 
 
 def _operators(

@@ -14,7 +14,7 @@ from quantcal.onnx._check.files_in_use import policy_files
 from quantcal.onnx._choose.auto_choice import choose_ranges
 from quantcal.onnx._choose.candidates import find_auto, replace_auto
 from quantcal.onnx._choose.culprits import CulpritSearch
-from quantcal.onnx._choose.float_budget import parse_share
+from quantcal.onnx._choose.float_budget import parse_drop
 from quantcal.onnx._choose.folds import Folds
 from quantcal.onnx._choose.held_out import PERIOD, HeldOut
 from quantcal.onnx._choose.joint_trials import JointTrials, open_judge, open_trial
@@ -79,7 +79,7 @@ def tune(
     max_drop
         The promise: 0.01 or ``"1%"`` (default). With a ``metric``, the share of the float
         model's mean that may be lost. Without one, the loss of the outputs: squared error
-        over variance, or KL for probabilities.
+        over variance, or KL for probabilities. ``"100%"`` allows all; a bare 1 is refused.
     metric
         Your measure, as for :func:`quantcal.onnx.evaluate`; more is better.
     times
@@ -110,7 +110,7 @@ def tune(
     >>> print(result.summary())
     """
     asked = with_changes("tune", QuantizeKeywords, options, changes)
-    allowed = parse_share(max_drop)
+    allowed = parse_drop(max_drop)
     metric = None if metric is None else load_metric(metric)
     refuse_weights_only("tune", asked)
     until = end_of(time_limit)

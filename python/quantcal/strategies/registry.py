@@ -156,7 +156,7 @@ def _called(text: str) -> _Found | None:
         return None
     factory, implied = found
     bound = bind(factory, call.options)
-    if bound is None:
+    if bound is None or bound.keys() & implied.keys():
         known = ", ".join(getattr(factory, "__dataclass_fields__", {})) or "none"
         msg = f'Strategy "{text}" has too many options, or one twice; it takes {known}.'
         raise CalibrationError(msg)
@@ -194,7 +194,7 @@ def _as_object(strategy: Any, options: dict[str, Any]) -> Strategy:
     if isinstance(strategy, type) and strategy in _BY_NAME.values():
         msg = f"{strategy.__name__} is a class; give an object, {strategy.__name__}()"
         raise TypeError(msg)
-    if not isinstance(strategy, int) and format_name(strategy) is not None:
+    if format_name(strategy) is not None:
         msg = f"{shown(strategy)} is a format, not a strategy; give it as format="
         raise TypeError(msg)
     if hasattr(strategy, "__array__"):

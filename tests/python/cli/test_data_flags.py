@@ -359,3 +359,24 @@ def test_folders_of_classes_are_a_metric(tmp_path: Path) -> None:
     plain = call("evaluate", model, quantized, "--data", tmp_path / "x.npz", *metric)
     assert plain.code == 2
     assert "class-folders is for images" in unboxed(plain.err)
+
+
+def test_a_report_of_evaluate_replaces_no_image_and_no_weights(tmp_path: Path) -> None:
+    model, photos = save_model(tmp_path), save_photos(tmp_path)
+    other, weights = tmp_path / "other.onnx", tmp_path / "other.onnx_data"
+    onnx.save_model(
+        models.conv_net(),
+        str(other),
+        save_as_external_data=True,
+        location=weights.name,
+        size_threshold=0,
+    )
+    files = {file: file.read_bytes() for file in (photos / "1.png", weights)}
+    for file, before in files.items():
+        done = call(
+            *("evaluate", model, other, "--samples", photos),
+            *IMAGE_FLAGS,
+            *("--report", file),
+        )
+        assert "is an input, which would be lost" in done.error_text()
+        assert file.read_bytes() == before

@@ -116,6 +116,17 @@ def test_one_meaning_has_one_name_in_all_commands() -> None:
         assert not {one, other} <= words
 
 
+def test_a_default_in_words_stands_for_no_value() -> None:
+    wrong = [
+        (command, each.name, each.default)
+        for command, each in options()
+        if isinstance(getattr(each, "show_default", None), str)
+        and each.default not in (None, [], ())
+    ]
+    assert wrong == []
+    assert "[default: 10]" in " ".join(call("stability", "--help").out.split())
+
+
 def test_examples_use_options_that_exist() -> None:
     for way in WAYS:
         shown = plain(call(*way, "--help").out).replace("\\\n", " ")

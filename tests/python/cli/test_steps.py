@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def test_what_stability_cannot_tell_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.code == 0
     assert done.err.startswith("warning: 2 tensors have no finite value")
     assert done.err.count("\n") == 1
+
+
+def test_the_tolerance_of_stability_is_in_its_json(tmp_path: Path) -> None:
+    stats = []
+    for number, end in enumerate((1, 1.05)):
+        cal = qc.Calibrator()
+        cal.observe("x", np.float32([-end, end]))
+        stats.append(tmp_path / f"{number}.qcal")
+        cal.save(stats[-1])
+    for tolerance, beyond in ((0.01, ["x"]), (0.5, [])):
+        done = call("stability", *stats, "--tolerance", tolerance, "--json")
+        content = json.loads(done.out)
+        assert (content["tolerance"], content["beyond"]) == (tolerance, beyond)
 
 
 def test_exports_of_int8_files_warn_of_ranges_for_other_codes(tmp_path: Path) -> None:

@@ -327,3 +327,10 @@ def test_the_summary_of_weights_alone_has_no_word_of_activations(
     assert done.facts["samples"] == "none needed"
     assert "tensors observed" not in done.facts
     assert "clipped" not in done.out
+
+
+def test_only_the_flag_data_is_read_as_samples(tmp_path: Path) -> None:
+    model, data = save_model(tmp_path), save_samples(tmp_path)
+    done = call("quantize", model, "-o", tmp_path / "q--data", "--data", data)
+    assert done.code == 0, done
+    assert (tmp_path / "q--data").is_file()

@@ -1,4 +1,4 @@
-"""Formats by the names of other libraries: dtypes of numpy, torch and ONNX, "fp8"."""
+"""Formats by the names of other libraries: dtypes of numpy and torch, "fp8"."""
 
 from __future__ import annotations
 
@@ -56,20 +56,32 @@ def test_each_name_is_understood_in_any_case_and_as_its_dtype(name: str) -> None
         assert qc.QuantFormat.of(dtype.type).name == name
 
 
-def test_types_of_onnx_are_understood() -> None:
+def test_numbers_of_onnx_are_refused_with_their_names() -> None:
     onnx = pytest.importorskip("onnx")
     known = 0
     for text, number in onnx.TensorProto.DataType.items():
         name = {"FLOAT8E4M3FN": "float8_e4m3fn", "FLOAT8E5M2": "float8_e5m2"}.get(
             text, {"FLOAT4E2M1": "float4_e2m1fn"}.get(text, text.lower())
         )
-        if name in FORMATS:
-            assert qc.QuantFormat.of(number).name == name
-            known += 1
-        else:
-            with pytest.raises(TypeError, match="must be a name or a QuantFormat"):
-                qc.QuantFormat.of(number)
+        given: Any = number
+        with pytest.raises(
+            TypeError, match="must be a name or a QuantFormat"
+        ) as caught:
+            qc.QuantFormat.of(given)
+        hint = f'For number {number} of onnx.TensorProto give "{name}"'
+        assert (hint in str(caught.value)) == (name in FORMATS)
+        known += name in FORMATS
     assert known >= 9
+
+
+def test_four_is_not_sixteen_bits() -> None:
+    given: Any = 4
+    words = r'For 4 bits give "int4" or "uint4"\. For number 4 .* give "uint16"'
+    for name in (qc.QuantFormat, qc.QuantFormat.of):
+        with pytest.raises((TypeError, qc.CalibrationError), match=words):
+            name(given)
+    with pytest.raises(qc.CalibrationError, match="weight_type=4 is not"):
+        QuantizeOptions(weight_type=given)
 
 
 def test_quant_types_of_onnxruntime_are_understood() -> None:
@@ -110,7 +122,10 @@ def test_a_number_of_bits_is_answered_with_the_names(bits: Any) -> None:
     assert f'For {bits} bits give "int{bits}" or "uint{bits}"' in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "int1", "int17", "float32", "fp16", "q", "8bit"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "int1", "int17", "float32", "fp16", "q", "8bit", "fp8_e2m1", "fp4_e4m3", "f8"],
+)
 def test_unknown_names_are_refused(text: str) -> None:
     with pytest.raises(qc.CalibrationError, match=f'Format "{text}" is not known'):
         qc.QuantFormat(text)

@@ -214,7 +214,8 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
         ({"mean": "x"}, "mean is 'x'. Give one number"),
         ({"mean": (1, 2)}, "mean is .1, 2."),
         ({"std": 0}, "std is 0. Give numbers above 0"),
-        ({"mean": (123.7, 116.3, 103.5)}, "divided by 255 before.*--divide-by 1"),
+        ({"mean": (123.7, 116.3, 103.5)}, "mean.*divided by 255 first.*--divide-by 1"),
+        ({"std": 255}, "std is 255, but pixels are divided by 255 first"),
         ({"divide_by": -1}, "divide_by is -1"),
         ({"layout": "chw"}, "layout is 'chw'. Give nchw, nhwc"),
         ({"color": "hsv"}, "color is 'hsv'. Give rgb, bgr, gray, rgba"),
@@ -289,6 +290,17 @@ def test_other_inputs_get_constants() -> None:
     np.testing.assert_array_equal(sample["scale"], np.float32([[1, 3]]))
 
 
+@pytest.mark.parametrize("value", [0.5, 300, -129, "a", [1.5], None])
+def test_constants_that_the_type_does_not_hold_are_refused(value: Any) -> None:
+    specs = [
+        InputSpec("x", F32, (1, 3, 16, 16)),
+        InputSpec("n", np.dtype(np.int8), (1,)),
+    ]
+    source = qc.data.images([picture()], constants={"n": value})
+    with pytest.raises(qc.CalibrationError, match="for 'n', whose elements are int8"):
+        load_samples(source, specs)
+
+
 def test_folders_of_classes_are_labels(tmp_path: Path) -> None:
     for name in ("dog/1.png", "cat/1.png", "cat/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -298,6 +310,46 @@ def test_folders_of_classes_are_labels(tmp_path: Path) -> None:
     assert source.labels == (0, 0, 1)
     right = {"y": np.float32([[0.2, 0.9]])}
     assert [source.is_right(i, {}, right) for i in range(3)] == [0, 0, 1]
+
+
+def test_a_column_of_a_dataset_decodes_an_image_when_it_is_needed() -> None:
+    class Column:
+        decoded = 0
+
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, place: int) -> Any:
+            if place >= len(self):
+                raise IndexError
+            self.decoded += 1
+            return picture()
+
+    column = Column()
+    source = qc.data.images(column, 8)  # type: ignore[arg-type]
+    assert column.decoded <= 2
+    next(iter(source))
+    assert column.decoded <= 4
+
+
+def test_labels_are_for_one_image_at_a_time(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "1.png")
+    source = qc.data.images(tmp_path, 8)
+    (pair,) = load_samples(source, [InputSpec("x", F32, (2, 3, 8, 8))])
+    with pytest.raises(qc.CalibrationError, match="one image at a time"):
+        source.is_right(0, pair, {"y": np.float32([[1, 0], [0, 1]])})
+
+
+def test_a_part_of_the_images_keeps_the_labels_of_all(tmp_path: Path) -> None:
+    for name in ("ant", "bee", "cat", "dog"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "1.png")
+    some = qc.data.images(tmp_path, 8, max_samples=2)
+    assert [file.parent.name for file in some.files] == ["ant", "cat"]
+    assert some.classes == ("ant", "bee", "cat", "dog")
+    assert some.labels == (0, 2)
     picture().save(tmp_path / "stray.png")
     with pytest.raises(qc.CalibrationError, match="have no label"):
         _ = qc.data.images(tmp_path, 8).labels

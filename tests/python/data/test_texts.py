@@ -88,6 +88,12 @@ def test_a_fixed_batch_is_filled_to_its_longest_text(tokenizer: Path) -> None:
     assert second["input_ids"].shape == (2, 4)
 
 
+def test_a_length_below_the_special_tokens_is_refused(tokenizer: Path) -> None:
+    source = qc.data.texts(["a b"], tokenizer, length=1)
+    with pytest.raises(qc.CalibrationError, match="length is 1, less than the special"):
+        list(source)
+
+
 def test_padding_is_on_the_side_of_the_tokenizer(tokenizer: Path) -> None:
     made = Tokenizer.from_file(str(tokenizer))
     made.enable_padding(direction="left", pad_id=6, pad_type_id=1)

@@ -112,6 +112,11 @@ def test_naming_a_submodule_imports_it_and_no_framework(name: str) -> None:
     assert set(json.loads(output_of(code))).isdisjoint(OPTIONAL)
 
 
+def test_the_names_of_strategies_need_no_further_import() -> None:
+    code = "import quantcal; print('kl' in quantcal.strategies.names())"
+    assert output_of(code).strip() == "True"
+
+
 def test_the_public_names_are_these() -> None:
     assert set(qc.__all__) == NAMES
     assert qc.__all__ == sorted(qc.__all__, key=lambda name: (not name.isupper(), name))

@@ -305,3 +305,15 @@ def test_no_command_replaces_what_it_reads(
     files = {p: p.read_bytes() for p in tmp_path.iterdir()}
     assert "is an input, which would be lost" in call(*arguments.split()).error_text()
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+def test_an_export_never_replaces_the_weights_of_its_model(tmp_path: Path) -> None:
+    model, weights = with_weights(tmp_path)
+    table = tmp_path / "table.json"
+    calibrator().compute().save(table)
+    before = weights.read_bytes()
+    given = ("--to", "ncnn", "-o", weights, "--model", model)
+    assert (
+        "is an input, which would be lost" in call("export", table, *given).error_text()
+    )
+    assert weights.read_bytes() == before

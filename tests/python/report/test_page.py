@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+import onnx_models as models
 import quantcal as qc
 import report_sources as sources
 
@@ -396,3 +398,23 @@ def test_an_input_is_never_replaced(tmp_path: Path) -> None:
         ):
             qc.write_report(target, **given)
     assert given["model"].read_bytes() == before
+
+
+def test_the_weights_of_a_model_are_never_replaced(tmp_path: Path) -> None:
+    model, weights = tmp_path / "big.onnx", tmp_path / "big.onnx_data"
+    onnx.save_model(
+        models.conv_net(),
+        str(model),
+        save_as_external_data=True,
+        location=weights.name,
+        size_threshold=0,
+    )
+    before = weights.read_bytes()
+    calibrator = qc.Calibrator()
+    calibrator.observe("x", np.float32([1, 2]))
+    for role in ("model", "quantized"):
+        with pytest.raises(
+            qc.CalibrationError, match="is an input, which would be lost"
+        ):
+            qc.write_report(weights, calibrator=calibrator, **{role: model})
+    assert weights.read_bytes() == before

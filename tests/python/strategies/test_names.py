@@ -115,6 +115,7 @@ def test_case_does_not_matter(name: str) -> None:
         ("mse)p=3(", "not known"),
         ("mse(1, True, 3)", "too many options, or one twice; it takes p, newton"),
         ("mse(3, p=3)", "too many options, or one twice"),
+        ("percentile_99.9(percentile=99)", "too many options, or one twice"),
         ("softmax(3)", "too many options, or one twice; it takes none"),
         ("aciq(gauss, laplace)", "too many options, or one twice"),
         ("minmax(most)", "reduce is 'most'"),

@@ -282,3 +282,14 @@ def test_recorders_exchange_what_they_hold() -> None:
 def test_a_half_is_a_calibrator() -> None:
     with pytest.raises(TypeError, match="each half must be a Calibrator, not NoneType"):
         qc.check_stability(None, qc.Calibrator())  # type: ignore[arg-type]
+
+
+def test_the_verdict_of_a_summary_has_its_tolerance() -> None:
+    first, second = qc.Calibrator(), qc.Calibrator()
+    first.observe("x", np.float32([-1, 1]))
+    second.observe("x", np.float32([-1.05, 1.05]))
+    found = qc.check_stability(first, second)
+    assert found.summary().startswith("enough samples: ")
+    strict = found.summary(0.01)
+    assert strict.startswith("too few samples for some tensors: ")
+    assert strict.endswith("1 of 1 by more than 1.00 %: x")

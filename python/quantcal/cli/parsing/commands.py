@@ -28,7 +28,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 _TYPED = "quantcal.typed"
-_SAMPLES = re.compile("--data(?==|$)")
+_SAMPLES = re.compile("^--data(?==|$)")
 
 
 class Command(TyperCommand):

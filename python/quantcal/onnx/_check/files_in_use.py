@@ -27,9 +27,10 @@ class RunFiles:
     model : path, bytes or ModelProto, optional
         A path stands for the model file and its external data.
     sources : objects
-        Samples, policies, histograms and tables. Paths among them, and objects made from
-        paths, count. A folder stands for the samples in it, and ``python:module:callable``
-        for the module in the current directory.
+        Samples, policies, histograms, tables and other models. Paths among them, and
+        objects made from paths, count. A folder stands for the samples in it, a model for
+        its external data too, and ``python:module:callable`` for the module in the current
+        directory.
     """
 
     def __init__(self, model: Model | None, *sources: object) -> None:
@@ -48,12 +49,15 @@ def _of_model(model: Model | None) -> Iterator[Used]:
         return
     path = Path(model)
     yield Used(path, "the model itself, which is never changed")
-    for file in _weight_files(path):
+    for file in weight_files(path):
         yield Used(file, f"a file of the weights of {path}, which is never changed")
 
 
-def _weight_files(path: Path) -> list[Path]:
-    """Return the files of a model's external data; none if it is not a model."""
+def weight_files(path: Path) -> list[Path]:
+    """Return the files of a model's external data; none if it is not a model.
+
+    Of a link, those beside it and beside its target, which need not exist.
+    """
     from quantcal.onnx._model.optional import require
 
     require()
@@ -85,6 +89,8 @@ def _of_path(text: str) -> Iterator[Path]:
         return
     path = Path(text)
     yield path
+    if path.suffix.lower() == ".onnx":
+        yield from weight_files(path)
     if path.is_dir():
         yield from (f for f in path.iterdir() if f.suffix.lower() in KINDS)
 

@@ -125,6 +125,26 @@ def parse_share(value: float | str) -> float:
     return found
 
 
+def parse_drop(value: float | str) -> float:
+    """Read a share that may be lost; 1 is refused, as it would mean all.
+
+    Raises
+    ------
+    CalibrationError
+        When it is no share.
+    """
+    try:
+        found = parse_share(value)
+    except CalibrationError:
+        found = math.nan
+    if not found <= 1 or (found == 1 and not str(value).strip().endswith("%")):
+        raise CalibrationError(
+            f"max_drop is {shown(value)}. Give a share below 1 such as 0.01, or a text such "
+            'as "1%".'
+        )
+    return found
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

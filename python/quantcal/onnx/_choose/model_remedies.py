@@ -161,7 +161,8 @@ class ModelRemedies:
         try:
             run = run_samples(
                 prepared,
-                [self.kept.feed(index) for index in range(len(self.kept))],
+                # One at a time: they may be on the disk, as memory is too small for all.
+                (self.kept.feed(index) for index in range(len(self.kept))),
                 self.asked,
                 None,
                 empty_calibrator(None, self.asked.mantissa_bits, "ignore"),

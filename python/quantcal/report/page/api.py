@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +93,9 @@ def write_report(
     ... )
     >>> qc.write_report("report.html", model="model.onnx", calibrator=cal, result=result)
     """
-    files = [model, quantized, evaluation, advice, tune, demo]
-    files.append(None if result is None else result.output)
-    used = [
-        Used(Path(each), INPUT)
-        for each in files
-        if isinstance(each, (str, os.PathLike))
-    ]
+    written = getattr(tune, "written", None) if result is None else result
+    models = [model, quantized, None if written is None else written.output]
+    used = _files(models, [evaluation, advice, tune, demo])
     sources = gather(
         calibrator=calibrator,
         table=table,
@@ -114,3 +111,13 @@ def write_report(
         title=title,
     )
     write_text(Path(path), make_page(sources), used)
+
+
+def _files(models: Sequence[object], others: Sequence[object]) -> Iterable[Used]:
+    """Return the files that a report is made from, with those of the models' weights."""
+    if all(model is None for model in models):  # and onnx may be missing
+        paths = [each for each in others if isinstance(each, (str, os.PathLike))]
+        return [Used(Path(path), INPUT) for path in paths]
+    from quantcal.onnx.files import RunFiles
+
+    return RunFiles(None, *models, *others)

@@ -205,6 +205,6 @@ def _name_of(model: object) -> str | None:
 def _size_of(model: object) -> int | None:
     if not isinstance(model, (str, os.PathLike)):
         return None
-    path = Path(model)
-    beside = path.with_name(f"{path.name}.data")
-    return sum(each.stat().st_size for each in (path, beside) if each.is_file())
+    from quantcal.onnx.model_cost import model_bytes
+
+    return model_bytes(Path(model))

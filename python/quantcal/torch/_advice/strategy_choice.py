@@ -154,10 +154,11 @@ class StrategyChoice:
             best = order[0] if order else current
             if best == current:
                 return current
-            before, after = (
-                meter(self._names(name, 1, in_float) or (), confirming)
-                for name in (current, best)
-            )
+            both = [self._names(name, 1, in_float) for name in (current, best)]
+            known = [names for names in both if names is not None]
+            if len(known) < len(both):
+                return current
+            before, after = (meter(names, confirming) for names in known)
         except OutOfTimeError:
             return current
         return best if after <= (1 - MIN_GAIN) * before else current

@@ -216,7 +216,7 @@ def test_tune_writes_the_corrected_model(
         made,
         samples,
         times=planted.times(NORM),
-        max_drop=1,
+        max_drop="100%",
         corrections=given,
         **options,
     )
@@ -247,7 +247,7 @@ def test_tune_corrects_the_biases_that_auto_corrects(
         tmp_path / "t.onnx",
         iter(samples) if once else samples,
         times=planted.times(model),
-        max_drop=1,
+        max_drop="100%",
         strategy=qc.Auto(float_share=0),
         weight_type="int4",
         block_size=0,

@@ -61,8 +61,8 @@ def test_held_out_samples_are_never_observed(tmp_path: Path) -> None:
         {"x": feed["x"] * (1000 if number % 5 == 4 else 1)}
         for number, feed in enumerate(samples)
     ]
-    first = tune(tmp_path, EASY, samples, max_drop=1)
-    second = tune(tmp_path, EASY, extreme, max_drop=1)
+    first = tune(tmp_path, EASY, samples, max_drop="100%")
+    second = tune(tmp_path, EASY, extreme, max_drop="100%")
     assert first.written.table == second.written.table
     assert first.drop_deciding == second.drop_deciding
     assert first.drop < 0.1 < 0.5 < second.drop
@@ -145,7 +145,7 @@ def test_the_metric_chooses_the_strategy_too(
         return float(outputs["y"].sum())
 
     monkeypatch.setattr("quantcal.onnx.tuner.choose_ranges", choose)
-    options = {"metric": metric, "strategy": "auto", "max_drop": 1}
+    options = {"metric": metric, "strategy": "auto", "max_drop": "100%"}
     tune(tmp_path, EASY, planted.feeds(10), **options)
     assert [auto.metric for auto in asked] == [metric]
 
@@ -167,8 +167,9 @@ def test_too_few_samples_are_refused(count: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"max_drop": "little"}, "'little' is no share"),
-        ({"max_drop": -0.1}, "-0.1 is no share"),
+        ({"max_drop": 1}, "max_drop is 1. Give a share below 1"),
+        ({"max_drop": "little"}, "max_drop is 'little'"),
+        ({"max_drop": -0.1}, "max_drop is -0.1"),
         ({"time_limit": -1}, "time_limit is -1"),
         ({"metric": "python:no_such:f"}, "no_such"),
         ({"activation_type": "none"}, "tune.. looks at activations"),

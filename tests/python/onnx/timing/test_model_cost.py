@@ -10,7 +10,7 @@ import pytest
 
 import onnx_models as models
 import quantcal as qc
-from quantcal.onnx.model_cost import ModelCost
+from quantcal.onnx.model_cost import ModelCost, model_bytes
 
 
 def net() -> onnx.ModelProto:
@@ -142,3 +142,21 @@ def test_a_gain_smaller_than_the_variation_is_uncertain() -> None:
 )
 def test_a_loss_has_a_verdict(loss: float, word: str) -> None:
     assert ModelCost(1, 1, {}, loss=loss).loss_verdict == word
+
+
+def test_weights_beside_a_model_count_whatever_their_name(tmp_path: Path) -> None:
+    model, weights = tmp_path / "model.onnx", tmp_path / "model.onnx_data"
+    onnx.save_model(
+        net(),
+        str(model),
+        save_as_external_data=True,
+        location=weights.name,
+        size_threshold=0,
+    )
+    whole = model.stat().st_size + weights.stat().st_size
+    cost = qc.onnx.measure_cost(model, model)
+    assert (cost.float_bytes, cost.quantized_bytes) == (whole, whole)
+    link = tmp_path / "elsewhere" / "link.onnx"
+    link.parent.mkdir()
+    link.symlink_to(model)
+    assert model_bytes(link) == whole

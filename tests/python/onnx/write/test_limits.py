@@ -41,30 +41,30 @@ def test_every_output_of_floats_needs_the_sqnr_in_every_arithmetic() -> None:
 
 
 def test_top1_answers_may_change_by_a_share() -> None:
-    assert made(top1=0.99).check(max_drop=1) == ()
-    lines = made(top1=0.98).check(max_drop=1)
+    assert made(top1=0.99).check(max_drop="1%") == ()
+    lines = made(top1=0.98).check(max_drop="1%")
     assert len(lines) == 2
     assert lines[0].startswith("max_drop: 'y' has another top-1 in 2.00 % of places")
     with pytest.raises(qc.CalibrationError, match="max_drop needs a metric"):
-        made().check(max_drop=1)
-    for wrong in (-1, 101, float("nan")):
+        made().check(max_drop="1%")
+    for wrong in (-1, 1, "101%", float("nan"), True):
         with pytest.raises(qc.CalibrationError, match="max_drop is"):
             made(top1=1).check(max_drop=wrong)
 
 
 def test_a_metric_may_fall_by_a_share_of_the_float_models() -> None:
-    assert with_metric(0.8, 0.792).check(max_drop=1.0001) == ()
+    assert with_metric(0.8, 0.792).check(max_drop="1.0001%") == ()
     assert with_metric(0.8, 0.9).check(max_drop=0) == ()
-    (line,) = with_metric(0.8, 0.79).check(max_drop=1)
+    (line,) = with_metric(0.8, 0.79).check(max_drop="1%")
     assert line == (
         "max_drop: 'right' falls from 0.8 to 0.79 (native), by 1.25 %; "
         "at most 1 % was promised"
     )
-    assert len(with_metric(0.8, float("nan")).check(max_drop=100)) == 1
-    assert len(with_metric(0, -1).check(max_drop=100)) == 1
-    assert with_metric(-2, -2.02).check(max_drop=1.01) == ()
+    assert len(with_metric(0.8, float("nan")).check(max_drop="100%")) == 1
+    assert len(with_metric(0, -1).check(max_drop="100%")) == 1
+    assert with_metric(-2, -2.02).check(max_drop="1.01%") == ()
     # Both limits are checked, and the metric replaces the answers.
-    assert len(with_metric(0.8, 0.7).check(max_drop=1, min_sqnr=25)) == 2
+    assert len(with_metric(0.8, 0.7).check(max_drop="1%", min_sqnr=25)) == 2
 
 
 def test_the_command_exits_with_3_and_says_which_limit_failed(tmp_path: Path) -> None:
