@@ -35,9 +35,9 @@ def demo(
             "--calibration",
             min=1,
             metavar="N",
-            help="Other lines to observe, a usual size of a calibration set.",
+            help="Other lines to observe and to try strategies on.",
         ),
-    ] = 64,
+    ] = 32,
     output: Annotated[
         Path,
         typer.Option(

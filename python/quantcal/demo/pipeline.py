@@ -48,7 +48,7 @@ Say = Callable[[str], None]
 
 def run(
     *,
-    calibration_lines: int = 64,
+    calibration_lines: int = 32,
     evaluation_lines: int = LINES,
     strategies: Sequence[str] = STRATEGIES,
     output: str | os.PathLike[str] = "demo-output",
@@ -64,7 +64,8 @@ def run(
     Parameters
     ----------
     calibration_lines
-        Lines to observe. The default of 64 is a usual size of a calibration set.
+        Lines to observe and to try strategies on. The default of 32 keeps the trials
+        short; a calibration set usually has 64 or more.
     evaluation_lines
         Other lines to read with every model. The default of 200 resolves differences of
         about 0.04; take 1000 or more to rank close strategies.
