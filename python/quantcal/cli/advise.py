@@ -149,11 +149,13 @@ def advise(
         from quantcal.onnx.options import save_options
 
         save_options(output, options, advice.exclude)
-    save_report(report, model=model, advice=advice)
     if json_:
         print(json.dumps(advice.to_dict(), indent=1, ensure_ascii=False))
-        return
-    show_text(stdout(), advice.summary())
-    if output is not None:
-        show_text(stdout(), f"written: {output}")
-    print_report(report)
+    else:
+        show_text(stdout(), advice.summary())
+        if output is not None:
+            show_text(stdout(), f"written: {output}")
+    # Last: when the report cannot be written, the result of a long run is seen already.
+    save_report(report, model=model, advice=advice)
+    if not json_:
+        print_report(report)

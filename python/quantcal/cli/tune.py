@@ -104,13 +104,15 @@ def tune(
         progress=not is_quiet(),
         options=options,
     )
-    if plot is not None:
-        save_pareto(result.plot(), plot)
-    save_report(report, model=model, tune=result)
     if json_:
         print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
     else:
         show_text(stdout(), result.summary())
+    # Last: when one of these cannot be written, the result of a long run is seen already.
+    if plot is not None:
+        save_pareto(result.plot(), plot)
+    save_report(report, model=model, tune=result)
+    if not json_:
         print_report(report)
     if not result.kept:
         raise typer.Exit(LIMIT_BROKEN)
