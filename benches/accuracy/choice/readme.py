@@ -35,8 +35,10 @@ Row = tuple[float, float, float]
 def read(text: str) -> dict[str, dict[str, Row]]:
     """Return the rows of all tools by network, of networks that have all."""
     found: dict[str, dict[str, Row]] = {}
-    for section in text.split("\n## ")[2:]:
+    for section in text.split("\n## ")[1:]:
         name, _, body = section.partition("\n")
+        if "Samples: " not in body:
+            continue  # a table of all networks
         rows = {}
         for line in body.splitlines():
             cells = [cell.strip() for cell in line.strip("| ").split("|")]
