@@ -19,9 +19,12 @@ def test_the_table_beside_other_tools_is_that_of_the_page() -> None:
 
 
 def test_rows_of_the_page_are_read() -> None:
-    page = "# T\n\n## Loss\n\n| auto | 1 |\n\n## net\n\n" + "\n".join(
-        f"| {tool} | {loss} (1 – 2) | – | `y` | 1, 1 | 1 | – | 3 of 3 | 5.0 | 60 |"
-        for tool, loss in zip(readme.TOOLS, (1e-9, 0.002, 0.001), strict=True)
+    page = (
+        "# T\n\n## Loss\n\n| auto | 1 |\n\n## net\n\nA kind. Samples: few.\n\n"
+        + "\n".join(
+            f"| {tool} | {loss} (1 – 2) | – | `y` | 1, 1 | 1 | – | 3 of 3 | 5.0 | 60 |"
+            for tool, loss in zip(readme.TOOLS, (1e-9, 0.002, 0.001), strict=True)
+        )
     )
     networks = readme.read(page + "\n\n## other\n\n| auto | 1 |\n")
     assert list(networks) == ["net"]
