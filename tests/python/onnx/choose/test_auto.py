@@ -112,6 +112,22 @@ def test_it_is_as_good_as_the_best_fixed_candidate_on_other_samples(
     assert max(fixed) > 1.05 * min(fixed)  # or this test could not fail
 
 
+@pytest.mark.parametrize(("count", "corrected"), [(12, False), (20, True)])
+def test_biases_are_corrected_only_where_enough_samples_confirm(
+    count: int, corrected: bool, tmp_path: Path
+) -> None:
+    """Six confirming samples would like it too, but so few mislead."""
+    rng = np.random.default_rng(1)
+    shape = (4, planted.WIDTH)
+    samples = [
+        {"x": np.abs(rng.standard_t(3, shape)).astype(np.float32)} for _ in range(count)
+    ]
+    choice = quantize(
+        tmp_path / "q.onnx", samples, strategy=qc.Auto(float_share=0)
+    ).choice
+    assert (choice.biases is not None) == corrected
+
+
 def test_only_tensors_with_auto_are_chosen(tmp_path: Path) -> None:
     policy = {"x": "minmax", "*": "auto"}
     result = quantize(tmp_path / "q.onnx", heavy(12), strategy=policy)
