@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal._thinning import spread
 from quantcal.data.folders import IMAGES, find_files
 from quantcal.data.image_arrays import fit_image, to_array
 from quantcal.data.image_files import open_image, require
@@ -24,10 +25,9 @@ from quantcal.data.source import (
     SampleSource,
     as_count,
     as_paths,
+    description,
     fill,
     in_groups,
-    spread,
-    told,
 )
 
 
@@ -57,7 +57,7 @@ class ImageSource(SampleSource):
         self._options = options
 
     def __repr__(self) -> str:
-        return told(len(self._items), "image", self._folder or "memory")
+        return description(len(self._items), "image", self._folder or "memory")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -159,13 +159,6 @@ def in_groups(
     return start, count // size
 
 
-def spread(items: Sequence[_T], most: int | None) -> Sequence[_T]:
-    """Return at most so many items, evenly spread, so that all folders are represented."""
-    if most is None or most >= len(items):
-        return items
-    return [items[i * len(items) // most] for i in range(most)]
-
-
 def as_count(name: str, value: object) -> int | None:
     """Check an optional whole number above 0.
 
@@ -189,7 +182,7 @@ def as_paths(items: Iterable[object]) -> tuple[Path, ...]:
     return tuple(Path(i) for i in items if isinstance(i, (str, os.PathLike)))
 
 
-def told(count: int, noun: str, source: object) -> str:
+def description(count: int, noun: str, source: object) -> str:
     """Return what a source holds, for its `repr`."""
     return f"<{plural(count, noun)} of {source}>"
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
+from quantcal._thinning import spread
 from quantcal.data.inputs import Input, UsualInput
 from quantcal.data.source import (
     Bound,
     Named,
     SampleSource,
     as_count,
+    description,
     fill,
     in_groups,
-    spread,
-    told,
 )
 from quantcal.data.text_roles import TextPlan, plan_texts
 from quantcal.data.tokenizer import TextTokenizer, Tokens
@@ -44,7 +44,7 @@ class TextSource(SampleSource):
         self._length = length
 
     def __repr__(self) -> str:
-        return told(len(self._lines), "text", self._origin)
+        return description(len(self._lines), "text", self._origin)
 
     def usual_inputs(self) -> Sequence[Input]:
         """Return input_ids and attention_mask, int64 of any size."""

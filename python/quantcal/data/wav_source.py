@@ -12,6 +12,7 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 from quantcal._text import shown
+from quantcal._thinning import spread
 from quantcal.data.folders import WAVES, find_files
 from quantcal.data.inputs import Array, Input, UsualInput
 from quantcal.data.source import (
@@ -19,10 +20,9 @@ from quantcal.data.source import (
     Named,
     SampleSource,
     as_count,
+    description,
     fill,
     in_groups,
-    spread,
-    told,
 )
 from quantcal.data.wav_file import (
     WavHeader,
@@ -56,7 +56,7 @@ class WavSource(SampleSource):
         self._most = most
 
     def __repr__(self) -> str:
-        return told(len(self.files), "WAV file", self._origin)
+        return description(len(self.files), "WAV file", self._origin)
 
     def usual_inputs(self) -> Sequence[Input]:
         """Return one input [N, frames] of any size, named "audio"."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
+from quantcal._thinning import spread
 from quantcal.onnx._choose.candidates import (
     CANDIDATES,
     find_auto,
@@ -26,7 +27,6 @@ from quantcal.onnx._choose.pick import compare, settle_tie
 from quantcal.onnx._choose.sensitivity import Suspects, find_suspects, with_partners
 from quantcal.onnx._choose.small_nodes import SmallNodeSearch
 from quantcal.onnx._choose.started_run import Started, trial_bits
-from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._correct.bias_correction import BIAS_SAMPLES, correct_biases
 from quantcal.onnx._graph.inputs import Sample

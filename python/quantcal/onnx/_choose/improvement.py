@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantcal._thinning import spread
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.sensitivity import Suspects
-from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._trial.trial_session import Grids
 from quantcal.onnx._trial.trials import Trials
 

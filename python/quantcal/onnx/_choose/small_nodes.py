@@ -15,11 +15,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantcal._thinning import spread
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.output_nodes import last_nodes
 from quantcal.onnx._choose.sensitivity import Suspects
-from quantcal.onnx._choose.thinning import spread
 from quantcal.onnx._choose.time_limit import is_late
 from quantcal.onnx._trial.trial_session import Grids, without
 from quantcal.onnx._trial.trials import Trials
