@@ -74,7 +74,7 @@ class _Task:
     improve: bool = True
 
     @property
-    def halves(self) -> tuple[list[int], list[int]]:
+    def halves(self) -> tuple[Sequence[int], Sequence[int]]:
         """The samples that propose changes, of the even folds, and those that confirm."""
         every = range(len(self.samples))
         even = [i for i in every if self.samples.fold(i) % 2 == 0]
