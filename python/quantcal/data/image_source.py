@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal._thinning import spread
 from quantcal.data.folders import IMAGES, find_files
 from quantcal.data.image_arrays import fit_image, to_array
 from quantcal.data.image_files import open_image, require
@@ -29,6 +28,7 @@ from quantcal.data.source import (
     fill,
     in_groups,
 )
+from quantcal.data.thinning import spread
 
 
 class ImageSource(SampleSource):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from quantcal._core import CalibrationError
-from quantcal._thinning import spread
 from quantcal.data.inputs import Input, UsualInput
 from quantcal.data.source import (
     Bound,
@@ -22,6 +21,7 @@ from quantcal.data.source import (
     in_groups,
 )
 from quantcal.data.text_roles import TextPlan, plan_texts
+from quantcal.data.thinning import spread
 from quantcal.data.tokenizer import TextTokenizer, Tokens
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from quantcal._core import CalibrationError
 from quantcal._text import shown
-from quantcal._thinning import spread
 from quantcal.data.folders import WAVES, find_files
 from quantcal.data.inputs import Array, Input, UsualInput
 from quantcal.data.source import (
@@ -24,6 +23,7 @@ from quantcal.data.source import (
     fill,
     in_groups,
 )
+from quantcal.data.thinning import spread
 from quantcal.data.wav_file import (
     WavHeader,
     chunks_of,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantcal._core import CalibrationError
-from quantcal._thinning import spread
+from quantcal.data.thinning import spread
 from quantcal.onnx._choose.candidates import (
     CANDIDATES,
     find_auto,

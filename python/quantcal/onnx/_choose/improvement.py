@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantcal._thinning import spread
+from quantcal.data.thinning import spread
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.sensitivity import Suspects
 from quantcal.onnx._trial.trial_session import Grids

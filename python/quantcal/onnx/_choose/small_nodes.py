@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quantcal._thinning import spread
+from quantcal.data.thinning import spread
 from quantcal.onnx._choose.loss_gains import gains
 from quantcal.onnx._choose.node_trials import NodePlans
 from quantcal.onnx._choose.output_nodes import last_nodes
